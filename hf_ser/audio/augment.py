@@ -1,0 +1,119 @@
+"""Augmentation of waveforms, in training only (HuBERT-SER, section 1; PEFT-SER, section V.A)."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torchaudio.functional as F
+
+from hf_ser.audio.decode import SAMPLING_RATE
+
+N_FFT, HOP = 512, 128
+
+
+def _span(low: float, high: float, text: str) -> list[float]:
+    """A field for a range that a strength is drawn from."""
+    return field(default_factory=lambda: [low, high], metadata={"help": f"{text} (two numbers: lowest, highest)."})
+
+
+def _probability(text: str) -> float:
+    return field(default=0.0, metadata={"help": f"Probability that {text}, in training."})
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """
+    What may happen to a waveform, each with its probability and the range that its strength is drawn from.
+
+    Args:
+        noise_probability (`float`, defaults to 0): White Gaussian noise is added,
+        noise_snr (`list[float]`, defaults to [10, 30]): at a signal-to-noise ratio in dB.
+        pitch_probability (`float`, defaults to 0): The pitch is shifted, the tempo kept,
+        pitch_semitones (`list[float]`, defaults to [-2, 2]): by semitones.
+        stretch_probability (`float`, defaults to 0): The tempo is changed, the pitch kept,
+        stretch_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate; above 1 is faster.
+        mask_probability (`float`, defaults to 0): A stretch of time is set to zero,
+        mask_share (`list[float]`, defaults to [0.10, 0.15]): of a share of the clip.
+
+    Raises:
+        ValueError: if a probability or a range is none.
+    """
+
+    noise_probability: float = _probability("white noise is added")
+    noise_snr: list[float] = _span(10.0, 30.0, "The noise's signal-to-noise ratio in dB")
+    pitch_probability: float = _probability("the pitch is shifted")
+    pitch_semitones: list[float] = _span(-2.0, 2.0, "The shift in semitones")
+    stretch_probability: float = _probability("the tempo is changed")
+    stretch_rate: list[float] = _span(0.9, 1.1, "The rate; above 1 is faster")
+    mask_probability: float = _probability("a stretch of time is set to zero")
+    mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "pitch", "stretch", "mask"):
+            if not 0 <= (value := getattr(self, f"{name}_probability")) <= 1:
+                raise ValueError(f"--{name}_probability: must lie between 0 and 1, found {value}")
+        for name in ("noise_snr", "pitch_semitones", "stretch_rate", "mask_share"):
+            span = getattr(self, name)
+            if len(span) != 2 or span[0] > span[1]:
+                raise ValueError(f"--{name}: two numbers are needed, the lower one first; found {span}")
+        if self.stretch_rate[0] <= 0:
+            raise ValueError(f"--stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
+        if not (0 <= self.mask_share[0] and self.mask_share[1] < 1):
+            raise ValueError(f"--mask_share: must lie between 0 and 1, found {self.mask_share}")
+
+    @property
+    def does_something(self) -> bool:
+        """Whether any of it has a probability above 0."""
+        return any((self.noise_probability, self.pitch_probability, self.stretch_probability, self.mask_probability))
+
+    def __call__(self, waveform: torch.Tensor, seed: int) -> torch.Tensor:
+        """
+        Augments a waveform `(samples,)`; stretching changes its length. The same waveform and seed give the same result,
+        in whatever process and order.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        # Everything is drawn first and always, so that switching one measure on leaves the others' draws as they are.
+        happens = torch.rand(4, generator=generator).tolist()
+        strength = torch.rand(4, generator=generator).tolist()
+        where = torch.rand((), generator=generator).item()
+
+        def drawn(span: list[float], nth: int) -> float:
+            return span[0] + (span[1] - span[0]) * strength[nth]
+
+        if happens[0] < self.stretch_probability:
+            waveform = time_stretch(waveform, drawn(self.stretch_rate, 0))
+        if happens[1] < self.pitch_probability:
+            waveform = pitch_shift(waveform, drawn(self.pitch_semitones, 1))
+        if happens[2] < self.noise_probability:
+            noise = torch.randn(waveform.shape, generator=generator)
+            waveform = F.add_noise(waveform, noise, torch.tensor(drawn(self.noise_snr, 2)))
+        if happens[3] < self.mask_probability:
+            waveform = time_mask(waveform, drawn(self.mask_share, 3), where)
+        return waveform
+
+
+def time_stretch(waveform: torch.Tensor, rate: float) -> torch.Tensor:
+    """Plays a waveform `(samples,)` `rate` times as fast at the same pitch (phase vocoder)."""
+    window = torch.hann_window(N_FFT)
+    spectrum = torch.stft(waveform, N_FFT, HOP, window=window, return_complex=True)  # (frequencies, frames)
+    advance = torch.linspace(0, math.pi * HOP, spectrum.shape[0])[:, None]
+    stretched = F.phase_vocoder(spectrum, rate, advance)
+    return torch.istft(stretched, N_FFT, HOP, window=window, length=round(len(waveform) / rate))
+
+
+def pitch_shift(waveform: torch.Tensor, semitones: float) -> torch.Tensor:
+    """Shifts the pitch of a waveform `(samples,)` at the same tempo and length: stretched, then resampled."""
+    # The ratio is rounded to 160ths (a tenth of a semitone): a resampler's kernel grows with its denominator.
+    parts = max(round(160 * 2 ** (semitones / 12)), 1)
+    stretched = time_stretch(waveform, 160 / parts)
+    shifted = F.resample(stretched, parts * SAMPLING_RATE // 160, SAMPLING_RATE)
+    return torch.nn.functional.pad(shifted, (0, max(len(waveform) - len(shifted), 0)))[: len(waveform)]
+
+
+def time_mask(waveform: torch.Tensor, share: float, where: float) -> torch.Tensor:
+    """Sets `share` of a waveform `(samples,)` to zero, `where` (0 to 1) in it."""
+    width = round(share * len(waveform))
+    start = round(where * (len(waveform) - width))
+    masked = waveform.clone()
+    masked[start : start + width] = 0.0
+    return masked

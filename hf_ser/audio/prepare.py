@@ -1,0 +1,133 @@
+"""A corpus is decoded and resampled once, checked, and kept as Arrow files from which clips are read without decoding."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
+from filelock import FileLock
+
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, to_mono_16k
+from hf_ser.cache import cache_folder
+
+logger = logging.getLogger(__name__)
+
+#: Part of the key of everything prepared: raise it when the code below changes what is kept.
+VERSION = 1
+# datasets' own encoding of Audio wants torchcodec, and so an FFmpeg; a plain struct that is cast afterwards does not.
+PREPARED = Features(
+    {
+        "audio": {"bytes": Value("binary"), "path": Value("string")},
+        "duration": Value("float32"),
+        "samples_hash": Value("string"),
+        "problem": Value("string"),
+        "detail": Value("string"),
+    }
+)
+
+
+def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int | None = None) -> Dataset:
+    """
+    Gives every clip its 16 kHz mono audio, decoded and resampled at most once.
+
+    What was prepared is kept under `cache` and keyed by the files' names, sizes and times of change, not by the labels:
+    another choice of emotions or split decodes nothing again. A clip that cannot be used is kept without audio, with
+    the reason in `problem`.
+
+    Args:
+        corpora (`Sequence[Dataset]`): Undecoded rows, see `hf_ser.corpora.read_corpora`.
+        cache (`Path`, *optional*): The folder for prepared corpora, by default `hf_ser.cache.cache_folder()`.
+        workers (`int`, *optional*): Processes that decode, by default one for each processor.
+
+    Returns:
+        All rows, with `audio` as `Audio(sampling_rate=16_000, decode=False)` (WAV bytes; clips that were 16-bit, 16 kHz
+        and mono keep their very samples, others are 32-bit floats), `duration` in seconds, `samples_hash`, `problem`
+        (empty if the clip can be used) and `detail`.
+    """
+    cache = cache or cache_folder()
+    return concatenate_datasets([_with_audio(rows, cache, workers or os.cpu_count() or 1) for rows in corpora])
+
+
+def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
+    folder = cache / "corpora" / f"{rows[0]['corpus']}-{_key(rows)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # processes that start together prepare once
+        if not (folder / "files.json").exists():
+            _decode_all(rows, folder, workers)
+    files = json.loads((folder / "files.json").read_text(encoding="utf-8"))
+    # The features are told, not cast: a cast would write all audio once more.
+    info = DatasetInfo(features=Features({**PREPARED, "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False)}))
+    prepared = concatenate_datasets([Dataset.from_file(str(folder / name), info=info) for name in files])
+    return concatenate_datasets([rows.remove_columns("audio"), prepared], axis=1)
+
+
+def _key(rows: Dataset) -> str:
+    digest = hashlib.sha256(f"{VERSION} {SAMPLING_RATE}".encode())
+    for batch in rows.select_columns(["clip", "audio"]).with_format("arrow").iter(batch_size=1000):
+        audio = batch["audio"].combine_chunks()
+        inside = audio.field("bytes")  # none where the audio is a file
+        ends = zip(pc.binary_length(inside), pc.binary_slice(inside, 0, 4096), pc.binary_slice(inside, -4096), strict=True)
+        for clip, path, (size, head, tail) in zip(batch["clip"], audio.field("path"), ends, strict=True):
+            if size.is_valid:
+                found = f"{size} {hashlib.sha256(head.as_py() + tail.as_py()).hexdigest()}"
+            else:
+                found = _status(path.as_py())
+            digest.update(f"{clip} {found}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def _status(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
+    corpus = rows[0]["corpus"]
+    logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished.mkdir(exist_ok=True)  # an interrupted preparation left its finished shards there: map goes on from them
+    prepared = rows.select_columns(["audio"]).map(
+        _decode_one,
+        features=PREPARED,
+        num_proc=min(workers, len(rows)),
+        cache_file_name=str(unfinished / "clips.arrow"),
+        new_fingerprint=folder.name,
+        # A batch is held in memory whole, and its bytes must fit Arrow's 2 GB: 32 recordings of 15 minutes do.
+        writer_batch_size=32,
+        desc=f"decoding {corpus}",
+    )
+    names = [Path(file["filename"]).name for file in prepared.cache_files]
+    del prepared
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    (folder / "files.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+def _decode_one(row: dict[str, Any]) -> dict[str, Any]:
+    # A forked process hangs in OpenMP if its parent has used threads; one clip needs one thread anyway.
+    torch.set_num_threads(1)
+    try:
+        samples, sampling_rate, subtype = decode(row["audio"])
+        waveform = to_mono_16k(samples, sampling_rate)
+        check(waveform)
+    except AudioError as error:
+        return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
+                "detail": error.detail}  # fmt: skip
+    untouched = subtype == "PCM_16" and sampling_rate == SAMPLING_RATE and samples.shape[1] == 1
+    return {
+        "audio": {"bytes": encode(waveform, "PCM_16" if untouched else "FLOAT"), "path": None},
+        "duration": len(waveform) / SAMPLING_RATE,
+        "samples_hash": hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest(),
+        "problem": "",
+        "detail": "",
+    }

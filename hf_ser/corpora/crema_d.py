@@ -1,0 +1,72 @@
+"""CREMA-D (Cao et al. 2014): 91 actors, six emotions, 7,442 clips."""
+
+import csv
+import logging
+import re
+from pathlib import Path
+
+from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
+
+logger = logging.getLogger(__name__)
+
+NAME = "crema_d"
+LOOKED_FOR = "names such as AudioWAV/1001_DFA_ANG_XX.wav (actor_sentence_emotion_level)"
+
+FIELDS = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>[A-Z]{1,2})",
+                    re.IGNORECASE)  # fmt: skip
+EMOTION_OF_CODE = {
+    "ANG": "angry",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
+LEVEL_OF_CODE = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
+ACTOR_TABLE = "VideoDemographics.csv"
+
+
+def read(root: Path) -> list[Row]:
+    """
+    The clips of CREMA-D below `root`, with the emotion that the actor was asked for (HuBERT-SER's Table 2).
+
+    The actors' sex comes from `VideoDemographics.csv`, at or below `root` or in the folder above it; without that file
+    it stays unknown, and the log says so.
+
+    Raises:
+        CorpusError: if there is no such folder, or no clip of CREMA-D in it.
+    """
+    files = audio_files(root, NAME)
+    gender = _gender_of_actor(root)
+    rows = []
+    for path in files:
+        if fields := FIELDS.fullmatch(path.stem):
+            rows.append(
+                Row(
+                    path=str(root / path),
+                    name=stem(path),
+                    emotion=EMOTION_OF_CODE[fields["emotion"].upper()],
+                    speaker=fields["actor"],
+                    gender=gender.get(fields["actor"]),
+                    extras={
+                        "level": LEVEL_OF_CODE.get(fields["level"].upper(), "unspecified"),
+                        "statement": fields["sentence"].upper(),
+                    },
+                )
+            )
+    return require_rows(rows, files, root, NAME, LOOKED_FOR)
+
+
+def _gender_of_actor(root: Path) -> dict[str, str]:
+    beside = [root.parent / ACTOR_TABLE]
+    table = next((path for path in [*sorted(root.rglob(ACTOR_TABLE)), *beside] if path.is_file()), None)
+    if table is None:
+        logger.warning(
+            "crema_d: no %s at, below or beside %s: the speakers' gender stays unknown. The table comes with the corpus.",
+            ACTOR_TABLE,
+            root,
+        )
+        return {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        sex = {"Male": MALE, "Female": FEMALE}
+        return {line["ActorID"]: sex[line["Sex"]] for line in csv.DictReader(file) if line["Sex"] in sex}

@@ -1,0 +1,84 @@
+"""Any data set on the Hub, or saved on disk by `datasets`, that has an audio and a label column."""
+
+from pathlib import Path
+
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_from_disk,
+)
+
+from hf_ser.corpora.manifest import find_column, gender, split
+from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError
+from hf_ser.emotions import canonical
+
+NAME = "dataset"
+
+
+def read(source: str) -> Dataset:
+    """
+    The clips of a data set as rows (see `hf_ser.corpora.rows`), its audio undecoded.
+
+    Args:
+        source (`str`):
+            A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
+            emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session and split are
+            taken where there is such a column, and the split else from the data set's own parts.
+
+    Raises:
+        CorpusError: if the data set cannot be loaded or lacks an audio or a label column.
+    """
+    parts = _load(source)
+    corpus = Path(source.partition(":")[0]).name.lower()
+    return concatenate_datasets([_rows(part, corpus, name, source) for name, part in parts.items()])
+
+
+def _load(source: str) -> dict[str | None, Dataset]:
+    name, _, configuration = source.partition(":")
+    try:
+        if Path(source).is_dir() and any(Path(source).glob("*dict.json")) | any(Path(source).glob("state.json")):
+            loaded = load_from_disk(source)
+        else:
+            loaded = load_dataset(name, configuration or None)
+    except Exception as error:  # the loader's errors are of many kinds; each ends the reading of this corpus
+        raise CorpusError(f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error}") from error
+    return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
+
+
+def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dataset:
+    audio = next((name for name, feature in part.features.items() if isinstance(feature, Audio)), None)
+    emotion = find_column([name for name in part.column_names if name != audio], "emotion")
+    if audio is None or emotion is None:
+        raise CorpusError(
+            f"dataset: {source!r} needs a column of type Audio and one called emotion or label; found "
+            + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in part.features.items())
+        )
+    part = part.cast_column(audio, Audio(decode=False))
+
+    def words(key: str) -> list[str | None]:
+        column = find_column(part.column_names, key)
+        if column is None or column == audio:
+            return [None] * len(part)
+        feature, values = part.features[column], part[column][:]
+        if isinstance(feature, ClassLabel):
+            return [None if value is None or value < 0 else feature.int2str(value) for value in values]
+        return [None if value is None else str(value) for value in values]
+
+    prefix = f"{part_name}/" if part_name else ""
+    columns: dict[str, list[str | None]] = {
+        "clip": [f"{corpus}/{prefix}{index:07d}" for index in range(len(part))],
+        "emotion": [canonical(word or "") for word in words("emotion")],
+        "speaker": [f"{corpus}_{word}" if word else None for word in words("speaker")],
+        "gender": [gender(word) for word in words("gender")],
+        "corpus": [corpus] * len(part),
+        "session": [f"{corpus}_{word}" if word else None for word in words("session")],
+        "split": [split(word) or split(part_name) for word in words("split")],
+    }
+    text = Dataset.from_dict(columns, features=Features({name: Value("string") for name in TEXT_COLUMNS}))
+    return concatenate_datasets([text, part.select_columns([audio]).rename_column(audio, "audio")], axis=1)

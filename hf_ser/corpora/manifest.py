@@ -1,0 +1,110 @@
+"""Any audio with a table of it: CSV, TSV, JSON lines or Parquet."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row
+from hf_ser.emotions import canonical
+
+NAME = "manifest"
+
+READERS = {
+    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
+    ".tsv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t"),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".json": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".parquet": pd.read_parquet,
+}
+#: What a column may be called, in order of preference.
+COLUMN_NAMES = {
+    "path": ("path", "file", "audio", "file_name", "filename"),
+    "emotion": ("emotion", "label"),
+    "speaker": ("speaker", "speaker_id", "actor", "actor_id"),
+    "gender": ("gender", "sex"),
+    "session": ("session", "session_id"),
+    "split": ("split", "subset", "partition"),
+    "corpus": ("corpus", "dataset", "source"),
+}
+GENDER_OF_WORD = {
+    **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
+    **dict.fromkeys(("m", "male", "man"), MALE),
+}
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "test1", "eval", "evaluation"), "test"),
+}
+
+
+def read(root: Path) -> dict[str, list[Row]]:
+    """
+    The clips that a manifest lists, by corpus. Paths are relative to the manifest's folder, or absolute.
+
+    A manifest has the columns path and emotion, and optionally speaker, gender, session, split and corpus (else the
+    corpus is called as the manifest's file); each may go by the other names in `COLUMN_NAMES`.
+
+    Raises:
+        CorpusError: if the file is missing, of another kind, without such columns, or without lines.
+    """
+    if not root.is_file():
+        raise CorpusError(f"manifest: there is no file {str(root)!r}")
+    if root.suffix.lower() not in READERS:
+        raise CorpusError(f"manifest: {str(root)!r} is none of {', '.join(sorted(READERS))}")
+    try:
+        table = READERS[root.suffix.lower()](root)
+    except (ValueError, OSError) as error:
+        raise CorpusError(f"manifest: {str(root)!r} cannot be read as {root.suffix}: {error}") from error
+    column = {key: name for key in COLUMN_NAMES if (name := find_column(list(table.columns), key))}
+    if missing := sorted({"path", "emotion"} - set(column)):
+        raise CorpusError(
+            f"manifest: {str(root)!r} has no column for {' and '.join(missing)}. Looked for "
+            f"{'; '.join(' or '.join(COLUMN_NAMES[key]) for key in missing)}; found {', '.join(map(str, table.columns))}."
+        )
+    if table.empty:
+        raise CorpusError(f"manifest: {str(root)!r} lists no clip")
+
+    rows: dict[str, list[Row]] = {}
+    for line in table.to_dict("records"):
+        value = {key: _text(line, column.get(key)) for key in COLUMN_NAMES}
+        path = value["path"] or ""
+        rows.setdefault(value["corpus"] or root.stem, []).append(
+            Row(
+                path=str(root.parent / path),
+                name=Path(path).with_suffix("").as_posix().lstrip("/"),
+                emotion=canonical(value["emotion"] or ""),
+                speaker=value["speaker"],
+                gender=gender(value["gender"]),
+                session=value["session"],
+                split=split(value["split"]),
+            )
+        )
+    return rows
+
+
+def find_column(columns: list[str], key: str) -> str | None:
+    """The column that holds `key` (one of `COLUMN_NAMES`), whatever its case, or `None`."""
+    by_lower_name = {str(name).lower(): name for name in columns}
+    return next((by_lower_name[name] for name in COLUMN_NAMES[key] if name in by_lower_name), None)
+
+
+def gender(word: str | None) -> str | None:
+    """`female`, `male` or `None` for how a table says it."""
+    return GENDER_OF_WORD.get((word or "").strip().lower())
+
+
+def split(word: str | None) -> str | None:
+    """`train`, `validation`, `test` or `None` for how a table says it; another word stays as it is."""
+    word = (word or "").strip().lower()
+    return SPLIT_OF_WORD.get(word, word or None)
+
+
+def _text(line: dict[Hashable, Any], column: str | None) -> str | None:
+    value = line.get(column) if column else None
+    if value is None or value != value or str(value).strip() == "":  # NaN is not equal to itself
+        return None
+    if isinstance(value, float) and value.is_integer():  # a numeric column with a gap
+        value = int(value)
+    return str(value).strip()

@@ -1,0 +1,131 @@
+"""What every corpus becomes: rows with the same columns, and their `datasets.Dataset`."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Audio, Dataset, Features, Value
+
+#: What soundfile decodes without FFmpeg.
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"})
+
+FEMALE, MALE = "female", "male"
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be read: the message names the corpus, what was looked for and what was found."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One clip of a corpus, before its audio is touched.
+
+    Args:
+        path (`str`): The audio file.
+        name (`str`): The clip's name within its corpus, the same on every machine (`Actor_01/03-01-06-01-02-01-01`).
+        emotion (`str`): One of `hf_ser.emotions.EMOTIONS`, or the corpus' own word where it is none of them.
+        speaker (`str`, *optional*): The speaker within the corpus; the data set prefixes the corpus' name.
+        gender (`str`, *optional*): `female` or `male`.
+        session (`str`, *optional*): The recording session, where the corpus has them.
+        split (`str`, *optional*): `train`, `validation` or `test`, where the corpus defines them.
+        extras (`dict[str, str]`): Columns of the corpus' own (RAVDESS: intensity, statement; CREMA-D: level).
+    """
+
+    path: str
+    name: str
+    emotion: str
+    speaker: str | None = None
+    gender: str | None = None
+    session: str | None = None
+    split: str | None = None
+    extras: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A clip that a run goes on without: its name, a short reason that can be counted, and the details."""
+
+    clip: str
+    reason: str
+    detail: str
+
+
+#: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown.
+TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
+
+
+def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
+    """
+    A corpus' rows as a `Dataset` with the columns of `TEXT_COLUMNS`, `audio` (undecoded) and the corpus' extras.
+
+    Clips are sorted by name and called `corpus/name`; speakers and sessions are prefixed with the corpus' name, so that
+    they stay distinct when corpora are combined.
+    """
+    ordered = sorted(rows, key=lambda row: row.name)
+    columns: dict[str, list[str | None]] = {
+        "clip": [f"{corpus}/{row.name}" for row in ordered],
+        "emotion": [row.emotion for row in ordered],
+        "speaker": [f"{corpus}_{row.speaker}" if row.speaker else None for row in ordered],
+        "gender": [row.gender for row in ordered],
+        "corpus": [corpus] * len(ordered),
+        "session": [f"{corpus}_{row.session}" if row.session else None for row in ordered],
+        "split": [row.split for row in ordered],
+        "audio": [row.path for row in ordered],
+    }
+    for extra in sorted({key for row in ordered for key in row.extras}):
+        columns[extra] = [row.extras.get(extra) for row in ordered]
+    features = Features({name: Value("string") for name in columns})
+    return Dataset.from_dict(columns, features=features).cast_column("audio", Audio(decode=False))
+
+
+def audio_files(root: Path, corpus: str) -> list[Path]:
+    """
+    All audio files below `root`, as paths relative to it, sorted. `root` may also be a text file that lists names, one
+    a line: enough to count clips, not to decode them.
+
+    Raises:
+        CorpusError: if `root` does not exist.
+    """
+    if root.is_file() and root.suffix == ".txt":
+        return sorted(Path(line.strip()) for line in root.read_text(encoding="utf-8").splitlines() if line.strip())
+    if not root.is_dir():
+        raise CorpusError(f"{corpus}: there is no folder {str(root)!r}. Give the folder that holds the corpus' audio files.")
+    return sorted(_walk(root))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up the tree
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield Path(folder, name).relative_to(root)
+
+
+def require_rows(rows: list[Row], files: list[Path], root: Path, corpus: str, looked_for: str) -> list[Row]:
+    """
+    Returns `rows` if there are any.
+
+    Raises:
+        CorpusError: if there are none: with what was looked for, and what `root` holds instead.
+    """
+    if rows:
+        return rows
+    if files:
+        found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})"
+    else:
+        inside = sorted(path.name for path in root.iterdir())[:5] if root.is_dir() else []
+        found = f"no audio file (the folder holds {', '.join(inside) if inside else 'nothing'})"
+    raise CorpusError(f"{corpus}: no clip of it below {str(root)!r}. Looked for {looked_for}; found {found}.")
+
+
+def stem(path: Path) -> str:
+    """The path without its suffix, in POSIX form: a clip's name, whether it is kept as WAV or as FLAC."""
+    return path.with_suffix("").as_posix()

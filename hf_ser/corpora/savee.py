@@ -1,0 +1,45 @@
+"""SAVEE (Haq and Jackson 2009): four men, seven emotions, 480 clips."""
+
+import re
+from pathlib import Path
+
+from hf_ser.corpora.rows import MALE, Row, audio_files, require_rows, stem
+
+NAME = "savee"
+LOOKED_FOR = "names such as DC/a01.wav or DC_a01.wav (speaker, emotion, number)"
+
+# The last folder and the name, or the name alone: DC/a01, DC_a01.
+FIELDS = re.compile(r"(?:.*/)?(?P<speaker>DC|JE|JK|KL)[/_](?P<emotion>sa|su|a|d|f|h|n)(?P<number>\d\d)", re.IGNORECASE)
+EMOTION_OF_CODE = {
+    "a": "angry",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happy",
+    "n": "neutral",
+    "sa": "sad",
+    "su": "surprise",
+}
+
+
+def read(root: Path) -> list[Row]:
+    """
+    The clips of SAVEE below `root`, in a folder per speaker or with the speaker in the name.
+
+    Raises:
+        CorpusError: if there is no such folder, or no clip of SAVEE in it.
+    """
+    files = audio_files(root, NAME)
+    rows = []
+    for path in files:
+        # A folder of one speaker may itself be `root`.
+        if fields := FIELDS.fullmatch(stem(Path(root.resolve().name) / path)):
+            rows.append(
+                Row(
+                    path=str(root / path),
+                    name=stem(path),
+                    emotion=EMOTION_OF_CODE[fields["emotion"].lower()],
+                    speaker=fields["speaker"].upper(),
+                    gender=MALE,
+                )
+            )
+    return require_rows(rows, files, root, NAME, LOOKED_FOR)

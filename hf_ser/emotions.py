@@ -1,0 +1,89 @@
+"""The emotions, their other names, and how a user selects and merges them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: The eight emotions of HuBERT-SER, in the order of its Tables 4 to 6.
+EMOTIONS = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+#: Other words for them, as corpora, manifests and models on the Hub spell them.
+SYNONYMS = {
+    "ang": "angry",
+    "anger": "angry",
+    "dis": "disgust",
+    "disgusted": "disgust",
+    "fea": "fear",
+    "fearful": "fear",
+    "afraid": "fear",
+    "hap": "happy",
+    "happiness": "happy",
+    "joy": "happy",
+    "neu": "neutral",
+    "sadness": "sad",
+    "sur": "surprise",
+    "surprised": "surprise",
+    "pleasant_surprise": "surprise",
+    "pleasant_surprised": "surprise",
+    "ps": "surprise",
+    "cal": "calm",
+    "calmness": "calm",
+}
+
+
+def canonical(word: str) -> str:
+    """The emotion that `word` names: one of `EMOTIONS` where it is known, else the word itself in lower case."""
+    key = word.strip().lower().replace(" ", "_").replace("-", "_")
+    return SYNONYMS.get(key, key)
+
+
+@dataclass(frozen=True)
+class EmotionSelection:
+    """
+    Which emotions a run tells apart, and which are counted as others.
+
+    Args:
+        names (`tuple[str, ...]`):
+            The emotions of the run, in alphabetical order: label `i` is `names[i]`.
+        merged (`dict[str, str]`):
+            Emotions counted as another: `{"calm": "neutral"}`.
+    """
+
+    names: tuple[str, ...]
+    merged: dict[str, str]
+
+    @classmethod
+    def parse(cls, words: Iterable[str]) -> "EmotionSelection":
+        """
+        Reads what the user asked for: emotions to keep and `from=to` merges, in any order.
+
+        `["neutral", "happy", "sad", "angry", "calm=neutral"]` keeps four emotions and counts calm as neutral;
+        `["calm=neutral"]` merges alone and keeps all the others. An emotion outside `EMOTIONS` may be named.
+
+        Raises:
+            ValueError: if fewer than two emotions are left, or a merge is not of the form `from=to`.
+        """
+        kept: list[str] = []
+        merged: dict[str, str] = {}
+        for word in words:
+            source, equals, target = word.partition("=")
+            if not equals:
+                kept.append(canonical(word))
+            elif source.strip() and target.strip():
+                merged[canonical(source)] = canonical(target)
+            else:
+                raise ValueError(f"--emotions: {word!r} is no merge; write it as from=to, for instance calm=neutral")
+        if chained := sorted(set(merged) & set(merged.values())):
+            raise ValueError(f"--emotions: {chained[0]!r} is merged into another emotion and is also a target of a merge")
+        names = set(kept or EMOTIONS) - set(merged) | set(merged.values())
+        if len(names) < 2:
+            raise ValueError(f"--emotions: at least two emotions are needed to tell apart, found {sorted(names)}")
+        return cls(tuple(sorted(names)), merged)
+
+    def label(self, emotion: str) -> str | None:
+        """The run's emotion that a clip of `emotion` counts as, or `None` where the run leaves it out."""
+        emotion = self.merged.get(emotion, emotion)
+        return emotion if emotion in self.names else None
+
+    def knows(self, emotion: str) -> bool:
+        """Whether `emotion` is an emotion at all: one of the eight, or one that the user named."""
+        return emotion in EMOTIONS or emotion in self.names or emotion in self.merged

@@ -1,0 +1,60 @@
+"""Pictures of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def confusion_matrix(matrix: Sequence[Sequence[int]], emotions: Sequence[str], title: str, path: Path) -> None:
+    """Draws clips by true and predicted emotion, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them."""
+    counts = np.asarray(matrix, dtype=float)
+    totals = counts.sum(axis=1, keepdims=True)
+    share = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    size = 1.8 + 0.75 * len(emotions)
+    figure = Figure(figsize=(size + 1.2, size), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for i, j in np.ndindex(*share.shape):
+        axes.text(j, i, f"{share[i, j]:.1f}", ha="center", va="center", color="white" if share[i, j] > 55 else "black")
+    names = [f"{emotion}\n({int(total)})" for emotion, total in zip(emotions, totals[:, 0], strict=True)]
+    axes.set_xticks(range(len(emotions)), emotions, rotation=45, ha="right")
+    axes.set_yticks(range(len(emotions)), names)
+    axes.set_xlabel("recognised as")
+    axes.set_ylabel("true emotion (clips)")
+    axes.set_title(title)
+    figure.colorbar(image, ax=axes, label="% of the row", shrink=0.8)
+    _save(figure, path)
+
+
+def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None, path: Path) -> None:
+    """Draws the losses and the validation metrics over the epochs, from the Trainer's log, and the epoch that was kept."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, metrics = figure.subplots(1, 2)
+    for key, label in (("loss", "train"), ("eval_loss", "validation")):
+        if points := [(entry["epoch"], entry[key]) for entry in history if key in entry]:
+            losses.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
+    for key, label in (
+        ("eval_uar", "UAR"),
+        ("eval_accuracy", "accuracy"),
+        ("eval_f1_weighted", "weighted F1"),
+        ("eval_eer", "EER"),
+    ):
+        if points := [(entry["epoch"], 100 * entry[key]) for entry in history if key in entry]:
+            metrics.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
+    for axes in (losses, metrics):
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept (epoch {best_epoch:g})")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    losses.set_ylabel("cross-entropy")
+    metrics.set_ylabel("% on the validation part")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

@@ -1,0 +1,160 @@
+"""From clips to batches: on-the-fly feature extraction, padding, and batches of clips of like length."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
+
+from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_mono
+
+
+def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
+    """
+    The checkpoint's feature extractor: zero mean and unit variance for each clip, and the attention mask where the
+    encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained without a mask; layer-norm ones
+    (HuBERT Large) need it, though many checkpoints leave it out of `preprocessor_config.json`.
+
+    Raises:
+        ValueError: if the checkpoint's sampling rate is not 16 kHz.
+    """
+    extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
+    if extractor.sampling_rate != SAMPLING_RATE:
+        raise ValueError(f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here")
+    extractor.return_attention_mask = wants_attention_mask(config)
+    extractor.do_normalize = True
+    return extractor
+
+
+def wants_attention_mask(config: PretrainedConfig) -> bool:
+    """Whether the encoder was trained to see where padding begins."""
+    return config.feat_extract_norm == "layer"
+
+
+def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
+    """The samples that an encoder's convolutions need for `frames` frames (400 for one frame of HuBERT)."""
+    samples = frames
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """
+    Segments of clips, decoded and augmented as they are asked for.
+
+    Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
+    segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0.
+
+    Args:
+        clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
+        segments (`Segments`): The pieces to take; `segments.clip` are rows of `clips`.
+        augmentation (`Augmentation`, *optional*): For training only.
+        seed (`int`, defaults to 0): The augmentation's seed.
+    """
+
+    def __init__(
+        self, clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        self.clips = clips.select_columns(["audio", "label"])
+        self.segments = segments
+        self.augmentation = augmentation if augmentation and augmentation.does_something else None
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """`waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from."""
+        epoch, i = divmod(int(key), len(self))
+        clip = int(self.segments.clip[i])
+        row = self.clips[clip]
+        waveform = read_mono(row["audio"])[self.segments.start[i] : self.segments.stop[i]]
+        if self.augmentation:
+            digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
+            waveform = self.augmentation(torch.from_numpy(waveform), int.from_bytes(digest, "big")).numpy()
+        return {"waveform": waveform, "label": row["label"], "clip": clip}
+
+
+@dataclass
+class SpeechCollator:
+    """
+    Makes a batch of what [`SpeechDataset`] gives: extracted features, padded to the longest.
+
+    Args:
+        feature_extractor (`SequenceFeatureExtractor`): See [`load_feature_extractor`].
+        minimum_samples (`int`): Shorter batches are padded to this length, which the encoder, or SpecAugment in
+            training, needs.
+    """
+
+    feature_extractor: SequenceFeatureExtractor
+    minimum_samples: int
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_values` and (for some encoders) `attention_mask` `(batch, samples)`, `labels` and `clip` `(batch,)`."""
+        waveforms = [item["waveform"] for item in items]
+        longest = max(map(len, waveforms))
+        batch = self.feature_extractor(
+            waveforms,
+            sampling_rate=SAMPLING_RATE,
+            padding="max_length",
+            max_length=max(longest, self.minimum_samples),
+            return_tensors="pt",
+        )
+        batch["labels"] = torch.tensor([item["label"] for item in items])
+        batch["clip"] = torch.tensor([item["clip"] for item in items])
+        return dict(batch)
+
+
+class LengthGroupedSampler(torch.utils.data.Sampler[int]):
+    """
+    Shuffles the segments anew in every epoch, then brings like lengths together, so that little of a batch is padding.
+
+    Pools of `50 * batch` shuffled segments are sorted by length and cut into batches, and the batches are shuffled. The
+    order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
+
+    Args:
+        dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
+        batch (`int`): Segments in one step, over all processes and accumulated batches.
+        seed (`int`): The seed.
+    """
+
+    POOL = 50
+
+    def __init__(self, dataset: SpeechDataset, batch: int, seed: int) -> None:
+        self.dataset = dataset
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        lengths = self.dataset.segments.samples
+        order = rng.permutation(len(lengths))
+        pool = self.POOL * self.batch
+        batches: list[np.ndarray] = []
+        for first in range(0, len(order), pool):
+            by_length = sorted(order[first : first + pool], key=lambda i: -lengths[i])
+            batches.extend(np.array(by_length[at : at + self.batch]) for at in range(0, len(by_length), self.batch))
+        # The one batch that may be short comes last, where a loader expects it.
+        *full, last = batches
+        full = [full[i] for i in rng.permutation(len(full))]
+        for group in [*full, last]:
+            yield from (self.epoch * len(self.dataset) + group).tolist()
+
+
+def longest_first(segments: Segments) -> Segments:
+    """The same segments, longest first: for evaluation, where order does not matter but padding costs time."""
+    order = np.argsort(-segments.samples, kind="stable")
+    return Segments(segments.clip[order], segments.start[order], segments.stop[order])

@@ -1,0 +1,148 @@
+"""A checkpoint's name becomes a model that tells the run's emotions apart."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
+
+from hf_ser.cache import cache_folder
+from hf_ser.emotions import canonical
+from hf_ser.features import load_feature_extractor
+from hf_ser.models import tiny
+from hf_ser.models.heads import HEADS, BatchNormClassifier
+
+logger = logging.getLogger(__name__)
+
+#: The families whose encoders take waveforms through the same convolutions.
+FAMILIES = ("hubert", "wav2vec2", "wavlm")
+#: The name of the package's own small HuBERT with random weights, see `hf_ser.models.tiny`.
+TINY = "hubert-tiny-random"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """
+    A model that is ready to be tuned.
+
+    Args:
+        model (`PreTrainedModel`): In float32, with the run's emotions in its configuration.
+        feature_extractor (`SequenceFeatureExtractor`): What it hears with.
+        new (`tuple[str, ...]`): The names of the parameters that no checkpoint supplied: random, and so to be saved.
+    """
+
+    model: PreTrainedModel
+    feature_extractor: SequenceFeatureExtractor
+    new: tuple[str, ...]
+
+
+def resolve_checkpoint(name: str) -> str:
+    """The folder or name on the Hub that `name` stands for: `hubert-tiny-random` is made when it is first asked for."""
+    if name != TINY:
+        return name
+    folder = cache_folder() / "models" / TINY
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            tiny.make(folder)
+        except FileExistsError:
+            pass  # another process made the same one meanwhile
+    return str(folder)
+
+
+def load_model(
+    checkpoint: str, emotions: Sequence[str], *, head: str = "stock", weighted_layer_sum: bool = False
+) -> Loaded:
+    """
+    Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in.
+
+    A checkpoint that already tells the same emotions apart (under whatever order and synonyms) keeps its classifier,
+    with its rows in the order of `emotions`; any other classifier is replaced, and the log says so.
+
+    Args:
+        checkpoint (`str`): A folder or a name on the Hub, of HuBERT, Wav2Vec2 or WavLM.
+        emotions (`Sequence[str]`): The emotions, in the order of the labels.
+        head (`str`, defaults to `"stock"`): `stock` or `batchnorm`, see [`HEADS`].
+        weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
+
+    Raises:
+        ValueError: if the checkpoint cannot be loaded, is of another family, or `head` is unknown.
+    """
+    if head not in HEADS:
+        raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
+    source = resolve_checkpoint(checkpoint)
+    config = load_config(source)
+    trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
+    config.id2label = dict(enumerate(emotions))
+    config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
+    # Whole layers left out at random fail with distributed training and with gradient checkpointing.
+    config.layerdrop = 0.0
+    config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
+    model, info = AutoModelForAudioClassification.from_pretrained(
+        source,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        use_safetensors=True if Path(source).is_dir() else None,
+    )
+    new = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if not any(key.startswith("classifier.") for key in new) and not _reorder(model, trained_for, emotions):
+        new |= {"classifier.weight", "classifier.bias"}
+        model._init_weights(model.classifier)
+    if stray := sorted(key for key in new if not key.startswith(("classifier.", "projector.", "layer_weights"))):
+        raise ValueError(
+            f"{checkpoint}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; "
+            "it would hear with random ones"
+        )
+    if any(key.startswith("classifier.") for key in new):
+        kept = ", ".join(sorted({key.split(".")[0] for key in info["missing_keys"]} - {"classifier"}))
+        logger.info(
+            "%s: new classifier for %d emotions%s; the checkpoint's own told apart %s",
+            checkpoint,
+            len(emotions),
+            f" (new, too: {kept})" if kept else "",
+            ", ".join(trained_for) if "classifier.weight" not in info["missing_keys"] else "nothing",
+        )
+    if head == "batchnorm":
+        model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
+        new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
+        new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
+    return Loaded(model, load_feature_extractor(source, config), tuple(sorted(new)))
+
+
+def load_config(source: str) -> PretrainedConfig:
+    """
+    A checkpoint's configuration.
+
+    Raises:
+        ValueError: if there is none at `source`, or it is of another family.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--model: {source!r} is neither a folder with a config.json nor a model on the Hub that can be reached: {error}"
+        ) from error
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"--model: {source!r} is a {config.model_type}; found support for {', '.join(FAMILIES)}")
+    return config
+
+
+def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:
+    """Puts the classifier's rows in the order of `emotions`; `False` if it was trained for others."""
+    if sorted(trained_for) != sorted(emotions):
+        return False
+    order = [trained_for.index(emotion) for emotion in emotions]
+    with torch.no_grad():
+        model.classifier.weight.copy_(model.classifier.weight[order].clone())
+        model.classifier.bias.copy_(model.classifier.bias[order].clone())
+    return True

@@ -1,0 +1,52 @@
+"""A HuBERT small enough to train from scratch on a laptop's processor in under a minute, for the demo and the tests."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+CONFIG = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "conv_dim": (32,) * 7,
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "classifier_proj_size": 64,
+    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone.
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    # So few weights need no such help.
+    "layerdrop": 0.0,
+    "apply_spec_augment": False,
+}
+
+
+def make(folder: Path, *, seed: int = 0) -> None:
+    """
+    Writes a HuBERT with random weights, and the feature extractor that goes with it, as `save_pretrained` would. The same seed
+    gives the same weights. The folder appears only once it is complete.
+
+    Args:
+        folder (`Path`): Where the model goes. Must not exist, or be empty.
+        seed (`int`, *optional*, defaults to 0): Of the weights. The caller's random state is left as it was.
+
+    Raises:
+        FileExistsError: If there is something at `folder` already.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise FileExistsError(f"{folder} already exists: remove it, or give another folder for the tiny HuBERT.")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = HubertModel(HubertConfig(**CONFIG))
+    features = Wav2Vec2FeatureExtractor(sampling_rate=16_000, do_normalize=True, return_attention_mask=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
+        whole = Path(partial) / folder.name
+        model.save_pretrained(whole)
+        features.save_pretrained(whole)
+        whole.rename(folder)

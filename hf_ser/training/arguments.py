@@ -1,0 +1,223 @@
+"""Everything a run can be told, from a YAML recipe and the command line."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_ser.audio import Augmentation
+from hf_ser.splits import SPLITS
+from hf_ser.tuning import Tuning
+
+
+@dataclass
+class DataArguments:
+    """The corpora, and how they are split."""
+
+    corpora: list[str] = field(
+        default_factory=lambda: ["synthetic"],
+        metadata={
+            "help": "Corpora as NAME=PATH: ravdess, crema_d, tess and savee with a folder; manifest with a CSV, TSV, JSON "
+            "lines or Parquet file (path, emotion, and optionally speaker, gender, session, split, corpus); dataset with a "
+            "folder of save_to_disk or a name on the Hub; or synthetic, which the package makes itself."
+        },
+    )
+    emotions: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Emotions to tell apart, and merges: neutral happy sad angry calm=neutral. By default all eight."},
+    )
+    split: str = field(
+        default="speaker",
+        metadata={
+            "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and figures say "
+            "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own.",
+            "choices": sorted(SPLITS),
+        },
+    )
+    splits: str | None = field(default=None, metadata={"help": "A splits.json to read the split from, in place of --split."})
+    test_share: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
+    validation_share: float = field(default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."})
+    fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold)."})
+    folds: int | None = field(default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."})
+    fold_by: str = field(
+        default="speaker", metadata={"help": "What stays together (kfold).", "choices": ["speaker", "session"]}
+    )
+    split_seed: int = field(default=42, metadata={"help": "Seed of the split, apart from the training's."})
+    segment_length: float | None = field(
+        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; figures stay per clip."}
+    )
+    segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
+    max_set_aside: float = field(
+        default=0.05, metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."}
+    )
+    prepare_workers: int | None = field(
+        default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """The model to start from."""
+
+    model: str = field(
+        default="superb/hubert-large-superb-er",
+        metadata={
+            "help": "A pretrained HuBERT, Wav2Vec2 or WavLM: a folder or a name on the Hub; hubert-tiny-random is the "
+            "package's own, for trying things out."
+        },
+    )
+    head: str = field(
+        default="stock",
+        metadata={
+            "help": "stock: transformers' own. batchnorm: batch norm and dropout before the last layer; saved as a stock one.",
+            "choices": ["stock", "batchnorm"],
+        },
+    )
+    weighted_layer_sum: bool = field(
+        default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
+    )
+
+
+#: A learning rate at which each method learns; HuBERT-SER's 1e-5 is in its recipes.
+LEARNING_RATES = {"full": 1e-4, "lora_qkv": 1e-3, "lora_classifier": 1e-2}
+
+
+@dataclass
+class SERTrainingArguments(TrainingArguments):
+    """transformers' `TrainingArguments` with defaults for emotion recognition, and what it lacks."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "The run's folder. Required."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."}
+    )
+    save_format: str = field(
+        default="merged",
+        metadata={
+            "help": "What a LoRA run leaves. merged: a checkpoint that opens anywhere, and the adapter in adapter/. adapter: "
+            "the adapter alone.",
+            "choices": ["merged", "adapter"],
+        },
+    )
+    frozen_cache_gb: float = field(
+        default=4.0,
+        metadata={
+            "help": "Memory in GB for what the frozen part of the model computes, once for all epochs, where clips are not "
+            "augmented; 0 computes it anew in each."
+        },
+    )
+    class_weights: bool = field(
+        default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
+    )
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "The highest learning rate. By default " + ", ".join(f"{v:g} ({k})" for k, v in LEARNING_RATES.items())},
+    )
+    num_train_epochs: float = field(default=20.0, metadata={"help": "Epochs."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Clips in a batch, on each device."})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Clips in a batch of an evaluation."})
+    lr_scheduler_type: str = field(default="linear", metadata={"help": "How the learning rate falls."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or below 1 the share of steps, until it is reached."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When validation is evaluated: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved: no, steps, epoch or best."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When the training loss is logged: no, steps, epoch."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best one."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model, not the last."})
+    metric_for_best_model: str | None = field(
+        default="uar", metadata={"help": "What best means, on validation: uar, accuracy, f1_weighted, f1_macro, eer or loss."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Leave as it is: the audio would be removed."})
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
+    )
+
+    def __post_init__(self) -> None:
+        if not self.output_dir:
+            raise ValueError("--output_dir: name the run's folder")
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
+        if self.metric_for_best_model and self.greater_is_better is None:
+            # transformers maximises everything but the loss.
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
+        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
+            # The re-entrant kind loses the gradient behind a frozen layer.
+            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
+        # The clip that a segment is cut from travels with its label to the metrics.
+        self.label_names = ["labels", "clip"]
+        super().__post_init__()
+
+
+def has_bfloat16(cpu: bool) -> bool:
+    """Whether the device that a run will use multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available() and not cpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class Arguments(NamedTuple):
+    """All arguments of a run."""
+
+    data: DataArguments
+    model: ModelArguments
+    tuning: Tuning
+    augmentation: Augmentation
+    training: SERTrainingArguments
+
+
+def parse_arguments(argv: Sequence[str], description: str | None = None) -> Arguments:
+    """
+    Parses a command line. `--config recipe.yaml` gives defaults, the rest of the line overrides them:
+    `--config recipe.yaml --learning_rate 1e-4`.
+
+    Raises:
+        SystemExit: after a message, if an argument is unknown or of the wrong kind.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    known, rest = first.parse_known_args(argv)
+    parser = HfArgumentParser(list(Arguments.__annotations__.values()), description=description, allow_abbrev=False)
+    parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in --help
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
+    try:
+        recipe = recipe_arguments(known.config) if known.config else []
+        parsed = parser.parse_args_into_dataclasses([*recipe, *rest], look_for_args_file=False)
+    except ValueError as error:
+        parser.error(str(error))
+    return Arguments(*parsed[: len(Arguments._fields)])
+
+
+def recipe_arguments(path: Path) -> list[str]:
+    """
+    A YAML recipe as command-line arguments: lists become several values, mappings `key=value` (`corpora: {ravdess: PATH}`).
+
+    Raises:
+        ValueError: if the file cannot be read or is no mapping.
+    """
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--config: {str(path)!r} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {str(path)!r} is no YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
+    argv: list[str] = []
+    for key, value in recipe.items():
+        if value is not None:
+            argv += [f"--{key}", *_words(value)]
+    return argv
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [key if item is None else f"{key}={item}" for key, item in value.items()]
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

@@ -1,0 +1,179 @@
+"""From corpora on disk to the clips of a run: read, prepared, selected, checked and split."""
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, concatenate_datasets
+
+from hf_ser import splits
+from hf_ser.audio import SAMPLING_RATE, Segments, cut, prepare
+from hf_ser.corpora import CorpusError, SetAside, read_corpora
+from hf_ser.emotions import EmotionSelection
+from hf_ser.splits import Clips, Split
+from hf_ser.training.arguments import DataArguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunClips:
+    """
+    The clips of a run.
+
+    Args:
+        clips (`datasets.Dataset`): Those that are used, with `audio`, `label` (ClassLabel), `speaker`, `gender`, `corpus`,
+            `session`, `split`, `duration`, `clip` (its name) and the corpora's own columns.
+        emotions (`tuple[str, ...]`): The emotions, in the order of the labels.
+        split (`Split`): Their parts.
+        table (`Clips`): What the split knows of them.
+        set_aside (`list[SetAside]`): Those that cannot be used, and why.
+        left_out (`dict[str, int]`): Clips of emotions that the run was not asked for.
+        merged (`dict[str, str]`): Emotions counted as another.
+        warnings (`list[str]`): What a reader of the run's figures must know.
+    """
+
+    clips: Dataset
+    emotions: tuple[str, ...]
+    split: Split
+    table: Clips
+    set_aside: list[SetAside]
+    left_out: dict[str, int]
+    merged: dict[str, str]
+    warnings: list[str]
+
+    def segments(self, part: str, length: float | None, overlap: float) -> Segments:
+        """The segments of a part's clips; see `hf_ser.audio.cut`."""
+        rows = self.split.parts[part]
+        samples = np.rint(np.array(self.clips["duration"][:]) * SAMPLING_RATE).astype(np.int64)[rows]
+        pieces = cut(samples, length, overlap)
+        return Segments(rows[pieces.clip], pieces.start, pieces.stop)
+
+
+def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
+    """
+    Reads, prepares, checks and splits the corpora of a run.
+
+    Args:
+        arguments (`DataArguments`): What to read and how to split it.
+        minimum_samples (`int`): The shortest clip that the encoder can take, in samples at 16 kHz.
+
+    Raises:
+        CorpusError: if a corpus cannot be read, or too many of its clips cannot be used.
+        SplitError: if the clips do not allow the split.
+    """
+    selection = EmotionSelection.parse(arguments.emotions)
+    rows = prepare(read_corpora(arguments.corpora), workers=arguments.prepare_workers)
+    usable, set_aside = set_unusable_aside(rows, selection, minimum_samples / SAMPLING_RATE)
+    report(rows, set_aside, arguments.max_set_aside)
+
+    emotion = rows["emotion"][:]
+    labels = {i: label for i in usable if (label := selection.label(emotion[i])) is not None}
+    left_out = dict(sorted(Counter(emotion[i] for i in usable if i not in labels).items()))
+    if left_out:
+        logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
+    present = [name for name in selection.names if name in set(labels.values())]
+    if len(present) < 2:
+        raise CorpusError(f"--emotions: the corpora have clips of {present or 'none'} alone; at least two are needed")
+    if arguments.emotions and (absent := sorted(set(selection.names) - set(present))):
+        raise CorpusError(f"--emotions: the corpora have no clip of {', '.join(absent)}")
+
+    # The label is put beside all rows, and rows are selected last: a column added to a selection would copy the audio.
+    label = Dataset.from_dict(
+        {"label": [present.index(labels[i]) if i in labels else None for i in range(len(rows))]},
+        features=Features({"label": ClassLabel(names=present)}),
+    )
+    rows = rows.remove_columns(["emotion", "problem", "detail", "samples_hash"])
+    kept = concatenate_datasets([rows, label], axis=1).select(list(labels))
+    table = Clips(
+        names=kept["clip"][:],
+        labels=list(labels.values()),
+        speakers=kept["speaker"][:],
+        genders=kept["gender"][:],
+        corpora=kept["corpus"][:],
+        sessions=kept["session"][:],
+        official=kept["split"][:],
+    )
+    split = make_split(table, arguments)
+    warnings = splits.check(split, table, present)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return RunClips(kept, tuple(present), split, table, set_aside, left_out, selection.merged, warnings)
+
+
+def make_split(clips: Clips, arguments: DataArguments) -> Split:
+    """The split that the arguments ask for."""
+    if arguments.splits:
+        return splits.from_file(clips, Path(arguments.splits))
+    shares = {"seed": arguments.split_seed, "test_share": arguments.test_share, "validation_share": arguments.validation_share}
+    settings: dict[str, dict[str, Any]] = {
+        "random": shares,
+        "speaker": shares,
+        "kfold": {"fold": arguments.fold, "folds": arguments.folds, "by": arguments.fold_by},
+        "official": {},
+    }
+    return splits.SPLITS[arguments.split](clips, **settings[arguments.split])
+
+
+def set_unusable_aside(
+    rows: Dataset, selection: EmotionSelection, minimum: float
+) -> tuple[list[int], list[SetAside]]:
+    """
+    Tells the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
+    than `minimum` seconds, of an unknown emotion, or with the very samples of an earlier clip.
+    """
+    usable: list[int] = []
+    aside: list[SetAside] = []
+    first_with: dict[str, int] = {}
+    names, emotions = rows["clip"][:], rows["emotion"][:]
+    columns = (rows[name][:] for name in ("problem", "detail", "duration", "samples_hash"))
+    for i, (problem, detail, duration, samples) in enumerate(zip(*columns, strict=True)):
+        if problem:
+            aside.append(SetAside(names[i], problem, detail))
+        elif duration < minimum:
+            aside.append(SetAside(names[i], "too short", f"{duration:.4f} s; the encoder needs {minimum:.4f} s"))
+        elif not selection.knows(emotions[i]):
+            word = repr(emotions[i]) if emotions[i] else "no emotion"
+            aside.append(SetAside(names[i], "unknown emotion", f"{word}; name it in --emotions to use it"))
+        elif (other := first_with.setdefault(samples, i)) != i:
+            label = "" if emotions[i] == emotions[other] else f", though {emotions[i]} and that one {emotions[other]}"
+            aside.append(SetAside(names[i], "duplicate", f"the same audio as {names[other]}{label}"))
+        else:
+            usable.append(i)
+    return usable, aside
+
+
+def report(rows: Dataset, set_aside: Sequence[SetAside], limit: float) -> None:
+    """
+    Logs how many clips were set aside and why.
+
+    Raises:
+        CorpusError: if more than `limit` of a corpus' clips cannot be used. Copies of other clips do not count.
+    """
+    sizes = Counter(rows["corpus"][:])
+    for corpus, size in sizes.items():
+        mine = [clip for clip in set_aside if clip.clip.startswith(f"{corpus}/")]
+        if not mine:
+            continue
+        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(clip.reason for clip in mine).most_common())
+        logger.warning("%s: %d of %d clips are set aside: %s", corpus, len(mine), size, reasons)
+        bad = [clip for clip in mine if clip.reason != "duplicate"]
+        if len(bad) > limit * size:
+            examples = "\n".join(f"  {clip.clip}: {clip.reason} ({clip.detail})" for clip in bad[:5])
+            raise CorpusError(
+                f"{corpus}: {len(bad)} of {size} clips cannot be used, more than --max_set_aside {limit:g} allows. "
+                f"For instance:\n{examples}"
+            )
+
+
+def write_set_aside(set_aside: Sequence[SetAside], path: Path) -> None:
+    """Writes the clips that were set aside as CSV: clip, reason, detail."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("clip", "reason", "detail"))
+        writer.writerows((clip.clip, clip.reason, clip.detail) for clip in set_aside)

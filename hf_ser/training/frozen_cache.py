@@ -1,0 +1,143 @@
+"""What the frozen part of a model computes of a clip is the same in every epoch: it is computed once, and kept in memory."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers.modeling_outputs import BaseModelOutput
+
+from hf_ser.features import SpeechCollator, SpeechDataset, wants_attention_mask
+from hf_ser.training.trainer import SERTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class FrozenFeatures(SpeechDataset):
+    """
+    The segments of a [`SpeechDataset`], with what the frozen part made of each in place of its waveform.
+
+    Args:
+        dataset (`SpeechDataset`): The segments.
+        frames (`list[torch.Tensor]`): For each segment `(frames, width)`.
+    """
+
+    def __init__(self, dataset: SpeechDataset, frames: list[torch.Tensor]) -> None:
+        super().__init__(dataset.clips, dataset.segments)
+        self.frames = frames
+        labels = dataset.clips["label"][:]
+        self.labels = [labels[clip] for clip in dataset.segments.clip]
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """`frames` `(frames, width)`, `label` and `clip`."""
+        i = int(key) % len(self)
+        return {"frames": self.frames[i], "label": self.labels[i], "clip": int(self.segments.clip[i])}
+
+
+def pad_frames(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """`input_values` `(batch, frames, width)`, `attention_mask` `(batch, frames)`, `labels` and `clip` `(batch,)`."""
+    frames = [item["frames"] for item in items]
+    lengths = torch.tensor([len(piece) for piece in frames])
+    return {
+        "input_values": nn.utils.rnn.pad_sequence(frames, batch_first=True),
+        "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+        "labels": torch.tensor([item["label"] for item in items]),
+        "clip": torch.tensor([item["clip"] for item in items]),
+    }
+
+
+def frozen_part(model: Any) -> str | None:
+    """
+    The largest first part of a model in which nothing trains: `"encoder"`, `"feature_encoder"` (its convolutions) or
+    `None`. The layers that a weighted sum needs are not kept.
+    """
+    encoder = model.base_model
+    if not any(p.requires_grad for p in encoder.parameters()) and not model.config.use_weighted_layer_sum:
+        return "encoder"
+    if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
+        return "feature_encoder"
+    return None
+
+
+@contextmanager
+def cached_frozen_part(trainer: SERTrainer, limit: float) -> Iterator[None]:
+    """
+    Within it, `trainer` trains and validates from what the frozen part of its model made of each clip, computed once.
+
+    It does nothing, and the log says why, where clips are augmented (then they differ in every epoch), nothing at the
+    model's front is frozen, the encoder takes no attention mask (its answers depend on the padding), or more than `limit`
+    would be kept.
+
+    Args:
+        trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
+        limit (`float`): GB of memory, for each process.
+    """
+    wrapped = trainer.accelerator.unwrap_model(trainer.model)
+    model = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    datasets = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
+    part = frozen_part(model)
+    if reason := _reason_against(model, part, datasets, limit):
+        logger.info("no features are kept between epochs: %s", reason)
+        yield
+        return
+
+    before = trainer.train_dataset, trainer.eval_dataset, trainer.data_collator
+    collator: SpeechCollator = trainer.data_collator
+    trainer.train_dataset, trainer.eval_dataset = (
+        FrozenFeatures(dataset, _compute(trainer, model, part, dataset, collator, name)) for name, dataset in datasets.items()
+    )
+    trainer.data_collator = pad_frames
+    encoder = model.base_model
+    # Methods of these instances, not modules: what is saved stays whole.
+    if part == "encoder":
+        encoder.forward = lambda frames, **_: BaseModelOutput(last_hidden_state=frames)
+    else:
+        encoder.feature_extractor.forward = lambda frames: frames.transpose(1, 2)
+    for module in (model, encoder):
+        module._get_feat_extract_output_lengths = lambda lengths, *_, **__: lengths  # the mask counts frames already
+    try:
+        yield
+    finally:
+        del (encoder if part == "encoder" else encoder.feature_extractor).forward
+        del model._get_feat_extract_output_lengths, encoder._get_feat_extract_output_lengths
+        trainer.train_dataset, trainer.eval_dataset, trainer.data_collator = before
+
+
+def _reason_against(model: Any, part: str | None, datasets: dict[str, SpeechDataset], limit: float) -> str | None:
+    if part is None:
+        return "nothing at the model's front is frozen"
+    if any(dataset.augmentation for dataset in datasets.values()):
+        return "clips are augmented"
+    if not wants_attention_mask(model.config):
+        return "the encoder takes no attention mask"
+    samples = sum(int(dataset.segments.samples.sum()) for dataset in datasets.values())
+    width = model.config.hidden_size if part == "encoder" else model.config.conv_dim[-1]
+    stride = int(torch.tensor(model.config.conv_stride).prod())
+    size = samples / stride * width * 4 / 1e9
+    if size > limit:
+        return f"they would take {size:.1f} GB, more than --frozen_cache_gb {limit:g}"
+    logger.info("features of the frozen %s are computed once: at most %.2f GB", part.replace("_", " "), size)
+    return None
+
+
+@torch.no_grad()
+def _compute(
+    trainer: SERTrainer, model: Any, part: str | None, dataset: SpeechDataset, collator: SpeechCollator, name: str
+) -> list[torch.Tensor]:
+    model.eval()
+    frames = []
+    for i in tqdm(range(len(dataset)), desc=f"frozen features ({name})", disable=not trainer.is_local_process_zero()):
+        batch = collator([dataset[i]])
+        values, mask = (batch[key].to(trainer.args.device) for key in ("input_values", "attention_mask"))
+        with trainer.accelerator.autocast():
+            if part == "encoder":
+                found = model.base_model(values, attention_mask=mask).last_hidden_state[0]
+            else:
+                found = model.base_model.feature_extractor(values)[0].transpose(0, 1)
+        length = int(model._get_feat_extract_output_lengths(mask.sum()))
+        # Contiguous: a view would keep the whole batch.
+        frames.append(found[:length].cpu().contiguous().clone())
+    return frames

@@ -1,0 +1,249 @@
+"""One training, from corpora on disk to a folder that can be published."""
+
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_ser import features
+from hf_ser.evaluation import per_clip, plots, score
+from hf_ser.hub.card import write_card
+from hf_ser.models import fold_batch_norm, load_model
+from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.splits import PARTS
+from hf_ser.training.arguments import LEARNING_RATES, Arguments, SERTrainingArguments
+from hf_ser.training.frozen_cache import cached_frozen_part
+from hf_ser.training.clips import RunClips, load_clips, write_set_aside
+from hf_ser.training.results import corpora_table, environment, non_default, peak_memory
+from hf_ser.training.trainer import SERTrainer, inverse_frequencies
+from hf_ser.tuning import Tuned, parameter_counts, save_adapter, tune
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+
+
+def finetune(arguments: Arguments) -> dict[str, Any]:
+    """
+    Fine-tunes a model and leaves a run's folder: weights or adapter, `config.json`, `preprocessor_config.json`,
+    `results.json`, `splits.json`, `set_aside.csv`, `confusion_matrix.png`, `training_curves.png` and `README.md`.
+
+    Under `accelerate launch` every process calls it; one of them writes.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        CorpusError, SplitError: see `hf_ser.training.clips.load_clips`.
+        FileExistsError: if the folder holds an earlier run, and nothing was said about it.
+        ValueError: if an argument does not fit.
+    """
+    began = time.perf_counter()
+    data, training = arguments.data, arguments.training
+    folder = Path(training.output_dir or "")
+    checkpoint = checkpoint_to_resume(training, folder)
+    transformers.set_seed(training.seed)
+    if training.learning_rate is None:
+        training.learning_rate = LEARNING_RATES[arguments.tuning.method]
+
+    clips = load_clips(data, features.minimum_samples(load_config(resolve_checkpoint(arguments.model.model))))
+    _log_split(clips)
+    loaded = load_model(
+        arguments.model.model,
+        clips.emotions,
+        head=arguments.model.head,
+        weighted_layer_sum=arguments.model.weighted_layer_sum,
+    )
+    tuned = tune(loaded, arguments.tuning)
+    trainable, total = parameter_counts(tuned.model)
+    trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
+
+    if checkpoint is None:
+        clear_folder(training, folder)
+    started = time.perf_counter()
+    with cached_frozen_part(trainer, training.frozen_cache_gb):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    train_seconds = time.perf_counter() - started
+
+    parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
+    state = trainer.state
+    best = state.best_model_checkpoint and json.loads(
+        (Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8")
+    )
+    results = {
+        "base_model": arguments.model.model,
+        "model_type": loaded.model.config.model_type,
+        "method": arguments.tuning.method,
+        "head": arguments.model.head,
+        "emotions": list(clips.emotions),
+        "merged_emotions": clips.merged,
+        "corpora": corpora_table(clips),
+        "set_aside": len(clips.set_aside),
+        "left_out": clips.left_out,
+        "split": clips.split.describe(clips.table),
+        "warnings": clips.warnings,
+        "metrics": parts,
+        "evaluated_in": "float32",
+        "kept": {
+            "by": f"{training.metric_for_best_model} on validation" if best else "last",
+            "value": state.best_metric,
+            "step": state.best_global_step if best else state.global_step,
+            "epoch": best["epoch"] if best else state.epoch,
+        },
+        "parameters": {"trainable": trainable, "total": total},
+        "training": {
+            "epochs": state.epoch,
+            "steps": state.global_step,
+            "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
+            "processes": training.world_size,
+            "seconds": round(train_seconds, 1),
+            "seconds_in_all": round(time.perf_counter() - began, 1),
+            "resumed_from_step": int(checkpoint.rpartition("-")[2]) if checkpoint else None,
+            "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
+            "arguments": non_default(arguments),
+        },
+        "peak_memory_bytes": peak_memory(),
+        "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
+        "environment": environment(),
+        "command": " ".join(sys.argv),
+    }
+    if trainer.is_world_process_zero():
+        save_run(folder, trainer, tuned, arguments, clips, results)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | None:
+    """
+    The checkpoint that a run goes on from, `None` if it begins anew: then makes sure that it may write into `folder`.
+
+    Raises:
+        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
+        FileNotFoundError: if there is no checkpoint to resume from.
+    """
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
+    if resume.lower() != "false":
+        checkpoint = last if resume.lower() == "true" else resume
+        if checkpoint is None or not Path(checkpoint).is_dir():
+            raise FileNotFoundError(f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}")
+        return checkpoint
+    finished = (folder / RESULTS).exists()
+    if folder.is_dir() and any(folder.iterdir()):
+        if not training.overwrite_output_dir:
+            kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
+            go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
+            raise FileExistsError(
+                f"--output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or --overwrite_output_dir True to "
+                "delete it and start anew."
+            )
+        if not finished and not last:
+            raise FileExistsError(f"--overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
+    return None
+
+
+def clear_folder(training: SERTrainingArguments, folder: Path) -> None:
+    """Makes an empty folder for a new run; what an earlier run left there goes only now that this one is ready to begin."""
+    with training.main_process_first(desc="making the run's folder"):
+        if training.process_index == 0:
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+
+
+def make_trainer(
+    arguments: Arguments, clips: RunClips, tuned: Tuned, feature_extractor: transformers.SequenceFeatureExtractor
+) -> SERTrainer:
+    """The Trainer of a run: train with augmentation, validation longest clip first."""
+    data, training = arguments.data, arguments.training
+    config = tuned.model.config
+    train = clips.segments("train", data.segment_length, data.segment_overlap)
+    validation = features.longest_first(clips.segments("validation", data.segment_length, data.segment_overlap))
+    labels = clips.clips["label"][:]
+    weights = None
+    if training.class_weights:
+        weights = inverse_frequencies([labels[clip] for clip in train.clip], len(clips.emotions))
+    # SpecAugment fails on a batch that is shorter than its masks.
+    frames = config.mask_time_length + 1 if config.apply_spec_augment else 1
+    return SERTrainer(
+        tuned,
+        training,
+        collator=features.SpeechCollator(feature_extractor, features.minimum_samples(config, frames)),
+        train_dataset=features.SpeechDataset(clips.clips, train, arguments.augmentation, training.seed),
+        eval_dataset=features.SpeechDataset(clips.clips, validation),
+        weights=weights,
+    )
+
+
+def evaluate(
+    trainer: SERTrainer, clips: RunClips, part: str, segment_length: float | None, segment_overlap: float
+) -> dict[str, Any]:
+    """The kept model's figures on a part, per clip, each between 0 and 1."""
+    segments = features.longest_first(clips.segments(part, segment_length, segment_overlap))
+    prediction = trainer.predict_clips(features.SpeechDataset(clips.clips, segments))
+    labels, rows = prediction.label_ids
+    _, probabilities, labels = per_clip(prediction.predictions, labels, rows)
+    figures = score(probabilities, labels)
+    logger.info(
+        "%s (%s split, %d clips): %s",
+        part,
+        clips.split.name,
+        len(labels),
+        ", ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items() if isinstance(value, float)),
+    )
+    return {"clips": len(labels), **{k: None if v != v else v for k, v in figures.items()}}
+
+
+def save_run(
+    folder: Path, trainer: SERTrainer, tuned: Tuned, arguments: Arguments, clips: RunClips, results: dict[str, Any]
+) -> None:
+    """Writes the run's folder: what goes to the Hub, beside the Trainer's checkpoints."""
+    model = trainer.accelerator.unwrap_model(tuned.model)
+    extractor = trainer.processing_class
+    if hasattr(model, "peft_config"):
+        merged = arguments.training.save_format == "merged"
+        adapter = folder / "adapter" if merged else folder
+        save_adapter(model, tuned.new, adapter, base=arguments.model.model)
+        extractor.save_pretrained(adapter)
+        model.config.save_pretrained(adapter)
+        if merged:
+            fold_batch_norm(model.merge_and_unload()).save_pretrained(folder)
+    else:
+        fold_batch_norm(model).save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    clips.split.save(folder / "splits.json", clips.table)
+    write_set_aside(clips.set_aside, folder / "set_aside.csv")
+    test = results["metrics"]["test"]
+    plots.confusion_matrix(
+        test["confusion_matrix"],
+        clips.emotions,
+        f"test ({clips.split.name} split): UAR {100 * test['uar']:.1f} %",
+        folder / "confusion_matrix.png",
+    )
+    plots.training_curves(trainer.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
+    write_card(results, folder)
+    (folder / RESULTS).write_text(json.dumps(_finite(results), indent=1) + "\n", encoding="utf-8")
+    logger.info("the run is in %s", folder)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _log_split(clips: RunClips) -> None:
+    for part, figures in clips.split.describe(clips.table)["parts"].items():
+        logger.info("%s: %d clips of %d speakers", part, figures["clips"], figures["speakers"])
+    shared = clips.split.shared_speakers(clips.table)
+    logger.info("%s split: %d speakers are in both train and test", clips.split.name, len(shared))

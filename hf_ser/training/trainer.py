@@ -1,0 +1,143 @@
+"""transformers' Trainer, where emotion recognition needs it to be different."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+from transformers.trainer_utils import PredictionOutput
+
+from hf_ser.evaluation import per_clip, score
+from hf_ser.features import LengthGroupedSampler, SpeechCollator, SpeechDataset
+from hf_ser.training.arguments import SERTrainingArguments
+from hf_ser.tuning import Tuned, frozen_modules, save_adapter
+
+
+def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
+    """Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1."""
+    counts = np.bincount(labels, minlength=emotions)
+    return torch.tensor(len(labels) / (emotions * counts.clip(min=1)), dtype=torch.float32)
+
+
+def emotion_loss(
+    outputs: Any,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """
+    Cross-entropy of the logits `(batch, emotions)`, summed over the batch and divided by the clips of the whole step: the
+    sum over accumulated batches and processes is the mean over the step, whatever it is cut into. Weighted clips count
+    with `weights[label]`, which average 1 over train, so that the divisor stays the number of clips.
+    """
+    logits = outputs["logits"].float()
+    weights = None if weights is None else weights.to(logits.device)
+    total = cross_entropy(logits, labels, weight=weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+    """The metrics of an evaluation, per clip; see `hf_ser.evaluation.score`."""
+    labels, clips = prediction.label_ids
+    _, probabilities, labels = per_clip(prediction.predictions, labels, clips)
+    return score(probabilities, labels)
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
+
+    def __init__(self, sampler: LengthGroupedSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
+class SERTrainer(Trainer):
+    """
+    A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
+    modules run in eval mode, and whose adapters are saved whole.
+
+    Args:
+        tuned (`Tuned`): The model.
+        args (`SERTrainingArguments`): The arguments.
+        collator (`SpeechCollator`): Makes the batches.
+        train_dataset (`SpeechDataset`): What trains.
+        eval_dataset (`SpeechDataset`): What chooses the model.
+        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
+    """
+
+    def __init__(
+        self,
+        tuned: Tuned,
+        args: SERTrainingArguments,
+        *,
+        collator: SpeechCollator,
+        train_dataset: SpeechDataset,
+        eval_dataset: SpeechDataset,
+        weights: torch.Tensor | None = None,
+    ) -> None:
+        loss: Callable[..., torch.Tensor] = partial(
+            emotion_loss, weights=weights, label_smoothing=args.label_smoothing_factor
+        )
+        stopping = args.early_stopping_patience
+        super().__init__(
+            model=tuned.model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=collator.feature_extractor,
+            compute_loss_func=loss,
+            compute_metrics=clip_metrics,
+            callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
+        )
+        # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
+        self.model_accepts_loss_kwargs = False
+        self._new = tuned.new
+        self._frozen = frozen_modules(tuned.model)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if model.training:
+            for module in self._frozen:
+                module.eval()
+        return super().compute_loss(model, {k: v for k, v in inputs.items() if k != "clip"}, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        dataset = train_dataset or self.train_dataset
+        step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = LengthGroupedSampler(dataset, step, seed)
+        self.add_callback(_Epochs(sampler))
+        return sampler
+
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
+        matrices = {key: logs.pop(key) for key in list(logs) if key.endswith("confusion_matrix")}
+        super().log(logs, *args, **kwargs)
+        if matrices:
+            self.state.log_history[-1].update(matrices)
+
+    def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "peft_config"):
+            save_adapter(model, self._new, folder)
+        else:
+            model.save_pretrained(folder, state_dict=state_dict)
+        self.processing_class.save_pretrained(folder)
+
+    def predict_clips(self, dataset: SpeechDataset) -> PredictionOutput:
+        """
+        Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
+        will see.
+        """
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
+        return self.predict(dataset, metric_key_prefix="")

@@ -1,0 +1,7 @@
+"""The ways to fine-tune a model. To add one, copy the shape of a neighbour in `methods.py`."""
+
+from hf_ser.tuning.adapter import adapter_weights, save_adapter
+from hf_ser.tuning.methods import METHODS, Tuned, Tuning, tune
+from hf_ser.tuning.modes import frozen_modules, parameter_counts
+
+__all__ = ["METHODS", "Tuned", "Tuning", "adapter_weights", "frozen_modules", "parameter_counts", "save_adapter", "tune"]

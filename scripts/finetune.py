@@ -1,0 +1,30 @@
+"""Fine-tune a pretrained speech encoder to recognise emotion: accelerate launch scripts/finetune.py --config RECIPE.yaml"""
+
+import logging
+import sys
+
+from transformers.utils import logging as transformers_logging
+
+from hf_ser.corpora import CorpusError
+from hf_ser.splits import SplitError
+from hf_ser.training import finetune, parse_arguments
+
+
+def main() -> int:
+    arguments = parse_arguments(sys.argv[1:], __doc__)
+    first = arguments.training.process_index == 0
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
+    if not first:
+        transformers_logging.set_verbosity_error()
+    try:
+        finetune(arguments)
+    except (CorpusError, SplitError, FileExistsError, FileNotFoundError) as error:
+        if first:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
