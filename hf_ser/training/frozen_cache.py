@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -128,16 +129,19 @@ def _compute(
     trainer: SERTrainer, model: Any, part: str | None, dataset: SpeechDataset, collator: SpeechCollator, name: str
 ) -> list[torch.Tensor]:
     model.eval()
-    frames = []
-    for i in tqdm(range(len(dataset)), desc=f"frozen features ({name})", disable=not trainer.is_local_process_zero()):
-        batch = collator([dataset[i]])
+    frames: dict[int, torch.Tensor] = {}
+    order = np.argsort(-dataset.segments.samples, kind="stable")
+    size = trainer.args.per_device_eval_batch_size
+    batches = [order[at : at + size] for at in range(0, len(order), size)]
+    for rows in tqdm(batches, desc=f"frozen features ({name})", disable=not trainer.is_local_process_zero()):
+        batch = collator([dataset[int(i)] for i in rows])
         values, mask = (batch[key].to(trainer.args.device) for key in ("input_values", "attention_mask"))
         with trainer.accelerator.autocast():
             if part == "encoder":
-                found = model.base_model(values, attention_mask=mask).last_hidden_state[0]
+                found = model.base_model(values, attention_mask=mask).last_hidden_state
             else:
-                found = model.base_model.feature_extractor(values)[0].transpose(0, 1)
-        length = int(model._get_feat_extract_output_lengths(mask.sum()))
-        # Contiguous: a view would keep the whole batch.
-        frames.append(found[:length].cpu().contiguous().clone())
-    return frames
+                found = model.base_model.feature_extractor(values).transpose(1, 2)
+        lengths = model._get_feat_extract_output_lengths(mask.sum(dim=1))
+        for i, states, length in zip(rows, found.cpu(), lengths.tolist(), strict=True):
+            frames[int(i)] = states[:length].clone()  # a view would keep the whole batch
+    return [frames[i] for i in range(len(dataset))]

@@ -1,0 +1,112 @@
+"""What several test files use: real data where it is, small corpora and models made on the spot, the scripts as processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real speech and real models."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real data at {SHARED}: set HF_SER_SHARED to the folder that has it")
+    return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reaches the network, or keeps anything in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_SER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def tone(seconds: float, frequency: float = 220.0, rate: int = 16_000, level: float = 0.3) -> np.ndarray:
+    """A sine of `(samples,)`."""
+    return (level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.fixture
+def write_clip() -> Callable[..., Path]:
+    """Writes a clip whose samples are its own: two clips differ unless they have the same frequency."""
+    made = iter(range(1, 10_000))
+
+    def write(path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = tone(seconds, frequency or 100 + next(made), rate)
+        soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
+        return path
+
+    return write
+
+
+def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: object) -> Path:
+    """A tiny random HuBERT, of the layer-norm or the group-norm kind, saved as an encoder."""
+    settings: dict[str, object] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 37,
+        "conv_dim": [16] * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "classifier_proj_size": 24,
+        "feat_extract_norm": feat_extract_norm,
+        "do_stable_layer_norm": feat_extract_norm == "layer",
+        "conv_bias": feat_extract_norm == "layer",
+        "apply_spec_augment": False,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        HubertModel(HubertConfig(**{**settings, **changes})).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_hubert(tmp_path_factory.mktemp("models") / "layer-norm")
+
+
+@pytest.fixture(scope="session")
+def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_hubert(tmp_path_factory.mktemp("models") / "group-norm", "group")
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic corpus: six speakers, eight emotions, two clips of each."""
+    from hf_ser.corpora import synthetic
+
+    folder = tmp_path_factory.mktemp("corpora") / "synthetic"
+    synthetic.make(folder, speakers=6, clips_per_emotion=2)
+    return folder
+
+
+def python(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a new process, from the repository's root, with what it printed."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    )

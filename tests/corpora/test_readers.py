@@ -1,0 +1,225 @@
+"""Each corpus in the layouts that people have, and Table 2 of HuBERT-SER from the true file names."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from hf_ser.corpora import CorpusError, read, read_corpora
+
+# HuBERT-SER, Table 2: clips per emotion.
+TABLE_2 = {
+    "crema_d": {"angry": 1271, "disgust": 1271, "fear": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
+    "ravdess": {"angry": 192, "calm": 192, "disgust": 192, "fear": 192, "happy": 192, "neutral": 96, "sad": 192, "surprise": 192},
+    "savee": {"angry": 60, "disgust": 60, "fear": 60, "happy": 60, "neutral": 120, "sad": 60, "surprise": 60},
+    "tess": {"angry": 400, "disgust": 400, "fear": 400, "happy": 400, "neutral": 400, "sad": 400, "surprise": 400},
+}
+SPEAKERS = {"crema_d": 91, "ravdess": 24, "savee": 4, "tess": 2}
+FILE_LISTS = {"crema_d": "CREMA-D.txt", "ravdess": "RAVDESS.txt", "savee": "SAVEE.txt", "tess": "TESS.txt"}
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize("corpus", sorted(TABLE_2))
+def test_table_2_comes_out_of_the_true_file_names(shared: Path, corpus: str) -> None:
+    [rows] = read(f"{corpus}={shared / 'data/file-lists' / FILE_LISTS[corpus]}")
+    assert Counter(rows["emotion"][:]) == TABLE_2[corpus]
+    assert len(set(rows["speaker"][:])) == SPEAKERS[corpus]
+
+
+def test_table_2_has_12162_clips() -> None:
+    assert sum(sum(row.values()) for row in TABLE_2.values()) == 12_162
+
+
+def test_real_ravdess(shared: Path) -> None:
+    [rows] = read(f"ravdess={shared / 'data/ravdess'}")
+    assert len(rows) == 1080
+    row = next(row for row in rows if row["clip"] == "ravdess/Actor_02/03-01-06-02-01-02-02")
+    assert (row["emotion"], row["speaker"], row["gender"]) == ("fear", "ravdess_02", "female")
+    assert (row["intensity"], row["statement"]) == ("strong", "Kids are talking by the door")
+
+
+def test_ravdess_leaves_out_song_and_silent_video_and_takes_audio_before_film(tmp_path: Path, write_clip: Write) -> None:
+    for name in (
+        "audio/Actor_01/03-01-05-01-01-01-01.WAV",
+        "audio/Actor_01/03-02-05-01-01-01-01.wav",  # song
+        "film/Actor_01/01-01-05-01-01-01-01.wav",  # the same performance, from the film
+        "film/Actor_01/01-01-06-01-01-01-01.wav",  # one that is there from the film alone
+        "film/Actor_01/02-01-07-01-01-01-01.wav",  # film without sound
+    ):
+        write_clip(tmp_path / name)
+    [rows] = read(f"ravdess={tmp_path}")
+    assert rows["clip"][:] == ["ravdess/audio/Actor_01/03-01-05-01-01-01-01", "ravdess/film/Actor_01/01-01-06-01-01-01-01"]
+
+
+def test_a_clip_has_the_same_name_as_wav_and_as_flac(tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "a/Actor_03/03-01-05-01-01-01-03.wav")
+    write_clip(tmp_path / "b/Actor_03/03-01-05-01-01-01-03.flac")
+    [a], [b] = read(f"ravdess={tmp_path / 'a'}"), read(f"ravdess={tmp_path / 'b'}")
+    assert a["clip"][:] == b["clip"][:]
+
+
+def test_crema_d_takes_gender_from_the_table_beside_it(shared: Path, tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "CREMA-D/AudioWAV/1001_DFA_ANG_XX.wav")
+    write_clip(tmp_path / "CREMA-D/AudioWAV/1002_IEO_FEA_HI.wav")
+    [rows] = read(f"crema_d={tmp_path}")
+    assert rows["gender"][:] == [None, None]
+    shutil.copy(shared / "data/crema-d/VideoDemographics.csv", tmp_path / "CREMA-D")
+    for root in (tmp_path, tmp_path / "CREMA-D", tmp_path / "CREMA-D/AudioWAV"):
+        [rows] = read(f"crema_d={root}")
+        assert rows["gender"][:] == ["male", "female"]
+        assert rows["level"][:] == ["unspecified", "high"]
+
+
+@pytest.mark.parametrize("folder", ["", "OAF_Fear", "OAF Pleasant_surprise", "TESS Toronto/deep/OAF_x"])
+def test_tess_in_any_folders(tmp_path: Path, write_clip: Write, folder: str) -> None:
+    for name in ("OAF_back_fear.wav", "OAF_back_ps.wav", "YAF_dog_Sad.WAV", "OA_bite_neutral.wav"):
+        write_clip(tmp_path / folder / name)
+    [rows] = read(f"tess={tmp_path}")
+    assert sorted(zip(rows["speaker"][:], rows["emotion"][:], strict=True)) == [
+        ("tess_OAF", "fear"),
+        ("tess_OAF", "neutral"),
+        ("tess_OAF", "surprise"),
+        ("tess_YAF", "sad"),
+    ]
+
+
+@pytest.mark.parametrize("names", [["DC/a01.wav", "JE/su02.wav"], ["DC_a01.wav", "JE_su02.wav"], ["AudioData/DC/a01.WAV", "AudioData/JE/su02.flac"]])
+def test_savee_in_both_namings(tmp_path: Path, write_clip: Write, names: list[str]) -> None:
+    for name in names:
+        write_clip(tmp_path / name)
+    [rows] = read(f"savee={tmp_path}")
+    assert list(zip(rows["speaker"][:], rows["emotion"][:], strict=True)) == [("savee_DC", "angry"), ("savee_JE", "surprise")]
+
+
+def test_savee_from_the_folder_of_one_speaker(tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "KL/sa15.wav")
+    [rows] = read(f"savee={tmp_path / 'KL'}")
+    assert (rows[0]["speaker"], rows[0]["emotion"]) == ("savee_KL", "sad")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_manifest_of_any_kind(tmp_path: Path, kind: str) -> None:
+    table = pd.DataFrame(
+        {
+            "Path": ["a/1.wav", "/data/2.flac", "3.mp3"],
+            "label": ["Anger", "neu", "whimsy"],
+            "speaker_id": ["7", "8", ""],
+            "sex": ["F", "man", "?"],
+            "Split": ["dev", "train", "Test1"],
+            "corpus": ["one", "two", "one"],
+        }
+    )
+    path = tmp_path / f"mine.{kind}"
+    match kind:
+        case "csv":
+            table.to_csv(path, index=False)
+        case "tsv":
+            table.to_csv(path, index=False, sep="\t")
+        case "jsonl":
+            table.to_json(path, orient="records", lines=True)
+        case _:
+            table.to_parquet(path)
+    one, two = read(f"manifest={path}")
+    assert one["emotion"][:] == ["whimsy", "angry"]  # by name: 3 comes before a/1
+    assert one["speaker"][:] == [None, "one_7"]
+    assert one["gender"][:] == [None, "female"]
+    assert one["split"][:] == ["test", "validation"]
+    assert one["audio"][1]["path"] == str(tmp_path / "a/1.wav")
+    assert two[0]["audio"]["path"] == "/data/2.flac"
+    assert two["clip"][:] == ["two/data/2"]
+
+
+def test_a_manifest_without_a_corpus_column_is_called_as_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("path,emotion\n1.wav,sad\n", encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'mine.csv'}")
+    assert rows["corpus"][:] == ["mine"]
+
+
+def test_a_data_set_on_disk(tmp_path: Path, write_clip: Write) -> None:
+    from datasets import Audio
+
+    features = Features({"sound": Value("string"), "label": ClassLabel(names=["sad", "hap"]), "speaker": Value("int64")})
+
+    def part(names: list[str]) -> Dataset:
+        files = [str(write_clip(tmp_path / name)) for name in names]
+        columns = {"sound": files, "label": list(range(len(files))), "speaker": [4] * len(files)}
+        return Dataset.from_dict(columns, features=features).cast_column("sound", Audio(decode=False))
+
+    DatasetDict(train=part(["1.wav", "2.wav"]), test=part(["3.wav"])).save_to_disk(tmp_path / "Mine")
+    [rows] = read(f"dataset={tmp_path / 'Mine'}")
+    assert rows["emotion"][:] == ["sad", "happy", "sad"]
+    assert rows["split"][:] == ["train", "train", "test"]
+    assert set(rows["speaker"][:]) == {"mine_4"}
+
+
+class TestBadInput:
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(CorpusError, match=r"ravdess: there is no folder .*nowhere"):
+            read(f"ravdess={tmp_path / 'nowhere'}")
+
+    def test_an_empty_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(CorpusError, match=r"Looked for names such as OAF_back_angry.wav .*found no audio file .*nothing"):
+            read(f"tess={tmp_path}")
+
+    def test_the_folder_of_another_corpus(self, tmp_path: Path, write_clip: Write) -> None:
+        write_clip(tmp_path / "OAF_back_angry.wav")
+        with pytest.raises(CorpusError, match=r"found 1 audio files, but none with such a name .*OAF_back_angry"):
+            read(f"crema_d={tmp_path}")
+
+    @pytest.mark.parametrize(("specification", "message"), [("emodb=x", "names no corpus"), ("savee", "has no path"), ("tess=", "has no path")])
+    def test_a_specification_that_names_nothing(self, specification: str, message: str) -> None:
+        with pytest.raises(CorpusError, match=message):
+            read(specification)
+
+    def test_the_same_corpus_twice(self, tmp_path: Path, write_clip: Write) -> None:
+        write_clip(tmp_path / "DC/a01.wav")
+        with pytest.raises(CorpusError, match="savee is there twice"):
+            read_corpora([f"savee={tmp_path}", f"savee={tmp_path}"])
+
+    def test_no_corpus(self) -> None:
+        with pytest.raises(CorpusError, match="name at least one"):
+            read_corpora([])
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("a.csv", "path,mood\n1.wav,sad\n", "no column for emotion.*found path, mood"),
+            ("a.csv", "path,emotion\n", "lists no clip"),
+            ("a.csv", "", "cannot be read"),
+            ("a.xlsx", "x", "is none of"),
+            ("a.jsonl", "{", "cannot be read"),
+        ],
+    )
+    def test_a_manifest_that_is_none(self, tmp_path: Path, name: str, text: str, message: str) -> None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(CorpusError, match=message):
+            read(f"manifest={tmp_path / name}")
+
+    def test_a_data_set_without_audio(self, tmp_path: Path) -> None:
+        Dataset.from_dict({"text": ["a"], "label": [0]}).save_to_disk(tmp_path / "words")
+        with pytest.raises(CorpusError, match=r"needs a column of type Audio.*text \(Value\)"):
+            read(f"dataset={tmp_path / 'words'}")
+
+    def test_a_data_set_that_is_nowhere(self) -> None:
+        with pytest.raises(CorpusError, match="cannot be loaded"):
+            read("dataset=nobody/nothing")
+
+
+def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "DC/a01.wav")
+    (tmp_path / "DC/again").symlink_to(tmp_path)
+    [rows] = read(f"savee={tmp_path}")
+    assert len(rows) == 1
+
+
+def test_a_manifest_of_jsonl_with_numbers(tmp_path: Path) -> None:
+    lines = [{"path": "1.wav", "emotion": "sad", "speaker": 3}, {"path": "2.wav", "emotion": "sad", "speaker": None}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'm.jsonl'}")
+    assert rows["speaker"][:] == ["m_3", None]

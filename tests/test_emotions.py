@@ -1,0 +1,45 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_ser.emotions import EMOTIONS, EmotionSelection, canonical
+
+
+@pytest.mark.parametrize(
+    ("word", "emotion"),
+    [("ANG", "angry"), (" Fearful ", "fear"), ("neu", "neutral"), ("pleasant surprised", "surprise"), ("Boredom", "boredom")],
+)
+def test_other_words_mean_the_same_emotion(word: str, emotion: str) -> None:
+    assert canonical(word) == emotion
+
+
+def test_by_default_all_eight_are_told_apart() -> None:
+    assert EmotionSelection.parse([]).names == EMOTIONS
+
+
+def test_select_and_merge() -> None:
+    selection = EmotionSelection.parse(["neutral", "hap", "sad", "angry", "calm=neutral"])
+    assert selection.names == ("angry", "happy", "neutral", "sad")
+    assert selection.label("calm") == "neutral"
+    assert selection.label("happy") == "happy"
+    assert selection.label("fear") is None
+
+
+def test_a_merge_alone_keeps_the_others() -> None:
+    assert EmotionSelection.parse(["calm=neutral"]).names == tuple(e for e in EMOTIONS if e != "calm")
+
+
+def test_an_emotion_beyond_the_eight_is_known_once_it_is_named() -> None:
+    assert not EmotionSelection.parse([]).knows("boredom")
+    assert EmotionSelection.parse(["boredom", "happy"]).knows("boredom")
+
+
+@pytest.mark.parametrize("words", [["happy"], ["calm="], ["=calm"], ["calm=neutral", "neutral=sad"]])
+def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="--emotions"):
+        EmotionSelection.parse(words)
+
+
+@given(st.lists(st.sampled_from(EMOTIONS), min_size=2, unique=True))
+def test_labels_do_not_depend_on_the_order_they_were_named_in(names: list[str]) -> None:
+    assert EmotionSelection.parse(names) == EmotionSelection.parse(names[::-1])
