@@ -60,7 +60,8 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(
         self, clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
     ) -> None:
-        self.clips = clips.select_columns(["audio", "label"])
+        # Not a selection of columns: pickled for a spawned worker, it would arrive empty.
+        self.clips = clips
         self.segments = segments
         self.augmentation = augmentation if augmentation and augmentation.does_something else None
         self.seed = seed

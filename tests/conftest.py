@@ -100,13 +100,18 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python in a new process, from the repository's root, with what it printed."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
-    )
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in a new process, from the repository's root, and returns what it printed."""
+
+    def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+        )
+
+    return run

@@ -81,4 +81,7 @@ def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dat
         "split": [split(word) or split(part_name) for word in words("split")],
     }
     text = Dataset.from_dict(columns, features=Features({name: Value("string") for name in TEXT_COLUMNS}))
-    return concatenate_datasets([text, part.select_columns([audio]).rename_column(audio, "audio")], axis=1)
+    sound = part.select_columns([audio])
+    if audio != "audio":
+        sound = sound.rename_column(audio, "audio")
+    return concatenate_datasets([text, sound], axis=1)

@@ -96,8 +96,10 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(exist_ok=True)  # an interrupted preparation left its finished shards there: map goes on from them
-    prepared = rows.select_columns(["audio"]).map(
+    prepared = rows.map(
         _decode_one,
+        input_columns="audio",
+        remove_columns=rows.column_names,
         features=PREPARED,
         num_proc=min(workers, len(rows)),
         cache_file_name=str(unfinished / "clips.arrow"),
@@ -113,11 +115,11 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     (folder / "files.json").write_text(json.dumps(names), encoding="utf-8")
 
 
-def _decode_one(row: dict[str, Any]) -> dict[str, Any]:
+def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
     # A forked process hangs in OpenMP if its parent has used threads; one clip needs one thread anyway.
     torch.set_num_threads(1)
     try:
-        samples, sampling_rate, subtype = decode(row["audio"])
+        samples, sampling_rate, subtype = decode(audio)
         waveform = to_mono_16k(samples, sampling_rate)
         check(waveform)
     except AudioError as error:

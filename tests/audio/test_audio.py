@@ -1,0 +1,245 @@
+"""Decoding, preparing, segmenting and augmenting waveforms."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_ser.audio import SAMPLING_RATE, Augmentation, AudioError, cut, prepare, read_mono
+from hf_ser.audio import augment as augmenting
+from hf_ser.corpora import Row, read, to_dataset
+
+Write = Callable[..., Path]
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pitch(waveform: np.ndarray) -> float:
+    """The frequency of a tone, in Hz."""
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 1 << 18))
+    return float(spectrum.argmax()) * SAMPLING_RATE / (1 << 18)
+
+
+class TestDecode:
+    @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+    def test_every_format_at_any_rate_with_any_channels_becomes_16_khz_mono(self, tmp_path: Path, write_clip: Write, suffix: str) -> None:
+        path = write_clip(tmp_path / f"a{suffix}", seconds=1.0, rate=44_100, frequency=440, channels=2)
+        waveform = read_mono(str(path))
+        assert waveform.dtype == np.float32
+        assert len(waveform) == pytest.approx(SAMPLING_RATE, abs=1200 if suffix == ".mp3" else 2)
+        assert pitch(waveform) == pytest.approx(440, abs=2)
+        assert np.abs(waveform).max() == pytest.approx(0.3, abs=0.05)
+
+    def test_channels_are_averaged(self, tmp_path: Path) -> None:
+        tone = np.sin(np.arange(16_000) / 10).astype(np.float32)
+        soundfile.write(tmp_path / "a.wav", np.stack([tone, np.zeros_like(tone)], axis=1) * 0.5, 16_000, subtype="FLOAT")
+        np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), 0.25 * tone, atol=1e-7)
+
+    def test_resampling_lets_nothing_above_half_the_rate_through(self, tmp_path: Path, write_clip: Write) -> None:
+        path = write_clip(tmp_path / "a.wav", seconds=1.0, rate=48_000, frequency=12_000)
+        samples, rate = soundfile.read(path)
+        assert rate == 48_000
+        from hf_ser.audio.decode import to_mono_16k
+
+        inside = to_mono_16k(samples[:, None].astype(np.float32), rate)[1000:-1000]
+        assert np.abs(inside).max() < 0.01
+
+    def test_ravdess_as_it_ships(self, shared: Path) -> None:
+        stereo = shared / "data/ravdess-original/Actor_01/03-01-02-01-01-02-01.wav"
+        ours = read_mono(str(stereo))
+        assert len(ours) == pytest.approx(soundfile.info(stereo).duration * SAMPLING_RATE, abs=2)
+        resampled = read_mono(str(shared / "data/ravdess/Actor_01/03-01-02-01-01-02-01.flac"))
+        n = min(len(ours), len(resampled))
+        assert np.corrcoef(ours[:n], resampled[:n])[0, 1] > 0.99
+
+
+BAD = {
+    "unreadable": b"this is no audio",
+    "empty": lambda: _wav(np.zeros(0, np.float32)),
+    "silent": lambda: _wav(np.full(8000, 2e-5, np.float32)),
+    "not finite": lambda: _wav(np.array([0.1, np.nan] * 4000, np.float32)),
+}
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    soundfile.write(buffer, samples, 16_000, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+class TestPrepare:
+    def rows(self, folder: Path) -> list[Row]:
+        return [Row(str(path), path.stem, "sad") for path in sorted(folder.glob("*.*"))]
+
+    def test_audio_is_an_audio_column_at_16_khz(self, tmp_path: Path, write_clip: Write) -> None:
+        write_clip(tmp_path / "a/1.wav", seconds=0.5, rate=8000)
+        prepared = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)
+        assert prepared.features["audio"].sampling_rate == 16_000
+        assert prepared[0]["duration"] == pytest.approx(0.5)
+        assert len(read_mono(prepared[0]["audio"])) == 8000
+
+    def test_16_bit_16_khz_mono_keeps_its_very_samples(self, shared: Path, tmp_path: Path) -> None:
+        rows = read(f"ravdess={shared / 'data/ravdess/Actor_05'}")[0].select(range(3))
+        for row, before in zip(prepare([rows], tmp_path, 1), rows, strict=True):
+            samples, _ = soundfile.read(before["audio"]["path"], dtype="float32")
+            np.testing.assert_array_equal(read_mono(row["audio"]), samples)
+
+    @pytest.mark.parametrize("reason", sorted(BAD))
+    def test_a_bad_clip_among_good_ones_is_told_apart(self, tmp_path: Path, write_clip: Write, reason: str) -> None:
+        for n in range(3):
+            write_clip(tmp_path / f"a/good{n}.wav")
+        content = BAD[reason]
+        (tmp_path / "a/bad.wav").write_bytes(content() if callable(content) else content)
+        prepared = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 2)
+        assert dict(zip(prepared["clip"][:], prepared["problem"][:], strict=True)) == {
+            "a/bad": reason,
+            "a/good0": "",
+            "a/good1": "",
+            "a/good2": "",
+        }
+        assert str(tmp_path) not in str(prepared["detail"][:])
+
+    def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path, write_clip: Write) -> None:
+        write_clip(tmp_path / "a/1.wav")
+        rows = [*self.rows(tmp_path / "a"), Row(str(tmp_path / "a/2.wav"), "2", "sad")]
+        assert prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)["problem"][:] == ["", "unreadable"]
+
+    def test_nothing_is_decoded_twice(self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        for n in range(4):
+            write_clip(tmp_path / f"a/{n}.wav")
+        rows = self.rows(tmp_path / "a")
+        first = prepare([to_dataset(rows, "a")], tmp_path / "cache", 2)
+
+        def no_decoding(*_: object) -> None:
+            raise AssertionError("decoded again")
+
+        monkeypatch.setattr("hf_ser.audio.preparation._decode_one", no_decoding)
+        relabelled = [Row(row.path, row.name, "happy") for row in rows]
+        again = prepare([to_dataset(relabelled, "a")], tmp_path / "cache", 1)
+        assert again["samples_hash"][:] == first["samples_hash"][:]
+        assert again["emotion"][:] == ["happy"] * 4
+
+    def test_a_file_that_changes_is_decoded_again(self, tmp_path: Path, write_clip: Write) -> None:
+        path = write_clip(tmp_path / "a/1.wav", frequency=200)
+        before = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
+        write_clip(path, frequency=300)
+        os.utime(path, ns=(1, 1))
+        after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
+        assert before != after
+
+    def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(self, tmp_path: Path, write_clip: Write, python: Python) -> None:
+        from datasets import Audio, Dataset, Features, Value
+
+        content = write_clip(tmp_path / "1.wav").read_bytes()
+        struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+        data = Dataset.from_dict({"audio": [{"bytes": content, "path": None}], "label": ["sad"]}, features=struct)
+        data.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "mine")
+        code = f"""
+from pathlib import Path
+from hf_ser.audio import prepare
+from hf_ser.corpora import read
+print(prepare(read("dataset={tmp_path / 'mine'}"), Path("{tmp_path / 'cache'}"), 1)["problem"][:])
+"""
+        assert "['']" in python("-c", code).stdout
+        [only] = (tmp_path / "cache/corpora").glob("*/files.json")
+        assert "['']" in python("-c", code).stdout
+        assert list((tmp_path / "cache/corpora").glob("*/files.json")) == [only]
+
+
+class TestSegments:
+    @given(
+        sizes=st.lists(st.integers(1, 200_000), max_size=10),
+        length=st.floats(0.1, 5),
+        overlap_share=st.floats(0, 0.95),
+    )
+    @settings(deadline=None)
+    def test_segments_cover_each_clip_and_stay_inside_it(self, sizes: list[int], length: float, overlap_share: float) -> None:
+        segments = cut(sizes, length, length * overlap_share)
+        window = round(length * SAMPLING_RATE)
+        for clip, size in enumerate(sizes):
+            mine = segments.clip == clip
+            starts, stops = segments.start[mine], segments.stop[mine]
+            assert starts[0] == 0
+            assert stops[-1] == size
+            assert (starts[1:] <= stops[:-1]).all(), "a gap between two segments"
+            assert (np.diff(starts) > 0).all()
+            assert (stops - starts == min(window, size)).all()
+
+    def test_without_a_length_clips_stay_whole(self) -> None:
+        segments = cut([5, 7])
+        assert segments.clip.tolist() == [0, 1]
+        assert segments.samples.tolist() == [5, 7]
+
+    @pytest.mark.parametrize(("length", "overlap"), [(0, 0), (-1, 0), (2, 2), (2, -0.5)])
+    def test_impossible_lengths(self, length: float, overlap: float) -> None:
+        with pytest.raises(ValueError, match="segment_"):
+            cut([16_000], length, overlap)
+
+
+class TestAugmentation:
+    ALL = Augmentation(noise_probability=1, pitch_probability=1, stretch_probability=1, mask_probability=1)
+
+    @pytest.fixture
+    def waveform(self) -> torch.Tensor:
+        return torch.sin(2 * torch.pi * 300 * torch.arange(24_000) / SAMPLING_RATE) * 0.3
+
+    def test_the_same_seed_gives_the_same_and_another_seed_another(self, waveform: torch.Tensor) -> None:
+        torch.manual_seed(1)
+        first = self.ALL(waveform, 7)
+        torch.manual_seed(2)
+        assert torch.equal(first, self.ALL(waveform, 7))
+        assert not torch.equal(first, self.ALL(waveform, 8)[: len(first)])
+
+    def test_the_waveform_itself_is_left_alone(self, waveform: torch.Tensor) -> None:
+        before = waveform.clone()
+        self.ALL(waveform, 3)
+        assert torch.equal(before, waveform)
+
+    def test_noise_has_the_ratio_it_was_asked_for(self, waveform: torch.Tensor) -> None:
+        noisy = Augmentation(noise_probability=1, noise_snr=[15, 15])(waveform, 0)
+        noise = noisy - waveform
+        assert 10 * torch.log10(waveform.square().mean() / noise.square().mean()) == pytest.approx(15, abs=0.1)
+
+    @pytest.mark.parametrize("rate", [0.8, 1.25])
+    def test_stretching_changes_the_length_and_not_the_pitch(self, waveform: torch.Tensor, rate: float) -> None:
+        stretched = augmenting.time_stretch(waveform, rate)
+        assert len(stretched) == round(len(waveform) / rate)
+        assert pitch(stretched.numpy()) == pytest.approx(300, abs=3)
+
+    @pytest.mark.parametrize("semitones", [-3, 2, 5])
+    def test_shifting_changes_the_pitch_and_not_the_length(self, waveform: torch.Tensor, semitones: float) -> None:
+        shifted = augmenting.pitch_shift(waveform, semitones)
+        assert len(shifted) == len(waveform)
+        assert pitch(shifted.numpy()) == pytest.approx(300 * 2 ** (semitones / 12), rel=0.01)
+
+    def test_masking_silences_its_share(self) -> None:
+        masked = Augmentation(mask_probability=1, mask_share=[0.1, 0.15])(torch.ones(16_000), 5)
+        assert 0.1 <= (masked == 0).float().mean() <= 0.15
+
+    def test_probabilities_are_kept(self) -> None:
+        some = Augmentation(mask_probability=0.3)
+        happened = np.mean([bool((some(torch.ones(2000), seed) == 0).any()) for seed in range(500)])
+        assert happened == pytest.approx(0.3, abs=0.07)
+
+    @pytest.mark.parametrize("samples", [400, 700, 4000])
+    def test_short_clips_are_no_trouble(self, samples: int) -> None:
+        assert torch.isfinite(self.ALL(torch.randn(samples) * 0.1, 0)).all()
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"noise_probability": 1.5}, {"noise_snr": [30, 10]}, {"pitch_semitones": [1]}, {"stretch_rate": [0, 1]}, {"mask_share": [0.5, 1]}],
+    )
+    def test_what_makes_no_sense_is_refused(self, changes: dict[str, object]) -> None:
+        with pytest.raises(ValueError, match=f"--{next(iter(changes))}"):
+            Augmentation(**changes)  # type: ignore[arg-type]
+
+
+def test_audio_errors_can_be_counted() -> None:
+    assert (AudioError("silent", "x").reason, str(AudioError("silent", "x"))) == ("silent", "silent: x")
