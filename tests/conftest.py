@@ -115,3 +115,9 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_hubert() -> Callable[..., Path]:
+    """Saves a tiny random HuBERT into a folder, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
+    return save_hubert

@@ -8,7 +8,7 @@ from datasets import Dataset
 from hf_ser.corpora import crema_d, hub_dataset, manifest, ravdess, savee, synthetic, tess
 from hf_ser.corpora.rows import CorpusError, Row, SetAside, to_dataset
 
-__all__ = ["CORPORA", "CorpusError", "Row", "SetAside", "read", "read_corpora", "to_dataset"]
+__all__ = ["CORPORA", "NAMES", "CorpusError", "Row", "SetAside", "read", "read_corpora", "to_dataset"]
 
 #: The corpora that are read from a folder.
 CORPORA: dict[str, Callable[[Path], list[Row]]] = {

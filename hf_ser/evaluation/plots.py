@@ -50,7 +50,8 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
             axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept (epoch {best_epoch:g})")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
     losses.set_ylabel("cross-entropy")
     metrics.set_ylabel("% on the validation part")
     _save(figure, path)

@@ -97,7 +97,9 @@ def load_model(
     new = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if not any(key.startswith("classifier.") for key in new) and not _reorder(model, trained_for, emotions):
         new |= {"classifier.weight", "classifier.bias"}
-        model._init_weights(model.classifier)
+        # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
+        torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
+        torch.nn.init.zeros_(model.classifier.bias)
     if stray := sorted(key for key in new if not key.startswith(("classifier.", "projector.", "layer_weights"))):
         raise ValueError(
             f"{checkpoint}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; "

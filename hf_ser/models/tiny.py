@@ -8,19 +8,26 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 CONFIG = {
     "hidden_size": 64,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 128,
-    "conv_dim": (32,) * 7,
+    "conv_dim": (16, 16, 32, 32, 64, 64, 64),
     "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
     "conv_stride": (5, 2, 2, 2, 2, 2, 2),
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "classifier_proj_size": 64,
-    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone.
+    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone. The
+    # biases carry loudness through it.
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
-    # So few weights need no such help.
+    "conv_bias": True,
+    # So narrow a model learns nothing from scratch with the usual 0.02, nor with dropout.
+    "initializer_range": 0.15,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
     "layerdrop": 0.0,
     "apply_spec_augment": False,
 }

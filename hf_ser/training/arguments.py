@@ -1,6 +1,7 @@
 """Everything a run can be told, from a YAML recipe and the command line."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,10 @@ class SERTrainingArguments(TrainingArguments):
             "augmented; 0 computes it anew in each."
         },
     )
+    cpu_threads: int | None = field(
+        default=None,
+        metadata={"help": "Threads of each process on a CPU; by default the machine's, shared out between its processes."},
+    )
     class_weights: bool = field(
         default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
     )
@@ -154,6 +159,14 @@ class SERTrainingArguments(TrainingArguments):
         # The clip that a segment is cut from travels with its label to the metrics.
         self.label_names = ["labels", "clip"]
         super().__post_init__()
+        if self.device.type == "cpu":
+            # accelerate launch leaves each process a single thread.
+            torch.set_num_threads(self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16(cpu: bool) -> bool:
@@ -207,7 +220,8 @@ def recipe_arguments(path: Path) -> list[str]:
     except OSError as error:
         raise ValueError(f"--config: {str(path)!r} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"--config: {str(path)!r} is no YAML: {error}") from error
+        place = getattr(error, "problem_mark", None)
+        raise ValueError(f"--config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
     argv: list[str] = []

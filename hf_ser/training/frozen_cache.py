@@ -131,9 +131,10 @@ def _compute(
     model.eval()
     frames: dict[int, torch.Tensor] = {}
     order = np.argsort(-dataset.segments.samples, kind="stable")
-    size = trainer.args.per_device_eval_batch_size
+    # On a processor the convolutions are bound by memory: one clip at a time stays in its cache.
+    size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_eval_batch_size
     batches = [order[at : at + size] for at in range(0, len(order), size)]
-    for rows in tqdm(batches, desc=f"frozen features ({name})", disable=not trainer.is_local_process_zero()):
+    for rows in tqdm(batches, desc=f"frozen features ({name})", disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero()):
         batch = collator([dataset[int(i)] for i in rows])
         values, mask = (batch[key].to(trainer.args.device) for key in ("input_values", "attention_mask"))
         with trainer.accelerator.autocast():

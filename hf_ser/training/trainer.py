@@ -120,8 +120,8 @@ class SERTrainer(Trainer):
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
-        matrices = {key: logs.pop(key) for key in list(logs) if key.endswith("confusion_matrix")}
-        super().log(logs, *args, **kwargs)
+        matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
+        super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)
         if matrices:
             self.state.log_history[-1].update(matrices)
 

@@ -1,0 +1,34 @@
+"""Open a run's folder in transformers' pipeline, and see what it says of one clip: python scripts/try_model.py runs/demo"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from transformers import pipeline
+
+from hf_ser.audio import SAMPLING_RATE, read_mono
+from hf_ser.corpora import synthetic
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the run's folder, with a checkpoint in it")
+    parser.add_argument("clip", nargs="?", help="a WAV, FLAC, OGG or MP3 file; by default a synthetic clip of the test part")
+    arguments = parser.parse_args()
+    clip = arguments.clip or synthetic_test_clip(arguments.folder)
+    classifier = pipeline("audio-classification", model=str(arguments.folder))
+    print(f"\nThe model is in {arguments.folder}. Of {clip} it says:")
+    for answer in classifier({"array": read_mono(clip), "sampling_rate": SAMPLING_RATE}, top_k=3):
+        print(f"  {answer['label']:<10} {100 * answer['score']:5.1f} %")
+    return 0
+
+
+def synthetic_test_clip(run: Path) -> str:
+    """A clip of the synthetic corpus whose speaker was not in training."""
+    name = json.loads((run / "splits.json").read_text(encoding="utf-8"))["parts"]["test"][0]
+    return str(synthetic.default_folder() / f"{name.removeprefix('synthetic/')}.wav")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from hf_ser.corpora import synthetic
+from hf_ser.emotions import EMOTIONS
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.wav"))}
+
+
+def test_it_is_the_same_every_time_and_differs_with_the_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        synthetic.make(tmp_path / name, speakers=2, clips_per_emotion=1, seed=seed)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a").keys() == contents(tmp_path / "c").keys()
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+def test_its_rows(speech: Path) -> None:
+    rows = synthetic.read(speech)
+    assert Counter(row.emotion for row in rows) == dict.fromkeys(EMOTIONS, 12)
+    assert Counter(row.gender for row in rows) == {"female": 48, "male": 48}
+    assert len({row.speaker for row in rows}) == 6
+
+
+def test_clips_are_audible_and_short(speech: Path) -> None:
+    for row in synthetic.read(speech):
+        samples, rate = soundfile.read(row.path)
+        assert rate == 16_000
+        assert 0.5 < len(samples) / rate < 2.5
+        assert 0.01 < np.abs(samples).max() <= 1
+
+
+def pitch(path: str) -> float:
+    """The median pitch in Hz, from the autocorrelation of 40 ms frames that are loud enough to be voiced."""
+    samples, rate = soundfile.read(path)
+    frames = samples[: len(samples) // 640 * 640].reshape(-1, 640)
+    frames = frames[frames.std(axis=1) > np.median(frames.std(axis=1))]
+    spectra = np.abs(np.fft.rfft(frames * np.hanning(640), 2048)) ** 2
+    lags = np.fft.irfft(spectra)[:, rate // 500 : rate // 70]
+    return float(np.median(rate / (lags.argmax(axis=1) + rate // 500)))
+
+
+def test_the_emotion_is_in_the_voice(speech: Path) -> None:
+    rows = synthetic.read(speech)
+    for speaker in {row.speaker for row in rows}:
+        mean = {
+            emotion: np.mean([pitch(row.path) for row in rows if (row.speaker, row.emotion) == (speaker, emotion)])
+            for emotion in ("surprise", "sad")
+        }
+        assert mean["surprise"] > 1.1 * mean["sad"], speaker
+
+
+def test_it_is_made_where_it_is_asked_for_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true_make = synthetic.make
+    monkeypatch.setattr(synthetic, "make", lambda folder: true_make(folder, speakers=2, clips_per_emotion=1))
+    first = synthetic.read(tmp_path / "new/corpus")
+    monkeypatch.setattr(synthetic, "make", None)
+    assert synthetic.read(tmp_path / "new/corpus") == first
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match=str(tmp_path)):
+        synthetic.make(tmp_path)
+
+
+def test_an_interruption_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def interrupted(path: object, *_: object, **__: object) -> None:
+        written.append(path)
+        if len(written) > 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic.soundfile, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.make(tmp_path / "corpus", speakers=1, clips_per_emotion=1)
+    assert list(tmp_path.iterdir()) == []

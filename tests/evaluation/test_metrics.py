@@ -1,0 +1,123 @@
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, recall_score
+
+from hf_ser.evaluation import per_clip, plots, score
+from hf_ser.evaluation.metrics import EER, F1, UAR, Accuracy, ConfusionMatrix, equal_error_rate
+
+labels_and_predictions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=60)
+
+
+def one_hot(predictions: list[int], classes: int = 4) -> np.ndarray:
+    return np.eye(classes)[predictions]
+
+
+def test_by_hand() -> None:
+    # angry: 2 of 3 right; happy: 1 of 1; sad: 0 of 1, taken for angry
+    references, predictions = [0, 0, 0, 1, 2], [0, 0, 1, 1, 0]
+    assert Accuracy().compute(predictions=predictions, references=references) == {"accuracy": pytest.approx(3 / 5)}
+    assert UAR().compute(predictions=predictions, references=references) == {"uar": pytest.approx((2 / 3 + 1 + 0) / 3)}
+    f1 = F1().compute(predictions=predictions, references=references)
+    # F1: angry 2*2/(3+3), happy 2*1/(1+2), sad 0
+    assert f1["f1_macro"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert f1["f1_weighted"] == pytest.approx((3 * 2 / 3 + 1 * 2 / 3 + 0) / 5)
+    matrix = ConfusionMatrix().compute(predictions=predictions, references=references, emotions=3)
+    assert matrix == {"confusion_matrix": [[2, 1, 0], [0, 1, 0], [1, 0, 0]]}
+
+
+@given(labels_and_predictions)
+@settings(deadline=None, max_examples=40)
+def test_against_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    references, predictions = map(list, zip(*pairs, strict=True))
+    found = score(one_hot(predictions), np.array(references))
+    present = sorted(set(references))
+    assert found["uar"] == pytest.approx(recall_score(references, predictions, labels=present, average="macro", zero_division=0))
+    assert found["f1_weighted"] == pytest.approx(f1_score(references, predictions, average="weighted", zero_division=0))
+    assert found["accuracy"] == pytest.approx(np.mean(np.array(references) == predictions))
+    assert np.sum(found["confusion_matrix"]) == len(pairs)
+    assert np.shape(found["confusion_matrix"]) == (4, 4)
+
+
+class TestEqualErrorRate:
+    def test_perfect_and_reversed(self) -> None:
+        positive = np.array([True, True, False, False])
+        assert equal_error_rate(np.array([0.9, 0.8, 0.2, 0.1]), positive) == 0
+        assert equal_error_rate(np.array([0.1, 0.2, 0.8, 0.9]), positive) == 1
+
+    def test_by_hand(self) -> None:
+        # One of four positives below one of four negatives: at the threshold between, a quarter of each is wrong.
+        scores = np.array([0.9, 0.8, 0.7, 0.3, 0.6, 0.2, 0.1, 0.0])
+        assert equal_error_rate(scores, np.arange(8) < 4) == pytest.approx(0.25)
+
+    def test_between_two_thresholds_it_is_interpolated(self) -> None:
+        # Scores that tell nothing: one step from nothing accepted to all accepted crosses at a half.
+        assert equal_error_rate(np.ones(10), np.arange(10) < 3) == pytest.approx(0.5)
+
+    @given(seed=st.integers(0, 1000), shift=st.floats(0.1, 3))
+    @settings(deadline=None, max_examples=30)
+    def test_it_depends_on_the_order_of_the_scores_alone(self, seed: int, shift: float) -> None:
+        rng = np.random.default_rng(seed)
+        positive = np.arange(30) % 3 == 0
+        scores = rng.standard_normal(30) + positive
+        rate = equal_error_rate(scores, positive)
+        assert 0 <= rate <= 1
+        assert equal_error_rate(np.exp(scores * shift), positive) == pytest.approx(rate)
+        assert equal_error_rate(-scores, ~positive) == pytest.approx(rate)
+
+    def test_it_is_averaged_over_the_emotions_that_are_there(self) -> None:
+        scores = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.7, 0.3, 0.0]])
+        labels = np.array([0, 0, 1, 1])
+        rates = [equal_error_rate(scores[:, k], labels == k) for k in (0, 1)]
+        assert EER().compute(prediction_scores=scores, references=labels)["eer"] == pytest.approx(np.mean(rates))
+
+    def test_one_emotion_alone_has_none(self) -> None:
+        with pytest.raises(ValueError, match="of the emotion and clips that are not"):
+            equal_error_rate(np.ones(3), np.ones(3, dtype=bool))
+        assert np.isnan(EER().compute(prediction_scores=[[0.2, 0.8]] * 3, references=[1, 1, 1])["eer"])
+
+
+def test_no_metric_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: evaluate.load downloads code."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a metric has reached for the network")
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert score(one_hot([0, 1, 2]), np.array([0, 1, 1]))["accuracy"] == pytest.approx(2 / 3)
+
+
+class TestPerClip:
+    def test_the_probabilities_of_a_clips_segments_are_averaged(self) -> None:
+        logits = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]]))
+        clips, probabilities, labels = per_clip(logits, np.array([0, 1, 0, 0]), np.array([7, 3, 7, 7]))
+        assert clips.tolist() == [3, 7]
+        np.testing.assert_allclose(probabilities, [[0.2, 0.8], [0.6, 0.4]])
+        assert labels.tolist() == [1, 0]
+
+    def test_the_order_of_the_segments_does_not_matter(self) -> None:
+        rng = np.random.default_rng(0)
+        logits, clips = rng.standard_normal((20, 3)), rng.integers(0, 5, 20)
+        order = rng.permutation(20)
+        first = per_clip(logits, clips % 3, clips)
+        second = per_clip(logits[order], (clips % 3)[order], clips[order])
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_allclose(a, b)
+
+    def test_no_figure_is_made_of_nan(self) -> None:
+        with pytest.raises(ValueError, match="training has diverged"):
+            per_clip(np.array([[np.nan, 0.0]]), np.array([0]), np.array([0]))
+
+
+def test_plots_are_drawn_even_where_a_row_or_a_log_is_empty(tmp_path: Path) -> None:
+    plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), "test", tmp_path / "matrix.png")
+    plots.training_curves([{"epoch": 1, "loss": 2.0}], None, tmp_path / "curves.png")
+    for name in ("matrix.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,145 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForAudioClassification, HubertForSequenceClassification, WhisperConfig
+
+from hf_ser.features import SpeechCollator
+from hf_ser.models import BatchNormClassifier, fold_batch_norm, load_model, resolve_checkpoint
+
+FOUR = ("angry", "happy", "neutral", "sad")
+
+
+@pytest.fixture
+def superb(tiny_hubert: Path, tmp_path: Path) -> Path:
+    """A checkpoint with the labels of superb's, in superb's order."""
+    model = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=4)
+    model.config.id2label = dict(enumerate(("neu", "hap", "ang", "sad")))
+    model.save_pretrained(tmp_path / "superb")
+    (tmp_path / "superb/preprocessor_config.json").write_text((tiny_hubert / "preprocessor_config.json").read_text())
+    return tmp_path / "superb"
+
+
+class TestLoad:
+    def test_the_configuration_names_the_emotions(self, tiny_hubert: Path) -> None:
+        model = load_model(str(tiny_hubert), FOUR).model
+        assert model.config.id2label == dict(enumerate(FOUR))
+        assert model.config.label2id["sad"] == 3
+        assert model.config.num_labels == model.classifier.out_features == 4
+
+    def test_weights_stored_as_float16_are_trained_as_float32(self, shared: Path) -> None:
+        """Trap: transformers 5 loads weights in the type they were stored in."""
+        model = load_model(str(shared / "models/hubert-mini"), FOUR).model
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+    def test_layers_are_not_left_out_at_random(self, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+        """Trap: layerdrop fails with distributed training and gradient checkpointing."""
+        folder = make_hubert(tmp_path / "drop", layerdrop=0.5)
+        assert load_model(str(folder), FOUR).model.config.layerdrop == 0.0
+
+    def test_what_is_new_is_said_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "hf_ser"):
+            loaded = load_model(str(tiny_hubert), FOUR)
+        assert loaded.new == ("classifier.bias", "classifier.weight", "projector.bias", "projector.weight")
+        assert len([r for r in caplog.records if "new classifier for 4 emotions" in r.message]) == 1
+
+    def test_a_classifier_for_the_same_emotions_is_kept_in_the_new_order(self, superb: Path) -> None:
+        before = HubertForSequenceClassification.from_pretrained(superb)
+        loaded = load_model(str(superb), FOUR)
+        assert loaded.new == ()
+        order = [2, 1, 0, 3]  # ang, hap, neu, sad
+        assert torch.equal(loaded.model.classifier.weight, before.classifier.weight[order])
+        assert torch.equal(loaded.model.classifier.bias, before.classifier.bias[order])
+
+    @pytest.mark.parametrize("emotions", [("angry", "calm", "happy", "sad"), ("angry", "happy", "sad")])
+    def test_a_classifier_for_other_emotions_is_replaced_and_the_projector_kept(
+        self, superb: Path, emotions: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        before = HubertForSequenceClassification.from_pretrained(superb)
+        with caplog.at_level(logging.INFO, "hf_ser"):
+            loaded = load_model(str(superb), emotions)
+        assert loaded.new == ("classifier.bias", "classifier.weight")
+        assert torch.equal(loaded.model.projector.weight, before.projector.weight)
+        assert not torch.equal(loaded.model.classifier.weight[:3], before.classifier.weight[:3])
+        assert "told apart neutral, happy, angry, sad" in caplog.text
+
+    def test_the_packages_own_model_is_made_when_it_is_asked_for(self) -> None:
+        folder = Path(resolve_checkpoint("hubert-tiny-random"))
+        assert (folder / "model.safetensors").exists()
+        assert resolve_checkpoint("hubert-tiny-random") == str(folder)
+        assert load_model("hubert-tiny-random", FOUR).model.config.num_labels == 4
+
+    def test_another_family_is_refused(self, tmp_path: Path) -> None:
+        WhisperConfig().save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="is a whisper"):
+            load_model(str(tmp_path), FOUR)
+
+    def test_a_checkpoint_that_is_nowhere_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="--model: 'nobody/nothing' is neither"):
+            load_model("nobody/nothing", FOUR)
+
+    def test_an_unknown_head_is_refused(self, tiny_hubert: Path) -> None:
+        with pytest.raises(ValueError, match="--head: 'big' is none of stock, batchnorm"):
+            load_model(str(tiny_hubert), FOUR, head="big")
+
+
+class TestPadding:
+    """Trap: layer-norm encoders need the mask; group-norm ones were trained without."""
+
+    def logits(self, folder: Path, waveforms: list[np.ndarray]) -> torch.Tensor:
+        torch.manual_seed(0)
+        loaded = load_model(str(folder), FOUR)
+        items = [{"waveform": waveform, "label": 0, "clip": 0} for waveform in waveforms]
+        batch = SpeechCollator(loaded.feature_extractor, 400)(items)
+        with torch.no_grad():
+            return loaded.model.eval()(**{k: v for k, v in batch.items() if k not in ("labels", "clip")}).logits
+
+    def test_a_layer_norm_encoder_answers_alike_for_a_clip_alone_and_in_a_batch(self, tiny_hubert: Path) -> None:
+        rng = np.random.default_rng(0)
+        short, long = (rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000))
+        together = self.logits(tiny_hubert, [short, long])
+        torch.testing.assert_close(together[:1], self.logits(tiny_hubert, [short]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(together[1:], self.logits(tiny_hubert, [long]), atol=1e-4, rtol=0)
+
+
+class TestBatchNormHead:
+    @pytest.fixture
+    def trained(self, tiny_hubert: Path) -> torch.nn.Module:
+        torch.manual_seed(1)
+        model = load_model(str(tiny_hubert), FOUR, head="batchnorm").model
+        norm = model.classifier.batch_norm
+        with torch.no_grad():
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.01, 2)
+            norm.weight.normal_()
+            norm.bias.normal_()
+        return model.eval()
+
+    def test_it_opens_as_a_stock_checkpoint_with_the_same_answers(self, trained: torch.nn.Module, tmp_path: Path) -> None:
+        values = torch.randn(3, 8000)
+        with torch.no_grad():
+            before = trained(values).logits
+            fold_batch_norm(trained).save_pretrained(tmp_path)
+            stock = AutoModelForAudioClassification.from_pretrained(tmp_path)
+            torch.testing.assert_close(stock(values).logits, before, atol=1e-5, rtol=1e-5)
+        assert type(stock.classifier) is torch.nn.Linear
+
+    def test_it_normalises_in_training_and_takes_a_single_clip(self) -> None:
+        head = BatchNormClassifier(torch.nn.Linear(6, 3), dropout=0.0).train()
+        head(5 + 3 * torch.randn(400, 6))
+        assert head.batch_norm.running_mean.mean() == pytest.approx(0.5, abs=0.1)
+        mean = head.batch_norm.running_mean.clone()
+        assert torch.isfinite(head(torch.randn(1, 6))).all()
+        assert torch.equal(mean, head.batch_norm.running_mean)
+
+    def test_dropout_is_the_configurations(self, tiny_hubert: Path) -> None:
+        model = load_model(str(tiny_hubert), FOUR, head="batchnorm").model
+        assert model.classifier.dropout.p == model.config.final_dropout
+
+    def test_a_stock_head_is_left_as_it_is(self, tiny_hubert: Path) -> None:
+        model = load_model(str(tiny_hubert), FOUR).model
+        before = model.classifier
+        assert fold_batch_norm(model).classifier is before

@@ -1,0 +1,199 @@
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModel, HubertConfig
+
+from hf_ser.audio import Augmentation, Segments, cut, prepare
+from hf_ser.corpora import Row, to_dataset
+from hf_ser.features import (
+    LengthGroupedSampler,
+    SpeechCollator,
+    SpeechDataset,
+    load_feature_extractor,
+    longest_first,
+    minimum_samples,
+)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Six prepared clips of 0.5 to 1 s with labels."""
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        soundfile.write(folder / f"{n}.wav", 0.1 * rng.standard_normal(8000 + 1600 * n), 16_000)
+    rows = to_dataset([Row(str(folder / f"{n}.wav"), str(n), "sad") for n in range(6)], "a")
+    return prepare([rows], folder / "cache", 1).add_column("label", [n % 2 for n in range(6)])
+
+
+def whole(clips: Dataset) -> Segments:
+    return cut(np.rint(np.array(clips["duration"][:]) * 16_000))
+
+
+def test_hubert_needs_400_samples_for_a_frame() -> None:
+    config = HubertConfig()
+    assert minimum_samples(config) == 400
+    assert minimum_samples(config, 2) == 720
+
+
+@pytest.mark.parametrize("frames", [1, 5, 11])
+def test_the_minimum_gives_as_many_frames_as_asked_and_one_sample_less_does_not(tiny_hubert: Path, frames: int) -> None:
+    model = AutoModel.from_pretrained(tiny_hubert, dtype=torch.float32).eval()
+    samples = minimum_samples(model.config, frames)
+    assert model.feature_extractor(torch.randn(1, samples)).shape[2] == frames
+    if frames > 1:
+        assert model.feature_extractor(torch.randn(1, samples - 1)).shape[2] == frames - 1
+
+
+class TestFeatureExtractor:
+    def test_a_layer_norm_encoder_gets_the_mask_that_its_checkpoint_leaves_out(self, tiny_hubert: Path) -> None:
+        assert load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)).return_attention_mask
+
+    def test_a_group_norm_encoder_gets_none(self, group_norm_hubert: Path) -> None:
+        config = AutoConfig.from_pretrained(group_norm_hubert)
+        assert not load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
+
+    def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(self, clips: Dataset, tiny_hubert: Path) -> None:
+        collator = SpeechCollator(load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)), 400)
+        dataset = SpeechDataset(clips, whole(clips))
+        batch = collator([dataset[0], dataset[5]])
+        assert batch["attention_mask"].sum(dim=1).tolist() == [8000, 16_000]
+        for values, mask in zip(batch["input_values"], batch["attention_mask"], strict=True):
+            assert values[mask.bool()].mean().item() == pytest.approx(0, abs=1e-5)
+            assert values[mask.bool()].std().item() == pytest.approx(1, abs=1e-3)
+            assert (values[~mask.bool()] == 0).all()
+        assert batch["labels"].tolist() == [0, 1]
+        assert batch["clip"].tolist() == [0, 5]
+
+    def test_another_sampling_rate_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
+        from transformers import Wav2Vec2FeatureExtractor
+
+        Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="8000 Hz"):
+            load_feature_extractor(str(tmp_path), AutoConfig.from_pretrained(tiny_hubert))
+
+
+class TestSpecAugment:
+    """Trap: a batch shorter than SpecAugment's masks crashes in training."""
+
+    @pytest.mark.parametrize("samples", [400, 2000, 3200])
+    def test_short_batches_are_padded_so_that_training_goes_on(
+        self, make_hubert: Callable[..., Path], tmp_path: Path, samples: int
+    ) -> None:
+        folder = make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.5)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32).train()
+        extractor = load_feature_extractor(str(folder), model.config)
+        item = {"waveform": np.random.default_rng(0).standard_normal(samples).astype(np.float32), "label": 0, "clip": 0}
+        inputs = {k: v for k, v in SpeechCollator(extractor, 400)([item]).items() if k not in ("labels", "clip")}
+        with pytest.raises(ValueError, match="mask_length"):
+            model(**inputs)
+        frames = model.config.mask_time_length + 1
+        padded = SpeechCollator(extractor, minimum_samples(model.config, frames))([item])
+        out = model(**{k: v for k, v in padded.items() if k not in ("labels", "clip")})
+        assert torch.isfinite(out.last_hidden_state).all()
+
+
+class TestSpeechDataset:
+    def test_segments_are_the_pieces_of_their_clips(self, clips: Dataset) -> None:
+        from hf_ser.audio import read_mono
+
+        segments = cut(np.rint(np.array(clips["duration"][:]) * 16_000), 0.3, 0.1)
+        dataset = SpeechDataset(clips, segments)
+        for i in range(len(dataset)):
+            item = dataset[i]
+            expected = read_mono(clips[item["clip"]]["audio"])[segments.start[i] : segments.stop[i]]
+            np.testing.assert_array_equal(item["waveform"], expected)
+            assert len(item["waveform"]) == 4800
+
+    def test_augmentation_differs_between_epochs_and_clips_and_not_between_runs(self, clips: Dataset) -> None:
+        noise = Augmentation(noise_probability=1)
+        first, again = (SpeechDataset(clips, whole(clips), noise, seed=3) for _ in range(2))
+        other_seed = SpeechDataset(clips, whole(clips), noise, seed=4)
+        n = len(first)
+        np.testing.assert_array_equal(first[n + 2]["waveform"], again[n + 2]["waveform"])
+        assert not np.array_equal(first[2]["waveform"], first[n + 2]["waveform"])
+        assert not np.array_equal(first[2]["waveform"], other_seed[2]["waveform"])
+
+    @pytest.mark.parametrize("workers", [0, 1, 2])
+    def test_augmentation_does_not_depend_on_the_number_of_workers(self, clips: Dataset, workers: int) -> None:
+        dataset = SpeechDataset(clips, whole(clips), Augmentation(noise_probability=1, stretch_probability=1), seed=1)
+        sampler = LengthGroupedSampler(dataset, 2, seed=0)
+        sampler.set_epoch(1)
+        loader = torch.utils.data.DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=list)
+        found = [item for batch in loader for item in batch]
+        expected = [dataset[key] for key in sampler]
+        assert [item["clip"] for item in found] == [item["clip"] for item in expected]
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a["waveform"], b["waveform"])
+
+    def test_it_arrives_whole_in_a_spawned_worker(self, clips: Dataset) -> None:
+        dataset = SpeechDataset(clips, whole(clips))
+        there = pickle.loads(pickle.dumps(dataset))
+        np.testing.assert_array_equal(there[3]["waveform"], dataset[3]["waveform"])
+
+
+class _Lengths:
+    """What the sampler needs of a dataset."""
+
+    def __init__(self, samples: list[int]) -> None:
+        n = len(samples)
+        self.segments = Segments(np.arange(n), np.zeros(n, dtype=np.int64), np.array(samples))
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+
+class TestLengthGroupedSampler:
+    @given(
+        samples=st.lists(st.integers(1, 100), min_size=1, max_size=300), batch=st.integers(1, 16), epoch=st.integers(0, 3)
+    )
+    @settings(deadline=None)
+    def test_an_epoch_has_every_segment_once(self, samples: list[int], batch: int, epoch: int) -> None:
+        sampler = LengthGroupedSampler(_Lengths(samples), batch, seed=0)  # type: ignore[arg-type]
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert {key // len(samples) for key in keys} == {epoch}
+        assert sorted(key % len(samples) for key in keys) == list(range(len(samples)))
+
+    def test_little_of_a_batch_is_padding(self) -> None:
+        lengths = np.random.default_rng(0).integers(1500, 7000, 2000)
+        keys = np.array(list(LengthGroupedSampler(_Lengths(lengths.tolist()), 16, seed=0)))  # type: ignore[arg-type]
+
+        def padding(order: np.ndarray) -> float:
+            batches = np.split(lengths[order], len(order) // 16)
+            return 1 - lengths.sum() / sum(16 * batch.max() for batch in batches)
+
+        assert padding(keys) < 0.03
+        assert padding(np.arange(2000)) > 0.3
+
+    def test_epochs_differ_and_a_seed_repeats(self) -> None:
+        def order(seed: int, epoch: int) -> list[int]:
+            sampler = LengthGroupedSampler(_Lengths(list(range(100))), 4, seed)  # type: ignore[arg-type]
+            sampler.set_epoch(epoch)
+            return [key % 100 for key in sampler]
+
+        assert order(1, 0) == order(1, 0)
+        assert order(1, 0) != order(1, 1)
+        assert order(1, 0) != order(2, 0)
+
+    def test_batches_do_not_come_in_the_order_of_their_length(self) -> None:
+        keys = np.array(list(LengthGroupedSampler(_Lengths(list(range(1, 801))), 8, seed=0)))  # type: ignore[arg-type]
+        means = keys.reshape(-1, 8).mean(axis=1)
+        assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+
+
+def test_longest_first() -> None:
+    segments = longest_first(cut([3, 9, 5]))
+    assert segments.clip.tolist() == [1, 2, 0]
+    assert segments.samples.tolist() == [9, 5, 3]
+    assert math.isclose(segments.samples.sum(), 17)

@@ -1,0 +1,208 @@
+"""What is learned does not depend on how it is computed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_ser.features import SpeechDataset, minimum_samples
+from hf_ser.models import load_model
+from hf_ser.training import SERTrainer, parse_arguments
+from hf_ser.training.clips import RunClips, load_clips
+from hf_ser.training.frozen_cache import cached_frozen_part, frozen_part
+from hf_ser.training.run import make_trainer
+from hf_ser.training.trainer import emotion_loss, inverse_frequencies
+from hf_ser.tuning import tune
+
+
+@pytest.fixture
+def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple[SERTrainer, RunClips]]:
+    """A trainer for the small synthetic corpus, in float32."""
+
+    def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, RunClips]:
+        arguments = parse_arguments(
+            ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model", str(checkpoint), "--bf16", "False",
+             "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3", *argv]
+        )  # fmt: skip
+        torch.manual_seed(0)
+        clips = load_clips(arguments.data, 400)
+        loaded = load_model(str(checkpoint), clips.emotions, weighted_layer_sum=arguments.model.weighted_layer_sum)
+        return make_trainer(arguments, clips, tune(loaded, arguments.tuning), loaded.feature_extractor), clips
+
+    return build
+
+
+Make = Callable[..., tuple[SERTrainer, RunClips]]
+
+
+def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss and the gradients of one step that is cut into `batches`, as the Trainer takes it."""
+    samples, items = trainer.get_batch_samples(iter(batches), len(batches), trainer.args.device)
+    trainer.current_gradient_accumulation_steps = len(samples)
+    loss = sum(float(trainer.training_step(trainer.model, dict(batch), items)) for batch in samples)
+    found = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.model.zero_grad()
+    return loss, found
+
+
+class TestLoss:
+    @pytest.mark.parametrize("options", [[], ["--class_weights", "True"], ["--label_smoothing_factor", "0.1"]], ids=["plain", "weighted", "smoothed"])
+    @pytest.mark.parametrize("method", ["full", "lora_qkv"])
+    def test_eight_clips_at_once_or_in_four_accumulated_batches(self, make: Make, method: str, options: list[str]) -> None:
+        """Trap: accumulation multiplies the loss, since the model takes any keyword."""
+        trainer, _ = make("--method", method, "--lora_dropout", "0", *options)
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer.model.config.attention_dropout = 0.0
+        for module in trainer.model.modules():
+            if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                module.dropout = 0.0
+        items = [trainer.train_dataset[i] for i in range(8)]
+        at_once, expected = gradients(trainer, [trainer.data_collator(items)])
+        cut, found = gradients(trainer, [trainer.data_collator(items[i : i + 2]) for i in range(0, 8, 2)])
+        assert cut == pytest.approx(at_once, rel=1e-4)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+    def test_it_is_the_cross_entropy(self) -> None:
+        logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+        expected = torch.nn.functional.cross_entropy(logits, labels)
+        assert emotion_loss({"logits": logits}, labels).item() == pytest.approx(expected.item())
+
+    def test_weights_give_every_emotion_the_same_share(self) -> None:
+        labels = [0] * 6 + [1] * 3 + [2]
+        weights = inverse_frequencies(labels, 3)
+        assert weights[labels].mean() == pytest.approx(1)
+        shares = torch.tensor([weights[i] * labels.count(i) for i in range(3)])
+        torch.testing.assert_close(shares, shares[:1].expand(3))
+
+
+class TestFrozenCache:
+    @pytest.mark.parametrize(
+        ("options", "part"),
+        [
+            (["--method", "lora_classifier"], "encoder"),
+            (["--method", "lora_qkv"], "feature_encoder"),
+            (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder"),
+            (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "feature_encoder"),
+        ],
+        ids=["lora_classifier", "lora_qkv", "full", "weighted"],
+    )
+    def test_the_losses_are_those_without_it(self, make: Make, options: list[str], part: str) -> None:
+        histories = []
+        for limit in (0.0, 1.0):
+            trainer, _ = make(*options, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
+                              "--per_device_train_batch_size", "6", "--save_strategy", "no", "--load_best_model_at_end", "False")  # fmt: skip
+            model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+            assert frozen_part(model) == part
+            with cached_frozen_part(trainer, limit):
+                assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
+                trainer.train()
+            assert type(trainer.train_dataset) is SpeechDataset
+            histories.append([entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history])
+        assert len(histories[0]) > 8
+        assert None not in histories[0][:-1]
+        np.testing.assert_allclose(histories[1][:-1], histories[0][:-1], rtol=2e-4)
+
+    def test_the_model_is_whole_again_afterwards(self, make: Make) -> None:
+        trainer, _ = make("--method", "lora_classifier")
+        batch = trainer.data_collator([trainer.train_dataset[0]])
+        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+        keys = set(trainer.model.state_dict())
+        with torch.no_grad():
+            before = trainer.model.eval()(**inputs).logits
+            with cached_frozen_part(trainer, 1.0):
+                assert set(trainer.model.state_dict()) == keys
+            assert torch.equal(trainer.model.eval()(**inputs).logits, before)
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (["--method", "full"], "nothing at the model's front is frozen"),
+            (["--method", "lora_qkv", "--noise_probability", "0.5"], "clips are augmented"),
+        ],
+    )
+    def test_where_it_would_be_wrong_it_does_nothing_and_says_why(
+        self, make: Make, options: list[str], reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        trainer, _ = make(*options)
+        with caplog.at_level("INFO", "hf_ser"), cached_frozen_part(trainer, 1.0):
+            assert type(trainer.train_dataset) is SpeechDataset
+        assert reason in caplog.text
+
+    def test_an_encoder_without_a_mask_is_left_alone(self, make: Make, group_norm_hubert: Path) -> None:
+        trainer, _ = make("--method", "lora_classifier", checkpoint=group_norm_hubert)
+        with cached_frozen_part(trainer, 1.0):
+            assert type(trainer.train_dataset) is SpeechDataset
+
+
+class TestEvaluation:
+    def test_a_cut_clip_counts_once(self, make: Make) -> None:
+        """Segments are averaged per clip; a clip's segments are all in its part."""
+        trainer, clips = make("--segment_length", "0.4", "--segment_overlap", "0.1")
+        segments = clips.segments("validation", 0.4, 0.1)
+        assert len(segments) > len(clips.split.parts["validation"])
+        assert set(segments.clip) == set(clips.split.parts["validation"])
+        matrix = trainer.evaluate()["eval_confusion_matrix"]
+        assert np.sum(matrix) == len(clips.split.parts["validation"])
+
+    def test_the_order_and_the_batches_do_not_matter(self, make: Make) -> None:
+        trainer, clips = make()
+        straight = SpeechDataset(clips.clips, clips.segments("test", None, 0))
+        by_length = SpeechDataset(clips.clips, trainer.eval_dataset.segments.__class__(*(c[::-1] for c in vars(straight.segments).values())))
+        found = []
+        for dataset, size in ((straight, 1), (by_length, 5)):
+            trainer.args.per_device_eval_batch_size = size
+            prediction = trainer.predict_clips(dataset)
+            order = np.argsort(prediction.label_ids[1])
+            found.append(prediction.predictions[order])
+        np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+
+    def test_bfloat16_is_taken_off_for_the_figures(self, make: Make) -> None:
+        trainer, clips = make("--bf16", "True", "--num_train_epochs", "1", "--load_best_model_at_end", "False", "--save_strategy", "no")
+        trainer.train()
+        dataset = SpeechDataset(clips.clips, clips.segments("test", None, 0))
+        prediction = trainer.predict_clips(dataset)
+        batch = trainer.data_collator([dataset[0]])
+        with torch.no_grad():
+            plain = trainer.accelerator.unwrap_model(trainer.model).eval()(
+                batch["input_values"], attention_mask=batch["attention_mask"]
+            )
+        np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
+
+
+def test_short_training_batches_are_padded_for_spec_augment(make: Make, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.3)
+    trainer, _ = make(checkpoint=folder)
+    assert trainer.data_collator.minimum_samples == minimum_samples(trainer.model.config, 11)
+
+
+def _loss_history(trainer: SERTrainer) -> list[Any]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str) -> None:
+    options = ["--method", method, "--num_train_epochs", "4", "--logging_strategy", "steps", "--logging_steps", "1",
+               "--noise_probability", "0.5", "--lora_dropout", "0", "--save_total_limit", "4"]  # fmt: skip
+    trainer, _ = make(*options)
+    trainer.train()
+    expected = _loss_history(trainer)
+    checkpoints = sorted(Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    assert not any((path / "training_args.bin").exists() for path in checkpoints)
+    again, _ = make(*options)
+    again.train(resume_from_checkpoint=str(checkpoints[1]))
+    np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
+def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
+    trainer, _ = make("--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02")
+    trainer.train()
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)

@@ -1,0 +1,221 @@
+"""Which parameters move, which do not, and what an adapter brings along."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import HubertForSequenceClassification, WavLMConfig, WavLMModel, Wav2Vec2FeatureExtractor
+
+import hf_ser
+from hf_ser.models import load_model
+from hf_ser.tuning import Tuned, Tuning, frozen_modules, parameter_counts, save_adapter, tune
+
+FOUR = ("angry", "happy", "neutral", "sad")
+METHODS = ("full", "lora_qkv", "lora_classifier")
+
+
+def tuned_model(checkpoint: Path, method: str, **options: object) -> Tuned:
+    torch.manual_seed(0)
+    head = str(options.pop("head", "stock"))
+    weighted = bool(options.pop("weighted_layer_sum", False))
+    loaded = load_model(str(checkpoint), FOUR, head=head, weighted_layer_sum=weighted)
+    return tune(loaded, Tuning(method=method, **options))  # type: ignore[arg-type]
+
+
+def train_a_little(model: torch.nn.Module, steps: int = 2) -> tuple[set[str], set[str]]:
+    """
+    Trains for some steps with the mask in use; returns the parameters that moved and those that should. Two steps: a
+    LoRA's first matrix gets no gradient while its second is zero.
+    """
+    frozen = frozen_modules(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        model.train()
+        for module in frozen:
+            module.eval()
+        mask = torch.ones(4, 12_000, dtype=torch.long)
+        mask[2:, 9000:] = 0
+        model(torch.randn(4, 12_000) * mask, attention_mask=mask, labels=torch.tensor([0, 1, 2, 3])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    return moved, {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    values = torch.sin(torch.arange(24_000) / 7).reshape(2, 12_000)
+    with torch.no_grad():
+        return model.eval()(values, attention_mask=torch.ones(2, 12_000, dtype=torch.long)).logits
+
+
+@pytest.mark.parametrize("head", ["stock", "batchnorm"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_trainable_parameter_moves_and_no_other(tiny_hubert: Path, method: str, head: str) -> None:
+    moved, trainable = train_a_little(tuned_model(tiny_hubert, method, head=head).model)
+    assert moved == trainable
+
+
+def names(model: torch.nn.Module) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_full_trains_everything_but_the_unused_mask(tiny_hubert: Path) -> None:
+    model = tuned_model(tiny_hubert, "full").model
+    assert {name for name, _ in model.named_parameters()} - names(model) == {"hubert.masked_spec_embed"}
+
+
+def test_full_trains_the_mask_where_it_is_used(make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+    model = tuned_model(make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.5), "full").model
+    moved, trainable = train_a_little(model)
+    assert "hubert.masked_spec_embed" in moved & trainable
+
+
+def test_full_without_the_feature_encoder(tiny_hubert: Path) -> None:
+    trainable = names(tuned_model(tiny_hubert, "full", freeze_feature_encoder=True).model)
+    assert not any("feature_extractor" in name for name in trainable)
+    assert any("feature_projection" in name for name in trainable)
+
+
+def test_lora_qkv_trains_the_three_projections_and_the_head(tiny_hubert: Path) -> None:
+    trainable = names(tuned_model(tiny_hubert, "lora_qkv").model)
+    lora = {name for name in trainable if "lora_" in name}
+    assert len(lora) == 2 * 3 * 2  # layers, projections, matrices
+    assert all(any(f".{p}_proj." in name for p in "qkv") for name in lora)
+    assert {name.split(".modules_to_save.")[0].split(".")[-1] for name in trainable - lora} == {"projector", "classifier"}
+
+
+def test_lora_classifier_trains_two_matrices(tiny_hubert: Path) -> None:
+    model = tuned_model(tiny_hubert, "lora_classifier", lora_r=4).model
+    assert parameter_counts(model)[0] == 4 * (24 + 4)
+    assert all("classifier.lora_" in name for name in names(model))
+
+
+def test_targets_rank_and_scale_can_be_chosen(tiny_hubert: Path) -> None:
+    model = tuned_model(tiny_hubert, "lora_qkv", lora_r=3, lora_alpha=12, lora_target_modules=["out_proj"]).model
+    lora = {name for name in names(model) if "lora_" in name}
+    assert lora
+    assert all("out_proj" in name for name in lora)
+    assert model.base_model.model.hubert.encoder.layers[0].attention.out_proj.scaling["default"] == 4
+
+
+def test_wavlm_is_told_that_lora_on_its_projections_trains_nothing(tmp_path: Path) -> None:
+    """Trap: WavLM's attention reads the projections' weights past the LoRA."""
+    config = WavLMConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37, conv_dim=[16] * 7,
+                         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, classifier_proj_size=24)  # fmt: skip
+    WavLMModel(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="trains nothing"):
+        tuned_model(tmp_path, "lora_qkv")
+    moved, trainable = train_a_little(tuned_model(tmp_path, "lora_qkv", lora_target_modules=["output_dense"]).model)
+    assert moved == trainable
+
+
+class TestFrozen:
+    """Trap: frozen modules left in train mode drop out and mask at random."""
+
+    def test_lora_classifier_hears_the_same_in_training_as_in_evaluation(self, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+        folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5,
+                             apply_spec_augment=True, mask_time_prob=0.5)  # fmt: skip
+        model = tuned_model(folder, "lora_classifier", lora_dropout=0.0).model
+        expected = logits(model)
+        frozen = frozen_modules(model)
+        model.train()
+        values = torch.sin(torch.arange(24_000) / 7).reshape(2, 12_000)
+        mask = torch.ones(2, 12_000, dtype=torch.long)
+        assert not torch.allclose(model(values, attention_mask=mask).logits, expected, atol=1e-4)
+        for module in frozen:
+            module.eval()
+        torch.testing.assert_close(model(values, attention_mask=mask).logits, expected)
+
+    def test_what_holds_a_lora_still_drops_out(self, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+        model = tuned_model(make_hubert(tmp_path / "drop", hidden_dropout=0.5), "lora_qkv").model
+        model.train()
+        for module in frozen_modules(model):
+            module.eval()
+        hubert = model.base_model.model.hubert
+        assert not hubert.feature_extractor.training
+        assert not hubert.encoder.layers[0].feed_forward.intermediate_dropout.training
+        assert hubert.encoder.layers[0].dropout.training
+        assert model.base_model.model.classifier.modules_to_save["default"].training
+
+    def test_no_graph_is_kept_of_a_frozen_encoder(self, tiny_hubert: Path) -> None:
+        model = tuned_model(tiny_hubert, "lora_classifier").model
+        model.train()
+        for module in frozen_modules(model):
+            module.eval()
+        assert not model.base_model.model.hubert(torch.randn(1, 8000)).last_hidden_state.requires_grad
+
+
+class TestAdapter:
+    @pytest.fixture(params=[("lora_qkv", "stock"), ("lora_qkv", "batchnorm"), ("lora_classifier", "stock"), ("lora_classifier", "batchnorm")],
+                    ids="-".join)  # fmt: skip
+    def trained(self, request: pytest.FixtureRequest, tiny_hubert: Path, tmp_path: Path) -> tuple[torch.nn.Module, Path]:
+        method, head = request.param
+        tuned = tuned_model(tiny_hubert, method, head=head)
+        train_a_little(tuned.model)
+        folder = tmp_path / "adapter"
+        save_adapter(tuned.model, tuned.new, folder, base=str(tiny_hubert))
+        tuned.model.config.save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+        return tuned.model, folder
+
+    def test_it_opens_with_the_same_logits(self, trained: tuple[torch.nn.Module, Path]) -> None:
+        model, folder = trained
+        torch.manual_seed(99)  # whatever is drawn at random while it opens must be replaced
+        torch.testing.assert_close(logits(hf_ser.load(folder).model), logits(model), atol=1e-5, rtol=0)
+
+    def test_it_opens_with_peft_alone(self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path]) -> None:
+        model, folder = trained
+        if "batch_norm" in str(model):
+            pytest.skip("PEFT alone does not know the batchnorm head")
+        torch.manual_seed(99)
+        base = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=4)
+        torch.testing.assert_close(logits(PeftModel.from_pretrained(base, folder)), logits(model), atol=1e-5, rtol=0)
+
+    def test_merged_it_gives_the_same_logits(self, trained: tuple[torch.nn.Module, Path]) -> None:
+        model, _ = trained
+        before = logits(model)
+        torch.testing.assert_close(logits(model.merge_and_unload()), before, atol=1e-5, rtol=0)
+
+    def test_it_holds_what_was_trained_or_drawn_and_no_more(self, trained: tuple[torch.nn.Module, Path]) -> None:
+        model, folder = trained
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            keys = set(file.keys())
+        parts = {key.removeprefix("base_model.model.").split(".")[0] for key in keys}
+        assert {"projector", "classifier"} <= parts
+        assert all("lora_" in key for key in keys if key.startswith("base_model.model.hubert"))
+        assert not any("original_module" in key for key in keys)
+
+    def test_its_configuration_is_plain(self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path]) -> None:
+        config = json.loads((trained[1] / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == str(tiny_hubert)
+        assert isinstance(config["target_modules"], list)
+        assert config["peft_type"] == "LORA"
+
+    def test_weights_of_a_layer_sum_are_trained_and_saved(self, tiny_hubert: Path, tmp_path: Path) -> None:
+        """Trap: they stay frozen, and PEFT does not save them."""
+        tuned = tuned_model(tiny_hubert, "lora_qkv", weighted_layer_sum=True)
+        moved, _ = train_a_little(tuned.model)
+        assert any("layer_weights" in name for name in moved)
+        save_adapter(tuned.model, tuned.new, tmp_path, base=str(tiny_hubert))
+        tuned.model.config.save_pretrained(tmp_path)
+        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+        torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
+
+
+def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:
+    with pytest.raises(ValueError, match="--method: 'magic' is none of full, lora_qkv, lora_classifier"):
+        tuned_model(tiny_hubert, "magic")
+
+
+def test_counts_leave_out_the_copies_that_peft_keeps(tiny_hubert: Path) -> None:
+    plain = load_model(str(tiny_hubert), FOUR).model
+    size = sum(p.numel() for p in plain.parameters())
+    model = tuned_model(tiny_hubert, "lora_qkv").model
+    lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    assert parameter_counts(model)[1] == size + lora
