@@ -43,12 +43,17 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     return samples
 
 
+#: The label of what no loss counts, as in PyTorch.
+IGNORED = -100
+
+
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """
     Segments of clips, decoded and augmented as they are asked for.
 
     Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
-    segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0.
+    segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives
+    the same item as a filler: its label is -100, which no loss counts.
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
@@ -71,14 +76,20 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int) -> dict[str, Any]:
         """`waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from."""
-        epoch, i = divmod(int(key), len(self))
+        epoch, i, filler = self.locate(key)
         clip = int(self.segments.clip[i])
         row = self.clips[clip]
         waveform = read_mono(row["audio"])[self.segments.start[i] : self.segments.stop[i]]
         if self.augmentation:
             digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
             waveform = self.augmentation(torch.from_numpy(waveform), int.from_bytes(digest, "big")).numpy()
-        return {"waveform": waveform, "label": row["label"], "clip": clip}
+        return {"waveform": waveform, "label": IGNORED if filler else row["label"], "clip": clip}
+
+    def locate(self, key: int) -> tuple[int, int, bool]:
+        """The epoch and the segment that `key` stands for, and whether it is a filler."""
+        filler = key < 0
+        epoch, i = divmod(-1 - int(key) if filler else int(key), len(self))
+        return epoch, i, filler
 
 
 @dataclass
@@ -122,14 +133,17 @@ class LengthGroupedSampler(torch.utils.data.Sampler[int]):
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
         batch (`int`): Segments in one step, over all processes and accumulated batches.
         seed (`int`): The seed.
+        multiple (`int`, defaults to 1): The epoch is filled up to a multiple of this many keys. Processes must get equally
+            many batches; the fillers do not count, so that several processes learn the same as one.
     """
 
     POOL = 50
 
-    def __init__(self, dataset: SpeechDataset, batch: int, seed: int) -> None:
+    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, multiple: int = 1) -> None:
         self.dataset = dataset
         self.batch = batch
         self.seed = seed
+        self.fillers = -len(dataset) % multiple
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -137,7 +151,7 @@ class LengthGroupedSampler(torch.utils.data.Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -153,6 +167,7 @@ class LengthGroupedSampler(torch.utils.data.Sampler[int]):
         full = [full[i] for i in rng.permutation(len(full))]
         for group in [*full, last]:
             yield from (self.epoch * len(self.dataset) + group).tolist()
+        yield from [-1 - (self.epoch * len(self.dataset) + int(last[-1]))] * self.fillers
 
 
 def longest_first(segments: Segments) -> Segments:

@@ -136,6 +136,12 @@ class TestSpeechDataset:
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a["waveform"], b["waveform"])
 
+    def test_a_filler_is_the_same_clip_but_does_not_count(self, clips: Dataset) -> None:
+        dataset = SpeechDataset(clips, whole(clips))
+        filler = dataset[-1 - (len(dataset) + 3)]
+        np.testing.assert_array_equal(filler["waveform"], dataset[3]["waveform"])
+        assert filler["label"] == -100
+
     def test_it_arrives_whole_in_a_spawned_worker(self, clips: Dataset) -> None:
         dataset = SpeechDataset(clips, whole(clips))
         there = pickle.loads(pickle.dumps(dataset))
@@ -164,6 +170,20 @@ class TestLengthGroupedSampler:
         keys = list(sampler)
         assert {key // len(samples) for key in keys} == {epoch}
         assert sorted(key % len(samples) for key in keys) == list(range(len(samples)))
+
+    @given(n=st.integers(1, 60), batch=st.integers(1, 5), processes=st.integers(2, 4), epoch=st.integers(0, 2))
+    @settings(deadline=None)
+    def test_several_processes_get_equally_many_batches_and_fillers_do_not_count(
+        self, n: int, batch: int, processes: int, epoch: int
+    ) -> None:
+        step = batch * processes
+        sampler = LengthGroupedSampler(_Lengths([5] * n), step, seed=0, multiple=step)  # type: ignore[arg-type]
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == len(sampler)
+        assert len(keys) % step == 0
+        assert sorted(key % n for key in keys if key >= 0) == list(range(n))
+        assert all(0 <= (-1 - key) // n == epoch for key in keys if key < 0)
 
     def test_little_of_a_batch_is_padding(self) -> None:
         lengths = np.random.default_rng(0).integers(1500, 7000, 2000)

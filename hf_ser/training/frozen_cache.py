@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.features import SpeechCollator, SpeechDataset, wants_attention_mask
+from hf_ser.features import IGNORED, SpeechCollator, SpeechDataset, wants_attention_mask
 from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ class FrozenFeatures(SpeechDataset):
 
     def __getitem__(self, key: int) -> dict[str, Any]:
         """`frames` `(frames, width)`, `label` and `clip`."""
-        i = int(key) % len(self)
-        return {"frames": self.frames[i], "label": self.labels[i], "clip": int(self.segments.clip[i])}
+        _, i, filler = self.locate(key)
+        label = IGNORED if filler else self.labels[i]
+        return {"frames": self.frames[i], "label": label, "clip": int(self.segments.clip[i])}
 
 
 def pad_frames(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

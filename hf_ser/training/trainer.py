@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, Trainer
 from transformers.trainer_utils import PredictionOutput
 
 from hf_ser.evaluation import per_clip, score
-from hf_ser.features import LengthGroupedSampler, SpeechCollator, SpeechDataset
+from hf_ser.features import IGNORED, LengthGroupedSampler, SpeechCollator, SpeechDataset
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
@@ -39,8 +39,10 @@ def emotion_loss(
     """
     logits = outputs["logits"].float()
     weights = None if weights is None else weights.to(logits.device)
-    total = cross_entropy(logits, labels, weight=weights, reduction="sum", label_smoothing=label_smoothing)
-    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    total = cross_entropy(
+        logits, labels, weight=weights, reduction="sum", label_smoothing=label_smoothing, ignore_index=IGNORED
+    )
+    return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
@@ -112,9 +114,14 @@ class SERTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         dataset = train_dataset or self.train_dataset
-        step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        batches = self.args.train_batch_size * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = LengthGroupedSampler(dataset, step, seed)
+        sampler = LengthGroupedSampler(
+            dataset,
+            batches * self.args.gradient_accumulation_steps,
+            seed,
+            multiple=batches if self.args.world_size > 1 else 1,
+        )
         self.add_callback(_Epochs(sampler))
         return sampler
 
