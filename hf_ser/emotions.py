@@ -73,7 +73,9 @@ class EmotionSelection:
             else:
                 raise ValueError(f"--emotions: {word!r} is no merge; write it as from=to, for instance calm=neutral")
         if chained := sorted(set(merged) & set(merged.values())):
-            raise ValueError(f"--emotions: {chained[0]!r} is merged into another emotion and is also a target of a merge")
+            raise ValueError(
+                f"--emotions: {chained[0]!r} is merged into another emotion and is also a target of a merge"
+            )
         names = set(kept or EMOTIONS) - set(merged) | set(merged.values())
         if len(names) < 2:
             raise ValueError(f"--emotions: at least two emotions are needed to tell apart, found {sorted(names)}")

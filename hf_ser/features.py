@@ -24,7 +24,9 @@ def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> Sequenc
     """
     extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
     if extractor.sampling_rate != SAMPLING_RATE:
-        raise ValueError(f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here")
+        raise ValueError(
+            f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
+        )
     extractor.return_attention_mask = wants_attention_mask(config)
     extractor.do_normalize = True
     return extractor

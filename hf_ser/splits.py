@@ -127,7 +127,11 @@ def random(clips: Clips, *, seed: int = 42, test_share: float = 0.2, validation_
         raise SplitError(f"random split: {len(clips)} clips are too few for three parts")
     settings = {"seed": seed, "test_share": test_share, "validation_share": validation_share}
     return _split(
-        "random", settings, test=order[:test], validation=order[test : test + validation], train=order[test + validation :]
+        "random",
+        settings,
+        test=order[:test],
+        validation=order[test : test + validation],
+        train=order[test + validation :],
     )
 
 
@@ -239,7 +243,9 @@ def kfold(clips: Clips, *, fold: int, folds: int | None = None, by: str = "speak
     test = set(np.array_split(np.array(groups), folds)[fold].tolist())
     rest = [group for group in groups if group not in test]
     if len(rest) < 2:
-        raise SplitError(f"kfold split: fold {fold} leaves {len(rest)} {by} for train and validation; choose more --folds")
+        raise SplitError(
+            f"kfold split: fold {fold} leaves {len(rest)} {by} for train and validation; choose more --folds"
+        )
     validation = set(rest[-max(len(rest) // 5, 1) :] if by == "speaker" else rest[-1:])
     return _split(
         "kfold",

@@ -22,7 +22,9 @@ def main() -> int:
         help=f"what to count, NAME being one of {', '.join(NAMES)}; in place of a corpus' folder a .txt file may list the "
         "names of its files",
     )
-    parser.add_argument("--hours", action="store_true", help="decode the clips, too, for hours and for clips that are broken")
+    parser.add_argument(
+        "--hours", action="store_true", help="decode the clips, too, for hours and for clips that are broken"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(logging.INFO)
@@ -44,16 +46,20 @@ def print_counts(corpora: Sequence[Dataset]) -> None:
         for emotion, count in Counter(rows["emotion"][:]).items():
             counts[emotion][name] = count
     others = sorted(set(counts) - set(EMOTIONS))
-    lines = [[emotion or "(none)", *(counts[emotion][name] for name in names)] for emotion in (*EMOTIONS, *others) if emotion in counts]
-    lines = [[*line, sum(line[1:])] for line in lines]
-    total = [sum(line[column] for line in lines) for column in range(1, len(names) + 2)]
-    print_table([["emotion", *names, "all"], *lines, ["all", *total]])
+    lines: list[list[object]] = [["emotion", *names, "all"]]
+    for emotion in (*EMOTIONS, *others):
+        if emotion in counts:
+            lines.append([emotion or "(none)", *(counts[emotion][name] for name in names), counts[emotion].total()])
+    sizes = [len(rows) for rows in corpora]
+    print_table([*lines, ["all", *sizes, sum(sizes)]])
 
 
 def print_speakers(corpora: Sequence[Dataset]) -> None:
     """Prints the speakers of each corpus, and where it is decoded, its hours and broken clips."""
     decoded = "duration" in corpora[0].column_names
-    lines: list[list[object]] = [["corpus", "speakers", "female", "male", "unknown", *(["hours", "broken"] if decoded else [])]]
+    lines: list[list[object]] = [
+        ["corpus", "speakers", "female", "male", "unknown", *(["hours", "broken"] if decoded else [])]
+    ]
     for rows in corpora:
         gender = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
         gender.pop(None, None)
@@ -71,7 +77,11 @@ def print_table(lines: Sequence[Sequence[object]]) -> None:
     text = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     for line in text:
-        print("  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]))
+        print(
+            "  ".join(
+                [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
+            )
+        )
 
 
 if __name__ == "__main__":

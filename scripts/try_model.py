@@ -14,7 +14,9 @@ from hf_ser.corpora import synthetic
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the run's folder, with a checkpoint in it")
-    parser.add_argument("clip", nargs="?", help="a WAV, FLAC, OGG or MP3 file; by default a synthetic clip of the test part")
+    parser.add_argument(
+        "clip", nargs="?", help="a WAV, FLAC, OGG or MP3 file; by default a synthetic clip of the test part"
+    )
     arguments = parser.parse_args()
     clip = arguments.clip or synthetic_test_clip(arguments.folder)
     classifier = pipeline("audio-classification", model=str(arguments.folder))

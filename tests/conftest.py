@@ -48,7 +48,9 @@ def write_clip() -> Callable[..., Path]:
     """Writes a clip whose samples are its own: two clips differ unless they have the same frequency."""
     made = iter(range(1, 10_000))
 
-    def write(path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1) -> Path:
+    def write(
+        path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         samples = tone(seconds, frequency or 100 + next(made), rate)
         soundfile.write(path, np.stack([samples] * channels, axis=1), rate)

@@ -7,7 +7,13 @@ from hf_ser.emotions import EMOTIONS, EmotionSelection, canonical
 
 @pytest.mark.parametrize(
     ("word", "emotion"),
-    [("ANG", "angry"), (" Fearful ", "fear"), ("neu", "neutral"), ("pleasant surprised", "surprise"), ("Boredom", "boredom")],
+    [
+        ("ANG", "angry"),
+        (" Fearful ", "fear"),
+        ("neu", "neutral"),
+        ("pleasant surprised", "surprise"),
+        ("Boredom", "boredom"),
+    ],
 )
 def test_other_words_mean_the_same_emotion(word: str, emotion: str) -> None:
     assert canonical(word) == emotion

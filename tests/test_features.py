@@ -63,8 +63,12 @@ class TestFeatureExtractor:
         config = AutoConfig.from_pretrained(group_norm_hubert)
         assert not load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
 
-    def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(self, clips: Dataset, tiny_hubert: Path) -> None:
-        collator = SpeechCollator(load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)), 400)
+    def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(
+        self, clips: Dataset, tiny_hubert: Path
+    ) -> None:
+        collator = SpeechCollator(
+            load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)), 400
+        )
         dataset = SpeechDataset(clips, whole(clips))
         batch = collator([dataset[0], dataset[5]])
         assert batch["attention_mask"].sum(dim=1).tolist() == [8000, 16_000]
@@ -129,7 +133,9 @@ class TestSpeechDataset:
         dataset = SpeechDataset(clips, whole(clips), Augmentation(noise_probability=1, stretch_probability=1), seed=1)
         sampler = LengthGroupedSampler(dataset, 2, seed=0)
         sampler.set_epoch(1)
-        loader = torch.utils.data.DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=list)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=list
+        )
         found = [item for batch in loader for item in batch]
         expected = [dataset[key] for key in sampler]
         assert [item["clip"] for item in found] == [item["clip"] for item in expected]
@@ -161,7 +167,9 @@ class _Lengths:
 
 class TestLengthGroupedSampler:
     @given(
-        samples=st.lists(st.integers(1, 100), min_size=1, max_size=300), batch=st.integers(1, 16), epoch=st.integers(0, 3)
+        samples=st.lists(st.integers(1, 100), min_size=1, max_size=300),
+        batch=st.integers(1, 16),
+        epoch=st.integers(0, 3),
     )
     @settings(deadline=None)
     def test_an_epoch_has_every_segment_once(self, samples: list[int], batch: int, epoch: int) -> None:

@@ -70,11 +70,11 @@ def test_over_all_folds_every_speaker_is_tested_once(counts: dict[str, int], fol
         return
     tested: Counter[str] = Counter()
     for fold in range(folds):
-        try:
-            split = splits.kfold(clips, fold=fold, folds=folds)
-        except SplitError as error:  # three speakers in two folds leave one for train and validation
-            assert "leaves 1 speaker" in str(error)
+        if folds == 2 and len(counts) == 3 and fold == 0:
+            with pytest.raises(SplitError, match="leaves 1 speaker"):
+                splits.kfold(clips, fold=fold, folds=folds)
             return
+        split = splits.kfold(clips, fold=fold, folds=folds)
         assert_is_a_partition(split, clips)
         assert not split.shared_speakers(clips)
         assert not split.speakers(clips)["validation"] & split.speakers(clips)["test"]
@@ -126,7 +126,11 @@ def test_the_random_split_says_that_it_shares_speakers() -> None:
 def test_official_takes_the_corpus_own_and_leaves_the_rest_out() -> None:
     clips = clips_of({"a": 8}, official=["train"] * 4 + ["validation", "test", "test2", None])
     split = splits.official(clips)
-    assert {part: rows.tolist() for part, rows in split.parts.items()} == {"train": [0, 1, 2, 3], "validation": [4], "test": [5]}
+    assert {part: rows.tolist() for part, rows in split.parts.items()} == {
+        "train": [0, 1, 2, 3],
+        "validation": [4],
+        "test": [5],
+    }
 
 
 def test_saved_and_read_back_in_another_order(tmp_path: Path) -> None:
@@ -141,7 +145,9 @@ def test_saved_and_read_back_in_another_order(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "splits.json").read_text())["shared_speakers"] == []
 
 
-def test_a_file_with_clips_that_are_gone_is_taken_without_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_with_clips_that_are_gone_is_taken_without_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     clips = clips_of({f"s{n}": 5 for n in range(6)})
     splits.speaker(clips).save(tmp_path / "splits.json", clips)
     fewer = clips.of(np.arange(1, len(clips)))
@@ -163,23 +169,25 @@ def test_a_part_that_lacks_an_emotion() -> None:
 
 class TestBadInput:
     def test_one_speaker(self) -> None:
-        with pytest.raises(SplitError, match="found 1 \\(a\\).*--split random"):
+        with pytest.raises(SplitError, match=r"found 1 \(a\).*--split random"):
             splits.speaker(clips_of({"a": 30}))
 
     def test_more_folds_than_speakers(self) -> None:
         with pytest.raises(SplitError, match="found 4"):
-            splits.kfold(clips_of({name: 5 for name in "abcd"}), fold=0, folds=5)
+            splits.kfold(clips_of(dict.fromkeys("abcd", 5)), fold=0, folds=5)
 
     def test_no_such_fold(self) -> None:
         with pytest.raises(SplitError, match="between 0 and 4, found 5"):
-            splits.kfold(clips_of({name: 5 for name in "abcdefgh"}), fold=5)
+            splits.kfold(clips_of(dict.fromkeys("abcdefgh", 5)), fold=5)
 
     def test_clips_without_a_speaker(self) -> None:
         clips = clips_of({"a": 5, "b": 5, "c": 5})
         unknown = Clips(**{**vars(clips), "speakers": [None, *clips.speakers[1:]]})
         with pytest.raises(SplitError, match="1 of 15 have none, for instance 'corpus/0000'"):
             splits.speaker(unknown)
-        assert any("1 clips have no known speaker" in w for w in splits.check(splits.random(unknown), unknown, EMOTIONS))
+        assert any(
+            "1 clips have no known speaker" in w for w in splits.check(splits.random(unknown), unknown, EMOTIONS)
+        )
 
     def test_no_official_split(self) -> None:
         with pytest.raises(SplitError, match="no clip for train, validation, test"):
@@ -197,7 +205,9 @@ class TestBadInput:
 
     def test_a_file_of_other_clips(self, tmp_path: Path) -> None:
         (tmp_path / "s.json").write_text(json.dumps({"parts": {part: [f"x/{part}"] for part in PARTS}}))
-        with pytest.raises(SplitError, match="It names clips such as 'x/train'; the corpora have clips such as 'corpus/0000'"):
+        with pytest.raises(
+            SplitError, match="It names clips such as 'x/train'; the corpora have clips such as 'corpus/0000'"
+        ):
             splits.from_file(clips_of({"a": 5}), tmp_path / "s.json")
 
     def test_a_clip_in_two_parts(self, tmp_path: Path) -> None:

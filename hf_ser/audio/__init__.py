@@ -5,4 +5,4 @@ from hf_ser.audio.decode import SAMPLING_RATE, AudioError, read_mono
 from hf_ser.audio.preparation import prepare
 from hf_ser.audio.segment import Segments, cut
 
-__all__ = ["SAMPLING_RATE", "Augmentation", "AudioError", "Segments", "cut", "prepare", "read_mono"]
+__all__ = ["SAMPLING_RATE", "AudioError", "Augmentation", "Segments", "cut", "prepare", "read_mono"]

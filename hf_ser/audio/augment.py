@@ -58,7 +58,7 @@ class Augmentation:
                 raise ValueError(f"--{name}: two numbers are needed, the lower one first; found {span}")
         if self.stretch_rate[0] <= 0:
             raise ValueError(f"--stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
-        if not (0 <= self.mask_share[0] and self.mask_share[1] < 1):
+        if not (self.mask_share[0] >= 0 and self.mask_share[1] < 1):
             raise ValueError(f"--mask_share: must lie between 0 and 1, found {self.mask_share}")
 
     @property

@@ -73,7 +73,9 @@ def _key(rows: Dataset) -> str:
     for batch in rows.select_columns(["clip", "audio"]).with_format("arrow").iter(batch_size=1000):
         audio = batch["audio"].combine_chunks()
         inside = audio.field("bytes")  # none where the audio is a file
-        ends = zip(pc.binary_length(inside), pc.binary_slice(inside, 0, 4096), pc.binary_slice(inside, -4096), strict=True)
+        ends = zip(
+            pc.binary_length(inside), pc.binary_slice(inside, 0, 4096), pc.binary_slice(inside, -4096), strict=True
+        )
         for clip, path, (size, head, tail) in zip(batch["clip"], audio.field("path"), ends, strict=True):
             if size.is_valid:
                 found = f"{size} {hashlib.sha256(head.as_py() + tail.as_py()).hexdigest()}"

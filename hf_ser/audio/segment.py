@@ -51,7 +51,9 @@ def cut(samples: npt.ArrayLike, length: float | None = None, overlap: float = 0.
     if length <= 0:
         raise ValueError(f"segment_length: must be more than 0 s, found {length}")
     if not 0 <= overlap < length:
-        raise ValueError(f"segment_overlap: must be at least 0 s and less than segment_length ({length} s), found {overlap}")
+        raise ValueError(
+            f"segment_overlap: must be at least 0 s and less than segment_length ({length} s), found {overlap}"
+        )
     window = max(round(length * SAMPLING_RATE), 1)
     hop = max(round((length - overlap) * SAMPLING_RATE), 1)
     pieces = np.maximum(np.ceil((sizes - window) / hop).astype(np.int64), 0) + 1

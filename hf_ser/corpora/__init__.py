@@ -31,7 +31,9 @@ def read(specification: str) -> list[Dataset]:
     """
     name, _, path = specification.partition("=")
     if name not in NAMES:
-        raise CorpusError(f"--corpora: {specification!r} names no corpus; write NAME=PATH with one of {', '.join(NAMES)}")
+        raise CorpusError(
+            f"--corpora: {specification!r} names no corpus; write NAME=PATH with one of {', '.join(NAMES)}"
+        )
     if name == synthetic.NAME:
         path = path or str(synthetic.default_folder())
     if not path:
@@ -55,5 +57,7 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     datasets = [dataset for specification in specifications for dataset in read(specification)]
     names = [dataset[0]["corpus"] for dataset in datasets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CorpusError(f"--corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own")
+        raise CorpusError(
+            f"--corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own"
+        )
     return datasets

@@ -1,6 +1,6 @@
 """Any audio with a table of it: CSV, TSV, JSON lines or Parquet."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hf_ser.emotions import canonical
 
 NAME = "manifest"
 
-READERS = {
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
     ".tsv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t"),
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),

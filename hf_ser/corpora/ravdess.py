@@ -6,7 +6,9 @@ from pathlib import Path
 from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 
 NAME = "ravdess"
-LOOKED_FOR = "names such as Actor_01/03-01-06-01-02-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
+LOOKED_FOR = (
+    "names such as Actor_01/03-01-06-01-02-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
+)
 
 FIELDS = re.compile(r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])"
                     r"-(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>\d\d)")  # fmt: skip
@@ -52,7 +54,7 @@ def read(root: Path) -> list[Row]:
             },
         )
         performance = path.stem[3:]
-        modality, taken = performances.get(performance, ("", row))
+        modality, _taken = performances.get(performance, ("", row))
         if modality == fields["modality"]:
             copies.append(row)  # the same name in two folders: told apart by their audio, later
         elif fields["modality"] > modality:

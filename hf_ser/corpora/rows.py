@@ -91,7 +91,9 @@ def audio_files(root: Path, corpus: str) -> list[Path]:
     if root.is_file() and root.suffix == ".txt":
         return sorted(Path(line.strip()) for line in root.read_text(encoding="utf-8").splitlines() if line.strip())
     if not root.is_dir():
-        raise CorpusError(f"{corpus}: there is no folder {str(root)!r}. Give the folder that holds the corpus' audio files.")
+        raise CorpusError(
+            f"{corpus}: there is no folder {str(root)!r}. Give the folder that holds the corpus' audio files."
+        )
     return sorted(_walk(root))
 
 

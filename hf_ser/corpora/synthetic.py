@@ -1,8 +1,8 @@
 """
-A made-up emotional "speech" corpus for the demo and the tests: nothing to download, ready in seconds, the same bytes every
-time. The clips are babble: a glottal source whose pitch, loudness and brightness move as in speech, filtered by the formants
-of one vowel per syllable. The emotion is in the prosody alone, spread over speakers with voices and habits of their own, so
-that telling it for a speaker never heard before can be learnt, but not perfectly.
+A made-up emotional "speech" corpus for the demo and the tests: nothing to download, ready in seconds, the same bytes
+every time. The clips are babble: a glottal source whose pitch, loudness and brightness move as in speech, filtered by
+the formants of one vowel per syllable. The emotion is in the prosody alone, spread over speakers with voices and habits
+of their own, so that telling it for a speaker never heard before can be learnt, but not perfectly.
 
 Figures taken on this corpus say that the code works. They say nothing about people.
 """
@@ -55,7 +55,8 @@ PROSODY = {
 
 # First three formants of a man's vowels in Hz: a, e, i, o, u and schwa.
 VOWELS = np.array(
-    [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240], [500, 1500, 2500]], float
+    [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240], [500, 1500, 2500]],
+    float,
 )
 BANDWIDTHS = np.array([80.0, 110.0, 160.0])  # Hz
 LOUDNESS = np.array([1.0, 0.6, 0.35])  # of each formant's resonance
@@ -89,14 +90,15 @@ class Speaker:
 
 def make(folder: Path, *, speakers: int = 12, clips_per_emotion: int = 6, seed: int = 0) -> None:
     """
-    Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s a clip. The same
-    arguments give the same bytes. The folder appears only once it is complete.
+    Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s a clip. The
+    same arguments give the same bytes. The folder appears only once it is complete.
 
     Args:
         folder (`Path`): Where the corpus goes. Must not exist, or be empty.
         speakers (`int`, *optional*, defaults to 12):
             How many speakers, named `f01`, `m02`, `f03` and so on: women and men in turn.
-        clips_per_emotion (`int`, *optional*, defaults to 6): How many clips each speaker has of each of the eight emotions.
+        clips_per_emotion (`int`, *optional*, defaults to 6):
+            How many clips each speaker has of each of the eight emotions.
         seed (`int`, *optional*, defaults to 0): Another seed gives other speakers and other clips.
 
     Raises:
@@ -121,7 +123,7 @@ def make(folder: Path, *, speakers: int = 12, clips_per_emotion: int = 6, seed: 
 
 
 def babble(speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:
-    """One clip, `(samples,)` between -1 and 1: the speaker's voice with the emotion's prosody, both varied a little at random."""
+    """One clip, `(samples,)` between -1 and 1: the speaker's voice with the emotion's prosody, a little at random."""
     time = np.arange(int(rng.uniform(0.9, 1.8) * RATE)) / RATE  # s
     end = time[-1]
 

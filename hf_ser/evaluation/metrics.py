@@ -86,7 +86,9 @@ class EER(evaluate.Metric):
             }
         )
         return evaluate.MetricInfo(
-            description="The equal error rate, one emotion against the others, averaged.", citation="", features=features
+            description="The equal error rate, one emotion against the others, averaged.",
+            citation="",
+            features=features,
         )
 
     def _compute(self, prediction_scores: Any, references: Any) -> dict[str, float]:

@@ -18,7 +18,9 @@ def write_card(results: dict[str, Any], folder: Path) -> None:
     rows = "\n".join(f"| {name} | {100 * value:.2f} % |" for name, value in figures.items() if value is not None)
     notes = "".join(f"\n> **Note:** {warning}\n" for warning in results["warnings"])
     corpora = ", ".join(f"{name} ({entry['clips']} clips)" for name, entry in results["corpora"].items())
-    parts = ", ".join(f"{part} {entry['clips']} of {entry['speakers']} speakers" for part, entry in split["parts"].items())
+    parts = ", ".join(
+        f"{part} {entry['clips']} of {entry['speakers']} speakers" for part, entry in split["parts"].items()
+    )
     base = results["base_model"]
     relation = f"base_model: {base}\n" if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
     use = (

@@ -1,5 +1,6 @@
 """A checkpoint's name becomes a model that tells the run's emotions apart."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,15 +52,19 @@ def resolve_checkpoint(name: str) -> str:
     folder = cache_folder() / "models" / TINY
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileExistsError):  # another process made the same one meanwhile
             tiny.make(folder)
-        except FileExistsError:
-            pass  # another process made the same one meanwhile
     return str(folder)
 
 
 def load_model(
-    checkpoint: str, emotions: Sequence[str], *, head: str = "stock", weighted_layer_sum: bool = False
+    checkpoint: str,
+    emotions: Sequence[str],
+    *,
+    head: str = "stock",
+    weighted_layer_sum: bool = False,
+    mask_time_prob: float | None = None,
+    mask_feature_prob: float | None = None,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in.
@@ -72,6 +77,8 @@ def load_model(
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
         head (`str`, defaults to `"stock"`): `stock` or `batchnorm`, see [`HEADS`].
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
+        mask_time_prob, mask_feature_prob (`float`, *optional*): SpecAugment's shares of masked frames and features in
+            training, in place of the checkpoint's own.
 
     Raises:
         ValueError: if the checkpoint cannot be loaded, is of another family, or `head` is unknown.
@@ -85,6 +92,11 @@ def load_model(
     config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
     # Whole layers left out at random fail with distributed training and with gradient checkpointing.
     config.layerdrop = 0.0
+    masks = {"mask_time_prob": mask_time_prob, "mask_feature_prob": mask_feature_prob}
+    if asked := {name: share for name, share in masks.items() if share is not None}:
+        config.update(
+            {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, **asked, "apply_spec_augment": any(asked.values())}
+        )
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     model, info = AutoModelForAudioClassification.from_pretrained(
         source,

@@ -17,8 +17,8 @@ CONFIG = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "classifier_proj_size": 64,
-    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone. The
-    # biases carry loudness through it.
+    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone.
+    # The biases carry loudness through it.
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "conv_bias": True,
@@ -35,8 +35,8 @@ CONFIG = {
 
 def make(folder: Path, *, seed: int = 0) -> None:
     """
-    Writes a HuBERT with random weights, and the feature extractor that goes with it, as `save_pretrained` would. The same seed
-    gives the same weights. The folder appears only once it is complete.
+    Writes a HuBERT with random weights, and the feature extractor that goes with it, as `save_pretrained` would. The
+    same seed gives the same weights. The folder appears only once it is complete.
 
     Args:
         folder (`Path`): Where the model goes. Must not exist, or be empty.

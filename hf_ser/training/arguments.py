@@ -30,7 +30,9 @@ class DataArguments:
     )
     emotions: list[str] = field(
         default_factory=list,
-        metadata={"help": "Emotions to tell apart, and merges: neutral happy sad angry calm=neutral. By default all eight."},
+        metadata={
+            "help": "Emotions to tell apart, and merges: neutral happy sad angry calm=neutral. By default all eight."
+        },
     )
     split: str = field(
         default="speaker",
@@ -40,11 +42,17 @@ class DataArguments:
             "choices": sorted(SPLITS),
         },
     )
-    splits: str | None = field(default=None, metadata={"help": "A splits.json to read the split from, in place of --split."})
+    splits: str | None = field(
+        default=None, metadata={"help": "A splits.json to read the split from, in place of --split."}
+    )
     test_share: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
-    validation_share: float = field(default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."})
+    validation_share: float = field(
+        default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."}
+    )
     fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold)."})
-    folds: int | None = field(default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."})
+    folds: int | None = field(
+        default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."}
+    )
     fold_by: str = field(
         default="speaker", metadata={"help": "What stays together (kfold).", "choices": ["speaker", "session"]}
     )
@@ -54,7 +62,8 @@ class DataArguments:
     )
     segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
     max_set_aside: float = field(
-        default=0.05, metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."}
+        default=0.05,
+        metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."},
     )
     prepare_workers: int | None = field(
         default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
@@ -82,6 +91,16 @@ class ModelArguments:
     weighted_layer_sum: bool = field(
         default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
     )
+    mask_time_prob: float | None = field(
+        default=None,
+        metadata={"help": "SpecAugment in training: share of the frames that are masked; by default the model's own."},
+    )
+    mask_feature_prob: float | None = field(
+        default=None,
+        metadata={
+            "help": "SpecAugment in training: share of the features that are masked; by default the model's own."
+        },
+    )
 
 
 #: A learning rate at which each method learns; HuBERT-SER's 1e-5 is in its recipes.
@@ -94,7 +113,8 @@ class SERTrainingArguments(TrainingArguments):
 
     output_dir: str | None = field(default=None, metadata={"help": "The run's folder. Required."})
     overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."}
+        default=False,
+        metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."},
     )
     save_format: str = field(
         default="merged",
@@ -113,7 +133,9 @@ class SERTrainingArguments(TrainingArguments):
     )
     cpu_threads: int | None = field(
         default=None,
-        metadata={"help": "Threads of each process on a CPU; by default the machine's, shared out between its processes."},
+        metadata={
+            "help": "Threads of each process on a CPU; by default the machine's, shared out between its processes."
+        },
     )
     class_weights: bool = field(
         default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
@@ -121,25 +143,41 @@ class SERTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
     )
-    learning_rate: float | None = field(  # type: ignore[assignment]
+    learning_rate: float | None = field(
         default=None,
-        metadata={"help": "The highest learning rate. By default " + ", ".join(f"{v:g} ({k})" for k, v in LEARNING_RATES.items())},
+        metadata={
+            "help": "The highest learning rate. By default "
+            + ", ".join(f"{v:g} ({k})" for k, v in LEARNING_RATES.items())
+        },
     )
     num_train_epochs: float = field(default=20.0, metadata={"help": "Epochs."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Clips in a batch, on each device."})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Clips in a batch of an evaluation."})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "How the learning rate falls."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or below 1 the share of steps, until it is reached."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps, or below 1 the share of steps, until it is reached."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When validation is evaluated: no, steps or epoch."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is saved: no, steps, epoch or best."})
-    logging_strategy: str = field(default="epoch", metadata={"help": "When the training loss is logged: no, steps, epoch."})
+    save_strategy: str = field(
+        default="epoch", metadata={"help": "When a checkpoint is saved: no, steps, epoch or best."}
+    )
+    logging_strategy: str = field(
+        default="epoch", metadata={"help": "When the training loss is logged: no, steps, epoch."}
+    )
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best one."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model, not the last."})
     metric_for_best_model: str | None = field(
-        default="uar", metadata={"help": "What best means, on validation: uar, accuracy, f1_weighted, f1_macro, eer or loss."}
+        default="uar",
+        metadata={"help": "What best means, on validation: uar, accuracy, f1_weighted, f1_macro, eer or loss."},
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Whether metric_for_best_model is to grow; by default as it is defined."}
+    )
+    gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave as it is: the audio would be removed."})
-    bf16: bool | None = field(  # type: ignore[assignment]
+    bf16: bool | None = field(
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
     )
 
@@ -161,7 +199,9 @@ class SERTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
-            torch.set_num_threads(self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))
+            torch.set_num_threads(
+                self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+            )
 
 
 def processors() -> int:

@@ -110,7 +110,11 @@ def make_split(clips: Clips, arguments: DataArguments) -> Split:
     """The split that the arguments ask for."""
     if arguments.splits:
         return splits.from_file(clips, Path(arguments.splits))
-    shares = {"seed": arguments.split_seed, "test_share": arguments.test_share, "validation_share": arguments.validation_share}
+    shares = {
+        "seed": arguments.split_seed,
+        "test_share": arguments.test_share,
+        "validation_share": arguments.validation_share,
+    }
     settings: dict[str, dict[str, Any]] = {
         "random": shares,
         "speaker": shares,
@@ -120,9 +124,7 @@ def make_split(clips: Clips, arguments: DataArguments) -> Split:
     return splits.SPLITS[arguments.split](clips, **settings[arguments.split])
 
 
-def set_unusable_aside(
-    rows: Dataset, selection: EmotionSelection, minimum: float
-) -> tuple[list[int], list[SetAside]]:
+def set_unusable_aside(rows: Dataset, selection: EmotionSelection, minimum: float) -> tuple[list[int], list[SetAside]]:
     """
     Tells the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
     than `minimum` seconds, of an unknown emotion, or with the very samples of an earlier clip.

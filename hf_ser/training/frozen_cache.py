@@ -89,7 +89,8 @@ def cached_frozen_part(trainer: SERTrainer, limit: float) -> Iterator[None]:
     before = trainer.train_dataset, trainer.eval_dataset, trainer.data_collator
     collator: SpeechCollator = trainer.data_collator
     trainer.train_dataset, trainer.eval_dataset = (
-        FrozenFeatures(dataset, _compute(trainer, model, part, dataset, collator, name)) for name, dataset in datasets.items()
+        FrozenFeatures(dataset, _compute(trainer, model, part, dataset, collator, name))
+        for name, dataset in datasets.items()
     )
     trainer.data_collator = pad_frames
     encoder = model.base_model
@@ -135,7 +136,11 @@ def _compute(
     # On a processor the convolutions are bound by memory: one clip at a time stays in its cache.
     size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_eval_batch_size
     batches = [order[at : at + size] for at in range(0, len(order), size)]
-    for rows in tqdm(batches, desc=f"frozen features ({name})", disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero()):
+    for rows in tqdm(
+        batches,
+        desc=f"frozen features ({name})",
+        disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero(),
+    ):
         batch = collator([dataset[int(i)] for i in rows])
         values, mask = (batch[key].to(trainer.args.device) for key in ("input_values", "attention_mask"))
         with trainer.accelerator.autocast():

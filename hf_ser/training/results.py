@@ -23,7 +23,9 @@ def corpora_table(clips: RunClips) -> dict[str, dict[str, Any]]:
     """For each corpus the clips that are used, their speakers and hours."""
     table: dict[str, dict[str, Any]] = {}
     speakers: dict[str, set[str]] = {}
-    for corpus, speaker, duration in zip(clips.table.corpora, clips.table.speakers, clips.clips["duration"][:], strict=True):
+    for corpus, speaker, duration in zip(
+        clips.table.corpora, clips.table.speakers, clips.clips["duration"][:], strict=True
+    ):
         entry = table.setdefault(corpus, {"clips": 0, "speakers": 0, "hours": 0.0})
         entry["clips"] += 1
         entry["hours"] += duration / 3600

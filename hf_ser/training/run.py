@@ -19,8 +19,8 @@ from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
 from hf_ser.training.arguments import LEARNING_RATES, Arguments, SERTrainingArguments
-from hf_ser.training.frozen_cache import cached_frozen_part
 from hf_ser.training.clips import RunClips, load_clips, write_set_aside
+from hf_ser.training.frozen_cache import cached_frozen_part
 from hf_ser.training.results import corpora_table, environment, non_default, peak_memory
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import Tuned, parameter_counts, save_adapter, tune
@@ -60,6 +60,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         clips.emotions,
         head=arguments.model.head,
         weighted_layer_sum=arguments.model.weighted_layer_sum,
+        mask_time_prob=arguments.model.mask_time_prob,
+        mask_feature_prob=arguments.model.mask_feature_prob,
     )
     tuned = tune(loaded, arguments.tuning)
     trainable, total = parameter_counts(tuned.model)
@@ -133,7 +135,9 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
     if resume.lower() != "false":
         checkpoint = last if resume.lower() == "true" else resume
         if checkpoint is None or not Path(checkpoint).is_dir():
-            raise FileNotFoundError(f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}")
+            raise FileNotFoundError(
+                f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
+            )
         return checkpoint
     finished = (folder / RESULTS).exists()
     if folder.is_dir() and any(folder.iterdir()):

@@ -4,4 +4,13 @@ from hf_ser.tuning.adapter import adapter_weights, save_adapter
 from hf_ser.tuning.methods import METHODS, Tuned, Tuning, tune
 from hf_ser.tuning.modes import frozen_modules, parameter_counts
 
-__all__ = ["METHODS", "Tuned", "Tuning", "adapter_weights", "frozen_modules", "parameter_counts", "save_adapter", "tune"]
+__all__ = [
+    "METHODS",
+    "Tuned",
+    "Tuning",
+    "adapter_weights",
+    "frozen_modules",
+    "parameter_counts",
+    "save_adapter",
+    "tune",
+]

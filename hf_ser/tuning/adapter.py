@@ -47,4 +47,6 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     for name in ("target_modules", "modules_to_save", "exclude_modules"):
         if isinstance(config.get(name), set):
             config[name] = sorted(config[name])
-    (path / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    (path / "adapter_config.json").write_text(
+        json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
+    )

@@ -120,6 +120,12 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
         raise ValueError(f"--method: {tuning.method!r} is none of {', '.join(METHODS)}")
     model = METHODS[tuning.method](loaded, tuning)
     trainable, total = parameter_counts(model)
-    logger.info("%s: %s of %s parameters train (%.3g %%)", tuning.method, f"{trainable:,}", f"{total:,}", 100 * trainable / total)
+    logger.info(
+        "%s: %s of %s parameters train (%.3g %%)",
+        tuning.method,
+        f"{trainable:,}",
+        f"{total:,}",
+        100 * trainable / total,
+    )
     layer_weights = ("layer_weights",) if loaded.model.config.use_weighted_layer_sum else ()
     return Tuned(model, (*loaded.new, *layer_weights))

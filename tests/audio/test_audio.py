@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_ser.audio import SAMPLING_RATE, Augmentation, AudioError, cut, prepare, read_mono
+from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono
 from hf_ser.audio import augment as augmenting
 from hf_ser.corpora import Row, read, to_dataset
 
@@ -29,7 +29,9 @@ def pitch(waveform: np.ndarray) -> float:
 
 class TestDecode:
     @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-    def test_every_format_at_any_rate_with_any_channels_becomes_16_khz_mono(self, tmp_path: Path, write_clip: Write, suffix: str) -> None:
+    def test_every_format_at_any_rate_with_any_channels_becomes_16_khz_mono(
+        self, tmp_path: Path, write_clip: Write, suffix: str
+    ) -> None:
         path = write_clip(tmp_path / f"a{suffix}", seconds=1.0, rate=44_100, frequency=440, channels=2)
         waveform = read_mono(str(path))
         assert waveform.dtype == np.float32
@@ -39,7 +41,9 @@ class TestDecode:
 
     def test_channels_are_averaged(self, tmp_path: Path) -> None:
         tone = np.sin(np.arange(16_000) / 10).astype(np.float32)
-        soundfile.write(tmp_path / "a.wav", np.stack([tone, np.zeros_like(tone)], axis=1) * 0.5, 16_000, subtype="FLOAT")
+        soundfile.write(
+            tmp_path / "a.wav", np.stack([tone, np.zeros_like(tone)], axis=1) * 0.5, 16_000, subtype="FLOAT"
+        )
         np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), 0.25 * tone, atol=1e-7)
 
     def test_resampling_lets_nothing_above_half_the_rate_through(self, tmp_path: Path, write_clip: Write) -> None:
@@ -134,7 +138,9 @@ class TestPrepare:
         after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
         assert before != after
 
-    def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(self, tmp_path: Path, write_clip: Write, python: Python) -> None:
+    def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(
+        self, tmp_path: Path, write_clip: Write, python: Python
+    ) -> None:
         from datasets import Audio, Dataset, Features, Value
 
         content = write_clip(tmp_path / "1.wav").read_bytes()
@@ -145,7 +151,7 @@ class TestPrepare:
 from pathlib import Path
 from hf_ser.audio import prepare
 from hf_ser.corpora import read
-print(prepare(read("dataset={tmp_path / 'mine'}"), Path("{tmp_path / 'cache'}"), 1)["problem"][:])
+print(prepare(read("dataset={tmp_path / "mine"}"), Path("{tmp_path / "cache"}"), 1)["problem"][:])
 """
         assert "['']" in python("-c", code).stdout
         [only] = (tmp_path / "cache/corpora").glob("*/files.json")
@@ -160,7 +166,9 @@ class TestSegments:
         overlap_share=st.floats(0, 0.95),
     )
     @settings(deadline=None)
-    def test_segments_cover_each_clip_and_stay_inside_it(self, sizes: list[int], length: float, overlap_share: float) -> None:
+    def test_segments_cover_each_clip_and_stay_inside_it(
+        self, sizes: list[int], length: float, overlap_share: float
+    ) -> None:
         segments = cut(sizes, length, length * overlap_share)
         window = round(length * SAMPLING_RATE)
         for clip, size in enumerate(sizes):
@@ -234,7 +242,13 @@ class TestAugmentation:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"noise_probability": 1.5}, {"noise_snr": [30, 10]}, {"pitch_semitones": [1]}, {"stretch_rate": [0, 1]}, {"mask_share": [0.5, 1]}],
+        [
+            {"noise_probability": 1.5},
+            {"noise_snr": [30, 10]},
+            {"pitch_semitones": [1]},
+            {"stretch_rate": [0, 1]},
+            {"mask_share": [0.5, 1]},
+        ],
     )
     def test_what_makes_no_sense_is_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(ValueError, match=f"--{next(iter(changes))}"):

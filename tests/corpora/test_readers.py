@@ -15,7 +15,16 @@ from hf_ser.corpora import CorpusError, read, read_corpora
 # HuBERT-SER, Table 2: clips per emotion.
 TABLE_2 = {
     "crema_d": {"angry": 1271, "disgust": 1271, "fear": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
-    "ravdess": {"angry": 192, "calm": 192, "disgust": 192, "fear": 192, "happy": 192, "neutral": 96, "sad": 192, "surprise": 192},
+    "ravdess": {
+        "angry": 192,
+        "calm": 192,
+        "disgust": 192,
+        "fear": 192,
+        "happy": 192,
+        "neutral": 96,
+        "sad": 192,
+        "surprise": 192,
+    },
     "savee": {"angry": 60, "disgust": 60, "fear": 60, "happy": 60, "neutral": 120, "sad": 60, "surprise": 60},
     "tess": {"angry": 400, "disgust": 400, "fear": 400, "happy": 400, "neutral": 400, "sad": 400, "surprise": 400},
 }
@@ -44,7 +53,9 @@ def test_real_ravdess(shared: Path) -> None:
     assert (row["intensity"], row["statement"]) == ("strong", "Kids are talking by the door")
 
 
-def test_ravdess_leaves_out_song_and_silent_video_and_takes_audio_before_film(tmp_path: Path, write_clip: Write) -> None:
+def test_ravdess_leaves_out_song_and_silent_video_and_takes_audio_before_film(
+    tmp_path: Path, write_clip: Write
+) -> None:
     for name in (
         "audio/Actor_01/03-01-05-01-01-01-01.WAV",
         "audio/Actor_01/03-02-05-01-01-01-01.wav",  # song
@@ -54,7 +65,10 @@ def test_ravdess_leaves_out_song_and_silent_video_and_takes_audio_before_film(tm
     ):
         write_clip(tmp_path / name)
     [rows] = read(f"ravdess={tmp_path}")
-    assert rows["clip"][:] == ["ravdess/audio/Actor_01/03-01-05-01-01-01-01", "ravdess/film/Actor_01/01-01-06-01-01-01-01"]
+    assert rows["clip"][:] == [
+        "ravdess/audio/Actor_01/03-01-05-01-01-01-01",
+        "ravdess/film/Actor_01/01-01-06-01-01-01-01",
+    ]
 
 
 def test_a_clip_has_the_same_name_as_wav_and_as_flac(tmp_path: Path, write_clip: Write) -> None:
@@ -89,12 +103,18 @@ def test_tess_in_any_folders(tmp_path: Path, write_clip: Write, folder: str) -> 
     ]
 
 
-@pytest.mark.parametrize("names", [["DC/a01.wav", "JE/su02.wav"], ["DC_a01.wav", "JE_su02.wav"], ["AudioData/DC/a01.WAV", "AudioData/JE/su02.flac"]])
+@pytest.mark.parametrize(
+    "names",
+    [["DC/a01.wav", "JE/su02.wav"], ["DC_a01.wav", "JE_su02.wav"], ["AudioData/DC/a01.WAV", "AudioData/JE/su02.flac"]],
+)
 def test_savee_in_both_namings(tmp_path: Path, write_clip: Write, names: list[str]) -> None:
     for name in names:
         write_clip(tmp_path / name)
     [rows] = read(f"savee={tmp_path}")
-    assert list(zip(rows["speaker"][:], rows["emotion"][:], strict=True)) == [("savee_DC", "angry"), ("savee_JE", "surprise")]
+    assert list(zip(rows["speaker"][:], rows["emotion"][:], strict=True)) == [
+        ("savee_DC", "angry"),
+        ("savee_JE", "surprise"),
+    ]
 
 
 def test_savee_from_the_folder_of_one_speaker(tmp_path: Path, write_clip: Write) -> None:
@@ -144,7 +164,9 @@ def test_a_manifest_without_a_corpus_column_is_called_as_its_file(tmp_path: Path
 def test_a_data_set_on_disk(tmp_path: Path, write_clip: Write) -> None:
     from datasets import Audio
 
-    features = Features({"sound": Value("string"), "label": ClassLabel(names=["sad", "hap"]), "speaker": Value("int64")})
+    features = Features(
+        {"sound": Value("string"), "label": ClassLabel(names=["sad", "hap"]), "speaker": Value("int64")}
+    )
 
     def part(names: list[str]) -> Dataset:
         files = [str(write_clip(tmp_path / name)) for name in names]
@@ -164,7 +186,9 @@ class TestBadInput:
             read(f"ravdess={tmp_path / 'nowhere'}")
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(CorpusError, match=r"Looked for names such as OAF_back_angry.wav .*found no audio file .*nothing"):
+        with pytest.raises(
+            CorpusError, match=r"Looked for names such as OAF_back_angry.wav .*found no audio file .*nothing"
+        ):
             read(f"tess={tmp_path}")
 
     def test_the_folder_of_another_corpus(self, tmp_path: Path, write_clip: Write) -> None:
@@ -172,7 +196,10 @@ class TestBadInput:
         with pytest.raises(CorpusError, match=r"found 1 audio files, but none with such a name .*OAF_back_angry"):
             read(f"crema_d={tmp_path}")
 
-    @pytest.mark.parametrize(("specification", "message"), [("emodb=x", "names no corpus"), ("savee", "has no path"), ("tess=", "has no path")])
+    @pytest.mark.parametrize(
+        ("specification", "message"),
+        [("emodb=x", "names no corpus"), ("savee", "has no path"), ("tess=", "has no path")],
+    )
     def test_a_specification_that_names_nothing(self, specification: str, message: str) -> None:
         with pytest.raises(CorpusError, match=message):
             read(specification)

@@ -37,7 +37,9 @@ def test_against_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     references, predictions = map(list, zip(*pairs, strict=True))
     found = score(one_hot(predictions), np.array(references))
     present = sorted(set(references))
-    assert found["uar"] == pytest.approx(recall_score(references, predictions, labels=present, average="macro", zero_division=0))
+    assert found["uar"] == pytest.approx(
+        recall_score(references, predictions, labels=present, average="macro", zero_division=0)
+    )
     assert found["f1_weighted"] == pytest.approx(f1_score(references, predictions, average="weighted", zero_division=0))
     assert found["accuracy"] == pytest.approx(np.mean(np.array(references) == predictions))
     assert np.sum(found["confusion_matrix"]) == len(pairs)

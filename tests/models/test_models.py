@@ -40,6 +40,17 @@ class TestLoad:
         folder = make_hubert(tmp_path / "drop", layerdrop=0.5)
         assert load_model(str(folder), FOUR).model.config.layerdrop == 0.0
 
+    def test_spec_augment_is_the_checkpoints_unless_asked_for(
+        self, make_hubert: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        own = {"apply_spec_augment": True, "mask_time_prob": 0.2, "mask_feature_prob": 0.1}
+        folder = str(make_hubert(tmp_path / "spec", **own))
+        config = load_model(folder, FOUR).model.config
+        assert {name: getattr(config, name) for name in own} == own
+        config = load_model(folder, FOUR, mask_feature_prob=0.3).model.config
+        assert (config.apply_spec_augment, config.mask_time_prob, config.mask_feature_prob) == (True, 0.0, 0.3)
+        assert not load_model(folder, FOUR, mask_time_prob=0.0).model.config.apply_spec_augment
+
     def test_what_is_new_is_said_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             loaded = load_model(str(tiny_hubert), FOUR)
@@ -118,7 +129,9 @@ class TestBatchNormHead:
             norm.bias.normal_()
         return model.eval()
 
-    def test_it_opens_as_a_stock_checkpoint_with_the_same_answers(self, trained: torch.nn.Module, tmp_path: Path) -> None:
+    def test_it_opens_as_a_stock_checkpoint_with_the_same_answers(
+        self, trained: torch.nn.Module, tmp_path: Path
+    ) -> None:
         values = torch.randn(3, 8000)
         with torch.no_grad():
             before = trained(values).logits

@@ -19,7 +19,16 @@ from hf_ser.training import run as run_module
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
-LAUNCH = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCH = [
+    "-m",
+    "accelerate.commands.launch",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+]
 FILES = {
     "README.md",
     "config.json",
@@ -85,7 +94,9 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, np.ndarray]]]:
+def runs(
+    arguments: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, tuple[Path, np.ndarray]]]:
     """For each of `RUNS` its folder, and the logits of its test clips when it was evaluated, in the clips' order."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -93,7 +104,9 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
             seen: list[tuple[np.ndarray, np.ndarray]] = []
             true_per_clip = run_module.per_clip
 
-            def recording(logits: Any, labels: Any, clips: Any, seen: list[Any] = seen, original: Any = true_per_clip) -> Any:
+            def recording(
+                logits: Any, labels: Any, clips: Any, seen: list[Any] = seen, original: Any = true_per_clip
+            ) -> Any:
                 seen.append((logits, clips))
                 return original(logits, labels, clips)
 
@@ -109,8 +122,12 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_what_a_run_leaves(runs: dict[str, tuple[Path, np.ndarray]]) -> None:
     for name, (folder, _) in runs.items():
         there = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint-")}
-        weights = {"adapter_config.json", "adapter_model.safetensors"} if name.endswith("adapter") else {"model.safetensors"}
-        assert there == FILES | weights | ({"adapter"} if "lora" in name and not name.endswith("adapter") else set()), name
+        weights = (
+            {"adapter_config.json", "adapter_model.safetensors"} if name.endswith("adapter") else {"model.safetensors"}
+        )
+        assert there == FILES | weights | ({"adapter"} if "lora" in name and not name.endswith("adapter") else set()), (
+            name
+        )
         assert not list(folder.rglob("*.bin")), "a pickle"
 
 
@@ -119,7 +136,9 @@ def test_every_run_opens_in_a_new_process_with_the_logits_of_its_evaluation(
 ) -> None:
     printed = python("-c", REOPEN, speech, *(folder for folder, _ in runs.values()))
     assert printed.returncode == 0, printed.stderr[-3000:]
-    opened = iter(json.loads(line.removeprefix("OPENED ")) for line in printed.stdout.splitlines() if line.startswith("OPENED"))
+    opened = iter(
+        json.loads(line.removeprefix("OPENED ")) for line in printed.stdout.splitlines() if line.startswith("OPENED")
+    )
     for name, (folder, expected) in runs.items():
         results = json.loads((folder / "results.json").read_text())
         for _ in range(2 if (folder / "adapter").exists() else 1):
@@ -139,8 +158,20 @@ def test_results_tell_what_was_measured_on_what(runs: dict[str, tuple[Path, np.n
     split = results["split"]
     assert split["name"] == "speaker"
     assert split["speakers_shared_by_train_and_test"] == 0
-    assert results["metrics"]["test"]["clips"] == split["parts"]["test"]["clips"] == np.sum(results["metrics"]["test"]["confusion_matrix"])
-    assert set(results["metrics"]["test"]) == {"clips", "accuracy", "f1_weighted", "f1_macro", "uar", "eer", "confusion_matrix"}
+    assert (
+        results["metrics"]["test"]["clips"]
+        == split["parts"]["test"]["clips"]
+        == np.sum(results["metrics"]["test"]["confusion_matrix"])
+    )
+    assert set(results["metrics"]["test"]) == {
+        "clips",
+        "accuracy",
+        "f1_weighted",
+        "f1_macro",
+        "uar",
+        "eer",
+        "confusion_matrix",
+    }
     assert results["merged_emotions"] == {"calm": "sad"}
     assert results["parameters"]["trainable"] < results["parameters"]["total"]
     assert results["peak_memory_bytes"]["process"] > 1e8
@@ -184,7 +215,9 @@ def test_bad_clips_are_set_aside_and_listed(speech: Path, arguments: list[str], 
     shutil.copytree(speech, tmp_path / "corpus")
     (tmp_path / "corpus/f01/f01_sad_98.wav").write_bytes(b"nothing")
     shutil.copy(min((tmp_path / "corpus/f01").glob("f01_sad_0*.wav")), tmp_path / "corpus/f01/f01_sad_99.wav")
-    soundfile.write(tmp_path / "corpus/f01/f01_happy_99.wav", 0.1 * np.random.default_rng(0).standard_normal(300), 16_000)
+    soundfile.write(
+        tmp_path / "corpus/f01/f01_happy_99.wav", 0.1 * np.random.default_rng(0).standard_normal(300), 16_000
+    )
     finetune(parse_arguments([*arguments, "--corpora", f"synthetic={tmp_path / 'corpus'}", "--method", "lora_classifier",
                               "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run")]))  # fmt: skip
     with (tmp_path / "run/set_aside.csv").open(newline="") as file:
@@ -209,7 +242,9 @@ class TestUnderAccelerate:
                        "--per_device_train_batch_size", str(6 // processes), "--per_device_eval_batch_size", "5",
                        "--noise_probability", "0.5", "--output_dir", str(folder), "--logging_strategy", "steps",
                        "--logging_steps", "1"]  # fmt: skip
-            done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, env=os.environ)
+            done = subprocess.run(
+                command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, env=os.environ
+            )
             assert done.returncode == 0, done.stderr[-3000:]
             state = json.loads(next(iter(sorted(folder.glob("checkpoint-*/trainer_state.json")))).read_text())
             results[processes] = {
@@ -240,8 +275,20 @@ class TestUnderAccelerate:
 
 
 class TestAnExistingFolder:
-    def script(self, python: Python, arguments: list[str], folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-        return python("scripts/finetune.py", *arguments, "--method", "lora_classifier", "--num_train_epochs", "1", "--output_dir", folder, *more)
+    def script(
+        self, python: Python, arguments: list[str], folder: Path, *more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return python(
+            "scripts/finetune.py",
+            *arguments,
+            "--method",
+            "lora_classifier",
+            "--num_train_epochs",
+            "1",
+            "--output_dir",
+            folder,
+            *more,
+        )
 
     def test_a_finished_run_is_not_overwritten_unasked(
         self, runs: dict[str, tuple[Path, np.ndarray]], arguments: list[str], python: Python
@@ -265,15 +312,31 @@ class TestAnExistingFolder:
     ) -> None:
         folder, _ = runs["lora_classifier"]
         with pytest.raises(ValueError, match="there is no folder"):
-            finetune(parse_arguments([*arguments, "--corpora", "ravdess=/nowhere", "--output_dir", str(folder), "--overwrite_output_dir", "True"]))
+            finetune(
+                parse_arguments(
+                    [
+                        *arguments,
+                        "--corpora",
+                        "ravdess=/nowhere",
+                        "--output_dir",
+                        str(folder),
+                        "--overwrite_output_dir",
+                        "True",
+                    ]
+                )
+            )
         assert (folder / "results.json").exists()
 
     def test_nothing_to_resume_from(self, arguments: list[str], tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-            finetune(parse_arguments([*arguments, "--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", "True"]))
+            finetune(
+                parse_arguments([*arguments, "--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", "True"])
+            )
 
 
-def test_a_killed_run_is_resumed_with_the_same_result(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_resumed_with_the_same_result(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = [*arguments, "--method", "full", "--bf16", "False"]
     expected = finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "whole")]))
 
@@ -297,7 +360,9 @@ def test_a_killed_run_is_resumed_with_the_same_result(arguments: list[str], tmp_
     monkeypatch.undo()
     with pytest.raises(FileExistsError, match="an unfinished run .*--resume_from_checkpoint True to go on"):
         finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "cut")]))
-    resumed = finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "True"]))
+    resumed = finetune(
+        parse_arguments([*options, "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "True"])
+    )
     assert resumed["training"]["resumed_from_step"]
     assert resumed["metrics"] == expected["metrics"]
 
@@ -310,7 +375,9 @@ def test_a_killed_run_is_resumed_with_the_same_result(arguments: list[str], tmp_
         (["--emotions", "angry", "sad", "boredom"], "error: --emotions: the corpora have no clip of boredom"),
     ],
 )
-def test_bad_input_ends_in_one_line(arguments: list[str], tmp_path: Path, python: Python, options: list[str], message: str) -> None:
+def test_bad_input_ends_in_one_line(
+    arguments: list[str], tmp_path: Path, python: Python, options: list[str], message: str
+) -> None:
     done = python("scripts/finetune.py", *arguments, "--output_dir", tmp_path / "run", *options)
     assert done.returncode == 1
     assert message in done.stderr
@@ -325,4 +392,8 @@ def test_too_many_bad_clips_stop_the_run(speech: Path, arguments: list[str], tmp
     for n in range(20):
         (tmp_path / f"corpus/f01/f01_sad_{70 + n}.wav").write_bytes(bytes([n]))
     with pytest.raises(ValueError, match=r"20 of 116 clips cannot be used.*\n  synthetic/f01/f01_sad_70: unreadable"):
-        finetune(parse_arguments([*arguments, "--corpora", f"synthetic={tmp_path / 'corpus'}", "--output_dir", str(tmp_path / "run")]))
+        finetune(
+            parse_arguments(
+                [*arguments, "--corpora", f"synthetic={tmp_path / 'corpus'}", "--output_dir", str(tmp_path / "run")]
+            )
+        )

@@ -16,7 +16,9 @@ def test_a_recipe_gives_defaults_and_the_command_line_overrides_them(tmp_path: P
         "corpora: {ravdess: /data/ravdess, synthetic: }\nemotions: [happy, sad, calm=sad]\nlearning_rate: 1e-5\n"
         "class_weights: true\nnoise_snr: [5, 15]\nmethod: lora_qkv\nwarmup_steps: 0.2\nsplits: null\n",
     )
-    arguments = parse_arguments(["--config", path, "--output_dir", "x", "--learning_rate", "2e-4", "--emotions", "angry", "calm"])
+    arguments = parse_arguments(
+        ["--config", path, "--output_dir", "x", "--learning_rate", "2e-4", "--emotions", "angry", "calm"]
+    )
     assert arguments.data.corpora == ["ravdess=/data/ravdess", "synthetic"]
     assert arguments.data.emotions == ["angry", "calm"]
     assert arguments.training.learning_rate == 2e-4
@@ -34,10 +36,14 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
     assert training.report_to in ([], ["none"])
 
 
-@pytest.mark.parametrize(("metric", "greater"), [("eer", False), ("eval_eer", False), ("loss", False), ("f1_macro", True)])
+@pytest.mark.parametrize(
+    ("metric", "greater"), [("eer", False), ("eval_eer", False), ("loss", False), ("f1_macro", True)]
+)
 def test_the_error_rate_is_minimised(metric: str, greater: bool) -> None:
     """Trap: transformers maximises every metric but the loss."""
-    assert parse_arguments(["--output_dir", "x", "--metric_for_best_model", metric]).training.greater_is_better is greater
+    assert (
+        parse_arguments(["--output_dir", "x", "--metric_for_best_model", metric]).training.greater_is_better is greater
+    )
 
 
 def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:

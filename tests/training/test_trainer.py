@@ -49,9 +49,15 @@ def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tu
 
 
 class TestLoss:
-    @pytest.mark.parametrize("options", [[], ["--class_weights", "True"], ["--label_smoothing_factor", "0.1"]], ids=["plain", "weighted", "smoothed"])
+    @pytest.mark.parametrize(
+        "options",
+        [[], ["--class_weights", "True"], ["--label_smoothing_factor", "0.1"]],
+        ids=["plain", "weighted", "smoothed"],
+    )
     @pytest.mark.parametrize("method", ["full", "lora_qkv"])
-    def test_eight_clips_at_once_or_in_four_accumulated_batches(self, make: Make, method: str, options: list[str]) -> None:
+    def test_eight_clips_at_once_or_in_four_accumulated_batches(
+        self, make: Make, method: str, options: list[str]
+    ) -> None:
         """Trap: accumulation multiplies the loss, since the model takes any keyword."""
         trainer, _ = make("--method", method, "--lora_dropout", "0", *options)
         for module in trainer.model.modules():
@@ -154,7 +160,9 @@ class TestEvaluation:
     def test_the_order_and_the_batches_do_not_matter(self, make: Make) -> None:
         trainer, clips = make()
         straight = SpeechDataset(clips.clips, clips.segments("test", None, 0))
-        by_length = SpeechDataset(clips.clips, trainer.eval_dataset.segments.__class__(*(c[::-1] for c in vars(straight.segments).values())))
+        by_length = SpeechDataset(
+            clips.clips, trainer.eval_dataset.segments.__class__(*(c[::-1] for c in vars(straight.segments).values()))
+        )
         found = []
         for dataset, size in ((straight, 1), (by_length, 5)):
             trainer.args.per_device_eval_batch_size = size
@@ -164,7 +172,9 @@ class TestEvaluation:
         np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
     def test_bfloat16_is_taken_off_for_the_figures(self, make: Make) -> None:
-        trainer, clips = make("--bf16", "True", "--num_train_epochs", "1", "--load_best_model_at_end", "False", "--save_strategy", "no")
+        trainer, clips = make(
+            "--bf16", "True", "--num_train_epochs", "1", "--load_best_model_at_end", "False", "--save_strategy", "no"
+        )
         trainer.train()
         dataset = SpeechDataset(clips.clips, clips.segments("test", None, 0))
         prediction = trainer.predict_clips(dataset)
@@ -176,7 +186,9 @@ class TestEvaluation:
         np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
 
 
-def test_short_training_batches_are_padded_for_spec_augment(make: Make, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+def test_short_training_batches_are_padded_for_spec_augment(
+    make: Make, make_hubert: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.3)
     trainer, _ = make(checkpoint=folder)
     assert trainer.data_collator.minimum_samples == minimum_samples(trainer.model.config, 11)
@@ -193,7 +205,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str)
     trainer, _ = make(*options)
     trainer.train()
     expected = _loss_history(trainer)
-    checkpoints = sorted(Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    checkpoints = sorted(
+        Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
+    )
     assert not any((path / "training_args.bin").exists() for path in checkpoints)
     again, _ = make(*options)
     again.train(resume_from_checkpoint=str(checkpoints[1]))
@@ -202,7 +216,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str)
 
 @pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
 def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
-    trainer, _ = make("--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02")
+    trainer, _ = make(
+        "--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02"
+    )
     trainer.train()
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)

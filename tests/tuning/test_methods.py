@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import HubertForSequenceClassification, WavLMConfig, WavLMModel, Wav2Vec2FeatureExtractor
+from transformers import HubertForSequenceClassification, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 import hf_ser
 from hf_ser.models import load_model
@@ -86,7 +86,10 @@ def test_lora_qkv_trains_the_three_projections_and_the_head(tiny_hubert: Path) -
     lora = {name for name in trainable if "lora_" in name}
     assert len(lora) == 2 * 3 * 2  # layers, projections, matrices
     assert all(any(f".{p}_proj." in name for p in "qkv") for name in lora)
-    assert {name.split(".modules_to_save.")[0].split(".")[-1] for name in trainable - lora} == {"projector", "classifier"}
+    assert {name.split(".modules_to_save.")[0].split(".")[-1] for name in trainable - lora} == {
+        "projector",
+        "classifier",
+    }
 
 
 def test_lora_classifier_trains_two_matrices(tiny_hubert: Path) -> None:
@@ -118,7 +121,9 @@ def test_wavlm_is_told_that_lora_on_its_projections_trains_nothing(tmp_path: Pat
 class TestFrozen:
     """Trap: frozen modules left in train mode drop out and mask at random."""
 
-    def test_lora_classifier_hears_the_same_in_training_as_in_evaluation(self, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+    def test_lora_classifier_hears_the_same_in_training_as_in_evaluation(
+        self, make_hubert: Callable[..., Path], tmp_path: Path
+    ) -> None:
         folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5,
                              apply_spec_augment=True, mask_time_prob=0.5)  # fmt: skip
         model = tuned_model(folder, "lora_classifier", lora_dropout=0.0).model
@@ -154,7 +159,9 @@ class TestFrozen:
 class TestAdapter:
     @pytest.fixture(params=[("lora_qkv", "stock"), ("lora_qkv", "batchnorm"), ("lora_classifier", "stock"), ("lora_classifier", "batchnorm")],
                     ids="-".join)  # fmt: skip
-    def trained(self, request: pytest.FixtureRequest, tiny_hubert: Path, tmp_path: Path) -> tuple[torch.nn.Module, Path]:
+    def trained(
+        self, request: pytest.FixtureRequest, tiny_hubert: Path, tmp_path: Path
+    ) -> tuple[torch.nn.Module, Path]:
         method, head = request.param
         tuned = tuned_model(tiny_hubert, method, head=head)
         train_a_little(tuned.model)
@@ -183,7 +190,7 @@ class TestAdapter:
         torch.testing.assert_close(logits(model.merge_and_unload()), before, atol=1e-5, rtol=0)
 
     def test_it_holds_what_was_trained_or_drawn_and_no_more(self, trained: tuple[torch.nn.Module, Path]) -> None:
-        model, folder = trained
+        _model, folder = trained
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
             keys = set(file.keys())
         parts = {key.removeprefix("base_model.model.").split(".")[0] for key in keys}
