@@ -20,6 +20,10 @@ from hf_ser.cache import cache_folder
 from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 from hf_ser.emotions import EMOTIONS
 
+NAME = "synthetic"
+LOOKED_FOR = "names such as f01/f01_angry_00.wav (speaker_emotion_number)"
+FIELDS = re.compile(r"(?P<speaker>[fm]\d\d)_(?P<emotion>[a-z]+)_\d\d")
+
 RATE = 16_000  # Hz
 FRAME, HOP = 512, 128  # samples: 32 ms, 8 ms
 
@@ -190,11 +194,6 @@ def resonate(source: Samples, centres: Samples, formants: Samples) -> Samples:
         lane = frames[offset // HOP :: FRAME // HOP].reshape(-1)
         filtered[offset : offset + lane.size] += lane
     return filtered[FRAME : FRAME + source.size]
-
-
-NAME = "synthetic"
-LOOKED_FOR = "names such as f01/f01_angry_00.wav (speaker_emotion_number)"
-FIELDS = re.compile(r"(?P<speaker>[fm]\d\d)_(?P<emotion>[a-z]+)_\d\d")
 
 
 def default_folder() -> Path:

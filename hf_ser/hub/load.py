@@ -24,13 +24,20 @@ def load(folder: str | Path, *, base: str | None = None) -> AudioClassificationP
 
     Raises:
         FileNotFoundError: if the folder, or the adapter's base model, is not there.
-        ValueError: if the adapter does not bring all that its base model lacks.
+        ValueError: if a weight is neither in the folder nor in the base model: it would be random.
     """
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{str(path)!r} is no model folder: it has no config.json")
     if (path / "model.safetensors").is_file() or (path / "model.safetensors.index.json").is_file():
-        model = AutoModelForAudioClassification.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+        model, info = AutoModelForAudioClassification.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+        if lacking := sorted(info["missing_keys"]):
+            raise ValueError(
+                f"{str(path)!r} has no weights for {', '.join(lacking[:4])}: it is an encoder without a trained head, and would "
+                "answer at random"
+            )
     elif (path / "adapter_model.safetensors").is_file():
         model = _with_adapter(path, base)
     else:

@@ -1,0 +1,61 @@
+"""What cannot be opened says so; nothing opens with a random head."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hf_ser
+from hf_ser.models import load_model
+from hf_ser.tuning import Tuning, save_adapter, tune
+
+
+@pytest.fixture
+def adapter(tiny_hubert: Path, tmp_path: Path) -> Path:
+    loaded = load_model(str(tiny_hubert), ("happy", "sad"))
+    tuned = tune(loaded, Tuning(method="lora_qkv"))
+    save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
+    tuned.model.config.save_pretrained(tmp_path / "adapter")
+    loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_a_ready_pipeline_with_the_emotions_names(adapter: Path) -> None:
+    answers = hf_ser.load(adapter)({"array": torch.randn(16_000).numpy(), "sampling_rate": 16_000})
+    assert {answer["label"] for answer in answers} == {"happy", "sad"}
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1)
+
+
+def test_the_base_model_may_be_elsewhere(adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")})
+    )
+    with pytest.raises(FileNotFoundError, match=r"is an adapter for '.*gone', which cannot be loaded.*Pass base="):
+        hf_ser.load(adapter)
+    assert hf_ser.load(adapter, base=str(tiny_hubert)).model.config.num_labels == 2
+
+
+def test_an_adapter_that_lacks_its_head_is_refused(adapter: Path) -> None:
+    """Trap: a head that is saved nowhere would be random."""
+    weights = load_file(adapter / "adapter_model.safetensors")
+    kept = {key: tensor for key, tensor in weights.items() if "projector" not in key}
+    save_file(kept, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"has projector.bias, projector.weight: the model would\s+answer at random"):
+        hf_ser.load(adapter)
+
+
+def test_an_encoder_without_a_head_is_refused(tiny_hubert: Path) -> None:
+    with pytest.raises(ValueError, match="without a trained head"):
+        hf_ser.load(tiny_hubert)
+
+
+def test_folders_that_are_no_model(adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        hf_ser.load(tmp_path / "nowhere")
+    shutil.copytree(adapter, tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor adapter_model\.safetensors"):
+        hf_ser.load(tmp_path / "empty")
