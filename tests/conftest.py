@@ -1,6 +1,11 @@
 """What several test files use: real data where it is, small corpora and models made on the spot, the scripts as processes."""
 
+# ruff: noqa: E402
 import os
+
+# The Hub's client reads this when it is imported: no test reaches the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,10 +30,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reaches the network, or keeps anything in the user's cache."""
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test keeps anything in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_SER_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -1,7 +1,8 @@
 """What every corpus becomes: rows with the same columns, and their `datasets.Dataset`."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +64,10 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     Clips are sorted by name and called `corpus/name`; speakers and sessions are prefixed with the corpus' name, so that
     they stay distinct when corpora are combined.
     """
-    ordered = sorted(rows, key=lambda row: row.name)
+    ordered = sorted(rows, key=lambda row: (row.name, row.path))
+    names = _distinct([row.name for row in ordered])
     columns: dict[str, list[str | None]] = {
-        "clip": [f"{corpus}/{row.name}" for row in ordered],
+        "clip": [f"{corpus}/{name}" for name in names],
         "emotion": [row.emotion for row in ordered],
         "speaker": [f"{corpus}_{row.speaker}" if row.speaker else None for row in ordered],
         "gender": [row.gender for row in ordered],
@@ -78,6 +80,16 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
         columns[extra] = [row.extras.get(extra) for row in ordered]
     features = Features({name: Value("string") for name in columns})
     return Dataset.from_dict(columns, features=features).cast_column("audio", Audio(decode=False))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names that occur again get a number: the same clip as WAV and as FLAC, or a line twice in a manifest."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return distinct
 
 
 def audio_files(root: Path, corpus: str) -> list[Path]:

@@ -22,7 +22,7 @@ def write_card(results: dict[str, Any], folder: Path) -> None:
         f"{part} {entry['clips']} of {entry['speakers']} speakers" for part, entry in split["parts"].items()
     )
     base = results["base_model"]
-    relation = f"base_model: {base}\n" if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
+    relation = f"base_model: {base}\n" if base.count("/") == 1 and not Path(base).expanduser().exists() else ""
     use = (
         "import hf_ser\n\nclassifier = hf_ser.load(FOLDER)"
         if adapter

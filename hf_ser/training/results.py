@@ -3,7 +3,9 @@
 import dataclasses
 import platform
 import resource
+import shlex
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +16,18 @@ from hf_ser.training.clips import RunClips
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
 #: Arguments that say where and how something is stored or shown, not what is learned; or that are told elsewhere.
-UNTOLD = {"output_dir", "overwrite_output_dir", "logging_dir", "corpora", "model", "method", "head", "run_name"}
+UNTOLD = {
+    "output_dir",
+    "overwrite_output_dir",
+    "logging_dir",
+    "corpora",
+    "model",
+    "method",
+    "head",
+    "run_name",
+    "splits",
+    "resume_from_checkpoint",
+}
 #: What never leaves the machine.
 SECRET = {"hub_token"}
 
@@ -47,6 +60,19 @@ def non_default(arguments: Arguments) -> dict[str, Any]:
             if value != default and isinstance(value, str | int | float | list | bool):
                 told[field.name] = value.value if hasattr(value, "value") else value
     return told
+
+
+def command(argv: Sequence[str]) -> str:
+    """The command line, without the values of secret arguments."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name.lstrip("-") in SECRET:
+            if equals:
+                words[i] = f"{name}=***"
+            elif i + 1 < len(words):
+                words[i + 1] = "***"
+    return shlex.join(words)
 
 
 def peak_memory() -> dict[str, int]:

@@ -21,7 +21,7 @@ from hf_ser.splits import PARTS
 from hf_ser.training.arguments import LEARNING_RATES, Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips, load_clips, write_set_aside
 from hf_ser.training.frozen_cache import cached_frozen_part
-from hf_ser.training.results import corpora_table, environment, non_default, peak_memory
+from hf_ser.training.results import command, corpora_table, environment, non_default, peak_memory
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import Tuned, parameter_counts, save_adapter, tune
 
@@ -114,7 +114,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory(),
         "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
         "environment": environment(),
-        "command": " ".join(sys.argv),
+        "command": command(sys.argv),
     }
     if trainer.is_world_process_zero():
         save_run(folder, trainer, tuned, arguments, clips, results)

@@ -238,6 +238,13 @@ class TestBadInput:
             read("dataset=nobody/nothing")
 
 
+def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "DC/a01.wav")
+    write_clip(tmp_path / "DC/a01.flac")
+    [rows] = read(f"savee={tmp_path}")
+    assert rows["clip"][:] == ["savee/DC/a01", "savee/DC/a01#2"]
+
+
 def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> None:
     write_clip(tmp_path / "DC/a01.wav")
     (tmp_path / "DC/again").symlink_to(tmp_path)

@@ -198,10 +198,14 @@ def _loss_history(trainer: SERTrainer) -> list[Any]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.parametrize("strategy", ["epoch", "steps"])
 @pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str) -> None:
-    options = ["--method", method, "--num_train_epochs", "4", "--logging_strategy", "steps", "--logging_steps", "1",
-               "--noise_probability", "0.5", "--lora_dropout", "0", "--save_total_limit", "4"]  # fmt: skip
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str, strategy: str) -> None:
+    """At the end of an epoch, and in the middle of one."""
+    options = ["--method", method, "--num_train_epochs", "3", "--logging_strategy", "steps", "--logging_steps", "1",
+               "--noise_probability", "0.5", "--lora_dropout", "0", "--save_total_limit", "9", "--save_strategy", strategy,
+               "--eval_strategy", strategy, "--save_steps", "3", "--eval_steps", "3",
+               "--per_device_train_batch_size", "6"]  # fmt: skip
     trainer, _ = make(*options)
     trainer.train()
     expected = _loss_history(trainer)
@@ -210,8 +214,29 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str)
     )
     assert not any((path / "training_args.bin").exists() for path in checkpoints)
     again, _ = make(*options)
-    again.train(resume_from_checkpoint=str(checkpoints[1]))
+    again.train(resume_from_checkpoint=str(checkpoints[0]))
+    assert again.state.global_step == trainer.state.global_step
     np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["full", "lora_qkv"])
+def test_gradient_checkpointing_changes_nothing(make: Make, method: str) -> None:
+    losses = []
+    for checkpointing in ("False", "True"):
+        trainer, _ = make("--method", method, "--gradient_checkpointing", checkpointing, "--num_train_epochs", "1",
+                          "--save_strategy", "no", "--load_best_model_at_end", "False", "--logging_strategy", "steps",
+                          "--logging_steps", "1")  # fmt: skip
+        trainer.train()
+        losses.append(_loss_history(trainer))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
+    trainer, _ = make("--early_stopping_patience", "1", "--learning_rate", "0", "--num_train_epochs", "9", "--report_to",
+                      "tensorboard", "--method", "lora_classifier")  # fmt: skip
+    trainer.train()
+    assert trainer.state.epoch == 2
+    assert list(Path(trainer.args.output_dir).rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
