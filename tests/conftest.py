@@ -1,6 +1,5 @@
 """What several test files use: real data where it is, small corpora and models made on the spot, the scripts as processes."""
 
-# ruff: noqa: E402
 import os
 
 # The Hub's client reads this when it is imported: no test reaches the network.
