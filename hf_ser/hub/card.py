@@ -39,21 +39,22 @@ tags:
 
 # {Path(base).name} for speech emotion recognition
 
-Tells apart {", ".join(results["emotions"])} in speech. Fine-tuned from `{base if relation else Path(base).name}` with the
-method `{results["method"]}` ({results["parameters"]["trainable"]:,} of {results["parameters"]["total"]:,} parameters
-trained) on {corpora}.
+Tells apart {", ".join(results["emotions"])} in speech.
+Fine-tuned from `{base if relation else Path(base).name}` on {corpora}.
+Method: `{results["method"]}` ({results["parameters"]["trainable"]:,} of {results["parameters"]["total"]:,} parameters trained).
 
 ## Figures
 
-On the test part of the `{split["name"]}` split: {test["clips"]} clips, {split["parts"]["test"]["speakers"]} speakers, of
-whom {split["speakers_shared_by_train_and_test"]} are also in train.
+On the test part of the `{split["name"]}` split: {test["clips"]} clips, {split["parts"]["test"]["speakers"]} speakers.
+Speakers shared by train and test: {split["speakers_shared_by_train_and_test"]}.
 {notes}
 | metric | test |
 |---|---|
 {rows}
 
-Clips: {parts}. {results["set_aside"]} clips were set aside (`set_aside.csv`). Kept: epoch {results["kept"]["epoch"]:g}, by
-{results["kept"]["by"]}. Every figure is in `results.json`, which clip was where in `splits.json`.
+Clips: {parts}. Set aside: {results["set_aside"]} (`set_aside.csv`).
+Kept: epoch {results["kept"]["epoch"]:g}, by {results["kept"]["by"]}.
+Every figure is in `results.json`, which clip was where in `splits.json`.
 
 ![Confusion matrix](confusion_matrix.png)
 ![Training curves](training_curves.png)
@@ -65,8 +66,8 @@ Clips: {parts}. {results["set_aside"]} clips were set aside (`set_aside.csv`). K
 classifier({{"array": waveform, "sampling_rate": 16_000}})  # float32, one channel
 ```
 
-The model was trained on recordings of {", ".join(results["corpora"])}: it knows how emotions sound there. What people feel
-cannot be read off their voice.
+The model was trained on recordings of {", ".join(results["corpora"])}: it knows how emotions sound there.
+What people feel cannot be read off their voice.
 """,
         encoding="utf-8",
     )

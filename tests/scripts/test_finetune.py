@@ -189,7 +189,7 @@ def test_results_tell_what_was_measured_on_what(runs: dict[str, tuple[Path, np.n
 def test_the_card_says_on_which_split(runs: dict[str, tuple[Path, np.ndarray]]) -> None:
     card = (runs["full"][0] / "README.md").read_text()
     assert "`speaker` split" in card
-    assert "of\nwhom 0 are also in train" in card
+    assert "Speakers shared by train and test: 0." in card
     assert "pipeline_tag: audio-classification" in card
 
 
