@@ -46,10 +46,13 @@ class EmotionSelection:
             The emotions of the run, in alphabetical order: label `i` is `names[i]`.
         merged (`dict[str, str]`):
             Emotions counted as another: `{"calm": "neutral"}`.
+        chosen (`bool`, defaults to `False`):
+            Whether the user named the emotions to keep: then all others are left out on purpose.
     """
 
     names: tuple[str, ...]
     merged: dict[str, str]
+    chosen: bool = False
 
     @classmethod
     def parse(cls, words: Iterable[str]) -> "EmotionSelection":
@@ -79,7 +82,7 @@ class EmotionSelection:
         names = set(kept or EMOTIONS) - set(merged) | set(merged.values())
         if len(names) < 2:
             raise ValueError(f"--emotions: at least two emotions are needed to tell apart, found {sorted(names)}")
-        return cls(tuple(sorted(names)), merged)
+        return cls(tuple(sorted(names)), merged, bool(kept))
 
     def label(self, emotion: str) -> str | None:
         """The run's emotion that a clip of `emotion` counts as, or `None` where the run leaves it out."""
@@ -87,5 +90,10 @@ class EmotionSelection:
         return emotion if emotion in self.names else None
 
     def knows(self, emotion: str) -> bool:
-        """Whether `emotion` is an emotion at all: one of the eight, or one that the user named."""
+        """
+        Whether it is known what to do with `emotion`: it is one of the eight, the user named it, or the user named all
+        that are to be kept and it is none of them. No emotion at all is never known.
+        """
+        if self.chosen and emotion:
+            return True
         return emotion in EMOTIONS or emotion in self.names or emotion in self.merged

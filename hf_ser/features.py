@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
 
-from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_mono
+from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 
 
 def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
@@ -81,7 +81,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         epoch, i, filler = self.locate(key)
         clip = int(self.segments.clip[i])
         row = self.clips[clip]
-        waveform = read_mono(row["audio"])[self.segments.start[i] : self.segments.stop[i]]
+        waveform = read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i]))
         if self.augmentation:
             digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
             waveform = self.augmentation(torch.from_numpy(waveform), int.from_bytes(digest, "big")).numpy()
@@ -117,8 +117,11 @@ class SpeechCollator:
             sampling_rate=SAMPLING_RATE,
             padding="max_length",
             max_length=max(longest, self.minimum_samples),
+            return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
             return_tensors="pt",
         )
+        if not self.feature_extractor.return_attention_mask:
+            del batch["attention_mask"]
         batch["labels"] = torch.tensor([item["label"] for item in items])
         batch["clip"] = torch.tensor([item["clip"] for item in items])
         return dict(batch)

@@ -102,6 +102,7 @@ class Split:
             "name": self.name,
             "settings": self.settings,
             "shared_speakers": self.shared_speakers(clips),
+            "emotions": {part: entry["emotions"] for part, entry in self.describe(clips)["parts"].items()},
             "parts": {part: [clips.names[i] for i in rows] for part, rows in self.parts.items()},
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -308,6 +309,25 @@ def from_file(clips: Clips, path: Path) -> Split:
     if missed or left:
         logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
     return _split("file", {"made_as": saved.get("name"), **saved.get("settings", {})}, **parts)
+
+
+def require_same(path: Path, split: Split, clips: Clips) -> None:
+    """
+    Makes sure that a run goes on with the split that it began with: a clip that moved from test to train would be tested
+    after all, by a model that has learned it.
+
+    Raises:
+        SplitError: if the clips of a part, or their emotions, are not those that `path` has.
+    """
+    began = json.loads(path.read_text(encoding="utf-8"))
+    emotions = {part: entry["emotions"] for part, entry in split.describe(clips)["parts"].items()}
+    moved = {p: set(began["parts"][p]) ^ {clips.names[i] for i in rows} for p, rows in split.parts.items()}
+    if any(moved.values()) or began.get("emotions") != emotions:
+        found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
+        raise SplitError(
+            f"--resume_from_checkpoint: the clips are not those that the run began with ({found} differ from {path}). "
+            f"Resume with the same corpora, emotions and split, or add --splits {path}."
+        )
 
 
 #: The splits by name; each takes the clips and its own settings.

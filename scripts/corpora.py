@@ -43,14 +43,14 @@ def print_counts(corpora: Sequence[Dataset]) -> None:
     names = [rows[0]["corpus"] for rows in corpora]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for name, rows in zip(names, corpora, strict=True):
-        for emotion, count in Counter(rows["emotion"][:]).items():
-            counts[emotion][name] = count
+        for emotion, copy_of in zip(rows["emotion"][:], rows["copy_of"][:], strict=True):
+            counts[emotion][name] += copy_of is None
     others = sorted(set(counts) - set(EMOTIONS))
     lines: list[list[object]] = [["emotion", *names, "all"]]
     for emotion in (*EMOTIONS, *others):
         if emotion in counts:
             lines.append([emotion or "(none)", *(counts[emotion][name] for name in names), counts[emotion].total()])
-    sizes = [len(rows) for rows in corpora]
+    sizes = [sum(counts[emotion][name] for emotion in counts) for name in names]
     print_table([*lines, ["all", *sizes, sum(sizes)]])
 
 

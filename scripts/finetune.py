@@ -1,12 +1,11 @@
 """Fine-tune a pretrained speech encoder to recognise emotion: accelerate launch scripts/finetune.py --config RECIPE.yaml"""
 
 import logging
+import os
 import sys
 
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.corpora import CorpusError
-from hf_ser.splits import SplitError
 from hf_ser.training import finetune, parse_arguments
 
 
@@ -19,9 +18,11 @@ def main() -> int:
         transformers_logging.set_verbosity_error()
     try:
         finetune(arguments)
-    except (CorpusError, SplitError, FileExistsError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
+        if os.environ.get("HF_SER_DEBUG"):
+            raise
         if first:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     return 0
 

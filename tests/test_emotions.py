@@ -37,7 +37,14 @@ def test_a_merge_alone_keeps_the_others() -> None:
 
 def test_an_emotion_beyond_the_eight_is_known_once_it_is_named() -> None:
     assert not EmotionSelection.parse([]).knows("boredom")
-    assert EmotionSelection.parse(["boredom", "happy"]).knows("boredom")
+    assert EmotionSelection.parse(["boredom=sad"]).knows("boredom")
+
+
+def test_a_word_that_was_not_chosen_is_left_out_and_not_unknown() -> None:
+    selection = EmotionSelection.parse(["happy", "sad"])
+    assert selection.knows("frustrated")
+    assert selection.label("frustrated") is None
+    assert not selection.knows("")
 
 
 @pytest.mark.parametrize("words", [["happy"], ["calm="], ["=calm"], ["calm=neutral", "neutral=sad"]])

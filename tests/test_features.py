@@ -79,6 +79,17 @@ class TestFeatureExtractor:
         assert batch["labels"].tolist() == [0, 1]
         assert batch["clip"].tolist() == [0, 5]
 
+    def test_without_a_mask_each_clip_is_normalised_by_itself_too(
+        self, clips: Dataset, group_norm_hubert: Path
+    ) -> None:
+        config = AutoConfig.from_pretrained(group_norm_hubert)
+        collator = SpeechCollator(load_feature_extractor(str(group_norm_hubert), config), 400)
+        dataset = SpeechDataset(clips, whole(clips))
+        items = [{**dataset[i], "waveform": dataset[i]["waveform"] + 0.05} for i in (0, 5)]
+        together, alone = collator(items), collator(items[:1])
+        assert "attention_mask" not in together
+        torch.testing.assert_close(together["input_values"][:1, :8000], alone["input_values"])
+
     def test_another_sampling_rate_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
         from transformers import Wav2Vec2FeatureExtractor
 

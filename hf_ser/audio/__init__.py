@@ -1,8 +1,8 @@
 """From files to 16 kHz waveforms. The only room that imports torchaudio, so that it can be replaced in one place."""
 
 from hf_ser.audio.augment import Augmentation
-from hf_ser.audio.decode import SAMPLING_RATE, AudioError, read_mono
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, read_mono, read_segment
 from hf_ser.audio.preparation import prepare
 from hf_ser.audio.segment import Segments, cut
 
-__all__ = ["SAMPLING_RATE", "AudioError", "Augmentation", "Segments", "cut", "prepare", "read_mono"]
+__all__ = ["SAMPLING_RATE", "AudioError", "Augmentation", "Segments", "cut", "prepare", "read_mono", "read_segment"]

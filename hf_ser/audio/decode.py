@@ -82,6 +82,13 @@ def read_mono(audio: str | dict[str, Any]) -> Waveform:
     return waveform
 
 
+def read_segment(audio: dict[str, Any], start: int, stop: int) -> Waveform:
+    """The samples from `start` to `stop` of a prepared clip, without decoding the rest of a long recording."""
+    with soundfile.SoundFile(BytesIO(audio["bytes"])) as file:
+        file.seek(start)
+        return file.read(stop - start, dtype="float32")
+
+
 def encode(waveform: Waveform, subtype: str) -> bytes:
     """A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`."""
     buffer = BytesIO()

@@ -48,6 +48,7 @@ def read(root: Path) -> list[Row]:
                     emotion=EMOTION_OF_CODE[fields["emotion"].upper()],
                     speaker=fields["actor"],
                     gender=gender.get(fields["actor"]),
+                    performance=path.stem.upper(),  # the corpus comes as AudioWAV and as AudioMP3
                     extras={
                         "level": LEVEL_OF_CODE.get(fields["level"].upper(), "unspecified"),
                         "statement": fields["sentence"].upper(),

@@ -40,6 +40,7 @@ def read(source: str) -> Dataset:
 
 
 def _load(source: str) -> dict[str | None, Dataset]:
+    source = str(Path(source).expanduser()) if source.startswith("~") else source
     name, _, configuration = source.partition(":")
     try:
         if Path(source).is_dir() and any(Path(source).glob("*dict.json")) | any(Path(source).glob("state.json")):
@@ -79,6 +80,7 @@ def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dat
         "corpus": [corpus] * len(part),
         "session": [f"{corpus}_{word}" if word else None for word in words("session")],
         "split": [split(word) or split(part_name) for word in words("split")],
+        "copy_of": [None] * len(part),
     }
     text = Dataset.from_dict(columns, features=Features({name: Value("string") for name in TEXT_COLUMNS}))
     sound = part.select_columns([audio])

@@ -26,7 +26,7 @@ COLUMN_NAMES = {
     "gender": ("gender", "sex"),
     "session": ("session", "session_id"),
     "split": ("split", "subset", "partition"),
-    "corpus": ("corpus", "dataset", "source"),
+    "corpus": ("corpus",),
 }
 GENDER_OF_WORD = {
     **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),

@@ -48,6 +48,7 @@ def read(root: Path) -> list[Row]:
             emotion=EMOTION_OF_CODE[fields["emotion"]],
             speaker=fields["actor"],
             gender=MALE if int(fields["actor"]) % 2 else FEMALE,
+            performance=path.stem[3:],
             extras={
                 "intensity": INTENSITY_OF_CODE[fields["intensity"]],
                 "statement": STATEMENT_OF_CODE[fields["statement"]],

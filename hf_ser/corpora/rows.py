@@ -31,6 +31,8 @@ class Row:
         gender (`str`, *optional*): `female` or `male`.
         session (`str`, *optional*): The recording session, where the corpus has them.
         split (`str`, *optional*): `train`, `validation` or `test`, where the corpus defines them.
+        performance (`str`, *optional*): What was recorded. Clips of the same performance, in other folders or formats, are
+            copies; one of them is used.
         extras (`dict[str, str]`): Columns of the corpus' own (RAVDESS: intensity, statement; CREMA-D: level).
     """
 
@@ -41,6 +43,7 @@ class Row:
     gender: str | None = None
     session: str | None = None
     split: str | None = None
+    performance: str | None = None
     extras: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,8 +56,10 @@ class SetAside:
     detail: str
 
 
-#: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown.
-TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
+#: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown; `copy_of` names
+#: the clip that is used in place of this one.
+TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split", "copy_of")
+LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff"})
 
 
 def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
@@ -74,12 +79,28 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
         "corpus": [corpus] * len(ordered),
         "session": [f"{corpus}_{row.session}" if row.session else None for row in ordered],
         "split": [row.split for row in ordered],
+        "copy_of": [f"{corpus}/{names[used]}" if used != i else None for i, used in enumerate(_used(ordered))],
         "audio": [row.path for row in ordered],
     }
     for extra in sorted({key for row in ordered for key in row.extras}):
         columns[extra] = [row.extras.get(extra) for row in ordered]
     features = Features({name: Value("string") for name in columns})
     return Dataset.from_dict(columns, features=features).cast_column("audio", Audio(decode=False))
+
+
+def _used(rows: Sequence[Row]) -> list[int]:
+    """For each row, the one that is used of all rows of its performance: the first lossless one, or the first."""
+    best: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        if row.performance is not None:
+            other = best.setdefault(row.performance, i)
+            if _lossless(row) and not _lossless(rows[other]):
+                best[row.performance] = i
+    return [i if row.performance is None else best[row.performance] for i, row in enumerate(rows)]
+
+
+def _lossless(row: Row) -> bool:
+    return os.path.splitext(row.path)[1].lower() in LOSSLESS
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

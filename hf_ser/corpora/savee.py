@@ -40,6 +40,7 @@ def read(root: Path) -> list[Row]:
                     emotion=EMOTION_OF_CODE[fields["emotion"].lower()],
                     speaker=fields["speaker"].upper(),
                     gender=MALE,
+                    performance="".join(fields.groups()).upper(),
                 )
             )
     return require_rows(rows, files, root, NAME, LOOKED_FOR)

@@ -39,6 +39,7 @@ def read(root: Path) -> list[Row]:
                     emotion=EMOTION_OF_CODE.get(fields["emotion"].lower(), fields["emotion"].lower()),
                     speaker="YAF" if fields["speaker"].upper() == "YAF" else "OAF",
                     gender=FEMALE,
+                    performance=path.stem.upper(),
                     extras={"statement": fields["word"].lower()},
                 )
             )

@@ -1,12 +1,11 @@
 """A checkpoint's name becomes a model that tells the run's emotions apart."""
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from filelock import FileLock
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
@@ -52,8 +51,9 @@ def resolve_checkpoint(name: str) -> str:
     folder = cache_folder() / "models" / TINY
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # another process made the same one meanwhile
-            tiny.make(folder)
+        with FileLock(f"{folder}.lock"):  # processes that start together make one
+            if not folder.exists():
+                tiny.make(folder)
     return str(folder)
 
 
@@ -94,18 +94,15 @@ def load_model(
     config.layerdrop = 0.0
     masks = {"mask_time_prob": mask_time_prob, "mask_feature_prob": mask_feature_prob}
     if asked := {name: share for name, share in masks.items() if share is not None}:
-        config.update(
-            {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, **asked, "apply_spec_augment": any(asked.values())}
-        )
+        own = {name: getattr(config, name) if config.apply_spec_augment else 0.0 for name in masks}
+        config.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
-    model, info = AutoModelForAudioClassification.from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        use_safetensors=True if Path(source).is_dir() else None,
-    )
+    try:
+        model, info = AutoModelForAudioClassification.from_pretrained(
+            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except OSError as error:
+        raise ValueError(f"--model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     new = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if not any(key.startswith("classifier.") for key in new) and not _reorder(model, trained_for, emotions):
         new |= {"classifier.weight", "classifier.bias"}

@@ -88,7 +88,7 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
         {"label": [present.index(labels[i]) if i in labels else None for i in range(len(rows))]},
         features=Features({"label": ClassLabel(names=present)}),
     )
-    rows = rows.remove_columns(["emotion", "problem", "detail", "samples_hash"])
+    rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail", "samples_hash"])
     kept = concatenate_datasets([rows, label], axis=1).select(list(labels))
     table = Clips(
         names=kept["clip"][:],
@@ -133,9 +133,11 @@ def set_unusable_aside(rows: Dataset, selection: EmotionSelection, minimum: floa
     aside: list[SetAside] = []
     first_with: dict[str, int] = {}
     names, emotions = rows["clip"][:], rows["emotion"][:]
-    columns = (rows[name][:] for name in ("problem", "detail", "duration", "samples_hash"))
-    for i, (problem, detail, duration, samples) in enumerate(zip(*columns, strict=True)):
-        if problem:
+    columns = (rows[name][:] for name in ("copy_of", "problem", "detail", "duration", "samples_hash"))
+    for i, (copy_of, problem, detail, duration, samples) in enumerate(zip(*columns, strict=True)):
+        if copy_of:
+            aside.append(SetAside(names[i], "duplicate", f"another copy of {copy_of}"))
+        elif problem:
             aside.append(SetAside(names[i], problem, detail))
         elif duration < minimum:
             aside.append(SetAside(names[i], "too short", f"{duration:.4f} s; the encoder needs {minimum:.4f} s"))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,29 @@ class FrozenFeatures(SpeechDataset):
         return {"frames": self.frames[i], "label": label, "clip": int(self.segments.clip[i])}
 
 
-def pad_frames(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """`input_values` `(batch, frames, width)`, `attention_mask` `(batch, frames)`, `labels` and `clip` `(batch,)`."""
-    frames = [item["frames"] for item in items]
-    lengths = torch.tensor([len(piece) for piece in frames])
-    return {
-        "input_values": nn.utils.rnn.pad_sequence(frames, batch_first=True),
-        "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
-        "labels": torch.tensor([item["label"] for item in items]),
-        "clip": torch.tensor([item["clip"] for item in items]),
-    }
+@dataclass
+class FrameCollator:
+    """
+    Makes a batch of what [`FrozenFeatures`] gives, padded to the longest.
+
+    Args:
+        minimum (`int`): Shorter batches are padded to so many frames, which SpecAugment needs.
+    """
+
+    minimum: int
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_values` `(batch, frames, width)`, `attention_mask` `(batch, frames)`, `labels` and `clip` `(batch,)`."""
+        frames = [item["frames"] for item in items]
+        lengths = torch.tensor([len(piece) for piece in frames])
+        padded = nn.utils.rnn.pad_sequence(frames, batch_first=True)
+        padded = nn.functional.pad(padded, (0, 0, 0, max(self.minimum - padded.shape[1], 0)))
+        return {
+            "input_values": padded,
+            "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
+            "labels": torch.tensor([item["label"] for item in items]),
+            "clip": torch.tensor([item["clip"] for item in items]),
+        }
 
 
 def frozen_part(model: Any) -> str | None:
@@ -92,7 +106,7 @@ def cached_frozen_part(trainer: SERTrainer, limit: float) -> Iterator[None]:
         FrozenFeatures(dataset, _compute(trainer, model, part, dataset, collator, name))
         for name, dataset in datasets.items()
     )
-    trainer.data_collator = pad_frames
+    trainer.data_collator = FrameCollator(int(model._get_feat_extract_output_lengths(collator.minimum_samples)))
     encoder = model.base_model
     # Methods of these instances, not modules: what is saved stays whole.
     if part == "encoder":

@@ -12,7 +12,7 @@ from typing import Any
 import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_ser import features
+from hf_ser import features, splits
 from hf_ser.evaluation import per_clip, plots, score
 from hf_ser.hub.card import write_card
 from hf_ser.models import fold_batch_norm, load_model
@@ -28,6 +28,10 @@ from hf_ser.tuning import Tuned, parameter_counts, save_adapter, tune
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
+SPLITS = "splits.json"
+#: What a run writes into its folder, and may delete from it.
+ENTRIES = (RESULTS, SPLITS, "set_aside.csv", "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json",
+           "preprocessor_config.json", "*.png", "README.md", "checkpoint-*", "adapter", "runs")  # fmt: skip
 
 
 def finetune(arguments: Arguments) -> dict[str, Any]:
@@ -68,7 +72,9 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
 
     if checkpoint is None:
-        clear_folder(training, folder)
+        begin_run(training, folder, clips)
+    elif (folder / SPLITS).exists():
+        splits.require_same(folder / SPLITS, clips.split, clips.table)
     started = time.perf_counter()
     with cached_frozen_part(trainer, training.frozen_cache_gb):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -76,9 +82,9 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
 
     parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
     state = trainer.state
-    best = state.best_model_checkpoint and json.loads(
-        (Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8")
-    )
+    best = None
+    if training.load_best_model_at_end and state.best_model_checkpoint:
+        best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
     results = {
         "base_model": arguments.model.model,
         "model_type": loaded.model.config.model_type,
@@ -95,7 +101,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         "evaluated_in": "float32",
         "kept": {
             "by": f"{training.metric_for_best_model} on validation" if best else "last",
-            "value": state.best_metric,
+            "value": state.best_metric if best else None,
             "step": state.best_global_step if best else state.global_step,
             "epoch": best["epoch"] if best else state.epoch,
         },
@@ -148,18 +154,23 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
                 f"--output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or --overwrite_output_dir True to "
                 "delete it and start anew."
             )
-        if not finished and not last:
+        if not (finished or last or (folder / SPLITS).exists()):
             raise FileExistsError(f"--overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
     return None
 
 
-def clear_folder(training: SERTrainingArguments, folder: Path) -> None:
-    """Makes an empty folder for a new run; what an earlier run left there goes only now that this one is ready to begin."""
-    with training.main_process_first(desc="making the run's folder"):
+def begin_run(training: SERTrainingArguments, folder: Path, clips: RunClips) -> None:
+    """
+    Deletes what an earlier run left in `folder`, only now that this one is ready to begin, and writes down the split, by
+    which a resumed run knows that it goes on with the same clips.
+    """
+    with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            if folder.is_dir():
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
+            for entry in (path for pattern in ENTRIES for path in folder.glob(pattern)):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            folder.mkdir(parents=True, exist_ok=True)
+            clips.split.save(folder / SPLITS, clips.table)
+            write_set_aside(clips.set_aside, folder / "set_aside.csv")
 
 
 def make_trainer(
@@ -214,7 +225,9 @@ def save_run(
     if hasattr(model, "peft_config"):
         merged = arguments.training.save_format == "merged"
         adapter = folder / "adapter" if merged else folder
-        save_adapter(model, tuned.new, adapter, base=arguments.model.model)
+        # A folder is found again from wherever the adapter is opened.
+        base = Path(arguments.model.model).expanduser()
+        save_adapter(model, tuned.new, adapter, base=str(base.resolve()) if base.is_dir() else arguments.model.model)
         extractor.save_pretrained(adapter)
         model.config.save_pretrained(adapter)
         if merged:
@@ -222,8 +235,6 @@ def save_run(
     else:
         fold_batch_norm(model).save_pretrained(folder)
     extractor.save_pretrained(folder)
-    clips.split.save(folder / "splits.json", clips.table)
-    write_set_aside(clips.set_aside, folder / "set_aside.csv")
     test = results["metrics"]["test"]
     plots.confusion_matrix(
         test["confusion_matrix"],

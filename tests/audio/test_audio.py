@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono
+from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.corpora import Row, read, to_dataset
 
@@ -76,6 +76,11 @@ def _wav(samples: np.ndarray) -> bytes:
     buffer = BytesIO()
     soundfile.write(buffer, samples, 16_000, format="WAV", subtype="FLOAT")
     return buffer.getvalue()
+
+
+def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path, write_clip: Write) -> None:
+    content = {"bytes": write_clip(tmp_path / "a.wav", seconds=2.0).read_bytes(), "path": None}
+    np.testing.assert_array_equal(read_segment(content, 5000, 9000), read_mono(content)[5000:9000])
 
 
 class TestPrepare:

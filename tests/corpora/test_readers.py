@@ -245,6 +245,37 @@ def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path, w
     assert rows["clip"][:] == ["savee/DC/a01", "savee/DC/a01#2"]
 
 
+@pytest.mark.parametrize(
+    ("corpus", "used", "copy"),
+    [
+        ("crema_d", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioMP3/1001_DFA_ANG_XX.mp3"),
+        ("ravdess", "Actor_01/03-01-05-01-01-01-01.wav", "again/Actor_01/03-01-05-01-01-01-01.flac"),
+        ("tess", "OAF_angry/OAF_back_angry.wav", "TESS/OAF_angry/OAF_back_angry.wav"),
+        ("savee", "DC/a01.wav", "flat/DC_a01.wav"),
+    ],
+)
+def test_a_copy_of_a_performance_is_not_a_second_clip(
+    tmp_path: Path, write_clip: Write, corpus: str, used: str, copy: str
+) -> None:
+    """As CREMA-D ships, every clip is there as WAV and as MP3: in a random split one would train and the other test."""
+    write_clip(tmp_path / used)
+    write_clip(tmp_path / copy)
+    [rows] = read(f"{corpus}={tmp_path}")
+    name = f"{corpus}/{used.rpartition('.')[0]}"
+    assert dict(zip(rows["clip"][:], rows["copy_of"][:], strict=True)) == {
+        name: None,
+        f"{corpus}/{copy.rpartition('.')[0]}": name,
+    }
+
+
+def test_a_source_of_recording_is_no_corpus(tmp_path: Path) -> None:
+    """Speakers are told apart by corpus: one who was recorded twice must stay one."""
+    lines = "path,emotion,speaker,source\n1.wav,sad,7,phone\n2.wav,sad,7,studio\n"
+    (tmp_path / "m.csv").write_text(lines, encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
+    assert set(rows["speaker"][:]) == {"m_7"}
+
+
 def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> None:
     write_clip(tmp_path / "DC/a01.wav")
     (tmp_path / "DC/again").symlink_to(tmp_path)

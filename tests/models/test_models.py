@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ class TestLoad:
         config = load_model(folder, FOUR).model.config
         assert {name: getattr(config, name) for name in own} == own
         config = load_model(folder, FOUR, mask_feature_prob=0.3).model.config
-        assert (config.apply_spec_augment, config.mask_time_prob, config.mask_feature_prob) == (True, 0.0, 0.3)
-        assert not load_model(folder, FOUR, mask_time_prob=0.0).model.config.apply_spec_augment
+        assert (config.apply_spec_augment, config.mask_time_prob, config.mask_feature_prob) == (True, 0.2, 0.3)
+        assert not load_model(folder, FOUR, mask_time_prob=0.0, mask_feature_prob=0.0).model.config.apply_spec_augment
 
     def test_what_is_new_is_said_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
@@ -156,3 +157,10 @@ class TestBatchNormHead:
         model = load_model(str(tiny_hubert), FOUR).model
         before = model.classifier
         assert fold_batch_norm(model).classifier is before
+
+
+def test_processes_that_start_together_make_one_model(tmp_path: Path, python: Callable[..., Any]) -> None:
+    code = "from concurrent.futures import ThreadPoolExecutor as T; from hf_ser.models import resolve_checkpoint as r;"
+    code += "print('MADE', len(set(T(4).map(r, ['hubert-tiny-random'] * 4))))"
+    done = python("-c", code, HF_SER_CACHE=str(tmp_path))
+    assert "MADE 1" in done.stdout, done.stderr

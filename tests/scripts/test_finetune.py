@@ -334,6 +334,42 @@ class TestAnExistingFolder:
             )
 
 
+def test_a_run_is_not_resumed_with_another_split(arguments: list[str], tmp_path: Path) -> None:
+    """A speaker would move from train to test, and be tested by a model that has learned them."""
+    options = [*arguments, "--method", "lora_classifier", "--output_dir", str(tmp_path / "run")]
+    finetune(parse_arguments(options))
+    before = (tmp_path / "run/results.json").read_text()
+    resume = [*options, "--resume_from_checkpoint", "True", "--num_train_epochs", "3"]
+    for changed in (["--split_seed", "7"], ["--emotions", "angry", "sad", "happy", "calm=happy"]):
+        with pytest.raises(ValueError, match=r"not those that the run began with .*splits\.json"):
+            finetune(parse_arguments([*resume, *changed]))
+    assert (tmp_path / "run/results.json").read_text() == before
+    assert finetune(parse_arguments(resume))["training"]["epochs"] == 3
+
+
+def test_where_the_last_model_is_kept_the_results_say_so(arguments: list[str], tmp_path: Path) -> None:
+    results = finetune(parse_arguments([*arguments, "--method", "lora_classifier", "--load_best_model_at_end", "False",
+                                        "--num_train_epochs", "3", "--output_dir", str(tmp_path / "run")]))  # fmt: skip
+    assert results["kept"] == {"by": "last", "value": None, "step": results["training"]["steps"], "epoch": 3.0}
+
+
+def test_starting_anew_deletes_the_run_and_nothing_else(arguments: list[str], tmp_path: Path) -> None:
+    """Also where the folder is a link, and where another run lies below it."""
+    options = [*arguments, "--method", "lora_classifier", "--num_train_epochs", "1"]
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "scratch")
+    finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "run")]))
+    (tmp_path / "run/below").mkdir()
+    (tmp_path / "run/below/model.safetensors").write_text("another run")
+    (tmp_path / "run/notes.txt").write_text("mine")
+    (tmp_path / "run/checkpoint-9999").mkdir()
+    finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "run"), "--overwrite_output_dir", "True"]))
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "run/below/model.safetensors").read_text() == "another run"
+    assert (tmp_path / "run/notes.txt").exists()
+    assert not (tmp_path / "run/checkpoint-9999").exists()
+
+
 def test_a_killed_run_is_resumed_with_the_same_result(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,19 @@ class TestFrozenCache:
         assert None not in histories[0][:-1]
         np.testing.assert_allclose(histories[1][:-1], histories[0][:-1], rtol=2e-4)
 
+    def test_short_clips_are_padded_for_spec_augment(self, make: Make) -> None:
+        trainer, _ = make("--method", "lora_qkv")
+        model = trainer.model.get_base_model()
+        model.config.update({"apply_spec_augment": True, "mask_time_prob": 0.5})
+        trainer.data_collator.minimum_samples = minimum_samples(model.config, model.config.mask_time_length + 1)
+        with cached_frozen_part(trainer, 1.0):
+            short = {"frames": torch.randn(3, 16), "label": 0, "clip": 0}
+            batch = trainer.data_collator([short, {**short, "frames": torch.randn(5, 16)}])
+            assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 8, [1] * 5 + [0] * 6]
+            trainer.model.train()
+            logits = trainer.model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
+            assert torch.isfinite(logits).all()
+
     def test_the_model_is_whole_again_afterwards(self, make: Make) -> None:
         trainer, _ = make("--method", "lora_classifier")
         batch = trainer.data_collator([trainer.train_dataset[0]])
