@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 RESULTS = "results.json"
 SPLITS = "splits.json"
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (RESULTS, SPLITS, "set_aside.csv", "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json",
-           "preprocessor_config.json", "*.png", "README.md", "checkpoint-*", "adapter", "runs")  # fmt: skip
+ENTRIES = (RESULTS, SPLITS, "set_aside.csv", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
+           "config.json", "adapter_config.json", "preprocessor_config.json", "confusion_matrix.png", "training_curves.png",
+           "README.md", "checkpoint-*", "adapter", "runs/*/events.out.tfevents.*")  # fmt: skip
 
 
 def finetune(arguments: Arguments) -> dict[str, Any]:
@@ -71,10 +72,9 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainable, total = parameter_counts(tuned.model)
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
 
-    if checkpoint is None:
-        begin_run(training, folder, clips)
-    elif (folder / SPLITS).exists():
-        splits.require_same(folder / SPLITS, clips.split, clips.table)
+    if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
+        splits.require_same(began_with, clips.split, clips.table)
+    begin_run(training, folder, clips, anew=checkpoint is None)
     started = time.perf_counter()
     with cached_frozen_part(trainer, training.frozen_cache_gb):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -113,7 +113,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
             "processes": training.world_size,
             "seconds": round(train_seconds, 1),
             "seconds_in_all": round(time.perf_counter() - began, 1),
-            "resumed_from_step": int(checkpoint.rpartition("-")[2]) if checkpoint else None,
+            "resumed_from": Path(checkpoint).name if checkpoint else None,
             "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
             "arguments": non_default(arguments),
         },
@@ -159,14 +159,15 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
     return None
 
 
-def begin_run(training: SERTrainingArguments, folder: Path, clips: RunClips) -> None:
+def begin_run(training: SERTrainingArguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
     """
-    Deletes what an earlier run left in `folder`, only now that this one is ready to begin, and writes down the split, by
-    which a resumed run knows that it goes on with the same clips.
+    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes down the split,
+    by which a resumed run knows that it goes on with the same clips.
     """
     with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            for entry in (path for pattern in ENTRIES for path in folder.glob(pattern)):
+            earlier = [path for pattern in ENTRIES for path in folder.glob(pattern)] if anew else []
+            for entry in earlier:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             folder.mkdir(parents=True, exist_ok=True)
             clips.split.save(folder / SPLITS, clips.table)

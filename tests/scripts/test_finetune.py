@@ -344,6 +344,19 @@ def test_a_run_is_not_resumed_with_another_split(arguments: list[str], tmp_path:
         with pytest.raises(ValueError, match=r"not those that the run began with .*splits\.json"):
             finetune(parse_arguments([*resume, *changed]))
     assert (tmp_path / "run/results.json").read_text() == before
+    elsewhere = [
+        *options,
+        "--output_dir",
+        str(tmp_path / "elsewhere"),
+        "--num_train_epochs",
+        "3",
+        "--resume_from_checkpoint",
+    ]
+    last = str(max((tmp_path / "run").glob("checkpoint-*")))
+    with pytest.raises(ValueError, match="not those that the run began with"):
+        finetune(parse_arguments([*elsewhere, last, "--split_seed", "7"]))
+    assert finetune(parse_arguments([*elsewhere, last]))["training"]["epochs"] == 3
+    assert (tmp_path / "elsewhere/splits.json").read_text() == (tmp_path / "run/splits.json").read_text()
     assert finetune(parse_arguments(resume))["training"]["epochs"] == 3
 
 
@@ -399,7 +412,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     resumed = finetune(
         parse_arguments([*options, "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "True"])
     )
-    assert resumed["training"]["resumed_from_step"]
+    assert resumed["training"]["resumed_from"].startswith("checkpoint-")
     assert resumed["metrics"] == expected["metrics"]
 
 
