@@ -206,7 +206,7 @@ def evaluate(
     prediction = trainer.predict_clips(features.SpeechDataset(clips.clips, segments))
     labels, rows = prediction.label_ids
     _, probabilities, labels = per_clip(prediction.predictions, labels, rows)
-    figures = score(probabilities, labels)
+    figures = _finite(score(probabilities, labels))
     logger.info(
         "%s (%s split, %d clips): %s",
         part,
@@ -214,7 +214,7 @@ def evaluate(
         len(labels),
         ", ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items() if isinstance(value, float)),
     )
-    return {"clips": len(labels), **{k: None if v != v else v for k, v in figures.items()}}
+    return {"clips": len(labels), **figures}
 
 
 def save_run(
