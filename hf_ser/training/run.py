@@ -82,9 +82,6 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
 
     parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
     state = trainer.state
-    best = None
-    if training.load_best_model_at_end and state.best_model_checkpoint:
-        best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
     results = {
         "base_model": arguments.model.model,
         "model_type": loaded.model.config.model_type,
@@ -99,12 +96,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         "warnings": clips.warnings,
         "metrics": parts,
         "evaluated_in": "float32",
-        "kept": {
-            "by": f"{training.metric_for_best_model} on validation" if best else "last",
-            "value": state.best_metric if best else None,
-            "step": state.best_global_step if best else state.global_step,
-            "epoch": best["epoch"] if best else state.epoch,
-        },
+        "kept": kept_model(trainer),
         "parameters": {"trainable": trainable, "total": total},
         "training": {
             "epochs": state.epoch,
@@ -126,6 +118,20 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         save_run(folder, trainer, tuned, arguments, clips, results)
     trainer.accelerator.wait_for_everyone()
     return results
+
+
+def kept_model(trainer: SERTrainer) -> dict[str, Any]:
+    """Which of the models that a training passed through it has kept, and by what: the best on validation, or the last."""
+    state, arguments = trainer.state, trainer.args
+    if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
+        return {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
+    best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    return {
+        "by": f"{arguments.metric_for_best_model} on validation",
+        "value": state.best_metric,
+        "step": state.best_global_step,
+        "epoch": best["epoch"],
+    }
 
 
 def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | None:
