@@ -15,9 +15,10 @@ from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 
 def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
     """
-    The checkpoint's feature extractor: zero mean and unit variance for each clip, and the attention mask where the
-    encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained without a mask; layer-norm ones
-    (HuBERT Large) need it, though many checkpoints leave it out of `preprocessor_config.json`.
+    The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
+    attention mask where transformers' own encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained
+    without a mask; layer-norm ones (HuBERT Large) need it, though many checkpoints leave it out of
+    `preprocessor_config.json`.
 
     Raises:
         ValueError: if the checkpoint's sampling rate is not 16 kHz.
@@ -109,7 +110,7 @@ class SpeechCollator:
     minimum_samples: int
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_values` and (for some encoders) `attention_mask` `(batch, samples)`, `labels` and `clip` `(batch,)`."""
+        """`input_values` and `attention_mask` `(batch, samples)`, `labels` and `clip` `(batch,)`."""
         waveforms = [item["waveform"] for item in items]
         longest = max(map(len, waveforms))
         batch = self.feature_extractor(
@@ -120,8 +121,6 @@ class SpeechCollator:
             return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
             return_tensors="pt",
         )
-        if not self.feature_extractor.return_attention_mask:
-            del batch["attention_mask"]
         batch["labels"] = torch.tensor([item["label"] for item in items])
         batch["clip"] = torch.tensor([item["clip"] for item in items])
         return dict(batch)

@@ -19,6 +19,7 @@ from hf_ser.emotions import canonical
 from hf_ser.features import load_feature_extractor
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier
+from hf_ser.models.padding import hear_valid_frames
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def load_model(
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
-    return Loaded(model, load_feature_extractor(source, config), tuple(sorted(new)))
+    return Loaded(hear_valid_frames(model), load_feature_extractor(source, config), tuple(sorted(new)))
 
 
 def load_config(source: str) -> PretrainedConfig:

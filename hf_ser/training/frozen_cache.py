@@ -12,7 +12,8 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.features import IGNORED, SpeechCollator, SpeechDataset, wants_attention_mask
+from hf_ser.features import IGNORED, SpeechCollator, SpeechDataset
+from hf_ser.models import valid_samples
 from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,7 @@ def cached_frozen_part(trainer: SERTrainer, limit: float) -> Iterator[None]:
     Within it, `trainer` trains and validates from what the frozen part of its model made of each clip, computed once.
 
     It does nothing, and the log says why, where clips are augmented (then they differ in every epoch), nothing at the
-    model's front is frozen, the encoder takes no attention mask (its answers depend on the padding), or more than `limit`
-    would be kept.
+    model's front is frozen, or more than `limit` would be kept.
 
     Args:
         trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
@@ -128,8 +128,6 @@ def _reason_against(model: Any, part: str | None, datasets: dict[str, SpeechData
         return "nothing at the model's front is frozen"
     if any(dataset.augmentation for dataset in datasets.values()):
         return "clips are augmented"
-    if not wants_attention_mask(model.config):
-        return "the encoder takes no attention mask"
     samples = sum(int(dataset.segments.samples.sum()) for dataset in datasets.values())
     width = model.config.hidden_size if part == "encoder" else model.config.conv_dim[-1]
     stride = int(torch.tensor(model.config.conv_stride).prod())
@@ -161,7 +159,8 @@ def _compute(
             if part == "encoder":
                 found = model.base_model(values, attention_mask=mask).last_hidden_state
             else:
-                found = model.base_model.feature_extractor(values).transpose(1, 2)
+                with valid_samples(model.base_model, mask):
+                    found = model.base_model.feature_extractor(values).transpose(1, 2)
         lengths = model._get_feat_extract_output_lengths(mask.sum(dim=1))
         for i, states, length in zip(rows, found.cpu(), lengths.tolist(), strict=True):
             frames[int(i)] = states[:length].clone()  # a view would keep the whole batch

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForAudioClassification, HubertForSequenceClassification, WhisperConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    HubertForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+)
 
 from hf_ser.features import SpeechCollator
 from hf_ser.models import BatchNormClassifier, fold_batch_norm, load_model, resolve_checkpoint
@@ -98,8 +105,30 @@ class TestLoad:
             load_model(str(tiny_hubert), FOUR, head="big")
 
 
+def save_encoder(folder: Path, family: str, norm: str) -> Path:
+    """A tiny random encoder of a family, with layer or with group norm."""
+    config = AutoConfig.for_model(
+        family,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=37,
+        conv_dim=[16] * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        classifier_proj_size=24,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        conv_bias=norm == "layer",
+    )
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
+    return folder
+
+
 class TestPadding:
-    """Trap: layer-norm encoders need the mask; group-norm ones were trained without."""
+    """Trap: layer-norm encoders need the mask; stock group-norm ones answer differently when padded."""
 
     def logits(self, folder: Path, waveforms: list[np.ndarray]) -> torch.Tensor:
         torch.manual_seed(0)
@@ -109,12 +138,55 @@ class TestPadding:
         with torch.no_grad():
             return loaded.model.eval()(**{k: v for k, v in batch.items() if k not in ("labels", "clip")}).logits
 
-    def test_a_layer_norm_encoder_answers_alike_for_a_clip_alone_and_in_a_batch(self, tiny_hubert: Path) -> None:
+    @pytest.mark.parametrize("norm", ["layer", "group"])
+    @pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
+    def test_a_clip_is_answered_alike_alone_and_in_a_batch(self, family: str, norm: str, tmp_path: Path) -> None:
+        folder = save_encoder(tmp_path, family, norm)
         rng = np.random.default_rng(0)
-        short, long = (rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000))
-        together = self.logits(tiny_hubert, [short, long])
-        torch.testing.assert_close(together[:1], self.logits(tiny_hubert, [short]), atol=1e-4, rtol=0)
-        torch.testing.assert_close(together[1:], self.logits(tiny_hubert, [long]), atol=1e-4, rtol=0)
+        waveforms = [rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000, 431)]
+        together = self.logits(folder, waveforms)
+        for i, waveform in enumerate(waveforms):
+            torch.testing.assert_close(together[i : i + 1], self.logits(folder, [waveform]), atol=1e-4, rtol=0)
+
+    @pytest.mark.parametrize("norm", ["layer", "group"])
+    def test_a_clip_alone_is_answered_as_by_plain_transformers(self, norm: str, tmp_path: Path) -> None:
+        folder = save_encoder(tmp_path / "encoder", "hubert", norm)
+        torch.manual_seed(0)
+        loaded = load_model(str(folder), FOUR)
+        loaded.model.save_pretrained(tmp_path / "model")
+        plain = AutoModelForAudioClassification.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+        waveform = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+        values = loaded.feature_extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+        with torch.no_grad():
+            torch.testing.assert_close(self.logits(folder, [waveform]), plain(values).logits, atol=1e-5, rtol=0)
+
+    def test_gradients_of_a_padded_batch_are_the_clips_own(self, group_norm_hubert: Path) -> None:
+        """Through the norm over valid frames, with gradient checkpointing, too."""
+        rng = np.random.default_rng(2)
+        waveforms = [rng.standard_normal(n).astype(np.float32) for n in (3000, 9000)]
+        found = []
+        for checkpointing, batches in ((False, [[0], [1]]), (False, [[0, 1]]), (True, [[0, 1]])):
+            torch.manual_seed(0)
+            loaded = load_model(str(group_norm_hubert), FOUR)
+            if checkpointing:
+                loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+            for module in loaded.model.train().modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+            for module in loaded.model.modules():
+                for name in ("dropout", "attention_dropout"):
+                    if isinstance(getattr(module, name, None), float):
+                        setattr(module, name, 0.0)
+            for rows in batches:
+                items = [{"waveform": waveforms[i], "label": i, "clip": i} for i in rows]
+                batch = SpeechCollator(loaded.feature_extractor, 400)(items)
+                logits = loaded.model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
+                torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum").backward()
+            found.append({name: p.grad for name, p in loaded.model.named_parameters() if p.grad is not None})
+        for other in found[1:]:
+            assert other.keys() == found[0].keys()
+            for name, gradient in found[0].items():
+                torch.testing.assert_close(other[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
 
 
 class TestBatchNormHead:

@@ -90,20 +90,24 @@ class TestLoss:
 
 class TestFrozenCache:
     @pytest.mark.parametrize(
-        ("options", "part"),
+        ("options", "part", "norm"),
         [
-            (["--method", "lora_classifier"], "encoder"),
-            (["--method", "lora_qkv"], "feature_encoder"),
-            (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder"),
-            (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "feature_encoder"),
+            (["--method", "lora_classifier"], "encoder", "layer"),
+            (["--method", "lora_classifier"], "encoder", "group"),
+            (["--method", "lora_qkv"], "feature_encoder", "layer"),
+            (["--method", "lora_qkv"], "feature_encoder", "group"),
+            (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
+            (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "feature_encoder", "layer"),
         ],
-        ids=["lora_classifier", "lora_qkv", "full", "weighted"],
     )
-    def test_the_losses_are_those_without_it(self, make: Make, options: list[str], part: str) -> None:
+    def test_the_losses_are_those_without_it(
+        self, make: Make, options: list[str], part: str, norm: str, tiny_hubert: Path, group_norm_hubert: Path
+    ) -> None:
+        checkpoint = tiny_hubert if norm == "layer" else group_norm_hubert
         histories = []
         for limit in (0.0, 1.0):
             trainer, _ = make(*options, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
-                              "--per_device_train_batch_size", "6", "--save_strategy", "no", "--load_best_model_at_end", "False")  # fmt: skip
+                              "--per_device_train_batch_size", "6", "--save_strategy", "no", "--load_best_model_at_end", "False", checkpoint=checkpoint)  # fmt: skip
             model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
             assert frozen_part(model) == part
             with cached_frozen_part(trainer, limit):
@@ -153,11 +157,6 @@ class TestFrozenCache:
         with caplog.at_level("INFO", "hf_ser"), cached_frozen_part(trainer, 1.0):
             assert type(trainer.train_dataset) is SpeechDataset
         assert reason in caplog.text
-
-    def test_an_encoder_without_a_mask_is_left_alone(self, make: Make, group_norm_hubert: Path) -> None:
-        trainer, _ = make("--method", "lora_classifier", checkpoint=group_norm_hubert)
-        with cached_frozen_part(trainer, 1.0):
-            assert type(trainer.train_dataset) is SpeechDataset
 
 
 class TestEvaluation:
