@@ -1,0 +1,180 @@
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_ser.evaluation import bootstrap, score
+from hf_ser.evaluation.bootstrap import METRICS, MIN_SPEAKERS, draw, intervals, weighted_scorer
+
+
+def clips(number: int, emotions: int = 4, seed: int = 0, levels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that know a little of the labels; with `levels` they are rounded, so that many tie."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, emotions, number)
+    scores = rng.random((number, emotions)) + 0.4 * np.eye(emotions)[labels]
+    scores /= scores.sum(axis=1, keepdims=True)
+    return (np.round(scores * levels) / levels if levels else scores), labels
+
+
+class TestWeights:
+    """What is reckoned from weights is what `score` says of the clips repeated by their weights."""
+
+    @given(
+        number=st.integers(1, 40),
+        emotions=st.integers(2, 5),
+        levels=st.sampled_from([None, 2, 4, 10]),
+        seed=st.integers(0, 10_000),
+        kept=st.floats(0.1, 1),
+    )
+    @settings(deadline=None, max_examples=60)
+    def test_against_the_clips_themselves(
+        self, number: int, emotions: int, levels: int | None, seed: int, kept: float
+    ) -> None:
+        probabilities, labels = clips(number, emotions, seed, levels)
+        rng = np.random.default_rng(seed + 1)
+        weights = rng.integers(0, 4, (number, 3)) * (rng.random((number, 3)) < kept)
+        weights[rng.integers(0, number), weights.sum(axis=0) == 0] = 1  # no resample is empty
+        found = weighted_scorer(probabilities, labels)(weights)
+        for resample in range(3):
+            rows = np.repeat(np.arange(number), weights[:, resample])
+            expected = score(probabilities[rows], labels[rows])
+            for name in METRICS:
+                assert found[name][resample] == pytest.approx(expected[name], nan_ok=True, abs=1e-12), name
+
+    def test_an_emotion_that_a_resample_lacks(self) -> None:
+        probabilities, labels = clips(12, 3)
+        labels[:] = [0] * 6 + [1] * 4 + [2] * 2
+        weights = np.array([1] * 10 + [0] * 2)[:, None]
+        found = weighted_scorer(probabilities, labels)(weights)
+        expected = score(probabilities[:10], labels[:10])
+        assert {name: found[name][0] for name in METRICS} == pytest.approx({name: expected[name] for name in METRICS})
+
+    def test_one_emotion_alone_has_no_equal_error_rate(self) -> None:
+        probabilities, labels = clips(6, 2)
+        labels[:] = [0, 0, 0, 1, 1, 1]
+        found = weighted_scorer(probabilities, labels)(np.array([1, 1, 1, 0, 0, 0])[:, None])
+        assert np.isnan(found["eer"][0])
+        assert np.isfinite(found["uar"][0])
+
+
+class TestDraw:
+    def test_as_many_clips_are_drawn_as_there_are(self) -> None:
+        weights = np.concatenate(list(draw(np.arange(30), 200, 0)), axis=1)
+        assert weights.shape == (30, 200)
+        assert (weights.sum(axis=0) == 30).all()
+        assert weights.mean(axis=1) == pytest.approx(np.ones(30), abs=0.4)
+
+    def test_a_speaker_is_drawn_with_all_clips(self) -> None:
+        speaker = np.repeat(np.arange(12), [1, 5, 2, 3, 1, 1, 1, 1, 4, 2, 2, 7])
+        for weights in draw(speaker, 50, 0):
+            for one in range(12):
+                assert (weights[speaker == one] == weights[speaker == one][0]).all()
+            first = np.unique(speaker, return_index=True)[1]
+            assert (weights[first].sum(axis=0) == 12).all()
+
+    def test_how_many_are_drawn_at_once_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        probabilities, labels = clips(50)
+        speakers = [f"s{i % 11}" for i in range(50)]
+        whole = intervals(probabilities, labels, speakers, resamples=40)
+        monkeypatch.setattr(bootstrap, "CHUNK", 50 * 7)
+        assert intervals(probabilities, labels, speakers, resamples=40) == whole
+
+
+class TestIntervals:
+    def test_against_a_plain_bootstrap(self) -> None:
+        probabilities, labels = clips(80, levels=20)
+        speakers = [f"s{i % 10}" for i in range(80)]
+        found = intervals(probabilities, labels, speakers, resamples=30, level=0.9, seed=3)
+        for unit, names in (("clips", list(map(str, range(80)))), ("speakers", speakers)):
+            order = sorted(set(names)) if unit == "speakers" else names
+            drawn = np.random.default_rng(3).integers(0, len(order), (30, len(order)))
+            figures = []
+            for one in drawn:
+                rows = np.concatenate([np.flatnonzero(np.array(names) == order[k]) for k in one])
+                figures.append(score(probabilities[rows], labels[rows]))
+            for name in METRICS:
+                expected = np.percentile([figure[name] for figure in figures], [5, 95])
+                np.testing.assert_allclose(found[unit][name], expected, atol=1e-12, err_msg=f"{unit} {name}")
+
+    def test_what_it_says_is_json_and_holds_the_figure(self) -> None:
+        probabilities, labels = clips(300)
+        found = intervals(probabilities, labels, [f"s{i % 20:02d}" for i in range(300)])
+        assert json.loads(json.dumps(found)) == found
+        assert (found["level"], found["resamples"]) == (0.95, 1000)
+        figures = score(probabilities, labels)
+        for unit in ("clips", "speakers"):
+            for name in METRICS:
+                low, high = found[unit][name]
+                assert 0 <= low < figures[name] < high <= 1
+        assert "speakers_reason" not in found
+
+    def test_the_interval_of_an_accuracy_is_the_binomial_one(self) -> None:
+        probabilities, labels = clips(400)
+        right = score(probabilities, labels)["accuracy"]
+        low, high = intervals(probabilities, labels, None, resamples=4000)["clips"]["accuracy"]
+        assert high - low == pytest.approx(2 * 1.96 * np.sqrt(right * (1 - right) / 400), rel=0.1)
+
+    def test_speakers_who_differ_make_it_wider(self) -> None:
+        labels = np.tile([0, 1], 200)
+        speakers = np.repeat(np.arange(20), 20)
+        right = np.where(speakers % 2 == 0, labels, 1 - labels)  # all clips of half of the speakers are wrong
+        found = intervals(np.eye(2)[right], labels, [str(one) for one in speakers])
+        width = {unit: np.diff(found[unit]["accuracy"])[0] for unit in ("clips", "speakers")}
+        assert width["speakers"] > 3 * width["clips"]
+
+    @pytest.mark.parametrize(
+        ("speakers", "reason"),
+        [
+            (None, "the clips' speakers are not known"),
+            (["a"] * 10 + [None] * 20, "20 of 30 clips have no known speaker"),
+            (["a"] * 30, "1 speaker, too few to draw from (at least 10 are needed)"),
+            ([str(i % 9) for i in range(30)], "9 speakers, too few to draw from (at least 10 are needed)"),
+        ],
+    )
+    def test_where_there_is_none_by_speaker_it_says_why(self, speakers: list[str | None] | None, reason: str) -> None:
+        probabilities, labels = clips(30)
+        found = intervals(probabilities, labels, speakers, resamples=10)
+        assert found["speakers"] is None
+        assert found["speakers_reason"] == reason
+
+    def test_ten_speakers_are_enough(self) -> None:
+        probabilities, labels = clips(30)
+        found = intervals(probabilities, labels, [str(i % MIN_SPEAKERS) for i in range(30)], resamples=10)
+        assert found["speakers"] is not None
+
+    def test_no_figure_is_made_of_one_emotion(self) -> None:
+        probabilities, _ = clips(20)
+        found = intervals(probabilities, np.zeros(20, dtype=int), None, resamples=10)
+        assert found["clips"]["eer"] is None
+        assert found["clips"]["uar"] is not None
+
+    def test_the_seed_decides(self) -> None:
+        probabilities, labels = clips(40)
+        first, again, other = (intervals(probabilities, labels, None, resamples=50, seed=seed) for seed in (1, 1, 2))
+        assert first == again
+        assert first["clips"] != other["clips"]
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"labels": np.zeros(9, dtype=int)}, r"found shapes \(30, 4\) and \(9,\)"),
+            ({"speakers": ["a"]}, "for each of 30 clips; found 1"),
+            ({"level": 95}, "level between 0 and 1"),
+            ({"resamples": 0}, "a resample at least"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, wrong: dict[str, object], message: str) -> None:
+        probabilities, labels = clips(30)
+        given = {"probabilities": probabilities, "labels": labels, "speakers": None, **wrong}
+        with pytest.raises(ValueError, match=message):
+            intervals(**given)  # type: ignore[arg-type]
+
+    def test_it_is_quick(self) -> None:
+        probabilities, labels = clips(10_000, 8)
+        speakers = [str(i % 50) for i in range(10_000)]
+        began = time.perf_counter()
+        intervals(probabilities, labels, speakers)
+        assert time.perf_counter() - began < 30  # one to two seconds on an idle processor
