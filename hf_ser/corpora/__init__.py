@@ -6,14 +6,17 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_ser.corpora import crema_d, hub_dataset, manifest, ravdess, savee, synthetic, tess
+from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import CorpusError, Row, SetAside, to_dataset
 
-__all__ = ["CORPORA", "NAMES", "CorpusError", "Row", "SetAside", "read", "read_corpora", "to_dataset"]
+__all__ = ["ABOUT", "CORPORA", "NAMES", "About", "CorpusError", "Row", "SetAside", "read", "read_corpora", "to_dataset"]
 
 #: The corpora that are read from a folder.
 CORPORA: dict[str, Callable[[Path], list[Row]]] = {
     module.NAME: module.read for module in (crema_d, ravdess, savee, synthetic, tess)
 }
+#: The facts about each of them, for the model card.
+ABOUT: dict[str, About] = {module.NAME: module.ABOUT for module in (crema_d, ravdess, savee, synthetic, tess)}
 NAMES = (*sorted(CORPORA), manifest.NAME, hub_dataset.NAME)
 
 

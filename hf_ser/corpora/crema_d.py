@@ -5,12 +5,33 @@ import logging
 import re
 from pathlib import Path
 
+from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 
 logger = logging.getLogger(__name__)
 
 NAME = "crema_d"
 LOOKED_FOR = "names such as AudioWAV/1001_DFA_ANG_XX.wav (actor_sentence_emotion_level)"
+ABOUT = About(
+    name="CREMA-D (Crowd-sourced Emotional Multimodal Actors Dataset)",
+    licence="Open Database License (ODbL) 1.0: attribution, share alike",
+    licence_id="odbl",
+    language="en",
+    speech="acted speech: twelve fixed sentences, said in six emotions; the label is the emotion that the actor was asked for",
+    speakers="91 actors (43 women and 48 men, 20 to 74 years old) of several races and ethnicities",
+    homepage="https://github.com/CheyneyComputerScience/CREMA-D",
+    citation="""@article{cao2014cremad,
+  title = {{CREMA-D}: Crowd-sourced Emotional Multimodal Actors Dataset},
+  author = {Cao, Houwei and Cooper, David G. and Keutmann, Michael K. and Gur, Ruben C. and Nenkova, Ani and
+            Verma, Ragini},
+  journal = {IEEE Transactions on Affective Computing},
+  volume = {5},
+  number = {4},
+  pages = {377--390},
+  year = {2014},
+  doi = {10.1109/TAFFC.2014.2336244}
+}""",
+)
 
 FIELDS = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>[A-Z]{1,2})",
                     re.IGNORECASE)  # fmt: skip

@@ -3,11 +3,32 @@
 import re
 from pathlib import Path
 
+from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 
 NAME = "ravdess"
 LOOKED_FOR = (
     "names such as Actor_01/03-01-06-01-02-01-12.wav (modality-channel-emotion-intensity-statement-repetition-actor)"
+)
+ABOUT = About(
+    name="RAVDESS (Ryerson Audio-Visual Database of Emotional Speech and Song)",
+    licence="CC BY-NC-SA 4.0: attribution, no commercial use, share alike",
+    licence_id="cc-by-nc-sa-4.0",
+    language="en",
+    speech="acted speech: two sentences of neutral content, each said in every emotion, mostly at two intensities",
+    speakers="24 professional actors (12 women and 12 men, 21 to 33 years old) with a North American accent",
+    homepage="https://doi.org/10.5281/zenodo.1188976",
+    citation="""@article{livingstone2018ravdess,
+  title = {The {Ryerson} Audio-Visual Database of Emotional Speech and Song ({RAVDESS}): A dynamic, multimodal set of
+           facial and vocal expressions in {North American English}},
+  author = {Livingstone, Steven R. and Russo, Frank A.},
+  journal = {PLoS ONE},
+  volume = {13},
+  number = {5},
+  pages = {e0196391},
+  year = {2018},
+  doi = {10.1371/journal.pone.0196391}
+}""",
 )
 
 FIELDS = re.compile(r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])"

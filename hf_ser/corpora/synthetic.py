@@ -17,11 +17,22 @@ import soundfile
 from numpy.typing import NDArray
 
 from hf_ser.cache import cache_folder
+from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 from hf_ser.emotions import EMOTIONS
 
 NAME = "synthetic"
 LOOKED_FOR = "names such as f01/f01_angry_00.wav (speaker_emotion_number)"
+ABOUT = About(
+    name="hf_ser's synthetic corpus",
+    licence="Apache-2.0, as hf_ser",
+    licence_id="apache-2.0",
+    language=None,
+    speech="babble made by a computer, without words, in which emotions differ by a formula for pitch, loudness and tempo",
+    speakers="no people: voices drawn at random",
+    homepage=None,
+    citation=None,
+)
 FIELDS = re.compile(r"(?P<speaker>[fm]\d\d)_(?P<emotion>[a-z]+)_\d\d")
 
 RATE = 16_000  # Hz

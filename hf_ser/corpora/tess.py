@@ -3,10 +3,27 @@
 import re
 from pathlib import Path
 
+from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import FEMALE, Row, audio_files, require_rows, stem
 
 NAME = "tess"
 LOOKED_FOR = "names such as OAF_back_angry.wav (speaker_word_emotion)"
+ABOUT = About(
+    name="TESS (Toronto Emotional Speech Set)",
+    licence="CC BY-NC-ND 4.0: attribution, no commercial use, no derivatives",
+    licence_id="cc-by-nc-nd-4.0",
+    language="en",
+    speech="acted speech: one carrier phrase (*Say the word ...*) with 200 words, each said in every emotion",
+    speakers="two women (26 and 64 years old) from the Toronto area",
+    homepage="https://doi.org/10.5683/SP2/E8H2MF",
+    citation="""@misc{pichorafuller2020tess,
+  title = {{Toronto} emotional speech set ({TESS})},
+  author = {Pichora-Fuller, M. Kathleen and Dupuis, Kate},
+  howpublished = {Borealis, the Canadian Dataverse Repository},
+  year = {2020},
+  doi = {10.5683/SP2/E8H2MF}
+}""",
+)
 
 # The corpus itself spells one clip of OAF's OA_bite_neutral.
 FIELDS = re.compile(r"(?P<speaker>OAF?|YAF)_(?P<word>[a-z]+)_(?P<emotion>[a-z]+)", re.IGNORECASE)
