@@ -19,6 +19,7 @@ ORDER = [
     "evaluation",
     "hub",
     "training",
+    "inference",
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
 

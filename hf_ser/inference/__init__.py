@@ -1,0 +1,21 @@
+"""What a trained model says: of many clips, and of a long recording over time."""
+
+from hf_ser.inference.export import PredictionFile, save
+from hf_ser.inference.plots import plot_timeline
+from hf_ser.inference.predictions import Prediction, predict
+from hf_ser.inference.sources import Clip, find_clips
+from hf_ser.inference.timelines import SILENCE, EmotionSegment, Timeline, timeline
+
+__all__ = [
+    "SILENCE",
+    "Clip",
+    "EmotionSegment",
+    "Prediction",
+    "PredictionFile",
+    "Timeline",
+    "find_clips",
+    "plot_timeline",
+    "predict",
+    "save",
+    "timeline",
+]

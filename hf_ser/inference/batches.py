@@ -1,0 +1,67 @@
+"""Waveforms through the model, in batches of like length."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AudioClassificationPipeline
+
+from hf_ser.audio import SAMPLING_RATE
+from hf_ser.audio.decode import Waveform
+
+Probabilities = npt.NDArray[np.float64]
+
+
+def emotions_of(classifier: AudioClassificationPipeline) -> tuple[str, ...]:
+    """
+    The model's emotions, in the order of its outputs.
+
+    Raises:
+        ValueError: if the model was not trained to choose one of several emotions.
+    """
+    config = classifier.model.config
+    if config.problem_type in ("regression", "multi_label_classification"):
+        raise ValueError(
+            f"the model's problem_type is {config.problem_type!r}: it gives no probabilities that add up to 1, which are "
+            "needed here"
+        )
+    return tuple(config.id2label[i] for i in sorted(config.id2label))
+
+
+def classify(
+    classifier: AudioClassificationPipeline, waveforms: Sequence[Waveform], batch_seconds: float
+) -> Iterator[tuple[npt.NDArray[np.int64], Probabilities]]:
+    """
+    Runs the model over waveforms, longest first: what does not fit into memory fails at once.
+
+    The attention mask keeps padding out of the answer, which is the same as for the waveform alone.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
+        waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs.
+        batch_seconds (`float`): How many seconds a batch may hold, padding included; a longer waveform is a batch of one.
+
+    Yields:
+        For each batch the waveforms' indices `(batch,)` and their probabilities `(batch, emotions)`.
+    """
+    order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
+    budget = batch_seconds * SAMPLING_RATE
+    first = 0
+    while first < len(order):
+        batch = order[first : first + max(int(budget // len(waveforms[order[first]])), 1)]
+        yield batch, _forward(classifier, [waveforms[i] for i in batch])
+        first += len(batch)
+
+
+@torch.inference_mode()
+def _forward(classifier: AudioClassificationPipeline, waveforms: list[Waveform]) -> Probabilities:
+    inputs = classifier.feature_extractor(
+        waveforms,
+        sampling_rate=SAMPLING_RATE,
+        padding=True,
+        return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
+        return_tensors="pt",
+    )
+    logits = classifier.model(**inputs.to(classifier.device)).logits  # (batch, emotions)
+    return logits.double().softmax(dim=-1).cpu().numpy()

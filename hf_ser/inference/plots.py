@@ -1,0 +1,137 @@
+"""A timeline as a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from hf_ser.audio import SAMPLING_RATE
+from hf_ser.audio.decode import Waveform
+from hf_ser.emotions import canonical
+from hf_ser.inference.timelines import SILENCE, EmotionSegment, Timeline
+
+#: Okabe and Ito's colours, which people with any colour vision tell apart; neutral is grey in place of their black.
+COLOURS = {
+    "angry": "#D55E00",
+    "calm": "#56B4E9",
+    "disgust": "#009E73",
+    "fear": "#CC79A7",
+    "happy": "#F0E442",
+    "neutral": "#A6A6A6",
+    "sad": "#0072B2",
+    "surprise": "#E69F00",
+}
+#: For emotions with names of their own.
+OTHER_COLOURS = ("#332288", "#882255", "#117733", "#DDCC77", "#AA4499", "#661100")
+SILENT: dict[str, Any] = {"facecolor": "white", "edgecolor": "#BBBBBB", "hatch": "////", "linewidth": 0.0}
+#: A waveform is drawn as the range of its samples in so many steps of time.
+STEPS = 2000
+#: Seconds between two marks on the time axis; the first that gives at most a dozen marks is taken.
+MARKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+
+
+def plot_timeline(waveform: Waveform, timeline: Timeline, segments: Sequence[EmotionSegment] | None = None) -> Figure:
+    """
+    Draws a recording: its waveform, the emotions' smoothed probabilities, and its segments.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): The recording at 16 kHz, mono.
+        timeline (`Timeline`): What [`timeline`] returned for it.
+        segments (`Sequence[EmotionSegment]`, *optional*): The segments to draw, by default `timeline.segments()`.
+
+    Returns:
+        A `Figure` that belongs to no window; `figure.savefig("emotions.png", dpi=120)` writes it.
+    """
+    colours = _colours(timeline.emotions)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [2, 4, 0.8]})
+    _draw_waveform(top, waveform)
+    _draw_probabilities(middle, timeline, colours)
+    _draw_segments(bottom, timeline.segments() if segments is None else segments, colours, timeline.duration)
+    _label_time(bottom, timeline.duration)
+    # What is on top of the stack is on top of the legend, too.
+    shown = [Patch(facecolor=colours[emotion], label=emotion) for emotion in reversed(timeline.emotions)]
+    if timeline.silent.any():
+        shown.append(Patch(**SILENT, label=SILENCE))
+    figure.legend(handles=shown, loc="outside right center", frameon=False)
+    return figure
+
+
+def _colours(emotions: Sequence[str]) -> dict[str, str]:
+    colours: dict[str, str] = {}
+    others = 0
+    for emotion in emotions:
+        if canonical(emotion) in COLOURS:
+            colours[emotion] = COLOURS[canonical(emotion)]
+        else:
+            colours[emotion] = OTHER_COLOURS[others % len(OTHER_COLOURS)]
+            others += 1
+    return colours
+
+
+def _draw_waveform(axes: Axes, waveform: Waveform) -> None:
+    step = -(-len(waveform) // STEPS)
+    first = np.arange(0, len(waveform), step)
+    low, high = np.minimum.reduceat(waveform, first), np.maximum.reduceat(waveform, first)
+    axes.fill_between(first / SAMPLING_RATE, low, high, color="#444444", linewidth=0.3)
+    peak = float(np.abs(waveform).max()) or 1.0
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.set_yticks([])
+    axes.set_ylabel("waveform")
+
+
+def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str]) -> None:
+    # The curve runs through the windows' middles and is level from the first and last one to the ends.
+    time = np.concatenate([[0.0], timeline.middle, [timeline.duration]])
+    curve = timeline.smoothed[[0, *range(len(timeline.start)), -1]]
+    axes.stackplot(time, curve.T, colors=[colours[emotion] for emotion in timeline.emotions], linewidth=0)
+    _mark_silence(axes, timeline)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_ylabel("probability")
+
+
+def _mark_silence(axes: Axes, timeline: Timeline) -> None:
+    borders = timeline.borders
+    for i in np.flatnonzero(timeline.silent):
+        axes.axvspan(borders[i], borders[i + 1], **SILENT)
+
+
+def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict[str, str], duration: float) -> None:
+    for segment in segments:
+        width = segment.stop - segment.start
+        look = SILENT if segment.emotion == SILENCE else {"facecolor": colours[segment.emotion], "linewidth": 0}
+        axes.axvspan(segment.start, segment.stop, **look)
+        if width / duration > 0.011 * len(segment.emotion) + 0.01:  # the name fits into it
+            axes.text(
+                segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=_ink(look["facecolor"])
+            )
+    for segment in segments[1:]:
+        axes.axvline(segment.start, color="white", linewidth=1)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.set_ylabel("segments", rotation=0, ha="right", va="center")
+
+
+def _ink(background: str) -> str:
+    """Black or white, whichever is easier to read on it."""
+    red, green, blue = to_rgb(background)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def _label_time(axes: Axes, duration: float) -> None:
+    axes.set_xlim(0, duration)
+    axes.xaxis.set_major_locator(MultipleLocator(next((mark for mark in MARKS if duration / mark <= 12), MARKS[-1])))
+    if duration < 120:
+        axes.set_xlabel("time (s)")
+    elif duration < 3600:
+        axes.set_xlabel("time (min:s)")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{time // 60:.0f}:{time % 60:02.0f}"))
+    else:
+        axes.set_xlabel("time (h:min)")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{time // 3600:.0f}:{time // 60 % 60:02.0f}"))
