@@ -1,76 +1,159 @@
-"""Opens whatever the project saves."""
+"""Opens whatever the project makes: a checkpoint or an adapter, from a folder or from the Hub."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
-from safetensors import safe_open
-from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+from safetensors import SafetensorError, safe_open
+from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
-from hf_ser.models import BatchNormClassifier, resolve_checkpoint
-from hf_ser.tuning.adapter import PREFIX
+from hf_ser.hub.errors import HubError, explained
+from hf_ser.models import hear_valid_frames, resolve_checkpoint
+from hf_ser.models.load import FAMILIES, TINY, from_checkpoint
+from hf_ser.tuning.adapter import FINGERPRINT, PREFIX, fingerprint
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"
+#: What is downloaded of a repository: what a model is opened from, and no pictures, logs or pickles.
+OPENED = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json",
+          "adapter_config.json", ADAPTER)  # fmt: skip
 
 
-def load(folder: str | Path, *, base: str | None = None) -> AudioClassificationPipeline:
+def load(
+    model: str | Path,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    device: str | torch.device | None = None,
+) -> AudioClassificationPipeline:
     """
-    Opens a run's folder: a checkpoint, or an adapter on its base model.
+    Opens a model: a checkpoint (stock, or a LoRA merged into it), or an adapter on its base model.
+
+    Every encoder takes an attention mask here, and a clip gets the same answer in a padded batch as alone.
 
     Args:
-        folder (`str` or `Path`): A folder with `config.json` and either `model.safetensors` or an adapter.
+        model (`str` or `Path`): A run's folder, or a name on the Hub (`user/name`).
         base (`str`, *optional*): Where an adapter's base model is, if not where the adapter says.
+        revision (`str`, *optional*): A branch, tag, commit or `refs/pr/N` of the Hub's repository.
+        subfolder (`str`, *optional*): Where in it the model is: `adapter`, for the adapter beside a merged checkpoint.
+        token (`str`, *optional*): A token that may read it; by default the one of `hf auth login` or `HF_TOKEN`.
+        cache_dir (`str` or `Path`, *optional*): Where downloads are kept, by default the Hub's own cache.
+        local_files_only (`bool`, defaults to `False`): Ask nothing of the network; `HF_HUB_OFFLINE=1` does the same.
+        device (`str` or `torch.device`, *optional*): Where it runs, by default on a GPU if there is one.
 
     Returns:
         An `AudioClassificationPipeline` in float32; `.model` and `.feature_extractor` are its parts.
 
     Raises:
-        FileNotFoundError: if the folder, or the adapter's base model, is not there.
-        ValueError: if a weight is neither in the folder nor in the base model: it would be random.
+        FileNotFoundError: if a folder is there but no model in it, or no pickle-free one.
+        HubError: if the Hub cannot give it: there is no such model, the token does not open it, no network.
+        ValueError: if a file is damaged, or a weight is neither in the model nor in its base: it would be random.
     """
-    path = Path(folder)
+    hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    path, name = _fetch(str(model), revision, subfolder, hub)
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{str(path)!r} is no model folder: it has no config.json")
-    if (path / "model.safetensors").is_file() or (path / "model.safetensors.index.json").is_file():
-        model, info = AutoModelForAudioClassification.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-        if lacking := sorted(info["missing_keys"]):
-            raise ValueError(
-                f"{str(path)!r} has no weights for {', '.join(lacking[:4])}: it is an encoder without a trained head, and would "
-                "answer at random"
-            )
-    elif (path / "adapter_model.safetensors").is_file():
-        model = _with_adapter(path, base)
+        raise FileNotFoundError(f"{name!r} is no model: it has no config.json")
+    if (path / WEIGHTS).is_file() or (path / f"{WEIGHTS}.index.json").is_file():
+        opened = _checkpoint(path, name)
+    elif (path / ADAPTER).is_file():
+        opened = _with_adapter(path, name, base, hub)
     else:
-        raise FileNotFoundError(f"{str(path)!r} holds neither model.safetensors nor adapter_model.safetensors")
+        raise FileNotFoundError(
+            f"{name!r} holds neither {WEIGHTS} nor {ADAPTER}. A pickle (pytorch_model.bin) is not opened: if the model has no "
+            "other, open it with transformers and save it anew, which writes safetensors."
+        )
+    extractor = AutoFeatureExtractor.from_pretrained(path)
+    if opened.config.model_type in FAMILIES:
+        extractor.return_attention_mask = True
+    if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
+        logger.warning("%s does not name its emotions: its answers are called LABEL_0, LABEL_1 and so on", name)
     return AudioClassificationPipeline(
-        model=model.eval(), feature_extractor=AutoFeatureExtractor.from_pretrained(path), task="audio-classification"
+        model=opened.eval(), feature_extractor=extractor, task="audio-classification", device=device
     )
 
 
-def _with_adapter(path: Path, base: str | None) -> PeftModel:
-    config = AutoConfig.from_pretrained(path)
-    name = base or PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-    try:
-        model, info = AutoModelForAudioClassification.from_pretrained(
-            resolve_checkpoint(name),
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+def _fetch(
+    model: str, revision: str | None, subfolder: str | None, hub: dict[str, Any], files: Sequence[str] = OPENED
+) -> tuple[Path, str]:
+    """The folder with a model's files, downloaded if need be, and what to call it in messages."""
+    model = resolve_checkpoint(model) if model == TINY else model
+    local = Path(model).expanduser()
+    if local.is_dir():
+        return local / (subfolder or ""), str(local / (subfolder or ""))
+    if local.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise FileNotFoundError(f"{model!r} is no folder, and no name on the Hub either, which has the form user/name")
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    with explained(model, revision):
+        folder = Path(
+            snapshot_download(model, revision=revision, allow_patterns=[prefix + name for name in files], **hub)
         )
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{str(path)!r} is an adapter for {name!r}, which cannot be loaded: {error}. Pass base=... if it is elsewhere."
-        ) from error
-    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
-        brought = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in file.keys()}  # noqa: SIM118
-    if any(key.startswith("classifier.batch_norm") for key in brought):
-        model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
-        brought = {key.replace("classifier.out_proj.", "classifier.") for key in brought}
-    lacking = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - brought
-    if lacking:
+    return folder / prefix, f"{model}/{prefix}".rstrip("/") + (f" ({revision})" if revision else "")
+
+
+def _checkpoint(path: Path, name: str) -> Any:
+    try:
+        model, missing, mismatched = from_checkpoint(str(path), AutoConfig.from_pretrained(path), use_safetensors=True)
+    except SafetensorError as error:
+        raise ValueError(_damaged(path, name, error)) from error
+    if lacking := sorted(missing | mismatched):
         raise ValueError(
-            f"{str(path)!r}: neither the adapter nor its base model {name!r} has {', '.join(sorted(lacking))}: the model would "
+            f"{name!r} has no weights for {', '.join(lacking[:4])}: it is an encoder without a trained head, or its config.json "
+            "belongs to another model; it would answer at random"
+        )
+    return hear_valid_frames(model) if model.config.model_type in FAMILIES else model
+
+
+def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) -> PeftModel:
+    config = AutoConfig.from_pretrained(path)
+    says = PeftConfig.from_pretrained(str(path))
+    source = base or says.base_model_name_or_path
+    try:
+        with safe_open(path / ADAPTER, framework="pt") as file:
+            brought = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in file.keys()}  # noqa: SIM118
+            trained_on = (file.metadata() or {}).get(FINGERPRINT)
+    except SafetensorError as error:
+        raise ValueError(_damaged(path, name, error)) from error
+    try:
+        if not source:
+            raise FileNotFoundError("it does not say for which")
+        folder, _ = _fetch(source, None if base else says.revision, None, hub)
+        if not any(folder.glob("model*.safetensors")):
+            # Older checkpoints are pickles, which are read as plain tensors.
+            folder, _ = _fetch(
+                source, None if base else says.revision, None, hub, ("config.json", "pytorch_model*.bin*")
+            )
+        model, missing, mismatched = from_checkpoint(str(folder), config)
+    except (OSError, SafetensorError) as error:
+        kind = HubError if isinstance(error, HubError) else FileNotFoundError
+        raise kind(
+            f"{name!r} is an adapter for {source!r}, which cannot be loaded: {error}. Pass base=... (--base) if it is elsewhere."
+        ) from error
+    if lacking := (missing | mismatched) - brought:
+        raise ValueError(
+            f"{name!r}: neither the adapter nor its base model {source!r} has {', '.join(sorted(lacking)[:4])}: the model would "
             "answer at random. Is it the right base model?"
         )
-    return PeftModel.from_pretrained(model, str(path))
+    if trained_on and fingerprint(model) != trained_on:
+        raise ValueError(
+            f"{name!r} was trained on other weights than those of {source!r}, and would answer wrongly on them. Pass its own "
+            f"base model, {says.base_model_name_or_path!r} in the version that it was trained on."
+        )
+    try:
+        return PeftModel.from_pretrained(hear_valid_frames(model), str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{name!r} does not fit its config.json or its base model {source!r}: {error}") from error
+
+
+def _damaged(path: Path, name: str, error: Exception) -> str:
+    again = f"Delete {path} and download it again" if "snapshots" in path.parts else "Copy it again"
+    return f"{name!r}: its weights are damaged or incomplete ({error}). {again}."

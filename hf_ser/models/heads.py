@@ -38,14 +38,20 @@ class BatchNormClassifier(nn.Module):
             normalised = self.batch_norm(pooled)
         return self.out_proj(self.dropout(normalised))
 
-    def folded(self) -> nn.Linear:
-        """The linear layer that gives the same answers in evaluation."""
-        norm, linear = self.batch_norm, self.out_proj
+    @staticmethod
+    @torch.no_grad()
+    def affine(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a batch norm does in evaluation: the scale and the shift of each feature, both `(projected,)` in float64."""
         if norm.running_mean is None or norm.running_var is None:
             raise RuntimeError("the batch norm has kept no statistics: it cannot be folded")
+        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+    def folded(self) -> nn.Linear:
+        """The linear layer that gives the same answers in evaluation."""
+        linear = self.out_proj
+        scale, shift = self.affine(self.batch_norm)
         with torch.no_grad():
-            scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # (projected,)
-            shift = norm.bias.double() - norm.running_mean.double() * scale
             plain = nn.Linear(linear.in_features, linear.out_features).to(linear.weight)
             plain.weight.copy_(linear.weight.double() * scale)
             plain.bias.copy_(linear.bias.double() + linear.weight.double() @ shift)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -37,7 +38,8 @@ class Loaded:
     Args:
         model (`PreTrainedModel`): In float32, with the run's emotions in its configuration.
         feature_extractor (`SequenceFeatureExtractor`): What it hears with.
-        new (`tuple[str, ...]`): The names of the parameters that no checkpoint supplied: random, and so to be saved.
+        new (`tuple[str, ...]`): The names of the parameters that the checkpoint does not have, or not in this order: drawn at
+            random or reordered, and so to be saved.
     """
 
     model: PreTrainedModel
@@ -99,36 +101,60 @@ def load_model(
         config.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     try:
-        model, info = AutoModelForAudioClassification.from_pretrained(
-            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
+        model, missing, mismatched = from_checkpoint(source, config)
     except OSError as error:
         raise ValueError(f"--model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
-    new = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    if not any(key.startswith("classifier.") for key in new) and not _reorder(model, trained_for, emotions):
+    new = missing | mismatched
+    replaced = any(key.startswith("classifier.") for key in new)
+    if not replaced and trained_for != list(emotions):
+        # The base's own rows would come back under an adapter that did not bring these along.
         new |= {"classifier.weight", "classifier.bias"}
-        # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
-        torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
-        torch.nn.init.zeros_(model.classifier.bias)
+        replaced = not _reorder(model, trained_for, emotions)
+        if replaced:
+            # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
+            torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
+            torch.nn.init.zeros_(model.classifier.bias)
     if stray := sorted(key for key in new if not key.startswith(("classifier.", "projector.", "layer_weights"))):
         raise ValueError(
             f"{checkpoint}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; "
             "it would hear with random ones"
         )
-    if any(key.startswith("classifier.") for key in new):
-        kept = ", ".join(sorted({key.split(".")[0] for key in info["missing_keys"]} - {"classifier"}))
+    if replaced:
+        kept = ", ".join(sorted({key.split(".")[0] for key in missing} - {"classifier"}))
         logger.info(
             "%s: new classifier for %d emotions%s; the checkpoint's own told apart %s",
             checkpoint,
             len(emotions),
             f" (new, too: {kept})" if kept else "",
-            ", ".join(trained_for) if "classifier.weight" not in info["missing_keys"] else "nothing",
+            ", ".join(trained_for) if "classifier.weight" not in missing else "nothing",
         )
     if head == "batchnorm":
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
     return Loaded(hear_valid_frames(model), load_feature_extractor(source, config), tuple(sorted(new)))
+
+
+def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """
+    A model for audio classification in float32, built to `config` and filled from a checkpoint.
+
+    Args:
+        source (`str`): A folder or a name on the Hub.
+        config (`PretrainedConfig`): What to build.
+        **hub: For `from_pretrained`: `revision`, `token` and the like.
+
+    Returns:
+        The model, the names of the weights that the checkpoint lacks, and of those that it has in another shape: both are
+        random in the model.
+
+    Raises:
+        OSError: if the checkpoint cannot be read.
+    """
+    model, info = AutoModelForAudioClassification.from_pretrained(
+        source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
+    )
+    return model, set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
 
 
 def load_config(source: str) -> PretrainedConfig:

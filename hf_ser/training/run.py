@@ -23,7 +23,7 @@ from hf_ser.training.clips import RunClips, load_clips, write_set_aside
 from hf_ser.training.frozen_cache import cached_frozen_part
 from hf_ser.training.results import command, corpora_table, environment, non_default, peak_memory
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, parameter_counts, save_adapter, tune
+from hf_ser.tuning import Tuned, fold_head, parameter_counts, save_adapter, tune
 
 logger = logging.getLogger(__name__)
 
@@ -234,11 +234,12 @@ def save_run(
         adapter = folder / "adapter" if merged else folder
         # A folder is found again from wherever the adapter is opened.
         base = Path(arguments.model.model).expanduser()
-        save_adapter(model, tuned.new, adapter, base=str(base.resolve()) if base.is_dir() else arguments.model.model)
+        new = fold_head(model, tuned.new)
+        save_adapter(model, new, adapter, base=str(base.resolve()) if base.is_dir() else arguments.model.model)
         extractor.save_pretrained(adapter)
         model.config.save_pretrained(adapter)
         if merged:
-            fold_batch_norm(model.merge_and_unload()).save_pretrained(folder)
+            model.merge_and_unload().save_pretrained(folder)
     else:
         fold_batch_norm(model).save_pretrained(folder)
     extractor.save_pretrained(folder)

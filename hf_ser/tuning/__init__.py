@@ -1,6 +1,6 @@
 """The ways to fine-tune a model. To add one, copy the shape of a neighbour in `methods.py`."""
 
-from hf_ser.tuning.adapter import adapter_weights, save_adapter
+from hf_ser.tuning.adapter import adapter_weights, fold_head, save_adapter
 from hf_ser.tuning.methods import METHODS, Tuned, Tuning, tune
 from hf_ser.tuning.modes import frozen_modules, parameter_counts
 
@@ -9,6 +9,7 @@ __all__ = [
     "Tuned",
     "Tuning",
     "adapter_weights",
+    "fold_head",
     "frozen_modules",
     "parameter_counts",
     "save_adapter",

@@ -1,5 +1,6 @@
 """Adapters on disk: what PEFT saves, and what it leaves out though the adapter cannot be used without it."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -7,10 +8,31 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from peft.utils import get_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
+from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from hf_ser.models import BatchNormClassifier
 
 PREFIX = "base_model.model."
+#: The key of the encoder's fingerprint in the header of an adapter's weights.
+FINGERPRINT = "encoder_fingerprint"
+
+
+@torch.no_grad()
+def fingerprint(model: PreTrainedModel) -> str:
+    """
+    Tells the weights of an encoder from those of another of the same shape: an adapter on the wrong one would answer, and
+    wrongly. Some values of every parameter are taken; what a LoRA adds is not.
+    """
+    digest = hashlib.sha256()
+    parameters = {name.replace(".base_layer.", "."): p for name, p in model.base_model.named_parameters()}
+    for name in sorted(name for name in parameters if "lora_" not in name):
+        values = parameters[name].detach().flatten()
+        some = values[:: max(len(values) // 64, 1)].to("cpu", torch.float32)
+        digest.update(f"{name} {tuple(parameters[name].shape)}".encode() + some.numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -40,7 +62,8 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    save_file(adapter_weights(model, new), path / "adapter_model.safetensors", metadata={"format": "pt"})
+    metadata = {"format": "pt", FINGERPRINT: fingerprint(model.get_base_model())}
+    save_file(adapter_weights(model, new), path / "adapter_model.safetensors", metadata=metadata)
     config = model.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = base or config["base_model_name_or_path"]
@@ -50,3 +73,48 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     (path / "adapter_config.json").write_text(
         json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
     )
+
+
+def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
+    """
+    Turns the `batchnorm` head of a trained adapter, if it has one, into the stock head that gives the same answers, so that
+    PEFT and transformers alone open it and never put a random head in its place.
+
+    Args:
+        model (`PeftModel`): The model, changed in place.
+        new (`Iterable[str]`): See [`adapter_weights`].
+
+    Returns:
+        `new`, with the names that the stock head has.
+    """
+    inner = model.get_base_model()
+    config = model.peft_config["default"]
+    head = inner.classifier
+    trained = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
+    if not isinstance(trained, BatchNormClassifier):
+        return tuple(new)
+    if isinstance(head, ModulesToSaveWrapper):
+        head.modules_to_save["default"] = trained.folded()
+    else:
+        norm, linear = trained.batch_norm, trained.out_proj
+        if isinstance(norm, ModulesToSaveWrapper):
+            norm = norm.modules_to_save["default"]
+        if isinstance(linear, LoraLinear):
+            # (W + B A) (s x + t) + b = (W s + B (A s)) x + (W + B A) t + b
+            scale, shift = BatchNormClassifier.affine(norm)
+            down = linear.lora_A["default"].weight
+            with torch.no_grad():
+                both = linear.base_layer.weight.double() + linear.get_delta_weight("default").double()
+                linear.base_layer.bias.copy_(linear.base_layer.bias.double() + both @ shift)
+                linear.base_layer.weight.copy_(linear.base_layer.weight.double() * scale)
+                down.copy_(down.double() * scale)
+            inner.classifier = linear
+            config.target_modules = {
+                name.replace("classifier.out_proj", "classifier") for name in config.target_modules
+            }
+        else:
+            trained.batch_norm = norm
+            inner.classifier = trained.folded()
+    config.modules_to_save = [name for name in config.modules_to_save or [] if name != "batch_norm"] or None
+    kept = [name for name in new if not name.startswith("classifier.")]
+    return (*kept, "classifier.weight", "classifier.bias")

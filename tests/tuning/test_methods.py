@@ -8,11 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import HubertForSequenceClassification, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+from transformers import HubertForSequenceClassification, HubertModel, Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 import hf_ser
 from hf_ser.models import load_model
-from hf_ser.tuning import Tuned, Tuning, frozen_modules, parameter_counts, save_adapter, tune
+from hf_ser.tuning import Tuned, Tuning, fold_head, frozen_modules, parameter_counts, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")
 METHODS = ("full", "lora_qkv", "lora_classifier")
@@ -161,36 +161,50 @@ class TestAdapter:
                     ids="-".join)  # fmt: skip
     def trained(
         self, request: pytest.FixtureRequest, tiny_hubert: Path, tmp_path: Path
-    ) -> tuple[torch.nn.Module, Path]:
+    ) -> tuple[torch.nn.Module, Path, torch.Tensor]:
+        """The model, its folder, and its logits as it was trained."""
         method, head = request.param
         tuned = tuned_model(tiny_hubert, method, head=head)
         train_a_little(tuned.model)
+        expected = logits(tuned.model)
         folder = tmp_path / "adapter"
-        save_adapter(tuned.model, tuned.new, folder, base=str(tiny_hubert))
+        save_adapter(tuned.model, fold_head(tuned.model, tuned.new), folder, base=str(tiny_hubert))
         tuned.model.config.save_pretrained(folder)
         Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
-        return tuned.model, folder
+        return tuned.model, folder, expected
 
-    def test_it_opens_with_the_same_logits(self, trained: tuple[torch.nn.Module, Path]) -> None:
-        model, folder = trained
+    def test_it_opens_with_the_same_logits(self, trained: tuple[torch.nn.Module, Path, torch.Tensor]) -> None:
+        _, folder, expected = trained
         torch.manual_seed(99)  # whatever is drawn at random while it opens must be replaced
-        torch.testing.assert_close(logits(hf_ser.load(folder).model), logits(model), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(hf_ser.load(folder).model), expected, atol=1e-5, rtol=0)
 
-    def test_it_opens_with_peft_alone(self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path]) -> None:
-        model, folder = trained
-        if "batch_norm" in str(model):
-            pytest.skip("PEFT alone does not know the batchnorm head")
+    def test_it_opens_with_peft_alone(
+        self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path, torch.Tensor]
+    ) -> None:
+        """Trap: a LoRA on the classifier does not save the random layer under it; nor would PEFT know a batch norm."""
+        _, folder, expected = trained
         torch.manual_seed(99)
         base = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=4)
-        torch.testing.assert_close(logits(PeftModel.from_pretrained(base, folder)), logits(model), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(PeftModel.from_pretrained(base, folder)), expected, atol=1e-5, rtol=0)
 
-    def test_merged_it_gives_the_same_logits(self, trained: tuple[torch.nn.Module, Path]) -> None:
-        model, _ = trained
-        before = logits(model)
-        torch.testing.assert_close(logits(model.merge_and_unload()), before, atol=1e-5, rtol=0)
+    def test_merged_it_gives_the_same_logits(self, trained: tuple[torch.nn.Module, Path, torch.Tensor]) -> None:
+        model, _, expected = trained
+        torch.testing.assert_close(logits(model.merge_and_unload()), expected, atol=1e-5, rtol=0)
 
-    def test_it_holds_what_was_trained_or_drawn_and_no_more(self, trained: tuple[torch.nn.Module, Path]) -> None:
-        _model, folder = trained
+    def test_on_another_base_of_the_same_shape_it_is_refused(
+        self, make_hubert: Callable[..., Path], trained: tuple[torch.nn.Module, Path, torch.Tensor], tmp_path: Path
+    ) -> None:
+        other = HubertModel.from_pretrained(make_hubert(tmp_path / "other"), dtype=torch.float32)
+        with torch.no_grad():
+            other.encoder.layers[0].feed_forward.output_dense.weight.mul_(1.01)
+        other.save_pretrained(tmp_path / "other")
+        with pytest.raises(ValueError, match="was trained on other weights than those of .*other"):
+            hf_ser.load(trained[1], base=str(tmp_path / "other"))
+
+    def test_it_holds_what_was_trained_or_drawn_and_no_more(
+        self, trained: tuple[torch.nn.Module, Path, torch.Tensor]
+    ) -> None:
+        folder = trained[1]
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
             keys = set(file.keys())
         parts = {key.removeprefix("base_model.model.").split(".")[0] for key in keys}
@@ -198,7 +212,9 @@ class TestAdapter:
         assert all("lora_" in key for key in keys if key.startswith("base_model.model.hubert"))
         assert not any("original_module" in key for key in keys)
 
-    def test_its_configuration_is_plain(self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path]) -> None:
+    def test_its_configuration_is_plain(
+        self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path, torch.Tensor]
+    ) -> None:
         config = json.loads((trained[1] / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == str(tiny_hubert)
         assert isinstance(config["target_modules"], list)
@@ -213,6 +229,22 @@ class TestAdapter:
         tuned.model.config.save_pretrained(tmp_path)
         Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
         torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
+def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
+    method: str, tiny_hubert: Path, tmp_path: Path
+) -> None:
+    base = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=4)
+    base.config.id2label = dict(enumerate(("neu", "hap", "ang", "sad")))
+    base.save_pretrained(tmp_path / "superb")
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "superb")
+    tuned = tuned_model(tmp_path / "superb", method)
+    train_a_little(tuned.model)
+    save_adapter(tuned.model, tuned.new, tmp_path, base=str(tmp_path / "superb"))
+    tuned.model.config.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
 
 def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:
