@@ -5,10 +5,14 @@ import os
 # The Hub's client reads this when it is imported: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import importlib.util
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +130,80 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 def make_hubert() -> Callable[..., Path]:
     """Saves a tiny random HuBERT into a folder, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
     return save_hubert
+
+
+def hub_server() -> ModuleType:
+    """`tests/hub/server.py`, which is no part of a package and is found by its path."""
+    if "hub_server" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub" / "server.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["hub_server"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["hub_server"]
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub of this test's own, empty, with a user "lab" who is logged in, in this process and in those that it starts.
+
+    `hub.token` is lab's; `hub.environment` holds the variables that lead a client here, with a cache of its own below HF_HOME.
+    They are set here, too, and so is what clients have read from them at import. No default argument was in the way: the
+    clients look their addresses and folders up when they are called. A test goes offline with
+    `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
+    """
+    import datasets.config
+    import transformers.utils.hub
+    from huggingface_hub import constants, file_download, hf_api
+    from huggingface_hub.utils import _cache_manager, _detect_agent, _http
+
+    server_module = hub_server()
+    home = tmp_path_factory.mktemp("hf_home")
+    server = server_module.HubServer()
+    server.token = "hf_lab"
+    server.tokens[server.token] = server_module.User("lab")
+    server.environment = {
+        "HF_ENDPOINT": server.endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": server.token,
+        "HF_TOKEN_PATH": str(home / "token"),
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    for name, value in {
+        "ENDPOINT": server.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
+        "HF_ASSETS_CACHE": str(home / "assets"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    # What other modules have copied, and clients that were made at import.
+    monkeypatch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(hf_api.api, "endpoint", server.endpoint)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.endpoint)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setattr(datasets.config, name, False)
+    # Asked for once in a process, by whichever test is the first.
+    monkeypatch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
+    # A client tries again and again: here without a pause.
+    for function in (_http.http_backoff, _http.http_stream_backoff):
+        function = inspect.unwrap(function)
+        monkeypatch.setitem(function.__kwdefaults__, "base_wait_time", 0)
+        monkeypatch.setitem(function.__kwdefaults__, "max_wait_time", 0)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    _http.close_session()
+    server.start()
+    yield server
+    server.close()
+    _http.close_session()
