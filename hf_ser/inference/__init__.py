@@ -1,18 +1,23 @@
 """What a trained model says: of many clips, and of a long recording over time."""
 
-from hf_ser.inference.export import PredictionFile, save
+from hf_ser.inference.batches import emotions_of
+from hf_ser.inference.export import LABELS, TABLES, PredictionFile, check_path, save
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.predictions import Prediction, predict
 from hf_ser.inference.sources import Clip, find_clips
 from hf_ser.inference.timelines import SILENCE, EmotionSegment, Timeline, timeline
 
 __all__ = [
+    "LABELS",
     "SILENCE",
+    "TABLES",
     "Clip",
     "EmotionSegment",
     "Prediction",
     "PredictionFile",
     "Timeline",
+    "check_path",
+    "emotions_of",
     "find_clips",
     "plot_timeline",
     "predict",

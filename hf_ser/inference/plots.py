@@ -86,9 +86,13 @@ def _draw_waveform(axes: Axes, waveform: Waveform) -> None:
 
 
 def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str]) -> None:
-    # The curve runs through the windows' middles and is level from the first and last one to the ends.
-    time = np.concatenate([[0.0], timeline.middle, [timeline.duration]])
-    curve = timeline.smoothed[[0, *range(len(timeline.start)), -1]]
+    # The curve runs through the windows' middles, and is level from the outermost of them to the ends and to silence.
+    time = np.concatenate([np.column_stack([timeline.borders[:-1], timeline.middle]).ravel(), [timeline.duration]])
+    at_middle = timeline.smoothed  # (windows, emotions)
+    before, after = at_middle[[0, *range(len(at_middle))]], at_middle[[*range(len(at_middle)), -1]]
+    at_border = (np.where(np.isnan(before), after, before) + np.where(np.isnan(after), before, after)) / 2
+    curve = np.empty((len(time), len(timeline.emotions)))
+    curve[0::2], curve[1::2] = at_border, at_middle
     axes.stackplot(time, curve.T, colors=[colours[emotion] for emotion in timeline.emotions], linewidth=0)
     _mark_silence(axes, timeline)
     axes.set_ylim(0, 1)
@@ -105,12 +109,12 @@ def _mark_silence(axes: Axes, timeline: Timeline) -> None:
 def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict[str, str], duration: float) -> None:
     for segment in segments:
         width = segment.stop - segment.start
-        look = SILENT if segment.emotion == SILENCE else {"facecolor": colours[segment.emotion], "linewidth": 0}
-        axes.axvspan(segment.start, segment.stop, **look)
-        if width / duration > 0.011 * len(segment.emotion) + 0.01:  # the name fits into it
-            axes.text(
-                segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=_ink(look["facecolor"])
-            )
+        colour = SILENT["facecolor"] if segment.emotion == SILENCE else colours[segment.emotion]
+        axes.axvspan(
+            segment.start, segment.stop, **(SILENT if segment.emotion == SILENCE else {"color": colour, "lw": 0})
+        )
+        if width / duration > 0.0085 * len(segment.emotion) + 0.008:  # the name fits into it
+            axes.text(segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=_ink(colour))
     for segment in segments[1:]:
         axes.axvline(segment.start, color="white", linewidth=1)
     axes.set_ylim(0, 1)

@@ -78,7 +78,7 @@ class Timeline:
     @property
     def silent(self) -> npt.NDArray[np.bool_]:
         """Which windows have no sound `(windows,)`."""
-        return np.isnan(self.probabilities).any(axis=1)
+        return np.isnan(self.probabilities[:, 0])
 
     @property
     def smoothed(self) -> Probabilities:
@@ -91,7 +91,7 @@ class Timeline:
         first = np.searchsorted(self.middle, self.middle - reach)
         last = np.searchsorted(self.middle, self.middle + reach)
         sums = _running_sum(np.where(silent, 0.0, self.probabilities))
-        counts = _running_sum(~silent * 1.0)
+        counts = _running_sum((~silent).astype(np.float64))
         with np.errstate(invalid="ignore"):
             means = (sums[last] - sums[first]) / (counts[last] - counts[first])
         return np.where(silent, np.nan, means)
@@ -146,7 +146,7 @@ class Timeline:
         ]
 
 
-def _running_sum(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _running_sum(values: Probabilities) -> Probabilities:
     """Sums of the first 0, 1, ... rows: `(rows, columns)` to `(rows + 1, columns)`."""
     return np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(axis=0)])
 
