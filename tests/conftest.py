@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,23 +132,21 @@ def make_hubert() -> Callable[..., Path]:
     return save_hubert
 
 
-def hub_server() -> ModuleType:
-    """`tests/hub/server.py`, which is no part of a package and is found by its path."""
+def hub_server(home: Path) -> Any:
+    """A server of `tests/hub/server.py`, which is in no package and is found by its path."""
     if "hub_server" not in sys.modules:
         spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub" / "server.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["hub_server"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["hub_server"]
+        sys.modules["hub_server"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["hub_server"])
+    return sys.modules["hub_server"].HubServer(home)
 
 
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Hub of this test's own, empty, with a user "lab" who is logged in, in this process and in those that it starts.
+    """An empty Hub of this test's own, with a user "lab" who is logged in, in this process and in those that it starts.
 
-    `hub.token` is lab's; `hub.environment` holds the variables that lead a client here, with a cache of its own below HF_HOME.
-    They are set here, too, and so is what clients have read from them at import. No default argument was in the way: the
-    clients look their addresses and folders up when they are called. A test goes offline with
+    See `HubServer` for what it offers. Clients read their addresses and folders when they are called, from constants that
+    they have set at import: so those are changed, too, and no default argument is in the way. A test goes offline with
     `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
     """
     import datasets.config
@@ -156,22 +154,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     from huggingface_hub import constants, file_download, hf_api
     from huggingface_hub.utils import _cache_manager, _detect_agent, _http
 
-    server_module = hub_server()
     home = tmp_path_factory.mktemp("hf_home")
-    server = server_module.HubServer()
-    server.token = "hf_lab"
-    server.tokens[server.token] = server_module.User("lab")
-    server.environment = {
-        "HF_ENDPOINT": server.endpoint,
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_TOKEN": server.token,
-        "HF_TOKEN_PATH": str(home / "token"),
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
+    server = hub_server(home)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     for name, value in {
@@ -187,20 +171,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         "HF_HUB_DISABLE_XET": True,
     }.items():
         monkeypatch.setattr(constants, name, value)
-    # What other modules have copied, and clients that were made at import.
+    for name, value in {
+        "HF_ENDPOINT": server.endpoint,
+        "HUB_DATASETS_URL": server.endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}",
+        "HF_HUB_OFFLINE": False,
+        "HF_DATASETS_OFFLINE": False,
+        "HF_DATASETS_CACHE": home / "datasets",
+        "DOWNLOADED_DATASETS_PATH": home / "datasets" / "downloads",
+        "EXTRACTED_DATASETS_PATH": home / "datasets" / "downloads" / "extracted",
+    }.items():
+        monkeypatch.setattr(datasets.config, name, value)
+    # A copy in another module, and clients that were made before.
     monkeypatch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
     monkeypatch.setattr(hf_api.api, "endpoint", server.endpoint)
     monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.endpoint)
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        monkeypatch.setattr(datasets.config, name, False)
     # Asked for once in a process, by whichever test is the first.
     monkeypatch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
     # A client tries again and again: here without a pause.
-    for function in (_http.http_backoff, _http.http_stream_backoff):
-        function = inspect.unwrap(function)
+    for function in (_http.http_backoff, inspect.unwrap(_http.http_stream_backoff)):
         monkeypatch.setitem(function.__kwdefaults__, "base_wait_time", 0)
-        monkeypatch.setitem(function.__kwdefaults__, "max_wait_time", 0)
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
     _http.close_session()
     server.start()

@@ -13,17 +13,16 @@ import json
 import re
 import socket
 import struct
-import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import yaml
 
@@ -36,6 +35,10 @@ LICENSES = {
     *("cc0-1.0", "unlicense", "llama3", "gemma", "unknown", "other"),
 }
 ANONYMOUS = "Invalid username or password."
+
+
+def is_private(body: dict[str, Any]) -> bool | None:
+    return body.get("private", {"private": True, "public": False}.get(body.get("visibility")))
 
 
 def git_oid(kind: str, content: bytes) -> str:
@@ -68,49 +71,43 @@ class Blob:
     def etag(self) -> str:
         return self.sha256 if self.lfs else self.oid
 
+    def entry(self, path: str) -> dict[str, Any]:
+        """The blob as listings show it."""
+        size = len(self.content)
+        lfs = {"lfs": {"oid": self.sha256, "size": size, "pointerSize": len(self.pointer)}} if self.lfs else {}
+        return {"type": "file", "path": path, "size": size, "oid": self.oid, **lfs}
+
 
 @dataclass(frozen=True)
 class Commit:
     files: dict[str, Blob]
     title: str
-    message: str = ""
-    author: str = ""
+    message: str
+    author: str
     parent: Commit | None = None
-    date: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     @cached_property
     def oid(self) -> str:
         tree = "".join(f"{blob.oid} {path}\n" for path, blob in sorted(self.files.items()))
-        parent = self.parent.oid if self.parent else ""
-        words = [tree, parent, self.title, self.message, self.author, self.date.isoformat()]
-        return git_oid("commit", "\0".join(words).encode())
+        words = [tree, self.parent.oid if self.parent else "", self.title, self.message, self.author, self.date]
+        return git_oid("commit", "\0".join([*words, str(self.time)]).encode())
 
-    def history(self) -> Iterator[Commit]:
-        commit: Commit | None = self
-        while commit:
-            yield commit
-            commit = commit.parent
+    @property
+    def date(self) -> str:
+        return self.time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
-    def entries(self, folder: str = "", recursive: bool = True) -> list[dict[str, Any]]:
-        """The files and folders below a folder, as the tree routes list them."""
-        found: dict[str, dict[str, Any]] = {}
-        for path, blob in self.files.items():
-            if folder and not path.startswith(f"{folder}/"):
-                continue
-            below = PurePosixPath(path)
-            parents = [str(parent) for parent in below.parents if str(parent) != "."]
-            for parent in parents:
-                if parent != folder and not folder.startswith(f"{parent}/"):
-                    found[parent] = {"type": "directory", "path": parent, "oid": git_oid("tree", parent.encode())}
-            found[path] = {"type": "file", "path": path, "size": len(blob.content), "oid": blob.oid}
-            if blob.lfs:
-                found[path]["lfs"] = {
-                    "oid": blob.sha256,
-                    "size": len(blob.content),
-                    "pointerSize": len(blob.pointer),
-                }
-        depth = len(PurePosixPath(folder).parts) + 1
-        return [found[path] for path in sorted(found) if recursive or len(PurePosixPath(path).parts) == depth]
+    @property
+    def history(self) -> list[Commit]:
+        """This commit and those before it, the last first."""
+        return [self, *(self.parent.history if self.parent else [])]
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """All files and folders, as listings show them."""
+        found = {path: blob.entry(path) for path, blob in self.files.items()}
+        for folder in {str(parent) for path in self.files for parent in PurePosixPath(path).parents} - {"."}:
+            found[folder] = {"type": "directory", "path": folder, "oid": git_oid("tree", folder.encode())}
+        return dict(sorted(found.items()))
 
 
 @dataclass
@@ -125,19 +122,22 @@ class Repository:
     def owner(self) -> str:
         return self.id.split("/")[0]
 
+    @property
+    def address(self) -> str:
+        return self.id if self.kind == "models" else f"{self.kind}/{self.id}"
+
     def ref(self, revision: str) -> str | None:
         """The full name of a branch, a pull request or a tag, the first that there is."""
-        names = [revision, f"refs/heads/{revision}", f"refs/tags/{revision}"]
+        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
         return next((name for name in names if name in self.refs), None)
 
     def commit(self, revision: str) -> Commit:
         if name := self.ref(revision):
             return self.refs[name]
-        for head in self.refs.values():
-            for commit in head.history():
-                if commit.oid == revision:
-                    return commit
-        raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        known = {commit.oid: commit for head in self.refs.values() for commit in head.history}
+        if revision not in known:
+            raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return known[revision]
 
 
 # What a model card may say
@@ -151,6 +151,12 @@ def card_data(content: str) -> Any:
     """
     block = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
     return yaml.safe_load(block.group(1)) if block else None
+
+
+def card_words(data: dict[str, Any], name: str) -> list[Any]:
+    """What a card has under a name, where one thing may stand for a list of one."""
+    value = data.get(name)
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def card_errors(content: str) -> list[str]:
@@ -173,15 +179,17 @@ def card_errors(content: str) -> list[str]:
             errors.append(f'"{where}.{name}" is of the wrong type')
         return value if isinstance(value, kind) else []
 
-    def words(name: str) -> list[Any]:
-        value = data.get(name)
-        return value if isinstance(value, list) else [] if value is None else [value]
-
     for name in ("license", "language", "tags", "datasets", "metrics", "base_model", "pipeline_tag", "library_name"):
-        errors += [f'"{name}[{i}]" must be a string' for i, word in enumerate(words(name)) if not isinstance(word, str)]
-    errors += [f'"license" must be one of the known ones, got {w!r}' for w in words("license") if w not in LICENSES]
+        errors += [
+            f'"{name}[{i}]" must be a string'
+            for i, word in enumerate(card_words(data, name))
+            if not isinstance(word, str)
+        ]
+    errors += [
+        f'"license" must be one of the known ones, got {w!r}' for w in card_words(data, "license") if w not in LICENSES
+    ]
     for name in ("base_model", "datasets"):
-        for i, word in enumerate(words(name)):
+        for i, word in enumerate(card_words(data, name)):
             if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(word)):
                 errors.append(f'"{name}[{i}]" with value "{word}" is not valid. Use an id from https://hf.co.')
     index = data.get("model-index", [])
@@ -207,8 +215,12 @@ def card_errors(content: str) -> list[str]:
 @dataclass(frozen=True)
 class User:
     name: str
-    role: str = "write"
-    organizations: tuple[str, ...] = ()
+    role: str
+    organizations: tuple[str, ...]
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        return (self.name, *self.organizations)
 
 
 @dataclass
@@ -252,7 +264,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
     def content(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body, default=str).encode()
 
 
 class Refusal(Exception):
@@ -288,7 +300,7 @@ class Connection(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path))
         fault = self.server.fault(self.command, self.path) or Fault("", "")
         try:
-            body = b"".join(self.read_body(fault.after_bytes))
+            body = self.read_body(fault.after_bytes)
             if fault.status:
                 answer = Answer({"error": "the server has a fault"}, fault.status)
             else:
@@ -308,25 +320,12 @@ class Connection(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request
 
-    def read_body(self, at_most: int | None) -> Iterator[bytes]:
-        left = at_most if at_most is not None else sys.maxsize
-        for size in self.body_sizes():
-            while size:
-                part = self.rfile.read(min(size, left, 1 << 16))
-                if not part:
-                    raise Cut
-                size, left = size - len(part), left - len(part)
-                yield part
-
-    def body_sizes(self) -> Iterator[int]:
-        """The lengths of a body's chunks, each to be read before the next is asked for."""
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            yield int(self.headers.get("Content-Length", 0))
-            return
-        while size := int(self.rfile.readline(), 16):
-            yield size
-            self.rfile.readline()
-        self.rfile.readline()
+    def read_body(self, at_most: int | None) -> bytes:
+        size = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(size if at_most is None else min(size, at_most))
+        if len(body) < size:
+            raise Cut
+        return body
 
     def send(self, answer: Answer, at_most: int | None) -> None:
         content = answer.content()
@@ -354,16 +353,17 @@ REVISION = r"(?P<revision>[^/]+)"
 
 
 class HubServer(ThreadingHTTPServer):
-    """A Hub of its own, with nobody and nothing in it.
+    """A Hub with nothing in it and one user, lab, whose token is `token`.
 
-    `tokens` are those who may log in, `repositories` what there is, by kind and name, `requests` the method and path of
-    every request so far, `faults` what is to go wrong.
+    `environment` holds the variables that lead a client here as lab, with `home` for its cache. `tokens` are those who may
+    log in, `repositories` what there is, by kind and name, `requests` the method and path of every request so far, `faults`
+    what is to go wrong.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
         super().__init__(("127.0.0.1", 0), Connection)
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.tokens: dict[str, User] = {}
@@ -373,31 +373,18 @@ class HubServer(ThreadingHTTPServer):
         self.page_size = 1000
         self.connections: set[socket.socket] = set()
         self.lock = threading.RLock()
-        self.routes: list[tuple[str, str, Callable[..., Any]]] = [
-            ("GET", r"/api/whoami-v2", self.whoami),
-            ("GET", r"/api/agent-harnesses", lambda request: {"standardEnvVars": [], "harnesses": {}}),
-            ("POST", r"/api/validate-yaml", self.validate_yaml),
-            ("POST", r"/api/repos/create", self.create),
-            ("DELETE", r"/api/repos/delete", self.delete),
-            ("GET", rf"/api/{KIND}", self.listing),
-            ("GET", rf"/api/{KIND}/{REPO}/revision/{REVISION}", self.info),
-            ("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<path>.+))?", self.tree),
-            ("POST", rf"/api/{KIND}/{REPO}/paths-info/{REVISION}", self.paths_info),
-            ("POST", rf"/api/{KIND}/{REPO}/preupload/{REVISION}", self.preupload),
-            ("POST", rf"/api/{KIND}/{REPO}/commit/{REVISION}", self.commit),
-            ("GET", rf"/api/{KIND}/{REPO}/commits/{REVISION}", self.commits),
-            ("GET", rf"/api/{KIND}/{REPO}/refs", self.refs),
-            ("POST", rf"/api/{KIND}/{REPO}/branch/{REVISION}", self.create_branch),
-            ("DELETE", rf"/api/{KIND}/{REPO}/branch/{REVISION}", self.delete_branch),
-            ("POST", rf"/api/{KIND}/{REPO}/tag/{REVISION}", self.create_tag),
-            ("DELETE", rf"/api/{KIND}/{REPO}/tag/{REVISION}", self.delete_tag),
-            ("PUT", rf"/api/{KIND}/{REPO}/settings", self.settings),
-            ("GET", rf"/api/{KIND}/{REPO}", self.info),
-            ("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch", self.lfs_batch),
-            ("PUT", rf"/lfs/{KIND}/{REPO}/(?P<oid>[0-9a-f]{{64}})", self.lfs_upload),
-            ("POST", rf"/lfs/{KIND}/{REPO}/verify", self.lfs_verify),
-            ("GET", rf"/{PREFIX}{REPO}/resolve/{REVISION}/(?P<path>.+)", self.resolve),
-        ]
+        self.token = self.login("lab")
+        self.environment = {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_TOKEN": self.token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -409,6 +396,12 @@ class HubServer(ThreadingHTTPServer):
         for connection in list(self.connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def login(self, name: str, role: str = "write", organizations: tuple[str, ...] = ()) -> str:
+        """A token for a user, whose role is "write" or "read"."""
+        token = f"hf_{name}_{role}"
+        self.tokens[token] = User(name, role, organizations)
+        return token
 
     def fail(self, method: str, path: str, **how: Any) -> None:
         """Lets the next such request fail, as `Fault` says."""
@@ -426,13 +419,14 @@ class HubServer(ThreadingHTTPServer):
         method = "GET" if request.method == "HEAD" else request.method
         try:
             self.user(request)
-            for verb, pattern, handle in self.routes:
+            for (verb, pattern), handle in ROUTES.items():
                 if verb == method and (match := re.fullmatch(pattern, request.path)):
                     parts = {name: unquote(part) for name, part in match.groupdict().items() if part is not None}
-                    if "repo" in parts:
-                        parts.setdefault("kind", "models")
                     with self.lock:
-                        result = handle(request, **parts)
+                        if "repo" in parts:
+                            kind = parts.pop("kind", "models")
+                            parts["repository"] = self.repository(request, kind, parts.pop("repo"))
+                        result = handle(self, request, **parts)
                     return result if isinstance(result, Answer) else Answer(result)
             raise Refusal(404, f"The test Hub does not answer {request.method} {request.path}")
         except Refusal as refusal:
@@ -457,13 +451,13 @@ class HubServer(ThreadingHTTPServer):
         return self.tokens[token]
 
     def writer(self, request: Request, owner: str | None = None) -> User:
-        """Who asks, if they may write, to what `owner` has."""
+        """Who asks, if they may write at all, and where `owner` is given, what is theirs."""
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
         if user.role != "write":
             raise Refusal(403, "You must use a token with the write role")
-        if owner not in (None, user.name, *user.organizations):
+        if owner not in (None, *user.namespaces):
             raise Refusal(403, f"You don't have the rights to write under the namespace {owner!r}")
         return user
 
@@ -471,31 +465,18 @@ class HubServer(ThreadingHTTPServer):
         """A repository that the one who asks may read."""
         user = self.user(request)
         found = self.repositories.get((kind, repo))
-        if found and (not found.private or (user and found.owner in (user.name, *user.organizations))):
+        if found and (not found.private or (user and found.owner in user.namespaces)):
             return found
         # What is private is not told from what is not there.
-        if user is None:
-            raise Refusal(401, ANONYMOUS)
-        raise Refusal(404, "Repository not found", "RepoNotFound")
-
-    def own_repository(self, request: Request, kind: str, repo: str) -> Repository:
-        """A repository that the one who asks may write."""
-        found = self.repository(request, kind, repo)
-        self.writer(request, found.owner)
-        return found
-
-    def url(self, repository: Repository) -> str:
-        prefix = "" if repository.kind == "models" else f"{repository.kind}/"
-        return f"{self.endpoint}/{prefix}{repository.id}"
+        raise Refusal(404, "Repository not found", "RepoNotFound") if user else Refusal(401, ANONYMOUS)
 
     def page(self, request: Request, items: list[Any]) -> Answer:
         start = int(request.query.get("cursor", ["0"])[0])
         end = start + self.page_size
-        headers = {}
-        if end < len(items):
-            rest = "".join(f"&{name}={quote(v)}" for name, vs in request.query.items() for v in vs if name != "cursor")
-            headers["Link"] = f'<{self.endpoint}{request.path}?cursor={end}{rest}>; rel="next"'
-        return Answer(items[start:end], headers=headers)
+        if end >= len(items):
+            return Answer(items[start:])
+        query = urlencode({**request.query, "cursor": end}, doseq=True)
+        return Answer(items[start:end], headers={"Link": f'<{self.endpoint}{request.path}?{query}>; rel="next"'})
 
     # The Hub as a whole
 
@@ -503,129 +484,117 @@ class HubServer(ThreadingHTTPServer):
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
-        token = {"displayName": "test", "role": user.role}
         organizations = [{"type": "org", "name": name} for name in user.organizations]
-        auth = {"type": "access_token", "accessToken": token}
+        auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}}
         return {"type": "user", "name": user.name, "fullname": user.name, "orgs": organizations, "auth": auth}
+
+    def agents(self, request: Request) -> dict[str, Any]:
+        return {"standardEnvVars": [], "harnesses": {}}
 
     def validate_yaml(self, request: Request) -> Answer:
         content = request.json()["content"]
         errors = card_errors(content)
-        if errors and request.headers.get("Accept") == "text/plain":
-            return Answer("\n".join(errors).encode(), 400, {"Content-Type": "text/plain"})
+        status = 400 if errors else 200
+        if request.headers.get("Accept") == "text/plain":
+            return Answer("\n".join(errors).encode(), status, {"Content-Type": "text/plain"})
         empty = not errors and card_data(content) is None
         warnings = [{"message": "empty or missing yaml metadata in repo card"}] if empty else []
-        return Answer(
-            {"errors": [{"message": error} for error in errors], "warnings": warnings}, 400 if errors else 200
-        )
+        return Answer({"errors": [{"message": error} for error in errors], "warnings": warnings}, status)
 
-    def named(self, request: Request) -> tuple[str, str, User]:
-        """The kind and name of the repository that a request's body is about, and who asks."""
+    def named(self, request: Request) -> tuple[str, str]:
+        """The kind and name of a repository in a request's body, if the one who asks may write there."""
         body = request.json()
-        user = self.writer(request)
-        owner = body.get("organization") or user.name
-        return f"{body.get('type') or 'model'}s", f"{owner}/{body['name']}", self.writer(request, owner)
+        owner = body.get("organization") or self.writer(request).name
+        self.writer(request, owner)
+        return f"{body.get('type') or 'model'}s", f"{owner}/{body['name']}"
 
     def create(self, request: Request) -> dict[str, Any]:
-        kind, repo, user = self.named(request)
-        body = request.json()
-        if found := self.repositories.get((kind, repo)):
-            raise Refusal(409, f"You already created this {kind[:-1]} repo", url=self.url(found), name=repo)
-        private = bool(body.get("private")) or body.get("visibility") == "private"
-        first = Commit({".gitattributes": Blob(ATTRIBUTES)}, "initial commit", author=user.name)
-        made = self.repositories[kind, repo] = Repository(kind, repo, private, {"refs/heads/main": first})
-        return {"url": self.url(made), "name": repo, "id": repo}
+        kind, repo = self.named(request)
+        private = is_private(request.json())
+        first = Commit({".gitattributes": Blob(ATTRIBUTES)}, "initial commit", "", repo.split("/")[0])
+        made = Repository(kind, repo, bool(private), {"refs/heads/main": first})
+        url = f"{self.endpoint}/{made.address}"
+        if (kind, repo) in self.repositories:
+            raise Refusal(409, f"You already created this {kind[:-1]} repo", url=url)
+        self.repositories[kind, repo] = made
+        return {"url": url}
 
     def delete(self, request: Request) -> dict[str, Any]:
-        kind, repo, _ = self.named(request)
-        self.own_repository(request, kind, repo)
+        kind, repo = self.named(request)
+        self.repository(request, kind, repo)
         del self.repositories[kind, repo]
         return {}
 
     def listing(self, request: Request, kind: str) -> Answer:
         author, search = (request.query.get(name, [""])[0] for name in ("author", "search"))
         found = []
-        for of_kind, repo in sorted(self.repositories):
-            with contextlib.suppress(Refusal):
-                if of_kind == kind and author in ("", repo.split("/")[0]) and search.lower() in repo.lower():
-                    self.repository(request, kind, repo)
-                    found.append(self.info(request, kind, repo))
+        for (of_kind, repo), repository in sorted(self.repositories.items()):
+            if of_kind == kind and author in ("", repository.owner) and search.lower() in repo.lower():
+                with contextlib.suppress(Refusal):
+                    found.append(self.info(request, self.repository(request, kind, repo)))
         return self.page(request, found)
 
     # One repository
 
-    def info(self, request: Request, kind: str, repo: str, revision: str = "main") -> dict[str, Any]:
-        repository = self.repository(request, kind, repo)
+    def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
-        card: Any = None
-        if "README.md" in commit.files:
-            with contextlib.suppress(yaml.YAMLError):
-                card = card_data(commit.files["README.md"].content.decode())
-        card = card if isinstance(card, dict) else {}
+        card = card_data(commit.files["README.md"].content.decode()) if "README.md" in commit.files else None
+        told = dict(card or {})
         made = {"adapter_config.json": "peft", "config.json": "transformers"}
-        library = card.get("library_name") or next((made[name] for name in made if name in commit.files), None)
-        tags = [library] if library else []
-        tags += [tag for tag in card.get("tags") or [] if tag not in tags]
-        tags += [f"license:{card['license']}"] if "license" in card else []
-        siblings = []
-        for entry in commit.entries():
-            if entry["type"] == "file":
-                siblings.append({"rfilename": entry["path"]})
-                if request.flag("blobs"):
-                    siblings[-1].update(size=entry["size"], blobId=entry["oid"])
-                    if lfs := entry.get("lfs"):
-                        siblings[-1]["lfs"] = {**lfs, "sha256": lfs["oid"]}
+        if library := next((made[name] for name in made if name in commit.files), None):
+            told.setdefault("library_name", library)
+        tags = [told[name] for name in ("library_name", "pipeline_tag") if name in told]
+        tags += [*card_words(told, "tags"), *(f"license:{name}" for name in card_words(told, "license"))]
+        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        if request.flag("blobs"):
+            for sibling in siblings:
+                entry = commit.files[sibling["rfilename"]].entry("")
+                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
+                if "lfs" in entry:
+                    sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
         return {
-            "id": repo,
+            **{name: told[name] for name in ("library_name", "pipeline_tag", "model-index") if name in told},
+            **({"cardData": card} if card else {}),
+            "id": repository.id,
             "author": repository.owner,
             "sha": commit.oid,
             "private": repository.private,
             "gated": False,
-            "tags": tags,
+            "tags": list(dict.fromkeys(tags)),
             "siblings": siblings,
-            "lastModified": self.date(commit),
-            "createdAt": self.date(list(commit.history())[-1]),
-            **({"cardData": card} if card else {}),
-            **({"library_name": library} if library else {}),
-            **({"pipeline_tag": card["pipeline_tag"]} if "pipeline_tag" in card else {}),
-            **({"model-index": card["model-index"]} if "model-index" in card else {}),
+            "lastModified": commit.date,
+            "createdAt": commit.history[-1].date,
         }
 
-    @staticmethod
-    def date(commit: Commit) -> str:
-        return commit.date.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-    def settings(self, request: Request, kind: str, repo: str) -> dict[str, Any]:
-        repository = self.own_repository(request, kind, repo)
-        body = request.json()
-        private = body.get("private", {"private": True, "public": False}.get(body.get("visibility")))
+    def settings(self, request: Request, repository: Repository) -> dict[str, Any]:
+        self.writer(request, repository.owner)
+        private = is_private(request.json())
         repository.private = repository.private if private is None else private
         return {"private": repository.private}
 
-    def tree(self, request: Request, kind: str, repo: str, revision: str, path: str = "") -> Answer:
-        commit = self.repository(request, kind, repo).commit(revision)
-        entries = commit.entries(path.strip("/"), request.flag("recursive"))
-        if path and not entries:
+    def tree(self, request: Request, repository: Repository, revision: str, path: str = "") -> Answer:
+        entries = repository.commit(revision).entries()
+        if path and path not in entries:
             raise Refusal(404, f"{path} does not exist on {revision!r}", "EntryNotFound")
-        return self.page(request, entries)
+        folder, deep = PurePosixPath(path), request.flag("recursive")
+        below = [e for p, e in entries.items() if folder in (PurePosixPath(p).parents[: None if deep else 1])]
+        return self.page(request, below)
 
-    def paths_info(self, request: Request, kind: str, repo: str, revision: str) -> list[dict[str, Any]]:
-        commit = self.repository(request, kind, repo).commit(revision)
-        paths = [path.strip("/") for path in parse_qs(request.body.decode()).get("paths", [])]
-        return [entry for entry in commit.entries() if entry["path"] in paths]
+    def paths_info(self, request: Request, repository: Repository, revision: str) -> list[dict[str, Any]]:
+        paths = parse_qs(request.body.decode())["paths"]
+        return [entry for path, entry in repository.commit(revision).entries().items() if path in paths]
 
-    def resolve(self, request: Request, kind: str, repo: str, revision: str, path: str) -> Answer:
-        commit = self.repository(request, kind, repo).commit(revision)
+    def resolve(self, request: Request, repository: Repository, revision: str, path: str) -> Answer:
+        commit = repository.commit(revision)
         headers = {"X-Repo-Commit": commit.oid}
         if path not in commit.files:
-            refusal = Refusal(404, "Entry not found", "EntryNotFound")
-            refusal.answer.headers |= headers
-            raise refusal
+            headers |= {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
+            return Answer({"error": "Entry not found"}, 404, headers)
         blob = commit.files[path]
         size = len(blob.content)
         headers |= {"ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
-        if not asked or asked.groups() == ("", ""):
+        if not asked:
             return Answer(blob.content, headers=headers)
         first, last = asked.groups()
         start = int(first) if first else max(size - int(last), 0)
@@ -636,66 +605,61 @@ class HubServer(ThreadingHTTPServer):
 
     # Commits
 
-    def preupload(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        repository = self.repository(request, kind, repo)
+    def preupload(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
         self.writer(request, None if request.flag("create_pr") else repository.owner)
         files = repository.commit(revision).files
         modes = []
         for file in request.json()["files"]:
             path = file["path"]
             large = file["size"] > LFS_SIZE or PurePosixPath(path).suffix in LFS_SUFFIXES
-            modes.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False})
-            if path in files:
-                modes[-1]["oid"] = files[path].etag
+            known = {"oid": files[path].etag} if path in files else {}
+            modes.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, **known})
         return {"files": modes}
 
-    def lfs_batch(self, request: Request, kind: str, repo: str) -> dict[str, Any]:
-        repository = self.repository(request, kind, repo)
+    def lfs_batch(self, request: Request, repository: Repository) -> dict[str, Any]:
         self.writer(request)
-        base = f"{self.endpoint}/lfs/{kind}/{repo}"
-        objects = []
-        for asked in request.json()["objects"]:
-            objects.append({"oid": asked["oid"], "size": asked["size"]})
-            if asked["oid"] not in repository.objects:
-                actions = {"upload": {"href": f"{base}/{asked['oid']}"}, "verify": {"href": f"{base}/verify"}}
-                objects[-1]["actions"] = actions
+        base = f"{self.endpoint}/lfs/{repository.kind}/{repository.id}"
+        objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in request.json()["objects"]]
+        for missing in objects:
+            if missing["oid"] not in repository.objects:
+                upload, verify = f"{base}/{missing['oid']}", f"{base}/verify"
+                missing["actions"] = {"upload": {"href": upload}, "verify": {"href": verify}}
         return {"transfer": "basic", "objects": objects}
 
-    def lfs_upload(self, request: Request, kind: str, repo: str, oid: str) -> dict[str, Any]:
-        # Without a token: the address alone is the permission, as with the Hub's storage.
+    def lfs_upload(self, request: Request, kind: str, name: str, oid: str) -> dict[str, Any]:
+        # Comes without a token: the address alone is the permission, as with the Hub's storage.
         if hashlib.sha256(request.body).hexdigest() != oid:
             raise Refusal(400, "The content is not that of the announced object")
-        self.repositories[kind, repo].objects[oid] = request.body
+        self.repositories[kind, name].objects[oid] = request.body
         return {}
 
-    def lfs_verify(self, request: Request, kind: str, repo: str) -> dict[str, Any]:
-        body = request.json()
-        content = self.repository(request, kind, repo).objects.get(body["oid"])
-        if content is None or len(content) != body["size"]:
+    def lfs_verify(self, request: Request, repository: Repository) -> dict[str, Any]:
+        asked = request.json()
+        if len(repository.objects.get(asked["oid"], b"")) != asked["size"]:
             raise Refusal(400, "The object is not stored, or has another size")
         return {}
 
-    def commit(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        repository = self.repository(request, kind, repo)
+    def commit(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
         create_pr = request.flag("create_pr")
         user = self.writer(request, None if create_pr else repository.owner)
         ref = repository.ref(revision)
         if ref is None or ref.startswith("refs/tags/"):
             raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         parent = repository.refs[ref]
-        lines = [json.loads(line) for line in request.body.splitlines() if line]
-        header = lines[0]["value"]
+        header, *changes = [json.loads(line) for line in request.body.splitlines()]
+        header = header["value"]
         if header.get("parentCommit") not in (None, parent.oid):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
         files = dict(parent.files)
-        for line in lines[1:]:
-            self.apply(repository, files, line["key"], line["value"])
-        made = Commit(files, header["summary"], header.get("description", ""), user.name, parent)
-        answer = {"success": True, "commitOid": made.oid, "commitUrl": f"{self.url(repository)}/commit/{made.oid}"}
+        for change in changes:
+            self.apply(repository, files, change["key"], change["value"])
+        made = Commit(files, header["summary"], header["description"], user.name, parent)
+        url = f"{self.endpoint}/{repository.address}"
+        answer = {"success": True, "commitOid": made.oid, "commitUrl": f"{url}/commit/{made.oid}"}
         if create_pr:
             number = 1 + sum(name.startswith("refs/pr/") for name in repository.refs)
             ref = f"refs/pr/{number}"
-            answer["pullRequestUrl"] = f"{self.url(repository)}/discussions/{number}"
+            answer["pullRequestUrl"] = f"{url}/discussions/{number}"
         repository.refs[ref] = made
         return answer
 
@@ -711,59 +675,69 @@ class HubServer(ThreadingHTTPServer):
                 raise Refusal(400, f"LFS pointer of {path} points to a file that does not exist")
             files[path] = Blob(repository.objects[value["oid"]], lfs=True)
         else:
-            gone = [name for name in files if name == path] if key == "deletedFile" else []
-            gone = [name for name in files if name.startswith(f"{path}/")] if key == "deletedFolder" else gone
+            gone = [name for name in files if (f"{name}/".startswith(f"{path}/") if "Folder" in key else name == path)]
             if not gone:
                 raise Refusal(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
             for name in gone:
                 del files[name]
 
-    def commits(self, request: Request, kind: str, repo: str, revision: str) -> Answer:
-        history = [
-            {
-                "id": commit.oid,
-                "title": commit.title,
-                "message": commit.message,
-                "authors": [{"user": commit.author}],
-                "date": self.date(commit),
-            }
-            for commit in self.repository(request, kind, repo).commit(revision).history()
-        ]
-        return self.page(request, history)
+    def commits(self, request: Request, repository: Repository, revision: str) -> Answer:
+        history = repository.commit(revision).history
+        told = [{"id": c.oid, "title": c.title, "message": c.message, "date": c.date} for c in history]
+        return self.page(request, [{**t, "authors": [{"user": c.author}]} for t, c in zip(told, history, strict=True)])
 
     # Branches and tags
 
-    def refs(self, request: Request, kind: str, repo: str) -> dict[str, Any]:
-        listed: dict[str, Any] = {"branches": [], "converts": [], "tags": []}
-        if request.flag("include_prs"):
-            listed["pullRequests"] = []
+    def refs(self, request: Request, repository: Repository) -> dict[str, Any]:
+        told: dict[str, Any] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
         kinds = {"heads": "branches", "tags": "tags", "pr": "pullRequests"}
-        for ref, commit in self.repository(request, kind, repo).refs.items():
-            _, place, name = ref.split("/", 2)
-            if kinds[place] in listed:
-                listed[kinds[place]].append({"name": name, "ref": ref, "targetCommit": commit.oid})
-        return listed
+        for ref, commit in repository.refs.items():
+            _, kind, name = ref.split("/", 2)
+            told[kinds[kind]].append({"name": name, "ref": ref, "targetCommit": commit.oid})
+        return told
 
-    def add_ref(self, repository: Repository, name: str, revision: str) -> dict[str, Any]:
+    def add_ref(self, request: Request, repository: Repository, name: str, revision: str) -> dict[str, Any]:
+        self.writer(request, repository.owner)
         if name in repository.refs:
             raise Refusal(409, f"Reference already exists: {name}")
         repository.refs[name] = repository.commit(revision)
         return {}
 
-    def remove_ref(self, repository: Repository, name: str) -> dict[str, Any]:
-        if repository.refs.pop(name, None) is None:
-            raise Refusal(404, f"Reference does not exist: {name}", "RevisionNotFound")
+    def create_branch(self, request: Request, repository: Repository, branch: str) -> dict[str, Any]:
+        return self.add_ref(request, repository, f"refs/heads/{branch}", request.json().get("startingPoint", "main"))
+
+    def create_tag(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
+        return self.add_ref(request, repository, f"refs/tags/{request.json()['tag']}", revision)
+
+    def delete_ref(self, request: Request, repository: Repository, kind_of_ref: str, name: str) -> dict[str, Any]:
+        self.writer(request, repository.owner)
+        ref = f"refs/{'tags' if kind_of_ref == 'tag' else 'heads'}/{name}"
+        if repository.refs.pop(ref, None) is None:
+            raise Refusal(404, f"Reference does not exist: {ref}", "RevisionNotFound")
         return {}
 
-    def create_branch(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        start = request.json().get("startingPoint", "main")
-        return self.add_ref(self.own_repository(request, kind, repo), f"refs/heads/{revision}", start)
 
-    def delete_branch(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        return self.remove_ref(self.own_repository(request, kind, repo), f"refs/heads/{revision}")
-
-    def create_tag(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        return self.add_ref(self.own_repository(request, kind, repo), f"refs/tags/{request.json()['tag']}", revision)
-
-    def delete_tag(self, request: Request, kind: str, repo: str, revision: str) -> dict[str, Any]:
-        return self.remove_ref(self.own_repository(request, kind, repo), f"refs/tags/{revision}")
+ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("GET", r"/api/whoami-v2"): HubServer.whoami,
+    ("GET", r"/api/agent-harnesses"): HubServer.agents,
+    ("POST", r"/api/validate-yaml"): HubServer.validate_yaml,
+    ("POST", r"/api/repos/create"): HubServer.create,
+    ("DELETE", r"/api/repos/delete"): HubServer.delete,
+    ("GET", rf"/api/{KIND}"): HubServer.listing,
+    ("GET", rf"/api/{KIND}/{REPO}/revision/{REVISION}"): HubServer.info,
+    ("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<path>.+))?"): HubServer.tree,
+    ("POST", rf"/api/{KIND}/{REPO}/paths-info/{REVISION}"): HubServer.paths_info,
+    ("POST", rf"/api/{KIND}/{REPO}/preupload/{REVISION}"): HubServer.preupload,
+    ("POST", rf"/api/{KIND}/{REPO}/commit/{REVISION}"): HubServer.commit,
+    ("GET", rf"/api/{KIND}/{REPO}/commits/{REVISION}"): HubServer.commits,
+    ("GET", rf"/api/{KIND}/{REPO}/refs"): HubServer.refs,
+    ("POST", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)"): HubServer.create_branch,
+    ("POST", rf"/api/{KIND}/{REPO}/tag/{REVISION}"): HubServer.create_tag,
+    ("DELETE", rf"/api/{KIND}/{REPO}/(?P<kind_of_ref>branch|tag)/(?P<name>[^/]+)"): HubServer.delete_ref,
+    ("PUT", rf"/api/{KIND}/{REPO}/settings"): HubServer.settings,
+    ("GET", rf"/api/{KIND}/{REPO}"): HubServer.info,
+    ("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch"): HubServer.lfs_batch,
+    ("PUT", rf"/lfs/{KIND}/(?P<name>.+)/(?P<oid>[0-9a-f]{{64}})"): HubServer.lfs_upload,
+    ("POST", rf"/lfs/{KIND}/{REPO}/verify"): HubServer.lfs_verify,
+    ("GET", rf"/{PREFIX}{REPO}/resolve/{REVISION}/(?P<path>.+)"): HubServer.resolve,
+}

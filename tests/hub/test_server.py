@@ -226,8 +226,7 @@ def test_a_private_repository_is_not_there_for_others(hub: Any, repo: str, api: 
     api.update_repo_settings(repo, private=True)
     assert api.model_info(repo).private
     assert read(repo, "config.json") == b"{}"
-    hub.tokens["hf_other"] = type(hub.tokens[hub.token])("other")
-    for token in (False, "hf_other"):
+    for token in (False, hub.login("other")):
         for ask in (api.model_info, api.list_repo_files, snapshot_download):
             with pytest.raises(RepositoryNotFoundError):
                 ask(repo, token=token, **({"cache_dir": "unused"} if ask is snapshot_download else {}))
@@ -247,20 +246,14 @@ def test_a_wrong_token_is_told_from_a_missing_repository(repo: str, api: HfApi) 
 
 
 def test_only_who_may_write_writes(hub: Any, repo: str, api: HfApi) -> None:
-    user = type(hub.tokens[hub.token])
-    hub.tokens |= {
-        "hf_read": user("lab", role="read"),
-        "hf_other": user("other"),
-        "hf_org": user("ann", "write", ("lab",)),
-    }
     file = {"path_or_fileobj": b"a", "path_in_repo": "a.txt", "repo_id": repo}
-    for token in ("hf_read", "hf_other"):
+    for token in (hub.login("lab", role="read"), hub.login("other")):
         with pytest.raises(HfHubHTTPError, match="403 Forbidden"):
             api.upload_file(**file, token=token)
     with pytest.raises(RepositoryNotFoundError):
         api.upload_file(**file, token=False)
-    assert api.upload_file(**file, token="hf_other", create_pr=True).pr_num == 1
-    api.upload_file(**file, token="hf_org")
+    assert api.upload_file(**file, token=hub.login("other"), create_pr=True).pr_num == 1
+    api.upload_file(**file, token=hub.login("ann", organizations=("lab",)))
     assert api.file_exists(repo, "a.txt")
 
 
