@@ -1,0 +1,562 @@
+"""The sentences and tables of a model card that depend on a run's results. What is not known gives an empty string."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from hf_ser.corpora import ABOUT
+from hf_ser.hub import card_citations
+
+Results = Mapping[str, Any]
+
+#: The figures of a part, in the order of the card: key in `results.json`, name.
+METRICS = {
+    "uar": "UAR (unweighted average recall)",
+    "accuracy": "Accuracy",
+    "f1_weighted": "F1, weighted",
+    "f1_macro": "F1, macro",
+    "eer": "EER (equal error rate; lower is better)",
+}
+SHORT_METRICS = {
+    "uar": "UAR",
+    "accuracy": "accuracy",
+    "f1_weighted": "weighted F1",
+    "f1_macro": "macro F1",
+    "eer": "EER",
+}
+
+#: What each method trains: as a heading, and as what follows "fine-tuned".
+METHODS = {
+    "full": ("full fine-tuning", "by training all of its weights"),
+    "lora_qkv": (
+        "LoRA on query, key and value",
+        "with LoRA on the attention's query, key and value projections; the head is trained as a whole",
+    ),
+    "lora_classifier": (
+        "LoRA on the classifier",
+        "with LoRA on the last layer alone; the encoder stays as it was, and the layers of the head under it stay as they "
+        "were loaded or drawn",
+    ),
+}
+
+#: Arguments of a run that decide where it ran, how much memory it took and what it printed, not what it learned; and those
+#: that the card tells in other words.
+UNTOLD = re.compile(
+    r"(use_cpu|disable_tqdm|report_to|debug|label_names|do_eval|do_train|do_predict|greater_is_better|log_level.*|logging_.*"
+    r"|save_.*|push_to_hub.*|hub_.*|run_name|project|trackio_.*|cpu_threads|prepare_workers|dataloader_(pin|num|persist).*"
+    r"|frozen_cache_gb|bf16|fp16|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
+)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str:
+    """
+    A Markdown table; the columns in `left` lean to the left, the others to the right. A column that is empty in all rows
+    is left out.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    used = [i for i in range(len(head)) if any(row[i] for row in cells)]
+    lines = [[_cell(head[i]) for i in used], ["---" if i in left else "---:" for i in used]]
+    lines += [[row[i] for i in used] for row in cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if cells else ""
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+
+
+def known(value: Any) -> bool:
+    """Whether there is something to tell: not `None`, not NaN, not empty."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def percent(value: float | None) -> str:
+    """A share as `58.4 %`."""
+    return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else ""
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 clip`, `1,079 clips`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `10 min 26 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def corpus_name(corpus: str) -> str:
+    """A corpus as people call it: `RAVDESS` for `ravdess`; one that is not known keeps its name."""
+    return ABOUT[corpus].name.partition(" (")[0] if corpus in ABOUT else corpus
+
+
+def corpus_link(corpus: str, entry: Results) -> str:
+    """Its name, linked to where it is to be had."""
+    if dataset := entry.get("hub_dataset"):
+        return f"[{dataset}](https://huggingface.co/datasets/{dataset})"
+    homepage = ABOUT[corpus].homepage if corpus in ABOUT else None
+    return f"[{corpus_name(corpus)}]({homepage})" if homepage else corpus_name(corpus)
+
+
+# What was found
+
+
+def intervals_head(results: Results) -> list[str]:
+    """The heads of the columns for a metric's intervals."""
+    intervals = results["metrics"]["test"].get("intervals") or {}
+    level = f"{100 * intervals['level']:g} % interval" if "level" in intervals else ""
+    return [f"{level}, by {unit}" for unit in ("clip", "speaker") if intervals.get(f"{unit}s")]
+
+
+def interval(results: Results, unit: str, metric: str) -> str:
+    """`52.3 to 64.4 %`, by `clips` or `speakers`."""
+    edges = ((results["metrics"]["test"].get("intervals") or {}).get(unit) or {}).get(metric)
+    return f"{100 * edges[0]:.1f} to {100 * edges[1]:.1f} %" if edges else ""
+
+
+def figures_table(results: Results) -> str:
+    """Each metric on the test part, with its intervals."""
+    test = results["metrics"]["test"]
+    units = [unit for unit in ("clips", "speakers") if (test.get("intervals") or {}).get(unit)]
+    rows = [
+        [name, percent(test[key]), *(interval(results, unit, key) or "-" for unit in units)]
+        for key, name in METRICS.items()
+        if test.get(key) is not None
+    ]
+    return table(["Metric", "Test", *intervals_head(results)], rows)
+
+
+def intervals_note(results: Results) -> str:
+    """How the intervals were made, and why there is none by speaker."""
+    intervals = results["metrics"]["test"].get("intervals") or {}
+    if not intervals.get("clips"):
+        return ""
+    note = f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples. Drawing clips, they say how the figures "
+    note += "would move with other recordings of the same speakers"
+    shared = shared_speakers(results)
+    if intervals.get("speakers"):
+        others = "other speakers of whom it learned, too" if shared else "other speakers"
+        return f"{note}; drawing speakers, each with all of their clips, with {others}."
+    reason = intervals.get("speakers_reason")
+    note += ". With other speakers they would move more."
+    return note + (f" There is no interval by speaker: {reason}." if reason else "")
+
+
+def chance(results: Results) -> str:
+    """What a model that knows nothing would reach."""
+    matrix = results["metrics"]["test"].get("confusion_matrix")
+    if not matrix:
+        return ""
+    clips = [sum(row) for row in matrix]
+    present = sum(map(bool, clips))
+    return (
+        f"Chance is {percent(1 / present)} UAR; always answering the most frequent emotion would be right for "
+        f"{percent(max(clips) / sum(clips))} of the clips."
+    )
+
+
+def emotions_table(results: Results) -> str:
+    """For each emotion its clips in train and test, its recall, and what it is mostly taken for."""
+    test = results["metrics"]["test"]
+    emotions, matrix, parts = results["emotions"], test.get("confusion_matrix"), results["split"]["parts"]
+    recall = test.get("recall") or {}
+    rows = []
+    for i, emotion in enumerate(emotions):
+        clips, found, mistaken = parts.get("test", {}).get("emotions", {}).get(emotion), recall.get(emotion), ""
+        if matrix:
+            clips = sum(matrix[i])
+            found = matrix[i][i] / clips if clips else None
+            most = max(count for j, count in enumerate(matrix[i]) if j != i)
+            others = [emotions[j] for j, count in enumerate(matrix[i]) if j != i and count == most > 0]
+            if others:
+                mistaken = f"{listed(others[:3], 'or')} ({percent(most / clips)}{' each' if len(others) > 1 else ''})"
+        learned = parts.get("train", {}).get("emotions", {}).get(emotion)
+        rows.append([emotion, learned, clips, percent(found) or "-", mistaken])
+    if not any(row[2] is not None for row in rows):
+        return ""
+    return table(["Emotion", "Clips in train", "Clips in test", "Recall", "Mostly mistaken for"], rows, left=(0, 4))
+
+
+def confusion_table(results: Results) -> str:
+    """Clips by true (row) and recognised (column) emotion."""
+    matrix = results["metrics"]["test"].get("confusion_matrix")
+    if not matrix:
+        return ""
+    rows = [[f"**{emotion}**", *map(int, row)] for emotion, row in zip(results["emotions"], matrix, strict=True)]
+    return table(["true ↓, recognised →", *results["emotions"]], rows)
+
+
+# How it was found
+
+
+def shared_speakers(results: Results) -> int | None:
+    """How many speakers train and test share, `None` where some are not known."""
+    split = results["split"]
+    unknown = any(part.get("clips_without_speaker") for part in split["parts"].values())
+    shared: int | None = split.get("speakers_shared_by_train_and_test")
+    return None if unknown and not shared else shared
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader must know before any figure."""
+    found = [str(warning) for warning in results.get("warnings") or []]
+    shared = shared_speakers(results)
+    if shared and not any("both train and test" in warning for warning in found):
+        found.insert(0, f"{counted(shared, 'speaker is', 'speakers are')} in both train and test: figures on test say nothing "
+                        "about a new speaker.")  # fmt: skip
+    return found
+
+
+def split_in_words(results: Results) -> str:
+    """What the split's name means."""
+    split = results["split"]
+    name = split["name"] if split["name"] != "file" else split.get("made_as") or "file"
+    words = {
+        "speaker": "whole speakers go into one part each, so that the test part has voices that the model has not learned from",
+        "random": "clips are drawn at random, whoever speaks, as HuBERT-SER does; the same voices are in all parts, and the "
+        "figures say nothing about a new speaker",
+        "kfold": _fold(split),
+        "official": "the parts that the corpus itself defines",
+        "file": "the parts that a file names",
+    }
+    text = words.get(name, "")
+    if split["name"] == "file":
+        text += f"{'; ' if text else ''}read from the splits.json of an earlier run"
+    return f": {text}." if text else "."
+
+
+def _fold(split: Results) -> str:
+    by, number, folds = split.get("by", "speaker"), split.get("fold"), split.get("folds")
+    which = f"fold {number + 1} of {folds}, " if number is not None and folds else ""
+    return (
+        f"{which}PEFT-SER's folds by {by}: no {by} is in two parts. It is one fold of several; the others would give other "
+        "figures"
+    )
+
+
+def parts_table(results: Results) -> str:
+    """Clips and speakers of each part."""
+    parts = results["split"]["parts"]
+    rows = [
+        [name, part.get("clips"), part.get("speakers"), part.get("clips_without_speaker") or None]
+        for name, part in parts.items()
+    ]
+    return table(["Part", "Clips", "Speakers", "Clips of unknown speakers"], rows)
+
+
+def shared_note(results: Results) -> str:
+    """How many speakers the parts share."""
+    split = results["split"]
+    sentences = [
+        f"Speakers shared by train and {part}: {shared}."
+        for part in ("test", "validation")
+        if (shared := split.get(f"speakers_shared_by_train_and_{part}")) is not None
+    ]
+    return " ".join(sentences)
+
+
+def kept_note(results: Results) -> str:
+    """Which weights were kept, and by what."""
+    kept = results.get("kept") or {}
+    if not kept.get("by"):
+        return ""
+    epochs = (results.get("training") or {}).get("epochs")
+    epoch = f"epoch {kept['epoch']:g}" if known(kept.get("epoch")) else "training"
+    of = f" of {epochs:g}" if known(epochs) and known(kept.get("epoch")) else ""
+    metric, _, part = str(kept["by"]).partition(" on ")
+    if not part:
+        return f"The weights of the last epoch ({epoch}{of}) were kept; no part was used to choose among epochs."
+    metric = metric.removeprefix("eval_")
+    value = kept.get("value")
+    figure = ""
+    if known(value):
+        figure = f" ({percent(value)})" if metric in METRICS else f" ({value:.3g})"
+    return (
+        f"The weights of {epoch}{of} were kept, the best by {SHORT_METRICS.get(metric, metric)} on {part}{figure}. The test "
+        "part had no say in that."
+    )
+
+
+def taken_note(results: Results) -> str:
+    """In which precision and on what the figures were taken."""
+    sentences = []
+    if precision := results.get("evaluated_in"):
+        sentences.append(f"Figures are per clip and taken in {precision}, whatever the model was trained in.")
+    segments = results.get("segments") or {}
+    if length := segments.get("length"):
+        overlap = f", each {segments['overlap']:g} s into the next" if segments.get("overlap") else ""
+        sentences.append(
+            f"Longer clips were cut into segments of {length:g} s{overlap}; a clip's probabilities are the mean of its "
+            "segments'."
+        )
+    return " ".join(sentences)
+
+
+# What it learned from
+
+
+def corpora_table(results: Results) -> str:
+    """Each corpus with what was used of it, and its licence."""
+    rows = [
+        [
+            corpus_link(corpus, entry),
+            _licence(corpus, entry),
+            entry.get("clips"),
+            entry.get("speakers") or None,
+            f"{entry['hours']:.1f}" if known(entry.get("hours")) else "",
+        ]
+        for corpus, entry in (results.get("corpora") or {}).items()
+    ]
+    return table(["Corpus", "Licence", "Clips", "Speakers", "Hours"], rows, left=(0, 1))
+
+
+def _licence(corpus: str, entry: Results) -> str:
+    if entry.get("hub_dataset"):
+        return "see its page"
+    return ABOUT[corpus].licence if corpus in ABOUT else "not known to hf_ser"
+
+
+def corpora_list(results: Results) -> str:
+    """What is said in each known corpus, and by whom."""
+    return "\n".join(
+        f"- **{corpus_name(corpus)}**: {ABOUT[corpus].speech}. {_capital(ABOUT[corpus].speakers)}."
+        for corpus in results.get("corpora") or {}
+        if corpus in ABOUT
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def labels_note(results: Results) -> str:
+    """Emotions that were merged, and those that were left out."""
+    sentences = []
+    if merged := results.get("merged_emotions"):
+        pairs = [f"*{source}* counts as *{target}*" for source, target in sorted(merged.items())]
+        sentences.append(f"{_capital(listed(pairs))}.")
+    if left := {emotion: count for emotion, count in (results.get("left_out") or {}).items() if count}:
+        clips = [f"{count:,} of *{emotion}*" for emotion, count in sorted(left.items())]
+        sentences.append(f"Clips of other emotions were left out: {listed(clips)}.")
+    return " ".join(sentences)
+
+
+def set_aside_note(results: Results) -> str:
+    """Clips that could not be used, and why."""
+    reasons = results.get("set_aside")
+    if not isinstance(reasons, Mapping):
+        return ""
+    parts = []
+    for corpus, counts in reasons.items():
+        told = [f"{count:,} {reason}" for reason, count in counts.items() if count]
+        if told:
+            parts.append(f"{listed(told)} in {corpus_name(corpus)}")
+    return f"Clips that were set aside before the split: {'; '.join(parts)}." if parts else ""
+
+
+# How it was trained
+
+
+def method_words(results: Results) -> tuple[str, str]:
+    """A method as a heading, and as what follows "fine-tuned"."""
+    method = results["method"]
+    arguments = (results.get("training") or {}).get("arguments") or {}
+    if method == "full" and arguments.get("freeze_feature_encoder"):
+        return "full fine-tuning", "by training all of its weights but those of the convolutional feature encoder"
+    heading, words = METHODS.get(method, (f"`{method}`", f"by the method `{method}`"))
+    if targets := arguments.get("lora_target_modules"):
+        names = targets if isinstance(targets, list) else [str(targets)]
+        words = f"with LoRA on {listed([f'`{name}`' for name in names])}"
+    return heading, words
+
+
+def parameters_note(results: Results) -> str:
+    """How many parameters were trained of how many."""
+    parameters = results.get("parameters") or {}
+    if not (parameters.get("trainable") and parameters.get("total")):
+        return ""
+    share = 100 * parameters["trainable"] / parameters["total"]
+    return (
+        f"Trained: {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.3g} %){_head(results)}."
+    )
+
+
+def _head(results: Results) -> str:
+    if results.get("head") != "batchnorm":
+        return ""
+    return ", with batch norm and dropout before the last layer, folded into it afterwards"
+
+
+def hyperparameters(results: Results) -> tuple[str, str]:
+    """The hyperparameters that are not at their defaults, and those that are, each as a list."""
+    training = results.get("training") or {}
+    chosen = _told(training.get("arguments"))
+    for name, seed in (results.get("seeds") or {}).items():
+        if known(seed):
+            chosen.setdefault("seed" if name == "training" else f"{name}_seed", seed)
+    if known(training.get("clips_per_step")):
+        chosen = {"clips in a step": training["clips_per_step"], **chosen}
+    if known(training.get("precision")):
+        chosen = {**chosen, "precision": training["precision"]}
+    others = {name: value for name, value in _told(training.get("defaults")).items() if name not in chosen}
+    return _hyperparameters(chosen), _hyperparameters(others)
+
+
+def _told(arguments: Results | None) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in (arguments or {}).items()
+        if known(value) and not UNTOLD.fullmatch(name) and not _path(value)
+    }
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, str) and PurePath(value).is_absolute()
+
+
+def _hyperparameters(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"- `{name}`: {_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if known(item))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cost_list(results: Results) -> str:
+    """What the training took: hardware, time, memory, energy."""
+    training, environment = results.get("training") or {}, results.get("environment") or {}
+    lines = []
+    if device := environment.get("device"):
+        threads = (
+            f", {counted(environment['threads'], 'thread')}" if "CPU" in device and environment.get("threads") else ""
+        )
+        processes = training.get("processes") or 1
+        lines.append(f"Hardware: {device}{threads}{f', {processes} processes' if processes > 1 else ''}")
+    if known(training.get("seconds")):
+        steps = []
+        if known(training.get("epochs")):
+            steps.append(f"{training['epochs']:g} epochs")
+        if known(training.get("steps")):
+            steps.append(f"{training['steps']:,} steps")
+        took = [duration(training["seconds"]), *steps]
+        lines.append(f"Time: {' for '.join(took[:2])}{''.join(f', {step}' for step in took[2:])}")
+    memory = results.get("peak_memory_bytes") or {}
+    amounts = [
+        f"{memory[kind] / 1e9:.1f} GB {where}"
+        for kind, where in (("process", "in the process"), ("gpu", "on the GPU"))
+        if memory.get(kind)
+    ]
+    if amounts:
+        lines.append(f"Peak memory: {listed(amounts)}")
+    if known(training.get("energy_kwh")):
+        lines.append(f"Energy, measured: {training['energy_kwh']:.3g} kWh")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def versions_note(results: Results) -> str:
+    """Python and the packages."""
+    environment = results.get("environment") or {}
+    packages = dict(environment.get("packages") or {})
+    versions = [f"Python {environment['python']}"] if environment.get("python") else []
+    return ", ".join([*versions, *(f"{name} {version}" for name, version in packages.items() if version)])
+
+
+def command_line(results: Results) -> str:
+    """The command, in which a path from the root is its last part alone."""
+    command = str(results.get("command") or "")
+    return re.sub(r"(?<![^\s='\":])~?/(?:[^\s'\"/]*/)*(?=[^\s'\"/])", "", command)
+
+
+def history_table(results: Results) -> str:
+    """The losses and the validation figures of each epoch."""
+    epochs: dict[float, dict[str, Any]] = {}
+    for entry in results.get("history") or []:
+        if known(entry.get("epoch")):
+            epochs.setdefault(entry["epoch"], {}).update({k: v for k, v in entry.items() if known(v)})
+    names = {"loss": "Loss, train", "eval_loss": "Loss, validation"}
+    names |= {f"eval_{key}": f"{name[:1].upper()}{name[1:]}, validation" for key, name in SHORT_METRICS.items()}
+    rows = [
+        [
+            f"{epoch:g}",
+            f"{entry['learning_rate']:.2g}" if "learning_rate" in entry else "",
+            *((f"{entry[key]:.4f}" if "loss" in key else percent(entry[key])) if key in entry else "" for key in names),
+        ]
+        for epoch, entry in sorted(epochs.items())
+    ]
+    return (
+        table(["Epoch", "Learning rate", *names.values()], rows, left=()) if any(any(row[1:]) for row in rows) else ""
+    )
+
+
+# What it cannot do
+
+
+def limitations(results: Results) -> list[str]:
+    """What holds for these corpora, this split and this size; each as a paragraph."""
+    corpora = list(results.get("corpora") or {})
+    abouts = [ABOUT[corpus] for corpus in corpora if corpus in ABOUT]
+    acted = [corpus for corpus in corpora if corpus in ABOUT and ABOUT[corpus].language]
+    found = []
+    if len(acted) < len(abouts):
+        found.append(
+            "**A made-up corpus.** What it learned from is, in part or as a whole, babble that a computer made. Figures on that "
+            "say that the code works, and nothing about people."
+        )
+    if acted:
+        found.append(
+            f"**Acted emotions.** The speakers of {listed([corpus_name(corpus) for corpus in acted])} were asked to show an "
+            "emotion. The model tells which one was asked for. Whether it tells what somebody feels was not tested."
+        )
+    if acted and len(acted) == len(corpora) and {ABOUT[corpus].language for corpus in acted} == {"en"}:
+        found.append(
+            "**English, a few fixed sentences.** It heard nothing else. Other languages, free speech and conversations were not "
+            "tested."
+        )
+    parts = results["split"]["parts"]
+    learned, tested = (parts.get(part, {}).get("speakers") for part in ("train", "test"))
+    if learned:
+        text = f"**{_capital(counted(learned, 'voice'))}.** It learned from {counted(learned, 'speaker')}"
+        text += f" and was tested on {counted(tested, 'speaker')}." if tested else "."
+        found.append(
+            f"{text} How it does for other ages, accents and ways of speaking was not measured, nor whether it serves women and "
+            "men alike."
+        )
+    found.append(
+        "**The corpora's own recordings.** Noise, music, several people at once, telephones and other microphones were not "
+        "tested."
+    )
+    found.append(
+        f"**Always an answer.** It names one of its {len(results['emotions'])} emotions whatever it hears, silence too. The "
+        "probabilities are those of a softmax; they were not calibrated."
+    )
+    return found
+
+
+def citations(results: Results) -> list[str]:
+    """BibTeX of the corpora, the encoder and the methods that the run used."""
+    method = results["method"]
+    found = [ABOUT[corpus].citation for corpus in results.get("corpora") or {} if corpus in ABOUT]
+    found.append(card_citations.ENCODERS.get(str(results.get("model_type"))))
+    found.append(card_citations.HUBERT_SER if method in METHODS else card_citations.PEFT_SER)
+    split = results["split"]
+    if "kfold" in (split["name"], split.get("made_as")) and method in METHODS:
+        found.append(card_citations.PEFT_SER)
+    if "lora" in method:
+        found.append(card_citations.LORA)
+    return [citation for citation in found if citation]
