@@ -14,7 +14,7 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.audio.decode import SILENCE, Waveform, check
 from hf_ser.features import minimum_samples
-from hf_ser.inference.batches import classify, emotions_of
+from hf_ser.inference.batches import budget, classify, emotions_of
 from hf_ser.inference.sources import Clip, Source, clips_of, find_clips
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
@@ -49,7 +49,7 @@ def predict(
     classifier: AudioClassificationPipeline,
     sources: Source | Iterable[Source],
     *,
-    batch_seconds: float = 60.0,
+    batch_seconds: float | None = None,
     longest: float = 30.0,
     progress: bool = True,
 ) -> Iterator[Prediction]:
@@ -63,7 +63,8 @@ def predict(
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
         sources: Files, folders, patterns, `dataset=NAME`, arrays; see [`find_clips`]. They are looked up at once, except
             where they are an iterator: then each as its turn comes.
-        batch_seconds (`float`, defaults to 60): Seconds of sound in a batch, padding included. Less needs less memory.
+        batch_seconds (`float`, *optional*): Seconds of sound in a batch, padding included; by default 120 on a GPU and 8 on a
+            CPU. Less needs less memory.
         longest (`float`, defaults to 30): A clip of more seconds is cut into as few equal segments as are not longer than
             this, and has the mean of their probabilities, weighted by length; silent segments are left out.
         progress (`bool`, defaults to `True`): Whether to show a progress bar, if there is a terminal.
@@ -75,8 +76,7 @@ def predict(
         FileNotFoundError: if a file is not there, or no audio is in a folder or matches a pattern.
         ValueError: if an argument is out of range, or a source is none.
     """
-    if batch_seconds <= 0:
-        raise ValueError(f"batch_seconds: must be more than 0 s, found {batch_seconds}")
+    seconds = budget(classifier, batch_seconds)
     if longest < 1:
         raise ValueError(f"longest: must be at least 1 s, found {longest}")
     emotions_of(classifier)
@@ -84,7 +84,7 @@ def predict(
         clips: Iterable[Clip] = find_clips(sources)
     else:
         clips = chain.from_iterable(clips_of(source, place) for place, source in enumerate(sources))
-    return _predict(classifier, clips, batch_seconds, longest, progress)
+    return _predict(classifier, clips, seconds, longest, progress)
 
 
 def _predict(

@@ -11,7 +11,7 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE as SILENCE_LEVEL
 from hf_ser.audio.decode import check
 from hf_ser.features import minimum_samples
-from hf_ser.inference.batches import Probabilities, classify, emotions_of
+from hf_ser.inference.batches import Probabilities, budget, classify, emotions_of
 from hf_ser.inference.sources import Source, find_clips
 
 Times = npt.NDArray[np.float64]
@@ -158,7 +158,7 @@ def timeline(
     window: float = 3.0,
     hop: float = 0.5,
     smoothing: float = 1.0,
-    batch_seconds: float = 60.0,
+    batch_seconds: float | None = None,
     progress: bool = False,
 ) -> Timeline:
     """
@@ -172,7 +172,8 @@ def timeline(
         hop (`float`, defaults to 0.5): From one window's beginning to the next one's, in seconds.
         smoothing (`float`, defaults to 1): The width of a centred moving average over the probabilities, in seconds; 0 for
             none. See [`Timeline.smoothed`].
-        batch_seconds (`float`, defaults to 60): Seconds of sound in a batch. Less needs less memory.
+        batch_seconds (`float`, *optional*): Seconds of sound in a batch, padding included; by default 120 on a GPU and 8 on a
+            CPU. Less needs less memory.
         progress (`bool`, defaults to `False`): Whether to show a progress bar, if there is a terminal.
 
     Returns:
@@ -192,8 +193,7 @@ def timeline(
         raise ValueError(f"hop: must be more than 0 s and not more than the window ({window} s), found {hop}")
     if smoothing < 0:
         raise ValueError(f"smoothing: must not be negative, found {smoothing}")
-    if batch_seconds <= 0:
-        raise ValueError(f"batch_seconds: must be more than 0 s, found {batch_seconds}")
+    seconds = budget(classifier, batch_seconds)
     emotions = emotions_of(classifier)
     clips = find_clips(recording)
     if len(clips) != 1:
@@ -212,7 +212,7 @@ def timeline(
     heard = [i for i, view in enumerate(views) if np.abs(view).max() >= SILENCE_LEVEL]
     probabilities = np.full((len(views), len(emotions)), np.nan)
     with tqdm(total=len(heard), unit=" windows", disable=None if progress else True) as bar:
-        for batch, answers in classify(classifier, [views[i] for i in heard], batch_seconds):
+        for batch, answers in classify(classifier, [views[i] for i in heard], seconds):
             probabilities[[heard[i] for i in batch]] = answers
             bar.update(len(batch))
     return Timeline(
