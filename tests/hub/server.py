@@ -28,7 +28,7 @@ import yaml
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 LFS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".png", ".jpg", ".wav", ".flac", ".parquet", ".arrow"}
-LFS_SIZE = 10_000
+LFS_SIZE = 10_000_000
 LICENSES = {
     *("mit", "apache-2.0", "openrail", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0"),
     *(f"cc-by{more}-{version}" for more in ("", "-sa", "-nd", "-nc", "-nc-sa", "-nc-nd") for version in ("3.0", "4.0")),
@@ -227,10 +227,10 @@ class User:
 class Fault:
     """What goes wrong with the next `times` requests of this method whose path contains `path`.
 
-    With a `status` they are answered with it. With `after_bytes` the connection is cut once so many bytes of the body were
-    read (of a request that has one) or sent (of the answer to any other); `reset` cuts it without the usual goodbye, so that
-    the client sees a connection reset instead of an early end. With `lost_answer` the request takes effect, and its answer
-    never comes.
+    - `status`: they are answered with it, and do nothing.
+    - `after_bytes`: the connection ends after so many bytes of the body, of the request if it has one, else of the answer.
+    - `reset`: it ends without a goodbye. The client sees a reset instead of an early end, and takes it otherwise.
+    - `lost_answer`: the request takes effect, and its answer never comes.
     """
 
     method: str
@@ -529,7 +529,7 @@ class HubServer(ThreadingHTTPServer):
         author, search = (request.query.get(name, [""])[0] for name in ("author", "search"))
         found = []
         for (of_kind, repo), repository in sorted(self.repositories.items()):
-            if of_kind == kind and author in ("", repository.owner) and search.lower() in repo.lower():
+            if of_kind == kind and author in ("", repository.owner) and search in repo:
                 with contextlib.suppress(Refusal):
                     found.append(self.info(request, self.repository(request, kind, repo)))
         return self.page(request, found)
@@ -682,9 +682,17 @@ class HubServer(ThreadingHTTPServer):
                 del files[name]
 
     def commits(self, request: Request, repository: Repository, revision: str) -> Answer:
-        history = repository.commit(revision).history
-        told = [{"id": c.oid, "title": c.title, "message": c.message, "date": c.date} for c in history]
-        return self.page(request, [{**t, "authors": [{"user": c.author}]} for t, c in zip(told, history, strict=True)])
+        history = [
+            {
+                "id": made.oid,
+                "title": made.title,
+                "message": made.message,
+                "date": made.date,
+                "authors": [{"user": made.author}],
+            }
+            for made in repository.commit(revision).history
+        ]
+        return self.page(request, history)
 
     # Branches and tags
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import httpx2
 import pytest
 import torch
@@ -127,6 +128,12 @@ def test_files_are_listed(hub: Any, repo: str, api: HfApi) -> None:
     assert not api.file_exists(repo, "none.json")
 
 
+def test_a_dataset_is_pushed_and_loaded(hub: Any) -> None:
+    clips = datasets.Dataset.from_dict({"path": ["a.wav", "b.wav"], "emotion": ["calm", "angry"]})
+    clips.push_to_hub("lab/clips")
+    assert datasets.load_dataset("lab/clips", split="train").to_dict() == clips.to_dict()
+
+
 def test_another_kind_of_repository(hub: Any, api: HfApi) -> None:
     api.create_repo("lab/tiny", repo_type="dataset")
     api.upload_file(path_or_fileobj=WEIGHTS, path_in_repo="a.bin", repo_id="lab/tiny", repo_type="dataset")
@@ -222,18 +229,19 @@ def test_a_tag_stays(repo: str, api: HfApi) -> None:
 # Who may what
 
 
-def test_a_private_repository_is_not_there_for_others(hub: Any, repo: str, api: HfApi) -> None:
+def test_a_private_repository_is_not_there_for_others(hub: Any, repo: str, api: HfApi, tmp_path: Path) -> None:
     api.update_repo_settings(repo, private=True)
     assert api.model_info(repo).private
     assert read(repo, "config.json") == b"{}"
     for token in (False, hub.login("other")):
-        for ask in (api.model_info, api.list_repo_files, snapshot_download):
+        for ask in (api.model_info, api.list_repo_files):
             with pytest.raises(RepositoryNotFoundError):
-                ask(repo, token=token, **({"cache_dir": "unused"} if ask is snapshot_download else {}))
+                ask(repo, token=token)
         with pytest.raises(RepositoryNotFoundError):
-            hf_hub_download(repo, "config.json", token=token, cache_dir="unused")
+            snapshot_download(repo, token=token, cache_dir=tmp_path)
+        with pytest.raises(RepositoryNotFoundError):
+            hf_hub_download(repo, "config.json", token=token, cache_dir=tmp_path)
         assert list(api.list_models(author="lab", token=token)) == []
-    assert not Path("unused").exists()
 
 
 def test_a_wrong_token_is_told_from_a_missing_repository(repo: str, api: HfApi) -> None:
@@ -406,7 +414,9 @@ def test_a_card_is_pushed_and_loaded(repo: str) -> None:
 # transformers
 
 
-def test_a_model_is_pushed_and_opened(hub: Any, tiny_hubert: Path, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_pushed_and_opened(
+    hub: Any, tiny_hubert: Path, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = HubertModel.from_pretrained(tiny_hubert)
     model.push_to_hub("lab/hubert", private=True)
     model.push_to_hub("lab/hubert", revision="second", commit_message="Again")
@@ -418,7 +428,7 @@ def test_a_model_is_pushed_and_opened(hub: Any, tiny_hubert: Path, api: HfApi, m
         for name, parameter in model.state_dict().items():
             torch.testing.assert_close(opened.state_dict()[name], parameter, rtol=0, atol=0)
     with pytest.raises(OSError, match="is not a valid model identifier"):
-        AutoModel.from_pretrained("lab/hubert", token=False, cache_dir="unused")
+        AutoModel.from_pretrained("lab/hubert", token=False, cache_dir=tmp_path)
     with pytest.raises(OSError, match="is not a valid git identifier"):
         AutoModel.from_pretrained("lab/hubert", revision="third")
 
