@@ -1,0 +1,81 @@
+"""Classifiers that are ready at once: random ones of both kinds of encoder, and one that tells low from high tones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+import hf_ser
+from hf_ser.models import load_model
+
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+
+
+def with_head(encoder: Path, folder: Path) -> AudioClassificationPipeline:
+    """An encoder with a random head whose answers differ from clip to clip, saved and opened."""
+    torch.manual_seed(0)
+    loaded = load_model(str(encoder), EMOTIONS)
+    loaded.model.classifier.weight.data *= 30
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return hf_ser.load(folder)
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], AudioClassificationPipeline]:
+    return lambda encoder: with_head(encoder, tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def layer_norm(
+    tiny_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]
+) -> AudioClassificationPipeline:
+    return opened(tiny_hubert)
+
+
+@pytest.fixture(scope="session")
+def group_norm(
+    group_norm_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]
+) -> AudioClassificationPipeline:
+    return opened(group_norm_hubert)
+
+
+class Pitch(torch.nn.Module):
+    """Hears the more of a `high` voice the more often the signal changes its sign, from 200 Hz (none) to 2 kHz (all)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(
+            id2label={0: "low", 1: "high"},
+            problem_type=None,
+            conv_kernel=[10, 3, 3, 3, 3, 2, 2],
+            conv_stride=[5, 2, 2, 2, 2, 2, 2],
+        )
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+        self.shapes.append(tuple(input_values.shape))
+        changes = (input_values[:, 1:].sign() != input_values[:, :-1].sign()) & attention_mask[:, 1:].bool()
+        rate = 16_000 * changes.sum(dim=1) / attention_mask.sum(dim=1)  # per second
+        share = (rate - 400) / 3600
+        return SequenceClassifierOutput(logits=torch.stack([torch.zeros_like(share), 8 * (share - 0.5)], dim=1))
+
+
+@pytest.fixture
+def pitch() -> SimpleNamespace:
+    return SimpleNamespace(model=Pitch(), feature_extractor=Wav2Vec2FeatureExtractor(), device=torch.device("cpu"))
+
+
+def sound(seconds: float, frequency: float = 200.0, rate: int = 16_000) -> np.ndarray:
+    """A tone that is never at zero: its changes of sign can be counted."""
+    return (0.3 * np.sin(2 * np.pi * frequency * (np.arange(round(seconds * rate)) + 0.37) / rate)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_sound() -> Callable[..., np.ndarray]:
+    return sound

@@ -1,0 +1,96 @@
+"""What a user names is found, or the error says what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Audio, Dataset, DatasetDict, Features, Value
+
+from hf_ser.audio import AudioError
+from hf_ser.corpora import CorpusError
+from hf_ser.inference import find_clips
+
+Writer = Callable[..., Path]
+
+
+def test_files_folders_and_patterns_in_order(tmp_path: Path, write_clip: Writer) -> None:
+    for name in ("z.wav", "b/a.flac", "b/c/d.wav", "e.wav"):
+        write_clip(tmp_path / name)
+    (tmp_path / "b" / "notes.txt").write_text("no audio")
+    found = find_clips([tmp_path / "z.wav", str(tmp_path / "b"), f"{tmp_path}/**/*.wav"])
+    names = [Path(clip.name).relative_to(tmp_path).as_posix() for clip in found]
+    assert names == ["z.wav", "b/a.flac", "b/c/d.wav", "b/c/d.wav", "e.wav", "z.wav"]
+    assert found[0].read().shape == (8000,)
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path, write_clip: Writer) -> None:
+    path = write_clip(tmp_path / "take[1].wav")
+    assert [clip.name for clip in find_clips(path)] == [str(path)]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no audio")
+    with pytest.raises(FileNotFoundError, match=r"no file or folder '.*gone\.wav'.*write dataset=user/name"):
+        find_clips(tmp_path / "gone.wav")
+    with pytest.raises(FileNotFoundError, match=r"holds no audio file.*\.flac.*found notes\.txt.*dataset="):
+        find_clips(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"matches no audio file.*it matches 1 others, such as '.*notes\.txt'"):
+        find_clips(str(tmp_path / "*"))
+    with pytest.raises(FileNotFoundError, match=r"it matches nothing"):
+        find_clips(str(tmp_path / "*.wav"))
+    with pytest.raises(ValueError, match=r"source 1: expected a path.*found int"):
+        find_clips([{"array": np.ones(3), "sampling_rate": 8000}, 7])  # type: ignore[list-item]
+
+
+def test_a_data_set_without_labels(tmp_path: Path, write_clip: Writer) -> None:
+    files = [write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (i + 1), rate=8000) for i in range(3)]
+    content = {"sound": [{"bytes": file.read_bytes(), "path": None} for file in files], "text": ["a", "b", "c"]}
+    features = Features({"sound": {"bytes": Value("binary"), "path": Value("string")}, "text": Value("string")})
+    rows = Dataset.from_dict(content, features=features).cast_column("sound", Audio())
+    DatasetDict({"train": rows.select([0, 1]), "test": rows.select([2])}).save_to_disk(tmp_path / "saved")
+    source = f"dataset={tmp_path / 'saved'}"
+    found = find_clips(source)
+    assert [clip.name for clip in found] == [f"{source}/train/0", f"{source}/train/1", f"{source}/test/0"]
+    assert [len(clip.read()) for clip in found] == [1600, 3200, 4800]
+    rows.select_columns("text").save_to_disk(tmp_path / "mute")
+    with pytest.raises(CorpusError, match=r"mute: it needs a column of type Audio; found text \(Value\)"):
+        find_clips(f"dataset={tmp_path / 'mute'}")
+    with pytest.raises(CorpusError, match="cannot be loaded"):
+        find_clips(f"dataset={tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (np.array([0.5, -0.25]), [0.5, -0.25]),
+        (np.array([[0.5, 0.0], [-0.5, 0.25], [1.0, 1.0]]), [0.25, -0.125, 1.0]),
+        (np.array([16384, -32768], np.int16), [0.5, -1.0]),
+        (np.array([[2**30, -(2**31)], [0, 2**30]], np.int32), [-0.25, 0.25]),
+        (np.array([128, 192, 0], np.uint8), [0.0, 0.5, -1.0]),
+    ],
+)
+def test_arrays_of_any_kind_and_layout(array: np.ndarray, expected: list[float]) -> None:
+    (clip,) = find_clips({"array": array, "sampling_rate": 16_000, "path": "mine"})
+    assert clip.name == "mine"
+    waveform = clip.read()
+    assert waveform.dtype == np.float32
+    assert waveform.tolist() == expected
+
+
+def test_arrays_that_are_none() -> None:
+    with pytest.raises(ValueError, match=r"source 0: 'array' must be of shape.*found \(2, 16000\); transpose it"):
+        find_clips({"array": np.zeros((2, 16_000)), "sampling_rate": 16_000})
+    with pytest.raises(ValueError, match=r"needs 'array' and 'sampling_rate'; found 'array'"):
+        find_clips({"array": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"must be a whole number of Hz above 0, found 0"):
+        find_clips({"array": np.zeros(2), "sampling_rate": 0})
+    with pytest.raises(ValueError, match=r"must hold floats or integers, found complex128"):
+        find_clips({"array": np.zeros(2, complex), "sampling_rate": 16_000})
+
+
+def test_an_unreadable_file_is_told_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no audio at all")
+    (clip,) = find_clips(tmp_path)
+    with pytest.raises(AudioError, match="unreadable"):
+        clip.read()
