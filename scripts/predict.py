@@ -53,7 +53,8 @@ def main() -> int:
         print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted" + ("; --resume goes on with it" if arguments.output else ""), file=sys.stderr)
+        lines = arguments.output and not arguments.timeline and arguments.output.suffix != ".json"
+        print("\ninterrupted" + ("; --resume goes on with it" if lines else ""), file=sys.stderr)
         return 130
 
 

@@ -101,22 +101,22 @@ def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str])
 
 
 def _mark_silence(axes: Axes, timeline: Timeline) -> None:
-    borders = timeline.borders
-    for i in np.flatnonzero(timeline.silent):
-        axes.axvspan(borders[i], borders[i + 1], **SILENT)
+    frames = np.flatnonzero(timeline.silent)
+    start, stop = timeline.borders[frames], timeline.borders[frames + 1]
+    axes.broken_barh(np.column_stack([start, stop - start]).tolist(), (0, 1), **SILENT)
 
 
 def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict[str, str], duration: float) -> None:
+    gap = 1.0 if len(segments) < 100 else 0.0  # thousands of gaps would cover the segments
+    for emotion in dict.fromkeys(segment.emotion for segment in segments):
+        spans = [(each.start, each.stop - each.start) for each in segments if each.emotion == emotion]
+        look = SILENT if emotion == SILENCE else {"facecolor": colours[emotion], "edgecolor": "white", "linewidth": gap}
+        axes.broken_barh(spans, (0, 1), **look)
     for segment in segments:
         width = segment.stop - segment.start
-        colour = SILENT["facecolor"] if segment.emotion == SILENCE else colours[segment.emotion]
-        axes.axvspan(
-            segment.start, segment.stop, **(SILENT if segment.emotion == SILENCE else {"color": colour, "lw": 0})
-        )
         if width / duration > 0.0085 * len(segment.emotion) + 0.008:  # the name fits into it
-            axes.text(segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=_ink(colour))
-    for segment in segments[1:]:
-        axes.axvline(segment.start, color="white", linewidth=1)
+            ink = "black" if segment.emotion == SILENCE else _ink(colours[segment.emotion])
+            axes.text(segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=ink)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center")

@@ -32,9 +32,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], AudioCl
 
 
 @pytest.fixture(scope="session")
-def layer_norm(
-    tiny_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]
-) -> AudioClassificationPipeline:
+def layer_norm(tiny_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]) -> AudioClassificationPipeline:
     return opened(tiny_hubert)
 
 

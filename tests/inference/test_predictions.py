@@ -37,9 +37,7 @@ def run(classifier: Any, sources: Any, **options: Any) -> list[Prediction]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_seconds", [0.1, 2.0, 1000.0])
-def test_the_same_as_the_pipeline_in_any_batch(
-    kind: str, batch_seconds: float, request: pytest.FixtureRequest
-) -> None:
+def test_the_same_as_the_pipeline_in_any_batch(kind: str, batch_seconds: float, request: pytest.FixtureRequest) -> None:
     classifier = request.getfixturevalue(kind)
     clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 40_000, 700, 401, 16_000, 3200, 25_000])]
     answers = run(classifier, clips, batch_seconds=batch_seconds)

@@ -1,0 +1,62 @@
+"""The picture of a timeline shows what is in it."""
+
+import io
+
+import numpy as np
+import pytest
+
+from hf_ser.inference import Timeline, plot_timeline
+
+EMOTIONS = ("angry", "bored", "happy", "sad")
+
+
+def made(windows: int, hop: float = 0.5, silent: slice = slice(0)) -> tuple[np.ndarray, Timeline]:
+    rng = np.random.default_rng(0)
+    start = np.arange(windows) * hop
+    shares = rng.dirichlet([0.5] * len(EMOTIONS), windows)
+    shares[silent] = np.nan
+    duration = float(start[-1] + 3)
+    waveform = rng.uniform(-0.5, 0.5, round(duration * 16_000)).astype(np.float32)
+    return waveform, Timeline(EMOTIONS, start, start + 3, shares, duration, 1.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("windows", "silent", "label", "marks"),
+    [
+        (1, slice(0), "time (s)", ["0.0", "0.5", "1.0"]),
+        (1, slice(0, 1), "time (s)", ["0.0", "0.5", "1.0"]),
+        (40, slice(10, 25), "time (s)", ["0", "2", "4"]),
+        (600, slice(0), "time (min:s)", ["0:00", "0:30", "1:00"]),
+        (9000, slice(0, 9), "time (h:min)", ["0:00", "0:10", "0:20"]),
+    ],
+)
+def test_shows_waveform_probabilities_segments_and_time(
+    windows: int, silent: slice, label: str, marks: list[str]
+) -> None:
+    waveform, line = made(windows, silent=silent)
+    figure = plot_timeline(waveform, line)
+    figure.savefig(io.BytesIO(), format="png")
+    _, middle, bottom = figure.axes
+    assert bottom.get_xlabel() == label
+    assert bottom.get_xlim() == (0, line.duration)
+    assert middle.get_ylim() == (0, 1)
+    ticks = zip(bottom.get_xticks(), bottom.get_xticklabels(), strict=True)
+    assert [label.get_text() for tick, label in ticks if tick >= 0][:3] == marks
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [*reversed(EMOTIONS), *(["silence"] if line.silent.any() else [])]
+
+
+def test_draws_the_segments_it_is_given() -> None:
+    waveform, line = made(40)
+    few, many = line.segments(5), line.segments()
+    assert len(few) < len(many)
+    for given, expected in ((few, few), (many, many), (None, many)):
+        drawn = plot_timeline(waveform, line, given).axes[2].collections
+        assert sum(len(spans.get_paths()) for spans in drawn) == len(expected)
+
+
+def test_an_emotion_of_its_own_has_a_colour_of_its_own() -> None:
+    figure = plot_timeline(*made(5))
+    colours = {handle.get_facecolor() for handle in figure.legends[0].get_patches()}
+    assert len(colours) == len(EMOTIONS)

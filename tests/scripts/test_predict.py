@@ -1,0 +1,163 @@
+"""What scripts/predict.py prints and writes, as a user starts it."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hf_ser.models import load_model
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
+Main = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    loaded = load_model(str(tiny_hubert), ("angry", "happy", "sad"))
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+    for i in range(3):
+        write_clip(tmp_path / "clips" / f"{i}.wav", seconds=0.3 + 0.1 * i)
+    (tmp_path / "clips" / "broken.wav").write_bytes(b"no audio")
+    return tmp_path / "clips"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("predict_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def main(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Main:
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        return script.main()
+
+    return run
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_as_a_table_and_nothing_else_on_stdout(
+    python: Callable[..., "subprocess.CompletedProcess[str]"], model: Path, clips: Path
+) -> None:
+    done = python(SCRIPT, model, clips)
+    assert done.returncode == 0, done.stderr
+    *good, bad = done.stdout.splitlines()
+    assert [line.split()[-1] for line in good] == [str(clips / f"{i}.wav") for i in range(3)]
+    assert {line.split()[0] for line in good} <= {"angry", "happy", "sad"}
+    assert bad.startswith("-")
+    assert f"{clips / 'broken.wav'}  (unreadable: " in bad
+    closing, aside = done.stderr.splitlines()[-2:]
+    assert closing.startswith("3 clips, 1 s of speech in ")
+    assert closing.endswith(" s of speech per second)")
+    assert aside == "1 set aside: 1 unreadable"
+
+
+def test_an_interrupted_run_goes_on(
+    main: Main, script: ModuleType, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "out.csv"
+    whole = script.predict
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        for i, prediction in enumerate(whole(*arguments, **options)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield prediction
+
+    monkeypatch.setattr(script, "predict", interrupted)
+    assert main(model, clips, "--output", output) == 130
+    assert "--resume goes on with it" in capsys.readouterr().err
+    assert [Path(row["name"]).name for row in table(output)] == ["0.wav", "1.wav"]
+    monkeypatch.setattr(script, "predict", whole)
+    assert main(model, clips, "--output", output) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(model, clips, "--output", output, "--resume") == 0
+    assert "2 clips are already in" in capsys.readouterr().err
+    assert main(model, clips, "--output", tmp_path / "whole.csv") == 0
+    assert table(output) == table(tmp_path / "whole.csv")
+    assert [row["problem"].partition(":")[0] for row in table(output)] == ["", "", "", "unreadable"]
+    assert main(model, clips, "--output", output, "--resume") == 0, "there is nothing left to do"
+
+
+def test_status_is_1_only_if_nothing_could_be_predicted(
+    main: Main, model: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(model, clips / "broken.wav") == 1
+    assert "0 clips" in capsys.readouterr().err
+    assert main(model, clips / "broken.wav", clips / "0.wav") == 0
+
+
+def test_a_timeline_with_all_its_files(
+    main: Main, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = tmp_path / "interview.flac"
+    soundfile.write(recording, 0.1 * np.random.default_rng(0).standard_normal((5 * 48_000, 2)), 48_000)
+    options = ["--timeline", "--window", 1, "--hop", 0.25, "--smoothing", 0.5, "--minimum", 0.4]
+    assert main(model, recording, *options) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["start,", "s", "stop,", "s", "emotion"]
+    assert (printed[1].split()[0], printed[-1].split()[1]) == ("0.00", "5.00")
+    files = {"--labels": "labels.TextGrid", "--plot": "plot.png", "--output": "windows.json"}
+    written = [word for option, name in files.items() for word in (option, tmp_path / name)]
+    assert main(model, recording, *options, *written) == 0
+    assert len(json.loads((tmp_path / "windows.json").read_text())["windows"]) == 17
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "labels.TextGrid").read_text().startswith("File type")
+    assert capsys.readouterr().out == ""
+    assert main(model, recording, *options, *written) == 1
+    assert main(model, recording, *options, *written, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone"], "there is no file or folder 'gone'"),
+        (["{clips}", "--output", "out.xlsx"], "its suffix must be one of .csv, .jsonl, .json, found '.xlsx'"),
+        (["{clips}", "--plot", "out.png"], "--plot is for the emotions over time: add --timeline"),
+        (["{clips}", "--minimum", "0"], "--minimum is for the emotions over time: add --timeline"),
+        (["{clips}", "--timeline"], "--timeline is for one recording, found 4: "),
+        (["{clips}/0.wav", "--timeline", "--hop", "9"], "hop: must be more than 0 s and not more than the window"),
+        (["{clips}/broken.wav", "--timeline"], "unreadable: "),
+        (["{clips}", "--resume"], "--resume goes on with an --output of clips"),
+        (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s"),
+    ],
+)
+def test_what_is_wrong_is_said_without_a_traceback(
+    main: Main, model: Path, clips: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(model, *(word.format(clips=clips) for word in arguments)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path / "nowhere", clips) == 1
+    assert capsys.readouterr().err.startswith("error: ")
