@@ -1,5 +1,6 @@
 """Which clips train, which choose the model, and which test it: random, by speaker, k-fold, official, or from a file."""
 
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -14,6 +15,9 @@ import numpy.typing as npt
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "validation", "test")
+
+#: The key in `splits.json` that says how clips are named in it, if not by their names.
+NAMED_BY = "clips_named_by"
 
 Indices = npt.NDArray[np.int64]
 
@@ -106,6 +110,27 @@ class Split:
             "parts": {part: [clips.names[i] for i in rows] for part, rows in self.parts.items()},
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def hashed(saved: dict[str, Any]) -> dict[str, Any]:
+    """
+    The content of a `splits.json` with a hash in place of each clip's name. It can still be compared with, and read back
+    by, whoever has the corpora, and tells nobody else what is in them.
+    """
+    if NAMED_BY in saved:
+        return saved
+    parts = {part: sorted(map(hash_name, names)) for part, names in saved["parts"].items()}
+    return {**saved, NAMED_BY: "the first 16 digits of the SHA-256 of the name", "parts": parts}
+
+
+def hash_name(name: str) -> str:
+    """What stands for a clip's name in a published `splits.json`."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _as_named(saved: dict[str, Any], clips: Clips) -> list[str]:
+    """The clips' names in the way that a `splits.json` names them."""
+    return [hash_name(name) for name in clips.names] if NAMED_BY in saved else list(clips.names)
 
 
 def _split(name: str, settings: dict[str, Any], **parts: Iterable[int]) -> Split:
@@ -297,12 +322,13 @@ def from_file(clips: Clips, path: Path) -> Split:
     everywhere = Counter(name for names in wanted.values() for name in names)
     if twice := [name for name, count in everywhere.items() if count > 1]:
         raise SplitError(f"--splits: {str(path)!r} names {len(twice)} clips twice, for instance {twice[0]!r}")
-    index = {name: i for i, name in enumerate(clips.names)}
+    names = _as_named(saved, clips)
+    index = {name: i for i, name in enumerate(names)}
     parts = {part: [index[name] for name in names if name in index] for part, names in wanted.items()}
     if empty := [part for part, rows in parts.items() if not rows]:
         raise SplitError(
             f"--splits: none of the clips of {' and '.join(empty)} in {str(path)!r} is in the corpora. It names clips such "
-            f"as {next(iter(everywhere), 'none')!r}; the corpora have clips such as {clips.names[0]!r}."
+            f"as {next(iter(everywhere), 'none')!r}; the corpora have clips such as {names[0]!r}."
         )
     missed = len(everywhere) - sum(map(len, parts.values()))
     left = len(clips) - sum(map(len, parts.values()))
@@ -321,7 +347,8 @@ def require_same(path: Path, split: Split, clips: Clips) -> None:
     """
     began = json.loads(path.read_text(encoding="utf-8"))
     emotions = {part: entry["emotions"] for part, entry in split.describe(clips)["parts"].items()}
-    moved = {p: set(began["parts"][p]) ^ {clips.names[i] for i in rows} for p, rows in split.parts.items()}
+    names = _as_named(began, clips)
+    moved = {p: set(began["parts"][p]) ^ {names[i] for i in rows} for p, rows in split.parts.items()}
     if any(moved.values()) or began.get("emotions") != emotions:
         found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
         raise SplitError(

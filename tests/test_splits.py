@@ -145,6 +145,23 @@ def test_saved_and_read_back_in_another_order(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "splits.json").read_text())["shared_speakers"] == []
 
 
+def test_a_file_with_hashes_in_place_of_names_is_read_back_and_names_no_clip(tmp_path: Path) -> None:
+    clips = clips_of({f"s{n}": 5 for n in range(6)})
+    split = splits.speaker(clips)
+    path = tmp_path / "splits.json"
+    split.save(path, clips)
+    published = splits.hashed(json.loads(path.read_text()))
+    path.write_text(json.dumps(published))
+    assert not any(name in path.read_text() for name in clips.names)
+    assert splits.hashed(published) == published
+    again = splits.from_file(clips, path)
+    for part in PARTS:
+        assert np.array_equal(again.parts[part], split.parts[part])
+    splits.require_same(path, split, clips)
+    with pytest.raises(SplitError, match="not those that the run began with"):
+        splits.require_same(path, splits.speaker(clips, seed=1, test_share=0.4), clips)
+
+
 def test_a_file_with_clips_that_are_gone_is_taken_without_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

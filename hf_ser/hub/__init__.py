@@ -1,5 +1,7 @@
-"""Runs become models that others open."""
+"""Runs become models that others find, trust and open."""
 
-from hf_ser.hub.load import load
+from hf_ser.hub.errors import HubError
+from hf_ser.hub.loading import load
+from hf_ser.hub.pushing import Plan, PushOptions, push
 
-__all__ = ["load"]
+__all__ = ["HubError", "Plan", "PushOptions", "load", "push"]

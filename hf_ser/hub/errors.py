@@ -1,8 +1,12 @@
 """What goes wrong between here and the Hub, in words that say what to do."""
 
 import errno
-from collections.abc import Iterator
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -15,6 +19,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+#: How often something is tried, and the seconds before the second time; each later one waits twice as long.
+TRIES, PAUSE = 5, 1.0
 
 
 class HubError(OSError):
@@ -34,20 +44,53 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
         yield
     except HubError:
         raise
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
+    except Exception as error:
+        # What the client raises is no OSError in part, and it wraps what happens to a file in a RuntimeError.
+        if not isinstance(error, OSError | HFValidationError) and http_error(error) is None:
+            raise
         raise HubError(explain(error, repository, revision)) from error
+
+
+def again(action: Callable[[], Result], repository: str) -> Result:
+    """Does `action`, and again while the connection drops or the Hub stumbles, which the client does not do everywhere."""
+    for nth in range(1, TRIES + 1):
+        try:
+            return action()
+        except Exception as error:
+            failed = http_error(error)
+            status = failed.response.status_code if isinstance(failed, HfHubHTTPError) else None
+            lasting = status is not None and status < 500 and status not in (408, 409, 429)
+            if failed is None or lasting or nth == TRIES or isinstance(error, LocalEntryNotFoundError):
+                raise
+            pause = PAUSE * 2 ** (nth - 1)
+            logger.warning(
+                "%s: try %d of %d failed (%s); the next in %g s", repository, nth, TRIES, _short(failed), pause
+            )
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
 
 
 def explain(error: BaseException, repository: str, revision: str | None = None) -> str:
     """What an exception of the Hub's client means, and what to do about it."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    for cause in chain:
+    for cause in causes(error):
         if message := _known(cause, repository, revision):
             return message
-    return f"{repository}: {type(chain[0]).__name__}: {chain[0]}"
+    return f"{repository}: {type(error).__name__}: {error}"
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An exception, what it was raised from, and so on."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return chain
+
+
+def http_error(error: BaseException) -> HTTPError | None:
+    """The failed request behind an exception, `None` if there is none."""
+    return next((cause for cause in causes(error) if isinstance(cause, HTTPError)), None)
 
 
 def _known(error: BaseException, repository: str, revision: str | None) -> str | None:
@@ -77,10 +120,17 @@ def _known(error: BaseException, repository: str, revision: str | None) -> str |
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return f"{repository}: a file arrived incomplete. Try again: what is there already is not downloaded anew ({error})"
     if status is not None:
-        return f"{repository}: the Hub answers with an error ({status}): {error}"
+        return f"{repository}: the Hub answers with an error ({_short(error)})"
     if isinstance(error, HTTPError | ConnectionError | TimeoutError):
         return (
-            f"{repository}: no connection to {constants.ENDPOINT} ({error}), and the cache ({constants.HF_HUB_CACHE}) does not "
-            "have all of it. Check the network and try again"
+            f"{repository}: no connection to {constants.ENDPOINT} ({_short(error)}), and the cache "
+            f"({constants.HF_HUB_CACHE}) does not have all of it. Check the network and try again"
         )
     return None
+
+
+def _short(error: BaseException) -> str:
+    """An error of a request in one line, with what the Hub says of it and without where to read about HTTP."""
+    text = str(error).partition("For more information check")[0] or type(error).__name__
+    said = error.server_message if isinstance(error, HfHubHTTPError) else None
+    return re.sub(r"\s+", " ", f"{text} {said or ''}").strip()[:300]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
 from hf_ser.splits import SPLITS
@@ -103,6 +104,29 @@ class ModelArguments:
     )
 
 
+@dataclass
+class HubArguments:
+    """How the run is published with `--push_to_hub`, beside transformers' own hub_model_id, hub_private_repo and the like."""
+
+    hub_create_pr: bool = field(
+        default=False, metadata={"help": "Open a pull request instead of committing to the branch."}
+    )
+    hub_overwrite: bool = field(
+        default=False,
+        metadata={"help": "Replace the model that hub_model_id holds already; else the run does not begin."},
+    )
+    hub_license: str | None = field(
+        default=None,
+        metadata={"help": "The model's licence, by its identifier on the Hub; by default the corpus' own."},
+    )
+    hub_base_model: str | None = field(
+        default=None, metadata={"help": "The base model's name on the Hub, if --model is a folder."}
+    )
+    hub_clip_names: bool = field(
+        default=False, metadata={"help": "Publish the clips' names; by default splits.json has hashes in their place."}
+    )
+
+
 #: A learning rate at which each method learns; HuBERT-SER's 1e-5 is in its recipes.
 LEARNING_RATES = {"full": 1e-4, "lora_qkv": 1e-3, "lora_classifier": 1e-2}
 
@@ -129,6 +153,16 @@ class SERTrainingArguments(TrainingArguments):
         metadata={
             "help": "Memory in GB for what the frozen part of the model computes, once for all epochs, where clips are not "
             "augmented; 0 computes it anew in each."
+        },
+    )
+    hub_strategy: str = field(
+        default="end",
+        metadata={
+            "help": "What goes to the Hub with --push_to_hub. end: the finished run, in one commit. checkpoint (every_save, "
+            "all_checkpoints): its checkpoints, too, as they are saved, with the optimizer's state, on the branch "
+            "'checkpoints', from which --resume_from_checkpoint True goes on on another machine; the branch is deleted at "
+            "the end.",
+            "choices": [strategy.value for strategy in HubStrategy],
         },
     )
     cpu_threads: int | None = field(
@@ -224,6 +258,7 @@ class Arguments(NamedTuple):
     tuning: Tuning
     augmentation: Augmentation
     training: SERTrainingArguments
+    hub: HubArguments
 
 
 def parse_arguments(argv: Sequence[str], description: str | None = None) -> Arguments:

@@ -1,18 +1,29 @@
-"""What a run writes down about itself, beside its figures."""
+"""What a run writes down about itself as it goes along; `results.json` and the model card are made of it."""
 
 import dataclasses
+import json
 import platform
 import resource
 import shlex
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
+from transformers.integrations import CodeCarbonCallback
 
+from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
+from hf_ser.hub.privacy import without_paths
+from hf_ser.models import Loaded
 from hf_ser.training.arguments import Arguments
 from hf_ser.training.clips import RunClips
+from hf_ser.training.trainer import SERTrainer
+from hf_ser.tuning import Tuned, parameter_counts
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
 #: Arguments that say where and how something is stored or shown, not what is learned; or that are told elsewhere.
@@ -27,13 +38,140 @@ UNTOLD = {
     "run_name",
     "splits",
     "resume_from_checkpoint",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_strategy",
+    "hub_private_repo",
+    "hub_always_push",
+    "hub_revision",
+    "report_to",
+    "disable_tqdm",
 }
 #: What never leaves the machine.
 SECRET = {"hub_token"}
+#: What a reader of a card looks for even where it is at its default.
+LOOKED_FOR = (
+    "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
+    "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
+    "label_smoothing_factor", "class_weights", "metric_for_best_model", "seed", "split_seed",
+)  # fmt: skip
+LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
+HISTORY = ("loss", "learning_rate", "eval_loss", "eval_uar", "eval_accuracy", "eval_f1_weighted", "eval_eer")
 
 
-def corpora_table(clips: RunClips) -> dict[str, dict[str, Any]]:
-    """For each corpus the clips that are used, their speakers and hours."""
+class RunRecord(TrainerCallback):
+    """
+    Notes what a run does, when it does it.
+
+    Args:
+        arguments (`Arguments`): What the run was told.
+        clips (`RunClips`): Its clips.
+        loaded (`Loaded`): The model that it began with.
+        tuned (`Tuned`): The same, with the right parameters trainable.
+        resumed_from (`str`, *optional*): The checkpoint that it goes on from.
+    """
+
+    def __init__(
+        self, arguments: Arguments, clips: RunClips, loaded: Loaded, tuned: Tuned, resumed_from: str | None
+    ) -> None:
+        self.arguments = arguments
+        self.clips = clips
+        self.model_type = loaded.model.config.model_type
+        self.trainable, self.total = parameter_counts(tuned.model)
+        self.resumed_from = Path(resumed_from).name if resumed_from else None
+        self.began = time.perf_counter()
+        self.seconds = 0.0
+        self.energy_kwh: float | None = None
+
+    def on_train_end(
+        self, args: Any, state: Any, control: Any, callbacks: Sequence[Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Stops the clock, which has run since the record was made: what was computed once for all epochs is in it."""
+        self.seconds = time.perf_counter() - self.began
+
+    def note_energy(self, trainer: SERTrainer) -> None:
+        """Takes over what CodeCarbon has measured, where it was asked to (`--report_to codecarbon`)."""
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, CodeCarbonCallback) and callback.tracker is not None:
+                self.energy_kwh = callback.tracker._total_energy.kWh
+
+    def results(self, trainer: SERTrainer, metrics: dict[str, Any], seconds_in_all: float) -> dict[str, Any]:
+        """All that is known of the run once it is evaluated, ready for JSON but for figures that are not finite."""
+        arguments, clips, state = self.arguments, self.clips, trainer.state
+        training = arguments.training
+        base = Path(arguments.model.model).expanduser()
+        self.note_energy(trainer)
+        told = non_default(arguments)
+        found = {
+            "base_model": base.name if base.is_dir() else arguments.model.model,
+            "base_model_on_hub": not base.is_dir() and arguments.model.model.count("/") == 1,
+            "model_type": self.model_type,
+            "method": arguments.tuning.method,
+            "head": arguments.model.head,
+            "emotions": list(clips.emotions),
+            "merged_emotions": clips.merged,
+            "corpora": corpora_table(clips, arguments.data.corpora),
+            "set_aside": set_aside_table(clips),
+            "left_out": clips.left_out,
+            "segments": {"length": arguments.data.segment_length, "overlap": arguments.data.segment_overlap},
+            "split": clips.split.describe(clips.table),
+            "warnings": clips.warnings,
+            "metrics": metrics,
+            "evaluated_in": "float32",
+            "kept": kept_model(trainer),
+            "parameters": {"trainable": self.trainable, "total": self.total},
+            "training": {
+                "epochs": state.epoch,
+                "steps": state.global_step,
+                "clips_per_step": training.train_batch_size
+                * training.world_size
+                * training.gradient_accumulation_steps,
+                "processes": training.world_size,
+                "seconds": round(self.seconds, 1),
+                "seconds_in_all": round(seconds_in_all, 1),
+                "resumed_from": self.resumed_from,
+                "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
+                "arguments": told,
+                "defaults": {name: value for name, value in looked_for(arguments).items() if name not in told},
+            },
+            "history": history(state.log_history),
+            "peak_memory_bytes": peak_memory(),
+            "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
+            "environment": environment(),
+            "command": command(sys.argv, training.world_size),
+        }
+        if self.energy_kwh is not None:
+            found["training"]["energy_kwh"] = self.energy_kwh
+        # Whoever copies the folder by hand gives no path away either.
+        return without_paths(found)
+
+
+def kept_model(trainer: SERTrainer) -> dict[str, Any]:
+    """Which of the models that a training passed through it has kept, and by what: the best on validation, or the last."""
+    state, arguments = trainer.state, trainer.args
+    if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
+        return {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
+    best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    return {
+        "by": f"{arguments.metric_for_best_model} on validation",
+        "value": state.best_metric,
+        "step": state.best_global_step,
+        "epoch": best["epoch"],
+    }
+
+
+def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Trainer's log with one entry for each time that something was logged, and the figures that a curve is drawn of."""
+    at: dict[float, dict[str, Any]] = {}
+    for entry in log:
+        figures = {name: entry[name] for name in HISTORY if name in entry}
+        if figures and "epoch" in entry:
+            at.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(figures)
+    return [at[epoch] for epoch in sorted(at)]
+
+
+def corpora_table(clips: RunClips, specifications: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each corpus the clips that are used, their speakers and hours, and its name on the Hub if it came from there."""
     table: dict[str, dict[str, Any]] = {}
     speakers: dict[str, set[str]] = {}
     for corpus, speaker, duration in zip(
@@ -45,26 +183,53 @@ def corpora_table(clips: RunClips) -> dict[str, dict[str, Any]]:
         if speaker:
             speakers.setdefault(corpus, set()).add(speaker)
             entry["speakers"] = len(speakers[corpus])
+    for specification in specifications:
+        kind, _, source = specification.partition("=")
+        name = source.partition(":")[0]
+        if kind == HUB_DATASET and not Path(name).expanduser().exists() and Path(name).name.lower() in table:
+            table[Path(name).name.lower()]["hub_dataset"] = name
     return {corpus: {**entry, "hours": round(entry["hours"], 3)} for corpus, entry in sorted(table.items())}
 
 
+def set_aside_table(clips: RunClips) -> dict[str, dict[str, int]]:
+    """For each corpus how many clips were set aside, by reason."""
+    counts = Counter((clip.clip.partition("/")[0], clip.reason) for clip in clips.set_aside)
+    table: dict[str, dict[str, int]] = {}
+    for (corpus, reason), count in sorted(counts.items()):
+        table.setdefault(corpus, {})[reason] = count
+    return table
+
+
 def non_default(arguments: Arguments) -> dict[str, Any]:
-    """The arguments that differ from their defaults, without paths and secrets."""
+    """The arguments that differ from their defaults, without secrets."""
     told: dict[str, Any] = {}
-    for part in arguments:
+    for part in (arguments.data, arguments.model, arguments.tuning, arguments.augmentation, arguments.training):
         for field in dataclasses.fields(part):
             if not field.init or field.name in UNTOLD | SECRET:
                 continue
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             value = getattr(part, field.name)
             if value != default and isinstance(value, str | int | float | list | bool):
-                told[field.name] = value.value if hasattr(value, "value") else value
+                told[field.name] = _plain(value)
     return told
 
 
-def command(argv: Sequence[str]) -> str:
-    """The command line, without the values of secret arguments."""
-    words = list(argv)
+def looked_for(arguments: Arguments) -> dict[str, Any]:
+    """The values of `LOOKED_FOR`, whether they are defaults or not."""
+    names = LOOKED_FOR + (LOOKED_FOR_IN_LORA if arguments.tuning.method.startswith("lora") else ())
+    parts = {field.name: part for part in (arguments.training, arguments.data, arguments.tuning)
+             for field in dataclasses.fields(part)}  # fmt: skip
+    return {name: _plain(getattr(parts[name], name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    return value.value if hasattr(value, "value") else value
+
+
+def command(argv: Sequence[str], processes: int = 1) -> str:
+    """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
+    words = [without_paths(word) for word in argv]
+    words[0] = f"scripts/{Path(words[0]).name}"
     for i, word in enumerate(words):
         name, equals, _ = word.partition("=")
         if name.lstrip("-") in SECRET:
@@ -72,7 +237,7 @@ def command(argv: Sequence[str]) -> str:
                 words[i] = f"{name}=***"
             elif i + 1 < len(words):
                 words[i + 1] = "***"
-    return shlex.join(words)
+    return shlex.join(["accelerate", "launch", "--num_processes", str(processes), *words])
 
 
 def peak_memory() -> dict[str, int]:

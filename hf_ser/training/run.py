@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,19 @@ import transformers
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_ser import features, splits
-from hf_ser.evaluation import per_clip, plots, score
+from hf_ser.evaluation import bootstrap, per_clip, plots, score
+from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
+from hf_ser.hub.pushing import prepare_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
 from hf_ser.training.arguments import LEARNING_RATES, Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips, load_clips, write_set_aside
 from hf_ser.training.frozen_cache import cached_frozen_part
-from hf_ser.training.results import command, corpora_table, environment, non_default, peak_memory
+from hf_ser.training.results import RunRecord
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, fold_head, parameter_counts, save_adapter, tune
+from hf_ser.tuning import Tuned, fold_head, save_adapter, tune
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     began = time.perf_counter()
     data, training = arguments.data, arguments.training
     folder = Path(training.output_dir or "")
+    if training.push_to_hub:
+        resuming = str(training.resume_from_checkpoint or False).lower() != "false"
+        training.hub_model_id = prepare_repository(
+            training.hub_model_id or folder.resolve().name, push_options(arguments), resuming=resuming
+        )
     checkpoint = checkpoint_to_resume(training, folder)
     transformers.set_seed(training.seed)
     if training.learning_rate is None:
@@ -69,69 +75,41 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         mask_feature_prob=arguments.model.mask_feature_prob,
     )
     tuned = tune(loaded, arguments.tuning)
-    trainable, total = parameter_counts(tuned.model)
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
 
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
     begin_run(training, folder, clips, anew=checkpoint is None)
-    started = time.perf_counter()
+    record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
+    trainer.add_callback(record)
     with cached_frozen_part(trainer, training.frozen_cache_gb):
         trainer.train(resume_from_checkpoint=checkpoint)
-    train_seconds = time.perf_counter() - started
 
     parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
-    state = trainer.state
-    results = {
-        "base_model": arguments.model.model,
-        "model_type": loaded.model.config.model_type,
-        "method": arguments.tuning.method,
-        "head": arguments.model.head,
-        "emotions": list(clips.emotions),
-        "merged_emotions": clips.merged,
-        "corpora": corpora_table(clips),
-        "set_aside": len(clips.set_aside),
-        "left_out": clips.left_out,
-        "split": clips.split.describe(clips.table),
-        "warnings": clips.warnings,
-        "metrics": parts,
-        "evaluated_in": "float32",
-        "kept": kept_model(trainer),
-        "parameters": {"trainable": trainable, "total": total},
-        "training": {
-            "epochs": state.epoch,
-            "steps": state.global_step,
-            "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
-            "processes": training.world_size,
-            "seconds": round(train_seconds, 1),
-            "seconds_in_all": round(time.perf_counter() - began, 1),
-            "resumed_from": Path(checkpoint).name if checkpoint else None,
-            "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
-            "arguments": non_default(arguments),
-        },
-        "peak_memory_bytes": peak_memory(),
-        "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
-        "environment": environment(),
-        "command": command(sys.argv),
-    }
+    results = _finite(record.results(trainer, parts, time.perf_counter() - began))
     if trainer.is_world_process_zero():
         save_run(folder, trainer, tuned, arguments, clips, results)
+        if training.push_to_hub and training.hub_model_id:
+            _, address = push(folder, training.hub_model_id, push_options(arguments))
+            logger.info("published: %s", address)
+            checkpoints.delete(training.hub_model_id, training.hub_token)
     trainer.accelerator.wait_for_everyone()
     return results
 
 
-def kept_model(trainer: SERTrainer) -> dict[str, Any]:
-    """Which of the models that a training passed through it has kept, and by what: the best on validation, or the last."""
-    state, arguments = trainer.state, trainer.args
-    if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
-        return {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
-    best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
-    return {
-        "by": f"{arguments.metric_for_best_model} on validation",
-        "value": state.best_metric,
-        "step": state.best_global_step,
-        "epoch": best["epoch"],
-    }
+def push_options(arguments: Arguments) -> PushOptions:
+    """How the arguments want the run to be published."""
+    training, hub = arguments.training, arguments.hub
+    return PushOptions(
+        private=training.hub_private_repo,
+        revision=training.hub_revision,
+        create_pr=hub.hub_create_pr,
+        overwrite=hub.hub_overwrite,
+        clip_names=hub.hub_clip_names,
+        base_model=hub.hub_base_model,
+        license=hub.hub_license,
+        token=training.hub_token,
+    )
 
 
 def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | None:
@@ -145,10 +123,16 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
     if resume.lower() != "false":
+        if last is None and resume.lower() == "true" and training.push_to_hub and training.hub_model_id:
+            with training.main_process_first(desc="looking for a checkpoint on the Hub"):
+                if training.process_index == 0:
+                    checkpoints.download(training.hub_model_id, folder, training.hub_token)
+                last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         checkpoint = last if resume.lower() == "true" else resume
         if checkpoint is None or not Path(checkpoint).is_dir():
             raise FileNotFoundError(
                 f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
+                + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
             )
         return checkpoint
     finished = (folder / RESULTS).exists()
@@ -211,8 +195,8 @@ def evaluate(
     segments = features.longest_first(clips.segments(part, segment_length, segment_overlap))
     prediction = trainer.predict_clips(features.SpeechDataset(clips.clips, segments))
     labels, rows = prediction.label_ids
-    _, probabilities, labels = per_clip(prediction.predictions, labels, rows)
-    figures = _finite(score(probabilities, labels))
+    rows, probabilities, labels = per_clip(prediction.predictions, labels, rows)
+    figures = score(probabilities, labels)
     logger.info(
         "%s (%s split, %d clips): %s",
         part,
@@ -220,7 +204,13 @@ def evaluate(
         len(labels),
         ", ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items() if isinstance(value, float)),
     )
-    return {"clips": len(labels), **figures}
+    recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(figures["confusion_matrix"])]
+    return {
+        "clips": len(labels),
+        **figures,
+        "recall": dict(zip(clips.emotions, recalls, strict=True)),
+        "intervals": bootstrap.intervals(probabilities, labels, [clips.table.speakers[row] for row in rows]),
+    }
 
 
 def save_run(
@@ -252,7 +242,7 @@ def save_run(
     )
     plots.training_curves(trainer.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
     write_card(results, folder)
-    (folder / RESULTS).write_text(json.dumps(_finite(results), indent=1) + "\n", encoding="utf-8")
+    (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     logger.info("the run is in %s", folder)
 
 

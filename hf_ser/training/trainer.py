@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from torch.nn.functional import cross_entropy
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer_utils import PredictionOutput
+from transformers.trainer_utils import HubStrategy, PredictionOutput
+from transformers.utils import PushInProgress
 
 from hf_ser.evaluation import per_clip, score
 from hf_ser.features import IGNORED, LengthGroupedSampler, SpeechCollator, SpeechDataset
+from hf_ser.hub import checkpoints
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
@@ -140,6 +143,29 @@ class SERTrainer(Trainer):
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         self.processing_class.save_pretrained(folder)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        # The repository was made before the run began, by `hf_ser.hub.pushing.prepare_repository`.
+        self.hub_model_id = self.args.hub_model_id
+        self.push_in_progress = None
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Sends the run's checkpoints to a branch of their own, while training goes on."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if busy and not self.args.hub_always_push:
+            return
+        staged = checkpoints.snapshot_for_upload(Path(self.args.output_dir))
+        message = f"checkpoint after step {self.state.global_step}"
+        job = HfApi().run_as_future(checkpoints.upload, staged, self.hub_model_id, self.args.hub_token, message)
+        jobs: list[Any] = self.push_in_progress.jobs if busy and self.push_in_progress is not None else []
+        self.push_in_progress = PushInProgress([*jobs, job])
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            "A run is published whole, with its card: hf_ser.hub.push(FOLDER, 'user/name') or scripts/push.py"
+        )
 
     def predict_clips(self, dataset: SpeechDataset) -> PredictionOutput:
         """

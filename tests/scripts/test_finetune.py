@@ -171,7 +171,13 @@ def test_results_tell_what_was_measured_on_what(runs: dict[str, tuple[Path, np.n
         "uar",
         "eer",
         "confusion_matrix",
+        "recall",
+        "intervals",
     }
+    low, high = results["metrics"]["test"]["intervals"]["clips"]["uar"]
+    assert low <= results["metrics"]["test"]["uar"] <= high
+    assert [entry["epoch"] for entry in results["history"]] == [1, 2]
+    assert str(folder) not in json.dumps(results)
     assert results["merged_emotions"] == {"calm": "sad"}
     assert results["parameters"]["trainable"] < results["parameters"]["total"]
     assert results["peak_memory_bytes"]["process"] > 1e8

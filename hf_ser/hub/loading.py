@@ -11,7 +11,7 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
-from hf_ser.hub.errors import HubError, explained
+from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.models import hear_valid_frames, resolve_checkpoint
 from hf_ser.models.load import FAMILIES, TINY, from_checkpoint
 from hf_ser.tuning.adapter import FINGERPRINT, PREFIX, fingerprint
@@ -93,10 +93,9 @@ def _fetch(
     if local.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise FileNotFoundError(f"{model!r} is no folder, and no name on the Hub either, which has the form user/name")
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    wanted = [prefix + name for name in files]
     with explained(model, revision):
-        folder = Path(
-            snapshot_download(model, revision=revision, allow_patterns=[prefix + name for name in files], **hub)
-        )
+        folder = Path(again(lambda: snapshot_download(model, revision=revision, allow_patterns=wanted, **hub), model))
     return folder / prefix, f"{model}/{prefix}".rstrip("/") + (f" ({revision})" if revision else "")
 
 

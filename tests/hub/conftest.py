@@ -1,0 +1,44 @@
+"""Finished runs of a tiny model, as a user has them on disk."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hf_ser.hub import errors
+from hf_ser.training import finetune, parse_arguments
+
+
+@pytest.fixture(scope="package")
+def finished_runs(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each kind; they are copied before they are used."""
+    runs = {}
+    for name, options in {
+        "full": ["--method", "full"],
+        "merged": ["--method", "lora_qkv"],
+        "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
+    }.items():
+        runs[name] = tmp_path_factory.mktemp("finished") / name
+        finetune(
+            parse_arguments(
+                ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
+                 "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(runs[name]), *options]
+            )
+        )  # fmt: skip
+    return runs
+
+
+@pytest.fixture
+def run(finished_runs: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a finished run, of the test's own."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(finished_runs[name], tmp_path / "runs" / name))
+
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "PAUSE", 0.0)

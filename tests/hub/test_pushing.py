@@ -1,0 +1,285 @@
+"""A finished run goes to the Hub, whole, once, and with nothing in it that is only its owner's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AudioClassificationPipeline, HubertForSequenceClassification, pipeline
+
+import hf_ser
+from hf_ser.hub import HubError, PushOptions, push
+
+Run = Callable[[str], Path]
+WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
+RESULTS = {"README.md", "confusion_matrix.png", "results.json", "splits.json", "training_curves.png"}
+CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json"}
+
+
+def answers(classifier: AudioClassificationPipeline) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
+
+
+def files(repo_id: str, **options: Any) -> set[str]:
+    return set(HfApi().list_repo_files(repo_id, **options)) - {".gitattributes"}
+
+
+@pytest.fixture
+def base(hub: Any, tiny_hubert: Path) -> str:
+    """The base model, on the Hub."""
+    HfApi().create_repo("lab/base")
+    HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
+    hub.requests.clear()
+    return "lab/base"
+
+
+class TestWhatGoesUp:
+    def test_a_full_run_in_one_commit(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        plan, address = push(folder, "ser")
+        assert plan.repo_id == "lab/ser"
+        assert address.startswith(f"{hub.endpoint}/lab/ser/commit/")
+        assert files("lab/ser") == CHECKPOINT | RESULTS
+        assert len(HfApi().list_repo_commits("lab/ser")) == 2  # the Hub makes the first with the repository
+        assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(
+            answers(hf_ser.load(folder)), abs=1e-6
+        )
+
+    def test_a_merged_run_has_its_adapter_beside_it(self, hub: Any, base: str, run: Run) -> None:
+        folder = run("merged")
+        push(folder, "lab/ser", PushOptions(base_model=base))
+        assert files("lab/ser") == CHECKPOINT | RESULTS | {f"adapter/{name}" for name in ADAPTER}
+        expected = answers(hf_ser.load(folder))
+        assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(expected, abs=1e-5)
+        assert answers(hf_ser.load("lab/ser")) == pytest.approx(expected, abs=1e-5)
+        assert answers(hf_ser.load("lab/ser", subfolder="adapter")) == pytest.approx(expected, abs=1e-5)
+
+    @pytest.mark.parametrize("kind", ["adapter", "merged"])
+    def test_an_adapter_alone_opens_on_its_base_from_the_hub(self, hub: Any, base: str, run: Run, kind: str) -> None:
+        folder = run(kind)
+        push(folder, "lab/adapter", PushOptions(base_model=base, adapter_only=True))
+        assert files("lab/adapter") == ADAPTER | RESULTS
+        expected = answers(hf_ser.load(folder))
+        torch.manual_seed(3)  # nothing of it is random
+        assert answers(hf_ser.load("lab/adapter")) == pytest.approx(expected, abs=1e-5)
+        model = HubertForSequenceClassification.from_pretrained(base, num_labels=3, dtype=torch.float32)
+        model = PeftModel.from_pretrained(model, "lab/adapter").eval()
+        opened = hf_ser.load("lab/adapter")
+        values = opened.feature_extractor(WAVE, sampling_rate=16_000, return_tensors="pt").input_values
+        with torch.no_grad():
+            torch.testing.assert_close(model(values).logits, opened.model(values).logits, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("kind", ["adapter", "merged"])
+    def test_an_adapter_alone_never_opens_in_a_plain_pipeline_with_a_random_head(
+        self, hub: Any, base: str, run: Run, kind: str
+    ) -> None:
+        """Traps: a base has another head, or none; what does not fit is silently drawn at random."""
+        push(run(kind), "lab/adapter", PushOptions(base_model=base, adapter_only=True))
+        with pytest.raises((ValueError, AttributeError)):
+            answers(pipeline("audio-classification", model="lab/adapter"))
+
+    def test_an_adapter_alone_whose_base_has_as_many_labels_is_refused(
+        self, hub: Any, tiny_hubert: Path, run: Run
+    ) -> None:
+        """A plain pipeline would open it, and call happy what is sad."""
+        model = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=3)
+        model.config.id2label = {0: "sad", 1: "angry", 2: "happy"}
+        model.push_to_hub("lab/other-head")
+        with pytest.raises(ValueError, match=r"lab/other-head has 3 labels of its own \(sad, angry, happy\)"):
+            push(run("adapter"), "lab/adapter", PushOptions(base_model="lab/other-head"))
+
+    def test_an_adapter_alone_whose_base_is_gone_is_refused(self, hub: Any, run: Run) -> None:
+        with pytest.raises(HubError, match="lab/gone is not on the Hub"):
+            push(run("adapter"), "lab/adapter", PushOptions(base_model="lab/gone"))
+
+    def test_an_adapter_alone_without_a_base_on_the_hub_is_refused(self, hub: Any, run: Run) -> None:
+        with pytest.raises(ValueError, match="of use only with its base model, and that is a folder of yours"):
+            push(run("adapter"), "lab/adapter")
+        with pytest.raises(ValueError, match="is a run without an adapter"):
+            push(run("full"), "lab/adapter", PushOptions(adapter_only=True))
+        assert hub.repositories == {}
+
+    @pytest.mark.parametrize("kind", ["full", "merged"])
+    def test_no_path_no_clip_no_token_and_no_pickle(self, hub: Any, run: Run, kind: str, tmp_path: Path) -> None:
+        folder = run(kind)
+        names = [name for part in json.loads((folder / "splits.json").read_text())["parts"].values() for name in part]
+        push(folder, "lab/ser")
+        there = Path(snapshot_download("lab/ser"))
+        for path in there.rglob("*"):
+            if path.is_dir():
+                continue
+            content = path.read_bytes()
+            assert path.suffix in (".md", ".json", ".png", ".safetensors") or path.name == ".gitattributes"
+            for private in (str(Path.home()) + "/", str(tmp_path), str(folder), "/tmp/", hub.token, names[0]):
+                assert private.encode() not in content, f"{path.name} holds {private}"
+
+    def test_clip_names_go_up_when_asked(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        push(folder, "lab/ser", PushOptions(clip_names=True))
+        assert files("lab/ser") == CHECKPOINT | RESULTS | {"set_aside.csv"}
+        there = json.loads(Path(hf_hub_download("lab/ser", "splits.json")).read_text())
+        assert there["parts"] == json.loads((folder / "splits.json").read_text())["parts"]
+
+    def test_a_token_in_a_file_stops_the_push(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        results = json.loads((folder / "results.json").read_text())
+        results["command"] += f" --hub_token {hub.token}"
+        (folder / "results.json").write_text(json.dumps(results))
+        with pytest.raises(ValueError, match="holds an access token, which must not be published") as raised:
+            push(folder, "lab/ser")
+        assert hub.token not in str(raised.value)
+        assert hub.repositories == {}
+
+    def test_the_card_is_valid_and_shows_its_results_on_the_hub(self, hub: Any, run: Run) -> None:
+        push(run("full"), "lab/ser", PushOptions(license="mit"))
+        card = ModelCard.load("lab/ser")
+        card.validate()
+        uar = json.loads(Path(hf_hub_download("lab/ser", "results.json")).read_text())["metrics"]["test"]["uar"]
+        shown = {result.metric_name or result.metric_type: result.metric_value for result in card.data.eval_results}
+        assert any(
+            value == pytest.approx(uar, abs=1e-4) or value == pytest.approx(100 * uar, abs=1e-2)
+            for value in shown.values()
+        )
+        assert card.data.license == "mit"
+        assert HfApi().model_info("lab/ser").pipeline_tag == "audio-classification"
+
+
+class TestWhatIsThereAlready:
+    def test_a_dry_run_changes_nothing(self, hub: Any, run: Run) -> None:
+        plan, address = push(run("full"), "lab/ser", dry_run=True)
+        assert address is None
+        assert hub.repositories == {}
+        assert not plan.exists
+        assert set(plan.changes.values()) == {"new"}
+        assert "would be made" in str(plan)
+        assert "model.safetensors" in str(plan)
+
+    def test_another_model_is_not_replaced_without_a_word(self, hub: Any, base: str, run: Run) -> None:
+        push(run("merged"), "lab/ser", PushOptions(base_model=base))
+        HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id="lab/ser")
+        before = HfApi().model_info("lab/ser").sha
+        full = run("full")
+        with pytest.raises(FileExistsError, match="holds a model already, and this push would replace"):
+            push(full, "lab/ser")
+        plan, _ = push(full, "lab/ser", dry_run=True)
+        assert plan.changes["adapter/adapter_model.safetensors"] == "deleted"
+        assert plan.changes["model.safetensors"] == "changed"
+        assert "notes.txt" not in plan.changes
+        assert HfApi().model_info("lab/ser").sha == before
+
+        push(full, "lab/ser", PushOptions(overwrite=True))
+        assert files("lab/ser") == CHECKPOINT | RESULTS | {"notes.txt"}
+
+    def test_the_same_again_makes_no_commit(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        push(folder, "lab/ser")
+        before = HfApi().model_info("lab/ser").sha
+        plan, _ = push(folder, "lab/ser")
+        assert not plan.anything
+        assert HfApi().model_info("lab/ser").sha == before
+
+    def test_a_branch_leaves_the_main_one_alone(self, hub: Any, run: Run) -> None:
+        push(run("full"), "lab/ser", PushOptions(revision="wide"))
+        assert files("lab/ser") == set()
+        assert files("lab/ser", revision="wide") == CHECKPOINT | RESULTS
+        assert set(answers(hf_ser.load("lab/ser", revision="wide"))) == {"angry", "happy", "sad"}
+
+    def test_a_pull_request_leaves_the_main_branch_alone(self, hub: Any, base: str, run: Run) -> None:
+        push(run("merged"), "lab/ser", PushOptions(base_model=base))
+        before = HfApi().model_info("lab/ser").sha
+        folder = run("full")
+        _, address = push(folder, "lab/ser", PushOptions(create_pr=True))
+        assert address.endswith("/discussions/1")
+        assert HfApi().model_info("lab/ser").sha == before
+        expected = answers(hf_ser.load(folder))
+        assert answers(hf_ser.load("lab/ser", revision="refs/pr/1")) == pytest.approx(expected, abs=1e-6)
+
+    def test_a_private_repository(self, hub: Any, run: Run) -> None:
+        push(run("full"), "lab/ser", PushOptions(private=True))
+        assert HfApi().model_info("lab/ser").private
+        with pytest.raises(HubError, match="is not on the Hub, or it is private and your token does not open it"):
+            hf_ser.load("lab/ser", token=hub.login("other"))
+        assert answers(hf_ser.load("lab/ser", token=hub.token))
+
+
+class TestBadTokens:
+    def test_a_wrong_one(self, hub: Any, run: Run) -> None:
+        with pytest.raises(HubError, match="the Hub does not know your token"):
+            push(run("full"), "lab/ser", PushOptions(token="hf_wrong"))
+
+    def test_one_that_may_only_read(self, hub: Any, run: Run) -> None:
+        with pytest.raises(HubError, match="your token may not do this. Make one with write access"):
+            push(run("full"), "reader/ser", PushOptions(token=hub.login("reader", role="read")))
+
+    def test_in_the_name_of_another(self, hub: Any, run: Run) -> None:
+        with pytest.raises(HubError, match="your token may not do this"):
+            push(run("full"), "someone/ser")
+
+    def test_none(self, hub: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HF_TOKEN")
+        with pytest.raises(HubError, match="you are not logged in"):
+            push(run("full"), "ser")
+
+    def test_a_name_that_is_none(self, hub: Any, run: Run) -> None:
+        with pytest.raises(HubError, match="neither a folder that exists nor a name on the Hub"):
+            push(run("full"), "lab/ser/one")
+
+
+class TestBadConnections:
+    def puts(self, hub: Any) -> list[str]:
+        return [path for method, path in hub.requests if method == "PUT"]
+
+    def test_an_upload_that_is_cut_is_tried_again(self, hub: Any, run: Run) -> None:
+        hub.fail("PUT", "/lfs/", after_bytes=1000, times=2)
+        folder = run("full")
+        push(folder, "lab/ser")
+        assert answers(hf_ser.load("lab/ser")) == pytest.approx(answers(hf_ser.load(folder)), abs=1e-6)
+
+    def test_a_push_that_fails_leaves_the_run_and_goes_on_where_it_stopped(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        hub.fail("POST", "/commit/", status=503, times=1000)
+        with pytest.raises(
+            HubError,
+            match=r"error \(Server error '503.*Nothing is lost: .*scripts/push.py .* lab/ser` goes on from here",
+        ):
+            push(folder, "lab/ser")
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        hub.faults.clear()
+        uploaded = self.puts(hub)
+        assert uploaded
+        hub.requests.clear()
+        push(folder, "lab/ser")
+        assert self.puts(hub) == []  # it was all there
+        assert files("lab/ser") == CHECKPOINT | RESULTS
+
+    def test_an_answer_that_is_lost_makes_no_second_commit(self, hub: Any, run: Run) -> None:
+        hub.fail("POST", "/commit/", lost_answer=True)
+        push(run("full"), "lab/ser")
+        assert len(HfApi().list_repo_commits("lab/ser")) == 2
+
+    def test_no_hub_at_all(self, hub: Any, run: Run) -> None:
+        hub.close()
+        with pytest.raises(HubError, match="no connection to http://127.0.0.1"):
+            push(run("full"), "lab/ser")
+
+
+def test_a_folder_without_a_finished_run(hub: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no finished run: it has no results\.json"):
+        push(tmp_path, "lab/ser")
+
+
+def test_published_weights_are_the_runs(hub: Any, run: Run) -> None:
+    folder = run("full")
+    push(folder, "lab/ser")
+    there = load_file(hf_hub_download("lab/ser", "model.safetensors"))
+    here = load_file(folder / "model.safetensors")
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[name], here[name]) for name in here)
