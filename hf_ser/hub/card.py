@@ -215,6 +215,7 @@ def make_card(data: SERModelCardData) -> ModelCard:
     content = environment.from_string(template()).render(
         card=data, metadata=data.to_yaml(), results=data.results, **_opening(data), **_words(data)
     )
+    content = re.sub(r"[ \t]+\n", "\n", content)
     return ModelCard(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n")
 
 

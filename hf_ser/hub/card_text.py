@@ -267,6 +267,15 @@ def shared_note(results: Results) -> str:
     return " ".join(sentences)
 
 
+def unknown_note(results: Results) -> str:
+    """How many clips have no known speaker."""
+    unknown = sum(part.get("clips_without_speaker") or 0 for part in results["split"]["parts"].values())
+    if not unknown:
+        return ""
+    have = "has" if unknown == 1 else "have"
+    return f"{counted(unknown, 'clip')} {have} no known speaker; whether train and test share those cannot be told."
+
+
 def kept_note(results: Results) -> str:
     """Which weights were kept, and by what."""
     kept = results.get("kept") or {}
@@ -387,10 +396,10 @@ def parameters_note(results: Results) -> str:
     parameters = results.get("parameters") or {}
     if not (parameters.get("trainable") and parameters.get("total")):
         return ""
-    share = 100 * parameters["trainable"] / parameters["total"]
-    return (
-        f"Trained: {parameters['trainable']:,} of {parameters['total']:,} parameters ({share:.3g} %){_head(results)}."
-    )
+    share = f"{100 * parameters['trainable'] / parameters['total']:.3g}"
+    if share == "100" and parameters["trainable"] < parameters["total"]:
+        share = "over 99.9"
+    return f"Trained: {parameters['trainable']:,} of {parameters['total']:,} parameters ({share} %){_head(results)}."
 
 
 def _head(results: Results) -> str:

@@ -1,0 +1,644 @@
+"""Whole cards, read as a visitor and as the Hub would read them."""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from huggingface_hub import EvalResult, ModelCard
+
+from hf_ser.corpora import ABOUT
+from hf_ser.evaluation.bootstrap import intervals
+from hf_ser.hub import card_text
+from hf_ser.hub.card import CORPORA_LICENCES, SERModelCardData, make_card, template, write_card
+from hf_ser.models import load_model
+from hf_ser.tuning import METHODS, Tuning, save_adapter, tune
+
+EMOTIONS = ["angry", "happy", "sad"]
+MATRIX = [[30, 6, 4], [10, 25, 5], [0, 8, 32]]
+Results = dict[str, Any]
+
+
+def metrics(speakers: int = 12) -> Results:
+    labels = np.repeat(range(3), 40)
+    predicted = np.concatenate([np.repeat(range(3), row) for row in MATRIX])
+    probabilities = 0.6 * np.eye(3)[predicted] + 0.4 * np.random.default_rng(0).dirichlet([1, 1, 1], 120)
+    return {
+        "clips": 120,
+        "accuracy": 0.725,
+        "f1_weighted": 0.7234,
+        "f1_macro": 0.7211,
+        "uar": 0.725,
+        "eer": 0.1987,
+        "confusion_matrix": MATRIX,
+        "recall": {"angry": 0.75, "happy": 0.625, "sad": 0.8},
+        "intervals": intervals(probabilities, labels, [f"s{i % speakers}" for i in range(120)], resamples=50),
+    }
+
+
+def part(clips: int, speakers: int) -> Results:
+    return {
+        "clips": clips,
+        "speakers": speakers,
+        "clips_without_speaker": 0,
+        "emotions": dict.fromkeys(EMOTIONS, clips // 3),
+    }
+
+
+def run(**changes: Any) -> Results:
+    """The results of a run with everything in them: full fine-tuning of HuBERT Large on RAVDESS."""
+    return copy.deepcopy(
+        {
+            "base_model": "facebook/hubert-large-ll60k",
+            "base_model_on_hub": True,
+            "model_type": "hubert",
+            "method": "full",
+            "head": "stock",
+            "emotions": EMOTIONS,
+            "merged_emotions": {"calm": "sad"},
+            "corpora": {"ravdess": {"clips": 600, "speakers": 24, "hours": 0.612}},
+            "set_aside": {"ravdess": {"duplicate": 1, "unreadable": 2}},
+            "left_out": {"fear": 192, "disgust": 0},
+            "split": {
+                "name": "speaker",
+                "seed": 42,
+                "parts": {"train": part(360, 9), "validation": part(120, 3), "test": part(120, 12)},
+                "speakers_shared_by_train_and_test": 0,
+                "speakers_shared_by_train_and_validation": 0,
+            },
+            "warnings": [],
+            "metrics": {"validation": metrics(), "test": metrics()},
+            "evaluated_in": "float32",
+            "kept": {"by": "uar on validation", "value": 0.7312, "step": 900, "epoch": 9.0},
+            "parameters": {"trainable": 315_702_920, "total": 315_703_944},
+            "segments": {"length": 6.0, "overlap": 1.0},
+            "training": {
+                "epochs": 10.0,
+                "steps": 1000,
+                "clips_per_step": 16,
+                "processes": 2,
+                "seconds": 3725.4,
+                "seconds_in_all": 4000.0,
+                "precision": "bfloat16",
+                "energy_kwh": 0.4567,
+                "arguments": {
+                    "learning_rate": 3e-5,
+                    "class_weights": True,
+                    "report_to": [],
+                    "debug": [],
+                    "use_cpu": True,
+                    "betas": [0.9, 0.98],
+                },
+                "defaults": {"weight_decay": 0.0, "optim": "adamw_torch", "hub_token": None, "seed": 42},
+            },
+            "history": [
+                {"epoch": 1.0, "loss": 1.1, "eval_loss": 1.0, "eval_uar": 0.5, "eval_eer": None, "learning_rate": 3e-5},
+                {"epoch": 2.0, "loss": 0.9, "eval_loss": float("nan"), "eval_uar": 0.6, "learning_rate": 1e-5},
+            ],
+            "peak_memory_bytes": {"process": 4_000_000_000, "gpu": 12_300_000_000},
+            "seeds": {"training": 42, "split": 42},
+            "environment": {
+                "python": "3.11.7",
+                "packages": {"hf_ser": "0.1.0", "torch": "2.11.0"},
+                "device": "NVIDIA H100 80GB HBM3",
+                "threads": 8,
+            },
+            "command": "accelerate launch scripts/finetune.py --corpora ravdess=ravdess",
+            **changes,
+        }
+    )
+
+
+def least() -> Results:
+    """The least that a card can be made of."""
+    return {
+        "emotions": EMOTIONS,
+        "method": "full",
+        "metrics": {"test": {"uar": 0.725, "accuracy": 0.725}},
+        "split": {"name": "speaker", "parts": {"test": {"clips": 120}}},
+    }
+
+
+def shared_speakers() -> Results:
+    results = run(warnings=["12 speakers are in both train and test: figures on test say nothing about a new speaker."])
+    results["split"] |= {"name": "random", "speakers_shared_by_train_and_test": 12}
+    return results
+
+
+def unknown_speakers() -> Results:
+    results = run(corpora={"calls | 2024": {"clips": 600, "speakers": 0, "hours": 0.6}})
+    for entry in results["split"]["parts"].values():
+        entry |= {"speakers": 0, "clips_without_speaker": entry["clips"]}
+    results["metrics"]["test"]["intervals"] = intervals(np.eye(3)[[0, 1, 2]], np.arange(3), None, resamples=5)
+    return results
+
+
+def several_corpora() -> Results:
+    corpora = {name: {"clips": 100, "speakers": 4, "hours": 0.1} for name in ("crema_d", "ravdess", "savee", "tess")}
+    return run(method="lora_qkv", corpora=corpora)
+
+
+def no_figures() -> Results:
+    """A test part of one emotion: no EER, no intervals of it."""
+    results = run()
+    results["metrics"]["test"] |= {"eer": None, "recall": {"angry": 0.75, "happy": None, "sad": None}}
+    results["metrics"]["test"]["confusion_matrix"] = [[30, 6, 4], [0, 0, 0], [0, 0, 0]]
+    results["metrics"]["test"]["intervals"]["clips"]["eer"] = None
+    results["metrics"]["test"]["intervals"]["speakers"]["eer"] = None
+    return results
+
+
+def local_base() -> Results:
+    return run(base_model="hubert-mini", base_model_on_hub=False)
+
+
+def fold() -> Results:
+    results = run(method="lora_classifier", segments={"length": None, "overlap": 0.0})
+    results["split"] = {**results["split"], "name": "kfold", "by": "speaker", "fold": 0, "folds": 5}
+    return results
+
+
+CARDS: dict[str, tuple[Results, dict[str, Any]]] = {
+    "full": (run(), {"model_id": "someone/hubert-large-ser"}),
+    "given": (
+        run(),
+        {"model_id": "someone/hubert-large-ser", "license": "mit", "language": ["en", "fr"], "tags": ["mine"]},
+    ),
+    "merged LoRA": (run(method="lora_qkv"), {"merged": True, "model_id": "someone/hubert-large-ser"}),
+    "adapter alone": (run(method="lora_qkv"), {"adapter": True, "model_id": "someone/hubert-large-ser"}),
+    "adapter alone, local": (run(method="lora_classifier"), {"adapter": True, "files": ()}),
+    "random split": (shared_speakers(), {}),
+    "unknown speakers": (unknown_speakers(), {}),
+    "several corpora": (several_corpora(), {"merged": True}),
+    "no figures": (no_figures(), {}),
+    "local base": (local_base(), {}),
+    "fold": (fold(), {}),
+    "synthetic": (
+        run(corpora={"synthetic": {"clips": 600, "speakers": 24, "hours": 0.2}}, base_model="hubert-tiny-random"),
+        {},
+    ),
+    "from the Hub": (run(corpora={"emodb": {"clips": 9, "hub_dataset": "someone/emodb"}}), {}),
+    "least": (least(), {}),
+    "least, adapter": (least(), {"adapter": True, "files": ()}),
+}
+
+
+@pytest.fixture(params=CARDS)
+def card(request: pytest.FixtureRequest) -> str:
+    results, given = CARDS[request.param]
+    return render(results, **given)
+
+
+def render(results: Results, **given: Any) -> str:
+    return str(make_card(SERModelCardData.from_results(results, **given)))
+
+
+def body(card: str) -> str:
+    return card.split("\n---\n", 1)[1]
+
+
+def metadata(card: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(card.removeprefix("---\n").split("\n---\n", 1)[0])
+    return loaded
+
+
+def prose(card: str) -> str:
+    """The card with a word in place of its code."""
+    return re.sub(r"^```.*?^```$", "(code)", body(card), flags=re.MULTILINE | re.DOTALL)
+
+
+def code_blocks(card: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", card, flags=re.MULTILINE | re.DOTALL)
+
+
+def tables(card: str) -> Iterator[list[str]]:
+    for block in re.split(r"\n\n+", prose(card)):
+        if block.startswith("|"):
+            yield block.splitlines()
+
+
+class TestEveryCard:
+    def test_no_section_is_blank(self, card: str) -> None:
+        lines = [line for line in prose(card).splitlines() if line.strip()]
+        for line, after in zip(lines, [*lines[1:], "# the end"], strict=True):
+            assert not (line.startswith("#") and after.startswith("#")), line
+            assert not (line.endswith(":") and after.startswith("#")), line
+            assert not (line.endswith("</summary>") and after == "</details>"), line
+
+    def test_nothing_of_python_is_in_the_text(self, card: str) -> None:
+        assert not re.search(r"\b(None|nan|NaN|Undefined|inf)\b|\{\}|\[\]|\{\{|\{%|%\}|dict_", prose(card))
+        assert "\n\n\n" not in card
+        assert not re.search(r"[ \t]+\n", body(card)), "trailing blanks"
+
+    def test_no_sentence_is_broken(self, card: str) -> None:
+        text = re.sub(r"^\|.*\n", "", prose(card), flags=re.MULTILINE)  # without the tables
+        assert not re.search(r" [.,;:!]( |\n|$)|\.\.(?!\.)|,,|\( | \)|\(\)|  \S", text.replace("...", "")), text
+        assert card.endswith("\n")
+
+    def test_tables_are_well_formed(self, card: str) -> None:
+        found = list(tables(card))
+        assert found
+        for lines in found:
+            assert re.fullmatch(r"\|( -+:? \|)+", lines[1])
+            widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+            assert len(widths) == 1, lines
+            assert len(lines) > 2, "a table without rows"
+            assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
+
+    def test_the_metadata_are_valid(self, card: str, tmp_path: Path) -> None:
+        (tmp_path / "README.md").write_text(card, encoding="utf-8")
+        data = ModelCard.load(tmp_path / "README.md").data
+        assert data.pipeline_tag == "audio-classification"
+        assert data.library_name in ("transformers", "peft")
+        assert {"speech-emotion-recognition", "hf_ser"} <= set(data.tags)
+        assert len(set(data.tags)) == len(data.tags)
+        assert not any(value in (None, [], {}, "") for value in metadata(card).values())
+        if data.license == "other":
+            assert re.fullmatch(r"[a-z0-9.-]+", metadata(card)["license_name"])
+
+    def test_the_code_compiles(self, card: str) -> None:
+        blocks = code_blocks(card)
+        assert blocks
+        for block in blocks:
+            compile(block, "card", "exec")
+            assert '"speech.wav"' in block or "hf_ser.load" in block
+
+    def test_it_says_what_it_is_not_for(self, card: str) -> None:
+        for word in ("hiring", "policing", "border control", "diagnose", "at work or at school", "AI Act"):
+            assert word in card
+
+    def test_citations_are_whole(self, card: str) -> None:
+        blocks = code_blocks(card, "bibtex")
+        assert blocks
+        keys = [re.match(r"@\w+\{(\w+),", block) for block in blocks]
+        assert all(keys)
+        assert len({key.group(1) for key in keys if key}) == len(blocks), "cited twice"
+        assert all(block.count("{") == block.count("}") for block in blocks)
+
+
+class TestFigures:
+    def test_they_are_those_of_the_results(self) -> None:
+        results = run()
+        card = render(results)
+        test = results["metrics"]["test"]
+        for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("F1, weighted", "f1_weighted"), ("EER", "eer")):
+            edges = [
+                f"{100 * low:.1f} to {100 * high:.1f} %"
+                for low, high in (test["intervals"]["clips"][key], test["intervals"]["speakers"][key])
+            ]
+            row = rf"\| {name}[^|]*\| {100 * test[key]:.1f} % \| {edges[0]} \| {edges[1]} \|"
+            assert re.search(row, card), name
+        assert "| Metric | Test | 95 % interval, by clip | 95 % interval, by speaker |" in card
+        assert "| happy | 120 | 40 | 62.5 % | angry (25.0 %) |" in card
+        assert "| angry | 120 | 40 | 75.0 % | happy (15.0 %) |" in card
+        assert "| **happy** | 10 | 25 | 5 |" in card
+        assert "Chance is 33.3 % UAR" in card
+
+    def test_the_models_index_comes_back(self, tmp_path: Path) -> None:
+        results = run()
+        (tmp_path / "README.md").write_text(render(results, model_id="someone/hubert-large-ser"), encoding="utf-8")
+        data = ModelCard.load(tmp_path / "README.md").data
+        assert data.model_name == "hubert-large-ser"
+        found = data.eval_results
+        assert found is not None
+        test = results["metrics"]["test"]
+        assert {(one.metric_name, one.metric_value) for one in found} == {
+            (f"Test {name} (speaker split)", test[key]) for key, name in card_text.SHORT_METRICS.items()
+        }
+        assert {one.dataset_name for one in found} == {"RAVDESS (speaker split, no speaker in both train and test)"}
+        assert {(one.dataset_type, one.dataset_config, one.dataset_split) for one in found} == {
+            ("ravdess", "speaker", "test")
+        }
+        assert all(isinstance(one, EvalResult) and one.task_type == "audio-classification" for one in found)
+
+    def test_a_random_split_shows_in_the_hubs_table(self) -> None:
+        index = metadata(render(shared_speakers()))["model-index"][0]["results"][0]
+        assert index["dataset"]["name"] == "RAVDESS (random split, 12 speakers in both train and test)"
+        assert all("random split" in metric["name"] for metric in index["metrics"])
+
+    def test_where_it_cannot_be_told_nothing_is_said_of_shared_speakers(self) -> None:
+        card = render(unknown_speakers())
+        assert metadata(card)["model-index"][0]["results"][0]["dataset"]["name"] == "calls | 2024 (speaker split)"
+        assert "600 clips have no known speaker" in card
+        assert "who are not in its training data" not in card
+        assert "There is no interval by speaker: the clips' speakers are not known." in card
+        assert "by speaker |" not in card
+
+    def test_what_has_no_figure_is_left_out(self) -> None:
+        card = render(no_figures())
+        assert "| EER" not in card
+        assert "| happy | 120 | 0 | - |" in card
+        assert [metric["type"] for metric in metadata(card)["model-index"][0]["results"][0]["metrics"]].count(
+            "eer"
+        ) == 0
+
+    def test_a_figure_without_an_interval(self) -> None:
+        results = run()
+        results["metrics"]["test"]["intervals"]["clips"]["eer"] = None
+        assert re.search(r"\| EER [^|]*\| 19\.9 % \| - \| [\d.]+ to [\d.]+ % \|", render(results))
+
+
+class TestHonesty:
+    def test_warnings_are_seen_before_any_figure_table(self) -> None:
+        card = render(shared_speakers())
+        warning = (
+            "> [!WARNING]\n> 12 speakers are in both train and test: figures on test say nothing about a new speaker."
+        )
+        assert card.count(warning) == 1
+        assert card.index(warning) < card.index("## Results")
+        assert "12 speakers, 12 of whom it was trained on" in card
+        assert "with other speakers of whom it learned, too" in card
+
+    def test_shared_speakers_are_warned_of_even_where_the_run_did_not(self) -> None:
+        results = shared_speakers()
+        results["warnings"] = ["test has no clip of sad: figures on it say nothing about that."]
+        card = render(results)
+        assert card.count("> [!WARNING]") == 2
+        assert "> 12 speakers are in both train and test" in card
+
+    def test_no_speaker_is_shared(self) -> None:
+        card = render(run())
+        assert "[!WARNING]" not in card
+        assert "On 120 clips of 12 speakers who are not in its training data" in card
+        assert "Speakers shared by train and test: 0." in card
+
+    @pytest.mark.parametrize(
+        ("split", "words"),
+        [
+            ({"name": "speaker"}, "whole speakers go into one part each"),
+            ({"name": "random"}, "the figures say nothing about a new speaker"),
+            ({"name": "kfold", "by": "session", "fold": 1, "folds": 5}, "fold 2 of 5, PEFT-SER's folds by session"),
+            ({"name": "official"}, "the parts that the corpus itself defines"),
+            ({"name": "file", "made_as": "random"}, "whoever speaks.*read from the splits.json of an earlier run"),
+            ({"name": "new"}, "a \\*\\*`new` split\\*\\*\\."),
+        ],
+    )
+    def test_the_split_is_told_in_words(self, split: Results, words: str) -> None:
+        results = run()
+        results["split"] |= split
+        card = render(results)
+        assert f"**`{split['name']}` split**" in card
+        assert re.search(words, card)
+
+    def test_what_was_kept_left_out_merged_and_set_aside(self) -> None:
+        card = render(run())
+        assert "The weights of epoch 9 of 10 were kept, the best by UAR on validation (73.1 %)." in card
+        assert "*calm* counts as *sad*." in card
+        assert "left out: 192 of *fear*." in card
+        assert "set aside before the split: 1 duplicate and 2 unreadable in RAVDESS." in card
+        assert "taken in float32" in card
+        assert "segments of 6 s, each 1 s into the next" in card
+
+    @pytest.mark.parametrize(
+        ("kept", "words"),
+        [
+            ({"by": "last", "value": None, "epoch": 10.0}, "The weights of the last epoch (epoch 10 of 10) were kept"),
+            ({"by": "loss on validation", "value": 0.8123, "epoch": 3.0}, "the best by loss on validation (0.812)"),
+            ({"by": "eer on validation", "value": 0.2, "epoch": 3.0}, "the best by EER on validation (20.0 %)"),
+        ],
+    )
+    def test_how_it_was_kept(self, kept: Results, words: str) -> None:
+        assert words in render(run(kept=kept))
+
+    def test_the_corpora_say_what_may_be_done_with_them(self) -> None:
+        card = render(several_corpora())
+        for name in ("crema_d", "ravdess", "savee", "tess"):
+            assert ABOUT[name].licence in card
+            assert ABOUT[name].speech in card
+        assert "The speakers of CREMA-D, RAVDESS, SAVEE and TESS were asked to show an emotion" in card
+
+    def test_a_synthetic_corpus_says_nothing_about_people(self) -> None:
+        card = render(run(corpora={"synthetic": {"clips": 600, "speakers": 24, "hours": 0.2}}))
+        assert "babble that a computer made" in card
+        assert "**Acted emotions.**" not in card
+        assert "language" not in metadata(card)
+
+    def test_a_base_model_from_a_folder(self) -> None:
+        card = render(local_base())
+        assert "base_model" not in metadata(card)
+        assert "a local folder called `hubert-mini`; where that comes from is not recorded here" in card
+        assert "huggingface.co/hubert-mini" not in card
+        told = render(local_base(), base_model="someone/hubert-mini")
+        assert metadata(told)["base_model"] == "someone/hubert-mini"
+        assert "local folder" not in told
+
+    def test_no_path_from_the_root(self) -> None:
+        results = run(
+            base_model="/home/someone/models/hubert",
+            command="scripts/finetune.py --corpora ravdess=/data/RAVDESS --output_dir ~/runs/a --config scripts/a.yaml "
+            "--model '/home/some one/hubert'",
+        )
+        del results["base_model_on_hub"]
+        results["training"]["arguments"] |= {"splits": "/home/someone/splits.json"}
+        card = render(results)
+        assert "/home" not in card
+        assert "--corpora ravdess=RAVDESS --output_dir a --config scripts/a.yaml" in card
+
+
+class TestMetadata:
+    def test_a_full_run(self) -> None:
+        found = metadata(render(run(), model_id="someone/hubert-large-ser"))
+        found.pop("model-index")
+        assert found == {
+            "language": ["en"],
+            "license": "cc-by-nc-sa-4.0",
+            "library_name": "transformers",
+            "pipeline_tag": "audio-classification",
+            "base_model": "facebook/hubert-large-ll60k",
+            "base_model_relation": "finetune",
+            "metrics": ["accuracy", "f1", "recall", "eer"],
+            "tags": [
+                "speech-emotion-recognition",
+                "emotion-recognition",
+                "speech",
+                "hf_ser",
+                "hubert",
+                "full",
+                "ravdess",
+            ],
+        }
+
+    def test_an_adapter(self) -> None:
+        found = metadata(render(run(method="lora_qkv"), adapter=True))
+        assert (found["library_name"], found["base_model_relation"]) == ("peft", "adapter")
+        assert {"lora", "lora_qkv"} <= set(found["tags"])
+
+    def test_what_the_user_gives_wins(self) -> None:
+        found = metadata(render(run(), license="mit", language="fr", tags=["mine", "speech"]))
+        assert (found["license"], found["language"]) == ("mit", "fr")
+        assert found["tags"].count("speech") == 1
+        assert "mine" in found["tags"]
+        assert "were given no licence of their own" not in render(run(), license="mit")
+
+    @pytest.mark.parametrize(
+        ("corpora", "expected"),
+        [
+            (["ravdess"], {"license": "cc-by-nc-sa-4.0"}),
+            (["tess"], {"license": "cc-by-nc-nd-4.0"}),
+            (["ravdess", "crema_d"], {"license": "other", "license_name": CORPORA_LICENCES}),
+            (
+                ["savee"],
+                {"license": "other", "license_name": CORPORA_LICENCES, "license_link": ABOUT["savee"].homepage},
+            ),
+            (["mine"], {}),
+            (["ravdess", "mine"], {}),
+            ([], {}),
+        ],
+    )
+    def test_the_licence_follows_from_the_corpora(self, corpora: list[str], expected: dict[str, str]) -> None:
+        found = metadata(render(run(corpora={name: {"clips": 1} for name in corpora})))
+        assert {key: value for key, value in found.items() if key.startswith("license")} == expected
+
+    def test_data_sets_on_the_hub(self) -> None:
+        card = render(run(corpora={"emodb": {"clips": 535, "hub_dataset": "someone/emodb"}}))
+        assert metadata(card)["datasets"] == ["someone/emodb"]
+        assert metadata(card)["model-index"][0]["results"][0]["dataset"]["type"] == "someone/emodb"
+        assert "[someone/emodb](https://huggingface.co/datasets/someone/emodb)" in card
+
+    def test_results_that_are_none(self) -> None:
+        with pytest.raises(ValueError, match=r"they lack emotions, metrics, split"):
+            SERModelCardData.from_results({"method": "full"})
+        with pytest.raises(ValueError, match=r"they lack metrics.test, split.parts"):
+            SERModelCardData.from_results({**least(), "metrics": {"validation": {}}, "split": {"name": "random"}})
+
+
+class TestTraining:
+    def test_hyperparameters(self) -> None:
+        card = render(run())
+        chosen, others = re.findall(r"(?:^- `.*\n)+", card, flags=re.MULTILINE)
+        assert "- `learning_rate`: 3e-05\n" in chosen
+        assert "- `betas`: 0.9, 0.98\n" in chosen
+        assert "- `seed`: 42\n" in chosen
+        assert others == "- `weight_decay`: 0\n- `optim`: adamw_torch\n"
+        for told in ("report_to", "use_cpu", "hub_token"):
+            assert told not in card
+
+    def test_what_it_took(self) -> None:
+        card = render(run())
+        assert "- Hardware: NVIDIA H100 80GB HBM3, 2 processes" in card
+        assert "- Time: 1 h 2 min for 10 epochs, 1,000 steps" in card
+        assert "- Peak memory: 4.0 GB in the process and 12.3 GB on the GPU" in card
+        assert "- Energy, measured: 0.457 kWh" in card
+        assert "Trained: 315,702,920 of 315,703,944 parameters (over 99.9 %)" in card
+        assert "Versions: Python 3.11.7, hf_ser 0.1.0, torch 2.11.0." in card
+
+    def test_the_epochs(self) -> None:
+        assert "| 1 | 3e-05 | 1.1000 | 1.0000 | 50.0 % |\n| 2 | 1e-05 | 0.9000 |  | 60.0 % |" in render(run())
+
+    def test_every_method_has_words(self) -> None:
+        assert card_text.METHODS.keys() >= METHODS.keys()
+        assert "by the method `prompt`" in render(run(method="prompt"))
+        frozen = run()
+        frozen["training"]["arguments"]["freeze_feature_encoder"] = True
+        assert "but those of the convolutional feature encoder" in render(frozen)
+        aimed = run(method="lora_qkv")
+        aimed["training"]["arguments"]["lora_target_modules"] = ["intermediate_dense", "output_dense"]
+        assert "with LoRA on `intermediate_dense` and `output_dense`" in render(aimed)
+
+    def test_who_is_cited(self) -> None:
+        def keys(results: Results) -> list[str]:
+            return re.findall(r"^@\w+\{(\w+),", render(results), flags=re.MULTILINE)
+
+        assert keys(run()) == ["livingstone2018ravdess", "hsu2021hubert", "hubertser"]
+        assert keys(run(method="lora_qkv", model_type="wavlm"))[1:] == ["chen2022wavlm", "hubertser", "hu2021lora"]
+        assert keys(fold())[2:] == ["hubertser", "feng2023peftser", "hu2021lora"]
+        assert keys(run(method="prompt"))[2:] == ["feng2023peftser"]
+
+
+class TestTables:
+    def test_pipes_and_line_breaks_do_not_break_them(self) -> None:
+        assert card_text.table(["a|b", "c"], [["x\ny", 1000]]) == "| a\\|b | c |\n| --- | ---: |\n| x y | 1,000 |"
+
+    def test_an_empty_column_is_left_out(self) -> None:
+        assert card_text.table(["a", "b", "c"], [["x", None, 1], ["y", "", 2]]).splitlines()[0] == "| a | c |"
+
+    def test_none_without_rows(self) -> None:
+        assert card_text.table(["a"], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.5, "0.5 s"), (59.4, "59.4 s"), (59.9, "1 min 0 s"), (626.1, "10 min 26 s"), (7260, "2 h 1 min")]
+)  # fmt: skip
+def test_durations(seconds: float, words: str) -> None:
+    assert card_text.duration(seconds) == words
+
+
+class TestWriting:
+    def test_what_is_in_the_folder_decides(self, tmp_path: Path) -> None:
+        results = run(method="lora_qkv")
+        for name in ("config.json", "confusion_matrix.png", "splits.json"):
+            (tmp_path / name).touch()
+        (tmp_path / "adapter").mkdir()
+        write_card(results, tmp_path)
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert "](confusion_matrix.png)" in card
+        assert "training_curves.png" not in card
+        assert "splits.json" in card
+        assert "set_aside.csv" not in card
+        assert f'hf_ser.load("{tmp_path.name}/adapter")' in card
+        (tmp_path / "adapter_config.json").touch()
+        (tmp_path / "adapter").rmdir()
+        write_card(results, tmp_path, model_id="someone/model")
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert 'hf_ser.load("someone/model")' in card
+        assert "library_name: peft" in card
+
+    def test_of_results_alone(self, tmp_path: Path) -> None:
+        results = run(method="lora_qkv")
+        write_card(results, tmp_path, model_id="someone/model")
+        assert 'hf_ser.load("someone/model", subfolder="adapter")' in (tmp_path / "README.md").read_text()
+        results["training"]["arguments"]["save_format"] = "adapter"
+        write_card(results, tmp_path)
+        assert "library_name: peft" in (tmp_path / "README.md").read_text()
+
+    def test_results_that_went_through_json(self, tmp_path: Path) -> None:
+        results = json.loads(json.dumps(several_corpora()))
+        write_card(results, tmp_path)
+        assert body(render(several_corpora(), folder=tmp_path.name, files=(), merged=True)) == body(
+            (tmp_path / "README.md").read_text(encoding="utf-8")
+        )
+
+    def test_the_template_is_found(self) -> None:
+        assert "## How to use it" in template()
+
+
+def run_blocks(card: str, count: int) -> None:
+    blocks = code_blocks(card)
+    assert len(blocks) == count
+    for block in blocks:
+        exec(compile(block, "card", "exec"), {"__name__": "__main__"})
+
+
+class TestItsCode:
+    """The code of a card runs as it is printed, beside the model's folder and any `speech.wav`."""
+
+    @pytest.fixture(autouse=True)
+    def working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        samples = 0.1 * np.random.default_rng(0).standard_normal((3 * 44_100, 2))
+        soundfile.write("speech.wav", samples, 44_100)  # another rate, two channels
+
+    @pytest.mark.parametrize("adapter_alone", [False, True])
+    def test_of_a_lora(self, adapter_alone: bool, tiny_hubert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = Path("my model")
+        loaded = load_model(str(tiny_hubert), tuple(EMOTIONS))
+        tuned = tune(loaded, Tuning(method="lora_qkv"))
+        adapter = folder if adapter_alone else folder / "adapter"
+        save_adapter(tuned.model, tuned.new, adapter, base=str(tiny_hubert))
+        tuned.model.config.save_pretrained(adapter)
+        loaded.feature_extractor.save_pretrained(adapter)
+        if not adapter_alone:
+            tuned.model.merge_and_unload().save_pretrained(folder)
+            loaded.feature_extractor.save_pretrained(folder)
+        write_card(run(method="lora_qkv"), folder)
+        run_blocks((folder / "README.md").read_text(encoding="utf-8"), 2 if adapter_alone else 4)
+        printed = capsys.readouterr().out
+        for emotion in EMOTIONS:
+            assert re.search(rf"^{emotion}: 0\.\d\d$", printed, flags=re.MULTILINE)
+        assert re.search(rf"^0(\.0)? [\d.]+ ({'|'.join(EMOTIONS)}|silence)$", printed, flags=re.MULTILINE)
