@@ -41,7 +41,8 @@ KEPT = 3600
 LIMITS = (
     "The model compares a voice with the recordings that it learnt from. **It cannot read what people feel**, and is often "
     "wrong, most of all about other speakers, languages, rooms and microphones. Do not judge anyone by it."
-)
+)  #: What a results.json has if a run wrote it: other tools write files of that name, too.
+RUN = {"base_model", "method", "emotions", "corpora", "split", "metrics"}
 NO_TIMELINE = [gr.Column(visible=False), None, None, *(None for _ in EXPORTS)]
 CSS = """
 /* On a narrow screen the picture is moved, not shrunk until nobody can read it. */
@@ -121,7 +122,7 @@ def describe(model: str, *, revision: str | None = None, token: str | None = Non
         except EntryNotFoundError:
             file = None
     results = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    if not {"base_model", "method", "corpora", "split", "metrics"} <= results.keys():
+    if not isinstance(results, dict) or RUN - results.keys():
         return (
             f"**Model:** {name}. It comes without a run's results.json, which would say what speech it was trained on."
         )
@@ -218,7 +219,7 @@ def make_app(
             table = gr.Dataframe(
                 headers=["start", "stop", "emotion", "probability"],
                 label="Segments",
-                column_widths=["20%", "20%", "30%", "30%"],
+                column_widths=["18%", "18%", "28%", "36%"],
                 interactive=False,
                 elem_id="segments",
             )

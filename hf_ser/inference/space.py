@@ -13,13 +13,14 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
 import hf_ser
 from hf_ser.hub.errors import explained
+from hf_ser.hub.pushing import full_name
 
 #: How an `app.py` begins that was written here.
 WRITTEN_HERE = '"""Written by hf_ser (scripts/demo.py --space_folder)."""'
@@ -76,7 +77,7 @@ def require_hub_name(model: str) -> None:
     what = "a Space opens its model on the Hub"
     if Path(model).expanduser().exists():
         raise ValueError(
-            f"{model!r} is a folder here, and {what}: push the model first, then give its name there (user/name)"
+            f"{model!r} is a folder here, and {what}: push the model (scripts/push.py), then give its name there (user/name)"
         )
     try:
         validate_repo_id(model)
@@ -195,7 +196,7 @@ def push_space(
     Uploads a Space with a model's page in one commit. The Hub then builds and starts it.
 
     Args:
-        name (`str`): The Space's name, `user/name`.
+        name (`str`): The Space's name, `user/name`, or `name` in the namespace of the token.
         model, base, revision, title, examples: As for [`write_space`].
         private (`bool`, defaults to `False`): Whether a new Space is seen by its owner alone.
         overwrite (`bool`, defaults to `False`): Whether to write into a Space that exists.
@@ -215,16 +216,19 @@ def push_space(
         with explained(model, revision):
             api.model_info(model, revision=revision)
         with explained(name):
-            if api.repo_exists(name, repo_type="space") and not overwrite:
-                raise FileExistsError(f"there is a Space {name} already; choose another name, or overwrite it")
-            space = api.create_repo(
-                name, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=overwrite
+            name = full_name(api, name)
+            api.create_repo(name, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True)
+            there = set(api.list_repo_files(name, repo_type="space")) - {".gitattributes", "README.md"}
+        if there and not overwrite:
+            raise FileExistsError(
+                f"there is a Space {name} already; choose another name, or overwrite it (--overwrite)"
             )
+        with explained(name):
             api.upload_folder(
-                repo_id=space.repo_id,
+                repo_id=name,
                 repo_type="space",
                 folder_path=folder,
                 delete_patterns=["hf_ser/*", "examples/*"],
                 commit_message=f"A page for {model}",
             )
-    return str(space)
+    return f"{constants.ENDPOINT}/spaces/{name}"

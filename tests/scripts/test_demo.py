@@ -1,0 +1,306 @@
+"""The page in a browser, and the files of a Space."""
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions, requires, version
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import soundfile
+from huggingface_hub import HfApi, RepoCard, snapshot_download
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hf_ser.models import load_model
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = REPOSITORY / "scripts" / "demo.py"
+EMOTIONS = ("angry", "happy", "sad")
+#: What a headless browser needs to run anywhere, and to ask nothing of the network by itself.
+BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+           "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+
+needs_gradio = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None, reason="the page needs Gradio: pip install 'hf_ser[demo]'"
+)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "tiny-emotions"
+    loaded = load_model(str(tiny_hubert), EMOTIONS)
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs the script in this process, and returns its status and what it printed."""
+    spec = importlib.util.spec_from_file_location("demo_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+        status = script.main()
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return run
+
+
+@contextmanager
+def served(command: list[object], folder: Path, log: Path, **environment: str) -> Iterator[str]:
+    """The address of a page that a process serves, once it is there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    settings = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1", "GRADIO_SERVER_PORT": str(port)}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            cwd=folder, stdout=output, stderr=output, env={**settings, **environment},
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            assert process.poll() is None, log.read_text()
+            try:
+                urlopen(f"{address}/config").close()
+                break
+            except URLError:
+                time.sleep(0.1)
+        else:
+            pytest.fail(f"no page after 60 s: {log.read_text()}")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_package_needs_no_gradio_and_the_script_says_what_to_install(python: Any, model: Path) -> None:
+    """Trap: an optional package that is imported by the way is not optional."""
+    code = (
+        "import runpy, sys\n"
+        "sys.modules['gradio'] = None\n"
+        "import hf_ser, hf_ser.inference\n"
+        f"sys.argv = ['demo.py', {str(model)!r}]\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    ran = python("-c", code)
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("error: the page needs Gradio; install it with pip install 'hf_ser[demo]'\n")
+
+
+@needs_gradio
+def test_what_goes_wrong_is_said_in_a_line(demo: Any, model: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ([tmp_path / "nothing"], "nothing' is no folder, and no name on the Hub either"),
+        ([model, "--examples", tmp_path], "--examples: there is no audio in"),
+        ([model, "--examples", tmp_path / "gone"], "gone'"),
+        (
+            [model, "--space_folder", tmp_path / "space"],
+            "is a folder here, and a Space opens its model on the Hub: push the model (scripts/push.py)",
+        ),
+        (["emotions", "--space_folder", tmp_path / "space"], "'emotions' is no model's name there"),
+        (["a/b", "--base", model, "--space_folder", tmp_path / "space"], "push the model"),
+    ):
+        status, printed = demo(*arguments)
+        assert status == 1
+        assert message in printed
+        assert "Traceback" not in printed
+    assert not (tmp_path / "space").exists()
+
+
+@needs_gradio
+def test_the_files_of_a_space(demo: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+    write_clip(tmp_path / "clips" / "it's me.wav")
+    space = tmp_path / "new" / "space"
+    arguments = ["lab/emotions", "--base", "lab/encoder", "--revision", "v1.0", "--title", 'Say "hi": emotions',
+                 "--examples", tmp_path / "clips", "--space_folder", space]  # fmt: skip
+    assert demo(*arguments) == (0, f"The Space's files are in {space}.\n")
+    assert {path.name for path in space.iterdir()} == {
+        "app.py", "requirements.txt", "README.md", "LICENSE", "hf_ser", "examples",
+    }  # fmt: skip
+    compile((space / "app.py").read_text(), "app.py", "exec")
+    assert "hf_ser.load(MODEL, base='lab/encoder', revision='v1.0')" in (space / "app.py").read_text()
+    assert "examples/01_it's me.wav" in (space / "app.py").read_text()
+    card = RepoCard.load(space / "README.md").data.to_dict()
+    assert card["title"] == 'Say "hi": emotions'
+    assert (card["sdk"], card["sdk_version"], card["app_file"]) == ("gradio", version("gradio"), "app.py")
+    assert card["models"] == ["lab/emotions", "lab/encoder"]
+    assert card["license"] == "apache-2.0"
+    assert card["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    sources = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "hf_ser").rglob("*.py")}
+    assert {str(path.relative_to(space)) for path in (space / "hf_ser").rglob("*.py")} == sources
+    assert not list(space.rglob("__pycache__"))
+
+
+def with_dependencies(names: set[str]) -> set[str]:
+    """Packages, and what pip installs with them."""
+    found: set[str] = set()
+    while names:
+        found |= (names := {canonicalize_name(name) for name in names} - found)
+        lines = [Requirement(line) for name in names for line in requires(name) or []]
+        names = {line.name for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})}
+    return found
+
+
+@needs_gradio
+def test_a_space_installs_all_that_its_source_imports(demo: Any, tmp_path: Path) -> None:
+    space = tmp_path / "space"
+    assert demo("lab/emotions", "--space_folder", space)[0] == 0
+    lines = (space / "requirements.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    installed = with_dependencies({"gradio", *(line.split("==")[0] for line in lines)})
+    distributions = packages_distributions()
+    for path in (space / "hf_ser").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"hf_ser"}:
+                assert set(map(canonicalize_name, distributions[name])) & installed, f"{path.name} imports {name}"
+
+
+@needs_gradio
+def test_a_folder_with_something_else_in_it_is_left_alone(demo: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "hf_ser").mkdir(parents=True)
+    (tmp_path / "mine" / "app.py").write_text("print('mine')\n")
+    status, printed = demo("lab/emotions", "--space_folder", tmp_path / "mine")
+    assert status == 1
+    assert "is there already and is no Space that was written here" in printed
+    assert (tmp_path / "mine" / "app.py").read_text() == "print('mine')\n"
+    assert (tmp_path / "mine" / "hf_ser").is_dir()
+
+
+@needs_gradio
+def test_a_space_is_written_anew_with_what_was_put_beside_it(demo: Any, write_clip: Any, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clips" / "one.wav")
+    space = tmp_path / "space"
+    assert demo("lab/old", "--space_folder", space, "--examples", tmp_path / "clips")[0] == 0
+    (space / ".git").mkdir()
+    (space / "hf_ser" / "gone.py").touch()
+    # The clips of the Space itself are the examples of the new one.
+    assert demo("lab/new", "--space_folder", space, "--examples", space / "examples")[0] == 0
+    assert "lab/new" in (space / "app.py").read_text()
+    assert (space / ".git").is_dir()
+    assert not (space / "hf_ser" / "gone.py").exists()
+    assert len(list((space / "examples").iterdir())) == 1
+
+
+@needs_gradio
+def test_a_space_runs_with_its_own_source_and_its_model_from_the_hub(
+    hub: Any, demo: Any, model: Path, write_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    from gradio_client import Client, handle_file
+
+    api = HfApi()
+    status, printed = demo("lab/emotions", "--push_space", "lab/page")
+    assert status == 1
+    assert "lab/emotions is not on the Hub" in printed
+    assert not api.repo_exists("lab/page", repo_type="space"), "no Space is made for nothing"
+    api.create_repo("lab/emotions")
+    api.upload_folder(repo_id="lab/emotions", folder_path=model)
+
+    clip = write_clip(tmp_path / "clips" / "clip.wav", seconds=1)
+    arguments = ["lab/emotions", "--push_space", "lab/page", "--examples", clip.parent]
+    status, printed = demo(*arguments, "--private")
+    assert (status, f"{hub.endpoint}/spaces/lab/page" in printed) == (0, True), printed
+    assert api.repo_info("lab/page", repo_type="space").private
+    assert [each.title for each in api.list_repo_commits("lab/page", repo_type="space")][:-1] == [
+        "A page for lab/emotions"
+    ]
+    status, printed = demo(*arguments)
+    assert status == 1
+    assert printed.startswith("error: there is a Space lab/page already")
+    assert demo("lab/emotions", "--push_space", "page", "--overwrite")[0] == 0
+    assert "examples/01_clip.wav" not in api.list_repo_files("lab/page", repo_type="space")
+    assert demo(*arguments, "--overwrite")[0] == 0
+
+    space = tmp_path / "space"
+    snapshot_download("lab/page", repo_type="space", local_dir=space)
+    source = space / "hf_ser" / "inference" / "app.py"
+    source.write_text(source.read_text().replace("cannot read what people feel", "runs from its own source"))
+    with served(["app.py"], space, tmp_path / "log") as address:
+        with urlopen(f"{address}/config") as config:
+            text = config.read().decode()
+        assert "runs from its own source" in text
+        assert "[lab/emotions](https://huggingface.co/lab/emotions)" in text
+        client = Client(address, verbose=False, analytics_enabled=False, download_files=False)
+        probabilities, *_ = client.predict(handle_file(str(clip)), api_name="/answer")
+    assert {each["label"] for each in probabilities["confidences"]} == set(EMOTIONS)
+
+
+@needs_gradio
+def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser_path = next(filter(None, map(shutil.which, names)), None)
+    if browser_path is None:
+        pytest.skip(f"needs a browser: there is no {', '.join(names)} in PATH")
+    write_clip(tmp_path / "talk.wav", seconds=5)
+    write_clip(tmp_path / "clips" / "one.wav", seconds=1)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(32_000), 16_000)
+    (tmp_path / "voice.mp3").write_bytes(b"no audio" * 1000)
+    command = [SCRIPT, model, "--title", "Tiny emotions", "--examples", tmp_path / "clips"]
+    asked: list[str] = []
+    with served(command, tmp_path, tmp_path / "log") as address, sync_api.sync_playwright() as playwright:
+        assert f"Running on local URL:  {address}" in (tmp_path / "log").read_text()
+        browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.on("request", lambda request: asked.append(request.url))
+        expect = sync_api.expect
+        file = page.locator("#recording input[type=file]")
+        button = page.get_by_role("button", name="What does it sound like?")
+
+        page.goto(address)
+        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible(timeout=30_000)
+        button.click()
+        expect(page.get_by_text("There is no recording yet")).to_be_visible()
+        page.get_by_role("button", name="Close").first.click()
+
+        file.set_input_files(tmp_path / "talk.wav")
+        expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
+        button.click()
+        probabilities = page.locator("#probabilities")
+        expect(probabilities).to_contain_text("%", timeout=20_000)
+        shares = [int(share) for share in re.findall(r"(\d+)%", probabilities.inner_text())]
+        assert len(shares) == len(EMOTIONS)
+        assert sum(shares) == pytest.approx(100, abs=2)
+        assert all(emotion in probabilities.inner_text() for emotion in EMOTIONS)
+        expect(page.locator("#plot img")).to_be_visible()
+        expect(page.locator("#segments")).to_contain_text("5.00")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download as CSV").click()
+        assert download.value.suggested_filename == "talk.csv"
+        assert Path(download.value.path()).read_text().startswith("start,stop,emotion,probability\n0.0,")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is wider than the screen"
+
+        for name, reason in (("silent.wav", "silent.wav is silent"), ("voice.mp3", "voice.mp3 is unreadable")):
+            page.get_by_label("Clear").first.click()
+            expect(page.locator("#plot img")).to_be_hidden()
+            expect(probabilities).not_to_contain_text("%")
+            file.set_input_files(tmp_path / name)
+            page.wait_for_load_state("networkidle")
+            button.click()
+            expect(page.get_by_text(reason)).to_be_visible(timeout=20_000)
+            assert "Traceback" not in page.inner_text("body")
+        browser.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    elsewhere = {url for url in asked if urlsplit(url).scheme not in ("data", "blob")}
+    assert {urlsplit(url).hostname for url in elsewhere} == {"127.0.0.1"}
