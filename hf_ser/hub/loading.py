@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
@@ -96,6 +96,9 @@ def _fetch(
     wanted = [prefix + name for name in files]
     with explained(model, revision):
         folder = Path(again(lambda: snapshot_download(model, revision=revision, allow_patterns=wanted, **hub), model))
+        if not any((folder / prefix).glob("*model*.*")) and not hub["local_files_only"]:
+            # Where the Hub gives nothing, the client is content with whatever part is in the cache: let it say why.
+            HfApi(token=hub["token"]).model_info(model, revision=revision)
     return folder / prefix, f"{model}/{prefix}".rstrip("/") + (f" ({revision})" if revision else "")
 
 
