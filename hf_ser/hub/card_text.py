@@ -324,11 +324,15 @@ def corpora_table(results: Results) -> str:
             _licence(corpus, entry),
             entry.get("clips"),
             entry.get("speakers") or None,
-            f"{entry['hours']:.1f}" if known(entry.get("hours")) else "",
+            _hours(entry.get("hours")),
         ]
         for corpus, entry in (results.get("corpora") or {}).items()
     ]
-    return table(["Corpus", "Licence", "Clips", "Speakers", "Hours"], rows, left=(0, 1))
+    return table(["Corpus", "Licence", "Clips used", "Speakers", "Hours"], rows, left=(0, 1))
+
+
+def _hours(hours: float | None) -> str:
+    return "" if hours is None else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _licence(corpus: str, entry: Results) -> str:
@@ -412,13 +416,6 @@ def hyperparameters(results: Results) -> tuple[str, str]:
     """The hyperparameters that are not at their defaults, and those that are, each as a list."""
     training = results.get("training") or {}
     chosen = _told(training.get("arguments"))
-    for name, seed in (results.get("seeds") or {}).items():
-        if known(seed):
-            chosen.setdefault("seed" if name == "training" else f"{name}_seed", seed)
-    if known(training.get("clips_per_step")):
-        chosen = {"clips in a step": training["clips_per_step"], **chosen}
-    if known(training.get("precision")):
-        chosen = {**chosen, "precision": training["precision"]}
     others = {name: value for name, value in _told(training.get("defaults")).items() if name not in chosen}
     return _hyperparameters(chosen), _hyperparameters(others)
 
@@ -448,7 +445,7 @@ def _value(value: Any) -> str:
 
 
 def cost_list(results: Results) -> str:
-    """What the training took: hardware, time, memory, energy."""
+    """On what it was trained and what that took: hardware, time, steps, seeds, memory, energy."""
     training, environment = results.get("training") or {}, results.get("environment") or {}
     lines = []
     if device := environment.get("device"):
@@ -460,11 +457,20 @@ def cost_list(results: Results) -> str:
     if known(training.get("seconds")):
         steps = []
         if known(training.get("epochs")):
-            steps.append(f"{training['epochs']:g} epochs")
+            steps.append(f"{training['epochs']:g} epoch{'s' if training['epochs'] != 1 else ''}")
         if known(training.get("steps")):
-            steps.append(f"{training['steps']:,} steps")
+            steps.append(counted(training["steps"], "step"))
         took = [duration(training["seconds"]), *steps]
         lines.append(f"Time: {' for '.join(took[:2])}{''.join(f', {step}' for step in took[2:])}")
+    batch = training.get("clips_per_step")
+    precision = training.get("precision")
+    if how := [
+        *([f"{counted(batch, 'clip')} in a step"] if batch else []),
+        *([f"in {precision}"] if precision else []),
+    ]:
+        lines.append(f"Steps: {', '.join(how)}")
+    if seeds := [f"{seed} ({name})" for name, seed in (results.get("seeds") or {}).items() if known(seed)]:
+        lines.append(f"Seeds: {listed(seeds)}")
     memory = results.get("peak_memory_bytes") or {}
     amounts = [
         f"{memory[kind] / 1e9:.1f} GB {where}"
