@@ -151,7 +151,8 @@ def show_predictions(
         left = [clip for clip in clips if not (file and clip.name in file.names)]
         if skipped := len(clips) - len(left):
             print(f"{skipped:,} clips are already in {arguments.output}", file=sys.stderr)
-        for prediction in predict(classifier, left, batch_seconds=arguments.batch_seconds):
+        bar = bool(file) or not sys.stdout.isatty()  # or it would run through the table
+        for prediction in predict(classifier, left, batch_seconds=arguments.batch_seconds, progress=bar):
             if prediction.problem is None:
                 predicted, seconds = predicted + 1, seconds + prediction.duration
             else:
@@ -159,7 +160,7 @@ def show_predictions(
             if file:
                 file.write(prediction)
             else:
-                print(line(prediction, width))
+                print(line(prediction, width), flush=True)
     took = time.perf_counter() - began
     where = f", in {arguments.output}" if arguments.output else ""
     print(

@@ -78,4 +78,4 @@ def _forward(classifier: AudioClassificationPipeline, waveforms: list[Waveform])
         return_tensors="pt",
     )
     logits = classifier.model(**inputs.to(classifier.device)).logits  # (batch, emotions)
-    return logits.double().softmax(dim=-1).cpu().numpy()
+    return logits.cpu().double().softmax(dim=-1).numpy()
