@@ -1,0 +1,167 @@
+"""Runs that publish themselves, and go on from the Hub."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import RevisionNotFoundError
+from transformers import pipeline
+
+import hf_ser
+from hf_ser.hub import HubError, errors
+from hf_ser.hub.checkpoints import BRANCH
+from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.results import RunRecord
+
+WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def train(hub: Any, speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A run that publishes itself as lab/ser; `train(folder, *options)`."""
+
+    def run(name: str, *options: str) -> dict[str, Any]:
+        return finetune(
+            parse_arguments(
+                ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
+                 "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(tmp_path / name),
+                 "--push_to_hub", "True", "--hub_model_id", "ser", *options]
+            )
+        )  # fmt: skip
+
+    return run
+
+
+def on_the_hub(name: str) -> bool:
+    """Whether a checkpoint, or part of it, has arrived."""
+    try:
+        return any(name in file for file in HfApi().list_repo_files("lab/ser", revision=BRANCH))
+    except RevisionNotFoundError:
+        return False
+
+
+def answers(model: str) -> dict[str, float]:
+    classifier = pipeline("audio-classification", model=model)
+    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
+
+
+def test_a_finished_run_is_one_commit(hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    train("run", "--method", "lora_qkv", "--hub_private_repo", "True")
+    last, *earlier = HfApi().list_repo_commits("lab/ser")
+    assert last.title.startswith("lora_qkv: ")
+    assert len(earlier) == 1  # the Hub's own, of a new repository
+    assert HfApi().model_info("lab/ser").private
+    assert [branch.name for branch in HfApi().list_repo_refs("lab/ser").branches] == ["main"]
+    assert not [name for name in HfApi().list_repo_files("lab/ser") if name.endswith((".bin", ".pt", ".pth"))]
+    assert answers("lab/ser") == pytest.approx(answers(str(tmp_path / "run")), abs=1e-6)
+    card = (Path(snapshot_download("lab/ser")) / "README.md").read_text()
+    assert "lab/ser" in card
+
+
+def test_another_model_there_stops_the_run_before_it_begins(
+    hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    HfApi().create_repo("lab/ser")
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="lab/ser")
+    with pytest.raises(FileExistsError, match="--hub_model_id: lab/ser holds 2 files already"):
+        train("run")
+    assert not (tmp_path / "run").exists()
+    train("run", "--hub_overwrite", "True", "--method", "lora_classifier")
+    assert set(answers("lab/ser")) == {"angry", "happy", "sad"}
+
+
+def test_a_wrong_token_stops_the_run_before_it_begins(
+    hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(HubError, match="the Hub does not know your token"):
+        train("run", "--hub_token", "hf_wrong")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_push_that_fails_leaves_the_run(hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    hub.fail("POST", "/commit/", status=503, times=1000)
+    with pytest.raises(HubError, match="Nothing is lost"):
+        train("run", "--method", "lora_classifier")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]["test"]["clips"]
+    assert hf_ser.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["full", "lora_qkv"])
+def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
+    hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    options = ["--method", method, "--num_train_epochs", "4", "--hub_strategy", "checkpoint", "--hub_always_push", "True",
+               "--lora_dropout", "0", "--logging_strategy", "epoch", "--bf16", "False"]  # fmt: skip
+    expected = train("whole", *options, "--hub_model_id", "whole")
+
+    class Killed(Exception):
+        pass
+
+    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.epoch >= 2:
+            while not on_the_hub(f"checkpoint-{state.global_step}"):
+                time.sleep(0.05)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "on_epoch_begin", die)
+        with pytest.raises(Killed):
+            train("here", *options)
+    assert set(HfApi().list_repo_files("lab/ser")) == {".gitattributes"}  # the main branch has nothing unfinished
+    there = Path(snapshot_download("lab/ser", revision=BRANCH))
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in there.rglob("*") if path.is_file())
+    assert not list((tmp_path / "here").glob(".upload-*"))
+
+    found = train("elsewhere", *options, "--resume_from_checkpoint", "True")
+    assert found["training"]["resumed_from"].startswith("checkpoint-")
+    for entry, other in zip(found["history"], expected["history"], strict=True):
+        assert entry["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert entry["eval_loss"] == pytest.approx(other["eval_loss"], rel=1e-4)
+    assert found["kept"]["epoch"] == expected["kept"]["epoch"]
+    assert found["metrics"]["test"]["confusion_matrix"] == expected["metrics"]["test"]["confusion_matrix"]
+    assert [branch.name for branch in HfApi().list_repo_refs("lab/ser").branches] == ["main"]
+    assert answers("lab/ser") == pytest.approx(answers("lab/whole"), abs=1e-4)
+
+
+def test_with_other_clips_it_does_not_go_on(
+    hub: Any, train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips that were tested would be learned: what the Hub has of the split, hashes, tells."""
+    options = ["--method", "lora_classifier", "--num_train_epochs", "2", "--hub_strategy", "checkpoint"]
+
+    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.epoch >= 1:
+            while not on_the_hub("trainer_state.json"):
+                time.sleep(0.05)
+            raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "on_epoch_begin", die)
+        with pytest.raises(KeyError):
+            train("here", *options)
+    with pytest.raises(ValueError, match="the clips are not those that the run began with"):
+        train("elsewhere", *options, "--resume_from_checkpoint", "True", "--split_seed", "7")
+
+
+def test_nothing_to_go_on_from(hub: Any, train: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in .*, nor on the Hub, in lab/ser"):
+        train("run", "--resume_from_checkpoint", "True")
+
+
+def test_checkpoints_that_cannot_be_uploaded_do_not_stop_the_training(
+    hub: Any, train: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.fail("POST", f"/branch/{BRANCH}", status=500, times=1000)
+    train("run", "--method", "lora_classifier", "--hub_strategy", "checkpoint")
+    assert "the checkpoint is not on the Hub" in caplog.text
+    assert answers("lab/ser")
