@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(INSTALL) -e '.[dev,tensorboard]'
+	@$(INSTALL) -e '.[dev,tensorboard,demo]'
 	@touch $@
 
 clean:
