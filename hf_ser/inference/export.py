@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from praatio import textgrid  # type: ignore[import-untyped]
+from praatio import textgrid
 
 from hf_ser.inference.predictions import Prediction
 from hf_ser.inference.timelines import EmotionSegment, Timeline
