@@ -24,13 +24,13 @@ from hf_ser.inference.batches import emotions_of
 #: Recordings of more seconds get a timeline, too, of windows so long.
 WINDOW = 3.0
 #: From one window to the next, in seconds: the first, or more where there would be more windows than this.
-HOP, WINDOWS = 0.5, 240
+HOP, WINDOWS = 0.5, 120
 #: No segment of the timeline is shorter, in seconds.
 SEGMENT = 1.0
 #: What the page takes, in seconds.
-SHORTEST, LONGEST = 0.3, 600.0
-#: What it lets anyone upload. Ten minutes of 48 kHz stereo in 16 bit are 115 MB.
-MAX_FILE_SIZE = "120mb"
+SHORTEST, LONGEST = 0.3, 300.0
+#: What it lets anyone upload. Five minutes of 48 kHz stereo in 24 bit are 86 MB.
+MAX_FILE_SIZE = "90mb"
 #: The picture's dots per inch: sharp on a screen with two pixels to the point.
 DPI = 180
 #: The files to download.
@@ -74,7 +74,7 @@ def hear(classifier: AudioClassificationPipeline, path: str | Path) -> Heard:
     What `classifier` hears in a file.
 
     Raises:
-        AudioError: if the file cannot be decoded, or is silent, shorter than 0.3 s or longer than 10 minutes.
+        AudioError: if the file cannot be decoded, or is silent, shorter than 0.3 s or longer than 5 minutes.
     """
     try:
         length = soundfile.info(path).duration  # looked up first: a small file may decode to hours
@@ -198,7 +198,7 @@ def make_app(
         with gr.Row():
             with gr.Column():
                 recording = gr.Audio(
-                    label="Speech",
+                    label=f"Speech, up to {LONGEST / 60:.0f} minutes",
                     sources=["upload", "microphone"],
                     type="filepath",
                     buttons=["download"],
