@@ -1,10 +1,13 @@
 """Files and stored clips become waveforms."""
 
+import math
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.signal
 import soundfile
 import torch
 import torchaudio
@@ -13,6 +16,11 @@ import torchaudio
 SAMPLING_RATE = 16_000
 #: A clip whose loudest sample is below this is silent (-80 dB of full scale).
 SILENCE = 1e-4
+
+#: Frames that are decoded at a time.
+BLOCK = 1 << 20
+#: Above so many phases a polyphase filter is not made.
+PHASES = 1000
 
 Waveform = npt.NDArray[np.float32]
 
@@ -26,15 +34,31 @@ class AudioError(ValueError):
         self.detail = detail
 
 
-def decode(audio: dict[str, Any]) -> tuple[npt.NDArray[Any], int, str]:
+@dataclass(frozen=True)
+class Decoded:
     """
-    Decodes what an undecoded `Audio` column holds.
+    What a file holds, before it is resampled.
+
+    Args:
+        mono (`np.ndarray` of shape `(samples,)`): The mean of its channels, float32.
+        sampling_rate (`int`): In Hz.
+        channels (`int`): How many channels it has.
+        subtype (`str`): How soundfile calls its samples (`PCM_16`).
+    """
+
+    mono: Waveform
+    sampling_rate: int
+    channels: int
+    subtype: str
+
+
+def decode(audio: dict[str, Any]) -> Decoded:
+    """
+    Decodes what an undecoded `Audio` column holds, block by block: of a long recording with many channels no more is in
+    memory than the mean of them.
 
     Args:
         audio (`dict`): `bytes`, or where they are none, the `path` of a file that soundfile reads.
-
-    Returns:
-        The samples `(frames, channels)` as float32, the sampling rate in Hz and soundfile's subtype (`PCM_16`).
 
     Raises:
         AudioError: if it cannot be decoded.
@@ -42,18 +66,31 @@ def decode(audio: dict[str, Any]) -> tuple[npt.NDArray[Any], int, str]:
     source = audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
         with soundfile.SoundFile(source) as file:
-            return file.read(dtype="float32", always_2d=True), file.samplerate, file.subtype
+            blocks = [
+                block.mean(axis=1, dtype=np.float32)
+                for block in file.blocks(blocksize=BLOCK, dtype="float32", always_2d=True)
+            ]
+            mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+            return Decoded(mono, file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         hint = "; convert it to WAV or FLAC" if "Format not recognised" in str(error) else ""
         raise AudioError("unreadable", f"{error}{hint}".replace(str(audio["path"]), "the file")) from error
 
 
-def to_mono_16k(samples: npt.NDArray[Any], sampling_rate: int) -> Waveform:
-    """Averages the channels of `(frames, channels)` and resamples to 16 kHz: `(samples,)` float32."""
-    mono = samples.mean(axis=1, dtype=np.float32)
+def resample(mono: Waveform, sampling_rate: int) -> Waveform:
+    """Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32."""
     if sampling_rate == SAMPLING_RATE or not len(mono):
         return mono
-    return torchaudio.functional.resample(torch.from_numpy(mono), sampling_rate, SAMPLING_RATE).numpy()
+    if sampling_rate // math.gcd(sampling_rate, SAMPLING_RATE) <= PHASES:
+        return torchaudio.functional.resample(torch.from_numpy(mono), sampling_rate, SAMPLING_RATE).numpy()
+    # A rate that shares few factors with 16,000 would need a filter for each of as many phases, and gigabytes for them.
+    # Whole seconds have as many samples as the rate says, so that the spectrum can be cut or extended instead; the silence
+    # after the end keeps it apart from the beginning.
+    seconds = len(mono) // sampling_rate + 2
+    padded = np.pad(mono, (0, seconds * sampling_rate - len(mono)))
+    return scipy.signal.resample(padded, seconds * SAMPLING_RATE)[
+        : math.ceil(len(mono) * SAMPLING_RATE / sampling_rate)
+    ].astype(np.float32)
 
 
 def check(waveform: Waveform) -> None:
@@ -76,8 +113,8 @@ def read_mono(audio: str | dict[str, Any]) -> Waveform:
     Raises:
         AudioError: if it cannot be decoded, or is empty, silent or not finite.
     """
-    samples, sampling_rate, _ = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio)
-    waveform = to_mono_16k(samples, sampling_rate)
+    decoded = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio)
+    waveform = resample(decoded.mono, decoded.sampling_rate)
     check(waveform)
     return waveform
 

@@ -14,7 +14,7 @@ import torch
 from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 from filelock import FileLock
 
-from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, to_mono_16k
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, resample
 from hf_ser.cache import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -121,13 +121,13 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
     # A forked process hangs in OpenMP if its parent has used threads; one clip needs one thread anyway.
     torch.set_num_threads(1)
     try:
-        samples, sampling_rate, subtype = decode(audio)
-        waveform = to_mono_16k(samples, sampling_rate)
+        decoded = decode(audio)
+        waveform = resample(decoded.mono, decoded.sampling_rate)
         check(waveform)
     except AudioError as error:
         return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
                 "detail": error.detail}  # fmt: skip
-    untouched = subtype == "PCM_16" and sampling_rate == SAMPLING_RATE and samples.shape[1] == 1
+    untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
     return {
         "audio": {"bytes": encode(waveform, "PCM_16" if untouched else "FLOAT"), "path": None},
         "duration": len(waveform) / SAMPLING_RATE,

@@ -34,12 +34,18 @@ def read(source: str) -> Dataset:
     Raises:
         CorpusError: if the data set cannot be loaded or lacks an audio or a label column.
     """
-    parts = _load(source)
+    parts = load_parts(source)
     corpus = Path(source.partition(":")[0]).name.lower()
     return concatenate_datasets([_rows(part, corpus, name, source) for name, part in parts.items()])
 
 
-def _load(source: str) -> dict[str | None, Dataset]:
+def load_parts(source: str) -> dict[str | None, Dataset]:
+    """
+    The parts of a data set by their names, `None` where it has one without a name; see [`read`] for `source`.
+
+    Raises:
+        CorpusError: if it cannot be loaded.
+    """
     source = str(Path(source).expanduser()) if source.startswith("~") else source
     name, _, configuration = source.partition(":")
     try:

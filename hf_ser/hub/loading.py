@@ -77,9 +77,14 @@ def load(
         extractor.return_attention_mask = True
     if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
         logger.warning("%s does not name its emotions: its answers are called LABEL_0, LABEL_1 and so on", name)
-    return AudioClassificationPipeline(
-        model=opened.eval(), feature_extractor=extractor, task="audio-classification", device=device
+    opened.eval()
+    # The pipeline takes a PeftModel, but says that it does not: it is given what is inside.
+    inside = opened.get_base_model() if isinstance(opened, PeftModel) else opened
+    classifier = AudioClassificationPipeline(
+        model=inside, feature_extractor=extractor, task="audio-classification", device=device
     )
+    classifier.model = opened
+    return classifier
 
 
 def _fetch(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Audio, Dataset
 
-from hf_ser.audio.decode import Waveform, decode, to_mono_16k
+from hf_ser.audio.decode import Waveform, decode, resample
 from hf_ser.corpora import hub_dataset
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
@@ -106,14 +106,14 @@ def _files(source: str | Path) -> list[Path]:
 
 
 def _read_file(path: str) -> Waveform:
-    samples, sampling_rate, _ = decode({"bytes": None, "path": path})
-    return to_mono_16k(samples, sampling_rate)
+    decoded = decode({"bytes": None, "path": path})
+    return resample(decoded.mono, decoded.sampling_rate)
 
 
 def _from_dataset(source: str) -> list[Clip]:
     name = source.removeprefix(DATASET)
     clips: list[Clip] = []
-    for part_name, part in hub_dataset._load(name).items():
+    for part_name, part in hub_dataset.load_parts(name).items():
         column = next((column for column, feature in part.features.items() if isinstance(feature, Audio)), None)
         if column is None:
             raise CorpusError(
@@ -129,8 +129,8 @@ def _from_dataset(source: str) -> list[Clip]:
 
 
 def _read_row(dataset: Dataset, column: str, row: int) -> Waveform:
-    samples, sampling_rate, _ = decode(dataset[row][column])
-    return to_mono_16k(samples, sampling_rate)
+    decoded = decode(dataset[row][column])
+    return resample(decoded.mono, decoded.sampling_rate)
 
 
 def _from_array(source: dict[str, Any], place: int) -> Clip:
@@ -159,4 +159,4 @@ def _read_array(array: npt.NDArray[Any], sampling_rate: int) -> Waveform:
         array = (array.astype(np.float64) - middle) / middle
     elif array.dtype.kind == "i":
         array = array / (np.iinfo(array.dtype).max + 1.0)
-    return to_mono_16k(array, sampling_rate)
+    return resample(array.mean(axis=1, dtype=np.float32), sampling_rate)

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     SequenceFeatureExtractor,
 )
+from transformers.utils import logging as transformers_logging
 
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
@@ -151,9 +152,14 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
     Raises:
         OSError: if the checkpoint cannot be read.
     """
-    model, info = AutoModelForAudioClassification.from_pretrained(
-        source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
-    )
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # who calls this says what is random, or fills it
+    try:
+        model, info = AutoModelForAudioClassification.from_pretrained(
+            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
     return model, set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
+from hf_ser.audio.decode import resample
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
@@ -50,10 +51,24 @@ class TestDecode:
         path = write_clip(tmp_path / "a.wav", seconds=1.0, rate=48_000, frequency=12_000)
         samples, rate = soundfile.read(path)
         assert rate == 48_000
-        from hf_ser.audio.decode import to_mono_16k
-
-        inside = to_mono_16k(samples[:, None].astype(np.float32), rate)[1000:-1000]
+        inside = resample(samples.astype(np.float32), rate)[1000:-1000]
         assert np.abs(inside).max() < 0.01
+
+    @pytest.mark.parametrize("rate", [8000, 11_025, 22_255, 44_099, 44_100, 47_999, 96_000])
+    def test_any_rate_becomes_16_khz(self, rate: int) -> None:
+        """One that shares few factors with 16,000 would need gigabytes of filters."""
+        seconds = 1.5
+        tone = np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+        found = resample(tone, rate)
+        expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / 16_000)
+        assert len(found) == pytest.approx(seconds * 16_000, abs=1)
+        np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
+
+    def test_a_long_file_is_read_in_blocks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        samples = np.random.default_rng(0).uniform(-0.5, 0.5, (5001, 3)).astype(np.float32)
+        soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+        monkeypatch.setattr("hf_ser.audio.decode.BLOCK", 1000)
+        np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), samples.mean(axis=1), atol=1e-7)
 
     def test_ravdess_as_it_ships(self, shared: Path) -> None:
         stereo = shared / "data/ravdess-original/Actor_01/03-01-02-01-01-02-01.wav"

@@ -1,12 +1,14 @@
 """A finished run goes to the Hub, whole, once, and with nothing in it that is only its owner's."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from peft import PeftModel
@@ -149,6 +151,42 @@ class TestWhatGoesUp:
         )
         assert card.data.license == "mit"
         assert HfApi().model_info("lab/ser").pipeline_tag == "audio-classification"
+
+
+class TestTheCardsCode:
+    """It runs as it is printed, for anybody who has a `speech.wav`."""
+
+    @pytest.mark.parametrize(("kind", "blocks"), [("full", 3), ("merged", 4), ("adapter", 3)])
+    def test_from_the_hub(
+        self,
+        hub: Any,
+        base: str,
+        run: Run,
+        kind: str,
+        blocks: int,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        push(run(kind), "lab/ser", PushOptions(base_model=base))
+        soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
+        monkeypatch.chdir(tmp_path)
+        code = re.findall(
+            r"```python\n(.*?)```", Path(hf_hub_download("lab/ser", "README.md")).read_text(), flags=re.DOTALL
+        )
+        assert len(code) == blocks
+        expected = answers(hf_ser.load("lab/ser"))
+        for block in code:
+            torch.manual_seed(11)
+            names: dict[str, Any] = {"__name__": "__main__"}
+            exec(compile(block, "README.md", "exec"), names)
+            if "probabilities" in names:
+                found = names["probabilities"].tolist()
+                assert dict(zip(("angry", "happy", "sad"), found, strict=True)) == pytest.approx(expected, abs=1e-5)
+            elif "timeline" not in names:
+                assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
+        printed = capsys.readouterr()
+        assert "is not supported for audio-classification" not in printed.err
 
 
 class TestWhatIsThereAlready:
