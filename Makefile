@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Threads that wait should sleep: spinning, they slow down whatever else runs on the machine many times over.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types cards clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -23,6 +23,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# The example cards, from the results beside them.
+cards: $(VENV)/.installed
+	$(BIN)/python scripts/card.py model_cards/*/
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

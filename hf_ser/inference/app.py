@@ -231,7 +231,13 @@ def make_app(
         # What is said of one recording must not stand beside another.
         nothing = [None, *NO_TIMELINE]
         recording.change(
-            lambda: nothing, None, outputs, cancels=clicked, show_progress="hidden", api_visibility="private"
+            lambda: nothing,
+            None,
+            outputs,
+            cancels=clicked,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
         )
     return page
 
@@ -251,7 +257,7 @@ def launch(page: gr.Blocks, **settings: Any) -> None:
 
 def _refusal(message: str) -> gr.Error:
     # Gradio shows the message as HTML, and there may be a file's name in it.
-    return gr.Error(html.escape(message), duration=None, print_exception=False)
+    return gr.Error(html.escape(message), print_exception=False)
 
 
 def _per_cent(probability: float) -> str:

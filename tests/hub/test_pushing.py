@@ -188,6 +188,13 @@ class TestTheCardsCode:
         printed = capsys.readouterr()
         assert "is not supported for audio-classification" not in printed.err
 
+    def test_no_code_that_only_its_owner_can_run(self, hub: Any, run: Run) -> None:
+        """The adapter beside a merged checkpoint opens nowhere else, if its base model is a folder here."""
+        push(run("merged"), "lab/ser")
+        card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
+        assert len(re.findall("```python", card)) == 3
+        assert "which is not on the Hub: whoever has it passes `base=`" in card
+
 
 class TestWhatIsThereAlready:
     def test_a_dry_run_changes_nothing(self, hub: Any, run: Run) -> None:

@@ -262,17 +262,17 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
     with served(command, tmp_path, tmp_path / "log") as address, sync_api.sync_playwright() as playwright:
         assert f"Running on local URL:  {address}" in (tmp_path / "log").read_text()
         browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
         expect = sync_api.expect
         file = page.locator("#recording input[type=file]")
+        clear = page.locator("#recording").get_by_label("Clear")
         button = page.get_by_role("button", name="What does it sound like?")
 
         page.goto(address)
         expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible(timeout=30_000)
         button.click()
         expect(page.get_by_text("There is no recording yet")).to_be_visible()
-        page.get_by_role("button", name="Close").first.click()
 
         file.set_input_files(tmp_path / "talk.wav")
         expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
@@ -289,14 +289,19 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
             page.get_by_role("button", name="Download as CSV").click()
         assert download.value.suggested_filename == "talk.csv"
         assert Path(download.value.path()).read_text().startswith("start,stop,emotion,probability\n0.0,")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is wider than the screen"
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is wider than a phone"
+        page.set_viewport_size({"width": 1280, "height": 900})
 
         for name, reason in (("silent.wav", "silent.wav is silent"), ("voice.mp3", "voice.mp3 is unreadable")):
-            page.get_by_label("Clear").first.click()
+                0, timeout=20_000
+            )  # else it may lie over the button
+            clear.click()
+            expect(clear).to_be_hidden()
             expect(page.locator("#plot img")).to_be_hidden()
             expect(probabilities).not_to_contain_text("%")
             file.set_input_files(tmp_path / name)
-            page.wait_for_load_state("networkidle")
+            expect(clear).to_be_visible()
             button.click()
             expect(page.get_by_text(reason)).to_be_visible(timeout=20_000)
             assert "Traceback" not in page.inner_text("body")
