@@ -1,0 +1,46 @@
+"""A data set on the Hub is a corpus, and clips to predict."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Audio, Dataset, DatasetDict
+
+from hf_ser.corpora import CorpusError, read
+from hf_ser.inference import find_clips
+
+
+@pytest.fixture
+def pushed(hub: Any, write_clip: Callable[..., Path], tmp_path: Path) -> str:
+    def part(name: str, emotions: list[str]) -> Dataset:
+        paths = [write_clip(tmp_path / name / f"{n}.wav", seconds=0.1) for n in range(len(emotions))]
+        columns = {
+            "audio": [{"bytes": path.read_bytes(), "path": path.name} for path in paths],
+            "emotion": emotions,
+            "speaker": [f"s{n}" for n in range(len(emotions))],
+        }
+        return Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+
+    parts = {"train": part("train", ["happy", "sad"]), "test": part("test", ["angry"])}
+    DatasetDict(parts).push_to_hub("lab/clips")
+    return "lab/clips"
+
+
+def test_it_is_read_by_name(pushed: str) -> None:
+    (rows,) = read(f"dataset={pushed}")
+    assert rows["emotion"][:] == ["happy", "sad", "angry"]
+    assert rows["split"][:] == ["train", "train", "test"]
+    assert rows["speaker"][:] == ["clips_s0", "clips_s1", "clips_s0"]
+    assert all(audio["bytes"] for audio in rows["audio"])
+
+
+def test_its_clips_can_be_predicted(pushed: str) -> None:
+    clips = find_clips(f"dataset={pushed}")
+    assert [clip.name for clip in clips] == [f"dataset={pushed}/{row}" for row in ("train/0", "train/1", "test/0")]
+    assert len(clips[0].read()) == 1600
+
+
+def test_one_that_is_not_there(hub: Any) -> None:
+    with pytest.raises(CorpusError, match=r"dataset: 'lab/none' cannot be loaded, from disk or from the Hub"):
+        read("dataset=lab/none")
