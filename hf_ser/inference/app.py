@@ -235,7 +235,6 @@ def make_app(
             None,
             outputs,
             cancels=clicked,
-            queue=False,
             show_progress="hidden",
             api_visibility="private",
         )

@@ -294,8 +294,6 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         page.set_viewport_size({"width": 1280, "height": 900})
 
         for name, reason in (("silent.wav", "silent.wav is silent"), ("voice.mp3", "voice.mp3 is unreadable")):
-                0, timeout=20_000
-            )  # else it may lie over the button
             clear.click()
             expect(clear).to_be_hidden()
             expect(page.locator("#plot img")).to_be_hidden()
