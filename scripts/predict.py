@@ -182,7 +182,7 @@ def line(prediction: Prediction, width: int) -> str:
 
 
 def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip], arguments: argparse.Namespace) -> int:
-    """Prints or writes the segments of a recording, and draws them."""
+    """Prints the segments of a recording, writes and draws them."""
     if len(clips) != 1:
         raise ValueError(
             f"--timeline is for one recording, found {len(clips)}: {clips[0].name!r}, {clips[1].name!r}, ... Call it once "
@@ -205,8 +205,7 @@ def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip]
         save(segments, arguments.labels, overwrite=arguments.overwrite)
     if arguments.plot:
         plot_timeline(waveform, result, segments).savefig(arguments.plot, dpi=120)
-    if not (arguments.output or arguments.labels):
-        print_segments(segments)
+    print_segments(segments)
     took = time.perf_counter() - began
     written = ", ".join(str(path) for path in (arguments.output, arguments.labels, arguments.plot) if path)
     print(

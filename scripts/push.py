@@ -49,7 +49,10 @@ def main() -> int:
         print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     print(plan)
-    print("nothing was changed (--dry_run)" if dry_run else f"published: {address}")
+    if dry_run:
+        print("nothing was changed (--dry_run)")
+    else:
+        print(f"{'published' if plan.anything else 'all of it is there already'}: {address}")
     return 0
 
 

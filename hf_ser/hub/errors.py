@@ -122,10 +122,7 @@ def _known(error: BaseException, repository: str, revision: str | None) -> str |
     if status is not None:
         return f"{repository}: the Hub answers with an error ({_short(error)})"
     if isinstance(error, HTTPError | ConnectionError | TimeoutError):
-        return (
-            f"{repository}: no connection to {constants.ENDPOINT} ({_short(error)}), and the cache "
-            f"({constants.HF_HUB_CACHE}) does not have all of it. Check the network and try again"
-        )
+        return f"{repository}: no connection to {constants.ENDPOINT} ({_short(error)}). Check the network and try again"
     return None
 
 

@@ -89,7 +89,7 @@ class Plan:
         return any(change != "same" for change in self.changes.values())
 
     def __str__(self) -> str:
-        head = f"{self.repo_id} ({'exists' if self.exists else 'would be made'})"
+        head = f"{self.repo_id} ({'is there' if self.exists else 'new'})"
         lines = [
             f"  {change:<8} {_size(self.sizes.get(path)):>10}  {path}" for path, change in sorted(self.changes.items())
         ]
@@ -132,8 +132,8 @@ def push(
             raise FileExistsError(
                 f"{repo_id} holds a model already, and this push would replace {len(plan.replaces)} of its files "
                 f"({', '.join(plan.replaces[:4])}{', ...' if len(plan.replaces) > 4 else ''}). See what would change with "
-                "dry_run; then allow it with overwrite, or choose another name, a branch (revision) or a pull request "
-                "(create_pr)."
+                "--dry_run; then allow it with --overwrite, or choose another name, a --revision BRANCH or a pull request "
+                "(--create_pr)."
             )
         try:
             with explained(repo_id, options.revision):

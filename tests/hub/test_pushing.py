@@ -203,7 +203,7 @@ class TestWhatIsThereAlready:
         assert hub.repositories == {}
         assert not plan.exists
         assert set(plan.changes.values()) == {"new"}
-        assert "would be made" in str(plan)
+        assert "lab/ser (new)" in str(plan)
         assert "model.safetensors" in str(plan)
 
     def test_another_model_is_not_replaced_without_a_word(self, hub: Any, base: str, run: Run) -> None:
