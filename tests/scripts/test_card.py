@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_ser.hub.card import TEMPLATE
+from hf_ser.hub.card import TEMPLATE, write_card
+from hf_ser.hub.privacy import find_private
 
 try:
     import tomllib
@@ -118,3 +120,20 @@ def test_every_package_and_the_template_are_in_the_wheel() -> None:
         assert (REPOSITORY / folder / name).is_file()
     assert f"{folder}/template.md" == TEMPLATE
     assert "template.md" in setuptools["package-data"]["hf_ser.model_cards"]
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "model_cards").glob("*/results.json"))
+
+
+@pytest.mark.parametrize("results", EXAMPLES, ids=lambda path: path.parent.name)
+def test_the_example_cards_are_what_it_writes(results: Path, tmp_path: Path) -> None:
+    """Whoever changes the template runs `make cards`."""
+    copy = Path(shutil.copytree(results.parent, tmp_path / results.parent.name))
+    (copy / "README.md").unlink()
+    write_card(json.loads(results.read_text(encoding="utf-8")), copy)
+    assert (copy / "README.md").read_text(encoding="utf-8") == (results.parent / "README.md").read_text(
+        encoding="utf-8"
+    )
+    for path in results.parent.iterdir():
+        if path.suffix in (".md", ".json"):
+            assert find_private(path.read_text(encoding="utf-8")) is None
