@@ -57,5 +57,53 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
     _save(figure, path)
 
 
+def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """
+    Draws the UAR of each setting of a sweep, mean and standard deviation over folds and seeds: along the last argument that
+    has numbers (PEFT-SER's Figures 4 to 6), one line for each combination of the others; or as bars, where none has.
+    """
+    keys = list(table[0]["setting"])
+    numeric = [key for key in keys if all(_is_number(row["setting"][key]) for row in table)]
+    along = numeric[-1] if numeric else None
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    if along:
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in table:
+            others = ", ".join(Path(row["setting"][key]).name for key in keys if key != along)
+            lines.setdefault(others, []).append(row)
+        for name, rows in lines.items():
+            rows = sorted(rows, key=lambda row: float(row["setting"][along]))
+            axes.errorbar(
+                [float(row["setting"][along]) for row in rows],
+                [100 * row["mean"] for row in rows],
+                yerr=[100 * (row["standard_deviation"] or 0) for row in rows],
+                marker="o",
+                capsize=3,
+                label=name or None,
+            )
+        axes.set_xlabel(along)
+        axes.set_xticks(sorted({float(row["setting"][along]) for row in table}))
+        if any(lines):
+            axes.legend()
+    else:
+        names = ["\n".join(Path(value).name for value in row["setting"].values()) or "all" for row in table]
+        axes.bar(names, [100 * row["mean"] for row in table],
+                 yerr=[100 * (row["standard_deviation"] or 0) for row in table], capsize=3, color="tab:blue")  # fmt: skip
+        axes.tick_params(axis="x", rotation=30 if len(names) > 4 else 0)
+    axes.set_ylabel("UAR on test, %")
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_title(f"mean ± standard deviation over {len(table[0]['uar'])} runs, {table[0]['split']} split")
+    _save(figure, path)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

@@ -299,6 +299,11 @@ def recipe_arguments(path: Path) -> list[str]:
         raise ValueError(f"--config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
+    return recipe_words(recipe)
+
+
+def recipe_words(recipe: dict[str, Any]) -> list[str]:
+    """What a recipe holds as command-line arguments, see [`recipe_arguments`]."""
     argv: list[str] = []
     for key, value in recipe.items():
         if value is not None:

@@ -1,0 +1,250 @@
+"""Every fold and seed of an experiment, and of every setting of a sweep: each run a process of its own."""
+
+import itertools
+import json
+import logging
+import os
+import queue
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from hf_ser.corpora import read_corpora
+from hf_ser.splits import SplitError
+from hf_ser.training.arguments import Arguments, processors
+from hf_ser.training.run import RESULTS, SPLITS
+
+logger = logging.getLogger(__name__)
+
+SUMMARY = "cross_validation.json"
+#: What a run is told by its place among the folds and seeds, and must not be told otherwise.
+PLACED = ("output_dir", "fold", "folds", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One training.
+
+    Args:
+        setting (`dict[str, str]`): What the sweep sets, in the words of the command line.
+        fold (`int`): Which fold is tested.
+        seed (`int`): The training's seed.
+        folder (`Path`): The run's folder.
+        argv (`tuple[str, ...]`): Its arguments.
+    """
+
+    setting: dict[str, str]
+    fold: int
+    seed: int
+    folder: Path
+    argv: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """What the run prints. Beside its folder, which must be empty when it begins."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+def plan(
+    argv: Sequence[str], arguments: Arguments, sweep: Mapping[str, Sequence[str]], seeds: Sequence[int] | None
+) -> list[Run]:
+    """
+    The runs of an experiment: each setting of the sweep, with each fold and each seed.
+
+    Args:
+        argv (`Sequence[str]`): The arguments that all runs share, as `scripts/finetune.py` takes them.
+        arguments (`Arguments`): The same, parsed.
+        sweep (`dict[str, Sequence[str]]`): Values of arguments; every combination is a setting.
+        seeds (`Sequence[int]`, *optional*): Seeds of the training, by default the arguments' own.
+
+    Raises:
+        ValueError: if the sweep sets what folds and seeds set.
+        SplitError: if there is nothing to make folds of.
+    """
+    if wrong := sorted(set(sweep) & set(PLACED)):
+        raise ValueError(f"--sweep: {', '.join(wrong)} is set by the folds and seeds; use --folds and --seeds")
+    root = Path(arguments.training.output_dir or "")
+    folds = fold_count(arguments)
+    runs = []
+    for values in itertools.product(*sweep.values()):
+        setting = dict(zip(sweep, values, strict=True))
+        name = "-".join(_slug(value) for value in setting.values())
+        for fold, seed in itertools.product(range(folds), seeds or [arguments.training.seed]):
+            folder = root / name / f"fold-{fold}-seed-{seed}"
+            own = [word for key, value in setting.items() for word in (f"--{key}", *value.split())]
+            own += ["--seed", str(seed), "--output_dir", str(folder)]
+            if arguments.data.split == "kfold":
+                own += ["--fold", str(fold), "--folds", str(folds)]
+            runs.append(Run(setting, fold, seed, folder, (*argv, *own)))
+    if len({run.folder for run in runs}) < len(runs):
+        raise ValueError("--sweep: two settings have the same values")
+    return runs
+
+
+def fold_count(arguments: Arguments) -> int:
+    """
+    How many folds there are (PEFT-SER, section V.A): as many as sessions, or five of speakers; one for other splits.
+
+    Raises:
+        SplitError: if folds are made by session, and the corpora have none.
+    """
+    data = arguments.data
+    if data.split != "kfold" or data.splits:
+        return 1
+    if data.folds or data.fold_by == "speaker":
+        return data.folds or 5
+    sessions = {session for rows in read_corpora(data.corpora) for session in rows["session"][:]} - {None}
+    if not sessions:
+        raise SplitError("--fold_by session: the corpora have no sessions; use --fold_by speaker")
+    return len(sessions)
+
+
+def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None) -> list[Run]:
+    """
+    Trains what is not finished yet. A run that was interrupted goes on from its checkpoint; one that fails is told, and the
+    others go on.
+
+    Args:
+        runs (`Sequence[Run]`): See [`plan`].
+        script (`Path`): `scripts/finetune.py`.
+        jobs (`int`, *optional*): Runs at a time, by default one for each GPU, and one without.
+
+    Returns:
+        The runs that failed.
+    """
+    gpus = torch.cuda.device_count()
+    jobs = jobs or max(gpus, 1)
+    places: queue.Queue[int] = queue.Queue()
+    for place in range(jobs):
+        places.put(place)
+    waiting = [run for run in runs if not (run.folder / RESULTS).exists()]
+    failed: list[Run] = []
+    running: set[subprocess.Popen[bytes]] = set()
+
+    def train(run: Run) -> int:
+        place = places.get()
+        try:
+            environment = dict(os.environ)
+            if gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
+            return _train(run, script, jobs, environment, running)
+        finally:
+            places.put(place)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit=" runs") as bar:
+            futures = {pool.submit(train, run): run for run in waiting}
+            for future in as_completed(futures):
+                run = futures[future]
+                if future.result():
+                    failed.append(run)
+                    logger.error("%s failed, see %s:\n%s", run.folder, run.log, _last_lines(run.log))
+                bar.update()
+    except BaseException:  # Ctrl-C, above all: what is running is told to stop, and goes on another time
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        raise
+    pool.shutdown()
+    return failed
+
+
+def _train(
+    run: Run, script: Path, jobs: int, environment: dict[str, str], running: set["subprocess.Popen[bytes]"]
+) -> int:
+    began = any(run.folder.glob("checkpoint-*"))
+    more = ["--resume_from_checkpoint", "True"] if began else []
+    if not began and (run.folder / SPLITS).exists():
+        more = ["--overwrite_output_dir", "True"]  # it stopped before its first checkpoint
+    threads = max(processors() // jobs, 1)
+    words = [*run.argv, *more, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *words], stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+        running.add(process)
+        status = process.wait()
+        running.discard(process)
+    return status
+
+
+def _last_lines(log: Path, count: int = 5) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
+    return "\n".join(f"    {line}" for line in lines[-count:])
+
+
+def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """
+    For each setting the UAR on test of every finished run, their mean and sample standard deviation, the trained parameters
+    and the seconds of an epoch. A setting of which no run is finished is left out.
+    """
+    table: list[dict[str, Any]] = []
+    for setting, group in _by_setting(runs):
+        finished = [
+            (run, json.loads((run.folder / RESULTS).read_text(encoding="utf-8")))
+            for run in group
+            if (run.folder / RESULTS).exists()
+        ]
+        if not finished:
+            continue
+        uars = [results["metrics"]["test"]["uar"] for _, results in finished]
+        table.append(
+            {
+                "setting": setting,
+                "uar": uars,
+                "runs": [{"fold": run.fold, "seed": run.seed} for run, _ in finished],
+                "missing": len(group) - len(finished),
+                "mean": statistics.mean(uars),
+                "standard_deviation": statistics.stdev(uars) if len(uars) > 1 else None,
+                "parameters": finished[0][1]["parameters"],
+                "split": finished[0][1]["split"]["name"],
+                "speakers_shared_by_train_and_test": max(
+                    results["split"]["speakers_shared_by_train_and_test"] for _, results in finished
+                ),
+                "seconds_per_epoch": statistics.mean(
+                    results["training"]["seconds"] / results["training"]["epochs"] for _, results in finished
+                ),
+            }
+        )
+    return table
+
+
+def _by_setting(runs: Sequence[Run]) -> Iterator[tuple[dict[str, str], list[Run]]]:
+    for _, group in itertools.groupby(runs, key=lambda run: sorted(run.setting.items())):
+        together = list(group)
+        yield together[0].setting, together
+
+
+def as_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The summary as PEFT-SER's Table V gives it: UAR on test in per cent, mean ± standard deviation over folds and seeds."""
+    keys = list(table[0]["setting"]) if table else []
+    head = [*keys, "UAR on test, %", "runs", "trained parameters", "s per epoch"]
+    rows = [
+        [
+            *(Path(row["setting"][key]).name for key in keys),
+            f"{100 * row['mean']:.2f}"
+            + (f" ± {100 * row['standard_deviation']:.2f}" if row["standard_deviation"] is not None else ""),
+            f"{len(row['uar'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
+            f"{row['parameters']['trainable']:,}",
+            f"{row['seconds_per_epoch']:.1f}",
+        ]
+        for row in table
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _slug(value: str) -> str:
+    return re.sub(r"[^\w.+]+", "_", Path(value).name if "/" in value else value).strip("_")

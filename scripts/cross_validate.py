@@ -1,0 +1,77 @@
+"""
+Every fold and seed of an experiment, and mean and standard deviation of its UAR; with --sweep, of several settings.
+
+    python scripts/cross_validate.py --config RECIPE.yaml --corpora crema_d=/data/CREMA-D --split kfold --output_dir runs/cv
+    python scripts/cross_validate.py ... --sweep method=head,adapter,prompt lora_r=8,16 --seeds 1 2 3
+
+It takes the arguments of scripts/finetune.py, too. Called again, it goes on: finished runs are kept.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+
+from hf_ser.evaluation import plots
+from hf_ser.training import cross_validation, parse_arguments
+from hf_ser.training.arguments import recipe_words
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="RECIPE.yaml", help="defaults for all arguments; may have sweep and seeds"
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar="ARGUMENT=VALUE,VALUE",
+        help="values of an argument; every combination is trained on every fold",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the training; by default one")
+    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    parser.add_argument("--plan", action="store_true", help="train nothing, say what would be trained")
+    own, rest = parser.parse_known_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        recipe = yaml.safe_load(own.config.read_text(encoding="utf-8")) if own.config else {}
+        sweep = {key: [str(value) for value in values] for key, values in recipe.pop("sweep", {}).items()}
+        seeds = own.seeds or recipe.pop("seeds", None)
+        for word in own.sweep or []:
+            key, equals, values = word.partition("=")
+            if not (equals and values):
+                raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
+            sweep[key] = values.split(",")
+        argv = [*recipe_words(recipe), *rest]
+        arguments = parse_arguments(argv)
+        runs = cross_validation.plan(argv, arguments, sweep, seeds)
+        if own.plan:
+            for run in runs:
+                print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
+            return 0
+        failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
+    table = cross_validation.summarise(runs)
+    root = Path(arguments.training.output_dir or "")
+    if table:
+        (root / cross_validation.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        plots.sweep(table, root / "sweep.png")
+        print(cross_validation.as_markdown(table))
+        print(
+            f"\nmean ± sample standard deviation over folds and seeds; {table[0]['split']} split; all figures in {root}"
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

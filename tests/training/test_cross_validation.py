@@ -1,0 +1,136 @@
+"""Folds, seeds and sweeps: what is planned, what is trained, and what is made of it."""
+
+import json
+import statistics
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_ser.evaluation import plots
+from hf_ser.splits import SplitError
+from hf_ser.training import parse_arguments
+from hf_ser.training.cross_validation import as_markdown, cross_validate, plan, summarise
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+#: Trains nothing: writes what a run leaves, or fails, or is interrupted after a checkpoint.
+FAKE = """
+import json, sys
+from pathlib import Path
+
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+folder = Path(words["--output_dir"])
+if words["--method"] == "lora_qkv":
+    sys.exit("it diverged")
+if words["--fold"] == "1" and not (folder / "checkpoint-3").exists():
+    (folder / "checkpoint-3").mkdir(parents=True)
+    sys.exit("killed")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "results.json").write_text(json.dumps({
+    "words": words,
+    "metrics": {"test": {"uar": 0.5 + 0.1 * int(words["--fold"])}},
+    "parameters": {"trainable": 7, "total": 9},
+    "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
+    "training": {"seconds": 10, "epochs": 5},
+}))
+"""
+
+
+def arguments(tmp_path: Path, speech: Path, *more: str) -> list[str]:
+    return ["--output_dir", str(tmp_path / "cv"), "--corpora", f"synthetic={speech}", "--split", "kfold", *more]
+
+
+def test_every_setting_meets_every_fold_and_seed(tmp_path: Path, speech: Path) -> None:
+    argv = arguments(tmp_path, speech, "--folds", "3")
+    runs = plan(argv, parse_arguments(argv), {"method": ["full", "lora_qkv"], "lora_r": ["8", "16"]}, [1, 2])
+    assert len(runs) == 2 * 2 * 3 * 2
+    assert len({run.folder for run in runs}) == len(runs)
+    parsed = parse_arguments(runs[-1].argv)
+    assert (parsed.tuning.method, parsed.tuning.lora_r) == ("lora_qkv", 16)
+    assert (parsed.data.fold, parsed.data.folds, parsed.training.seed) == (2, 3, 2)
+    assert Path(parsed.training.output_dir) == runs[-1].folder
+
+
+@pytest.mark.parametrize(
+    ("options", "folds"),
+    [(["--fold_by", "speaker"], 5), (["--folds", "2"], 2), (["--split", "speaker"], 1)],
+)
+def test_folds_of_the_paper(tmp_path: Path, speech: Path, options: list[str], folds: int) -> None:
+    argv = arguments(tmp_path, speech, *options)
+    assert len(plan(argv, parse_arguments(argv), {}, None)) == folds
+
+
+def test_what_cannot_be_planned(tmp_path: Path, speech: Path) -> None:
+    argv = arguments(tmp_path, speech, "--fold_by", "session")
+    with pytest.raises(SplitError, match="the corpora have no sessions"):
+        plan(argv, parse_arguments(argv), {}, None)
+    argv = arguments(tmp_path, speech)
+    with pytest.raises(ValueError, match="--sweep: seed is set by the folds and seeds"):
+        plan(argv, parse_arguments(argv), {"seed": ["1"]}, None)
+    with pytest.raises(ValueError, match="two settings have the same values"):
+        plan(argv, parse_arguments(argv), {"lora_r": ["8", "8"]}, None)
+
+
+def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
+    tmp_path: Path, speech: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+    argv = arguments(tmp_path, speech, "--folds", "2")
+    runs = plan(argv, parse_arguments(argv), {"method": ["full", "lora_qkv"]}, None)
+    failed = cross_validate(runs, script, jobs=2)
+    assert {(run.setting["method"], run.fold) for run in failed} == {("full", 1), ("lora_qkv", 0), ("lora_qkv", 1)}
+    assert "it diverged" in caplog.text
+    (row,) = summarise(runs)
+    assert (row["setting"], row["missing"], row["uar"]) == ({"method": "full"}, 1, [0.5])
+
+    finished = runs[0].folder / "results.json"
+    before = finished.stat().st_mtime_ns
+    failed = cross_validate(runs[:2], script, jobs=1)
+    assert failed == []
+    assert finished.stat().st_mtime_ns == before
+    words = json.loads((runs[1].folder / "results.json").read_text())["words"]
+    assert words["--resume_from_checkpoint"] == "True"
+    (row,) = summarise(runs)
+    assert row["mean"] == pytest.approx(0.55)
+    assert row["standard_deviation"] == pytest.approx(statistics.stdev([0.5, 0.6]))
+    assert row["seconds_per_epoch"] == 2
+    assert "| full | 55.00 ± 7.07 | 2 | 7 | 2.0 |" in as_markdown([row])
+
+
+def test_a_sweep_is_drawn(tmp_path: Path) -> None:
+    def row(**setting: str) -> dict[str, Any]:
+        return {"setting": setting, "uar": [0.5], "mean": 0.5, "standard_deviation": None, "split": "kfold"}
+
+    for n, table in enumerate(
+        (
+            [row(lora_r="8", method="a"), row(lora_r="16", method="a"), row(lora_r="8", method="b")],
+            [row(method="a"), row(method="b")],
+            [row()],
+        )
+    ):
+        plots.sweep(table, tmp_path / f"{n}.png")
+        assert (tmp_path / f"{n}.png").stat().st_size > 5000
+
+
+def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, python: Python) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"corpora: {{synthetic: {speech}}}\nsplit: kfold\nfolds: 2\nmodel: {tiny_hubert}\nnum_train_epochs: 1\n"
+        f"emotions: [happy, sad]\nmethod: lora_classifier\noutput_dir: {tmp_path / 'cv'}\nsweep: {{lora_r: [2]}}\n"
+    )
+    done = python("scripts/cross_validate.py", "--config", recipe)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "| lora_r | UAR on test, % | runs | trained parameters | s per epoch |" in done.stdout
+    (row,) = json.loads((tmp_path / "cv" / "cross_validation.json").read_text())
+    assert len(row["uar"]) == 2
+    assert row["speakers_shared_by_train_and_test"] == 0
+    assert (tmp_path / "cv" / "sweep.png").exists()
+    tested = [
+        set(json.loads((tmp_path / f"cv/2/fold-{fold}-seed-42/splits.json").read_text())["parts"]["test"])
+        for fold in (0, 1)
+    ]
+    assert not tested[0] & tested[1]
