@@ -1,0 +1,208 @@
+"""
+Encoders that hear the clip and not its padding, and whose projections a LoRA can train.
+
+This file goes to the Hub with a model: it imports nothing but torch and transformers.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel, WavLMModel
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils.output_capturing import capture_outputs
+
+
+class ValidFramesGroupNorm(nn.GroupNorm):
+    """
+    The group norm of a first convolution, over the frames of each clip and not over its padding. The stock one averages
+    over both, so that an answer changes with what a clip is batched with.
+
+    `frames` says how many frames of each clip are valid; without it this is the stock norm. It holds until the next
+    batch, because gradient checkpointing asks again on the way back.
+    """
+
+    frames: list[int] | None = None
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`(batch, channels, frames)` to the same; padding becomes zero."""
+        longest = hidden.shape[-1]
+        if self.frames is None or all(length == longest for length in self.frames):
+            return super().forward(hidden)
+        # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
+        clips = [super(ValidFramesGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(self.frames)]
+        return torch.cat([F.pad(clip, (0, longest - clip.shape[-1])) for clip in clips])
+
+
+def hear_valid_frames(encoder: PreTrainedModel) -> None:
+    """
+    Lets a group-norm encoder (HuBERT Base, Wav2Vec2 Base, WavLM Base) take an attention mask, and answer for a clip in a
+    padded batch what it answers for it alone. Weights and their names stay as they are; other encoders do, too.
+    """
+    if getattr(encoder.config, "feat_extract_norm", None) == "group":
+        encoder.feature_extractor.conv_layers[0].layer_norm.__class__ = ValidFramesGroupNorm
+        encoder.register_forward_pre_hook(_note_valid_frames, with_kwargs=True)
+
+
+@contextmanager
+def valid_samples(encoder: nn.Module, attention_mask: torch.Tensor) -> Iterator[None]:
+    """For a call of the convolutions alone: `attention_mask` `(batch, samples)` says where each clip ends."""
+    _note_valid_frames(encoder, (), {"attention_mask": attention_mask})
+    yield
+    _note_valid_frames(encoder, (), {})
+
+
+def _note_valid_frames(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    first = encoder.feature_extractor.conv_layers[0]
+    if isinstance(first.layer_norm, ValidFramesGroupNorm):
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        (kernel,), (stride,) = first.conv.kernel_size, first.conv.stride
+        # At least one frame: of a clip that is too short for any, nothing is asked later.
+        first.layer_norm.frames = (
+            None if mask is None else [max((n - kernel) // stride + 1, 1) for n in mask.sum(dim=1).tolist()]
+        )
+
+
+class CalledProjectionsAttention(WavLMAttention):
+    """
+    WavLM's attention, with its four projections called. The stock one hands their weights to a function of PyTorch's, past
+    whatever wraps them: a LoRA on them would train nothing, and merge into another answer than it gave before.
+
+    The answers are those of the stock one, by `scaled_dot_product_attention`. The position bias goes from layer to layer as
+    `(1, heads, frames, frames)`, once for all clips.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        index: int = 0,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, frames, hidden)`): What the layer below left.
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 where a frame is the clip's.
+            position_bias (`torch.Tensor` of shape `(1, heads, frames, frames)`, *optional*): Of the first layer.
+            index (`int`, *optional*): The layer's number; not used, as in the stock one.
+            **kwargs: `output_attentions`, in place of the configuration's.
+
+        Returns:
+            The attended frames `(batch, frames, hidden)`; the attention `(batch, heads, frames, frames)` if it is asked for, of
+            each head its mean over the heads, as in the stock one; and the position bias.
+        """
+        frames = hidden_states.shape[1]
+        if position_bias is None:
+            position_bias = self.compute_bias(frames, frames)[None]
+        heads = hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, frames, head)
+        gates = self.gru_rel_pos_linear(heads).unflatten(-1, (2, 4)).sum(-1)
+        gate_a, gate_b = torch.sigmoid(gates).chunk(2, dim=-1)
+        bias = (gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0) * position_bias
+        if attention_mask is not None:
+            bias = bias.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
+        query, key, value = (
+            projection(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        bias = bias.to(query.dtype)
+        dropout = self.dropout if self.training else 0.0
+        attention = None
+        if kwargs.get("output_attentions", self.encoder_config.output_attentions):
+            attention = torch.softmax(query * self.scaling @ key.transpose(-2, -1) + bias, dim=-1)
+            attention = F.dropout(attention, dropout)
+            attended = attention @ value
+            attention = attention.mean(dim=1, keepdim=True).expand_as(attention)
+        else:
+            attended = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=bias, dropout_p=dropout, scale=self.scaling
+            )
+        return self.out_proj(attended.transpose(1, 2).flatten(-2)), attention, position_bias
+
+
+def call_projections(model: PreTrainedModel) -> PreTrainedModel:
+    """
+    Lets the attention of a WavLM call its projections, in place, so that a LoRA on them trains. Weights, their names and the
+    answers stay as they are, and so does any other model.
+
+    Args:
+        model (`PreTrainedModel`): Loaded, with or without a head, before or after PEFT has wrapped its layers.
+
+    Returns:
+        `model`.
+    """
+    for module in model.modules():
+        if type(module) is WavLMAttention:
+            module.__class__ = CalledProjectionsAttention
+            module.encoder_config = model.config
+    return model
+
+
+class WavLM(WavLMModel):
+    """WavLM with [`CalledProjectionsAttention`] in every layer."""
+
+    _supports_sdpa = True
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        call_projections(self)
+
+
+class ClipWhisperEncoder(WhisperEncoder):
+    """
+    Whisper's encoder, on the frames of the clip alone and not on 30 s of padding (PEFT-SER, section III): about ten times
+    less work for a clip of 3 s. The position embeddings are cut to the clip's length, and a shorter clip in a batch is
+    answered as it is alone.
+    """
+
+    @capture_outputs
+    def forward(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutput:
+        """
+        Args:
+            input_features (`torch.Tensor` of shape `(batch, mel bins, mel frames)`): At most 3,000 mel frames, 30 s.
+            attention_mask (`torch.Tensor` of shape `(batch, mel frames)`, *optional*): 1 where a mel frame is the clip's;
+                padding on the right.
+            **kwargs: `output_hidden_states`, `output_attentions`.
+
+        Returns:
+            `last_hidden_state` `(batch, frames, hidden)`, a frame for two mel frames.
+
+        Raises:
+            ValueError: if a clip is longer than 30 s.
+        """
+        longest = 2 * self.max_source_positions
+        if input_features.shape[-1] > longest:
+            raise ValueError(
+                f"input_features: a clip of {input_features.shape[-1] / 100:g} s, and Whisper hears at most "
+                f"{longest / 100:g} s. Cut it into shorter ones (with hf_ser: --segment_length {longest / 100:g})."
+            )
+        frames_mask = None
+        if attention_mask is not None:
+            # Both convolutions see zeros beyond the end of a clip that is alone.
+            mel_mask = attention_mask[:, None].to(input_features.dtype)
+            input_features = input_features * mel_mask
+            frames_mask = attention_mask[:, ::2]
+        hidden_states = F.gelu(self.conv1(input_features))
+        if attention_mask is not None:
+            hidden_states = hidden_states * mel_mask
+        hidden_states = F.gelu(self.conv2(hidden_states)).transpose(1, 2)  # (batch, frames, hidden)
+        hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
+        hidden_states = F.dropout(hidden_states, p=self.dropout, training=self.training)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=frames_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.layer_norm(hidden_states))
+
+
+#: The encoders that are not transformers' own `AutoModel`, by their configuration's `model_type`.
+ENCODERS: dict[str, Any] = {"wavlm": WavLM, "whisper": ClipWhisperEncoder}

@@ -1,0 +1,243 @@
+"""
+An encoder of speech with a head that tells emotions apart.
+
+This file goes to the Hub with a model: it imports nothing but torch and transformers.
+"""
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
+
+from .configuration_hf_ser import SpeechClassifierConfig
+from .encoders_hf_ser import ENCODERS, ClipWhisperEncoder, hear_valid_frames
+
+
+class SpeechClassifier(PreTrainedModel):
+    """
+    Any encoder with PEFT-SER's head (section III), or with the stock one.
+
+    The `conv` head averages the outputs of all transformer layers with learned weights (the paper's "hidden outputs of all
+    encoder layers": what enters the first layer is none of them), passes each frame through three pointwise convolutions
+    of 256 features with ReLU and dropout between them, averages over the clip's own frames, and classifies with two linear
+    layers. On 12 layers of 768 features and for four emotions that is 395,280 parameters, the 0.4 M of its Table IV.
+
+    A clip gets the same answer alone as in any padded batch, whatever the encoder.
+
+    Args:
+        config (`SpeechClassifierConfig`): What to build.
+        encoder (`PreTrainedModel`, *optional*): The encoder itself, in place of a random one.
+    """
+
+    config_class = SpeechClassifierConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+    supports_gradient_checkpointing = True
+    # What the encoder itself does not support, it refuses.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    # The loss is the mean of the batch: a Trainer that accumulates gradients divides it.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: SpeechClassifierConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        if encoder is None:
+            family = ENCODERS.get(config.encoder.model_type)
+            encoder = (
+                AutoModel.from_config(config.encoder, dtype=torch.get_default_dtype())
+                if family is None
+                else family(config.encoder)
+            )
+        hear_valid_frames(encoder)
+        config.encoder = encoder.config
+        self.encoder = encoder
+        self.main_input_name = encoder.main_input_name
+        hidden, conv = config.hidden_size, config.conv_size
+        if config.head == "conv":
+            self.layer_weights = nn.Parameter(torch.ones(config.num_hidden_layers) / config.num_hidden_layers)
+            self.projector: nn.Module = nn.Sequential(
+                nn.Conv1d(hidden, conv, kernel_size=1),
+                nn.ReLU(),
+                nn.Dropout(config.head_dropout),
+                nn.Conv1d(conv, conv, kernel_size=1),
+                nn.ReLU(),
+                nn.Dropout(config.head_dropout),
+                nn.Conv1d(conv, conv, kernel_size=1),
+            )
+            self.hidden = nn.Linear(conv, conv)
+            self.classifier = nn.Linear(conv, config.num_labels)
+        else:
+            if config.use_weighted_layer_sum:
+                layers = config.num_hidden_layers + 1  # with what enters the first, as in transformers' own
+                self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
+            self.projector = nn.Linear(hidden, config.classifier_proj_size)
+            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self:
+            if self.config.use_weighted_layer_sum:
+                nn.init.constant_(self.layer_weights, 1 / len(self.layer_weights))
+        elif self.config.head == "conv" and isinstance(module, (nn.Conv1d, nn.Linear)):
+            # As the paper's authors do; with transformers' 0.02 three layers would leave next to nothing of a frame.
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_encoder(
+        cls, checkpoint: str | os.PathLike[str], config: SpeechClassifierConfig, **hub: Any
+    ) -> tuple["SpeechClassifier", tuple[str, ...]]:
+        """
+        A classifier with a pretrained encoder and a new head, in float32 whatever the checkpoint is stored in.
+
+        Args:
+            checkpoint (`str` or `path`): A folder or a name on the Hub: the encoder alone, or any model of transformers
+                that has it in it (with a head for CTC or classification, all of Whisper).
+            config (`SpeechClassifierConfig`): What to build.
+            **hub: For `from_pretrained`: `revision`, `token` and the like.
+
+        Returns:
+            The model, and the names of its weights that are new.
+
+        Raises:
+            ValueError: if the checkpoint lacks a weight of the encoder, or has it in another shape.
+            OSError: if the checkpoint cannot be read.
+        """
+        family = ENCODERS.get(config.encoder.model_type, AutoModel)
+        if family is ClipWhisperEncoder:
+            hub["key_mapping"] = {r"^(?:model\.)?encoder\.": ""}
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # what a checkpoint has beside its encoder is left out without a word
+        try:
+            encoder, info = family.from_pretrained(
+                checkpoint,
+                config=config.encoder,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **hub,
+            )
+        finally:
+            logging.set_verbosity(verbosity)
+        random = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+        if random:
+            raise ValueError(
+                f"{checkpoint}: {len(random)} weights of the encoder are not in the checkpoint, or in another shape, for "
+                f"instance {random[0]}; it would hear with random ones"
+            )
+        config.name_or_path = str(checkpoint)
+        config.dtype = torch.float32
+        model = cls(config, encoder)
+        return model, tuple(name for name, _ in model.named_parameters() if not name.startswith("encoder."))
+
+    def freeze_feature_encoder(self) -> None:
+        """The encoder's convolutional front trains no more."""
+        if isinstance(self.encoder, ClipWhisperEncoder):
+            self.encoder.conv1.requires_grad_(False)
+            self.encoder.conv2.requires_grad_(False)
+        else:
+            self.encoder.feature_extractor._freeze_parameters()
+
+    def valid_frames(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """
+        How many frames of each clip leave the encoder, at least one.
+
+        Args:
+            attention_mask (`torch.Tensor` of shape `(batch, samples)`, with Whisper `(batch, mel frames)`): 1 where the
+                input is the clip's; padding on the right.
+
+        Returns:
+            `(batch,)`.
+        """
+        return self.encoder._get_feat_extract_output_lengths(attention_mask.sum(-1)).clamp(min=1)
+
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        input_features: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
+        """
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, each with mean 0 and variance 1.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)` or `(batch, mel frames)`, *optional*): 1 where the
+                input is the clip's, 0 where it is padding, on the right.
+            labels (`torch.Tensor` of shape `(batch,)`, *optional*): The emotions' numbers; -100 does not count.
+            output_hidden_states (`bool`, *optional*): Whether the output has those of the encoder.
+            output_attentions (`bool`, *optional*): Whether the output has those of the encoder.
+            return_dict (`bool`, *optional*): Whether the output is a tuple if it is false.
+            input_features (`torch.Tensor` of shape `(batch, mel bins, mel frames)`): In place of `input_values`, for
+                Whisper.
+            **kwargs: For the encoder.
+
+        Returns:
+            `logits` `(batch, emotions)`, and `loss` if there are labels: their cross-entropy, the mean of the batch.
+
+        Raises:
+            ValueError: if there is no input, or a clip is longer than Whisper's 30 s.
+        """
+        inputs = input_features if input_values is None else input_values
+        if inputs is None:
+            raise ValueError(f"{self.main_input_name} is missing")
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if attention_mask is not None and self.main_input_name == "input_values":
+            # Every clip has a frame, if need be with padding in it.
+            attention_mask = attention_mask.clone()
+            attention_mask[:, : self.config.minimum_samples()] = 1
+        outputs = self.encoder(
+            inputs,
+            attention_mask=attention_mask,
+            output_hidden_states=output_hidden_states or self.config.use_weighted_layer_sum,
+            output_attentions=output_attentions,
+            **kwargs,
+        )
+        hidden = self._average_layers(outputs) if self.config.use_weighted_layer_sum else outputs.last_hidden_state
+        if self.config.head == "conv":
+            projected = self.projector(hidden.transpose(1, 2)).transpose(1, 2)
+            pooled = nn.functional.relu(self.hidden(self._average_frames(projected, attention_mask)))
+        else:
+            pooled = self._average_frames(self.projector(hidden), attention_mask)
+        logits = self.classifier(pooled)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        output = SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
+            attentions=outputs.attentions if output_attentions else None,
+        )
+        as_tuple = not (self.config.return_dict if return_dict is None else return_dict)
+        return output.to_tuple() if as_tuple else output
+
+    def _average_layers(self, outputs: Any) -> torch.Tensor:
+        """The layers' outputs, each `(batch, frames, hidden)`, averaged with the learned weights."""
+        # The last layer as it leaves the encoder, normalised: what else it is differs between transformers' versions.
+        layers = (*outputs.hidden_states[:-1], outputs.last_hidden_state)[-len(self.layer_weights) :]
+        weights = torch.softmax(self.layer_weights, dim=-1)
+        average = layers[0] * weights[0]
+        for layer, weight in zip(layers[1:], weights[1:], strict=True):
+            average = average + layer * weight
+        return average
+
+    def _average_frames(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """`(batch, frames, features)` to `(batch, features)`, over the frames of each clip alone."""
+        if attention_mask is None:
+            return hidden.mean(dim=1)
+        lengths = self.valid_frames(attention_mask)[:, None]
+        padding = torch.arange(hidden.shape[1], device=hidden.device) >= lengths
+        return hidden.masked_fill(padding[..., None], 0).sum(dim=1) / lengths
