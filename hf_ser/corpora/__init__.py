@@ -5,19 +5,51 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.corpora import crema_d, hub_dataset, manifest, ravdess, savee, synthetic, tess
+from hf_ser.corpora import (
+    crema_d,
+    hub_dataset,
+    iemocap,
+    manifest,
+    msp_improv,
+    msp_podcast,
+    ravdess,
+    savee,
+    synthetic,
+    tess,
+)
 from hf_ser.corpora.about import About
 from hf_ser.corpora.rows import CorpusError, Row, SetAside, to_dataset
 
-__all__ = ["ABOUT", "CORPORA", "NAMES", "About", "CorpusError", "Row", "SetAside", "read", "read_corpora", "to_dataset"]
+__all__ = [
+    "ABOUT",
+    "CORPORA",
+    "LABEL_SOURCES",
+    "NAMES",
+    "About",
+    "CorpusError",
+    "Row",
+    "SetAside",
+    "labelled_by",
+    "read",
+    "read_corpora",
+    "to_dataset",
+]
+
+_MODULES = (crema_d, iemocap, msp_improv, msp_podcast, ravdess, savee, synthetic, tess)
 
 #: The corpora that are read from a folder.
 CORPORA: dict[str, Callable[[Path], list[Row]]] = {
-    module.NAME: module.read for module in (crema_d, ravdess, savee, synthetic, tess)
+    **{module.NAME: module.read for module in _MODULES},
+    crema_d.VOTES_NAME: crema_d.read_votes,
 }
 #: The facts about each of them, for the model card.
-ABOUT: dict[str, About] = {module.NAME: module.ABOUT for module in (crema_d, ravdess, savee, synthetic, tess)}
+ABOUT: dict[str, About] = {
+    **{module.NAME: module.ABOUT for module in _MODULES},
+    crema_d.VOTES_NAME: crema_d.VOTES_ABOUT,
+}
 NAMES = (*sorted(CORPORA), manifest.NAME, hub_dataset.NAME)
+#: Where CREMA-D's labels come from, and the corpus that has them.
+LABEL_SOURCES = {"intended": crema_d.NAME, "multimodal_vote": crema_d.VOTES_NAME}
 
 
 def read(specification: str) -> list[Dataset]:
@@ -26,7 +58,7 @@ def read(specification: str) -> list[Dataset]:
 
     Args:
         specification (`str`):
-            `ravdess=FOLDER`, `crema_d=FOLDER`, `savee=FOLDER`, `tess=FOLDER`, `manifest=FILE`, `dataset=FOLDER` or
+            `ravdess=FOLDER` and so on for the names in `CORPORA`, `manifest=FILE`, `dataset=FOLDER` or
             `dataset=user/name`, `synthetic` or `synthetic=FOLDER`.
 
     Raises:
@@ -48,6 +80,30 @@ def read(specification: str) -> list[Dataset]:
     return [to_dataset(CORPORA[name](Path(path).expanduser()), name)]
 
 
+def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
+    """
+    The same corpora with CREMA-D's labels from `label_source`, one of `LABEL_SOURCES`: `crema_d=FOLDER` becomes
+    `crema_d_votes=FOLDER` for `multimodal_vote`.
+
+    Raises:
+        CorpusError: if there is no such source, or no CREMA-D whose labels it could be.
+    """
+    if label_source not in LABEL_SOURCES:
+        raise CorpusError(f"--label_source: {label_source!r} is none of {', '.join(LABEL_SOURCES)}")
+    named = LABEL_SOURCES[label_source]
+    if named == crema_d.NAME:
+        return list(specifications)
+    changed = [
+        named + specification.removeprefix(crema_d.NAME)
+        if specification.partition("=")[0] == crema_d.NAME
+        else specification
+        for specification in specifications
+    ]
+    if not any(specification.partition("=")[0] == named for specification in changed):
+        raise CorpusError(f"--label_source {label_source}: only {crema_d.NAME} has such labels; it is not in --corpora")
+    return changed
+
+
 def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     """
     Reads several corpora, see [`read`].
@@ -63,4 +119,6 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
         raise CorpusError(
             f"--corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own"
         )
+    if {crema_d.NAME, crema_d.VOTES_NAME} <= set(names):
+        raise CorpusError(f"--corpora: {crema_d.NAME} and {crema_d.VOTES_NAME} are the same clips; name one of them")
     return datasets
