@@ -13,6 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
+from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
 
@@ -24,15 +25,24 @@ class DataArguments:
     corpora: list[str] = field(
         default_factory=lambda: ["synthetic"],
         metadata={
-            "help": "Corpora as NAME=PATH: ravdess, crema_d, tess and savee with a folder; manifest with a CSV, TSV, JSON "
-            "lines or Parquet file (path, emotion, and optionally speaker, gender, session, split, corpus); dataset with a "
-            "folder of save_to_disk or a name on the Hub; or synthetic, which the package makes itself."
+            "help": "Corpora as NAME=PATH: ravdess, crema_d, tess, savee, iemocap, msp_improv and msp_podcast with a folder; "
+            "manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally speaker, gender, session, "
+            "split, corpus); dataset with a folder of save_to_disk or a name on the Hub; or synthetic, which the package makes "
+            "itself."
         },
     )
     emotions: list[str] = field(
         default_factory=list,
         metadata={
             "help": "Emotions to tell apart, and merges: neutral happy sad angry calm=neutral. By default all eight."
+        },
+    )
+    label_source: str = field(
+        default="intended",
+        metadata={
+            "help": "CREMA-D's labels. intended: the emotion that the actor was asked for. multimodal_vote: the one that most "
+            "viewers saw and heard; the corpus is then called crema_d_votes.",
+            "choices": list(LABEL_SOURCES),
         },
     )
     split: str = field(
@@ -69,6 +79,9 @@ class DataArguments:
     prepare_workers: int | None = field(
         default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
     )
+
+    def __post_init__(self) -> None:
+        self.corpora = labelled_by(self.corpora, self.label_source)
 
 
 @dataclass
