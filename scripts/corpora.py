@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
-from hf_ser.corpora import NAMES, CorpusError, read_corpora
+from hf_ser.corpora import LABEL_SOURCES, NAMES, CorpusError, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 
 
@@ -25,11 +25,17 @@ def main() -> int:
     parser.add_argument(
         "--hours", action="store_true", help="decode the clips, too, for hours and for clips that are broken"
     )
+    parser.add_argument(
+        "--label_source",
+        choices=list(LABEL_SOURCES),
+        default="intended",
+        help="CREMA-D's labels: the emotion that the actor was asked for, or the one most viewers saw and heard",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(logging.INFO)
     try:
-        corpora = read_corpora(arguments.corpora)
+        corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
     except CorpusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
