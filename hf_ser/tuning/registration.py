@@ -5,6 +5,7 @@ from typing import Any
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckModel
+from hf_ser.tuning.prompt import PromptConfig, PromptModel
 
 
 def register(name: str, config_cls: Any, model_cls: Any) -> None:
@@ -23,3 +24,4 @@ def register(name: str, config_cls: Any, model_cls: Any) -> None:
 
 
 register("BOTTLENECK", BottleneckConfig, BottleneckModel)
+register("EMBEDDING_PROMPT", PromptConfig, PromptModel)

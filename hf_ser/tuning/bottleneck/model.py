@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Collection
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
@@ -55,7 +56,7 @@ class BottleneckModel(BaseTuner):
     target_module_mapping = TARGET_MODULES
 
     def _prepare_adapter_config(self, peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
-        family = _family_config(self.model, model_config)
+        family = family_config(self.model, model_config, TARGET_MODULES)
         if peft_config.target_modules is None and family["model_type"] not in TARGET_MODULES:
             raise ValueError(
                 f"no bottleneck adapters are known for the model type {family['model_type']!r}, only for "
@@ -73,17 +74,7 @@ class BottleneckModel(BaseTuner):
 
     @staticmethod
     def _check_target_module_exists(peft_config: BottleneckConfig, key: str) -> Any:
-        if peft_config.layers_to_transform is None:
-            return check_target_module_exists(peft_config, key)
-        # PEFT's own reading of `layers_to_transform` leaves out regular expressions.
-        every = copy.copy(peft_config)
-        every.layers_to_transform = None
-        found = check_target_module_exists(every, key)
-        if not found:
-            return found
-        wanted = peft_config.layers_to_transform
-        numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", key)
-        return bool(numbers) and int(numbers[-1]) in ([wanted] if isinstance(wanted, int) else wanted)
+        return is_targeted(peft_config, key)
 
     def _create_and_replace(
         self,
@@ -118,11 +109,26 @@ class BottleneckModel(BaseTuner):
         )
 
 
-def _family_config(model: nn.Module, model_config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of the first encoder of a known family in `model`, or else `model_config`."""
-    if model_config.get("model_type") in TARGET_MODULES:
+def family_config(model: nn.Module, model_config: dict[str, Any], families: Collection[str]) -> dict[str, Any]:
+    """The configuration of the first encoder in `model` that is of one of `families`, or else `model_config`."""
+    if model_config.get("model_type") in families:
         return model_config
     for module in model.modules():
-        if isinstance(module, PreTrainedModel) and module.config.model_type in TARGET_MODULES:
+        if isinstance(module, PreTrainedModel) and module.config.model_type in families:
             return module.config.to_dict()
     return {"model_type": None, **model_config}
+
+
+def is_targeted(config: Any, key: str) -> Any:
+    """
+    Whether the module named `key` is one of the `target_modules`, and in one of the `layers_to_transform`. PEFT's own reading
+    of the latter passes over regular expressions, and over modules that end in their number.
+    """
+    every = copy.copy(config)
+    every.layers_to_transform = None
+    found = check_target_module_exists(every, key)
+    wanted = config.layers_to_transform
+    if not found or wanted is None:
+        return found
+    numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", key)
+    return bool(numbers) and int(numbers[-1]) in ([wanted] if isinstance(wanted, int) else wanted)
