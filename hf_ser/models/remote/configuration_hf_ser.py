@@ -34,7 +34,6 @@ class SpeechClassifierConfig(PretrainedConfig):
 
     model_type = "hf_ser"
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 - as transformers declares it
-    has_no_defaults_at_init = False
 
     def __init__(
         self,
@@ -70,6 +69,16 @@ class SpeechClassifierConfig(PretrainedConfig):
     def num_hidden_layers(self) -> int:
         """The transformer layers of the encoder."""
         return self.encoder.num_hidden_layers
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        What `config.json` holds: of the encoder neither where it was loaded from, nor what an old head of it told apart, nor a
+        type of its own.
+        """
+        settings = super().to_dict()
+        for name in ("_name_or_path", "id2label", "label2id", "dtype"):
+            settings["encoder"].pop(name, None)
+        return settings
 
     def minimum_samples(self, frames: int = 1) -> int:
         """

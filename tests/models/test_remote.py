@@ -1,0 +1,643 @@
+import ast
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    HubertForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2FeatureExtractor,
+    WavLMForCTC,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForAudioClassification,
+    WhisperForConditionalGeneration,
+    WhisperModel,
+    pipeline,
+)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from hf_ser.models import remote
+from hf_ser.models.remote import SpeechClassifier, SpeechClassifierConfig, SpeechFeatureExtractor
+
+FOUR = ("angry", "happy", "neutral", "sad")
+WAVEFORM = [f"{family}-{norm}" for family in ("hubert", "wav2vec2", "wavlm") for norm in ("layer", "group")]
+ALL = [*WAVEFORM, "whisper"]
+
+
+def encoder_config(kind: str, **changes: object) -> PretrainedConfig:
+    """Of a tiny encoder: "whisper", or a family and its norm as in "hubert-group"."""
+    if kind == "whisper":
+        sizes = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 37}
+        decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "vocab_size": 60}
+        tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0}
+        return WhisperConfig(**{**sizes, **decoder, **tokens, **changes})
+    family, norm = kind.split("-")
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 37,
+        "conv_dim": [16] * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "feat_extract_norm": norm,
+        "do_stable_layer_norm": norm == "layer",
+        "conv_bias": norm == "layer",
+        "apply_spec_augment": False,
+    }
+    return AutoConfig.for_model(family, **{**sizes, **changes})
+
+
+def classifier_config(encoder: PretrainedConfig | dict | None, **changes: object) -> SpeechClassifierConfig:
+    labels = {"id2label": dict(enumerate(FOUR)), "label2id": {emotion: i for i, emotion in enumerate(FOUR)}}
+    return SpeechClassifierConfig(encoder=encoder, **{**labels, **changes})
+
+
+def tiny(kind: str, **changes: object) -> SpeechClassifier:
+    torch.manual_seed(0)
+    return SpeechClassifier(classifier_config(encoder_config(kind), **changes)).eval()
+
+
+def extractor(kind: str) -> WhisperFeatureExtractor | Wav2Vec2FeatureExtractor:
+    if kind == "whisper":
+        return SpeechFeatureExtractor()
+    return Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+
+
+def noise(*lengths: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(length).astype(np.float32) for length in lengths]
+
+
+def batch(kind: str, clips: list[np.ndarray], **padding: object) -> dict[str, torch.Tensor]:
+    padding = padding or {"padding": "longest"}
+    return dict(extractor(kind)(clips, sampling_rate=16_000, return_tensors="pt", **padding))
+
+
+def paper_head(model: SpeechClassifier, layers: list[torch.Tensor]) -> torch.Tensor:
+    """PEFT-SER, section III, of one clip: the layers' outputs `(frames, hidden)` to the logits."""
+    shares = model.layer_weights.exp() / model.layer_weights.exp().sum()
+    frames = torch.stack([share * layer for share, layer in zip(shares, layers, strict=True)]).sum(0)
+    first, second, third = (model.projector[i] for i in (0, 3, 6))
+    frames = (frames @ first.weight[:, :, 0].T + first.bias).clamp(min=0)
+    frames = (frames @ second.weight[:, :, 0].T + second.bias).clamp(min=0)
+    frames = frames @ third.weight[:, :, 0].T + third.bias
+    pooled = (frames.mean(0) @ model.hidden.weight.T + model.hidden.bias).clamp(min=0)
+    return pooled @ model.classifier.weight.T + model.classifier.bias
+
+
+class TestHead:
+    @pytest.mark.parametrize(
+        ("hidden", "layers", "expected"), [(768, 12, 395_280), (512, 8, 329_740), (384, 4, 296_968)]
+    )
+    def test_it_has_the_papers_parameters(self, hidden: int, layers: int, expected: int) -> None:
+        """Table IV: 0.4 M, 0.33 M and 0.3 M."""
+        encoder = encoder_config(
+            "hubert-group", hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=8, intermediate_size=1
+        )
+        with torch.device("meta"):
+            model = SpeechClassifier(classifier_config(encoder))
+        assert sum(p.numel() for name, p in model.named_parameters() if not name.startswith("encoder.")) == expected
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_it_is_the_papers(self, kind: str) -> None:
+        model = tiny(kind)
+        torch.nn.init.normal_(model.layer_weights)
+        inputs = batch(kind, noise(7000))
+        with torch.no_grad():
+            output = model(**inputs, output_hidden_states=True)
+            outputs = model.encoder(inputs[model.main_input_name], attention_mask=inputs["attention_mask"])
+            layers = [hidden[0] for hidden in output.hidden_states[1:-1]] + [outputs.last_hidden_state[0]]
+            torch.testing.assert_close(output.logits[0], paper_head(model, layers), atol=1e-6, rtol=1e-5)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_the_stock_one_is_that_of_transformers(self, weighted: bool, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        encoder = encoder_config("hubert-group", use_weighted_layer_sum=weighted, classifier_proj_size=24)
+        stock = HubertForSequenceClassification(encoder)
+        stock.config.id2label = dict(enumerate(FOUR))
+        stock.classifier = torch.nn.Linear(24, 4)
+        stock.save_pretrained(tmp_path)
+        config = classifier_config(
+            encoder_config("hubert-group"), head="stock", classifier_proj_size=24, use_weighted_layer_sum=weighted
+        )
+        model, new = SpeechClassifier.from_encoder(tmp_path, config)
+        assert [name for name in new if "layer_weights" in name] == ["layer_weights"] * weighted
+        heads = {name: tensor for name, tensor in stock.state_dict().items() if not name.startswith("hubert.")}
+        assert model.load_state_dict(heads, strict=False).unexpected_keys == []
+        values = torch.randn(2, 6000)
+        with torch.no_grad():
+            expected = stock.eval()(values).logits
+            torch.testing.assert_close(model.eval()(values).logits, expected, atol=1e-6, rtol=1e-5)
+
+    def test_an_unknown_one_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="head: 'big' is none of conv, stock"):
+            SpeechClassifierConfig(head="big")
+
+    def test_dropout_is_in_training_alone(self) -> None:
+        model = tiny("hubert-layer", head_dropout=0.5)
+        values = torch.randn(1, 4000)
+        assert torch.equal(model(values).logits, model(values).logits)
+        model.projector.train()
+        assert not torch.equal(model(values).logits, model(values).logits)
+
+
+class TestPadding:
+    """Trap: stock encoders of the group-norm kind, and Whisper, answer differently when padded."""
+
+    @pytest.mark.parametrize("head", ["conv", "stock"])
+    @pytest.mark.parametrize("kind", ALL)
+    def test_a_clip_is_answered_alike_alone_and_in_a_batch(self, kind: str, head: str) -> None:
+        model = tiny(kind, head=head)
+        clips = noise(6000, 16_000, 431, 9007)
+        with torch.no_grad():
+            together = model(**batch(kind, clips, padding="max_length", max_length=20_000)).logits
+            for i, clip in enumerate(clips):
+                alone = model(**batch(kind, [clip])).logits
+                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        lengths=st.lists(st.integers(1, 9000), min_size=2, max_size=4),
+        implementation=st.sampled_from(["sdpa", "eager"]),
+    )
+    def test_whisper_whatever_the_lengths(self, lengths: list[int], implementation: str) -> None:
+        model = tiny("whisper")
+        model.set_attn_implementation(implementation)
+        clips = noise(*lengths)
+        with torch.no_grad():
+            together = model(**batch("whisper", clips)).logits
+            for i, clip in enumerate(clips):
+                alone = model(**batch("whisper", [clip])).logits
+                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("kind", ["hubert-group", "wav2vec2-layer"])
+    def test_a_clip_too_short_for_a_frame_is_answered_alike_in_any_batch(self, kind: str) -> None:
+        model = tiny(kind)
+        clips = noise(100, 8000)
+        with torch.no_grad():
+            alone = model(**batch(kind, clips[:1], padding="max_length", max_length=400)).logits
+            together = model(**batch(kind, clips)).logits[:1]
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_no_mask_means_that_all_is_speech(self, kind: str) -> None:
+        model = tiny(kind)
+        inputs = batch(kind, noise(5000, 5000))
+        with torch.no_grad():
+            masked = model(**inputs).logits
+            inputs.pop("attention_mask")
+            torch.testing.assert_close(model(**inputs).logits, masked, atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_valid_frames_are_what_leaves_the_encoder(self, kind: str) -> None:
+        model = tiny(kind)
+        clips = noise(4000, 5000, 481)
+        mask = batch(kind, clips)["attention_mask"]
+        alone = [model.encoder(batch(kind, [clip])[model.main_input_name]).last_hidden_state.shape[1] for clip in clips]
+        assert model.valid_frames(mask).tolist() == alone
+
+    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("frames", [1, 2, 7])
+    def test_minimum_samples_are_the_fewest_for_so_many_frames(self, kind: str, frames: int) -> None:
+        model = tiny(kind)
+        fewest = model.config.minimum_samples(frames)
+        assert model.valid_frames(batch(kind, noise(fewest))["attention_mask"]).tolist() == [frames]
+        if frames > 1:
+            assert model.valid_frames(batch(kind, noise(fewest - 1))["attention_mask"]).tolist() == [frames - 1]
+        model(**batch(kind, noise(fewest)))
+
+    def test_minimum_samples_of_the_first_frame(self) -> None:
+        assert tiny("wavlm-group").config.minimum_samples() == 400
+        assert tiny("whisper").config.minimum_samples() == 1
+
+
+class TestTraining:
+    @pytest.mark.parametrize("kind", ALL)
+    def test_every_parameter_learns_with_and_without_checkpointing(self, kind: str) -> None:
+        found = []
+        for checkpointing in (False, True):
+            model = tiny(kind, head_dropout=0.0).train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                for name in ("dropout", "attention_dropout", "activation_dropout"):
+                    if isinstance(getattr(module, name, None), float):
+                        setattr(module, name, 0.0)
+            if checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            model(**batch(kind, noise(6000, 9000)), labels=torch.tensor([1, 2])).loss.backward()
+            found.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+        for name, gradient in found[0].items():
+            # No frame is masked, so that the mask's embedding has nothing to learn.
+            assert name.endswith("masked_spec_embed") == (gradient is None), name
+            if gradient is not None:
+                torch.testing.assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+    @pytest.mark.parametrize("kind", ["hubert-layer", "wavlm-group", "whisper"])
+    @pytest.mark.parametrize("checkpointing", [False, True])
+    def test_one_step_of_lora_moves_every_trainable_parameter(self, kind: str, checkpointing: bool) -> None:
+        """Trap: LoRA on q/k/v of the stock WavLM trains nothing."""
+        model = tiny(kind)
+        config = LoraConfig(
+            r=2, target_modules=["q_proj", "k_proj", "v_proj"], modules_to_save=["projector", "hidden", "classifier"]
+        )
+        tuned = get_peft_model(model, config).train()
+        model.layer_weights.requires_grad_(True)
+        if checkpointing:
+            tuned.gradient_checkpointing_enable({"use_reentrant": False})
+        before = {name: p.detach().clone() for name, p in tuned.named_parameters() if p.requires_grad}
+        optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=0.05)
+        for _ in range(2):  # B is zero at first, so that A moves in the second step
+            tuned(**batch(kind, noise(6000, 9000)), labels=torch.tensor([1, 2])).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert any("lora_A" in name for name in before)
+        for name, p in tuned.named_parameters():
+            if p.requires_grad:
+                assert not torch.equal(before[name], p), name
+        inputs = batch(kind, noise(5000))
+        tuned.eval()
+        with torch.no_grad():
+            separate = tuned(**inputs).logits
+            merged = tuned.merge_and_unload()
+            torch.testing.assert_close(merged(**inputs).logits, separate, atol=1e-5, rtol=1e-4)
+
+    def test_clips_with_label_minus_100_do_not_count(self) -> None:
+        model = tiny("hubert-layer")
+        values = torch.randn(3, 4000)
+        both = model(values, labels=torch.tensor([1, -100, 3])).loss
+        torch.testing.assert_close(both, model(values[[0, 2]], labels=torch.tensor([1, 3])).loss)
+
+    def test_the_trainer_divides_an_accumulated_loss(self) -> None:
+        """Trap: a forward with `**kwargs` passes for one that divides it itself."""
+        assert SpeechClassifier.accepts_loss_kwargs is False
+
+    @pytest.mark.parametrize(
+        ("kind", "front"),
+        [("hubert-group", ["feature_extractor."]), ("whisper", ["conv1.", "conv2.", "embed_positions."])],
+    )
+    def test_the_convolutional_front_can_be_frozen(self, kind: str, front: list[str]) -> None:
+        model = tiny(kind)
+        model.freeze_feature_encoder()
+        for name, p in model.named_parameters():
+            assert p.requires_grad != name.startswith(tuple(f"encoder.{prefix}" for prefix in front)), name
+        model.train()(**batch(kind, noise(4000)), labels=torch.tensor([1])).loss.backward()
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_layers_are_not_left_out_at_random(self, kind: str) -> None:
+        """Trap: layerdrop fails with distributed training and gradient checkpointing."""
+        layerdrop = "encoder_layerdrop" if kind == "whisper" else "layerdrop"
+        config = classifier_config(encoder_config(kind, **{layerdrop: 0.5}))
+        assert getattr(config.encoder, layerdrop) == 0.0
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_attention_and_hidden_states_are_given_when_asked_for(self, kind: str) -> None:
+        model = tiny(kind)
+        model.set_attn_implementation("eager")
+        output = model(**batch(kind, noise(4000)), output_attentions=True, output_hidden_states=True)
+        assert (len(output.hidden_states), len(output.attentions)) == (3, 2)
+        plain = model(**batch(kind, noise(4000)))
+        assert (plain.hidden_states, plain.attentions) == (None, None)
+        torch.testing.assert_close(plain.logits, output.logits, atol=1e-6, rtol=0)
+        as_tuple = model(**batch(kind, noise(4000)), labels=torch.tensor([0]), return_dict=False)
+        torch.testing.assert_close(as_tuple[1], plain.logits)
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_attention_implementations_agree(self, kind: str, tmp_path: Path) -> None:
+        tiny(kind).save_pretrained(tmp_path)
+        logits = []
+        for implementation in ("sdpa", "eager"):
+            model = AutoModelForAudioClassification.from_pretrained(tmp_path, attn_implementation=implementation)
+            assert model.encoder.config._attn_implementation == implementation
+            with torch.no_grad():
+                logits.append(model.eval()(**batch(kind, noise(4000, 7000))).logits)
+        torch.testing.assert_close(*logits, atol=1e-6, rtol=0)
+
+    def test_no_input_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="input_features is missing"):
+            tiny("whisper")()
+
+
+class TestFromEncoder:
+    @pytest.mark.parametrize("kind", ALL)
+    def test_the_encoder_is_the_checkpoints_in_float32(self, kind: str, tmp_path: Path) -> None:
+        """Trap: transformers 5 loads weights in the type they were stored in."""
+        torch.manual_seed(1)
+        encoder = AutoModel.from_config(encoder_config(kind)).half()
+        encoder.save_pretrained(tmp_path)
+        model, new = SpeechClassifier.from_encoder(tmp_path, classifier_config(AutoConfig.from_pretrained(tmp_path)))
+        source = encoder.encoder if kind == "whisper" else encoder
+        state = model.encoder.state_dict()
+        assert state.keys() == source.state_dict().keys()
+        for name, tensor in source.state_dict().items():
+            assert torch.equal(state[name], tensor.float()), name
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert model.config.encoder is model.encoder.config
+        assert sorted(new) == sorted(name for name in model.state_dict() if not name.startswith("encoder."))
+        assert model.name_or_path == str(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("kind", "whole"),
+        [
+            ("hubert-group", HubertForSequenceClassification),
+            ("wavlm-layer", WavLMForCTC),
+            ("whisper", WhisperForConditionalGeneration),
+            ("whisper", WhisperForAudioClassification),
+            ("whisper", WhisperModel),
+        ],
+    )
+    def test_it_is_found_in_a_whole_model(self, kind: str, whole: type[PreTrainedModel], tmp_path: Path) -> None:
+        torch.manual_seed(1)
+        model = whole(encoder_config(kind))
+        model.save_pretrained(tmp_path)
+        ours, _ = SpeechClassifier.from_encoder(tmp_path, classifier_config(encoder_config(kind)))
+        expected = {key.split("encoder.", 1)[1] if kind == "whisper" else key.split(".", 1)[1]: tensor
+                    for key, tensor in model.state_dict().items()
+                    if key.startswith(("hubert.", "wavlm.", "encoder.", "model.encoder."))}  # fmt: skip
+        assert expected
+        for name, tensor in ours.encoder.state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+
+    def test_the_head_depends_on_the_seed_alone(self, tmp_path: Path) -> None:
+        AutoModel.from_config(encoder_config("whisper")).save_pretrained(tmp_path)
+        heads = []
+        for seed in (3, 3, 4):
+            torch.manual_seed(seed)
+            model, _ = SpeechClassifier.from_encoder(tmp_path, classifier_config(encoder_config("whisper")))
+            heads.append(model.projector[0].weight)
+        assert torch.equal(heads[0], heads[1])
+        assert not torch.equal(heads[0], heads[2])
+        # As PyTorch draws them: uniform, of this deviation.
+        assert float(heads[0].detach().std()) == pytest.approx(1 / math.sqrt(3 * 32), rel=0.05)
+
+    @pytest.mark.parametrize("kind", ["hubert-layer", "whisper"])
+    def test_a_checkpoint_that_lacks_weights_is_refused(self, kind: str, tmp_path: Path) -> None:
+        AutoModel.from_config(encoder_config(kind)).save_pretrained(tmp_path)
+        name = "encoder_layers" if kind == "whisper" else "num_hidden_layers"
+        with pytest.raises(ValueError, match=r"1[56] weights of the encoder .* for instance .*layers\.2\."):
+            SpeechClassifier.from_encoder(tmp_path, classifier_config(encoder_config(kind, **{name: 3})))
+
+    def test_a_checkpoint_of_another_shape_is_refused(self, tmp_path: Path) -> None:
+        AutoModel.from_config(encoder_config("wavlm-group")).save_pretrained(tmp_path)
+        config = classifier_config(encoder_config("wavlm-group", intermediate_size=38))
+        with pytest.raises(ValueError, match="or in another shape, for instance .*feed_forward"):
+            SpeechClassifier.from_encoder(tmp_path, config)
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("samples", [1, 159, 160, 161, 399, 400, 8000, 16_001, 479_959, 479_960])
+    def test_they_are_the_stock_extractors_frames(self, samples: int) -> None:
+        clip = noise(samples)[0] * np.linspace(0.1, 1, samples, dtype=np.float32)  # loudest where it is cut off
+        ours = SpeechFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+        stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_attention_mask=True, return_tensors="np")
+        assert ours.shape == (1, 80, int(stock["attention_mask"].sum()))
+        np.testing.assert_allclose(ours, stock["input_features"][..., : ours.shape[-1]], atol=1e-5)
+
+    def test_the_last_frame_of_a_clip_that_fills_30_s_alone_differs(self) -> None:
+        clip = noise(480_000)[0]
+        ours = SpeechFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+        stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+        np.testing.assert_allclose(ours[..., :-1], stock[..., :-1], atol=1e-5)
+        assert ours.shape == stock.shape
+
+    def test_those_of_a_clip_do_not_depend_on_the_batch(self) -> None:
+        clips = noise(5000, 12_345, 700)
+        extract = SpeechFeatureExtractor()
+        together = extract([clip * (1 + i) for i, clip in enumerate(clips)], sampling_rate=16_000, return_tensors="np")
+        assert together["attention_mask"].sum(-1).tolist() == [32, 78, 5]
+        for i, clip in enumerate(clips):
+            alone = extract(clip * (1 + i), sampling_rate=16_000, return_tensors="np")["input_features"][0]
+            features = together["input_features"][i]
+            np.testing.assert_array_equal(features[:, : alone.shape[-1]], alone)
+            assert not features[:, alone.shape[-1] :].any()
+
+    def test_padding_to_a_length(self) -> None:
+        extract = SpeechFeatureExtractor()
+        clips = noise(5000, 9000)
+        for options, frames in (
+            ({"padding": "max_length"}, 3000),
+            ({"padding": "max_length", "max_length": 16_000}, 100),
+            ({"padding": "max_length", "max_length": 400}, 57),
+            ({"pad_to_multiple_of": 64}, 64),
+            ({"truncation": True, "max_length": 3200}, 20),
+        ):
+            features = extract(clips, sampling_rate=16_000, return_tensors="pt", **options)
+            assert features["input_features"].shape == (2, 80, frames), options
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"raw_speech": np.zeros(400), "sampling_rate": 8000}, "8000 Hz; this model hears 16000 Hz"),
+            ({"raw_speech": np.zeros(0)}, r"a clip of shape \(0,\)"),
+            ({"raw_speech": np.zeros((1, 2, 400))}, r"a clip of shape \(2, 400\)"),
+            ({"raw_speech": np.zeros(400), "padding": "do_not_pad"}, "none of longest, max_length"),
+        ],
+    )
+    def test_what_it_refuses(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            SpeechFeatureExtractor()(**arguments)
+
+    def test_lists_and_doubles_are_clips_too(self) -> None:
+        clip = noise(900)[0]
+        extract = SpeechFeatureExtractor()
+        expected = extract(clip, sampling_rate=16_000)["input_features"]
+        for form in (clip.tolist(), [clip.tolist()], clip.astype(np.float64), clip[None]):
+            np.testing.assert_allclose(extract(form, sampling_rate=16_000)["input_features"], expected)
+
+
+class TestWhisper:
+    def test_a_clip_of_30_s_is_heard_as_by_the_stock_encoder(self) -> None:
+        model = tiny("whisper")
+        stock = WhisperEncoder(encoder_config("whisper")).eval()
+        stock.load_state_dict(model.encoder.state_dict())
+        features = torch.randn(1, 80, 3000)
+        with torch.no_grad():
+            expected = stock(features, output_hidden_states=True)
+            found = model.encoder(features, output_hidden_states=True)
+        torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=0)
+        for ours, theirs in zip(found.hidden_states, expected.hidden_states, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+    def test_a_longer_clip_is_refused(self) -> None:
+        inputs = batch("whisper", noise(496_000))
+        with pytest.raises(ValueError, match=r"a clip of 31 s, and Whisper hears at most 30 s.*--segment_length 30"):
+            tiny("whisper")(**inputs)
+
+    def test_real_speech(self, shared: Path) -> None:
+        """Without 30 s of padding around it, speech still sounds much the same to a Whisper that was trained with it."""
+        folder = shared / "models/whisper-tiny-en-encoder"
+        path = sorted(shared.glob("data/ravdess/Actor_01/*.flac"))[0]
+        speech, rate = soundfile.read(path, dtype="float32")
+        model, _ = SpeechClassifier.from_encoder(folder, classifier_config(AutoConfig.from_pretrained(folder)))
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        stock, info = WhisperEncoder.from_pretrained(
+            folder, dtype=torch.float32, key_mapping={"^encoder.": ""}, output_loading_info=True
+        )
+        assert not info["missing_keys"]
+        inputs = AutoFeatureExtractor.from_pretrained(folder)(speech, sampling_rate=rate, return_tensors="pt")
+        with torch.no_grad():
+            expected = stock.eval()(inputs.input_features).last_hidden_state[0]
+            found = model.encoder.eval()(batch("whisper", [speech])["input_features"]).last_hidden_state[0]
+        assert len(found) == math.ceil(math.ceil(len(speech) / 160) / 2)
+        correlations = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(found, expected, strict=False)]
+        assert np.mean(correlations) > 0.9
+        with torch.no_grad():
+            model.eval()
+            clips = [speech, speech[:20_001]]
+            together = model(**batch("whisper", clips)).logits
+            for i, clip in enumerate(clips):
+                alone = model(**batch("whisper", [clip])).logits
+                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
+
+
+class TestConfig:
+    @pytest.mark.parametrize("kind", ALL)
+    def test_it_comes_back_as_it_was_saved(self, kind: str, tmp_path: Path) -> None:
+        config = classifier_config(encoder_config(kind), head="stock", conv_size=128, use_weighted_layer_sum=True)
+        config.save_pretrained(tmp_path)
+        found = AutoConfig.from_pretrained(tmp_path)
+        assert type(found) is SpeechClassifierConfig
+        assert type(found.encoder) is type(config.encoder)
+        place = {
+            "_name_or_path": str(tmp_path),
+            "auto_map": {"AutoConfig": "configuration_hf_ser.SpeechClassifierConfig"},
+        }
+        assert found.to_dict() == {**config.to_dict(), **place}
+        assert found.id2label == dict(enumerate(FOUR))
+        assert (found.hidden_size, found.num_hidden_layers) == (32, 2)
+
+    def test_it_holds_neither_the_encoders_place_nor_its_old_labels(self, tmp_path: Path) -> None:
+        encoder = encoder_config("hubert-layer", id2label={0: "yes", 1: "no", 2: "perhaps"})
+        AutoModel.from_config(encoder).save_pretrained(tmp_path / "here")
+        config = classifier_config(AutoConfig.from_pretrained(tmp_path / "here"))
+        SpeechClassifier.from_encoder(tmp_path / "here", config)[0].save_pretrained(tmp_path / "model")
+        text = (tmp_path / "model/config.json").read_text()
+        assert "perhaps" not in text
+        assert str(tmp_path) not in text
+        assert json.loads(text)["encoder"]["model_type"] == "hubert"
+
+    def test_a_hubert_base_by_default(self) -> None:
+        config = SpeechClassifierConfig()
+        assert (config.encoder.model_type, config.hidden_size, config.num_hidden_layers) == ("hubert", 768, 12)
+
+
+OPEN = """
+import json, sys
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
+
+folder, clip, again = sys.argv[1], np.load(sys.argv[2]), sys.argv[3]
+refused = []
+for opening in (AutoModelForAudioClassification.from_pretrained, lambda name: pipeline("audio-classification", model=name)):
+    try:
+        opening(folder)
+    except ValueError as error:
+        refused.append(str(error))
+model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+with torch.no_grad():
+    logits = model(**extractor(clip, sampling_rate=16_000, return_tensors="pt")).logits[0].tolist()
+classifier = pipeline("audio-classification", model=folder, trust_remote_code=True)
+answers = classifier({"array": clip, "sampling_rate": 16_000})
+model.save_pretrained(again)
+extractor.save_pretrained(again)
+print()
+print(json.dumps({"refused": refused, "logits": logits, "answers": {a["label"]: a["score"] for a in answers},
+                  "package": "hf_ser" in sys.modules}))
+"""
+
+
+@dataclass
+class Published:
+    """A model as it goes to the Hub, and what a new process that knows transformers alone makes of it."""
+
+    folder: Path
+    again: Path
+    clip: np.ndarray
+    logits: np.ndarray
+    found: dict[str, Any]
+    errors: str
+
+
+@pytest.fixture(scope="module", params=["hubert-group", "wavlm-layer", "whisper"])
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    parent = tmp_path_factory.mktemp("published")
+    folder, again = parent / "model", parent / "again"
+    model = tiny(request.param)
+    model.save_pretrained(folder)
+    extractor(request.param).save_pretrained(folder)
+    clip = noise(7000)[0]
+    np.save(parent / "clip.npy", clip)
+    with torch.no_grad():
+        logits = model(**batch(request.param, [clip])).logits[0].numpy()
+    environment = {**os.environ, "HF_HOME": str(parent / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder), str(parent / "clip.npy"), str(again)],
+        cwd=parent,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return Published(folder, again, clip, logits, json.loads(done.stdout.splitlines()[-1]), done.stderr)
+
+
+class TestPublished:
+    def test_it_opens_in_plain_transformers(self, published: Published) -> None:
+        assert not published.found["package"]
+        np.testing.assert_allclose(published.found["logits"], published.logits, atol=1e-5)
+        shares = np.exp(published.logits) / np.exp(published.logits).sum()
+        assert published.found["answers"] == pytest.approx(dict(zip(FOUR, shares.tolist(), strict=True)), abs=1e-5)
+        assert "is not supported" not in published.errors
+
+    def test_nothing_opens_without_trust(self, published: Published) -> None:
+        """Never with a random head."""
+        assert len(published.found["refused"]) == 2
+        assert all("`trust_remote_code=True`" in message for message in published.found["refused"])
+
+    def test_it_opens_here_without_trust(self, published: Published) -> None:
+        classifier = pipeline("audio-classification", model=str(published.folder))
+        assert type(classifier.model) is SpeechClassifier
+        inputs = classifier.feature_extractor(published.clip, sampling_rate=16_000, return_tensors="pt")
+        with torch.no_grad():
+            np.testing.assert_allclose(classifier.model(**inputs).logits[0], published.logits, atol=1e-5)
+
+    def test_saved_again_it_brings_its_code_along(self, published: Published) -> None:
+        files = {path.name for path in published.folder.iterdir()}
+        assert {"configuration_hf_ser.py", "encoders_hf_ser.py", "modeling_hf_ser.py"} <= files
+        assert {path.name for path in published.again.iterdir()} == files
+        for name in files - {"model.safetensors"}:
+            assert (published.again / name).read_text() == (published.folder / name).read_text(), name
+
+
+@pytest.mark.parametrize("path", sorted(Path(remote.__file__).parent.glob("*_hf_ser.py")), ids=lambda path: path.name)
+def test_code_that_is_pushed_needs_nothing_of_the_package(path: Path) -> None:
+    allowed = {"collections", "contextlib", "numpy", "os", "torch", "transformers", "typing"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= allowed
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert node.module.split(".")[0] in allowed
