@@ -114,13 +114,19 @@ class Split:
 
 def hashed(saved: dict[str, Any]) -> dict[str, Any]:
     """
-    The content of a `splits.json` with a hash in place of each clip's name. It can still be compared with, and read back
-    by, whoever has the corpora, and tells nobody else what is in them.
+    The content of a `splits.json` with a hash in place of each clip's and speaker's name. It can still be compared with, and
+    read back by, whoever has the corpora. It is no secret: whoever guesses a name can check it.
     """
     if NAMED_BY in saved:
         return saved
     parts = {part: sorted(map(hash_name, names)) for part, names in saved["parts"].items()}
-    return {**saved, NAMED_BY: "the first 16 digits of the SHA-256 of the name", "parts": parts}
+    shared = sorted(map(hash_name, saved.get("shared_speakers", [])))
+    return {
+        **saved,
+        NAMED_BY: "the first 16 digits of the SHA-256 of the name",
+        "shared_speakers": shared,
+        "parts": parts,
+    }
 
 
 def hash_name(name: str) -> str:

@@ -153,6 +153,8 @@ def test_a_file_with_hashes_in_place_of_names_is_read_back_and_names_no_clip(tmp
     published = splits.hashed(json.loads(path.read_text()))
     path.write_text(json.dumps(published))
     assert not any(name in path.read_text() for name in clips.names)
+    shared = splits.hashed({"parts": {}, "shared_speakers": ["corpus_anna"]})["shared_speakers"]
+    assert shared == [splits.hash_name("corpus_anna")]
     assert splits.hashed(published) == published
     again = splits.from_file(clips, path)
     for part in PARTS:

@@ -7,8 +7,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from hf_ser import splits
 from hf_ser.hub.errors import again, explain, explained
@@ -16,17 +21,26 @@ from hf_ser.hub.privacy import without_paths
 
 logger = logging.getLogger(__name__)
 
-#: The branch. The optimizer's state is on it, and it is deleted when the run is published: the main branch never has any.
-BRANCH = "checkpoints"
 STATE = "trainer_state.json"
+#: What says whose checkpoints a folder or branch has: what the run was told.
+RUN = "run.json"
+STAGED = ".upload-"
 
 
-def snapshot_for_upload(run: Path) -> Path:
+def branch(revision: str | None) -> str:
     """
-    A folder with the checkpoints of a run and its `splits.json` as they go up: hard links, because training deletes old
-    checkpoints while an upload goes on; no paths of this machine, and hashes in place of clips' names.
+    The branch for a run that will be published on `revision`. The optimizer's state is on it, and it is deleted when the run
+    is published: what others open never has any.
     """
-    staged = Path(tempfile.mkdtemp(prefix=".upload-", dir=run))
+    return f"checkpoints-{revision}" if revision else "checkpoints"
+
+
+def stage(run: Path) -> Path:
+    """
+    A folder with the checkpoints of a run, `run.json` and `splits.json` as they go up: hard links, because training deletes
+    old checkpoints while an upload goes on; no paths of this machine, and hashes in place of clips' names.
+    """
+    staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=run))
     for checkpoint in run.glob("checkpoint-*"):
         for path in checkpoint.rglob("*"):
             copy = staged / path.relative_to(run)
@@ -39,70 +53,96 @@ def snapshot_for_upload(run: Path) -> Path:
             else:
                 _link(path, copy)
     split = json.loads((run / "splits.json").read_text(encoding="utf-8"))
-    (staged / "splits.json").write_text(json.dumps(splits.hashed(split)), encoding="utf-8")
+    (staged / "splits.json").write_text(json.dumps(splits.hashed(split), ensure_ascii=False), encoding="utf-8")
+    shutil.copy(run / RUN, staged / RUN)
     return staged
 
 
-def upload(staged: Path, repo_id: str, token: str | None, message: str) -> None:
+def upload(staged: Path, repo_id: str, revision: str | None, token: str | None, message: str) -> None:
     """
     Makes the branch hold what is in `staged`, and deletes `staged`. A failure is told and does not stop the training: the
     next checkpoint comes.
     """
     api = HfApi(token=token, library_name="hf_ser")
     try:
-        api.create_branch(repo_id, branch=BRANCH, exist_ok=True)
+        api.create_branch(repo_id, branch=branch(revision), exist_ok=True)
         api.upload_folder(
             repo_id=repo_id,
             folder_path=staged,
-            revision=BRANCH,
+            revision=branch(revision),
             commit_message=message,
             delete_patterns=["checkpoint-*"],
         )
     except Exception as error:  # whatever it is, the training is worth more
-        logger.warning("the checkpoint is not on the Hub: %s", explain(error, repo_id, BRANCH))
+        logger.warning("the checkpoint is not on the Hub: %s", explain(error, repo_id, branch(revision)))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def download(repo_id: str, run: Path, token: str | None) -> str | None:
+def whose(repo_id: str, revision: str | None, token: str | None) -> dict[str, object] | None:
     """
-    Brings the checkpoints of a run back into its folder.
-
-    Returns:
-        The last one's folder, `None` if the Hub has none.
+    What the run was told whose checkpoints are on the branch, `None` if there are none.
 
     Raises:
         HubError: if the Hub cannot be reached or refuses.
     """
-    with explained(repo_id, BRANCH):
+    with explained(repo_id, branch(revision)):
         try:
-            folder = Path(again(lambda: snapshot_download(repo_id, revision=BRANCH, token=token), repo_id))
-        except (RevisionNotFoundError, RepositoryNotFoundError):
+            path = hf_hub_download(repo_id, RUN, revision=branch(revision), token=token)
+        except LocalEntryNotFoundError:
+            raise  # the Hub cannot be asked
+        except (RevisionNotFoundError, RepositoryNotFoundError, EntryNotFoundError):
             return None
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    if not checkpoints:
-        return None
+    found: dict[str, object] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return found
+
+
+def download(repo_id: str, revision: str | None, run: Path, token: str | None) -> None:
+    """
+    Brings the checkpoints of a run back into its folder, if those on the Hub are further on than those in it.
+
+    Raises:
+        HubError: if the Hub cannot be reached or refuses.
+    """
+    with explained(repo_id, branch(revision)):
+        try:
+            files = HfApi(token=token).list_repo_files(repo_id, revision=branch(revision))
+        except (RevisionNotFoundError, RepositoryNotFoundError):
+            return
+        there = max((_step(Path(name).parts[0]) for name in files if name.endswith(STATE)), default=-1)
+        if there <= max((_step(path.name) for path in run.glob("checkpoint-*")), default=-1):
+            return
+        folder = Path(again(lambda: snapshot_download(repo_id, revision=branch(revision), token=token), repo_id))
     run.mkdir(parents=True, exist_ok=True)
-    for checkpoint in checkpoints:
-        shutil.copytree(checkpoint, run / checkpoint.name, dirs_exist_ok=True)
-        state = run / checkpoint.name / STATE
-        content = json.loads(state.read_text(encoding="utf-8"))
+    for name in ("splits.json", RUN):
+        shutil.copy(folder / name, run / name)
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: _step(path.name)):
+        # Whole or not at all, the last one last: whoever is interrupted goes on from one that is whole.
+        partial = Path(tempfile.mkdtemp(prefix=STAGED, dir=run)) / checkpoint.name
+        shutil.copytree(checkpoint, partial)
+        content = json.loads((partial / STATE).read_text(encoding="utf-8"))
         if content["best_model_checkpoint"]:
             content["best_model_checkpoint"] = str(run / Path(content["best_model_checkpoint"]).name)
-        state.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    shutil.copy(folder / "splits.json", run / "splits.json")
-    logger.info("%s: going on from %s of the Hub", repo_id, checkpoints[-1].name)
-    return str(run / checkpoints[-1].name)
+        (partial / STATE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        shutil.rmtree(run / checkpoint.name, ignore_errors=True)
+        partial.rename(run / checkpoint.name)
+        partial.parent.rmdir()
+    logger.info("%s: going on from checkpoint-%d of the Hub", repo_id, there)
 
 
-def delete(repo_id: str, token: str | None) -> None:
+def delete(repo_id: str, revision: str | None, token: str | None) -> None:
     """Takes the branch away, once the run is published."""
     api = HfApi(token=token, library_name="hf_ser")
     try:
-        if any(branch.name == BRANCH for branch in api.list_repo_refs(repo_id).branches):
-            api.delete_branch(repo_id, branch=BRANCH)
+        if any(found.name == branch(revision) for found in api.list_repo_refs(repo_id).branches):
+            api.delete_branch(repo_id, branch=branch(revision))
     except Exception as error:  # the run is published, and that is what counts
-        logger.warning("the branch %r stays on the Hub: %s", BRANCH, explain(error, repo_id, BRANCH))
+        logger.warning("the branch %r stays on the Hub: %s", branch(revision), explain(error, repo_id))
+
+
+def _step(name: str) -> int:
+    number = name.rpartition("-")[2]
+    return int(number) if name.startswith("checkpoint-") and number.isdigit() else -1
 
 
 def _link(path: Path, copy: Path) -> None:

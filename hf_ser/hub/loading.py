@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from peft import PeftConfig, PeftModel
+from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
@@ -126,10 +127,11 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
     source = base or says.base_model_name_or_path
     try:
         with safe_open(path / ADAPTER, framework="pt") as file:
-            brought = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in file.keys()}  # noqa: SIM118
+            keys = set(file.keys())
             trained_on = (file.metadata() or {}).get(FINGERPRINT)
     except SafetensorError as error:
         raise ValueError(_damaged(path, name, error)) from error
+    brought = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in keys}
     try:
         if not source:
             raise FileNotFoundError("it does not say for which")
@@ -156,9 +158,17 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
             f"base model, {says.base_model_name_or_path!r} in the version that it was trained on."
         )
     try:
-        return PeftModel.from_pretrained(hear_valid_frames(model), str(path))
+        opened = PeftModel.from_pretrained(hear_valid_frames(model), str(path))
     except RuntimeError as error:
         raise ValueError(f"{name!r} does not fit its config.json or its base model {source!r}: {error}") from error
+    # What PEFT does not find a place for it leaves out without a word.
+    taken = {*get_peft_model_state_dict(opened, save_embedding_layers=False), *opened.state_dict()}
+    if untaken := sorted(keys - taken):
+        raise ValueError(
+            f"{name!r}: {len(untaken)} of its weights have no place in the model, for instance {untaken[0]}: its "
+            "adapter_config.json does not belong to them, and it would answer wrongly"
+        )
+    return opened
 
 
 def _damaged(path: Path, name: str, error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 #: An absolute path of two parts or more, or one below the home folder, where a word begins.
 PATH = re.compile(
-    r"""(?<![\w.~/:)\]-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'"`,;:=()\[\]{}<>|]+[/\\])+[^\s/\\'"`,;:=()\[\]{}<>|]*"""
+    r"""(?<![\w.~/)\]-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'"`,;:=()\[\]{}<>|]+[/\\])+[^\s/\\'"`,;:=()\[\]{}<>|]*"""
 )
 #: Text that is nothing but such a path, spaces and all, or `name=` before one.
 WHOLE = re.compile(r"(?P<name>[\w-]+=)?(?:~|[A-Za-z]:)?[/\\][^\n]*")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -57,6 +58,14 @@ class PushOptions:
     base_model: str | None = None
     license: str | None = None
     token: str | None = None
+
+    def words(self) -> list[str]:
+        """These options as scripts/push.py takes them, without the token."""
+        words: list[str] = []
+        for name, value in vars(self).items():
+            if name != "token" and value:
+                words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        return words
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,8 @@ def push(
             plan = compare(api, repo_id, files, options.revision)
         if dry_run:
             return plan, None
-        if plan.replaces and not (options.overwrite or options.create_pr):
+        # A branch that is not there yet replaces nothing.
+        if plan.commit and plan.replaces and not (options.overwrite or options.create_pr):
             raise FileExistsError(
                 f"{repo_id} holds a model already, and this push would replace {len(plan.replaces)} of its files "
                 f"({', '.join(plan.replaces[:4])}{', ...' if len(plan.replaces) > 4 else ''}). See what would change with "
@@ -139,8 +149,9 @@ def push(
             with explained(repo_id, options.revision):
                 return plan, _publish(api, repo_id, files, plan, options, summary(run))
         except HubError as error:
+            command = shlex.join(["python", "scripts/push.py", str(run), repo_id, *options.words()])
             raise HubError(
-                f"{error}. Nothing is lost: the run is in {run}, and `python scripts/push.py {run} {repo_id}` goes on from here"
+                f"{error}. Nothing is lost: the run is in {run}, and `{command}` goes on from here"
             ) from error
 
 
@@ -209,7 +220,7 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
     for name, content in written.items():
         files[name] = folder / name
         files[name].parent.mkdir(parents=True, exist_ok=True)
-        files[name].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        files[name].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(results, folder, model_id=repo_id, license=options.license)
     files["README.md"] = folder / "README.md"
     require_public(files, run, options)
@@ -299,43 +310,61 @@ def _publish(
         if not create_pr and not compare(api, repo_id, files, revision).anything:
             return f"{api.endpoint}/{repo_id}" + (f"/tree/{revision}" if revision else "")
         operations: list[CommitOperationAdd | CommitOperationDelete] = [*additions, *deletions]
-        done = api.create_commit(repo_id, operations, commit_message=message, revision=revision, create_pr=create_pr)
+        done = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=message,
+            revision=revision,
+            create_pr=create_pr,
+            # What another has pushed since is not overwritten.
+            parent_commit=None if create_pr else plan.commit,
+        )
         return str(done.pr_url if create_pr else done.commit_url)
 
     # A pull request is asked for once: a second one could not be told from the first.
     return commit() if create_pr else again(commit, repo_id)
 
 
-def prepare_repository(repo_id: str, options: PushOptions, *, resuming: bool = False) -> str:
+def check_repository(repo_id: str, options: PushOptions) -> str:
     """
-    Before hours of training: makes the repository if there is none, so that a wrong token or name fails now.
+    Before a training: whether it can be published where it shall be. Changes nothing.
 
     Args:
         repo_id (`str`): `user/name`, or `name` in the namespace of the token.
         options (`PushOptions`): How the run will be published.
-        resuming (`bool`, defaults to `False`): The run goes on: what the repository holds may be its own.
 
     Returns:
         `user/name`.
 
     Raises:
         FileExistsError: if the branch holds a model already, and nothing was said about it.
-        HubError: if the Hub refuses.
+        HubError: if the token is none, or the Hub cannot be reached.
     """
     api = HfApi(token=options.token, library_name="hf_ser")
     with explained(repo_id, options.revision):
         repo_id = full_name(api, repo_id)
-        api.create_repo(repo_id, private=options.private, exist_ok=True)
+        api.whoami()
         try:
             there = api.list_repo_files(repo_id, revision=options.revision)
-        except RevisionNotFoundError:
+        except (RevisionNotFoundError, RepositoryNotFoundError):
             there = []
-    if any(name != ".gitattributes" for name in there) and not (resuming or options.overwrite or options.create_pr):
+    if any(name != ".gitattributes" for name in there) and not (options.overwrite or options.create_pr):
         raise FileExistsError(
             f"--hub_model_id: {repo_id} holds {len(there)} files already. Choose another name, --hub_revision BRANCH, "
             "--hub_create_pr True, or --hub_overwrite True to replace its model at the end."
         )
     return repo_id
+
+
+def make_repository(repo_id: str, options: PushOptions) -> None:
+    """
+    Makes the repository if there is none: a token that may not is found out before the training, and not after it.
+
+    Raises:
+        HubError: if the Hub refuses.
+    """
+    with explained(repo_id):
+        HfApi(token=options.token, library_name="hf_ser").create_repo(repo_id, private=options.private, exist_ok=True)
 
 
 def _sha256(path: Path) -> str:

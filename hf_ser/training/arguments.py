@@ -200,7 +200,20 @@ class SERTrainingArguments(TrainingArguments):
     num_train_epochs: float = field(default=20.0, metadata={"help": "Epochs."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Clips in a batch, on each device."})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Clips in a batch of an evaluation."})
-    lr_scheduler_type: str = field(default="linear", metadata={"help": "How the learning rate falls."})
+    lr_scheduler_type: str = field(
+        default="linear",
+        metadata={
+            "help": "How the learning rate falls. reduce_lr_on_plateau watches the loss on validation, whatever chooses the "
+            "model; by default it halves after 5 epochs without a better one, and not below a tenth, as PEFT-SER."
+        },
+    )
+    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "More for the scheduler, as JSON."}
+    )
+    adam: bool = field(
+        default=False,
+        metadata={"help": "Adam with its weight decay in the gradient, as PEFT-SER, in place of --optim."},
+    )
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Steps, or below 1 the share of steps, until it is reached."}
     )
@@ -238,6 +251,9 @@ class SERTrainingArguments(TrainingArguments):
         if self.metric_for_best_model and self.greater_is_better is None:
             # transformers maximises everything but the loss.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
+        if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
+            floor = (self.learning_rate or 0.0) / 10
+            self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5, "min_lr": floor}
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
             # The re-entrant kind loses the gradient behind a frozen layer.
             self.gradient_checkpointing_kwargs = {"use_reentrant": False}

@@ -228,16 +228,24 @@ def _plain(value: Any) -> Any:
 
 def command(argv: Sequence[str], processes: int = 1) -> str:
     """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
-    words = [without_paths(word) for word in argv]
+    words = [_last_part(word) for word in argv]
     words[0] = f"scripts/{Path(words[0]).name}"
     for i, word in enumerate(words):
         name, equals, _ = word.partition("=")
-        if name.lstrip("-") in SECRET:
+        if name.lstrip("-").replace("-", "_") in SECRET:
             if equals:
                 words[i] = f"{name}=***"
             elif i + 1 < len(words):
                 words[i + 1] = "***"
     return shlex.join(["accelerate", "launch", "--num_processes", str(processes), *words])
+
+
+def _last_part(word: str) -> str:
+    """A word of a command line, without where on this machine its file is."""
+    name, equals, value = word.rpartition("=")
+    if ".." in Path(value).parts:
+        value = Path(value).name
+    return str(without_paths(f"{name}{equals}{value}"))
 
 
 def peak_memory() -> dict[str, int]:

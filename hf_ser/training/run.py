@@ -5,17 +5,18 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
 from hf_ser import features, splits
 from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
-from hf_ser.hub.pushing import prepare_repository
+from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
@@ -30,10 +31,14 @@ logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
 SPLITS = "splits.json"
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
+           "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (RESULTS, SPLITS, "set_aside.csv", "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
-           "config.json", "adapter_config.json", "preprocessor_config.json", "confusion_matrix.png", "training_curves.png",
-           "README.md", "checkpoint-*", "adapter", "runs/*/events.out.tfevents.*")  # fmt: skip
+ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
+           "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-*",
+           "runs/*/events.out.tfevents.*")  # fmt: skip
+#: What an upload or a download has left that was killed.
+INTERRUPTED = f"{checkpoints.STAGED}*"
 
 
 def finetune(arguments: Arguments) -> dict[str, Any]:
@@ -55,11 +60,10 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     data, training = arguments.data, arguments.training
     folder = Path(training.output_dir or "")
     if training.push_to_hub:
-        resuming = str(training.resume_from_checkpoint or False).lower() != "false"
-        training.hub_model_id = prepare_repository(
-            training.hub_model_id or folder.resolve().name, push_options(arguments), resuming=resuming
-        )
+        check_hub(arguments, folder)
     checkpoint = checkpoint_to_resume(training, folder)
+    if checkpoint:
+        require_same_run(Path(checkpoint).parent / checkpoints.RUN, arguments)
     transformers.set_seed(training.seed)
     if training.learning_rate is None:
         training.learning_rate = LEARNING_RATES[arguments.tuning.method]
@@ -76,10 +80,15 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     )
     tuned = tune(loaded, arguments.tuning)
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ValueError(
+            "FSDP and DeepSpeed are not supported: a model in pieces would be saved in part. Launch with several processes "
+            "without them (accelerate config, multi-GPU)."
+        )
 
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
-    begin_run(training, folder, clips, anew=checkpoint is None)
+    begin_run(arguments, folder, clips, anew=checkpoint is None)
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
     trainer.add_callback(record)
     with cached_frozen_part(trainer, training.frozen_cache_gb):
@@ -89,12 +98,67 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     results = _finite(record.results(trainer, parts, time.perf_counter() - began))
     if trainer.is_world_process_zero():
         save_run(folder, trainer, tuned, arguments, clips, results)
-        if training.push_to_hub and training.hub_model_id:
-            _, address = push(folder, training.hub_model_id, push_options(arguments))
-            logger.info("published: %s", address)
-            checkpoints.delete(training.hub_model_id, training.hub_token)
-    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
+    if trainer.is_world_process_zero() and training.push_to_hub and training.hub_model_id:
+        _, address = push(folder, training.hub_model_id, push_options(arguments))
+        logger.info("published: %s", address)
+        if training.hub_strategy != HubStrategy.END:
+            checkpoints.delete(training.hub_model_id, training.hub_revision, training.hub_token)
     return results
+
+
+def check_hub(arguments: Arguments, folder: Path) -> None:
+    """
+    Before anything is computed: whether the run can be published where it shall be.
+
+    Raises:
+        FileExistsError: if there is a model, or the checkpoints of another run, and nothing was said about them.
+        HubError: if the token is none, or the Hub cannot be reached.
+    """
+    training = arguments.training
+    with training.main_process_first(desc="asking the Hub"):
+        if training.process_index == 0:
+            training.hub_model_id = check_repository(
+                training.hub_model_id or folder.resolve().name, push_options(arguments)
+            )
+            resuming = str(training.resume_from_checkpoint or False).lower() != "false"
+            if training.hub_strategy == HubStrategy.END or resuming or arguments.hub.hub_overwrite:
+                return
+            branch = checkpoints.branch(training.hub_revision)
+            if checkpoints.whose(training.hub_model_id, training.hub_revision, training.hub_token):
+                raise FileExistsError(
+                    f"--hub_strategy: {training.hub_model_id} has the checkpoints of an unfinished run on its branch {branch!r}. "
+                    "Go on with it by --resume_from_checkpoint True, or delete them with --hub_overwrite True."
+                )
+
+
+def identity(arguments: Arguments) -> dict[str, Any]:
+    """What a run must be told again if it goes on from a checkpoint."""
+    tuning = arguments.tuning
+    return {
+        "model": Path(arguments.model.model).name,
+        "head": arguments.model.head,
+        "method": tuning.method,
+        "lora_r": tuning.lora_r,
+        "lora_target_modules": tuning.lora_target_modules,
+        "seed": arguments.training.seed,
+    }
+
+
+def require_same_run(began_with: Path, arguments: Arguments) -> None:
+    """
+    Raises:
+        ValueError: if a checkpoint is of a run that was told something else.
+    """
+    if not began_with.exists():
+        return
+    told = json.loads(began_with.read_text(encoding="utf-8"))
+    now = identity(arguments)
+    if other := [f"{name} was {told.get(name)}, and is {now[name]}" for name in now if told.get(name) != now[name]]:
+        raise ValueError(
+            f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
+            "with, or choose another --output_dir."
+        )
 
 
 def push_options(arguments: Arguments) -> PushOptions:
@@ -123,10 +187,10 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
     if resume.lower() != "false":
-        if last is None and resume.lower() == "true" and training.push_to_hub and training.hub_model_id:
+        if resume.lower() == "true" and training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
-                if training.process_index == 0:
-                    checkpoints.download(training.hub_model_id, folder, training.hub_token)
+                if training.process_index == 0 and training.hub_model_id:
+                    checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
                 last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         checkpoint = last if resume.lower() == "true" else resume
         if checkpoint is None or not Path(checkpoint).is_dir():
@@ -149,19 +213,28 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
     return None
 
 
-def begin_run(training: SERTrainingArguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
+def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
     """
-    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes down the split,
-    by which a resumed run knows that it goes on with the same clips.
+    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes down what the
+    run was told and its split, by which a resumed run knows that it goes on with the same. Makes its repository.
     """
+    training = arguments.training
     with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            earlier = [path for pattern in ENTRIES for path in folder.glob(pattern)] if anew else []
-            for entry in earlier:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            if training.push_to_hub and training.hub_model_id:
+                make_repository(training.hub_model_id, push_options(arguments))
+            delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
             folder.mkdir(parents=True, exist_ok=True)
+            told = json.dumps(identity(arguments), indent=1)
+            (folder / checkpoints.RUN).write_text(told + "\n", encoding="utf-8")
             clips.split.save(folder / SPLITS, clips.table)
             write_set_aside(clips.set_aside, folder / "set_aside.csv")
+
+
+def delete_entries(folder: Path, patterns: Sequence[str]) -> None:
+    """Deletes what a run has left in `folder`."""
+    for entry in [path for pattern in patterns for path in folder.glob(pattern)]:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def make_trainer(
@@ -219,6 +292,7 @@ def save_run(
     """Writes the run's folder: what goes to the Hub, beside the Trainer's checkpoints."""
     model = trainer.accelerator.unwrap_model(tuned.model)
     extractor = trainer.processing_class
+    delete_entries(folder, WEIGHTS)  # those of another --save_format would belong to no figure
     if hasattr(model, "peft_config"):
         merged = arguments.training.save_format == "merged"
         adapter = folder / "adapter" if merged else folder

@@ -1,5 +1,6 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,8 @@ from hf_ser.features import IGNORED, LengthGroupedSampler, SpeechCollator, Speec
 from hf_ser.hub import checkpoints
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
+
+logger = logging.getLogger(__name__)
 
 
 def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
@@ -53,6 +56,12 @@ def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     labels, clips = prediction.label_ids
     _, probabilities, labels = per_clip(prediction.predictions, labels, clips)
     return score(probabilities, labels)
+
+
+def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
+    """What `torch.optim.Adam` takes of the training arguments."""
+    betas = (args.adam_beta1, args.adam_beta2)
+    return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
 
 
 class _Epochs(TrainerCallback):
@@ -103,6 +112,7 @@ class SERTrainer(Trainer):
             compute_loss_func=loss,
             compute_metrics=clip_metrics,
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
+            optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
         )
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
@@ -114,6 +124,13 @@ class SERTrainer(Trainer):
             for module in self._frozen:
                 module.eval()
         return super().compute_loss(model, {k: v for k, v in inputs.items() if k != "clip"}, *args, **kwargs)
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        # transformers would watch what chooses the model, and lower the learning rate while UAR rises.
+        metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
+        if isinstance(self.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not skip_scheduler:
+            self.lr_scheduler.step(metrics["eval_loss"])
+        return metrics
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         dataset = train_dataset or self.train_dataset
@@ -151,14 +168,22 @@ class SERTrainer(Trainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Sends the run's checkpoints to a branch of their own, while training goes on."""
-        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+        if self.args.hub_strategy == HubStrategy.END:
+            return
+        self.accelerator.wait_for_everyone()  # each process writes a part of the checkpoint
+        if not self.is_world_process_zero():
             return
         busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
         if busy and not self.args.hub_always_push:
             return
-        staged = checkpoints.snapshot_for_upload(Path(self.args.output_dir))
+        try:
+            staged = checkpoints.stage(Path(self.args.output_dir))
+        except OSError as error:
+            logger.warning("the checkpoint does not go to the Hub: %s", error)
+            return
         message = f"checkpoint after step {self.state.global_step}"
-        job = HfApi().run_as_future(checkpoints.upload, staged, self.hub_model_id, self.args.hub_token, message)
+        where = (self.hub_model_id, self.args.hub_revision, self.args.hub_token)
+        job = HfApi().run_as_future(checkpoints.upload, staged, *where, message)
         jobs: list[Any] = self.push_in_progress.jobs if busy and self.push_in_progress is not None else []
         self.push_in_progress = PushInProgress([*jobs, job])
 

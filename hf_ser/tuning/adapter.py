@@ -109,9 +109,7 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
                 linear.base_layer.weight.copy_(linear.base_layer.weight.double() * scale)
                 down.copy_(down.double() * scale)
             inner.classifier = linear
-            config.target_modules = {
-                name.replace("classifier.out_proj", "classifier") for name in config.target_modules
-            }
+            config.target_modules = {*config.target_modules, "classifier"} - {"classifier.out_proj"}
         else:
             trained.batch_norm = norm
             inner.classifier = trained.folded()

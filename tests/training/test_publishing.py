@@ -14,7 +14,7 @@ from transformers import pipeline
 
 import hf_ser
 from hf_ser.hub import HubError, errors
-from hf_ser.hub.checkpoints import BRANCH
+from hf_ser.hub.checkpoints import branch
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.results import RunRecord
 
@@ -42,10 +42,14 @@ def train(hub: Any, speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable
     return run
 
 
+class Killed(Exception):
+    """The machine dies."""
+
+
 def on_the_hub(name: str) -> bool:
     """Whether a checkpoint, or part of it, has arrived."""
     try:
-        return any(name in file for file in HfApi().list_repo_files("lab/ser", revision=BRANCH))
+        return any(name in file for file in HfApi().list_repo_files("lab/ser", revision="checkpoints"))
     except RevisionNotFoundError:
         return False
 
@@ -104,21 +108,12 @@ def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
                "--lora_dropout", "0", "--logging_strategy", "epoch", "--bf16", "False"]  # fmt: skip
     expected = train("whole", *options, "--hub_model_id", "whole")
 
-    class Killed(Exception):
-        pass
-
-    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.epoch >= 2:
-            while not on_the_hub(f"checkpoint-{state.global_step}"):
-                time.sleep(0.05)
-            raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "on_epoch_begin", die)
+        kill_after(2, patch)
         with pytest.raises(Killed):
             train("here", *options)
     assert set(HfApi().list_repo_files("lab/ser")) == {".gitattributes"}  # the main branch has nothing unfinished
-    there = Path(snapshot_download("lab/ser", revision=BRANCH))
+    there = Path(snapshot_download("lab/ser", revision="checkpoints"))
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in there.rglob("*") if path.is_file())
     assert not list((tmp_path / "here").glob(".upload-*"))
 
@@ -139,18 +134,84 @@ def test_with_other_clips_it_does_not_go_on(
     """Clips that were tested would be learned: what the Hub has of the split, hashes, tells."""
     options = ["--method", "lora_classifier", "--num_train_epochs", "2", "--hub_strategy", "checkpoint"]
 
-    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.epoch >= 1:
-            while not on_the_hub("trainer_state.json"):
-                time.sleep(0.05)
-            raise KeyError
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "on_epoch_begin", die)
-        with pytest.raises(KeyError):
+        kill_after(1, patch)
+        with pytest.raises(Killed):
             train("here", *options)
     with pytest.raises(ValueError, match="the clips are not those that the run began with"):
         train("elsewhere", *options, "--resume_from_checkpoint", "True", "--split_seed", "7")
+
+
+def kill_after(epochs: int, patch: pytest.MonkeyPatch) -> None:
+    """The next run dies once its checkpoint after so many epochs is on the Hub."""
+
+    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.epoch >= epochs:
+            while not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
+                time.sleep(0.05)
+            raise Killed
+
+    patch.setattr(RunRecord, "on_epoch_begin", die)
+
+
+def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
+    hub: Any, train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--num_train_epochs", "3", "--hub_strategy", "checkpoint"]
+    with monkeypatch.context() as patch:
+        kill_after(1, patch)
+        with pytest.raises(Killed):
+            train("here", "--method", "lora_classifier", *options)
+    with pytest.raises(FileExistsError, match="has the checkpoints of an unfinished run on its branch 'checkpoints'"):
+        train("anew", "--method", "lora_classifier", *options)
+    with pytest.raises(ValueError, match="holds another run \\(method was lora_classifier, and is full"):
+        train("elsewhere", "--method", "full", "--resume_from_checkpoint", "True", *options)
+    train("unrelated", "--method", "lora_classifier", "--num_train_epochs", "1")
+    assert on_the_hub("checkpoint-")  # a run that keeps none there deletes none
+    assert branch("v2") == "checkpoints-v2"
+
+
+def test_a_checkpoint_here_that_is_behind_the_hubs_is_not_gone_on_from(
+    hub: Any, train: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = [
+        "--method",
+        "lora_classifier",
+        "--num_train_epochs",
+        "3",
+        "--hub_strategy",
+        "checkpoint",
+        "--hub_always_push",
+        "True",
+    ]
+    with monkeypatch.context() as patch:
+        kill_after(1, patch)
+        with pytest.raises(Killed):
+            train("here", *options)
+    with monkeypatch.context() as patch:
+        kill_after(2, patch)
+        with pytest.raises(Killed):
+            train("there", "--resume_from_checkpoint", "True", *options)
+    further = max(path.name for path in (tmp_path / "there").glob("checkpoint-*"))
+    found = train("here", "--resume_from_checkpoint", "True", *options)
+    assert found["training"]["resumed_from"] == further
+
+
+def test_a_corpus_that_is_not_there_leaves_no_repository(hub: Any, train: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match="there is no folder"):
+        train("run", "--corpora", "ravdess=/nowhere/at/all")
+    assert hub.repositories == {}
+
+
+def test_another_save_format_leaves_no_old_weights(
+    hub: Any, train: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    options = ["--method", "lora_qkv", "--push_to_hub", "False"]
+    train("run", *options)
+    train("run", *options, "--num_train_epochs", "2", "--resume_from_checkpoint", "True", "--save_format", "adapter")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
 
 
 def test_nothing_to_go_on_from(hub: Any, train: Callable[..., dict[str, Any]]) -> None:
@@ -161,7 +222,7 @@ def test_nothing_to_go_on_from(hub: Any, train: Callable[..., dict[str, Any]]) -
 def test_checkpoints_that_cannot_be_uploaded_do_not_stop_the_training(
     hub: Any, train: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub.fail("POST", f"/branch/{BRANCH}", status=500, times=1000)
+    hub.fail("POST", "/branch/checkpoints", status=500, times=1000)
     train("run", "--method", "lora_classifier", "--hub_strategy", "checkpoint")
     assert "the checkpoint is not on the Hub" in caplog.text
     assert answers("lab/ser")

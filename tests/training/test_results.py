@@ -9,6 +9,11 @@ from hf_ser.training.results import command, history
         (["finetune.py", "--hub_token", "hf_abc", "--seed", "1"], "scripts/finetune.py --hub_token '***' --seed 1"),
         (["/home/me/hf_ser/scripts/finetune.py", "--hub_token=hf_abc"], "scripts/finetune.py '--hub_token=***'"),
         (["finetune.py", "--corpora", "ravdess=/my data/RAVDESS"], "scripts/finetune.py --corpora ravdess=RAVDESS"),
+        (["finetune.py", "--hub-token", "hf_abc"], "scripts/finetune.py --hub-token '***'"),
+        (
+            ["finetune.py", "--corpora", "manifest=../../clients/list.csv"],
+            "scripts/finetune.py --corpora manifest=list.csv",
+        ),
         (["finetune.py", "--output_dir=/runs/a/", "--model", "a/b"], "scripts/finetune.py --output_dir=a --model a/b"),
     ],
 )

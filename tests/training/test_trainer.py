@@ -259,3 +259,29 @@ def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
     trainer.train()
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_plateau_is_one_of_the_loss_whatever_chooses_the_model(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: transformers steps the schedule on metric_for_best_model, and lowers the rate while UAR rises."""
+    trainer, _ = make("--lr_scheduler_type", "reduce_lr_on_plateau", "--num_train_epochs", "9", "--learning_rate", "1e-3",
+                      "--method", "lora_classifier", "--warmup_steps", "0")  # fmt: skip
+    losses = iter([1.0, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95])
+    uars = iter([0.1 * n for n in range(9)])
+    found = []
+
+    def evaluate(self: SERTrainer, **kwargs: Any) -> dict[str, float]:
+        found.append(self.optimizer.param_groups[0]["lr"])
+        return {"eval_loss": next(losses), "eval_uar": next(uars)}
+
+    monkeypatch.setattr(SERTrainer, "evaluate", evaluate)
+    trainer.train()
+    assert found == pytest.approx([1e-3] * 8 + [5e-4])
+    assert trainer.lr_scheduler.min_lrs == pytest.approx([1e-4] * len(trainer.optimizer.param_groups))
+
+
+def test_adam_has_its_weight_decay_in_the_gradient(make: Make) -> None:
+    trainer, _ = make("--adam", "True", "--adam_beta2", "0.98", "--weight_decay", "1e-4", "--method", "lora_classifier")
+    trainer.create_optimizer()
+    assert type(trainer.optimizer) is torch.optim.Adam
+    group = trainer.optimizer.param_groups[0]
+    assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.9, 0.98), 1e-4, 1e-3)

@@ -247,6 +247,31 @@ def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
     torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("targets", [["out_proj"], ["classifier.out_proj", "q_proj"]])
+def test_a_folded_head_keeps_its_lora_whatever_else_has_one(
+    targets: list[str], tiny_hubert: Path, tmp_path: Path
+) -> None:
+    tuned = tuned_model(tiny_hubert, "lora_classifier", head="batchnorm", lora_target_modules=targets)
+    train_a_little(tuned.model)
+    expected = logits(tuned.model)
+    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(tiny_hubert))
+    tuned.model.config.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), expected, atol=1e-5, rtol=0)
+
+
+def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path) -> None:
+    """PEFT leaves them out without a word."""
+    tuned = tuned_model(tiny_hubert, "lora_qkv")
+    save_adapter(tuned.model, tuned.new, tmp_path, base=str(tiny_hubert))
+    tuned.model.config.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj", "k_proj"]}))
+    with pytest.raises(ValueError, match=r"of its weights have no place in the model, for instance .*v_proj"):
+        hf_ser.load(tmp_path)
+
+
 def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:
     with pytest.raises(ValueError, match="--method: 'magic' is none of full, lora_qkv, lora_classifier"):
         tuned_model(tiny_hubert, "magic")
