@@ -1,6 +1,7 @@
 """Files and stored clips become waveforms."""
 
 import math
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -63,7 +64,8 @@ def decode(audio: dict[str, Any]) -> Decoded:
     Raises:
         AudioError: if it cannot be decoded.
     """
-    source = audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"])
+    path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
+    source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
         with soundfile.SoundFile(source) as file:
             blocks = [
@@ -73,8 +75,10 @@ def decode(audio: dict[str, Any]) -> Decoded:
             mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
             return Decoded(mono, file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
+        if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):
+            raise AudioError("empty", "the file has no bytes") from error
         hint = "; convert it to WAV or FLAC" if "Format not recognised" in str(error) else ""
-        raise AudioError("unreadable", f"{error}{hint}".replace(str(audio["path"]), "the file")) from error
+        raise AudioError("unreadable", f"{error}{hint}".replace(repr(path), "'the file'")) from error
 
 
 def resample(mono: Waveform, sampling_rate: int) -> Waveform:

@@ -1,5 +1,6 @@
 """What a user names is found, or the error says what to do."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,22 @@ def test_an_unreadable_file_is_told_when_it_is_read(tmp_path: Path) -> None:
     (clip,) = find_clips(tmp_path)
     with pytest.raises(AudioError, match="unreadable"):
         clip.read()
+
+
+def test_a_file_without_a_byte_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (clip,) = find_clips(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match=r"^empty: the file has no bytes$"):
+        clip.read()
+
+
+def test_a_file_whose_name_is_no_unicode(tmp_path: Path, write_clip: Writer) -> None:
+    folder = os.fsencode(tmp_path)
+    os.rename(write_clip(tmp_path / "a.wav"), folder + b"/bad\xff.wav")
+    (clip,) = find_clips(tmp_path)
+    assert os.fsencode(clip.name) == folder + b"/bad\xff.wav"
+    assert len(clip.read()) == 8000
+    (tmp_path / "b.wav").write_bytes(b"no audio")
+    os.rename(tmp_path / "b.wav", folder + b"/bad\xff.wav")
+    with pytest.raises(AudioError, match=r"^unreadable: Error opening 'the file': Format not recognised"):
+        find_clips(tmp_path)[0].read()
