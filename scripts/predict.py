@@ -8,6 +8,7 @@ Recognise the emotion of clips, or the emotions over the time of one long record
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ from hf_ser.inference import (
 
 def main() -> int:
     arguments = parse_arguments()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -46,7 +48,12 @@ def main() -> int:
         clips = find_clips(arguments.source)
         given = {name: getattr(arguments, name) for name in ("base", "revision", "device")}
         classifier = hf_ser.load(arguments.model, **{name: value for name, value in given.items() if value is not None})
-        return (show_timeline if arguments.timeline else show_predictions)(classifier, clips, arguments)
+        status = (show_timeline if arguments.timeline else show_predictions)(classifier, clips, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the table has enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of Python would complain
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
         if os.environ.get("HF_SER_DEBUG"):
             raise
@@ -74,8 +81,8 @@ def parse_arguments() -> argparse.Namespace:
         "--output",
         metavar="FILE",
         type=Path,
-        help="write each clip's emotion and probabilities (with --timeline: each window's) as .csv, .jsonl or .json; by "
-        "default a table is printed",
+        help="write each clip's emotion and probabilities (with --timeline: each window's) as .csv, .jsonl or .json (with "
+        "the segments, too); by default a table is printed",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument(
@@ -143,12 +150,13 @@ def show_predictions(
     emotions = emotions_of(classifier)
     file = None
     if arguments.output:
-        file = PredictionFile(arguments.output, emotions, overwrite=arguments.overwrite, resume=arguments.resume)
+        given = {"overwrite": arguments.overwrite, "resume": arguments.resume}
+        file = PredictionFile(arguments.output, emotions, model=model_name(arguments), **given)
     width = max(map(len, emotions))
     problems: Counter[str] = Counter()
     predicted, seconds, began = 0, 0.0, time.perf_counter()
     with file or nullcontext():
-        left = [clip for clip in clips if not (file and clip.name in file.names)]
+        left = [clip for clip in clips if not (file and clip.name in file)]
         if skipped := len(clips) - len(left):
             print(f"{skipped:,} clips are already in {arguments.output}", file=sys.stderr)
         bar = bool(file) or not sys.stdout.isatty()  # or it would run through the table
@@ -171,6 +179,14 @@ def show_predictions(
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in problems.most_common())
         print(f"{problems.total():,} set aside: {reasons}", file=sys.stderr)
     return 0 if predicted or not left else 1
+
+
+def model_name(arguments: argparse.Namespace) -> str:
+    """The model that answers, the same by whichever path it is named."""
+    names = [arguments.model, *([arguments.base] if arguments.base else [])]
+    folders = [Path(name).expanduser() for name in names]
+    names = [str(folder.resolve()) if folder.is_dir() else name for name, folder in zip(names, folders, strict=True)]
+    return " on ".join([names[0] + (f"@{arguments.revision}" if arguments.revision else ""), *names[1:]])
 
 
 def line(prediction: Prediction, width: int) -> str:
@@ -200,7 +216,7 @@ def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip]
     )
     segments = result.segments(arguments.minimum or 0.0)
     if arguments.output:
-        save(result, arguments.output, overwrite=arguments.overwrite)
+        save(result, arguments.output, overwrite=arguments.overwrite, minimum=arguments.minimum or 0.0)
     if arguments.labels:
         save(segments, arguments.labels, overwrite=arguments.overwrite)
     if arguments.plot:

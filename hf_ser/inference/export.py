@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from praatio import textgrid
 
 from hf_ser.inference.predictions import Prediction
+from hf_ser.inference.sources import DATASET, printable
 from hf_ser.inference.timelines import EmotionSegment, Timeline
 
 #: What the suffixes mean.
@@ -21,7 +23,11 @@ LABELS = (".txt", ".TextGrid")
 
 
 def save(
-    result: Timeline | Iterable[EmotionSegment] | Iterable[Prediction], path: str | Path, *, overwrite: bool = False
+    result: Timeline | Iterable[EmotionSegment] | Iterable[Prediction],
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    minimum: float = 0.0,
 ) -> None:
     """
     Writes a file of the kind that its suffix says.
@@ -38,6 +44,7 @@ def save(
         result: What [`predict`], [`timeline`] or [`Timeline.segments`] returned.
         path (`str` or `Path`): The file.
         overwrite (`bool`, defaults to `False`): Whether to replace a file that is there.
+        minimum (`float`, defaults to 0): No segment of a timeline is shorter, in seconds; see [`Timeline.segments`].
 
     Raises:
         FileExistsError: if the file is there and `overwrite` is not set.
@@ -46,7 +53,7 @@ def save(
     path = Path(path)
     if isinstance(result, Timeline):
         check_path(path, (*TABLES, *LABELS), overwrite)
-        _save_timeline(result, path)
+        _save_timeline(result, path, minimum)
         return
     results = iter(result)
     if (first := next(results, None)) is None:
@@ -86,38 +93,56 @@ class PredictionFile:
     which is written when it is closed. To be used in a `with` statement.
 
     A line has the clip's `name`, its `duration` in seconds, its most likely `emotion`, the emotions' probabilities (in
-    CSV a column for each, else `probabilities`) and the `problem`, if there is one.
+    CSV a column for each, else `probabilities`), the `problem`, if there is one, and the `model`, where it is given. Bytes
+    of a file's name that are no UTF-8 are written as `\\udcff`.
 
     Args:
         path (`Path`): The file.
         emotions (`Sequence[str]`): The model's emotions.
+        model (`str`, *optional*): The model's name, by which a file is known that another model began.
         overwrite (`bool`, defaults to `False`): Whether to replace a file that is there.
-        resume (`bool`, defaults to `False`): Whether to go on with a file that is there; `names` are the clips in it.
+        resume (`bool`, defaults to `False`): Whether to go on with a file that is there; `name in file` tells whether a clip is
+            in it, by whichever path to it.
 
     Raises:
         FileExistsError: if the file is there and neither `overwrite` nor `resume` is set.
-        ValueError: if the suffix is none of these, or the file to go on with is not of predictions of these emotions.
+        ValueError: if the suffix is none of these, or the file to go on with is not of predictions of this model.
     """
 
-    def __init__(self, path: Path, emotions: Sequence[str], *, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        emotions: Sequence[str],
+        *,
+        model: str | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
         check_path(path, TABLES[:2] if resume else TABLES, overwrite or resume)
         self.path = path
         self.emotions = tuple(emotions)
-        self.columns = ["name", "duration", "emotion", *emotions, "problem"]
+        self.model = model
+        self.columns = ["name", "duration", "emotion", *emotions, "problem", *(["model"] if model else [])]
         self.predictions: list[Prediction] = []
         self.names = self._go_on() if resume and path.exists() else frozenset()
-        self.file = path.open("a" if resume else "w", encoding="utf-8", newline="")
+        self.places = frozenset(map(_place, self.names))
+        self.file = path.open("a" if resume else "w", encoding="utf-8", errors="backslashreplace", newline="")
         if path.suffix == ".csv" and not self.file.tell():
             csv.writer(self.file).writerow(self.columns)
 
     def __enter__(self) -> "PredictionFile":
         return self
 
+    def __contains__(self, name: str) -> bool:
+        return _place(name) in self.places
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.path.suffix == ".json":
-            json.dump([_entry(prediction) for prediction in self.predictions], self.file, indent=1, ensure_ascii=False)
+            json.dump(
+                [self._entry(prediction) for prediction in self.predictions], self.file, indent=1, ensure_ascii=False
+            )
             self.file.write("\n")
         self.file.close()
 
@@ -127,57 +152,73 @@ class PredictionFile:
             self.predictions.append(prediction)
             return
         if self.path.suffix == ".csv":
-            entry = _entry(prediction)
+            entry = self._entry(prediction)
             shares = [entry["probabilities"].get(emotion) for emotion in self.emotions]
             line = [entry["name"], entry["duration"], entry["emotion"], *shares, entry["problem"]]
-            csv.writer(self.file).writerow(line)
+            csv.writer(self.file).writerow([*line, *([self.model] if self.model else [])])
         else:
-            self.file.write(json.dumps(_entry(prediction), ensure_ascii=False) + "\n")
+            self.file.write(json.dumps(self._entry(prediction), ensure_ascii=False) + "\n")
         self.file.flush()
+
+    def _entry(self, prediction: Prediction) -> dict[str, Any]:
+        return {
+            "name": printable(prediction.name),
+            "duration": round(prediction.duration, 4),
+            "emotion": prediction.emotion,
+            "probabilities": {emotion: round(share, 6) for emotion, share in prediction.probabilities.items()},
+            "problem": prediction.problem,
+            **({"model": self.model} if self.model else {}),
+        }
 
     def _go_on(self) -> frozenset[str]:
         """Cuts off a last line that was not finished, and returns the clips' names."""
-        text = self.path.read_bytes()
-        text = text[: text.rfind(b"\n") + 1]
-        lines = io.StringIO(text.decode("utf-8"), newline="")
-        if self.path.suffix == ".csv":
-            header, *rows = [*csv.reader(lines)] or [self.columns]
-            if header != self.columns:
-                raise ValueError(
-                    f"{str(self.path)!r} cannot be gone on with: its columns are {', '.join(header)}; expected "
-                    f"{', '.join(self.columns)}"
-                )
-            names = frozenset(row[0] for row in rows)
-        else:
-            try:
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        while self.path.suffix == ".csv" and content.count(b'"', 0, end) % 2:  # that line break is within a quoted name
+            end = content.rfind(b"\n", 0, end - 1) + 1
+        try:
+            lines = io.StringIO(content[:end].decode("utf-8"), newline="")
+            if self.path.suffix == ".csv":
+                header, *rows = [*csv.reader(lines)] or [self.columns]
+                if header != self.columns:
+                    raise _NotThese(f"its columns are {', '.join(header)}; expected {', '.join(self.columns)}")
+                entries = [dict(zip(header, row, strict=True)) for row in rows]
+            else:
                 entries = [json.loads(line) for line in lines]
-                names = frozenset(entry["name"] for entry in entries)
                 known = {tuple(entry["probabilities"]) for entry in entries} - {(), self.emotions}
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{str(self.path)!r} cannot be gone on with: it is no file of predictions") from error
-            if known:
-                raise ValueError(
-                    f"{str(self.path)!r} cannot be gone on with: its emotions are {', '.join(known.pop())}; the model's "
-                    f"are {', '.join(self.emotions)}"
-                )
+                if known:
+                    raise _NotThese(
+                        f"its emotions are {', '.join(known.pop())}; the model's are {', '.join(self.emotions)}"
+                    )
+            names = frozenset(entry["name"] for entry in entries)
+            others = {entry.get("model") for entry in entries} - {self.model}
+        except _NotThese as error:
+            raise ValueError(f"{str(self.path)!r} cannot be gone on with: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{str(self.path)!r} cannot be gone on with: it is no file of predictions") from error
+        if others:
+            raise ValueError(
+                f"{str(self.path)!r} cannot be gone on with: it is of the model {others.pop() or '(not named)'}, this is "
+                f"{self.model or '(not named)'}"
+            )
         with self.path.open("r+b") as file:
-            file.truncate(len(text))
+            file.truncate(end)
         return names
 
 
-def _entry(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "name": prediction.name,
-        "duration": round(prediction.duration, 4),
-        "emotion": prediction.emotion,
-        "probabilities": {emotion: round(share, 6) for emotion, share in prediction.probabilities.items()},
-        "problem": prediction.problem,
-    }
+class _NotThese(Exception):
+    """A file of predictions, and not of these emotions."""
 
 
-def _save_timeline(timeline: Timeline, path: Path) -> None:
+def _place(name: str) -> str:
+    """The same for all ways to name a clip: relative to this folder, or from the root."""
+    kind = DATASET if name.startswith(DATASET) else ""
+    return kind + os.path.abspath(printable(name).removeprefix(kind))
+
+
+def _save_timeline(timeline: Timeline, path: Path, minimum: float) -> None:
     if path.suffix in LABELS:
-        _save_segments(timeline.segments(), path)
+        _save_segments(timeline.segments(minimum), path)
         return
     columns = ["start", "stop", *timeline.emotions]
     rows = [
@@ -189,7 +230,7 @@ def _save_timeline(timeline: Timeline, path: Path) -> None:
             "duration": _number(timeline.duration),
             "smoothing": timeline.smoothing,
             "windows": [dict(zip(columns, row, strict=True)) for row in rows],
-            "segments": [_segment(segment) for segment in timeline.segments()],
+            "segments": [_segment(segment) for segment in timeline.segments(minimum)],
         }
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     else:

@@ -37,6 +37,11 @@ class Clip:
 Source = str | Path | dict[str, Any] | Clip
 
 
+def printable(name: str) -> str:
+    """A clip's name as it can be printed and saved: bytes of a file's name that are no UTF-8 as `\\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
     """
     The clips that are meant, in the order of the sources; files of a folder or pattern in alphabetical order.

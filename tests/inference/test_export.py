@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,85 @@ def test_only_predictions_of_the_same_emotions_are_gone_on_with(tmp_path: Path, 
 def test_segments_of_a_generator(tmp_path: Path) -> None:
     save((EmotionSegment(i, i + 1, "sad", 0.5) for i in range(3)), tmp_path / "s.txt")
     assert (tmp_path / "s.txt").read_text().count("sad") == 3
+
+
+def test_a_timelines_segments_are_merged_as_asked(tmp_path: Path) -> None:
+    merged = TIMELINE.segments(0.7)
+    assert len(merged) < len(SEGMENTS)
+    for suffix in ("json", "txt"):
+        save(TIMELINE, tmp_path / f"t.{suffix}", minimum=0.7)
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert [segment["stop"] for segment in content["segments"]] == pytest.approx([each.stop for each in merged])
+    assert len(content["windows"]) == 4
+    assert (tmp_path / "t.txt").read_text().count("\n") == len(merged)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_predictions_of_another_model_are_not_gone_on_with(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p.{suffix}"
+    with PredictionFile(path, EMOTIONS, model="user/a") as file:
+        file.write(PREDICTIONS[0])
+        file.write(PREDICTIONS[1])
+    found = rows(path) if suffix == "csv" else lines(path)
+    assert [row["model"] for row in found] == ["user/a", "user/a"]
+    kept = path.read_bytes()
+    for model in ("user/b", None):
+        with pytest.raises(ValueError, match=r"cannot be gone on with: .*(user/a|model)"):
+            PredictionFile(path, EMOTIONS, model=model, resume=True)
+        assert path.read_bytes() == kept
+    with PredictionFile(path, EMOTIONS, model="user/a", resume=True) as file:
+        assert PREDICTIONS[1].name in file
+        assert PREDICTIONS[2].name not in file
+    save(PREDICTIONS, tmp_path / f"unnamed.{suffix}")
+    with pytest.raises(ValueError, match="cannot be gone on with"):
+        PredictionFile(tmp_path / f"unnamed.{suffix}", EMOTIONS, model="user/a", resume=True)
+
+
+def test_a_file_is_the_same_by_whichever_path_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("clips/a.wav", str(tmp_path / "b.wav"), "dataset=saved/train/0", "dataset=user/clips/train/0")
+    with PredictionFile(Path("p.csv"), EMOTIONS) as file:
+        for name in names:
+            file.write(Prediction(name, 1.0, {"happy": 0.75, "sad": 0.25}))
+    with PredictionFile(Path("p.csv"), EMOTIONS, resume=True) as file:
+        for name in (
+            *names,
+            tmp_path / "clips" / "a.wav",
+            "./clips/../clips/a.wav",
+            "b.wav",
+            f"dataset={tmp_path}/saved/train/0",
+        ):
+            assert str(name) in file
+        for name in ("a.wav", "clips/b.wav", "dataset=saved/train/1", "saved/train/0"):
+            assert name not in file
+
+
+def test_a_table_that_was_cut_within_a_name_with_a_line_break_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    odd = Prediction('two "lines"\n\r\nof, name.wav', 1.0, {"happy": 0.75, "sad": 0.25})
+    with PredictionFile(path, EMOTIONS) as file:
+        file.write(PREDICTIONS[1])
+        start = len(path.read_bytes())
+        file.write(odd)
+    whole = path.read_bytes()
+    for cut in range(start, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        with PredictionFile(path, EMOTIONS, resume=True) as file:
+            assert PREDICTIONS[1].name in file
+            if odd.name not in file:
+                assert cut < len(whole)
+                file.write(odd)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
+def test_a_name_that_is_no_unicode_is_written_all_the_same(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p.{suffix}"
+    name = os.fsdecode(b"bad\xff.wav")
+    with PredictionFile(path, EMOTIONS) as file:
+        file.write(Prediction(name, 1.0, {"happy": 0.75, "sad": 0.25}))
+    entries = {"csv": rows, "jsonl": lines}.get(suffix, lambda path: json.loads(path.read_text(encoding="utf-8")))(path)
+    assert [entry["name"] for entry in entries] == ["bad\\udcff.wav"]
+    if suffix != "json":
+        with PredictionFile(path, EMOTIONS, resume=True) as file:
+            assert name in file

@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,7 +129,9 @@ def test_a_timeline_with_all_its_files(
     files = {"--labels": "labels.TextGrid", "--plot": "plot.png", "--output": "windows.json"}
     written = [word for option, name in files.items() for word in (option, tmp_path / name)]
     assert main(model, recording, *options, *written) == 0
-    assert len(json.loads((tmp_path / "windows.json").read_text())["windows"]) == 17
+    content = json.loads((tmp_path / "windows.json").read_text())
+    assert len(content["windows"]) == 17
+    assert [segment["emotion"] for segment in content["segments"]] == [line.split()[2] for line in printed[1:]]
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "labels.TextGrid").read_text().startswith("File type")
     assert capsys.readouterr().out.splitlines() == printed
@@ -161,3 +165,50 @@ def test_what_is_wrong_is_said_without_a_traceback(
 def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(tmp_path / "nowhere", clips) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_name_that_is_no_unicode(
+    python: Callable[..., "subprocess.CompletedProcess[str]"],
+    model: Path,
+    tmp_path: Path,
+    write_clip: Callable[..., Path],
+) -> None:
+    clip = write_clip(tmp_path / "a.wav")
+    os.rename(clip, os.fsencode(tmp_path) + b"/bad\xff.wav")
+    done = python(SCRIPT, model, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("/bad\\udcff.wav")
+    done = python(SCRIPT, model, tmp_path, "--output", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert [row["name"] for row in table(tmp_path / "out.csv")] == [f"{tmp_path}/bad\\udcff.wav"]
+
+
+@pytest.mark.parametrize("timeline", [[], ["--timeline"]])
+def test_whoever_reads_the_first_lines_alone_gets_no_error(model: Path, clips: Path, timeline: list[str]) -> None:
+    source = clips / "0.wav" if timeline else clips
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(model), str(source), *timeline],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before the first line: as `| head -0`
+        error = process.stderr.read()
+    assert process.returncode == 141
+    assert "roken" not in error
+    assert "error" not in error
+
+
+def test_a_file_of_another_model_is_not_gone_on_with(
+    main: Main, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    output = tmp_path / "out.csv"
+    assert main(model, clips, "--output", output) == 0
+    assert main(other, clips, "--output", output, "--resume") == 1
+    assert "cannot be gone on with: it is of the model" in capsys.readouterr().err
+    monkeypatch.chdir(clips.parent)
+    assert main(os.path.relpath(model), "clips", "--output", output, "--resume") == 0
+    assert "4 clips are already in" in capsys.readouterr().err
+    assert len(table(output)) == 4
