@@ -17,7 +17,9 @@ import torch
 from transformers import TrainerCallback
 from transformers.integrations import CodeCarbonCallback
 
+from hf_ser.corpora import CORPORA
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
+from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.hub.privacy import without_paths
 from hf_ser.models import Loaded
 from hf_ser.training.arguments import Arguments
@@ -77,6 +79,7 @@ class RunRecord(TrainerCallback):
         self.arguments = arguments
         self.clips = clips
         self.model_type = loaded.model.config.model_type
+        self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(tuned.model)
         self.resumed_from = Path(resumed_from).name if resumed_from else None
         self.began = time.perf_counter()
@@ -108,11 +111,13 @@ class RunRecord(TrainerCallback):
             "model_type": self.model_type,
             "method": arguments.tuning.method,
             "head": arguments.model.head,
+            "weighted_layer_sum": self.weighted_layer_sum,
             "emotions": list(clips.emotions),
             "merged_emotions": clips.merged,
             "corpora": corpora_table(clips, arguments.data.corpora),
             "set_aside": set_aside_table(clips),
             "left_out": clips.left_out,
+            "left_out_by_split": left_out_by_split(clips),
             "segments": {"length": arguments.data.segment_length, "overlap": arguments.data.segment_overlap},
             "split": clips.split.describe(clips.table),
             "warnings": clips.warnings,
@@ -171,24 +176,42 @@ def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def corpora_table(clips: RunClips, specifications: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each corpus the clips that are used, their speakers and hours, and its name on the Hub if it came from there."""
+    """
+    For each corpus the clips that the split uses, their speakers and hours, the reader that it came from (`read_as`: its
+    own, `manifest` or `dataset`), and its name on the Hub if it came from there.
+    """
+    durations = clips.clips["duration"][:]
     table: dict[str, dict[str, Any]] = {}
     speakers: dict[str, set[str]] = {}
-    for corpus, speaker, duration in zip(
-        clips.table.corpora, clips.table.speakers, clips.clips["duration"][:], strict=True
-    ):
-        entry = table.setdefault(corpus, {"clips": 0, "speakers": 0, "hours": 0.0})
+    for row in sorted(row for rows in clips.split.parts.values() for row in rows.tolist()):
+        corpus, speaker = clips.table.corpora[row], clips.table.speakers[row]
+        entry = table.setdefault(corpus, {"clips": 0, "speakers": 0, "clips_without_speaker": 0, "hours": 0.0})
         entry["clips"] += 1
-        entry["hours"] += duration / 3600
+        entry["hours"] += float(durations[row]) / 3600
         if speaker:
             speakers.setdefault(corpus, set()).add(speaker)
             entry["speakers"] = len(speakers[corpus])
+        else:
+            entry["clips_without_speaker"] += 1
+    found: dict[str, dict[str, str]] = {}
     for specification in specifications:
         kind, _, source = specification.partition("=")
-        name = source.partition(":")[0]
-        if kind == HUB_DATASET and not Path(name).expanduser().exists() and Path(name).name.lower() in table:
-            table[Path(name).name.lower()]["hub_dataset"] = name
-    return {corpus: {**entry, "hours": round(entry["hours"], 3)} for corpus, entry in sorted(table.items())}
+        if kind in CORPORA:
+            found[kind] = {"read_as": kind}
+        elif kind == HUB_DATASET:
+            name = source.partition(":")[0]
+            on_hub = {} if Path(name).expanduser().exists() else {"hub_dataset": name}
+            found[Path(name).name.lower()] = {"read_as": HUB_DATASET, **on_hub}
+    return {
+        corpus: {**entry, "hours": round(entry["hours"], 3), **found.get(corpus, {"read_as": MANIFEST})}
+        for corpus, entry in sorted(table.items())
+    }
+
+
+def left_out_by_split(clips: RunClips) -> dict[str, int]:
+    """For each corpus the clips that are in no part of the split, where there are any."""
+    used = {row for rows in clips.split.parts.values() for row in rows.tolist()}
+    return dict(sorted(Counter(corpus for row, corpus in enumerate(clips.table.corpora) if row not in used).items()))
 
 
 def set_aside_table(clips: RunClips) -> dict[str, dict[str, int]]:

@@ -1,6 +1,11 @@
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 
-from hf_ser.training.results import command, history
+from hf_ser.splits import PARTS, Clips, Split
+from hf_ser.training.results import command, corpora_table, history, left_out_by_split
 
 
 @pytest.mark.parametrize(
@@ -32,3 +37,35 @@ def test_the_history_has_one_entry_an_epoch() -> None:
         {"epoch": 1.0, "loss": 2.0, "learning_rate": 0.1, "eval_loss": 1.9, "eval_uar": 0.2},
         {"epoch": 2.0, "loss": 1.5, "learning_rate": 0.05},
     ]
+
+
+def clips(corpora: list[str], speakers: list[str | None], parts: list[list[int]]) -> Any:
+    """Clips of half an hour each, as far as the tables look at them."""
+    nothing = [None] * len(corpora)
+    table = Clips(
+        list(map(str, range(len(corpora)))), ["sad"] * len(corpora), speakers, nothing, corpora, nothing, nothing
+    )
+    split = Split("file", {}, {part: np.array(rows) for part, rows in zip(PARTS, parts, strict=True)})
+    durations = np.full(len(corpora), 1800.0)
+    return SimpleNamespace(table=table, split=split, clips={"duration": durations})
+
+
+def test_corpora_are_counted_as_the_split_uses_them() -> None:
+    run = clips(["a", "a", "a", "a", "b"], ["a_1", None, "a_2", "a_3", "b_1"], [[0], [1], [2]])
+    assert corpora_table(run, ["manifest=list.csv"]) == {
+        "a": {"clips": 3, "speakers": 2, "clips_without_speaker": 1, "hours": 1.5, "read_as": "manifest"}
+    }
+    assert left_out_by_split(run) == {"a": 1, "b": 1}
+    assert left_out_by_split(clips(["a"] * 3, [None] * 3, [[0], [1], [2]])) == {}
+
+
+def test_it_is_told_which_reader_a_corpus_came_from() -> None:
+    names = ["ravdess", "synthetic", "tess", "emodb", "savee"]
+    specifications = ["ravdess=R", "dataset=someone/synthetic", "dataset=tess:all", "manifest=list.csv"]
+    table = corpora_table(clips(names, [None] * 5, [[0, 1, 2], [3], [4]]), specifications)
+    assert {name: entry["read_as"] for name, entry in table.items()} == {
+        "ravdess": "ravdess", "synthetic": "dataset", "tess": "dataset", "emodb": "manifest", "savee": "manifest"
+    }  # fmt: skip
+    assert table["synthetic"]["hub_dataset"] == "someone/synthetic"
+    own = corpora_table(clips(["synthetic"] * 3, [None] * 3, [[0], [1], [2]]), ["synthetic"])
+    assert own["synthetic"]["read_as"] == "synthetic"
