@@ -19,6 +19,9 @@ ABOUT = About(
     licence_id="odbl",
     language="en",
     speech="acted speech: twelve fixed sentences, said in six emotions; the label is the emotion that the actor was asked for",
+    acted=True,
+    labels="asked for",
+    text="fixed",
     speakers="91 actors (43 women and 48 men, 20 to 74 years old) of several races and ethnicities",
     homepage="https://github.com/CheyneyComputerScience/CREMA-D",
     citation="""@article{cao2014cremad,
@@ -41,6 +44,7 @@ VOTES_ABOUT = replace(
     name=ABOUT.name.replace("CREMA-D", "CREMA-D by votes"),
     speech="acted speech: twelve fixed sentences, said in six emotions; the label is the emotion that most of those perceived "
     "who saw and heard the clip",
+    labels="perceived",
 )
 
 FIELDS = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>[A-Z]{1,2})",

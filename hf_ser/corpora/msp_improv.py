@@ -19,6 +19,9 @@ ABOUT = About(
     language="en",
     speech="acted dialogues of two that lead to twenty fixed sentences, the same sentences read, and what was said between the "
     "recordings; the label is what most of at least five crowd workers perceived",
+    acted=True,
+    labels="perceived",
+    text="free",
     speakers="twelve actors (six women and six men), students in Texas, in six sessions, a woman and a man in each",
     homepage="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html",
     citation="""@article{busso2017mspimprov,

@@ -38,3 +38,21 @@ def test_licences_that_forbid_something_say_so() -> None:
         assert ("no commercial use" in about.licence) == ("-nc-" in identifier)
         assert ("no derivatives" in about.licence) == ("-nd-" in identifier)
         assert ("share alike" in about.licence) == ("-sa-" in identifier or identifier == "odbl")
+
+
+def test_whose_the_labels_are_and_who_acts() -> None:
+    assert {name for name, about in ABOUT.items() if not about.acted} == {"msp_podcast", "synthetic"}
+    perceived = {"crema_d_votes", "iemocap", "msp_improv", "msp_podcast"}
+    assert {name for name, about in ABOUT.items() if about.labels == "perceived"} == perceived
+    assert {name for name, about in ABOUT.items() if about.labels == "computed"} == {"synthetic"}
+    for about in ABOUT.values():
+        assert ("perceived" in about.speech) == (about.labels == "perceived")
+        assert ("acted" in about.speech.replace("not acted", "")) == about.acted
+        assert (about.text == "none") == (about.language is None)
+
+
+def test_what_is_said() -> None:
+    texts = {name: about.text for name, about in ABOUT.items()}
+    assert {name for name, text in texts.items() if text == "fixed"} == {"crema_d", "crema_d_votes", "ravdess", "tess"}
+    assert {name for name, text in texts.items() if text == "free"} == {"iemocap", "msp_improv", "msp_podcast"}
+    assert texts["savee"] == "read"
