@@ -412,6 +412,14 @@ class TestFeatures:
         assert ours.shape == (1, 80, int(stock["attention_mask"].sum()))
         np.testing.assert_allclose(ours, stock["input_features"][..., : ours.shape[-1]], atol=1e-5)
 
+    def test_a_clip_may_be_loudest_where_it_is_cut_off(self) -> None:
+        """What the stock extractor hears beyond the last frame decides, too, what counts as silence."""
+        clip = 1e-5 * noise(1600)[0]
+        clip[-1] = 1.0
+        ours = SpeechFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+        stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+        np.testing.assert_allclose(ours, stock[..., :10], atol=1e-5)
+
     def test_the_last_frame_of_a_clip_that_fills_30_s_alone_differs(self) -> None:
         clip = noise(480_000)[0]
         ours = SpeechFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
@@ -476,6 +484,16 @@ class TestWhisper:
         torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=0)
         for ours, theirs in zip(found.hidden_states, expected.hidden_states, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+    def test_whatever_is_in_the_padding_is_not_heard(self) -> None:
+        model = tiny("whisper")
+        inputs = batch("whisper", noise(5000, 9001))
+        padding = inputs["attention_mask"][:, None] == 0
+        noisy = torch.where(padding, torch.randn(inputs["input_features"].shape), inputs["input_features"])
+        with torch.no_grad():
+            expected = model(**inputs).logits
+            found = model(input_features=noisy, attention_mask=inputs["attention_mask"]).logits
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
     def test_a_longer_clip_is_refused(self) -> None:
         inputs = batch("whisper", noise(496_000))
