@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_ser.corpora import ABOUT
 from hf_ser.hub import card_text as text
 
 CARD = "README.md"
@@ -74,7 +74,7 @@ class SERModelCardData(ModelCardData):
     library_name: str = field(init=False)
     pipeline_tag: str = field(default="audio-classification", init=False)
     datasets: list[str] | None = field(init=False)
-    metrics: list[str] = field(init=False)
+    metrics: list[str] | None = field(init=False)
     model_name: str = field(init=False)
     eval_results: list[EvalResult] = field(init=False)
 
@@ -90,10 +90,11 @@ class SERModelCardData(ModelCardData):
         self.library_name = "peft" if self.adapter else "transformers"
         corpora = results.get("corpora") or {}
         if self.language is None:
-            known = sorted({about.language for name, about in ABOUT.items() if name in corpora and about.language})
+            known = sorted({about.language for about in text.abouts(results).values() if about and about.language})
             self.language = known or None
         self.datasets = sorted({entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")}) or None
-        self.metrics = ["accuracy", "f1", "recall", "eer"]
+        there = {kind for key, (kind, _) in METRIC_TYPES.items() if text.known(results["metrics"]["test"].get(key))}
+        self.metrics = [kind for kind in ("accuracy", "f1", "recall", "eer") if kind in there] or None
         lora = ["lora"] if "lora" in results["method"] else []
         own = ["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", results.get("model_type")]
         tags = [*own, results["method"], *lora, *corpora, *(self.tags or [])]
@@ -168,10 +169,10 @@ def is_hub_name(name: str) -> bool:
 
 def licence_of_corpora(results: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
     """The metadata's licence, its name and its link, as far as they follow from the corpora."""
-    corpora = results.get("corpora") or {}
-    if not corpora or any(corpus not in ABOUT for corpus in corpora):
+    found = text.abouts(results).values()
+    abouts = [about for about in found if about]
+    if not abouts or len(abouts) < len(found):
         return None, None, None
-    abouts = [ABOUT[corpus] for corpus in corpora]
     identifiers = {about.licence_id for about in abouts}
     if len(identifiers) == 1 and abouts[0].licence_id:
         return abouts[0].licence_id, None, None
@@ -195,7 +196,7 @@ def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
             task_type=TASK[0],
             task_name=TASK[1],
             dataset_type=hub[0] if len(hub) == len(corpora) == 1 else "+".join(corpora) or "speech",
-            dataset_name=f"{' + '.join(map(text.corpus_name, corpora)) or 'speech'} ({split['name']} split{told})",
+            dataset_name=f"{' + '.join(starmap(text.corpus_name, corpora.items())) or 'speech'} ({split['name']} split{told})",
             dataset_config=split["name"],
             dataset_split="test",
             metric_type=kind,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from hf_ser.corpora import ABOUT
+from hf_ser.corpora import ABOUT, About
 from hf_ser.hub import card_citations
 
 Results = Mapping[str, Any]
@@ -40,6 +40,9 @@ METHODS = {
         "were loaded or drawn",
     ),
 }
+
+#: The languages of the corpora.
+LANGUAGES = {"en": "English"}
 
 #: Arguments of a run that decide where it ran, how much memory it took and what it printed, not what it learned; and those
 #: that the card tells in other words.
@@ -97,17 +100,43 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def corpus_name(corpus: str) -> str:
+def about(corpus: str, entry: Results | None) -> About | None:
+    """
+    The facts about a corpus, where it was read by its own reader: a data set or a manifest that is called as one of the known
+    corpora is another. `entry` is what `results.json` has of it; older ones do not name the reader.
+    """
+    entry = entry or {}
+    return ABOUT.get(entry.get("read_as") or ("dataset" if entry.get("hub_dataset") else corpus))
+
+
+def abouts(results: Results) -> dict[str, About | None]:
+    """The facts about each corpus, `None` where they are not known."""
+    return {corpus: about(corpus, entry) for corpus, entry in (results.get("corpora") or {}).items()}
+
+
+def corpus_name(corpus: str, entry: Results | None) -> str:
     """A corpus as people call it: `RAVDESS` for `ravdess`; one that is not known keeps its name."""
-    return ABOUT[corpus].name.partition(" (")[0] if corpus in ABOUT else corpus
+    facts = about(corpus, entry)
+    return facts.name.partition(" (")[0] if facts else corpus
 
 
 def corpus_link(corpus: str, entry: Results) -> str:
     """Its name, linked to where it is to be had."""
     if dataset := entry.get("hub_dataset"):
         return f"[{dataset}](https://huggingface.co/datasets/{dataset})"
-    homepage = ABOUT[corpus].homepage if corpus in ABOUT else None
-    return f"[{corpus_name(corpus)}]({homepage})" if homepage else corpus_name(corpus)
+    facts = about(corpus, entry)
+    name = corpus_name(corpus, entry)
+    return f"[{name}]({facts.homepage})" if facts and facts.homepage else name
+
+
+def speakers(part: Results) -> str:
+    """`4 speakers`, or `4 known speakers (and 20 clips of unknown ones)`; nothing where none is known."""
+    number, unknown = part.get("speakers"), part.get("clips_without_speaker")
+    if not number:
+        return ""
+    if not unknown:
+        return counted(number, "speaker")
+    return f"{counted(number, 'known speaker')} (and {counted(unknown, 'clip')} of unknown ones)"
 
 
 # What was found
@@ -154,17 +183,49 @@ def intervals_note(results: Results) -> str:
     return note + (f" There is no interval by speaker: {reason}." if reason else "")
 
 
+def guessing(results: Results) -> str:
+    """What a model that knows nothing reaches: each emotion is right in one of as many guesses as there are emotions."""
+    number = len(results["emotions"])
+    return f"guessing each of its {number} emotions equally often has {percent(1 / number)} UAR"
+
+
 def chance(results: Results) -> str:
-    """What a model that knows nothing would reach."""
+    """What guessing reaches, and what the most frequent emotion."""
     matrix = results["metrics"]["test"].get("confusion_matrix")
     if not matrix:
-        return ""
+        return f"{_capital(guessing(results))}."
     clips = [sum(row) for row in matrix]
-    present = sum(map(bool, clips))
     return (
-        f"Chance is {percent(1 / present)} UAR; always answering the most frequent emotion would be right for "
+        f"{_capital(guessing(results))}; always answering the most frequent emotion would be right for "
         f"{percent(max(clips) / sum(clips))} of the clips."
     )
+
+
+def tested_on(results: Results) -> str:
+    """The clips of the test part, whose they are, and how many of those were in training."""
+    part = results["split"]["parts"]["test"]
+    clips = results["metrics"]["test"].get("clips") or part.get("clips")
+    number, unknown, shared = part.get("speakers"), part.get("clips_without_speaker"), shared_speakers(results)
+    if not number:
+        return counted(clips, "clip") + (" of unknown speakers" if unknown else "")
+    trained_on = ""
+    if shared:
+        which = "all" if shared >= number else "one" if shared == 1 else shared
+        trained_on = f", {which} of whom it was trained on"
+    if unknown:
+        whose = f"{clips - unknown:,} of {counted(number, 'known speaker')}{trained_on}"
+        return f"{counted(clips, 'clip')} ({whose}, {unknown:,} of unknown ones)"
+    new = " who are not in its training data" if shared == 0 else ""
+    return f"{counted(clips, 'clip')} of {counted(number, 'speaker')}{new}{trained_on}"
+
+
+def headline_interval(results: Results) -> str:
+    """The UAR's interval: by speaker, which says more of other people, or else by clip."""
+    intervals = results["metrics"]["test"].get("intervals") or {}
+    for unit in ("speakers", "clips"):
+        if edges := interval(results, unit, "uar"):
+            return f" ({100 * intervals['level']:g} % interval, by {unit[:-1]}: {edges})"
+    return ""
 
 
 def emotions_table(results: Results) -> str:
@@ -225,8 +286,7 @@ def split_in_words(results: Results) -> str:
     name = split["name"] if split["name"] != "file" else split.get("made_as") or "file"
     words = {
         "speaker": "whole speakers go into one part each, so that the test part has voices that the model has not learned from",
-        "random": "clips are drawn at random, whoever speaks, as HuBERT-SER does; the same voices are in all parts, and the "
-        "figures say nothing about a new speaker",
+        "random": f"clips are drawn at random, whoever speaks, as HuBERT-SER does; {_random(results)}",
         "kfold": _fold(split),
         "official": "the parts that the corpus itself defines",
         "file": "the parts that a file names",
@@ -235,6 +295,15 @@ def split_in_words(results: Results) -> str:
     if split["name"] == "file":
         text += f"{'; ' if text else ''}read from the splits.json of an earlier run"
     return f": {text}." if text else "."
+
+
+def _random(results: Results) -> str:
+    shared = shared_speakers(results)
+    if shared is None:
+        return "whether the same voices are in train and test cannot be told"
+    if shared:
+        return "the same voices are in train and test, and the figures say nothing about a new speaker"
+    return "here no speaker came into both train and test"
 
 
 def _fold(split: Results) -> str:
@@ -253,7 +322,8 @@ def parts_table(results: Results) -> str:
         [name, part.get("clips"), part.get("speakers"), part.get("clips_without_speaker") or None]
         for name, part in parts.items()
     ]
-    return table(["Part", "Clips", "Speakers", "Clips of unknown speakers"], rows)
+    known = "Known speakers" if any(row[3] for row in rows) else "Speakers"
+    return table(["Part", "Clips", known, "Clips of unknown speakers"], rows)
 
 
 def shared_note(results: Results) -> str:
@@ -323,7 +393,7 @@ def corpora_table(results: Results) -> str:
             corpus_link(corpus, entry),
             _licence(corpus, entry),
             entry.get("clips"),
-            entry.get("speakers") or None,
+            _known_speakers(entry),
             _hours(entry.get("hours")),
         ]
         for corpus, entry in (results.get("corpora") or {}).items()
@@ -335,18 +405,24 @@ def _hours(hours: float | None) -> str:
     return "" if hours is None else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
+def _known_speakers(entry: Results) -> str:
+    number = entry.get("speakers")
+    return f"{number:,}{' known' if entry.get('clips_without_speaker') else ''}" if number else ""
+
+
 def _licence(corpus: str, entry: Results) -> str:
     if entry.get("hub_dataset"):
         return "see its page"
-    return ABOUT[corpus].licence if corpus in ABOUT else "not known to hf_ser"
+    facts = about(corpus, entry)
+    return facts.licence if facts else "not known to hf_ser"
 
 
 def corpora_list(results: Results) -> str:
     """What is said in each known corpus, and by whom."""
     return "\n".join(
-        f"- **{corpus_name(corpus)}**: {ABOUT[corpus].speech}. {_capital(ABOUT[corpus].speakers)}."
-        for corpus in results.get("corpora") or {}
-        if corpus in ABOUT
+        f"- **{facts.name.partition(' (')[0]}**: {facts.speech}. {_capital(facts.speakers)}."
+        for facts in abouts(results).values()
+        if facts
     )
 
 
@@ -375,8 +451,20 @@ def set_aside_note(results: Results) -> str:
     for corpus, counts in reasons.items():
         told = [f"{count:,} {reason}" for reason, count in counts.items() if count]
         if told:
-            parts.append(f"{listed(told)} in {corpus_name(corpus)}")
+            parts.append(f"{listed(told)} in {_name(results, corpus)}")
     return f"Clips that were set aside before the split: {'; '.join(parts)}." if parts else ""
+
+
+def left_out_note(results: Results) -> str:
+    """Clips that no part of the split has."""
+    left = [
+        f"{count:,} of {_name(results, corpus)}" for corpus, count in (results.get("left_out_by_split") or {}).items()
+    ]
+    return f"Clips that are in no part of the split: {listed(left)}." if left else ""
+
+
+def _name(results: Results, corpus: str) -> str:
+    return corpus_name(corpus, (results.get("corpora") or {}).get(corpus))
 
 
 # How it was trained
@@ -386,12 +474,24 @@ def method_words(results: Results) -> tuple[str, str]:
     """A method as a heading, and as what follows "fine-tuned"."""
     method = results["method"]
     arguments = (results.get("training") or {}).get("arguments") or {}
-    if method == "full" and arguments.get("freeze_feature_encoder"):
-        return "full fine-tuning", "by training all of its weights but those of the convolutional feature encoder"
     heading, words = METHODS.get(method, (f"`{method}`", f"by the method `{method}`"))
-    if targets := arguments.get("lora_target_modules"):
-        names = targets if isinstance(targets, list) else [str(targets)]
-        words = f"with LoRA on {listed([f'`{name}`' for name in names])}"
+    batch_norm = results.get("head") == "batchnorm"
+    if method == "full" and arguments.get("freeze_feature_encoder"):
+        words = "by training all of its weights but those of the convolutional feature encoder"
+    elif method == "lora_classifier" and batch_norm:
+        words = (
+            "with LoRA on the last layer, and by training the batch norm before it; the encoder stays as it was, and the "
+            "other layers of the head stay as they were loaded or drawn"
+        )
+    if method in ("lora_qkv", "lora_classifier") and (targets := arguments.get("lora_target_modules")):
+        modules = listed([f"`{name}`" for name in (targets if isinstance(targets, list) else [str(targets)])])
+        heading = f"LoRA on {modules}"
+        rest = "the head is trained as a whole" if method == "lora_qkv" else "all else stays as it was loaded or drawn"
+        if method == "lora_classifier" and batch_norm:
+            rest += ", but for the batch norm before the last layer, which is trained, too"
+        words = f"with LoRA on {modules}; {rest}"
+    if results.get("weighted_layer_sum", arguments.get("weighted_layer_sum")):
+        words += "; the weights of the sum over the encoder's layers that the head is given are trained, too"
     return heading, words
 
 
@@ -448,6 +548,8 @@ def cost_list(results: Results) -> str:
     """On what it was trained and what that took: hardware, time, steps, seeds, memory, energy."""
     training, environment = results.get("training") or {}, results.get("environment") or {}
     lines = []
+    # What another process has used before is not known.
+    since = f"since it went on from {training['resumed_from']}" if training.get("resumed_from") else ""
     if device := environment.get("device"):
         threads = (
             f", {counted(environment['threads'], 'thread')}" if "CPU" in device and environment.get("threads") else ""
@@ -461,7 +563,11 @@ def cost_list(results: Results) -> str:
         if known(training.get("steps")):
             steps.append(counted(training["steps"], "step"))
         took = [duration(training["seconds"]), *steps]
-        lines.append(f"Time: {' for '.join(took[:2])}{''.join(f', {step}' for step in took[2:])}")
+        if since:
+            in_all = f"; {', '.join(steps)} in all" if steps else ""
+            lines.append(f"Time: {took[0]} {since}{in_all}")
+        else:
+            lines.append(f"Time: {' for '.join(took[:2])}{''.join(f', {step}' for step in took[2:])}")
     batch = training.get("clips_per_step")
     precision = training.get("precision")
     if how := [
@@ -478,9 +584,9 @@ def cost_list(results: Results) -> str:
         if memory.get(kind)
     ]
     if amounts:
-        lines.append(f"Peak memory: {listed(amounts)}")
+        lines.append(f"Peak memory{f', {since}' if since else ''}: {listed(amounts)}")
     if known(training.get("energy_kwh")):
-        lines.append(f"Energy, measured: {training['energy_kwh']:.3g} kWh")
+        lines.append(f"Energy, measured{f' {since}' if since else ''}: {training['energy_kwh']:.3g} kWh")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -522,40 +628,54 @@ def history_table(results: Results) -> str:
 # What it cannot do
 
 
+def all_acted(results: Results) -> bool:
+    """Whether everything that it learned from is acted, as far as is known."""
+    facts = abouts(results).values()
+    return bool(facts) and all(each is not None and each.acted for each in facts)
+
+
 def limitations(results: Results) -> list[str]:
     """What holds for these corpora, this split and this size; each as a paragraph."""
-    corpora = list(results.get("corpora") or {})
-    abouts = [ABOUT[corpus] for corpus in corpora if corpus in ABOUT]
-    acted = [corpus for corpus in corpora if corpus in ABOUT and ABOUT[corpus].language]
+    every = list(abouts(results).values())
+    facts = [each for each in every if each]
+    all_known = bool(facts) and len(facts) == len(every)
+    people = [each for each in facts if each.labels != "computed"]
     found = []
-    if len(acted) < len(abouts):
+    if len(people) < len(facts):
         found.append(
-            "**A made-up corpus.** What it learned from is, in part or as a whole, babble that a computer made. Figures on that "
-            "say that the code works, and nothing about people."
+            f"**A made-up corpus.** What it learned from is{'' if not people and all_known else ', in part,'} babble that a "
+            "computer made. Figures on that say that the code works, and nothing about people."
         )
-    if acted:
+    if people:
+        found.append(_whose_labels(people))
+    languages = {each.language for each in people}
+    if all_known and len(people) == len(facts) and len(languages) == 1 and (language := languages.pop()) in LANGUAGES:
+        texts = {each.text for each in people}
+        kind = "" if "free" in texts else ", read sentences" if "read" in texts else ", fixed sentences"
+        others = ", free speech and conversations" if kind else ""
         found.append(
-            f"**Acted emotions.** The speakers of {listed([corpus_name(corpus) for corpus in acted])} were asked to show an "
-            "emotion. The model tells which one was asked for. Whether it tells what somebody feels was not tested."
+            f"**{LANGUAGES[language]}{kind}.** It was fine-tuned on nothing else. Other languages{others} were not tested."
         )
-    if acted and len(acted) == len(corpora) and {ABOUT[corpus].language for corpus in acted} == {"en"}:
+    if varied := [each for each in people if each.text in ("read", "free")]:
         found.append(
-            "**English, a few fixed sentences.** It heard nothing else. Other languages, free speech and conversations were not "
-            "tested."
+            f"**Words.** In {listed(_names(varied))} the words are not the same in every emotion: part of what it learned may "
+            "be words."
         )
     parts = results["split"]["parts"]
-    learned, tested = (parts.get(part, {}).get("speakers") for part in ("train", "test"))
-    if learned:
-        text = f"**{_capital(counted(learned, 'voice'))}.** It learned from {counted(learned, 'speaker')}"
-        text += f" and was tested on {counted(tested, 'speaker')}." if tested else "."
+    train, test = parts.get("train", {}), parts.get("test", {})
+    if learned := speakers(train):
+        voices = counted(train["speakers"], "known voice" if train.get("clips_without_speaker") else "voice")
+        text = f"**{_capital(voices)}.** It learned from {learned}"
+        text += f" and was tested on {speakers(test)}." if speakers(test) else "."
         found.append(
             f"{text} How it does for other ages, accents and ways of speaking was not measured, nor whether it serves women and "
             "men alike."
         )
-    found.append(
-        "**The corpora's own recordings.** Noise, music, several people at once, telephones and other microphones were not "
-        "tested."
-    )
+    if all_known and all(each.text != "free" for each in facts):
+        others = "Noise, music, several people at once, telephones and other microphones"
+    else:
+        others = "Recordings other than those of its corpora"
+    found.append(f"**The corpora's own recordings.** {others} were not tested.")
     found.append(
         f"**Always an answer.** It names one of its {len(results['emotions'])} emotions whatever it hears, silence too. The "
         "probabilities are those of a softmax; they were not calibrated."
@@ -563,10 +683,31 @@ def limitations(results: Results) -> list[str]:
     return found
 
 
+def _names(facts: Sequence[About]) -> list[str]:
+    return [each.name.partition(" (")[0] for each in facts]
+
+
+def _whose_labels(people: Sequence[About]) -> str:
+    perceived_by = "say which emotion most of those perceived who listened or watched"
+    asked = [each for each in people if each.labels == "asked for"]
+    acted = [each for each in people if each.labels == "perceived" and each.acted]
+    own = [each for each in people if each.labels == "perceived" and not each.acted]
+    sentences = [f"**{'Acted' if asked or acted else 'Perceived'} emotions.**"]
+    if asked:
+        sentences.append(
+            f"The speakers of {listed(_names(asked))} were asked to show an emotion, and the labels say which one was asked for."
+        )
+    if acted:
+        sentences.append(f"The speakers of {listed(_names(acted))} acted; the labels {perceived_by}.")
+    if own:
+        sentences.append(f"The labels of {listed(_names(own))} {perceived_by}.")
+    return " ".join([*sentences, "Whether the model tells what somebody feels was not tested."])
+
+
 def citations(results: Results) -> list[str]:
     """BibTeX of the corpora, the encoder and the methods that the run used."""
     method = results["method"]
-    found = [ABOUT[corpus].citation for corpus in results.get("corpora") or {} if corpus in ABOUT]
+    found = [facts.citation if facts else None for facts in abouts(results).values()]
     found.append(card_citations.ENCODERS.get(str(results.get("model_type"))))
     found.append(card_citations.HUBERT_SER if method in METHODS else card_citations.PEFT_SER)
     split = results["split"]
@@ -574,4 +715,4 @@ def citations(results: Results) -> list[str]:
         found.append(card_citations.PEFT_SER)
     if "lora" in method:
         found.append(card_citations.LORA)
-    return [citation for citation in found if citation]
+    return list(dict.fromkeys(citation for citation in found if citation))

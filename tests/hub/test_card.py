@@ -298,7 +298,11 @@ class TestFigures:
         assert "| happy | 120 | 40 | 62.5 % | angry (25.0 %) |" in card
         assert "| angry | 120 | 40 | 75.0 % | happy (15.0 %) |" in card
         assert "| **happy** | 10 | 25 | 5 |" in card
-        assert "Chance is 33.3 % UAR" in card
+        assert "Guessing each of its 3 emotions equally often has 33.3 % UAR; always answering" in card
+        low = test["intervals"]["speakers"]["uar"][0]
+        assert (
+            f"**72.5 % UAR**, the mean of the emotions' recalls (95 % interval, by speaker: {100 * low:.1f} to" in card
+        )
 
     def test_the_models_index_comes_back(self, tmp_path: Path) -> None:
         results = run()
@@ -372,7 +376,15 @@ class TestHonesty:
         ("split", "words"),
         [
             ({"name": "speaker"}, "whole speakers go into one part each"),
-            ({"name": "random"}, "the figures say nothing about a new speaker"),
+            (
+                {"name": "random", "speakers_shared_by_train_and_test": 3},
+                "the same voices are in train and test, and the figures say nothing about a new speaker",
+            ),
+            ({"name": "random"}, "no speaker came into both train and test"),
+            (
+                {"name": "random", "speakers_shared_by_train_and_test": None},
+                "whether the same voices are in train and test cannot be told",
+            ),
             ({"name": "kfold", "by": "session", "fold": 1, "folds": 5}, "fold 2 of 5, PEFT-SER's folds by session"),
             ({"name": "official"}, "the parts that the corpus itself defines"),
             ({"name": "file", "made_as": "random"}, "whoever speaks.*read from the splits.json of an earlier run"),
@@ -419,6 +431,95 @@ class TestHonesty:
         assert "**Acted emotions.**" not in card
         assert "language" not in metadata(card)
 
+    def test_whose_the_labels_are(self) -> None:
+        def limits(*corpora: str) -> str:
+            return render(run(corpora={name: {"clips": 100, "speakers": 4} for name in corpora}))
+
+        asked = "The speakers of RAVDESS were asked to show an emotion, and the labels say which one was asked for."
+        perceived = "The speakers of CREMA-D by votes and IEMOCAP acted; the labels say which emotion most of those perceived who"
+        both = limits("crema_d_votes", "iemocap", "ravdess")
+        assert asked in both
+        assert perceived in both
+        assert "The model tells which one was asked for" not in both
+        podcast = limits("msp_podcast")
+        assert (
+            "**Perceived emotions.** The labels of MSP-Podcast say which emotion most of those perceived who" in podcast
+        )
+        assert "Acted emotions" not in podcast
+        assert "babble" not in podcast
+        assert "how emotions are acted in speech" not in podcast
+        assert "how emotions are acted in speech" in limits("ravdess", "iemocap")
+        assert "how emotions are acted in speech" not in limits("ravdess", "mine")
+        assert "how emotions are acted in speech" not in limits("ravdess", "synthetic")
+
+    def test_what_was_said_in_the_clips(self) -> None:
+        def limits(*corpora: str) -> str:
+            return render(run(corpora={name: {"clips": 100, "speakers": 4} for name in corpora}))
+
+        fixed = "**English, fixed sentences.** It was fine-tuned on nothing else. Other languages, free speech and conversations"
+        assert fixed in limits("ravdess", "tess")
+        assert "heard nothing else" not in limits("ravdess")
+        read = limits("ravdess", "savee")
+        assert "**English, read sentences.** It was fine-tuned on nothing else." in read
+        assert "In SAVEE the words are not the same in every emotion: part of what it learned may be words." in read
+        free = limits("msp_podcast")
+        assert "**English.** It was fine-tuned on nothing else. Other languages were not tested." in free
+        assert "Noise, music" not in free
+        assert "Recordings other than those of its corpora were not tested" in free
+        assert "Noise, music, several people at once" in read
+        unknown = limits("ravdess", "mine")
+        assert "English" not in unknown.split("## Limitations")[1].split("## What")[0]
+        assert "Recordings other than those of its corpora were not tested" in unknown
+        assert "Noise, music" not in unknown
+
+    def test_clips_of_unknown_speakers_are_not_counted_as_those_of_known_ones(self) -> None:
+        results = run()
+        results["split"]["parts"]["test"] |= {"speakers": 4, "clips_without_speaker": 20}
+        results["split"]["parts"]["train"] |= {"clips_without_speaker": 1}
+        results["corpora"]["ravdess"]["clips_without_speaker"] = 21
+        card = render(results)
+        assert "On 120 clips (100 of 4 known speakers, 20 of unknown ones), it reaches" in card
+        assert "**9 known voices.** It learned from 9 known speakers (and 1 clip of unknown ones)" in card
+        assert "was tested on 4 known speakers (and 20 clips of unknown ones)." in card
+        assert "| train | 360 | 9 | 1 |" in card
+        assert "| Part | Clips | Known speakers | Clips of unknown speakers |" in card
+        assert "| 600 | 24 known |" in card
+        results["split"]["speakers_shared_by_train_and_test"] = 3
+        assert "(100 of 4 known speakers, 3 of whom it was trained on, 20 of unknown ones)" in render(results)
+        results["split"]["parts"]["test"]["speakers"] = 0
+        results["split"]["speakers_shared_by_train_and_test"] = 0
+        card = render(results)
+        assert "On 120 clips of unknown speakers, it reaches" in card
+        assert "was tested on 120 clips" not in card
+
+    @pytest.mark.parametrize(
+        "entry", [{"read_as": "dataset"}, {"read_as": "manifest"}, {"hub_dataset": "someone/synthetic"}]
+    )
+    @pytest.mark.parametrize("name", ["synthetic", "ravdess"])
+    def test_a_corpus_is_known_only_where_its_own_reader_read_it(self, name: str, entry: Results) -> None:
+        corpora = {name: {"clips": 600, "speakers": 24, **entry}}
+        card = render(run(corpora=corpora, set_aside={name: {"unreadable": 2}}))
+        assert "license" not in metadata(card)
+        assert "language" not in metadata(card)
+        for told in (
+            ABOUT[name].licence,
+            ABOUT[name].speech,
+            ABOUT[name].name,
+            "babble",
+            "Acted",
+            "livingstone",
+            "RAVDESS",
+        ):
+            assert told not in card
+        assert f"2 unreadable in {name}." in card
+        own = render(run(corpora={name: {"clips": 600, "speakers": 24, "read_as": name}}))
+        assert ABOUT[name].licence in own
+
+    def test_what_the_split_leaves_out(self) -> None:
+        card = render(run(left_out_by_split={"ravdess": 1200}))
+        assert "Clips that are in no part of the split: 1,200 of RAVDESS." in card
+        assert "in no part of the split" not in render(run())
+
     def test_a_base_model_from_a_folder(self) -> None:
         card = render(local_base())
         assert "base_model" not in metadata(card)
@@ -427,6 +528,13 @@ class TestHonesty:
         told = render(local_base(), base_model="someone/hubert-mini")
         assert metadata(told)["base_model"] == "someone/hubert-mini"
         assert "local folder" not in told
+        results = local_base() | {"method": "lora_qkv"}
+        merged = render(results, merged=True, model_id="someone/model")
+        assert "its base model, `hubert-mini`,\nwhich was a local folder: whoever has it passes `base=`" in merged
+        assert "not on the Hub" not in merged
+        tiny = render(results | {"base_model": "hubert-tiny-random"}, merged=True, model_id="someone/model")
+        assert 'hf_ser.load("someone/model", subfolder="adapter")\n' in tiny
+        assert "local folder" not in tiny
 
     def test_no_path_from_the_root(self) -> None:
         results = run(
@@ -495,6 +603,10 @@ class TestMetadata:
         found = metadata(render(run(corpora={name: {"clips": 1} for name in corpora})))
         assert {key: value for key, value in found.items() if key.startswith("license")} == expected
 
+    def test_the_metrics_are_those_that_are_there(self) -> None:
+        assert metadata(render(least()))["metrics"] == ["accuracy", "recall"]
+        assert metadata(render(no_figures()))["metrics"] == ["accuracy", "f1", "recall"]
+
     def test_data_sets_on_the_hub(self) -> None:
         card = render(run(corpora={"emodb": {"clips": 535, "hub_dataset": "someone/emodb"}}))
         assert metadata(card)["datasets"] == ["someone/emodb"]
@@ -529,6 +641,16 @@ class TestTraining:
         assert "Trained: 315,702,920 of 315,703,944 parameters (over 99.9 %)" in card
         assert "Versions: Python 3.11.7, hf_ser 0.1.0, torch 2.11.0." in card
 
+    def test_what_a_resumed_run_took(self) -> None:
+        results = run()
+        results["training"]["resumed_from"] = "checkpoint-300"
+        card = render(results)
+        assert "- Time: 1 h 2 min since it went on from checkpoint-300; 10 epochs, 1,000 steps in all" in card
+        assert (
+            "- Peak memory, since it went on from checkpoint-300: 4.0 GB in the process and 12.3 GB on the GPU" in card
+        )
+        assert "- Energy, measured since it went on from checkpoint-300: 0.457 kWh" in card
+
     def test_the_epochs(self) -> None:
         assert "| 1 | 3e-05 | 1.1000 | 1.0000 | 50.0 % |\n| 2 | 1e-05 | 0.9000 |  | 60.0 % |" in render(run())
 
@@ -540,7 +662,28 @@ class TestTraining:
         assert "but those of the convolutional feature encoder" in render(frozen)
         aimed = run(method="lora_qkv")
         aimed["training"]["arguments"]["lora_target_modules"] = ["intermediate_dense", "output_dense"]
-        assert "with LoRA on `intermediate_dense` and `output_dense`" in render(aimed)
+        card = render(aimed)
+        assert "with LoRA on `intermediate_dense` and `output_dense`; the head is trained as a whole" in card
+        assert "(LoRA on `intermediate_dense` and `output_dense`)" in card
+        assert "query, key" not in card
+        aimed["method"] = "lora_classifier"
+        assert "with LoRA on `intermediate_dense` and `output_dense`; all else stays as it was loaded" in render(aimed)
+
+    def test_the_batch_norm_of_a_head_trains_with_its_lora(self) -> None:
+        card = render(run(method="lora_classifier", head="batchnorm"))
+        assert (
+            "with LoRA on the last layer, and by training the batch norm before it; the encoder stays as it was" in card
+        )
+        assert "alone" not in card.split("fine-tuned on")[1].split("\n")[0]
+
+    def test_a_weighted_sum_of_layers_is_told(self) -> None:
+        for method in METHODS:
+            told = "; the weights of the sum over the encoder's layers that the head is given are trained, too."
+            assert told in render(run(method=method, weighted_layer_sum=True))
+            assert told not in render(run(method=method, weighted_layer_sum=False))
+        old = run()
+        old["training"]["arguments"]["weighted_layer_sum"] = True
+        assert "the weights of the sum over the encoder's layers" in render(old)
 
     def test_who_is_cited(self) -> None:
         def keys(results: Results) -> list[str]:
