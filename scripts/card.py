@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from hf_ser.evaluation import plots
 from hf_ser.hub.card import CARD, write_card
 
@@ -68,8 +70,11 @@ def make(folder: Path, given: dict[str, Any]) -> None:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{RESULTS} is no JSON: {error}") from error
-    draw(results, folder)
-    write_card(results, folder, **given)
+    try:
+        draw(results, folder)
+        write_card(results, folder, **given)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, TemplateError) as error:
+        raise ValueError(f"{RESULTS} is not as a run writes it ({type(error).__name__}: {error})") from error
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:

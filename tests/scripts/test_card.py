@@ -81,6 +81,15 @@ def test_what_is_given_is_in_the_card(folders: list[Path], card: Callable[..., i
         (None, "there is no results.json; give the folder of a finished run"),
         ("{", "results.json is no JSON"),
         ('{"method": "full"}', "these results are not those of a run: they lack emotions, metrics, split"),
+        ("[]", "results.json is not as a run writes it"),
+        (
+            json.dumps({**RESULTS, "metrics": {"test": {"uar": 0.5, "intervals": {"clips": {"uar": [0.4, 0.6]}}}}}),
+            "results.json is not as a run writes it",
+        ),
+        (
+            json.dumps({**RESULTS, "split": {"name": "speaker", "parts": {"train": None, "test": None}}}),
+            "results.json is not as a run writes it",
+        ),
     ],
 )
 def test_a_folder_that_holds_no_run_is_told_and_the_others_are_made(
