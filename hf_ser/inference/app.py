@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ import gradio as gr
 import numpy as np
 import soundfile
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
-from hf_ser.corpora import ABOUT
+from hf_ser.hub import card_text
 from hf_ser.inference import Timeline, plot_timeline, predict, save, timeline
 from hf_ser.inference.batches import emotions_of
+from hf_ser.inference.sources import printable
 
 #: Recordings of more seconds get a timeline, too, of windows so long.
 WINDOW = 3.0
@@ -77,7 +79,7 @@ def hear(classifier: AudioClassificationPipeline, path: str | Path) -> Heard:
         AudioError: if the file cannot be decoded, or is silent, shorter than 0.3 s or longer than 5 minutes.
     """
     try:
-        length = soundfile.info(path).duration  # looked up first: a small file may decode to hours
+        length = soundfile.info(os.fsencode(path)).duration  # looked up first: a small file may decode to hours
     except soundfile.SoundFileError:
         length = 0.0  # read_mono says why
     if length > LONGEST:
@@ -119,6 +121,11 @@ def describe(model: str, *, revision: str | None = None, token: str | None = Non
         name = f"[{model}](https://huggingface.co/{model})"
         try:
             file = Path(hf_hub_download(model, "results.json", revision=revision, token=token))
+        except LocalEntryNotFoundError:  # offline, and it was not downloaded before
+            return (
+                f"**Model:** {name}. Its results.json could not be looked up on the Hub; it would say what speech it was "
+                "trained on."
+            )
         except EntryNotFoundError:
             file = None
     results = json.loads(file.read_text(encoding="utf-8")) if file else {}
@@ -133,25 +140,33 @@ def _trained(results: dict[str, Any]) -> str:
     base = results["base_model"]
     lines = [f"fine-tuned (`{results['method']}`) from `{base if base.count('/') == 1 else Path(base).name}` on"]
     for name, corpus in results["corpora"].items():
-        if about := ABOUT.get(name):
+        if about := card_text.about(name, corpus):
             lines.append(f"- {about.name}. {about.speech[0].upper()}{about.speech[1:]}. Speakers: {about.speakers}.")
         else:
-            lines.append(f"- {name}. {corpus['clips']:,} clips of {corpus['speakers']:,} speakers.")
+            speakers = card_text.speakers(corpus)
+            lines.append(f"- {name}. {corpus['clips']:,} clips{f' of {speakers}' if speakers else ''}.")
     return "\n".join(lines)
 
 
 def _figures(results: dict[str, Any]) -> str:
-    split, test = results["split"], results["metrics"]["test"]
-    speakers, shared = split["parts"]["test"]["speakers"], split["speakers_shared_by_train_and_test"]
-    heard = (
-        f"{shared} of them were in training, so that this says little about anyone else"
-        if shared
-        else "none was in training"
-    )
+    test = results["metrics"]["test"]
     return (
         f"**Figures:** {100 * test['accuracy']:.0f} % of {test['clips']:,} test clips right, UAR {100 * test['uar']:.0f} % "
-        f"(a guess has {100 / len(results['emotions']):.1f} %). The test has {speakers} speakers; {heard}."
+        f"({card_text.guessing(results)}). {_speakers(results)}"
     )
+
+
+def _speakers(results: dict[str, Any]) -> str:
+    speakers, shared = card_text.speakers(results["split"]["parts"]["test"]), card_text.shared_speakers(results)
+    if not speakers:
+        return "Who speaks in the test is not known, and so not whether anyone of them was in training."
+    if shared is None:
+        heard = "whether any was in training cannot be told"
+    elif shared:
+        heard = f"{shared} of them were in training, so that this says little about anyone else"
+    else:
+        heard = "none was in training"
+    return f"The test has {speakers}; {heard}."
 
 
 def make_app(
@@ -179,11 +194,12 @@ def make_app(
         try:
             heard = hear(classifier, path)
         except AudioError as error:
-            raise _refusal(f"{Path(path).name} is {error.reason}: {error.detail}.") from error
+            raise _refusal(f"{printable(Path(path).name)} is {error.reason}: {error.detail}.") from error
         if heard.timeline is None:
             return [heard.probabilities, *NO_TIMELINE]
         segments = heard.timeline.segments(SEGMENT)
-        files = [Path(tempfile.mkdtemp(dir=folder.name)) / f"{Path(path).stem}{suffix}" for suffix in EXPORTS]
+        stem = printable(Path(path).stem)
+        files = [Path(tempfile.mkdtemp(dir=folder.name)) / f"{stem}{suffix}" for suffix in EXPORTS]
         for file in files:
             save(segments, file)
         rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in segments]

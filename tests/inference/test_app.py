@@ -1,6 +1,7 @@
 """What the page answers, and what it says of its model. How it looks in a browser is in tests/scripts/test_demo.py."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,9 @@ def test_what_is_said_of_a_run(tmp_path: Path) -> None:
     assert "RAVDESS" in text
     assert "Acted speech: two sentences" in text
     assert "- calls. 2,000 clips of 40 speakers." in text
-    assert "59 % of 239 test clips right, UAR 58 % (a guess has 25.0 %)" in text
+    assert (
+        "59 % of 239 test clips right, UAR 58 % (guessing each of its 4 emotions equally often has 25.0 % UAR)" in text
+    )
     assert "4 speakers; none was in training" in text
     assert "/somewhere" not in text
     assert "RAVDESS" in describe(str(run / "adapter"))
@@ -167,6 +170,45 @@ def test_shared_speakers_are_told(tmp_path: Path) -> None:
     split = {**RESULTS["split"], "speakers_shared_by_train_and_test": 3}
     (tmp_path / "results.json").write_text(json.dumps({**RESULTS, "split": split}))
     assert "3 of them were in training, so that this says little about anyone else" in describe(str(tmp_path))
+
+
+def test_unknown_speakers_are_told(tmp_path: Path) -> None:
+    def told(test: dict[str, int], **corpora: Any) -> str:
+        split = {"parts": {"train": {"speakers": 9}, "test": test}, "speakers_shared_by_train_and_test": 0}
+        results = {**RESULTS, "split": split, "corpora": corpora or RESULTS["corpora"]}
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        return describe(str(tmp_path))
+
+    none = told({"speakers": 0, "clips_without_speaker": 239})
+    assert "Who speaks in the test is not known, and so not whether anyone of them was in training." in none
+    assert "has 0 speakers" not in none
+    assert "none was in training" not in none
+    some = told({"speakers": 4, "clips_without_speaker": 20})
+    assert (
+        "The test has 4 known speakers (and 20 clips of unknown ones); whether any was in training cannot be told"
+        in some
+    )
+    assert "- calls. 9 clips of 2 known speakers (and 3 clips of unknown ones)." in told(
+        {"speakers": 4}, calls={"clips": 9, "speakers": 2, "clips_without_speaker": 3}
+    )
+    assert "- calls. 9 clips.\n" in told({"speakers": 4}, calls={"clips": 9, "speakers": 0, "clips_without_speaker": 9})
+
+
+def test_a_corpus_that_is_called_as_another_one(tmp_path: Path) -> None:
+    corpora = {"synthetic": {"clips": 9, "speakers": 3, "read_as": "dataset", "hub_dataset": "someone/synthetic"}}
+    (tmp_path / "results.json").write_text(json.dumps({**RESULTS, "corpora": corpora}))
+    assert "- synthetic. 9 clips of 3 speakers." in describe(str(tmp_path))
+
+
+def test_a_recording_whose_name_is_no_unicode(answer: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "talk.wav", seconds=4)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.wav")
+    os.rename(clip, odd)
+    *_, csv, _ = answer(odd)
+    assert Path(csv).name == "bad\\udcff.csv"
+    Path(odd).write_bytes(b"no audio" * 99)
+    with pytest.raises(gradio.Error, match=r"bad\\+udcff\.wav is unreadable"):
+        answer(odd)
 
 
 @pytest.mark.parametrize("text", [None, "{}", '{"exact_match": 0.5}', "[1, 2]"])
@@ -185,3 +227,9 @@ def test_what_is_said_of_a_model_on_the_hub(hub: Any, model: Path, tmp_path: Pat
     api.upload_file(path_or_fileobj=json.dumps(RESULTS).encode(), path_in_repo="results.json", repo_id="lab/run")
     assert "[lab/run](https://huggingface.co/lab/run), fine-tuned" in describe("lab/run")
     assert "comes without" in describe("lab/bare")
+
+
+def test_a_hub_that_cannot_be_reached_does_not_lack_anything() -> None:
+    text = describe("lab/somewhere")
+    assert "Its results.json could not be looked up" in text
+    assert "comes without" not in text
