@@ -8,38 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
+from transformers import PretrainedConfig, SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 
 
-def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
-    """
-    The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
-    attention mask where transformers' own encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained
-    without a mask; layer-norm ones (HuBERT Large) need it, though many checkpoints leave it out of
-    `preprocessor_config.json`.
-
-    Raises:
-        ValueError: if the checkpoint's sampling rate is not 16 kHz.
-    """
-    extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
-    if extractor.sampling_rate != SAMPLING_RATE:
-        raise ValueError(
-            f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
-        )
-    extractor.return_attention_mask = wants_attention_mask(config)
-    extractor.do_normalize = True
-    return extractor
-
-
-def wants_attention_mask(config: PretrainedConfig) -> bool:
-    """Whether the encoder was trained to see where padding begins."""
-    return config.feat_extract_norm == "layer"
+def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The configuration of a model's encoder: the model's own, but for the package's own model class."""
+    return config.encoder if config.model_type == "hf_ser" else config
 
 
 def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
-    """The samples that an encoder's convolutions need for `frames` frames (400 for one frame of HuBERT)."""
+    """
+    The samples that an encoder's convolutions need for `frames` frames: 400 for one frame of HuBERT. Whisper pads, and takes
+    any clip; a frame takes 320 samples.
+    """
+    config = encoder_config(config)
+    if config.model_type == "whisper":
+        return 320 * frames
     samples = frames
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
@@ -101,7 +87,7 @@ class SpeechCollator:
     Makes a batch of what [`SpeechDataset`] gives: extracted features, padded to the longest.
 
     Args:
-        feature_extractor (`SequenceFeatureExtractor`): See [`load_feature_extractor`].
+        feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.models.load_feature_extractor`.
         minimum_samples (`int`): Shorter batches are padded to this length, which the encoder, or SpecAugment in
             training, needs.
     """
@@ -110,7 +96,10 @@ class SpeechCollator:
     minimum_samples: int
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_values` and `attention_mask` `(batch, samples)`, `labels` and `clip` `(batch,)`."""
+        """
+        `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
+        and `attention_mask` `(batch, mel frames)`; `labels` and `clip` `(batch,)`.
+        """
         waveforms = [item["waveform"] for item in items]
         longest = max(map(len, waveforms))
         batch = self.feature_extractor(

@@ -17,10 +17,10 @@ from hf_ser.features import (
     LengthGroupedSampler,
     SpeechCollator,
     SpeechDataset,
-    load_feature_extractor,
     longest_first,
     minimum_samples,
 )
+from hf_ser.models import load_feature_extractor
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
+from hf_ser.features import encoder_config
 from hf_ser.hub.errors import HubError, again, explained
-from hf_ser.models import hear_valid_frames, resolve_checkpoint
-from hf_ser.models.load import FAMILIES, TINY, from_checkpoint
+from hf_ser.models import FAMILIES, open_on_base, ready, resolve_checkpoint
+from hf_ser.models.load import TINY, from_checkpoint
 from hf_ser.tuning.adapter import FINGERPRINT, PREFIX, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def load(
             "other, open it with transformers and save it anew, which writes safetensors."
         )
     extractor = AutoFeatureExtractor.from_pretrained(path)
-    if opened.config.model_type in FAMILIES:
+    if encoder_config(opened.config).model_type in FAMILIES:
         extractor.return_attention_mask = True
     if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
         logger.warning("%s does not name its emotions: its answers are called LABEL_0, LABEL_1 and so on", name)
@@ -118,7 +119,7 @@ def _checkpoint(path: Path, name: str) -> Any:
             f"{name!r} has no weights for {', '.join(lacking[:4])}: it is an encoder without a trained head, or its config.json "
             "belongs to another model; it would answer at random"
         )
-    return hear_valid_frames(model) if model.config.model_type in FAMILIES else model
+    return ready(model) if encoder_config(model.config).model_type in FAMILIES else model
 
 
 def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) -> PeftModel:
@@ -141,13 +142,13 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
             folder, _ = _fetch(
                 source, None if base else says.revision, None, hub, ("config.json", "pytorch_model*.bin*")
             )
-        model, missing, mismatched = from_checkpoint(str(folder), config)
+        model, random = open_on_base(str(folder), config)
     except (OSError, SafetensorError) as error:
         kind = HubError if isinstance(error, HubError) else FileNotFoundError
         raise kind(
             f"{name!r} is an adapter for {source!r}, which cannot be loaded: {error}. Pass base=... (--base) if it is elsewhere."
         ) from error
-    if lacking := (missing | mismatched) - brought:
+    if lacking := random - brought:
         raise ValueError(
             f"{name!r}: neither the adapter nor its base model {source!r} has {', '.join(sorted(lacking)[:4])}: the model would "
             "answer at random. Is it the right base model?"
@@ -158,7 +159,7 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
             f"base model, {says.base_model_name_or_path!r} in the version that it was trained on."
         )
     try:
-        opened = PeftModel.from_pretrained(hear_valid_frames(model), str(path))
+        opened = PeftModel.from_pretrained(model, str(path))
     except RuntimeError as error:
         raise ValueError(f"{name!r} does not fit its config.json or its base model {source!r}: {error}") from error
     # What PEFT does not find a place for it leaves out without a word.

@@ -25,11 +25,13 @@ logger = logging.getLogger(__name__)
 ADAPTER_FILES = ("adapter_config.json", ADAPTER, "config.json", "preprocessor_config.json")
 #: What of a run goes up as it is, and what is written anew for publication.
 WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+#: The code of the package's own model class, which transformers saves with it.
+CODE = ("*_hf_ser.py",)
 PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
 WRITTEN = ("README.md", "results.json", "splits.json")
 #: What an earlier push may have left that this one does not have: it would belong to another model.
-OURS = (*WEIGHTS, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, "set_aside.csv", "adapter/*")
+OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, "set_aside.csv", "adapter/*")
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,11 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
             f"({results['base_model']}). Say its name on the Hub (base_model), or publish a merged checkpoint "
             "(--save_format merged)."
         )
-    files = {path.name: path for pattern in (*WEIGHTS, ADAPTER) for path in sorted(root.glob(pattern))}
+    files = {path.name: path for pattern in (*WEIGHTS, *CODE, ADAPTER) for path in sorted(root.glob(pattern))}
     files |= {name: Path(shutil.copy(run / name, folder)) for name in PLOTS if (run / name).is_file()}
     if not alone and (run / "adapter").is_dir():
-        files |= {f"adapter/{name}": run / "adapter" / name for name in ADAPTER_FILES}
+        beside = [run / "adapter" / name for name in ADAPTER_FILES] + sorted((run / "adapter").glob(CODE[0]))
+        files |= {f"adapter/{path.name}": path for path in beside}
     if options.clip_names:
         files["set_aside.csv"] = run / "set_aside.csv"
 

@@ -1,16 +1,28 @@
 """An encoder with a head on it, from a checkpoint's name."""
 
 from hf_ser.models.heads import HEADS, BatchNormClassifier, fold_batch_norm
-from hf_ser.models.load import Loaded, load_model, resolve_checkpoint
-from hf_ser.models.padding import hear_valid_frames, valid_samples
+from hf_ser.models.load import (
+    FAMILIES,
+    Loaded,
+    load_feature_extractor,
+    load_model,
+    open_on_base,
+    ready,
+    resolve_checkpoint,
+)
+from hf_ser.models.remote import SpeechClassifier, valid_samples
 
 __all__ = [
+    "FAMILIES",
     "HEADS",
     "BatchNormClassifier",
     "Loaded",
+    "SpeechClassifier",
     "fold_batch_norm",
-    "hear_valid_frames",
+    "load_feature_extractor",
     "load_model",
+    "open_on_base",
+    "ready",
     "resolve_checkpoint",
     "valid_samples",
 ]

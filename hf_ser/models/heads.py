@@ -5,8 +5,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 #: `stock` is transformers' own (project, average over time, classify); `batchnorm` normalises and drops out before the
-#: last layer, as HuBERT-SER does in training (section 1).
-HEADS = ("stock", "batchnorm")
+#: last layer, as HuBERT-SER does in training (section 1); `conv` is PEFT-SER's (section III), see `hf_ser.models.remote`.
+HEADS = ("stock", "batchnorm", "conv")
 
 
 class BatchNormClassifier(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from filelock import FileLock
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModelForAudioClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -16,17 +17,29 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
-from hf_ser.features import load_feature_extractor
+from hf_ser.features import encoder_config
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier
-from hf_ser.models.padding import hear_valid_frames
+from hf_ser.models.remote import (
+    SpeechClassifier,
+    SpeechClassifierConfig,
+    SpeechFeatureExtractor,
+    call_projections,
+    hear_valid_frames,
+)
 
 logger = logging.getLogger(__name__)
 
-#: The families whose encoders take waveforms through the same convolutions.
-FAMILIES = ("hubert", "wav2vec2", "wavlm")
+#: The families of encoders, by the `model_type` of their configuration; to add one that transformers has, add its name, if its
+#: answers do not change with the padding of a batch (data2vec-audio's do).
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper", "unispeech", "unispeech-sat")
+#: Those that need the package's own model class, whatever the head.
+OWN_CLASS = ("whisper",)
+#: How the names of a head's weights begin.
+HEAD = ("classifier.", "projector.", "hidden.", "layer_weights")
 #: The name of the package's own small HuBERT with random weights, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
 
@@ -71,15 +84,16 @@ def load_model(
     mask_feature_prob: float | None = None,
 ) -> Loaded:
     """
-    Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in.
+    Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Every encoder takes an attention
+    mask, and WavLM's attention calls its projections.
 
     A checkpoint that already tells the same emotions apart (under whatever order and synonyms) keeps its classifier,
     with its rows in the order of `emotions`; any other classifier is replaced, and the log says so.
 
     Args:
-        checkpoint (`str`): A folder or a name on the Hub, of HuBERT, Wav2Vec2 or WavLM.
+        checkpoint (`str`): A folder or a name on the Hub, of one of [`FAMILIES`], or fine-tuned with this package.
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
-        head (`str`, defaults to `"stock"`): `stock` or `batchnorm`, see [`HEADS`].
+        head (`str`, defaults to `"stock"`): `stock`, `batchnorm` or `conv`, see [`HEADS`].
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
         mask_time_prob, mask_feature_prob (`float`, *optional*): SpecAugment's shares of masked frames and features in
             training, in place of the checkpoint's own.
@@ -91,15 +105,17 @@ def load_model(
         raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
+    if (head == "conv" and config.model_type != SpeechClassifierConfig.model_type) or config.model_type in OWN_CLASS:
+        if head == "batchnorm":
+            raise ValueError(f"--head batchnorm is not made for {config.model_type}; choose stock or conv")
+        return _with_own_head(source, config, emotions, head, weighted_layer_sum, mask_time_prob, mask_feature_prob)
     trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
     config.id2label = dict(enumerate(emotions))
     config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
+    encoder = encoder_config(config)
     # Whole layers left out at random fail with distributed training and with gradient checkpointing.
-    config.layerdrop = 0.0
-    masks = {"mask_time_prob": mask_time_prob, "mask_feature_prob": mask_feature_prob}
-    if asked := {name: share for name, share in masks.items() if share is not None}:
-        own = {name: getattr(config, name) if config.apply_spec_augment else 0.0 for name in masks}
-        config.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
+    encoder.layerdrop = 0.0
+    _set_masks(encoder, mask_time_prob, mask_feature_prob)
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     try:
         model, missing, mismatched = from_checkpoint(source, config)
@@ -115,7 +131,7 @@ def load_model(
             # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.classifier.bias)
-    if stray := sorted(key for key in new if not key.startswith(("classifier.", "projector.", "layer_weights"))):
+    if stray := sorted(key for key in new if not key.startswith(HEAD)):
         raise ValueError(
             f"{checkpoint}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; "
             "it would hear with random ones"
@@ -133,7 +149,73 @@ def load_model(
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
-    return Loaded(hear_valid_frames(model), load_feature_extractor(source, config), tuple(sorted(new)))
+    return Loaded(ready(model), load_feature_extractor(source, config), tuple(sorted(new)))
+
+
+def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | None) -> None:
+    """SpecAugment's shares, where they are given."""
+    masks = {"mask_time_prob": time, "mask_feature_prob": feature}
+    asked = {name: share for name, share in masks.items() if share is not None}
+    if asked and encoder.model_type == "whisper":
+        raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --time_mask_probability")
+    if asked:
+        own = {name: getattr(encoder, name) if encoder.apply_spec_augment else 0.0 for name in masks}
+        encoder.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
+
+
+def _with_own_head(
+    source: str,
+    encoder: PretrainedConfig,
+    emotions: Sequence[str],
+    head: str,
+    weighted_layer_sum: bool,
+    mask_time_prob: float | None,
+    mask_feature_prob: float | None,
+) -> Loaded:
+    """A bare encoder in the package's own model class."""
+    _set_masks(encoder, mask_time_prob, mask_feature_prob)
+    config = SpeechClassifierConfig(
+        encoder=encoder,
+        head=head,
+        use_weighted_layer_sum=weighted_layer_sum,
+        id2label=dict(enumerate(emotions)),
+        label2id={emotion: i for i, emotion in enumerate(emotions)},
+    )
+    try:
+        model, new = SpeechClassifier.from_encoder(source, config)
+    except OSError as error:
+        raise ValueError(f"--model: the weights of {source!r} cannot be loaded: {error}") from error
+    logger.info("%s: a new %s head for %d emotions", source, head, len(emotions))
+    return Loaded(ready(model), load_feature_extractor(source, config), new)
+
+
+def ready(model: PreTrainedModel) -> PreTrainedModel:
+    """Lets the encoder hear clips and not their padding, and a LoRA on WavLM's projections train."""
+    hear_valid_frames(model.base_model)
+    return call_projections(model)
+
+
+def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+    """
+    What an adapter is put on: its base model with the head of `config`.
+
+    Args:
+        base (`str`): The base model's folder: a bare encoder, or one with any head.
+        config (`PretrainedConfig`): The adapter's.
+
+    Returns:
+        The model, and the names of the weights that the base does not have: random, and to be in the adapter.
+
+    Raises:
+        OSError: if the base cannot be read.
+        ValueError: if the base lacks a weight of the encoder.
+    """
+    own_class = SpeechClassifierConfig.model_type
+    if config.model_type == own_class and AutoConfig.from_pretrained(base).model_type != own_class:
+        model, new = SpeechClassifier.from_encoder(base, config)
+        return ready(model), set(new)
+    model, missing, mismatched = from_checkpoint(base, config)
+    return ready(model), missing | mismatched
 
 
 def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[PreTrainedModel, set[str], set[str]]:
@@ -176,9 +258,39 @@ def load_config(source: str) -> PretrainedConfig:
         raise ValueError(
             f"--model: {source!r} is neither a folder with a config.json nor a model on the Hub that can be reached: {error}"
         ) from error
-    if config.model_type not in FAMILIES:
+    if encoder_config(config).model_type not in FAMILIES:
         raise ValueError(f"--model: {source!r} is a {config.model_type}; found support for {', '.join(FAMILIES)}")
     return config
+
+
+def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
+    """
+    The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
+    attention mask where transformers' own encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained
+    without a mask; layer-norm ones (HuBERT Large) need it, though many checkpoints leave it out of
+    `preprocessor_config.json`.
+
+    With Whisper it is the package's own, which hears the clip and not 30 s.
+
+    Raises:
+        ValueError: if the checkpoint's sampling rate is not 16 kHz.
+    """
+    if encoder_config(config).model_type == "whisper":
+        return SpeechFeatureExtractor.from_pretrained(checkpoint, return_attention_mask=True)
+    extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
+    if extractor.sampling_rate != SAMPLING_RATE:
+        raise ValueError(
+            f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
+        )
+    extractor.return_attention_mask = wants_attention_mask(config)
+    extractor.do_normalize = True
+    return extractor
+
+
+def wants_attention_mask(config: PretrainedConfig) -> bool:
+    """Whether the model, opened by transformers, takes a mask that says where padding begins."""
+    # data2vec-audio has layer norm and does not say so.
+    return config.model_type == "hf_ser" or config.to_dict().get("feat_extract_norm", "layer") == "layer"
 
 
 def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:

@@ -91,15 +91,17 @@ class ModelArguments:
     model: str = field(
         default="superb/hubert-large-superb-er",
         metadata={
-            "help": "A pretrained HuBERT, Wav2Vec2 or WavLM: a folder or a name on the Hub; hubert-tiny-random is the "
-            "package's own, for trying things out."
+            "help": "A pretrained HuBERT, Wav2Vec2, WavLM or Whisper (its encoder is used): a folder or a name on the Hub; "
+            "hubert-tiny-random is the package's own, for trying things out."
         },
     )
     head: str = field(
         default="stock",
         metadata={
-            "help": "stock: transformers' own. batchnorm: batch norm and dropout before the last layer; saved as a stock one.",
-            "choices": ["stock", "batchnorm"],
+            "help": "stock: transformers' own. batchnorm: batch norm and dropout before the last layer; saved as a stock one. "
+            "conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in transformers with "
+            "trust_remote_code=True.",
+            "choices": ["stock", "batchnorm", "conv"],
         },
     )
     weighted_layer_sum: bool = field(
@@ -141,7 +143,12 @@ class HubArguments:
 
 
 #: A learning rate at which each method learns; HuBERT-SER's 1e-5 is in its recipes.
-LEARNING_RATES = {"full": 1e-4, "lora_qkv": 1e-3, "lora_classifier": 1e-2}
+LEARNING_RATES = {
+    "full": 1e-4,
+    "lora_qkv": 1e-3,
+    "lora_classifier": 1e-2,
+    **dict.fromkeys(("head", "lora_ff", "adapter", "parallel_adapter", "prompt"), 5e-4),  # PEFT-SER's
+}
 
 
 @dataclass

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.features import IGNORED, SpeechCollator, SpeechDataset
-from hf_ser.models import valid_samples
+from hf_ser.models import SpeechClassifier, valid_samples
 from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class FrozenFeatures(SpeechDataset):
 
     Args:
         dataset (`SpeechDataset`): The segments.
-        frames (`list[torch.Tensor]`): For each segment `(frames, width)`.
+        frames (`list[torch.Tensor]`): For each segment `(frames, width)`, or of several layers `(frames, layers, width)`.
     """
 
     def __init__(self, dataset: SpeechDataset, frames: list[torch.Tensor]) -> None:
@@ -35,7 +35,7 @@ class FrozenFeatures(SpeechDataset):
         self.labels = [labels[clip] for clip in dataset.segments.clip]
 
     def __getitem__(self, key: int) -> dict[str, Any]:
-        """`frames` `(frames, width)`, `label` and `clip`."""
+        """`frames` `(frames, width)` or `(frames, layers, width)`, `label` and `clip`."""
         _, i, filler = self.locate(key)
         label = IGNORED if filler else self.labels[i]
         return {"frames": self.frames[i], "label": label, "clip": int(self.segments.clip[i])}
@@ -53,11 +53,15 @@ class FrameCollator:
     minimum: int
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_values` `(batch, frames, width)`, `attention_mask` `(batch, frames)`, `labels` and `clip` `(batch,)`."""
+        """
+        `input_values` `(batch, frames, width)` or `(batch, frames, layers, width)`, `attention_mask` `(batch, frames)`, `labels`
+        and `clip` `(batch,)`.
+        """
         frames = [item["frames"] for item in items]
         lengths = torch.tensor([len(piece) for piece in frames])
         padded = nn.utils.rnn.pad_sequence(frames, batch_first=True)
-        padded = nn.functional.pad(padded, (0, 0, 0, max(self.minimum - padded.shape[1], 0)))
+        missing = max(self.minimum - padded.shape[1], 0)
+        padded = nn.functional.pad(padded, (*(0, 0) * (padded.dim() - 2), 0, missing))
         return {
             "input_values": padded,
             "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
@@ -68,12 +72,16 @@ class FrameCollator:
 
 def frozen_part(model: Any) -> str | None:
     """
-    The largest first part of a model in which nothing trains: `"encoder"`, `"feature_encoder"` (its convolutions) or
-    `None`. The layers that a weighted sum needs are not kept.
+    The largest first part of a model in which nothing trains: `"encoder"`, `"layers"` (the encoder, of which the head wants
+    all layers), `"feature_encoder"` (its convolutions) or `None`.
     """
     encoder = model.base_model
-    if not any(p.requires_grad for p in encoder.parameters()) and not model.config.use_weighted_layer_sum:
-        return "encoder"
+    own_class = isinstance(model, SpeechClassifier)
+    weighted = model.config.use_weighted_layer_sum
+    if not any(p.requires_grad for p in encoder.parameters()) and (own_class or not weighted):
+        return "layers" if weighted else "encoder"
+    if encoder.config.model_type == "whisper":
+        return None  # its convolutions are a small part, and no module of their own
     if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
     return None
@@ -106,21 +114,33 @@ def cached_frozen_part(trainer: SERTrainer, limit: float) -> Iterator[None]:
         FrozenFeatures(dataset, _compute(trainer, model, part, dataset, collator, name))
         for name, dataset in datasets.items()
     )
-    trainer.data_collator = FrameCollator(int(model._get_feat_extract_output_lengths(collator.minimum_samples)))
     encoder = model.base_model
+    trainer.data_collator = FrameCollator(int(encoder._get_feat_extract_output_lengths(_length(model, collator))))
     # Methods of these instances, not modules: what is saved stays whole.
     if part == "encoder":
         encoder.forward = lambda frames, **_: BaseModelOutput(last_hidden_state=frames)
+    elif part == "layers":
+        encoder.forward = lambda frames, **_: BaseModelOutput(
+            last_hidden_state=frames[:, :, -1], hidden_states=frames.unbind(2)
+        )
     else:
         encoder.feature_extractor.forward = lambda frames: frames.transpose(1, 2)
     for module in (model, encoder):
         module._get_feat_extract_output_lengths = lambda lengths, *_, **__: lengths  # the mask counts frames already
+    name, model.main_input_name = model.main_input_name, "frames"
     try:
         yield
     finally:
-        del (encoder if part == "encoder" else encoder.feature_extractor).forward
+        model.main_input_name = name
+        del (encoder.feature_extractor if part == "feature_encoder" else encoder).forward
         del model._get_feat_extract_output_lengths, encoder._get_feat_extract_output_lengths
         trainer.train_dataset, trainer.eval_dataset, trainer.data_collator = before
+
+
+def _length(model: Any, collator: SpeechCollator) -> torch.Tensor:
+    """How long the shortest batch is at the encoder's front, in samples or mel frames."""
+    samples = collator.minimum_samples
+    return torch.tensor(samples // 160 if model.base_model.config.model_type == "whisper" else samples)
 
 
 def _reason_against(model: Any, part: str | None, datasets: dict[str, SpeechDataset], limit: float) -> str | None:
@@ -129,9 +149,11 @@ def _reason_against(model: Any, part: str | None, datasets: dict[str, SpeechData
     if any(dataset.augmentation for dataset in datasets.values()):
         return "clips are augmented"
     samples = sum(int(dataset.segments.samples.sum()) for dataset in datasets.values())
-    width = model.config.hidden_size if part == "encoder" else model.config.conv_dim[-1]
-    stride = int(torch.tensor(model.config.conv_stride).prod())
-    size = samples / stride * width * 4 / 1e9
+    config = model.base_model.config
+    width = config.conv_dim[-1] if part == "feature_encoder" else config.hidden_size
+    layers = len(model.layer_weights) if part == "layers" else 1
+    stride = 320 if config.model_type == "whisper" else int(torch.tensor(config.conv_stride).prod())
+    size = samples / stride * width * layers * 4 / 1e9
     if size > limit:
         return f"they would take {size:.1f} GB, more than --frozen_cache_gb {limit:g}"
     logger.info("features of the frozen %s are computed once: at most %.2f GB", part.replace("_", " "), size)
@@ -154,14 +176,17 @@ def _compute(
         disable=trainer.args.disable_tqdm or not trainer.is_local_process_zero(),
     ):
         batch = collator([dataset[int(i)] for i in rows])
-        values, mask = (batch[key].to(trainer.args.device) for key in ("input_values", "attention_mask"))
+        values, mask = (batch[key].to(trainer.args.device) for key in (model.main_input_name, "attention_mask"))
         with trainer.accelerator.autocast():
             if part == "encoder":
                 found = model.base_model(values, attention_mask=mask).last_hidden_state
+            elif part == "layers":
+                outputs = model.base_model(values, attention_mask=mask, output_hidden_states=True)
+                found = torch.stack(model.layers(outputs), dim=2)  # (batch, frames, layers, width)
             else:
                 with valid_samples(model.base_model, mask):
                     found = model.base_model.feature_extractor(values).transpose(1, 2)
-        lengths = model._get_feat_extract_output_lengths(mask.sum(dim=1))
+        lengths = model.base_model._get_feat_extract_output_lengths(mask.sum(dim=1))
         for i, states, length in zip(rows, found.cpu(), lengths.tolist(), strict=True):
             frames[int(i)] = states[:length].clone()  # a view would keep the whole batch
     return [frames[i] for i in range(len(dataset))]

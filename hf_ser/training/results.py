@@ -20,6 +20,7 @@ from transformers.integrations import CodeCarbonCallback
 from hf_ser.corpora import CORPORA
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.manifest import NAME as MANIFEST
+from hf_ser.features import encoder_config
 from hf_ser.hub.privacy import without_paths
 from hf_ser.models import Loaded
 from hf_ser.training.arguments import Arguments
@@ -78,7 +79,8 @@ class RunRecord(TrainerCallback):
     ) -> None:
         self.arguments = arguments
         self.clips = clips
-        self.model_type = loaded.model.config.model_type
+        self.model_type = encoder_config(loaded.model.config).model_type
+        self.remote_code = loaded.model.config.model_type == "hf_ser"
         self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(tuned.model)
         self.resumed_from = Path(resumed_from).name if resumed_from else None
@@ -111,6 +113,7 @@ class RunRecord(TrainerCallback):
             "model_type": self.model_type,
             "method": arguments.tuning.method,
             "head": arguments.model.head,
+            "remote_code": self.remote_code,
             "weighted_layer_sum": self.weighted_layer_sum,
             "emotions": list(clips.emotions),
             "merged_emotions": clips.merged,

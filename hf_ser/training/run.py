@@ -249,8 +249,9 @@ def make_trainer(
     weights = None
     if training.class_weights:
         weights = inverse_frequencies([labels[clip] for clip in train.clip], len(clips.emotions))
-    # SpecAugment fails on a batch that is shorter than its masks.
-    frames = config.mask_time_length + 1 if config.apply_spec_augment else 1
+    # SpecAugment fails on a batch that is shorter than its masks. Whisper's is made for the whole of Whisper, and not used.
+    encoder = features.encoder_config(config)
+    frames = encoder.mask_time_length + 1 if encoder.apply_spec_augment and encoder.model_type != "whisper" else 1
     return SERTrainer(
         tuned,
         training,
@@ -294,7 +295,8 @@ def save_run(
     extractor = trainer.processing_class
     delete_entries(folder, WEIGHTS)  # those of another --save_format would belong to no figure
     if hasattr(model, "peft_config"):
-        merged = arguments.training.save_format == "merged"
+        lora = model.peft_config["default"].peft_type == "LORA"  # nothing else can be merged into the encoder's weights
+        merged = lora and arguments.training.save_format == "merged"
         adapter = folder / "adapter" if merged else folder
         # A folder is found again from wherever the adapter is opened.
         base = Path(arguments.model.model).expanduser()

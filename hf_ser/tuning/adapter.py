@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from hf_ser.models import BatchNormClassifier
 
 PREFIX = "base_model.model."
+#: How the parameters are called that tuning methods add to an encoder.
+ADDED = ("lora_", "bottleneck_", "prompt_")
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
 FINGERPRINT = "encoder_fingerprint"
 
@@ -28,7 +30,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """
     digest = hashlib.sha256()
     parameters = {name.replace(".base_layer.", "."): p for name, p in model.base_model.named_parameters()}
-    for name in sorted(name for name in parameters if "lora_" not in name):
+    for name in sorted(name for name in parameters if not any(prefix in name for prefix in ADDED)):
         values = parameters[name].detach().flatten()
         some = values[:: max(len(values) // 64, 1)].to("cpu", torch.float32)
         digest.update(f"{name} {tuple(parameters[name].shape)}".encode() + some.numpy().tobytes())

@@ -33,7 +33,8 @@ class ValidFramesGroupNorm(nn.GroupNorm):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`(batch, channels, frames)` to the same; padding becomes zero."""
         longest = hidden.shape[-1]
-        if self.frames is None or all(length == longest for length in self.frames):
+        known = self.frames is not None and len(self.frames) == len(hidden)  # else they are another batch's
+        if not known or self.frames is None or all(length == longest for length in self.frames):
             return super().forward(hidden)
         # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
         clips = [super(ValidFramesGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(self.frames)]

@@ -224,10 +224,14 @@ class SpeechClassifier(PreTrainedModel):
         as_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if as_tuple else output
 
+    def layers(self, outputs: Any) -> tuple[torch.Tensor, ...]:
+        """Of the encoder's outputs those that are averaged, each `(batch, frames, hidden)`."""
+        # The last layer as it leaves the encoder, normalised: what else it is differs between transformers' versions.
+        return (*outputs.hidden_states[:-1], outputs.last_hidden_state)[-len(self.layer_weights) :]
+
     def _average_layers(self, outputs: Any) -> torch.Tensor:
         """The layers' outputs, each `(batch, frames, hidden)`, averaged with the learned weights."""
-        # The last layer as it leaves the encoder, normalised: what else it is differs between transformers' versions.
-        layers = (*outputs.hidden_states[:-1], outputs.last_hidden_state)[-len(self.layer_weights) :]
+        layers = self.layers(outputs)
         weights = torch.softmax(self.layer_weights, dim=-1)
         average = layers[0] * weights[0]
         for layer, weight in zip(layers[1:], weights[1:], strict=True):

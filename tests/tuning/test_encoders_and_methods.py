@@ -1,0 +1,171 @@
+"""Any method on any encoder: what trains, what does not, and what is saved."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
+
+import hf_ser
+from hf_ser.features import SpeechCollator, minimum_samples
+from hf_ser.models import load_model
+from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
+
+FOUR = ("angry", "happy", "neutral", "sad")
+ENCODERS = ("hubert", "hubert-layer", "wav2vec2", "wavlm", "whisper")
+HEADS = {"whisper": ("stock", "conv")}
+PAIRS = [
+    (encoder, method, head)
+    for encoder in ENCODERS
+    for method in METHODS
+    for head in HEADS.get(encoder, ("stock", "conv"))
+]
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny random encoder of each family, group norm and layer norm."""
+    root = tmp_path_factory.mktemp("encoders")
+    for name in ENCODERS:
+        torch.manual_seed(0)
+        if name == "whisper":
+            config: Any = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37,
+                                        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, num_mel_bins=8,
+                                        vocab_size=20, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                                        decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None)  # fmt: skip
+            extractor: Any = WhisperFeatureExtractor(feature_size=8)
+        else:
+            layer = name.endswith("-layer")
+            config = AutoConfig.for_model(
+                name.removesuffix("-layer"), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+                conv_dim=[16] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, classifier_proj_size=24,
+                feat_extract_norm="layer" if layer else "group", do_stable_layer_norm=layer, conv_bias=layer,
+                apply_spec_augment=False)  # fmt: skip
+            extractor = Wav2Vec2FeatureExtractor(return_attention_mask=layer, do_normalize=True)
+        AutoModel.from_config(config).save_pretrained(root / name)
+        extractor.save_pretrained(root / name)
+    return {name: root / name for name in ENCODERS}
+
+
+def build(folder: Path, method: str, head: str) -> tuple[Tuned, SpeechCollator, Any]:
+    torch.manual_seed(0)
+    loaded = load_model(str(folder), FOUR, head=head)
+    tuned = tune(loaded, Tuning(method=method, lora_dropout=0.0))
+    collator = SpeechCollator(loaded.feature_extractor, minimum_samples(loaded.model.config))
+    return tuned, collator, loaded
+
+
+def batch(collator: SpeechCollator) -> dict[str, torch.Tensor]:
+    waves = [torch.sin(torch.arange(n) / (5 + n % 7)).numpy() for n in (9000, 6000, 12_000, 5000)]
+    found = collator([{"waveform": wave, "label": i, "clip": i} for i, wave in enumerate(waves)])
+    return {name: value for name, value in found.items() if name != "clip"}
+
+
+def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+
+
+def train_a_little(
+    model: torch.nn.Module, inputs: dict[str, torch.Tensor], steps: int = 3
+) -> tuple[set[str], set[str]]:
+    """Which parameters moved, and which should have."""
+    frozen = frozen_modules(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(steps):
+        model.train()
+        for module in frozen:
+            module.eval()
+        model(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    return moved, {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(("encoder", "method", "head"), PAIRS)
+def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
+    encoders: dict[str, Path], encoder: str, method: str, head: str, tmp_path: Path
+) -> None:
+    tuned, collator, loaded = build(encoders[encoder], method, head)
+    inputs = batch(collator)
+    moved, trainable = train_a_little(tuned.model, inputs)
+    assert moved == trainable
+    names = {name.removeprefix("base_model.model.") for name in trainable}
+    in_encoder = {name for name in names if name.startswith(loaded.model.base_model_prefix + ".")}
+    if method == "full":
+        assert len(in_encoder) > 20
+    elif method in ("head", "lora_classifier"):
+        assert not in_encoder
+    else:
+        added = {"lora_qkv": "lora_", "lora_ff": "lora_", "prompt": "prompt_"}.get(method, "bottleneck_")
+        assert in_encoder
+        assert all(added in name for name in in_encoder)
+    if method != "lora_classifier" and head == "conv":
+        assert "layer_weights" in names
+
+    expected = logits(tuned.model, inputs)
+    if hasattr(tuned.model, "peft_config"):
+        save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders[encoder]))
+        tuned.model.config.save_pretrained(tmp_path)
+    else:
+        tuned.model.save_pretrained(tmp_path)
+    loaded.feature_extractor.save_pretrained(tmp_path)
+    torch.manual_seed(7)  # nothing that is opened is random
+    opened = hf_ser.load(tmp_path).model
+    torch.testing.assert_close(logits(opened, inputs), expected, atol=1e-5, rtol=0)
+    if method.startswith("lora"):
+        merged = tuned.model.merge_and_unload()
+        torch.testing.assert_close(logits(merged, inputs), expected, atol=1e-5, rtol=0)
+        merged.save_pretrained(tmp_path / "merged")
+        again = AutoModelForAudioClassification.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        if encoder in ("hubert-layer", "whisper") or head == "conv":  # the stock group-norm encoders hear padding
+            torch.testing.assert_close(logits(again, inputs), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("head", ["stock", "conv"])
+def test_a_clip_is_answered_alike_alone_and_in_a_batch(encoders: dict[str, Path], encoder: str, head: str) -> None:
+    tuned, collator, _ = build(encoders[encoder], "prompt", head)
+    rng = torch.Generator().manual_seed(0)
+    items = [{"waveform": torch.randn(n, generator=rng).numpy(), "label": 0, "clip": 0} for n in (9000, 3001, 15_000)]
+    together = logits(tuned.model, {k: v for k, v in collator(items).items() if k != "clip"})
+    for i, item in enumerate(items):
+        alone = logits(tuned.model, {k: v for k, v in collator([item]).items() if k != "clip"})
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
+
+
+def test_an_adapter_opens_with_peft_alone_and_this_package_imported(
+    encoders: dict[str, Path], tmp_path: Path, python: Callable[..., Any]
+) -> None:
+    tuned, collator, _ = build(encoders["wavlm"], "adapter", "stock")
+    inputs = batch(collator)
+    train_a_little(tuned.model, inputs)
+    save_adapter(tuned.model, tuned.new, tmp_path, base=str(encoders["wavlm"]))
+    torch.save({k: v for k, v in inputs.items() if k != "labels"}, tmp_path / "inputs.pt")
+    code = f"""
+import json, torch, hf_ser
+from peft import PeftModel
+from transformers import WavLMForSequenceClassification
+model = WavLMForSequenceClassification.from_pretrained({str(encoders["wavlm"])!r}, num_labels=4, dtype=torch.float32)
+model = PeftModel.from_pretrained(model, {str(tmp_path)!r}).eval()
+values = torch.load({str(tmp_path / "inputs.pt")!r})["input_values"][2:3]
+with torch.no_grad():
+    print("LOGITS", json.dumps(model(values).logits.tolist()))
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("LOGITS"))[7:])
+    expected = logits(tuned.model, inputs)[2:3]  # the longest: it has no padding
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=0)
