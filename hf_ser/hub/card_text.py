@@ -215,7 +215,7 @@ def tested_on(results: Results) -> str:
     if unknown:
         whose = f"{clips - unknown:,} of {counted(number, 'known speaker')}{trained_on}"
         return f"{counted(clips, 'clip')} ({whose}, {unknown:,} of unknown ones)"
-    new = " who are not in its training data" if shared == 0 else ""
+    new = f" who {'is' if number == 1 else 'are'} not in its training data" if shared == 0 else ""
     return f"{counted(clips, 'clip')} of {counted(number, 'speaker')}{new}{trained_on}"
 
 

@@ -371,6 +371,9 @@ class TestHonesty:
         assert "[!WARNING]" not in card
         assert "On 120 clips of 12 speakers who are not in its training data" in card
         assert "Speakers shared by train and test: 0." in card
+        results = run()
+        results["split"]["parts"]["test"]["speakers"] = 1
+        assert "On 120 clips of 1 speaker who is not in its training data" in render(results)
 
     @pytest.mark.parametrize(
         ("split", "words"),
