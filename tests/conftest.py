@@ -18,7 +18,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
@@ -92,6 +99,21 @@ def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: objec
 @pytest.fixture(scope="session")
 def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_hubert(tmp_path_factory.mktemp("models") / "layer-norm")
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Whisper."""
+    folder = tmp_path_factory.mktemp("models") / "whisper"
+    config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37, decoder_layers=1,
+                           decoder_attention_heads=2, decoder_ffn_dim=16, num_mel_bins=8, vocab_size=20, pad_token_id=0,
+                           bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None,
+                           begin_suppress_tokens=None)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

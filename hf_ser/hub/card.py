@@ -268,9 +268,12 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
         ValueError: if `results` lacks what a card needs.
     """
     lora = "lora" in str(results.get("method"))
+    unmerged = results.get("method") in text.UNMERGED
     save_format = ((results.get("training") or {}).get("arguments") or {}).get("save_format")
     model_here = (folder / "config.json").exists()
-    adapter = (folder / "adapter_config.json").exists() if model_here else lora and save_format == "adapter"
+    adapter = (
+        (folder / "adapter_config.json").exists() if model_here else unmerged or (lora and save_format == "adapter")
+    )
     data = SERModelCardData.from_results(
         results,
         folder=folder.resolve().name,

@@ -39,7 +39,25 @@ METHODS = {
         "with LoRA on the last layer alone; the encoder stays as it was, and the layers of the head under it stay as they "
         "were loaded or drawn",
     ),
+    "head": ("the head alone", "by training the head alone; the encoder stays as it was"),
+    "lora_ff": (
+        "LoRA on the feed-forward",
+        "with LoRA on both matrices of every layer's feed-forward; the head is trained as a whole",
+    ),
+    "adapter": (
+        "adapters",
+        "with a bottleneck adapter after the feed-forward of every layer; the head is trained as a whole",
+    ),
+    "parallel_adapter": (
+        "parallel adapters",
+        "with a bottleneck adapter beside the feed-forward of every layer; the head is trained as a whole",
+    ),
+    "prompt": ("embedding prompts", "with trained embeddings before every layer; the head is trained as a whole"),
 }
+#: Those that leave an adapter alone, which nothing merges into the encoder, and which peft knows through hf_ser alone.
+UNMERGED = ("adapter", "parallel_adapter", "prompt")
+#: Those of HuBERT-SER; the others are PEFT-SER's.
+HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
 
 #: The languages of the corpora.
 LANGUAGES = {"en": "English"}
@@ -483,10 +501,12 @@ def method_words(results: Results) -> tuple[str, str]:
             "with LoRA on the last layer, and by training the batch norm before it; the encoder stays as it was, and the "
             "other layers of the head stay as they were loaded or drawn"
         )
-    if method in ("lora_qkv", "lora_classifier") and (targets := arguments.get("lora_target_modules")):
+    if method in ("lora_qkv", "lora_ff", "lora_classifier") and (targets := arguments.get("lora_target_modules")):
         modules = listed([f"`{name}`" for name in (targets if isinstance(targets, list) else [str(targets)])])
         heading = f"LoRA on {modules}"
-        rest = "the head is trained as a whole" if method == "lora_qkv" else "all else stays as it was loaded or drawn"
+        rest = "the head is trained as a whole"
+        if method == "lora_classifier":
+            rest = "all else stays as it was loaded or drawn"
         if method == "lora_classifier" and batch_norm:
             rest += ", but for the batch norm before the last layer, which is trained, too"
         words = f"with LoRA on {modules}; {rest}"
@@ -709,9 +729,9 @@ def citations(results: Results) -> list[str]:
     method = results["method"]
     found = [facts.citation if facts else None for facts in abouts(results).values()]
     found.append(card_citations.ENCODERS.get(str(results.get("model_type"))))
-    found.append(card_citations.HUBERT_SER if method in METHODS else card_citations.PEFT_SER)
+    found.append(card_citations.HUBERT_SER if method in HUBERT_SER else card_citations.PEFT_SER)
     split = results["split"]
-    if "kfold" in (split["name"], split.get("made_as")) and method in METHODS:
+    if "kfold" in (split["name"], split.get("made_as")) and method in HUBERT_SER:
         found.append(card_citations.PEFT_SER)
     if "lora" in method:
         found.append(card_citations.LORA)

@@ -157,7 +157,7 @@ def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | N
     masks = {"mask_time_prob": time, "mask_feature_prob": feature}
     asked = {name: share for name, share in masks.items() if share is not None}
     if asked and encoder.model_type == "whisper":
-        raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --time_mask_probability")
+        raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --mask_probability")
     if asked:
         own = {name: getattr(encoder, name) if encoder.apply_spec_augment else 0.0 for name in masks}
         encoder.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})

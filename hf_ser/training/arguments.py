@@ -68,6 +68,9 @@ class DataArguments:
         default="speaker", metadata={"help": "What stays together (kfold).", "choices": ["speaker", "session"]}
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split, apart from the training's."})
+    max_seconds: float | None = field(
+        default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
+    )
     segment_length: float | None = field(
         default=None, metadata={"help": "Cut longer clips into segments of so many seconds; figures stay per clip."}
     )

@@ -36,6 +36,7 @@ class RunClips:
         left_out (`dict[str, int]`): Clips of emotions that the run was not asked for.
         merged (`dict[str, str]`): Emotions counted as another.
         warnings (`list[str]`): What a reader of the run's figures must know.
+        max_seconds (`float`, *optional*): Of longer clips only the beginning is used.
     """
 
     clips: Dataset
@@ -46,11 +47,14 @@ class RunClips:
     left_out: dict[str, int]
     merged: dict[str, str]
     warnings: list[str]
+    max_seconds: float | None = None
 
     def segments(self, part: str, length: float | None, overlap: float) -> Segments:
         """The segments of a part's clips; see `hf_ser.audio.cut`."""
         rows = self.split.parts[part]
         samples = np.rint(np.array(self.clips["duration"][:]) * SAMPLING_RATE).astype(np.int64)[rows]
+        if self.max_seconds is not None:
+            samples = np.minimum(samples, round(self.max_seconds * SAMPLING_RATE))
         pieces = cut(samples, length, overlap)
         return Segments(rows[pieces.clip], pieces.start, pieces.stop)
 
@@ -67,6 +71,10 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
         CorpusError: if a corpus cannot be read, or too many of its clips cannot be used.
         SplitError: if the clips do not allow the split.
     """
+    if arguments.max_seconds is not None and arguments.max_seconds * SAMPLING_RATE < minimum_samples:
+        raise CorpusError(
+            f"--max_seconds: {arguments.max_seconds:g} s are too few; the encoder needs {minimum_samples / SAMPLING_RATE:g} s"
+        )
     selection = EmotionSelection.parse(arguments.emotions)
     rows = prepare(read_corpora(arguments.corpora), workers=arguments.prepare_workers)
     usable, set_aside = set_unusable_aside(rows, selection, minimum_samples / SAMPLING_RATE)
@@ -103,7 +111,8 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
     warnings = splits.check(split, table, present)
     for warning in warnings:
         logger.warning("%s", warning)
-    return RunClips(kept, tuple(present), split, table, set_aside, left_out, selection.merged, warnings)
+    limit = arguments.max_seconds
+    return RunClips(kept, tuple(present), split, table, set_aside, left_out, selection.merged, warnings, limit)
 
 
 def make_split(clips: Clips, arguments: DataArguments) -> Split:

@@ -29,7 +29,10 @@ def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple
         )  # fmt: skip
         torch.manual_seed(0)
         clips = load_clips(arguments.data, 400)
-        loaded = load_model(str(checkpoint), clips.emotions, weighted_layer_sum=arguments.model.weighted_layer_sum)
+        model = arguments.model
+        loaded = load_model(
+            str(checkpoint), clips.emotions, head=model.head, weighted_layer_sum=model.weighted_layer_sum
+        )
         return make_trainer(arguments, clips, tune(loaded, arguments.tuning), loaded.feature_extractor), clips
 
     return build
@@ -98,18 +101,32 @@ class TestFrozenCache:
             (["--method", "lora_qkv"], "feature_encoder", "group"),
             (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
             (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "feature_encoder", "layer"),
+            (["--method", "head", "--head", "conv"], "layers", "layer"),
+            (["--method", "head", "--head", "conv"], "layers", "group"),
+            (["--method", "lora_classifier", "--head", "conv"], "layers", "whisper"),
+            (["--method", "prompt", "--head", "conv"], "feature_encoder", "layer"),
         ],
     )
     def test_the_losses_are_those_without_it(
-        self, make: Make, options: list[str], part: str, norm: str, tiny_hubert: Path, group_norm_hubert: Path
+        self,
+        make: Make,
+        options: list[str],
+        part: str,
+        norm: str,
+        tiny_hubert: Path,
+        group_norm_hubert: Path,
+        tiny_whisper: Path,
     ) -> None:
-        checkpoint = tiny_hubert if norm == "layer" else group_norm_hubert
+        checkpoint = {"layer": tiny_hubert, "group": group_norm_hubert, "whisper": tiny_whisper}[norm]
         histories = []
         for limit in (0.0, 1.0):
             trainer, _ = make(*options, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
                               "--per_device_train_batch_size", "6", "--save_strategy", "no", "--load_best_model_at_end", "False", checkpoint=checkpoint)  # fmt: skip
             model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
             assert frozen_part(model) == part
+            for module in trainer.model.modules():
+                if isinstance(module, torch.nn.Dropout):  # it would draw in another order
+                    module.p = 0.0
             with cached_frozen_part(trainer, limit):
                 assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
                 trainer.train()
@@ -285,3 +302,15 @@ def test_adam_has_its_weight_decay_in_the_gradient(make: Make) -> None:
     assert type(trainer.optimizer) is torch.optim.Adam
     group = trainer.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.9, 0.98), 1e-4, 1e-3)
+
+
+def test_of_longer_clips_only_the_beginning_is_used(make: Make) -> None:
+    _, whole = make()
+    _, clips = make("--max_seconds", "0.3")
+    for part in ("train", "test"):
+        before, after = whole.segments(part, None, 0), clips.segments(part, None, 0)
+        assert (before.samples > 4800).any()
+        assert (after.samples == np.minimum(before.samples, 4800)).all()
+        assert (after.start == 0).all()
+    with pytest.raises(ValueError, match=r"--max_seconds: 0\.01 s are too few; the encoder needs 0\.025 s"):
+        make("--max_seconds", "0.01")
