@@ -580,6 +580,16 @@ class TestMetadata:
         assert (found["library_name"], found["base_model_relation"]) == ("peft", "adapter")
         assert {"lora", "lora_qkv"} <= set(found["tags"])
 
+    @pytest.mark.parametrize("method", card_text.UNMERGED)
+    def test_an_adapter_that_peft_does_not_know(self, method: str, tmp_path: Path) -> None:
+        write_card(run(method=method), tmp_path, model_id="someone/model")
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert metadata(card)["library_name"] == "peft"
+        assert "This is an adapter with its classification head" in card
+        assert "LoRA" not in card
+        assert "With transformers and peft alone" not in card
+        assert 'hf_ser.load("someone/model")' in card
+
     def test_what_the_user_gives_wins(self) -> None:
         found = metadata(render(run(), license="mit", language="fr", tags=["mine", "speech"]))
         assert (found["license"], found["language"]) == ("mit", "fr")
@@ -659,7 +669,10 @@ class TestTraining:
 
     def test_every_method_has_words(self) -> None:
         assert card_text.METHODS.keys() >= METHODS.keys()
-        assert "by the method `prompt`" in render(run(method="prompt"))
+        assert "by the method `another`" in render(run(method="another"))
+        assert "with trained embeddings before every layer; the head is trained as a whole" in render(
+            run(method="prompt")
+        )
         frozen = run()
         frozen["training"]["arguments"]["freeze_feature_encoder"] = True
         assert "but those of the convolutional feature encoder" in render(frozen)
@@ -696,6 +709,7 @@ class TestTraining:
         assert keys(run(method="lora_qkv", model_type="wavlm"))[1:] == ["chen2022wavlm", "hubertser", "hu2021lora"]
         assert keys(fold())[2:] == ["hubertser", "feng2023peftser", "hu2021lora"]
         assert keys(run(method="prompt"))[2:] == ["feng2023peftser"]
+        assert keys(run(method="lora_ff"))[2:] == ["feng2023peftser", "hu2021lora"]
 
 
 class TestTables:
