@@ -51,6 +51,7 @@ class Pitch(torch.nn.Module):
         self.config = SimpleNamespace(
             id2label={0: "low", 1: "high"},
             problem_type=None,
+            model_type="hubert",
             conv_kernel=[10, 3, 3, 3, 3, 2, 2],
             conv_stride=[5, 2, 2, 2, 2, 2, 2],
         )
