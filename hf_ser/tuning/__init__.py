@@ -3,9 +3,12 @@
 from hf_ser.tuning.adapter import adapter_weights, fold_head, save_adapter
 from hf_ser.tuning.methods import METHODS, Tuned, Tuning, tune
 from hf_ser.tuning.modes import frozen_modules, parameter_counts
+from hf_ser.tuning.registration import BottleneckConfig, PromptConfig
 
 __all__ = [
     "METHODS",
+    "BottleneckConfig",
+    "PromptConfig",
     "Tuned",
     "Tuning",
     "adapter_weights",

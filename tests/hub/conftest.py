@@ -14,13 +14,16 @@ SECRET = "hf_" + "Secret0123" * 3
 
 
 @pytest.fixture(scope="package")
-def finished_runs(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def finished_runs(
+    speech: Path, tiny_hubert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """One run of each kind; they are copied before they are used."""
     runs = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, options in {
             "full": ["--method", "full"],
             "merged": ["--method", "lora_qkv"],
+            "whisper": ["--method", "head", "--head", "conv", "--model", str(tiny_whisper)],
             "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
         }.items():
             runs[name] = tmp_path_factory.mktemp("finished") / name

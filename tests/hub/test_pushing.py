@@ -207,12 +207,43 @@ class TestTheCardsCode:
         printed = capsys.readouterr()
         assert "is not supported for audio-classification" not in printed.err
 
+    def test_of_a_model_that_brings_its_code(
+        self, hub: Any, run: Run, python: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        """In a new process that has not imported this package, as it is printed."""
+        folder = run("whisper")
+        push(folder, "lab/ser")
+        code = {"configuration_hf_ser.py", "encoders_hf_ser.py", "feature_extraction_hf_ser.py", "modeling_hf_ser.py"}
+        assert files("lab/ser") == CHECKPOINT | RESULTS | code
+        soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
+        card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
+        first, second, _ = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        assert first.count("trust_remote_code=True") == 1
+        assert second.count("trust_remote_code=True") == 2
+        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{first}\n{second}\nassert 'hf_ser' not in sys.modules\n"
+        done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        expected = answers(hf_ser.load("lab/ser"))
+        best = max(expected, key=expected.__getitem__)
+        assert f"{best}: {expected[best]:.2f}" in done.stdout
+        found = [float(number) for number in re.findall(r"tensor\(\[(.*?)\]", done.stdout)[-1].split(",")]
+        assert found == pytest.approx([expected[name] for name in ("angry", "happy", "sad")], abs=1e-4)
+
+    def test_without_trust_it_is_refused_and_not_opened_at_random(
+        self, hub: Any, run: Run, python: Callable[..., Any]
+    ) -> None:
+        push(run("whisper"), "lab/ser")
+        code = "from transformers import pipeline; pipeline('audio-classification', model='lab/ser')"
+        done = python("-c", code, **hub.environment)
+        assert done.returncode != 0
+        assert "contains custom code which must be executed" in done.stderr
+
     def test_no_code_that_only_its_owner_can_run(self, hub: Any, run: Run) -> None:
         """The adapter beside a merged checkpoint opens nowhere else, if its base model is a folder here."""
         push(run("merged"), "lab/ser")
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
         assert len(re.findall("```python", card)) == 3
-        assert "which is not on the Hub: whoever has it passes `base=`" in card
+        assert "which was a local folder: whoever has it passes `base=`" in card
 
 
 class TestWhatIsThereAlready:
