@@ -25,7 +25,7 @@ from hf_ser.training.clips import RunClips, load_clips, write_set_aside
 from hf_ser.training.frozen_cache import cached_frozen_part
 from hf_ser.training.results import RunRecord
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, fold_head, save_adapter, tune
+from hf_ser.tuning import MERGEABLE, Tuned, fold_head, save_adapter, tune
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,11 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         mask_feature_prob=arguments.model.mask_feature_prob,
     )
     tuned = tune(loaded, arguments.tuning)
+    if not tuned.keeps_base and not (mergeable(tuned.model) and training.save_format == "merged"):
+        raise ValueError(
+            "--save_format: this method changes the encoder's own weights, so that its adapter is of no use alone: it needs "
+            "--save_format merged"
+        )
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ValueError(
@@ -159,6 +164,11 @@ def require_same_run(began_with: Path, arguments: Arguments) -> None:
             f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
             "with, or choose another --output_dir."
         )
+
+
+def mergeable(model: Any) -> bool:
+    """Whether an adapter can be merged into the encoder's weights."""
+    return str(model.peft_config["default"].peft_type.split(".")[-1]) in MERGEABLE
 
 
 def push_options(arguments: Arguments) -> PushOptions:
@@ -295,15 +305,15 @@ def save_run(
     extractor = trainer.processing_class
     delete_entries(folder, WEIGHTS)  # those of another --save_format would belong to no figure
     if hasattr(model, "peft_config"):
-        lora = model.peft_config["default"].peft_type == "LORA"  # nothing else can be merged into the encoder's weights
-        merged = lora and arguments.training.save_format == "merged"
+        merged = mergeable(model) and arguments.training.save_format == "merged"
         adapter = folder / "adapter" if merged else folder
         # A folder is found again from wherever the adapter is opened.
         base = Path(arguments.model.model).expanduser()
         new = fold_head(model, tuned.new)
-        save_adapter(model, new, adapter, base=str(base.resolve()) if base.is_dir() else arguments.model.model)
-        extractor.save_pretrained(adapter)
-        model.config.save_pretrained(adapter)
+        if tuned.keeps_base:
+            save_adapter(model, new, adapter, base=str(base.resolve()) if base.is_dir() else arguments.model.model)
+            extractor.save_pretrained(adapter)
+            model.config.save_pretrained(adapter)
         if merged:
             model.merge_and_unload().save_pretrained(folder)
     else:

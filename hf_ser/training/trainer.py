@@ -58,6 +58,16 @@ def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     return score(probabilities, labels)
 
 
+class _AdaLora(TrainerCallback):
+    """Lets AdaLoRA share out its ranks as training goes on; nobody else does."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        model.base_model.rankallocator.set_total_step(state.max_steps)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        model.base_model.update_and_allocate(state.global_step)
+
+
 def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
     """What `torch.optim.Adam` takes of the training arguments."""
     betas = (args.adam_beta1, args.adam_beta2)
@@ -116,6 +126,8 @@ class SERTrainer(Trainer):
         )
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
+        if hasattr(tuned.model, "peft_config") and tuned.model.peft_config["default"].peft_type == "ADALORA":
+            self.add_callback(_AdaLora())
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
 

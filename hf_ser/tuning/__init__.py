@@ -1,11 +1,12 @@
 """The ways to fine-tune a model. To add one, copy the shape of a neighbour in `methods.py`."""
 
 from hf_ser.tuning.adapter import adapter_weights, fold_head, save_adapter
-from hf_ser.tuning.methods import METHODS, Tuned, Tuning, tune
+from hf_ser.tuning.methods import MERGEABLE, METHODS, Tuned, Tuning, tune
 from hf_ser.tuning.modes import frozen_modules, parameter_counts
 from hf_ser.tuning.registration import BottleneckConfig, PromptConfig
 
 __all__ = [
+    "MERGEABLE",
     "METHODS",
     "BottleneckConfig",
     "PromptConfig",

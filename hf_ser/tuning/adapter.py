@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
 from safetensors.torch import save_file
@@ -16,8 +17,6 @@ from transformers import PreTrainedModel
 from hf_ser.models import BatchNormClassifier
 
 PREFIX = "base_model.model."
-#: How the parameters are called that tuning methods add to an encoder.
-ADDED = ("lora_", "bottleneck_", "prompt_")
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
 FINGERPRINT = "encoder_fingerprint"
 
@@ -26,11 +25,12 @@ FINGERPRINT = "encoder_fingerprint"
 def fingerprint(model: PreTrainedModel) -> str:
     """
     Tells the weights of an encoder from those of another of the same shape: an adapter on the wrong one would answer, and
-    wrongly. Some values of every parameter are taken; what a LoRA adds is not.
+    wrongly. Some values of every parameter are taken; what an adapter adds is not.
     """
     digest = hashlib.sha256()
+    added = {*PEFT_TYPE_TO_PREFIX_MAPPING.values(), "ranknum"}  # the last is AdaLoRA's
     parameters = {name.replace(".base_layer.", "."): p for name, p in model.base_model.named_parameters()}
-    for name in sorted(name for name in parameters if not any(prefix in name for prefix in ADDED)):
+    for name in sorted(name for name in parameters if not any(prefix in name for prefix in added)):
         values = parameters[name].detach().flatten()
         some = values[:: max(len(values) // 64, 1)].to("cpu", torch.float32)
         digest.update(f"{name} {tuple(parameters[name].shape)}".encode() + some.numpy().tobytes())
@@ -69,9 +69,7 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     config = model.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = base or config["base_model_name_or_path"]
-    for name in ("target_modules", "modules_to_save", "exclude_modules"):
-        if isinstance(config.get(name), set):
-            config[name] = sorted(config[name])
+    config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
     (path / "adapter_config.json").write_text(
         json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
     )

@@ -3,15 +3,20 @@ HuBERT-SER's three methods (its section 2.2): everything, LoRA on q/k/v, LoRA on
 II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt.
 """
 
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.features import encoder_config
 from hf_ser.models import BatchNormClassifier, Loaded
+from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.modes import parameter_counts
 from hf_ser.tuning.registration import BottleneckConfig, PromptConfig
 
@@ -28,17 +33,15 @@ class Tuning:
             "help": "What trains. full: every weight. head: the head alone. lora_qkv: LoRA on the attention's query, key and "
             "value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the "
             "feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, and the "
-            "head. prompt: embeddings before every layer, and the head.",
-            "choices": [
-                "full",
-                "head",
-                "lora_qkv",
-                "lora_classifier",
-                "lora_ff",
-                "adapter",
-                "parallel_adapter",
-                "prompt",
-            ],
+            "head. prompt: embeddings before every layer, and the head. Or the name of another tuner of PEFT (ia3, adalora, "
+            "vera, ln_tuning, oft ...), and the head."
+        },
+    )
+    peft_arguments: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "More for the method's PEFT configuration, as JSON: '{\"use_dora\": true}', '{\"use_rslora\": true}' or "
+            '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft.'
         },
     )
     freeze_feature_encoder: bool = field(
@@ -56,6 +59,16 @@ class Tuning:
     )
     prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer, of prompt."})
 
+    def __post_init__(self) -> None:
+        if isinstance(self.peft_arguments, str):
+            try:
+                given = json.loads(self.peft_arguments)
+            except ValueError as error:
+                raise ValueError(f"--peft_arguments: {self.peft_arguments!r} is no JSON: {error}") from error
+            object.__setattr__(self, "peft_arguments", given)
+        if self.peft_arguments is not None and not isinstance(self.peft_arguments, dict):
+            raise ValueError(f"--peft_arguments: a JSON object is needed, found {self.peft_arguments!r}")
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -66,10 +79,13 @@ class Tuned:
         model (`PreTrainedModel` or `PeftModel`): The model.
         new (`tuple[str, ...]`): Names of the parameters (within the untuned model) that no checkpoint supplies, and
             that an adapter must therefore bring along, trained or not.
+        keeps_base (`bool`, defaults to `True`): Whether the encoder's own weights are still those of the checkpoint. PiSSA and
+            its like take the adapter's first weights out of them, so that the adapter is of no use on the checkpoint.
     """
 
     model: PreTrainedModel | PeftModel
     new: tuple[str, ...]
+    keeps_base: bool = True
 
 
 def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
@@ -124,12 +140,22 @@ def parallel_adapter(loaded: Loaded, tuning: Tuning) -> PeftModel:
 
 def prompt(loaded: Loaded, tuning: Tuning) -> PeftModel:
     """Trainable embeddings before every layer, taken off after it, and the head (PEFT-SER, equation 2)."""
-    return _with_peft(loaded, PromptConfig(prompt_length=tuning.prompt_length, modules_to_save=head_modules(loaded)))
+    return _with_peft(
+        loaded, tuning, PromptConfig, prompt_length=tuning.prompt_length, modules_to_save=head_modules(loaded)
+    )
 
 
 def head_modules(loaded: Loaded) -> list[str]:
-    """The modules of the head, by their names in the model."""
-    return [name for name, _ in loaded.model.named_children() if name in ("projector", "hidden", "classifier")]
+    """The layers of the head that have weights, by their names in the model."""
+    names: list[str] = []
+    for name, module in loaded.model.named_children():
+        if name in ("projector", "hidden", "classifier"):
+            # Of several in a row each by itself: PEFT merges no row of layers.
+            row = [
+                f"{name}.{child}" for child, layer in module.named_children() if any(True for _ in layer.parameters())
+            ]
+            names += row if isinstance(module, nn.Sequential) else [name]
+    return names
 
 
 def feed_forward(loaded: Loaded) -> list[str]:
@@ -138,31 +164,85 @@ def feed_forward(loaded: Loaded) -> list[str]:
     return ["fc1", "fc2"] if family == "whisper" else ["intermediate_dense", "output_dense"]
 
 
+def named(loaded: Loaded, tuning: Tuning) -> PeftModel:
+    """
+    Another tuner of PEFT by its name, on every linear layer of the encoder unless `peft_arguments` say otherwise, and the head.
+
+    Raises:
+        ValueError: if PEFT has none of that name, or one that is made for text.
+    """
+    kind = tuning.method.upper()
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
+    if (
+        config is None
+        or issubclass(config, PromptLearningConfig)
+        or "target_modules" not in (f.name for f in fields(config))
+    ):
+        raise ValueError(
+            f"--method: {tuning.method!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT that fits an encoder of speech "
+            "(ia3, adalora, vera, ln_tuning, oft ...)"
+        )
+    whisper = encoder_config(loaded.model.config).model_type == "whisper"
+    settings: dict[str, Any] = {
+        "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", *feed_forward(loaded)],
+        "modules_to_save": head_modules(loaded),
+    }
+    if kind == "IA3":
+        settings["feedforward_modules"] = feed_forward(loaded)
+    if kind == "LN_TUNING":
+        # Those of the layers: a group-norm encoder calls the norm of its first convolution layer_norm, too.
+        norms = "self_attn_layer_norm|final_layer_norm" if whisper else "layer_norm|final_layer_norm"
+        settings["target_modules"] = rf".*\blayers\.\d+\.({norms})"
+    if kind == "VERA":
+        # It shares one pair of matrices, and so takes layers of one shape.
+        settings["target_modules"] = ["q_proj", "k_proj", "v_proj", "out_proj"]
+    if kind == "ADALORA":
+        settings["total_step"] = 1_000_000  # the Trainer says how many there are, once it knows
+    return _with_peft(loaded, tuning, config, **settings)
+
+
 def _with_lora(loaded: Loaded, tuning: Tuning, targets: list[str], head: list[str]) -> PeftModel:
     # No task type: PEFT's own guess of what to save beside the LoRA would leave out the projector.
-    config = LoraConfig(
+    return _with_peft(
+        loaded,
+        tuning,
+        LoraConfig,
         r=tuning.lora_r,
         lora_alpha=tuning.lora_alpha,
         lora_dropout=tuning.lora_dropout,
         target_modules=targets,
         modules_to_save=head or None,
     )
-    return _with_peft(loaded, config)
 
 
 def _with_bottleneck(loaded: Loaded, tuning: Tuning, placement: str) -> PeftModel:
-    config = BottleneckConfig(
-        bottleneck_size=tuning.bottleneck_size, placement=placement, modules_to_save=head_modules(loaded)
+    return _with_peft(
+        loaded,
+        tuning,
+        BottleneckConfig,
+        bottleneck_size=tuning.bottleneck_size,
+        placement=placement,
+        modules_to_save=head_modules(loaded),
     )
-    return _with_peft(loaded, config)
 
 
-def _with_peft(loaded: Loaded, config: PeftConfig) -> PeftModel:
-    model = get_peft_model(loaded.model, config)
+def _with_peft(loaded: Loaded, tuning: Tuning, config: type[PeftConfig], **settings: Any) -> PeftModel:
+    given = tuning.peft_arguments or {}
+    if given and isinstance(loaded.model.classifier, BatchNormClassifier):
+        raise ValueError(
+            "--peft_arguments: --head batchnorm is folded into plain LoRA alone; choose --head stock or conv"
+        )
+    try:
+        model = get_peft_model(loaded.model, config(**{**settings, **dict(given)}))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--method {tuning.method}: PEFT refuses its arguments: {error}") from error
     if loaded.model.config.use_weighted_layer_sum:
         loaded.model.layer_weights.requires_grad_(True)
     return model
 
+
+#: The tuners whose adapters can be merged into the encoder's weights, by PEFT's names; the others stay adapters.
+MERGEABLE = frozenset({"ADALORA", "BOFT", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "OFT", "VERA"})
 
 METHODS: dict[str, Callable[[Loaded, Tuning], PreTrainedModel | PeftModel]] = {
     "full": full,
@@ -183,9 +263,10 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
     Raises:
         ValueError: if the method is unknown or does not fit the model.
     """
-    if tuning.method not in METHODS:
-        raise ValueError(f"--method: {tuning.method!r} is none of {', '.join(METHODS)}")
-    model = METHODS[tuning.method](loaded, tuning)
+    if tuning.peft_arguments and tuning.method in ("full", "head"):
+        raise ValueError(f"--peft_arguments: --method {tuning.method} is none of PEFT's")
+    before = fingerprint(loaded.model)
+    model = METHODS.get(tuning.method, named)(loaded, tuning)
     trainable, total = parameter_counts(model)
     logger.info(
         "%s: %s of %s parameters train (%.3g %%)",
@@ -195,4 +276,4 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
         100 * trainable / total,
     )
     layer_weights = ("layer_weights",) if loaded.model.config.use_weighted_layer_sum else ()
-    return Tuned(model, (*loaded.new, *layer_weights))
+    return Tuned(model, (*loaded.new, *layer_weights), keeps_base=fingerprint(loaded.model) == before)

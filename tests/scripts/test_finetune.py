@@ -35,6 +35,7 @@ FILES = {
     "confusion_matrix.png",
     "preprocessor_config.json",
     "results.json",
+    "run.json",
     "set_aside.csv",
     "splits.json",
     "training_curves.png",

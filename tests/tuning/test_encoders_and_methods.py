@@ -169,3 +169,55 @@ with torch.no_grad():
     found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("LOGITS"))[7:])
     expected = logits(tuned.model, inputs)[2:3]  # the longest: it has no padding
     torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=0)
+
+
+OTHERS = {
+    "dora": ("lora_ff", {"use_dora": True}),
+    "rslora": ("lora_qkv", {"use_rslora": True}),
+    "ia3": ("ia3", None),
+    "ln_tuning": ("ln_tuning", None),
+    "oft": ("oft", {"oft_block_size": 0, "r": 1}),
+    "vera": ("vera", {"r": 4, "save_projection": True}),
+    "loha": ("loha", {"r": 2}),
+    "adalora": ("adalora", {"init_r": 3, "target_r": 2}),
+}
+
+
+@pytest.mark.parametrize("encoder", ["hubert-layer", "wavlm", "whisper"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
+    encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path
+) -> None:
+    method, arguments = OTHERS[name]
+    loaded = load_model(str(encoders[encoder]), FOUR, head="conv")
+    tuned = tune(loaded, Tuning(method=method, lora_dropout=0.0, peft_arguments=arguments))
+    inputs = batch(SpeechCollator(loaded.feature_extractor, minimum_samples(loaded.model.config)))
+    moved, trainable = train_a_little(tuned.model, inputs, steps=4)
+    assert moved == trainable
+    assert tuned.keeps_base
+    expected = logits(tuned.model, inputs)
+    save_adapter(tuned.model, tuned.new, tmp_path, base=str(encoders[encoder]))
+    tuned.model.config.save_pretrained(tmp_path)
+    loaded.feature_extractor.save_pretrained(tmp_path)
+    torch.manual_seed(7)
+    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model, inputs), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(tuned.model.merge_and_unload(), inputs), expected, atol=1e-4, rtol=0)
+
+
+def test_pissa_takes_its_first_weights_out_of_the_encoder_and_is_merged(encoders: dict[str, Path]) -> None:
+    loaded = load_model(str(encoders["hubert"]), FOUR)
+    tuned = tune(loaded, Tuning(method="lora_ff", peft_arguments={"init_lora_weights": "pissa"}))
+    assert not tuned.keeps_base
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("prefix_tuning", None, "nor a tuner of PEFT that fits"),
+        ("lora_ff", {"rank": 3}, "PEFT refuses its arguments"),
+        ("head", {"r": 3}, "--method head is none of PEFT's"),
+    ],
+)
+def test_what_does_not_fit_is_refused(encoders: dict[str, Path], method: str, arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tune(load_model(str(encoders["hubert"]), FOUR), Tuning(method=method, peft_arguments=arguments))
