@@ -172,7 +172,7 @@ def test_a_space_installs_all_that_its_source_imports(demo: Any, tmp_path: Path)
     for path in (space / "hf_ser").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"hf_ser"}:
                 assert set(map(canonicalize_name, distributions[name])) & installed, f"{path.name} imports {name}"
 
