@@ -90,6 +90,8 @@ RUNS = {
     "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True"],
     "lora_qkv-batchnorm": ["--method", "lora_qkv", "--head", "batchnorm"],
     "lora_classifier": ["--method", "lora_classifier"],
+    "head-conv": ["--method", "head", "--head", "conv"],
+    "prompt-conv-adapter": ["--method", "prompt", "--head", "conv"],
     "lora_classifier-adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
 }
 
@@ -123,6 +125,9 @@ def runs(
 def test_what_a_run_leaves(runs: dict[str, tuple[Path, np.ndarray]]) -> None:
     for name, (folder, _) in runs.items():
         there = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint-")}
+        code = {path.name for path in folder.glob("*_hf_ser.py")}
+        assert ("modeling_hf_ser.py" in code) == (name == "head-conv")
+        there -= code
         weights = (
             {"adapter_config.json", "adapter_model.safetensors"} if name.endswith("adapter") else {"model.safetensors"}
         )
