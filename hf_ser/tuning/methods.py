@@ -60,6 +60,11 @@ class Tuning:
     prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer, of prompt."})
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS and self.method.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
+            raise ValueError(
+                f"--method: {self.method!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT (ia3, adalora, vera, "
+                "ln_tuning, oft ...)"
+            )
         if isinstance(self.peft_arguments, str):
             try:
                 given = json.loads(self.peft_arguments)
@@ -169,7 +174,7 @@ def named(loaded: Loaded, tuning: Tuning) -> PeftModel:
     Another tuner of PEFT by its name, on every linear layer of the encoder unless `peft_arguments` say otherwise, and the head.
 
     Raises:
-        ValueError: if PEFT has none of that name, or one that is made for text.
+        ValueError: if it is made for text.
     """
     kind = tuning.method.upper()
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
@@ -179,8 +184,8 @@ def named(loaded: Loaded, tuning: Tuning) -> PeftModel:
         or "target_modules" not in (f.name for f in fields(config))
     ):
         raise ValueError(
-            f"--method: {tuning.method!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT that fits an encoder of speech "
-            "(ia3, adalora, vera, ln_tuning, oft ...)"
+            f"--method: {tuning.method!r} is no tuner of PEFT that fits an encoder of speech, as ia3, adalora, vera and "
+            "oft are"
         )
     whisper = encoder_config(loaded.model.config).model_type == "whisper"
     settings: dict[str, Any] = {

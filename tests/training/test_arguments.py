@@ -71,7 +71,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("learning_rate: fast", "invalid"),
         ("- a\n- b", "must hold lines of the form"),
         ("a: [", "is no YAML"),
-        ("method: magic", "invalid choice: 'magic'"),
+        ("method: magic", "--method: 'magic' is none of full"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],
 )

@@ -213,7 +213,7 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder_and_is_merged(encoders
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("prefix_tuning", None, "nor a tuner of PEFT that fits"),
+        ("prefix_tuning", None, "is no tuner of PEFT that fits"),
         ("lora_ff", {"rank": 3}, "PEFT refuses its arguments"),
         ("head", {"r": 3}, "--method head is none of PEFT's"),
     ],
