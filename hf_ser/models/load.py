@@ -191,7 +191,8 @@ def _with_own_head(
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:
     """Lets the encoder hear clips and not their padding, and a LoRA on WavLM's projections train."""
-    hear_valid_frames(model.base_model)
+    if not isinstance(model, SpeechClassifier):  # its encoders do so from the beginning
+        hear_valid_frames(model.base_model)
     return call_projections(model)
 
 

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import WavLMConfig, WavLMForSequenceClassification, WavLMModel
 
-from hf_ser.models.wavlm import CalledProjectionsAttention, call_projections
+from hf_ser.models.remote import CalledProjectionsAttention, call_projections
 
 
 def config(norm: str = "group", **changes: object) -> WavLMConfig:

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 import hf_ser.tuning.registration  # noqa: F401
-from hf_ser.models.wavlm import call_projections
+from hf_ser.models.remote import call_projections
 from hf_ser.tuning import parameter_counts
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckLayer
 

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 import hf_ser.tuning.registration  # noqa: F401
-from hf_ser.models.wavlm import call_projections
+from hf_ser.models.remote import call_projections
 from hf_ser.tuning import frozen_modules, parameter_counts
 from hf_ser.tuning.prompt import PromptConfig, PromptLayer
 from hf_ser.tuning.prompt.layer import extend_mask
