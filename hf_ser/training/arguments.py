@@ -262,8 +262,8 @@ class SERTrainingArguments(TrainingArguments):
             # transformers maximises everything but the loss.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
-            floor = (self.learning_rate or 0.0) / 10
-            self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5, "min_lr": floor}
+            self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
+        self.set_learning_rate(self.learning_rate)
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
             # The re-entrant kind loses the gradient behind a frozen layer.
             self.gradient_checkpointing_kwargs = {"use_reentrant": False}
@@ -275,6 +275,17 @@ class SERTrainingArguments(TrainingArguments):
             torch.set_num_threads(
                 self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
             )
+
+    def set_learning_rate(self, rate: float | None) -> None:
+        """Sets the learning rate, and the tenth of it that a plateau does not go below unless it was told otherwise."""
+        self.learning_rate = rate
+        if rate and self.lr_scheduler_type == "reduce_lr_on_plateau" and isinstance(self.lr_scheduler_kwargs, dict):
+            self.lr_scheduler_kwargs.setdefault("min_lr", rate / 10)
+
+
+def default_learning_rate(method: str) -> float:
+    """A learning rate at which a method learns; of PEFT's other tuners, PEFT-SER's."""
+    return LEARNING_RATES.get(method, 5e-4)
 
 
 def processors() -> int:

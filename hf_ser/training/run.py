@@ -20,7 +20,7 @@ from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
-from hf_ser.training.arguments import LEARNING_RATES, Arguments, SERTrainingArguments
+from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
 from hf_ser.training.clips import RunClips, load_clips, write_set_aside
 from hf_ser.training.frozen_cache import cached_frozen_part
 from hf_ser.training.results import RunRecord
@@ -66,7 +66,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         require_same_run(Path(checkpoint).parent / checkpoints.RUN, arguments)
     transformers.set_seed(training.seed)
     if training.learning_rate is None:
-        training.learning_rate = LEARNING_RATES[arguments.tuning.method]
+        training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
     clips = load_clips(data, features.minimum_samples(load_config(resolve_checkpoint(arguments.model.model))))
     _log_split(clips)
