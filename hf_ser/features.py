@@ -1,4 +1,4 @@
-"""From clips to batches: on-the-fly feature extraction, padding, and batches of clips of like length."""
+"""From clips to batches: on-the-fly feature extraction, padding, shuffling."""
 
 import hashlib
 from collections.abc import Iterator
@@ -115,26 +115,29 @@ class SpeechCollator:
         return dict(batch)
 
 
-class LengthGroupedSampler(torch.utils.data.Sampler[int]):
+class StepSampler(torch.utils.data.Sampler[int]):
     """
-    Shuffles the segments anew in every epoch, then brings like lengths together, so that little of a batch is padding.
+    Shuffles the segments anew in every epoch. The clips of a step of the optimizer are a random sample of all.
 
-    Pools of `50 * batch` shuffled segments are sorted by length and cut into batches, and the batches are shuffled. The
-    order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
+    Batches of like length would save padding, but they are no random samples: length goes with speaker, corpus and emotion.
+    On RAVDESS, PEFT-SER's head on a frozen Whisper learned much later from them, and less. Only the batches that are
+    accumulated to one step are of like length: what is learned does not depend on how a step is cut.
+
+    The order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
 
     Args:
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
-        batch (`int`): Segments in one step, over all processes and accumulated batches.
+        batch (`int`): Segments in one batch, over all processes.
         seed (`int`): The seed.
+        accumulated (`int`, defaults to 1): Batches in one step.
         multiple (`int`, defaults to 1): The epoch is filled up to a multiple of this many keys. Processes must get equally
             many batches; the fillers do not count, so that several processes learn the same as one.
     """
 
-    POOL = 50
-
-    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, multiple: int = 1) -> None:
+    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, multiple: int = 1) -> None:
         self.dataset = dataset
         self.batch = batch
+        self.accumulated = accumulated
         self.seed = seed
         self.fillers = -len(dataset) % multiple
         self.epoch = 0
@@ -150,17 +153,17 @@ class LengthGroupedSampler(torch.utils.data.Sampler[int]):
         rng = np.random.default_rng((self.seed, self.epoch))
         lengths = self.dataset.segments.samples
         order = rng.permutation(len(lengths))
-        pool = self.POOL * self.batch
-        batches: list[np.ndarray] = []
-        for first in range(0, len(order), pool):
-            by_length = sorted(order[first : first + pool], key=lambda i: -lengths[i])
-            batches.extend(np.array(by_length[at : at + self.batch]) for at in range(0, len(by_length), self.batch))
-        # The one batch that may be short comes last, where a loader expects it.
-        *full, last = batches
-        full = [full[i] for i in rng.permutation(len(full))]
-        for group in [*full, last]:
-            yield from (self.epoch * len(self.dataset) + group).tolist()
-        yield from [-1 - (self.epoch * len(self.dataset) + int(last[-1]))] * self.fillers
+        step = self.batch * self.accumulated
+        for first in range(0, len(order), step):
+            clips = order[first : first + step]
+            if self.accumulated > 1:
+                clips = clips[np.argsort(-lengths[clips], kind="stable")]
+                # Shuffled, lest the first of several processes always get the longest clips of a batch.
+                clips = np.concatenate(
+                    [rng.permutation(clips[at : at + self.batch]) for at in range(0, len(clips), self.batch)]
+                )
+            yield from (self.epoch * len(self.dataset) + clips).tolist()
+        yield from [-1 - (self.epoch * len(self.dataset) + int(clips[-1]))] * self.fillers
 
 
 def longest_first(segments: Segments) -> Segments:

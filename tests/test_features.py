@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModel, HubertConfig
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.features import (
-    LengthGroupedSampler,
     SpeechCollator,
     SpeechDataset,
+    StepSampler,
     longest_first,
     minimum_samples,
 )
@@ -142,7 +142,7 @@ class TestSpeechDataset:
     @pytest.mark.parametrize("workers", [0, 1, 2])
     def test_augmentation_does_not_depend_on_the_number_of_workers(self, clips: Dataset, workers: int) -> None:
         dataset = SpeechDataset(clips, whole(clips), Augmentation(noise_probability=1, stretch_probability=1), seed=1)
-        sampler = LengthGroupedSampler(dataset, 2, seed=0)
+        sampler = StepSampler(dataset, 2, seed=0)
         sampler.set_epoch(1)
         loader = torch.utils.data.DataLoader(
             dataset, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=list
@@ -176,15 +176,18 @@ class _Lengths:
         return len(self.segments)
 
 
-class TestLengthGroupedSampler:
+class TestStepSampler:
     @given(
         samples=st.lists(st.integers(1, 100), min_size=1, max_size=300),
         batch=st.integers(1, 16),
+        accumulated=st.integers(1, 4),
         epoch=st.integers(0, 3),
     )
     @settings(deadline=None)
-    def test_an_epoch_has_every_segment_once(self, samples: list[int], batch: int, epoch: int) -> None:
-        sampler = LengthGroupedSampler(_Lengths(samples), batch, seed=0)  # type: ignore[arg-type]
+    def test_an_epoch_has_every_segment_once(
+        self, samples: list[int], batch: int, accumulated: int, epoch: int
+    ) -> None:
+        sampler = StepSampler(_Lengths(samples), batch, seed=0, accumulated=accumulated)  # type: ignore[arg-type]
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert {key // len(samples) for key in keys} == {epoch}
@@ -196,7 +199,7 @@ class TestLengthGroupedSampler:
         self, n: int, batch: int, processes: int, epoch: int
     ) -> None:
         step = batch * processes
-        sampler = LengthGroupedSampler(_Lengths([5] * n), step, seed=0, multiple=step)  # type: ignore[arg-type]
+        sampler = StepSampler(_Lengths([5] * n), step, seed=0, multiple=step)  # type: ignore[arg-type]
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert len(keys) == len(sampler)
@@ -204,31 +207,41 @@ class TestLengthGroupedSampler:
         assert sorted(key % n for key in keys if key >= 0) == list(range(n))
         assert all(0 <= (-1 - key) // n == epoch for key in keys if key < 0)
 
-    def test_little_of_a_batch_is_padding(self) -> None:
-        lengths = np.random.default_rng(0).integers(1500, 7000, 2000)
-        keys = np.array(list(LengthGroupedSampler(_Lengths(lengths.tolist()), 16, seed=0)))  # type: ignore[arg-type]
+    def test_how_a_step_is_cut_into_batches_does_not_change_its_clips(self) -> None:
+        lengths = np.random.default_rng(0).integers(1500, 7000, 2000).tolist()
+        whole, cut_up = (
+            np.array(list(StepSampler(_Lengths(lengths), 64 // n, seed=0, accumulated=n))).copy()  # type: ignore[arg-type]
+            for n in (1, 8)
+        )
+        for first in range(0, 2000, 64):
+            assert set(whole[first : first + 64]) == set(cut_up[first : first + 64])
 
-        def padding(order: np.ndarray) -> float:
-            batches = np.split(lengths[order], len(order) // 16)
-            return 1 - lengths.sum() / sum(16 * batch.max() for batch in batches)
+    def test_the_batches_of_a_step_are_of_like_length(self) -> None:
+        lengths = np.random.default_rng(0).integers(1500, 7000, 2048)
 
-        assert padding(keys) < 0.03
-        assert padding(np.arange(2000)) > 0.3
+        def padding(accumulated: int) -> float:
+            keys = list(StepSampler(_Lengths(lengths.tolist()), 8, seed=0, accumulated=accumulated))  # type: ignore[arg-type]
+            return float(1 - lengths.sum() / (8 * lengths[np.array(keys)].reshape(-1, 8).max(axis=1)).sum())
+
+        assert padding(8) < 0.1
+        assert padding(1) > 0.3
+
+    def test_a_step_is_a_random_sample_whatever_the_lengths(self) -> None:
+        lengths = np.random.default_rng(0).integers(1500, 7000, 3200)
+        keys = np.array(list(StepSampler(_Lengths(lengths.tolist()), 32, seed=0)))  # type: ignore[arg-type]
+        means = lengths[keys].reshape(-1, 32).mean(axis=1)
+        expected = lengths.std() / np.sqrt(32)
+        assert 0.7 * expected < means.std() < 1.4 * expected
 
     def test_epochs_differ_and_a_seed_repeats(self) -> None:
         def order(seed: int, epoch: int) -> list[int]:
-            sampler = LengthGroupedSampler(_Lengths(list(range(100))), 4, seed)  # type: ignore[arg-type]
+            sampler = StepSampler(_Lengths(list(range(100))), 4, seed)  # type: ignore[arg-type]
             sampler.set_epoch(epoch)
             return [key % 100 for key in sampler]
 
         assert order(1, 0) == order(1, 0)
         assert order(1, 0) != order(1, 1)
         assert order(1, 0) != order(2, 0)
-
-    def test_batches_do_not_come_in_the_order_of_their_length(self) -> None:
-        keys = np.array(list(LengthGroupedSampler(_Lengths(list(range(1, 801))), 8, seed=0)))  # type: ignore[arg-type]
-        means = keys.reshape(-1, 8).mean(axis=1)
-        assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
 
 
 def test_longest_first() -> None:

@@ -16,7 +16,7 @@ from hf_ser.features import encoder_config
 from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.models import FAMILIES, open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import TINY, from_checkpoint
-from hf_ser.tuning.adapter import FINGERPRINT, PREFIX, fingerprint
+from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
             trained_on = (file.metadata() or {}).get(FINGERPRINT)
     except SafetensorError as error:
         raise ValueError(_damaged(path, name, error)) from error
-    brought = {key.removeprefix(PREFIX).replace(".base_layer.", ".") for key in keys}
+    brought = {name_without_adapters(key) for key in keys}
     try:
         if not source:
             raise FileNotFoundError("it does not say for which")
@@ -163,7 +163,13 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
     except RuntimeError as error:
         raise ValueError(f"{name!r} does not fit its config.json or its base model {source!r}: {error}") from error
     # What PEFT does not find a place for it leaves out without a word.
-    taken = {*get_peft_model_state_dict(opened, save_embedding_layers=False), *opened.state_dict()}
+    wanted = get_peft_model_state_dict(opened, save_embedding_layers=False)
+    taken = {*wanted, *opened.state_dict()}
+    if absent := sorted(wanted.keys() - keys):
+        raise ValueError(
+            f"{name!r}: {len(absent)} weights of its adapter are not in {ADAPTER}, for instance {absent[0]}: it would "
+            "answer with random ones"
+        )
     if untaken := sorted(keys - taken):
         raise ValueError(
             f"{name!r}: {len(untaken)} of its weights have no place in the model, for instance {untaken[0]}: its "

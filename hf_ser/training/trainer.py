@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy, PredictionOutput
 from transformers.utils import PushInProgress
 
 from hf_ser.evaluation import per_clip, score
-from hf_ser.features import IGNORED, LengthGroupedSampler, SpeechCollator, SpeechDataset
+from hf_ser.features import IGNORED, SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.hub import checkpoints
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
@@ -77,7 +77,7 @@ def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
 class _Epochs(TrainerCallback):
     """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
 
-    def __init__(self, sampler: LengthGroupedSampler) -> None:
+    def __init__(self, sampler: StepSampler) -> None:
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -144,14 +144,15 @@ class SERTrainer(Trainer):
             self.lr_scheduler.step(metrics["eval_loss"])
         return metrics
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         dataset = train_dataset or self.train_dataset
         batches = self.args.train_batch_size * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = LengthGroupedSampler(
+        sampler = StepSampler(
             dataset,
-            batches * self.args.gradient_accumulation_steps,
+            batches,
             seed,
+            accumulated=self.args.gradient_accumulation_steps,
             multiple=batches if self.args.world_size > 1 else 1,
         )
         self.add_callback(_Epochs(sampler))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,11 @@ PREFIX = "base_model.model."
 FINGERPRINT = "encoder_fingerprint"
 
 
+def name_without_adapters(key: str) -> str:
+    """The name that a parameter has in the model without adapters, however many lie around it."""
+    return re.sub(r"\.base_layer(?=\.)", "", key.removeprefix(PREFIX))
+
+
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> str:
     """
@@ -29,7 +35,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """
     digest = hashlib.sha256()
     added = {*PEFT_TYPE_TO_PREFIX_MAPPING.values(), "ranknum"}  # the last is AdaLoRA's
-    parameters = {name.replace(".base_layer.", "."): p for name, p in model.base_model.named_parameters()}
+    parameters = {name_without_adapters(name): p for name, p in model.base_model.named_parameters()}
     for name in sorted(name for name in parameters if not any(prefix in name for prefix in added)):
         values = parameters[name].detach().flatten()
         some = values[:: max(len(values) // 64, 1)].to("cpu", torch.float32)
@@ -47,7 +53,7 @@ def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Ten
     weights = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
     wanted = set(new)
     for key, tensor in state.items():
-        if key.removeprefix(PREFIX).replace(".base_layer.", ".") in wanted:
+        if name_without_adapters(key) in wanted:
             weights.setdefault(key, tensor)
     return {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
 

@@ -5,7 +5,7 @@ from transformers import PretrainedConfig, Wav2Vec2Config, WavLMConfig, WhisperC
 
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.remote import SpeechClassifierConfig
-from hf_ser.tuning.methods import METHODS, Tuning
+from hf_ser.tuning.methods import Tuning, apply
 from hf_ser.tuning.modes import parameter_counts
 
 #: The encoders of PEFT-SER (Table II), by the values of their published configurations. (Its Table II gives Whisper Base 8
@@ -43,7 +43,7 @@ def trained_parameters(
     with torch.device("meta"):
         config = SpeechClassifierConfig(encoder=encoder, head=head, num_labels=emotions)
         loaded = Loaded(SpeechClassifier(config), None, ())
-        model = METHODS[tuning.method](loaded, tuning)
+        model = apply(loaded, tuning)
     trainable, _ = parameter_counts(model)
     inside = sum(p.numel() for p in loaded.model.base_model.parameters() if p.requires_grad)
     return inside, trainable - inside

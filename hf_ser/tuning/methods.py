@@ -1,6 +1,6 @@
 """
 HuBERT-SER's three methods (its section 2.2): everything, LoRA on q/k/v, LoRA on the classifier; and PEFT-SER's (its section
-II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt.
+II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt. Those that are tuners of PEFT can be combined.
 """
 
 import json
@@ -18,7 +18,7 @@ from hf_ser.features import encoder_config
 from hf_ser.models import BatchNormClassifier, Loaded
 from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.modes import parameter_counts
-from hf_ser.tuning.registration import BottleneckConfig, PromptConfig
+from hf_ser.tuning.registration import BottleneckConfig, CombinedConfig, PromptConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,15 @@ class Tuning:
             "value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the "
             "feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, and the "
             "head. prompt: embeddings before every layer, and the head. Or the name of another tuner of PEFT (ia3, adalora, "
-            "vera, ln_tuning, oft ...), and the head."
+            "vera, ln_tuning, oft ...), and the head. Several that are joined by + train together: adapter+prompt+lora_ff."
         },
     )
     peft_arguments: dict[str, Any] | str | None = field(
         default=None,
         metadata={
             "help": "More for the method's PEFT configuration, as JSON: '{\"use_dora\": true}', '{\"use_rslora\": true}' or "
-            '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft.'
+            '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. If methods are combined, by '
+            'their names: \'{"lora_ff": {"use_dora": true}}\'.'
         },
     )
     freeze_feature_encoder: bool = field(
@@ -60,11 +61,14 @@ class Tuning:
     prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer, of prompt."})
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS and self.method.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
-            raise ValueError(
-                f"--method: {self.method!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT (ia3, adalora, vera, "
-                "ln_tuning, oft ...)"
-            )
+        for name in self.methods:
+            if name not in METHODS and name.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
+                raise ValueError(
+                    f"--method: {name!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT (ia3, adalora, vera, "
+                    "ln_tuning, oft ...)"
+                )
+        if len(self.methods) > 1:
+            self._check_combination()
         if isinstance(self.peft_arguments, str):
             try:
                 given = json.loads(self.peft_arguments)
@@ -73,6 +77,33 @@ class Tuning:
             object.__setattr__(self, "peft_arguments", given)
         if self.peft_arguments is not None and not isinstance(self.peft_arguments, dict):
             raise ValueError(f"--peft_arguments: a JSON object is needed, found {self.peft_arguments!r}")
+        if len(self.methods) > 1:
+            for name, own in (self.peft_arguments or {}).items():
+                if name not in self.methods or not isinstance(own, dict):
+                    raise ValueError(
+                        f"--peft_arguments: of combined methods they are given by the methods' names, "
+                        f'{{"{self.methods[0]}": {{...}}}}; found {name!r}'
+                    )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that train together, most often one."""
+        return tuple(self.method.split("+"))
+
+    def _check_combination(self) -> None:
+        names = self.methods
+        if alone := [name for name in names if name in ALONE]:
+            raise ValueError(f"--method: {alone[0]} cannot be combined with others, found {self.method!r}")
+        if len(set(names)) < len(names) or {"adapter", "parallel_adapter"} <= set(names):
+            raise ValueError(f"--method: {self.method!r} puts two adapters of one kind into each layer")
+        if self.lora_target_modules and sum(name.startswith("lora_") for name in names) > 1:
+            raise ValueError("--lora_target_modules: there are several LoRA methods; name one, and all targets here")
+
+    def arguments(self, method: str) -> dict[str, Any]:
+        """What `peft_arguments` have for one of the methods."""
+        given = self.peft_arguments or {}
+        assert isinstance(given, dict)
+        return given.get(method, {}) if len(self.methods) > 1 else given
 
 
 @dataclass(frozen=True)
@@ -111,43 +142,42 @@ def head(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     return loaded.model
 
 
-def lora_qkv(loaded: Loaded, tuning: Tuning) -> PeftModel:
+#: A tuner of PEFT and its settings.
+Part = tuple[type[PeftConfig], dict[str, Any]]
+
+
+def lora_qkv(loaded: Loaded, tuning: Tuning) -> Part:
     """LoRA on the projections of query, key and value in every layer; the head trains as a whole (section 2.2.2)."""
-    return _with_lora(
-        loaded, tuning, tuning.lora_target_modules or ["q_proj", "k_proj", "v_proj"], head_modules(loaded)
-    )
+    return _lora(tuning, ["q_proj", "k_proj", "v_proj"])
 
 
-def lora_ff(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
     """
     LoRA on both matrices of the feed-forward in every layer, and the head (PEFT-SER, section II-C: "which applies to
     feed-forward layers"). That is 0.74 M of rank 8 on 12 layers of 768; its Table IV has the 0.37 M of one of the two.
     """
-    return _with_lora(loaded, tuning, tuning.lora_target_modules or feed_forward(loaded), head_modules(loaded))
+    return _lora(tuning, feed_forward(loaded))
 
 
-def lora_classifier(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def lora_classifier(loaded: Loaded, tuning: Tuning) -> Part:
     """LoRA on the classifier; all else stays as it was loaded, or as it was drawn (section 2.2.3)."""
-    if isinstance(loaded.model.classifier, BatchNormClassifier):
-        return _with_lora(loaded, tuning, tuning.lora_target_modules or ["classifier.out_proj"], ["batch_norm"])
-    return _with_lora(loaded, tuning, tuning.lora_target_modules or ["classifier"], [])
+    batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
+    return _lora(tuning, ["classifier.out_proj" if batch_norm else "classifier"])
 
 
-def adapter(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def adapter(loaded: Loaded, tuning: Tuning) -> Part:
     """A bottleneck after the feed-forward of every layer, and the head (PEFT-SER, section II-C)."""
-    return _with_bottleneck(loaded, tuning, "sequential")
+    return BottleneckConfig, {"bottleneck_size": tuning.bottleneck_size, "placement": "sequential"}
 
 
-def parallel_adapter(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def parallel_adapter(loaded: Loaded, tuning: Tuning) -> Part:
     """A bottleneck beside the feed-forward of every layer, and the head (PEFT-SER, section II-C)."""
-    return _with_bottleneck(loaded, tuning, "parallel")
+    return BottleneckConfig, {"bottleneck_size": tuning.bottleneck_size, "placement": "parallel"}
 
 
-def prompt(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def prompt(loaded: Loaded, tuning: Tuning) -> Part:
     """Trainable embeddings before every layer, taken off after it, and the head (PEFT-SER, equation 2)."""
-    return _with_peft(
-        loaded, tuning, PromptConfig, prompt_length=tuning.prompt_length, modules_to_save=head_modules(loaded)
-    )
+    return PromptConfig, {"prompt_length": tuning.prompt_length}
 
 
 def head_modules(loaded: Loaded) -> list[str]:
@@ -169,29 +199,25 @@ def feed_forward(loaded: Loaded) -> list[str]:
     return ["fc1", "fc2"] if family == "whisper" else ["intermediate_dense", "output_dense"]
 
 
-def named(loaded: Loaded, tuning: Tuning) -> PeftModel:
+def named(loaded: Loaded, method: str) -> Part:
     """
     Another tuner of PEFT by its name, on every linear layer of the encoder unless `peft_arguments` say otherwise, and the head.
 
     Raises:
         ValueError: if it is made for text.
     """
-    kind = tuning.method.upper()
+    kind = method.upper()
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
     if (
         config is None
-        or issubclass(config, PromptLearningConfig)
+        or issubclass(config, PromptLearningConfig | CombinedConfig)
         or "target_modules" not in (f.name for f in fields(config))
     ):
         raise ValueError(
-            f"--method: {tuning.method!r} is no tuner of PEFT that fits an encoder of speech, as ia3, adalora, vera and "
-            "oft are"
+            f"--method: {method!r} is no tuner of PEFT that fits an encoder of speech, as ia3, adalora, vera and oft are"
         )
     whisper = encoder_config(loaded.model.config).model_type == "whisper"
-    settings: dict[str, Any] = {
-        "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", *feed_forward(loaded)],
-        "modules_to_save": head_modules(loaded),
-    }
+    settings: dict[str, Any] = {"target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", *feed_forward(loaded)]}
     if kind == "IA3":
         settings["feedforward_modules"] = feed_forward(loaded)
     if kind == "LN_TUNING":
@@ -203,44 +229,74 @@ def named(loaded: Loaded, tuning: Tuning) -> PeftModel:
         settings["target_modules"] = ["q_proj", "k_proj", "v_proj", "out_proj"]
     if kind == "ADALORA":
         settings["total_step"] = 1_000_000  # the Trainer says how many there are, once it knows
-    return _with_peft(loaded, tuning, config, **settings)
+    return config, settings
 
 
-def _with_lora(loaded: Loaded, tuning: Tuning, targets: list[str], head: list[str]) -> PeftModel:
+def _lora(tuning: Tuning, targets: list[str]) -> Part:
     # No task type: PEFT's own guess of what to save beside the LoRA would leave out the projector.
-    return _with_peft(
-        loaded,
-        tuning,
-        LoraConfig,
-        r=tuning.lora_r,
-        lora_alpha=tuning.lora_alpha,
-        lora_dropout=tuning.lora_dropout,
-        target_modules=targets,
-        modules_to_save=head or None,
-    )
+    return LoraConfig, {
+        "r": tuning.lora_r,
+        "lora_alpha": tuning.lora_alpha,
+        "lora_dropout": tuning.lora_dropout,
+        "target_modules": tuning.lora_target_modules or targets,
+    }
 
 
-def _with_bottleneck(loaded: Loaded, tuning: Tuning, placement: str) -> PeftModel:
-    return _with_peft(
-        loaded,
-        tuning,
-        BottleneckConfig,
-        bottleneck_size=tuning.bottleneck_size,
-        placement=placement,
-        modules_to_save=head_modules(loaded),
-    )
+def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
+    """
+    What PEFT is told of the methods: LoRA methods become one LoRA, other combinations a [`CombinedConfig`]. The head trains as a
+    whole, unless it has a LoRA.
 
-
-def _with_peft(loaded: Loaded, tuning: Tuning, config: type[PeftConfig], **settings: Any) -> PeftModel:
-    given = tuning.peft_arguments or {}
-    if given and isinstance(loaded.model.classifier, BatchNormClassifier):
+    Raises:
+        ValueError: if the methods do not fit the model or each other, or PEFT refuses their arguments.
+    """
+    batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
+    if tuning.peft_arguments and batch_norm:
         raise ValueError(
             "--peft_arguments: --head batchnorm is folded into plain LoRA alone; choose --head stock or conv"
         )
+    parts: dict[type[PeftConfig], dict[str, Any]] = {}
+    for name in tuning.methods:
+        config, settings = ADAPTERS[name](loaded, tuning) if name in ADAPTERS else named(loaded, name)
+        settings |= tuning.arguments(name)
+        if before := parts.get(config):
+            targets = [before.pop("target_modules"), settings.pop("target_modules")]
+            if before != settings or not all(isinstance(target, list) for target in targets):
+                raise ValueError(f"--peft_arguments: {tuning.method} is one LoRA, and needs the same of each method")
+            settings["target_modules"] = targets[0] + targets[1]
+        parts[config] = settings
+    if "lora_classifier" not in tuning.methods:
+        whole = head_modules(loaded)
+    elif batch_norm and len(parts) > 1:
+        raise ValueError("--head batchnorm: with lora_classifier and others combined, choose --head stock or conv")
+    else:
+        whole = ["batch_norm"] if batch_norm else []
     try:
-        model = get_peft_model(loaded.model, config(**{**settings, **dict(given)}))  # type: ignore[arg-type]
+        if len(parts) > 1:
+            made = [config(**settings) for config, settings in parts.items()]
+            return CombinedConfig(parts=made, modules_to_save=whole or None)
+        [(config, settings)] = parts.items()
+        return config(**{"modules_to_save": whole or None, **settings})
     except (TypeError, ValueError) as error:
-        raise ValueError(f"--method {tuning.method}: PEFT refuses its arguments: {error}") from error
+        raise _refused(tuning, error) from error
+
+
+def _refused(tuning: Tuning, error: Exception) -> ValueError:
+    return ValueError(f"--method {tuning.method}: PEFT refuses its arguments: {error}")
+
+
+def with_adapters(loaded: Loaded, tuning: Tuning) -> PeftModel:
+    """
+    The model with what the methods add to it.
+
+    Raises:
+        ValueError: see [`configuration`].
+    """
+    config = configuration(loaded, tuning)
+    try:
+        model = get_peft_model(loaded.model, config)
+    except (TypeError, ValueError) as error:
+        raise _refused(tuning, error) from error
     if loaded.model.config.use_weighted_layer_sum:
         loaded.model.layer_weights.requires_grad_(True)
     return model
@@ -249,9 +305,10 @@ def _with_peft(loaded: Loaded, tuning: Tuning, config: type[PeftConfig], **setti
 #: The tuners whose adapters can be merged into the encoder's weights, by PEFT's names; the others stay adapters.
 MERGEABLE = frozenset({"ADALORA", "BOFT", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "OFT", "VERA"})
 
-METHODS: dict[str, Callable[[Loaded, Tuning], PreTrainedModel | PeftModel]] = {
-    "full": full,
-    "head": head,
+#: The methods that add nothing to the model.
+PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head}
+#: Those that are tuners of PEFT.
+ADAPTERS: dict[str, Callable[[Loaded, Tuning], Part]] = {
     "lora_qkv": lora_qkv,
     "lora_classifier": lora_classifier,
     "lora_ff": lora_ff,
@@ -259,6 +316,18 @@ METHODS: dict[str, Callable[[Loaded, Tuning], PreTrainedModel | PeftModel]] = {
     "parallel_adapter": parallel_adapter,
     "prompt": prompt,
 }
+METHODS = (*PLAIN, *ADAPTERS)
+#: Those that cannot be combined: they train all there is, share something between layers, or change as training goes on.
+ALONE = (*PLAIN, "adalora", "vera", "combined")
+
+
+def apply(loaded: Loaded, tuning: Tuning) -> PreTrainedModel | PeftModel:
+    """The model with the parameters of `tuning.method` trainable and all others frozen."""
+    if tuning.method not in PLAIN:
+        return with_adapters(loaded, tuning)
+    if tuning.peft_arguments:
+        raise ValueError(f"--peft_arguments: --method {tuning.method} is none of PEFT's")
+    return PLAIN[tuning.method](loaded, tuning)
 
 
 def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
@@ -268,10 +337,8 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
     Raises:
         ValueError: if the method is unknown or does not fit the model.
     """
-    if tuning.peft_arguments and tuning.method in ("full", "head"):
-        raise ValueError(f"--peft_arguments: --method {tuning.method} is none of PEFT's")
     before = fingerprint(loaded.model)
-    model = METHODS.get(tuning.method, named)(loaded, tuning)
+    model = apply(loaded, tuning)
     trainable, total = parameter_counts(model)
     logger.info(
         "%s: %s of %s parameters train (%.3g %%)",

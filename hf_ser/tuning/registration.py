@@ -1,10 +1,11 @@
-"""Makes the package's own two tuners known to PEFT; importing this is enough."""
+"""Makes the package's own tuners known to PEFT; importing this is enough."""
 
 from typing import Any
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckModel
+from hf_ser.tuning.combined import CombinedConfig, CombinedModel
 from hf_ser.tuning.prompt import PromptConfig, PromptModel
 
 
@@ -25,3 +26,4 @@ def register(name: str, config_cls: Any, model_cls: Any) -> None:
 
 register("BOTTLENECK", BottleneckConfig, BottleneckModel)
 register("EMBEDDING_PROMPT", PromptConfig, PromptModel)
+register("COMBINED", CombinedConfig, CombinedModel)

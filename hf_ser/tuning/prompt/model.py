@@ -5,9 +5,9 @@ from typing import Any
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from hf_ser.tuning.bottleneck.model import family_config, is_targeted
 from hf_ser.tuning.prompt.config import PromptConfig
 from hf_ser.tuning.prompt.layer import PromptLayer
+from hf_ser.tuning.targets import family_config, is_targeted
 
 LAYERS = r"(.*\.)?encoder\.layers\.\d+"
 #: Every encoder layer, by the encoder's family.
