@@ -1,0 +1,198 @@
+"""What a model costs: the figures are there, they are plausible, and what can be counted by hand is counted right."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AudioClassificationPipeline
+
+import hf_ser
+from hf_ser.models import load_model
+from hf_ser.report import cost
+from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk, speech
+from hf_ser.tuning import Tuning, save_adapter, tune
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cost") / "model"
+    loaded = load_model(str(tiny_hubert), EMOTIONS)
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> AudioClassificationPipeline:
+    return hf_ser.load(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def measured(classifier: AudioClassificationPipeline, folder: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "LEAST_WALL", 0.05)
+        return measure_cost(classifier, folder=folder, seconds=(0.5, 2), runs=5, batch_seconds=6)
+
+
+def test_it_is_ready_for_json(measured: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
+    assert set(measured) == {"device", "latency", "throughput", "memory", "parameters", "flops", "size"}
+
+
+def test_the_latency_of_each_length(measured: dict[str, Any]) -> None:
+    assert [(entry["seconds"], entry["runs"]) for entry in measured["latency"]] == [(0.5, 5), (2, 5)]
+    for entry in measured["latency"]:
+        assert 0 < entry["median_ms"] <= entry["p95_ms"]
+
+
+def test_latency_leaves_the_warm_up_out(classifier: AudioClassificationPipeline, monkeypatch: Any) -> None:
+    ticks = iter([0.0, 9.0] * cost.WARM_UP + [0.0, 0.010, 0.0, 0.030, 0.0, 0.020])
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    entry = cost.measure_latency(classifier, 0.5, 3)
+    assert entry["median_ms"] == pytest.approx(20)
+    assert entry["p95_ms"] == pytest.approx(29)
+
+
+def test_throughput_on_mixed_lengths(measured: dict[str, Any]) -> None:
+    found = measured["throughput"]
+    assert found["speech_per_second"] == pytest.approx(found["passes"] * found["seconds"] / found["wall_seconds"])
+    assert found["seconds"] >= cost.LEAST_SECONDS
+    assert found["shortest"] <= found["seconds"] / found["clips"] <= found["longest"]
+    assert found["batch_seconds"] == 6
+
+
+def test_memory_says_of_what(measured: dict[str, Any], classifier: AudioClassificationPipeline) -> None:
+    memory = measured["memory"]
+    weights = sum(p.numel() * p.element_size() for p in classifier.model.parameters())
+    assert memory["peak_bytes"] > weights
+    assert memory["peak_bytes"] >= (memory["before_bytes"] or 0)
+    assert "resident memory" in memory["of"]
+
+
+def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    memory = cost._start_memory(torch.device("cpu"))()
+    assert memory["peak_bytes"] > 1_000_000
+    assert memory["before_bytes"] is None
+    assert "since it was started" in memory["of"]
+
+
+def test_the_device(measured: dict[str, Any]) -> None:
+    device = measured["device"]
+    assert (device["kind"], device["dtype"]) == ("cpu", "float32")
+    assert device["threads"] >= 1
+    assert device["torch"] == torch.__version__
+    assert device["name"].startswith("CPU (")
+
+
+def test_parameters_and_files_of_a_checkpoint(measured: dict[str, Any], folder: Path) -> None:
+    model = hf_ser.load(folder).model
+    assert measured["parameters"] == {"total": sum(p.numel() for p in model.parameters()), "adapter": None}
+    names = ("config.json", "preprocessor_config.json", "model.safetensors")
+    assert measured["size"] == {
+        "model_bytes": sum((folder / name).stat().st_size for name in names),
+        "adapter_bytes": None,
+    }
+
+
+def test_parameters_and_files_of_an_adapter(folder: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    loaded = load_model(str(tiny_hubert), EMOTIONS)
+    tuned = tune(loaded, Tuning(method="lora_qkv", lora_r=2))
+    save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
+    loaded.model.config.save_pretrained(tmp_path / "adapter")
+    loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
+    opened = hf_ser.load(tmp_path / "adapter").model
+    whole = hf_ser.load(folder).model.num_parameters()
+    lora = 2 * 3 * 2 * (32 + 32)  # layers, matrices, rank, in and out
+    head = (32 + 1) * 24 + (24 + 1) * 3
+    assert count_parameters(opened) == {"total": whole + lora, "adapter": lora + head}
+    files = [tmp_path / "adapter" / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    expected = {"model_bytes": None, "adapter_bytes": sum(file.stat().st_size for file in files)}
+    assert size_on_disk(tmp_path) == expected
+    assert size_on_disk(tmp_path / "adapter") == expected
+
+
+class Known(torch.nn.Module):
+    """A convolution, an attention and a linear layer, whose operations can be counted by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, 8, kernel_size=400, stride=320, bias=False)
+        self.linear = torch.nn.Linear(8, 3)
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv(input_values[:, None]).transpose(1, 2)[:, None]  # (batch, 1, frames, 8)
+        mixed = torch.nn.functional.scaled_dot_product_attention(hidden, hidden, hidden)
+        return self.linear(mixed[:, 0].mean(dim=1))
+
+
+def test_operations_of_a_model_counted_by_hand(classifier: AudioClassificationPipeline) -> None:
+    known = SimpleNamespace(model=Known(), feature_extractor=classifier.feature_extractor, device=torch.device("cpu"))
+    found = count_flops(known, 2.0)
+    frames = (32_000 - 400) // 320 + 1
+    convolution = 2 * frames * 8 * 400
+    attention = 2 * 2 * frames * frames * 8  # queries by keys, and weights by values
+    assert found["total"] == convolution + attention + 2 * 8 * 3
+    assert found["per_second"] == found["total"] / 2
+    assert found["seconds"] == 2
+
+
+def test_speech_is_the_same_every_time_and_no_silence() -> None:
+    once, again, other = speech(2.5), speech(2.5), speech(2.5, seed=1)
+    assert once.shape == (40_000,)
+    assert once.dtype == np.float32
+    assert (once == again).all()
+    assert not (once == other).all()
+    assert np.abs(once).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seconds": ()}, r"seconds: expected lengths of at least 0\.025 s"),
+        ({"seconds": (1, 0.01)}, r"which the encoder needs; found \[1, 0\.01\]"),
+        ({"runs": 0}, "runs: must be at least 1, found 0"),
+        ({"batch_seconds": 0}, "batch_seconds: must be more than 0 s"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    classifier: AudioClassificationPipeline, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_cost(classifier, **arguments)
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_measured(
+    classifier: AudioClassificationPipeline, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*gone'"):
+        measure_cost(classifier, folder=tmp_path / "gone")
+
+
+def test_whisper_has_its_cost_too(tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "LEAST_WALL", 0.01)
+    loaded = load_model(str(tiny_whisper), EMOTIONS)
+    loaded.model.save_pretrained(tmp_path / "model")
+    loaded.feature_extractor.save_pretrained(tmp_path / "model")
+    found = measure_cost(hf_ser.load(tmp_path / "model", device="cpu"), folder=tmp_path / "model", seconds=(1,), runs=2)
+    assert found["flops"]["total"] > 0
+    assert found["size"]["model_bytes"] > (tmp_path / "model" / "model.safetensors").stat().st_size
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(folder: Path) -> None:
+    found = measure_cost(hf_ser.load(folder, device="cuda"), seconds=(1,), runs=3)
+    assert found["device"]["kind"] == "cuda"
+    assert found["device"]["name"] == torch.cuda.get_device_name()
+    assert found["memory"]["peak_bytes"] > found["memory"]["before_bytes"] > 0
+    assert "CUDA context" in found["memory"]["of"]
+    assert found["size"] is None
