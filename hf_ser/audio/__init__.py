@@ -2,7 +2,9 @@
 
 from hf_ser.audio.augment import Augmentation
 from hf_ser.audio.decode import SAMPLING_RATE, AudioError, read_mono, read_segment
+from hf_ser.audio.distort import CONDITIONS, Condition, clip_seed, distort
 from hf_ser.audio.preparation import prepare
 from hf_ser.audio.segment import Segments, cut
 
 __all__ = ["SAMPLING_RATE", "AudioError", "Augmentation", "Segments", "cut", "prepare", "read_mono", "read_segment"]
+__all__ += ["CONDITIONS", "Condition", "clip_seed", "distort"]

@@ -1,0 +1,358 @@
+"""
+The conditions under which a model's robustness is measured: noise, babble, reverberation, channels, codecs, level, speed.
+
+Unlike `hf_ser.audio.augment`, which draws at random what happens to a clip in training, a condition says exactly what is done
+to every clip of a test, so that figures of two models, or of two strengths, are taken on the same distorted clips.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+import scipy.signal
+import soundfile
+
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform
+
+Samples = npt.NDArray[np.float64]
+
+#: Pink noise has no power below this, in Hz: further down nobody hears it, and it would take its share of the energy.
+PINK_FROM = 20.0
+#: A telephone's band in Hz, and its sampling rate (ITU-T G.712).
+TELEPHONE_BAND, TELEPHONE_RATE = (300.0, 3400.0), 8000
+#: The bitrates of an MP3 of 16 kHz, in kbit/s (MPEG-2 layer III, ISO/IEC 13818-3).
+MP3_BITRATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+#: By how many samples LAME and the decoder delay an MP3 that does not say so itself: 576 and 529.
+MP3_DELAY = 1105
+#: The tail of a room carries as much energy as the direct path: the speaker stands at the critical distance.
+REVERBERATION_DIRECT_DB = 0.0
+#: Taps on either side of a resampling filter, in samples of the lower rate, and its Kaiser window's beta (-100 dB).
+RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of condition.
+
+    Args:
+        unit (`str`): What its level is in; empty if it has none.
+        lowest (`float`): The lowest level that makes sense,
+        highest (`float`): and the highest.
+        apply (`Callable`): From the clean clip `(samples,)`, the level, a random generator and the clips for babble to the
+            distorted clip.
+    """
+
+    unit: str
+    lowest: float
+    highest: float
+    apply: Callable[[Samples, float, np.random.Generator, Sequence[Waveform]], Samples]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """
+    What is done to a clip, and how much of it.
+
+    Args:
+        kind (`str`): A key of `KINDS`.
+        level (`float`, *optional*): How much, in the kind's unit; `None` for a kind without levels.
+        unit (`str`, *optional*, defaults to `""`): The level's unit, which is the kind's.
+
+    Raises:
+        ValueError: if there is no such kind, or the level or unit is not the kind's.
+    """
+
+    kind: str
+    level: float | None = None
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"condition: there is no kind {self.kind!r}; there are {', '.join(KINDS)}")
+        kind = KINDS[self.kind]
+        if self.unit != kind.unit:
+            raise ValueError(f"condition {self.kind}: its unit is {kind.unit!r}, found {self.unit!r}")
+        if not kind.unit:
+            if self.level is not None:
+                raise ValueError(f"condition {self.kind}: it has no level, found {self.level}")
+            return
+        levels = f"from {kind.lowest:g} to {kind.highest:g} {kind.unit}"
+        if self.level is None or not kind.lowest <= self.level <= kind.highest:
+            raise ValueError(f"condition {self.kind}: a level {levels} is needed, found {self.level}")
+        if self.kind == "MP3" and self.level not in MP3_BITRATES:
+            there = ", ".join(map(str, MP3_BITRATES))
+            raise ValueError(f"condition MP3: at 16 kHz there are {there} kbit/s, found {self.level:g}")
+
+    @property
+    def name(self) -> str:
+        """How it is called in tables: `white noise, 10 dB SNR`."""
+        return self.kind if self.level is None else f"{self.kind}, {self.level:g} {self.unit}"
+
+
+def distort(waveform: npt.ArrayLike, condition: Condition, seed: int, babble: Sequence[npt.ArrayLike] = ()) -> Waveform:
+    """
+    Distorts a clip. The same clip, condition and seed give the same result, in whatever order and process. The same seed has
+    the same noise, at whatever ratio, so that levels differ in nothing but the level. Nothing is clipped at ±1 but by
+    `clipping`.
+
+    | kind | what it is |
+    |---|---|
+    | `clean` | the clip itself |
+    | `white noise` | Gaussian, as much power in every Hz |
+    | `pink noise` | Gaussian, as much power in every octave from 20 Hz to 8 kHz: -3 dB per octave |
+    | `babble` | the sum of `babble`'s clips, each at the same power and from a random place on, repeated if it is short |
+    | `reverberation` | a room whose reverberation falls by 60 dB in that many seconds, see `room_response` |
+    | `telephone band` | 300 to 3400 Hz, at 8 kHz (ITU-T G.712), without a codec |
+    | `resampling` | to that rate and back: nothing is left above half of it |
+    | `MP3` | encoded by LAME at that constant bitrate, and decoded |
+    | `level` | louder or softer. An encoder that normalises its input (HuBERT, Wav2Vec2) should not see it |
+    | `clipping` | that share of the samples, the largest, is set to the largest of the others |
+    | `speed` | played that many times as fast, pitch and length with it (Ko et al. 2015, Audio Augmentation for ASR) |
+
+    A signal-to-noise ratio is 10 log10(sum of the clip's squares / sum of the noise's squares) over the whole clip, pauses
+    included; where there is speech, it is higher. A clip of digital silence has no energy, gets none, and stays silent.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): The clip, at 16 kHz.
+        condition (`Condition`): What is done to it.
+        seed (`int`): The clip's own seed, at least 0: `clip_seed(seed, name)`. The same one for two clips gives them the same
+            noise.
+        babble (`Sequence[np.ndarray]`, *optional*): Other clips `(samples,)` of any length, for `babble`: 5 or more are a crowd.
+
+    Returns:
+        The clip, `(samples,)` in float32: as long and in the same place, except for `speed`.
+
+    Raises:
+        ValueError: if the clip is no waveform, is empty or has samples that are no numbers, or if babble has no clips, or
+            silent ones alone.
+    """
+    clean = _checked(waveform, "waveform")
+    voices = [_checked(clip, f"babble[{n}]") for n, clip in enumerate(babble)] if condition.kind == "babble" else []
+    # The level is not in the seed, so that two levels have the same noise.
+    generator = np.random.default_rng(clip_seed(seed, condition.kind))
+    level = 0.0 if condition.level is None else condition.level
+    return KINDS[condition.kind].apply(clean.astype(np.float64), level, generator, voices).astype(np.float32)
+
+
+def clip_seed(seed: int, name: str) -> int:
+    """A clip's own seed, from an evaluation's seed and the clip's name: the same in every process, on every machine."""
+    # A name on disk need not be UTF-8, and has surrogates in the place of what is not.
+    digest = hashlib.blake2b(f"{seed} {name}".encode(errors="surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def add_at_ratio(clean: Samples, noise: Samples, snr: float) -> Samples:
+    """
+    `clean + g * noise`, both `(samples,)`, with g = sqrt(sum(clean²) / (sum(noise²) * 10^(snr / 10))), `snr` in dB.
+
+    Raises:
+        ValueError: if the noise is silent and the clip is not.
+    """
+    energy, noise_energy = _energy(clean), _energy(noise)
+    if not energy:
+        return clean
+    if not noise_energy:
+        raise ValueError("the noise is silent where the clip is: there is nothing to add; pass other clips for babble")
+    return clean + math.sqrt(energy / noise_energy * 10 ** (-snr / 10)) * noise
+
+
+def pink_noise(samples: int, generator: np.random.Generator) -> Samples:
+    """Gaussian noise `(samples,)` whose power density goes with 1/f from 20 Hz on: white noise, its spectrum times 1/sqrt(f)."""
+    size = scipy.fft.next_fast_len(max(samples, SAMPLING_RATE // 10), real=True)
+    frequencies = scipy.fft.rfftfreq(size, 1 / SAMPLING_RATE)
+    gain = np.where(frequencies < PINK_FROM, 0.0, 1 / np.sqrt(np.maximum(frequencies, PINK_FROM)))
+    return scipy.fft.irfft(scipy.fft.rfft(generator.standard_normal(size)) * gain, size)[:samples]
+
+
+def babble_noise(samples: int, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    """
+    The sum `(samples,)` of other clips, each divided by its root mean square and begun at a random place; where it ends, it
+    begins again.
+
+    Raises:
+        ValueError: if there are none, or silent ones alone.
+    """
+    total = np.zeros(samples)
+    heard = False
+    for voice in voices:
+        start = int(generator.integers(len(voice)))  # drawn for a silent clip, too: it changes nothing for the others
+        if power := float(np.mean(np.square(voice, dtype=np.float64))):
+            heard = True
+            total += np.resize(np.roll(voice, -start), samples) / math.sqrt(power)
+    if not heard:
+        raise ValueError(f"babble: other clips with sound in them are needed, found {len(voices)}, all of them silent")
+    return total
+
+
+def room_response(rt60: float, generator: np.random.Generator) -> Samples:
+    """
+    The impulse response `(taps,)` of a synthetic room: the direct path, 1 at time 0, and from the next sample on Gaussian
+    noise times 10^(-3 t / rt60), an amplitude that falls by 60 dB in `rt60` seconds (Polack's model of the late
+    reverberation; Habets 2007, Single- and Multi-Microphone Speech Dereverberation, section 2.2). It has no early echoes,
+    and as much energy as the direct path.
+    """
+    taps = max(math.ceil(rt60 * SAMPLING_RATE), 1)
+    tail = generator.standard_normal(taps) * 10 ** (-3 * np.arange(1, taps + 1) / (rt60 * SAMPLING_RATE))
+    tail *= 10 ** (-REVERBERATION_DIRECT_DB / 20) / math.sqrt(_energy(tail))
+    return np.concatenate([[1.0], tail])
+
+
+@lru_cache
+def _lowpass(up: int, down: int) -> Samples:
+    slower = max(up, down)
+    # Passes what is below 0.95 of the lower rate's half; the band from there to the half is lost, nothing is folded back.
+    width = 2 * RESAMPLING_TAPS * slower + 1
+    return scipy.signal.firwin(width, 0.95 / slower, window=("kaiser", RESAMPLING_BETA))
+
+
+def _change_rate(samples: Samples, up: int, down: int) -> Samples:
+    """Resamples `(samples,)` by `up / down`: `(ceil(samples * up / down),)`, in the same place."""
+    return scipy.signal.resample_poly(samples, up, down, window=_lowpass(up, down))
+
+
+def _through(samples: Samples, rate: int) -> Samples:
+    ratio = Fraction(rate, SAMPLING_RATE)
+    there = _change_rate(samples, ratio.numerator, ratio.denominator)
+    return _change_rate(there, ratio.denominator, ratio.numerator)[: len(samples)]
+
+
+@lru_cache
+def _telephone_filter() -> Samples:
+    # 6 dB down at the band's ends, 80 dB down 40 Hz further.
+    return scipy.signal.firwin(
+        TELEPHONE_RATE // 16 + 1, TELEPHONE_BAND, pass_zero=False, fs=TELEPHONE_RATE, window=("kaiser", 8.0)
+    )
+
+
+def _clean(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return clean
+
+
+def _white_noise(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return add_at_ratio(clean, generator.standard_normal(len(clean)), level)
+
+
+def _pink_noise(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return add_at_ratio(clean, pink_noise(len(clean), generator), level)
+
+
+def _babble(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return add_at_ratio(clean, babble_noise(len(clean), generator, voices), level)
+
+
+def _reverberation(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    wet = scipy.signal.fftconvolve(clean, room_response(level, generator)[: len(clean)])[: len(clean)]
+    before, after = _energy(clean), _energy(wet)
+    return wet * math.sqrt(before / after) if after else wet  # as loud as it was
+
+
+def _telephone(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    narrow = _change_rate(clean, 1, SAMPLING_RATE // TELEPHONE_RATE)
+    taps = _telephone_filter()
+    narrow = scipy.signal.fftconvolve(narrow, taps)[len(taps) // 2 :][: len(narrow)]
+    return _change_rate(narrow, SAMPLING_RATE // TELEPHONE_RATE, 1)[: len(clean)]
+
+
+def _resampling(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return _through(clean, round(1000 * level))
+
+
+def _mp3(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    buffer = BytesIO()
+    # libsndfile has a "compression level" from 0 to 1 for a constant bitrate, too: at 16 kHz it goes from 160 to 8 kbit/s
+    # in a straight line, and LAME takes the nearest bitrate there is; exactly 1 it refuses.
+    compression = min((MP3_BITRATES[-1] - level) / (MP3_BITRATES[-1] - MP3_BITRATES[0]), 0.9999)
+    soundfile.write(
+        buffer,
+        clean.astype(np.float32),
+        SAMPLING_RATE,
+        format="MP3",
+        compression_level=compression,
+        bitrate_mode="CONSTANT",
+    )
+    buffer.seek(0)
+    decoded: Samples = soundfile.read(buffer, dtype="float64")[0]
+    # From 48 kbit/s on the first frame has room to say how long the clip was and where it begins, and the decoder cuts it
+    # out; below, what comes back is longer by the encoder's and decoder's delay and a padded end.
+    start = MP3_DELAY if len(decoded) > len(clean) else 0
+    return decoded[start : start + len(clean)]
+
+
+def _level(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    return clean * 10 ** (level / 20)
+
+
+def _clipping(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    size = np.abs(clean)
+    # The share is one of the samples that are not zero: silence around a clip does not change what is clipped of it.
+    sounding = np.sort(size[size > 0])
+    clipped = round(level / 100 * len(sounding))
+    if not 0 < clipped < len(sounding):
+        return clean
+    limit = sounding[len(sounding) - 1 - clipped]
+    return np.clip(clean, -limit, limit)
+
+
+def _speed(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+    ratio = Fraction(level).limit_denominator(100)
+    return _change_rate(clean, ratio.denominator, ratio.numerator)
+
+
+def _energy(samples: Samples) -> float:
+    # Not a dot product: BLAS adds up in another order with another number of threads.
+    return float(np.sum(np.square(samples)))
+
+
+def _checked(waveform: npt.ArrayLike, name: str) -> Waveform:
+    samples = np.asarray(waveform)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
+    if not len(samples):
+        raise ValueError(f"{name}: it has no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    return samples.astype(np.float32, copy=False)
+
+
+#: All kinds of conditions.
+KINDS = {
+    "clean": Kind("", 0, 0, _clean),
+    "white noise": Kind("dB SNR", -30, 60, _white_noise),
+    "pink noise": Kind("dB SNR", -30, 60, _pink_noise),
+    "babble": Kind("dB SNR", -30, 60, _babble),
+    "reverberation": Kind("s RT60", 0.05, 10, _reverberation),
+    "telephone band": Kind("", 0, 0, _telephone),
+    "resampling": Kind("kHz", 1, 15, _resampling),
+    "MP3": Kind("kbit/s", MP3_BITRATES[0], MP3_BITRATES[-1], _mp3),
+    "level": Kind("dB", -60, 60, _level),
+    "clipping": Kind("% of samples", 0, 99, _clipping),
+    "speed": Kind("times", 0.25, 4, _speed),
+}
+
+
+def _levels(kind: str, *levels: float) -> list[Condition]:
+    return [Condition(kind, level, KINDS[kind].unit) for level in levels]
+
+
+#: The conditions that a model's robustness is measured under, unless others are asked for; from weak to strong.
+CONDITIONS: tuple[Condition, ...] = (
+    Condition("clean"),
+    *_levels("white noise", 30, 20, 10, 5, 0),
+    *_levels("pink noise", 30, 20, 10, 5, 0),
+    *_levels("babble", 30, 20, 10, 5, 0),
+    *_levels("reverberation", 0.3, 0.6, 1.0),
+    Condition("telephone band"),
+    *_levels("resampling", 8),
+    *_levels("MP3", 64, 32, 16),
+    *_levels("level", -20, -10, 10),
+    *_levels("clipping", 1, 5, 20),
+    *_levels("speed", 0.8, 0.9, 1.1, 1.25),
+)
