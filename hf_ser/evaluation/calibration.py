@@ -1,0 +1,142 @@
+"""How far a model's probabilities can be believed: log loss, expected calibration error, and what a reliability plot needs."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+#: How far from 1 a row of probabilities may add up: what 16 bits, or four decimals in a file, leave of them.
+TOLERANCE = 1e-3
+#: No probability counts as less in the log loss, so that one certain mistake does not make it infinite: 36 nats at most.
+SMALLEST = float(np.finfo(np.float64).eps)
+
+
+def checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
+    """
+    Probabilities as floats `(clips, emotions)` and labels as integers `(clips,)`, if figures can be made of them.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
+        labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
+
+    Raises:
+        ValueError: if there is no clip, the shapes do not fit, a probability is not finite or negative, a row does not add
+            up to 1 (the first such row is named), or a label is no integer or out of range.
+    """
+    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.ndim != 1 or len(probabilities) != len(labels) or probabilities.size == 0:
+        raise ValueError(
+            f"figures need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
+            f"{probabilities.shape} and {labels.shape}"
+        )
+    sums = probabilities.sum(axis=1)
+    for wrong, what in (
+        (~np.isfinite(probabilities).all(axis=1), "probabilities that are not finite"),
+        ((probabilities < 0).any(axis=1), "a negative probability"),
+        (
+            ~(np.abs(sums - 1) <= TOLERANCE),
+            "probabilities that do not add up to 1; a model's logits need a softmax first",
+        ),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"row {row} of {len(sums)} (counted from 0) has {what}: {probabilities[row].tolist()}")
+    check_labels(labels, probabilities.shape[1], "label")
+    return probabilities, labels.astype(np.int64)
+
+
+def check_labels(labels: Array, emotions: int, what: str) -> None:
+    """
+    Raises:
+        ValueError: if `labels` `(clips,)`, named `what` in the message, are not integers from 0 to `emotions` - 1.
+    """
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"a {what} must be an integer, the emotion's place counted from 0; found {labels.dtype}")
+    wrong = (labels < 0) | (labels >= emotions)
+    if wrong.any():
+        clip = int(wrong.argmax())
+        raise ValueError(
+            f"clip {clip} of {len(labels)} (counted from 0) has the {what} {labels[clip]}; with {emotions} emotions it "
+            f"must lie between 0 and {emotions - 1}"
+        )
+
+
+def log_loss(probabilities: Any, labels: Any) -> float:
+    """
+    The mean over the clips of the negative natural logarithm of the true emotion's probability: 0 or more, in nats; a model
+    that always says 1 / emotions has ln(emotions). Unlike the loss of training it is not weighted by class.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
+        labels (`array` of shape `(clips,)`): The true labels.
+
+    Raises:
+        ValueError: as [`checked`] does.
+    """
+    probabilities, labels = checked(probabilities, labels)
+    true = np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)
+    return float(-np.log(true).mean()) + 0.0  # never -0.0
+
+
+def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[str, Any]]:
+    """
+    How often the model is right among the clips of which it is about as sure: what a reliability plot draws (Guo et al.
+    2017, *On Calibration of Modern Neural Networks*, arXiv 1706.04599, section 2).
+
+    Of each clip the most probable emotion counts, its probability being the confidence. The bins are of equal width; as in
+    the paper, one that goes from `low` to `high` holds the confidences above `low`, up to and with `high`.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
+        labels (`array` of shape `(clips,)`): The true labels.
+        bins (`int`, *optional*, defaults to 15): How many bins lie between 0 and 1.
+
+    Returns:
+        For each bin, from low to high confidence: `low`, `high`, `clips`, and their mean `confidence` and `accuracy`, both
+        between 0 and 1, `None` in an empty bin.
+
+    Raises:
+        ValueError: as [`checked`] does, and if `bins` is below 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be 1 or more; found {bins}")
+    probabilities, labels = checked(probabilities, labels)
+    confidence = np.minimum(probabilities.max(axis=1), 1.0)
+    right = probabilities.argmax(axis=1) == labels
+    edges = np.arange(bins + 1) / bins
+    # How many inner edges a confidence exceeds. Not its product with the bins: 0.7 * 10 is a little more than 7.
+    bin_of_clip = np.searchsorted(edges[1:-1], confidence, side="left")
+    clips = np.bincount(bin_of_clip, minlength=bins)
+    confidences = np.bincount(bin_of_clip, weights=confidence, minlength=bins)
+    rights = np.bincount(bin_of_clip, weights=right, minlength=bins)
+    return [
+        {
+            "low": float(edges[k]),
+            "high": float(edges[k + 1]),
+            "clips": int(clips[k]),
+            "confidence": float(confidences[k] / clips[k]) if clips[k] else None,
+            "accuracy": float(rights[k] / clips[k]) if clips[k] else None,
+        }
+        for k in range(bins)
+    ]
+
+
+def expected_calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
+    """
+    The expected calibration error of the most probable emotion, between 0 and 1 (Guo et al. 2017, arXiv 1706.04599,
+    equation 3): how far accuracy and mean confidence lie apart in each bin of [`reliability`], weighted by its clips.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
+        labels (`array` of shape `(clips,)`): The true labels.
+        bins (`int`, *optional*, defaults to 15): How many bins lie between 0 and 1; figures of different numbers of bins
+            cannot be compared.
+
+    Raises:
+        ValueError: as [`reliability`] does.
+    """
+    filled = [one for one in reliability(probabilities, labels, bins) if one["clips"]]
+    apart = sum(one["clips"] * abs(one["accuracy"] - one["confidence"]) for one in filled)
+    return float(apart / sum(one["clips"] for one in filled))

@@ -1,0 +1,133 @@
+import json
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from hf_ser.evaluation import score
+from hf_ser.evaluation.figures import figures, grouped
+
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+
+
+def clips(number: int, seed: int = 0, emotions: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, emotions, number)
+    scores = rng.random((number, emotions)) + 0.4 * np.eye(emotions)[labels]
+    return scores / scores.sum(axis=1, keepdims=True), labels
+
+
+def flat(found: dict[str, Any]) -> list[float]:
+    """All numbers in their order, a figure that is not there as -1."""
+    values: list[float] = []
+    for value in found.values():
+        inner = list(value.values()) if isinstance(value, dict) else np.ravel(-1 if value is None else value).tolist()
+        values += [-1 if one is None else one for one in inner]
+    return values
+
+
+class TestFigures:
+    def test_by_hand(self) -> None:
+        probabilities = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
+        found = figures(probabilities, [0, 0, 1, 1], ("happy", "sad"))
+        assert found["clips"] == 4
+        assert found["confusion_matrix"] == [[1, 1], [0, 2]]
+        assert found["recall"] == {"happy": 0.5, "sad": 1.0}
+        assert found["uar"] == found["accuracy"] == 0.75
+        assert found["eer_by_emotion"] == {"happy": 0.0, "sad": 0.0}  # a threshold at 0.35 tells them apart
+        assert found["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7) + math.log(0.9)) / 4)
+        # each clip in a bin of its own: 0.8 right, 0.6 wrong, 0.7 right, 0.9 right
+        assert found["ece"] == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)
+
+    def test_all_that_score_says(self) -> None:
+        probabilities, labels = clips(100)
+        found, scored = figures(probabilities, labels, EMOTIONS), score(probabilities, labels)
+        assert {name: found[name] for name in scored} == scored
+        assert found["eer"] == pytest.approx(np.mean(list(found["eer_by_emotion"].values())))
+        assert found["uar"] == pytest.approx(np.mean(list(found["recall"].values())))
+
+    @given(number=st.integers(1, 40), seed=st.integers(0, 1000))
+    @settings(deadline=None, max_examples=25)
+    def test_against_scikit_learn_and_in_any_order(self, number: int, seed: int) -> None:
+        probabilities, labels = clips(number, seed)
+        found = figures(probabilities, labels, EMOTIONS)
+        recall = metrics.recall_score(
+            labels, probabilities.argmax(axis=1), labels=range(4), average=None, zero_division=np.nan
+        )
+        expected = [None if math.isnan(one) else pytest.approx(one) for one in recall]
+        assert list(found["recall"].values()) == expected
+        assert found["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(4)))
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        order = np.random.default_rng(seed).permutation(number)
+        assert flat(figures(probabilities[order], labels[order], EMOTIONS)) == pytest.approx(flat(found))
+
+    def test_an_emotion_without_clips_has_no_figures(self) -> None:
+        found = figures(np.eye(4)[[0, 1, 1]], [0, 1, 1], EMOTIONS)
+        assert found["recall"] == {"angry": 1.0, "happy": 1.0, "neutral": None, "sad": None}
+        assert found["eer_by_emotion"] == {"angry": 0.0, "happy": 0.0, "neutral": None, "sad": None}
+        assert found["uar"] == 1
+
+    def test_one_emotion_alone(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = figures(np.eye(4)[[3, 3, 3]], [3, 3, 3], EMOTIONS)
+        assert found["eer"] is None
+        assert found["eer_by_emotion"] == dict.fromkeys(EMOTIONS)
+        assert found["recall"] == {"angry": None, "happy": None, "neutral": None, "sad": 1.0}
+        assert np.shape(found["confusion_matrix"]) == (4, 4)
+        json.dumps(found, allow_nan=False)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"probabilities": np.full((3, 4), np.nan)}, "row 0 of 3 .* not finite"),
+            ({"probabilities": np.array([[1, 0, 0, 0], [-1, 2, 0, 0], [0, 0, 0, 1]])}, "row 1 of 3 .* negative"),
+            ({"probabilities": np.ones((3, 4))}, "row 0 of 3 .* do not add up to 1"),
+            ({"labels": [0, 1, 4]}, "clip 2 of 3 .* has the label 4; with 4 emotions it must lie between 0 and 3"),
+            ({"labels": [0, 1]}, r"found shapes \(3, 4\) and \(2,\)"),
+            ({"probabilities": np.zeros((0, 4)), "labels": np.zeros(0, dtype=int)}, "at least one clip"),
+            ({"emotions": ("angry", "happy")}, r"for each of 4 columns of probabilities; found \['angry', 'happy'\]"),
+            ({"emotions": ("sad", "happy", "sad", "angry")}, "one different name for each of 4 columns"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, wrong: dict[str, Any], message: str) -> None:
+        given = {"probabilities": np.eye(4)[:3], "labels": [0, 1, 2], "emotions": EMOTIONS, **wrong}
+        with pytest.raises(ValueError, match=message):
+            figures(**given)
+        with pytest.raises(ValueError, match=message):
+            grouped(**given, groups=["a"] * len(given["labels"]))
+
+
+class TestGrouped:
+    def test_each_group_has_the_figures_of_its_clips(self) -> None:
+        probabilities, labels = clips(60)
+        groups = [("tess", "ravdess", None)[k % 3] for k in range(60)]
+        found = grouped(probabilities, labels, EMOTIONS, groups)
+        assert list(found) == ["ravdess", "tess"]
+        for first, name in ((0, "tess"), (1, "ravdess")):
+            assert found[name] == figures(probabilities[first::3], labels[first::3], EMOTIONS)
+
+    def test_a_group_of_one_clip(self) -> None:
+        probabilities, labels = clips(10)
+        found = grouped(probabilities, labels, EMOTIONS, ["b"] * 9 + ["a"])
+        assert [found[name]["clips"] for name in found] == [1, 9]
+        assert found["a"]["eer"] is None
+        json.dumps(found, allow_nan=False)
+
+    def test_no_group_is_known(self) -> None:
+        assert grouped(*clips(5), EMOTIONS, [None] * 5) == {}
+
+    def test_as_many_groups_as_clips(self) -> None:
+        with pytest.raises(ValueError, match="for each of 5 clips; found 4"):
+            grouped(*clips(5), EMOTIONS, ["a"] * 4)
+
+    def test_a_row_that_is_wrong_is_named_by_its_place_among_all(self) -> None:
+        probabilities, labels = clips(6)
+        probabilities[4] *= 2
+        with pytest.raises(ValueError, match="row 4 of 6"):
+            grouped(probabilities, labels, EMOTIONS, ["a", "b"] * 3)
