@@ -97,9 +97,11 @@ class SERModelCardData(ModelCardData):
         self.metrics = [kind for kind in ("accuracy", "f1", "recall", "eer") if kind in there] or None
         lora = ["lora"] if "lora" in results["method"] else []
         own = ["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", results.get("model_type")]
-        tags = [*own, results["method"], *lora, *corpora, *(self.tags or [])]
+        tags = [*own, *text.methods(results), *lora, *corpora, *(self.tags or [])]
         self.tags = list(dict.fromkeys(tag for tag in tags if tag))
-        self.model_name = (self.model_id or f"{self.base_model_name}-{results['method']}").rpartition("/")[2]
+        self.model_name = (self.model_id or f"{self.base_model_name}-{'-'.join(text.methods(results))}").rpartition(
+            "/"
+        )[2]
         self.eval_results = evaluation_results(results)
 
     @classmethod
@@ -268,7 +270,7 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
         ValueError: if `results` lacks what a card needs.
     """
     lora = "lora" in str(results.get("method"))
-    unmerged = results.get("method") in text.UNMERGED
+    unmerged = text.unmerged(results)
     save_format = ((results.get("training") or {}).get("arguments") or {}).get("save_format")
     model_here = (folder / "config.json").exists()
     adapter = (

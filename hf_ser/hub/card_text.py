@@ -56,6 +56,21 @@ METHODS = {
 }
 #: Those that leave an adapter alone, which nothing merges into the encoder, and which peft knows through hf_ser alone.
 UNMERGED = ("adapter", "parallel_adapter", "prompt")
+
+
+def methods(results: Results) -> tuple[str, ...]:
+    """The methods that a run combined, most often one."""
+    return tuple(str(results.get("method") or "").split("+"))
+
+
+def unmerged(results: Results) -> bool:
+    """Whether the run leaves an adapter alone: nothing merges it, and peft knows it through hf_ser alone."""
+    names = methods(results)
+    return any(name in UNMERGED for name in names) or (
+        len(names) > 1 and not all(name.startswith("lora_") for name in names)
+    )
+
+
 #: Those of HuBERT-SER; the others are PEFT-SER's.
 HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
 
@@ -492,6 +507,8 @@ def method_words(results: Results) -> tuple[str, str]:
     """A method as a heading, and as what follows "fine-tuned"."""
     method = results["method"]
     arguments = (results.get("training") or {}).get("arguments") or {}
+    if len(names := methods(results)) > 1:
+        return _combined_words(names)
     heading, words = METHODS.get(method, (f"`{method}`", f"by the method `{method}`"))
     batch_norm = results.get("head") == "batchnorm"
     if method == "full" and arguments.get("freeze_feature_encoder"):
@@ -513,6 +530,21 @@ def method_words(results: Results) -> tuple[str, str]:
     if results.get("weighted_layer_sum", arguments.get("weighted_layer_sum")):
         words += "; the weights of the sum over the encoder's layers that the head is given are trained, too"
     return heading, words
+
+
+def _combined_words(names: Sequence[str]) -> tuple[str, str]:
+    found = [METHODS.get(name, (f"`{name}`", f"by the method `{name}`")) for name in names]
+    heading = listed([heading for heading, _ in found])
+    whole = "; the head is trained as a whole"
+    ways = listed(
+        [words.removesuffix(whole) for name, (_, words) in zip(names, found, strict=True) if name != "lora_classifier"]
+    )
+    if "lora_classifier" in names:
+        return (
+            heading,
+            f"{ways}, and with LoRA on the last layer; the layers of the head under it stay as they were loaded or drawn",
+        )
+    return heading, ways + whole
 
 
 def parameters_note(results: Results) -> str:
@@ -729,9 +761,10 @@ def citations(results: Results) -> list[str]:
     method = results["method"]
     found = [facts.citation if facts else None for facts in abouts(results).values()]
     found.append(card_citations.ENCODERS.get(str(results.get("model_type"))))
-    found.append(card_citations.HUBERT_SER if method in HUBERT_SER else card_citations.PEFT_SER)
+    of_hubert_ser = all(name in HUBERT_SER for name in methods(results))
+    found.append(card_citations.HUBERT_SER if of_hubert_ser else card_citations.PEFT_SER)
     split = results["split"]
-    if "kfold" in (split["name"], split.get("made_as")) and method in HUBERT_SER:
+    if "kfold" in (split["name"], split.get("made_as")) and of_hubert_ser:
         found.append(card_citations.PEFT_SER)
     if "lora" in method:
         found.append(card_citations.LORA)

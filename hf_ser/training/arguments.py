@@ -284,8 +284,8 @@ class SERTrainingArguments(TrainingArguments):
 
 
 def default_learning_rate(method: str) -> float:
-    """A learning rate at which a method learns; of PEFT's other tuners, PEFT-SER's."""
-    return LEARNING_RATES.get(method, 5e-4)
+    """A learning rate at which a method learns; of PEFT's other tuners, PEFT-SER's; of several, the smallest."""
+    return min(LEARNING_RATES.get(name, 5e-4) for name in method.split("+"))
 
 
 def processors() -> int:

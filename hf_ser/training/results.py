@@ -235,14 +235,16 @@ def non_default(arguments: Arguments) -> dict[str, Any]:
                 continue
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             value = getattr(part, field.name)
-            if value != default and isinstance(value, str | int | float | list | bool):
+            if value != default and isinstance(value, str | int | float | list | bool | dict):
                 told[field.name] = _plain(value)
     return told
 
 
 def looked_for(arguments: Arguments) -> dict[str, Any]:
     """The values of `LOOKED_FOR`, whether they are defaults or not."""
-    names = LOOKED_FOR + (LOOKED_FOR_IN_LORA if arguments.tuning.method.startswith("lora") else ())
+    names = LOOKED_FOR + (
+        LOOKED_FOR_IN_LORA if any(name.startswith("lora_") for name in arguments.tuning.methods) else ()
+    )
     parts = {field.name: part for part in (arguments.training, arguments.data, arguments.tuning)
              for field in dataclasses.fields(part)}  # fmt: skip
     return {name: _plain(getattr(parts[name], name)) for name in names}

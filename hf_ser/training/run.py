@@ -146,6 +146,9 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "method": tuning.method,
         "lora_r": tuning.lora_r,
         "lora_target_modules": tuning.lora_target_modules,
+        "bottleneck_size": tuning.bottleneck_size,
+        "prompt_length": tuning.prompt_length,
+        "peft_arguments": tuning.peft_arguments,
         "seed": arguments.training.seed,
     }
 
@@ -159,7 +162,9 @@ def require_same_run(began_with: Path, arguments: Arguments) -> None:
         return
     told = json.loads(began_with.read_text(encoding="utf-8"))
     now = identity(arguments)
-    if other := [f"{name} was {told.get(name)}, and is {now[name]}" for name in now if told.get(name) != now[name]]:
+    if other := [
+        f"{name} was {told.get(name)}, and is {now.get(name)}" for name in told if told[name] != now.get(name)
+    ]:
         raise ValueError(
             f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
             "with, or choose another --output_dir."

@@ -580,13 +580,19 @@ class TestMetadata:
         assert (found["library_name"], found["base_model_relation"]) == ("peft", "adapter")
         assert {"lora", "lora_qkv"} <= set(found["tags"])
 
-    @pytest.mark.parametrize("method", card_text.UNMERGED)
+    @pytest.mark.parametrize("method", ["lora_qkv+lora_ff", "lora_qkv"])
+    def test_loras_are_merged_alone_and_combined(self, method: str) -> None:
+        assert not card_text.unmerged(run(method=method))
+
+    @pytest.mark.parametrize(
+        "method", [*card_text.UNMERGED, "adapter+prompt", "prompt+ia3", "ia3+lora_ff", "lora_ff+ia3"]
+    )
     def test_an_adapter_that_peft_does_not_know(self, method: str, tmp_path: Path) -> None:
         write_card(run(method=method), tmp_path, model_id="someone/model")
         card = (tmp_path / "README.md").read_text(encoding="utf-8")
         assert metadata(card)["library_name"] == "peft"
         assert "This is an adapter with its classification head" in card
-        assert "LoRA" not in card
+        assert ("LoRA" in card) == ("lora" in method)
         assert "With transformers and peft alone" not in card
         assert 'hf_ser.load("someone/model")' in card
 
@@ -668,7 +674,7 @@ class TestTraining:
         assert "| 1 | 3e-05 | 1.1000 | 1.0000 | 50.0 % |\n| 2 | 1e-05 | 0.9000 |  | 60.0 % |" in render(run())
 
     def test_every_method_has_words(self) -> None:
-        assert card_text.METHODS.keys() >= METHODS.keys()
+        assert card_text.METHODS.keys() >= set(METHODS)
         assert "by the method `another`" in render(run(method="another"))
         assert "with trained embeddings before every layer; the head is trained as a whole" in render(
             run(method="prompt")
@@ -684,6 +690,18 @@ class TestTraining:
         assert "query, key" not in card
         aimed["method"] = "lora_classifier"
         assert "with LoRA on `intermediate_dense` and `output_dense`; all else stays as it was loaded" in render(aimed)
+
+    def test_combined_methods_have_the_words_of_each(self) -> None:
+        card = render(run(method="adapter+prompt+lora_ff"))
+        assert "(adapters, embedding prompts and LoRA on the feed-forward)" in card
+        assert (
+            "with a bottleneck adapter after the feed-forward of every layer, with trained embeddings before every layer and "
+            "with LoRA on both matrices of every layer's feed-forward; the head is trained as a whole"
+        ) in card
+        assert {"adapter", "prompt", "lora_ff"} <= set(metadata(card)["tags"])
+        assert not any("+" in tag for tag in metadata(card)["tags"])
+        card = render(run(method="lora_qkv+lora_classifier"))
+        assert "value projections, and with LoRA on the last layer; the layers of the head under it stay as" in card
 
     def test_the_batch_norm_of_a_head_trains_with_its_lora(self) -> None:
         card = render(run(method="lora_classifier", head="batchnorm"))

@@ -92,6 +92,8 @@ RUNS = {
     "lora_classifier": ["--method", "lora_classifier"],
     "head-conv": ["--method", "head", "--head", "conv"],
     "prompt-conv-adapter": ["--method", "prompt", "--head", "conv"],
+    "lora_qkv+ff": ["--method", "lora_qkv+lora_ff"],
+    "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4"],
     "lora_classifier-adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
 }
 

@@ -166,6 +166,17 @@ def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
         train("anew", "--method", "lora_classifier", *options)
     with pytest.raises(ValueError, match="holds another run \\(method was lora_classifier, and is full"):
         train("elsewhere", "--method", "full", "--resume_from_checkpoint", "True", *options)
+    with pytest.raises(ValueError, match="bottleneck_size was 128, and is 8"):
+        train(
+            "smaller",
+            "--method",
+            "lora_classifier",
+            "--bottleneck_size",
+            "8",
+            "--resume_from_checkpoint",
+            "True",
+            *options,
+        )
     train("unrelated", "--method", "lora_classifier", "--num_train_epochs", "1")
     assert on_the_hub("checkpoint-")  # a run that keeps none there deletes none
     assert branch("v2") == "checkpoints-v2"

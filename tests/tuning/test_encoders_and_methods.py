@@ -24,10 +24,11 @@ from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, sav
 FOUR = ("angry", "happy", "neutral", "sad")
 ENCODERS = ("hubert", "hubert-layer", "wav2vec2", "wavlm", "whisper")
 HEADS = {"whisper": ("stock", "conv")}
+COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
 PAIRS = [
     (encoder, method, head)
     for encoder in ENCODERS
-    for method in METHODS
+    for method in (*METHODS, *COMBINED)
     for head in HEADS.get(encoder, ("stock", "conv"))
 ]
 
@@ -109,9 +110,10 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
     elif method in ("head", "lora_classifier"):
         assert not in_encoder
     else:
-        added = {"lora_qkv": "lora_", "lora_ff": "lora_", "prompt": "prompt_"}.get(method, "bottleneck_")
-        assert in_encoder
-        assert all(added in name for name in in_encoder)
+        kinds = {"lora": "lora_", "ia3": "ia3_l", "prompt": "prompt_"}
+        added = {kinds.get(name.partition("_")[0], "bottleneck_") for name in method.split("+")}
+        assert added == {kind for kind in added if any(kind in name for name in in_encoder)}
+        assert all(any(kind in name for kind in added) for name in in_encoder)
     if method != "lora_classifier" and head == "conv":
         assert "layer_weights" in names
 
@@ -125,7 +127,7 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
     torch.manual_seed(7)  # nothing that is opened is random
     opened = hf_ser.load(tmp_path).model
     torch.testing.assert_close(logits(opened, inputs), expected, atol=1e-5, rtol=0)
-    if method.startswith("lora"):
+    if all(name.startswith("lora") for name in method.split("+")):
         merged = tuned.model.merge_and_unload()
         torch.testing.assert_close(logits(merged, inputs), expected, atol=1e-5, rtol=0)
         merged.save_pretrained(tmp_path / "merged")
@@ -216,8 +218,31 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder_and_is_merged(encoders
         ("prefix_tuning", None, "is no tuner of PEFT that fits"),
         ("lora_ff", {"rank": 3}, "PEFT refuses its arguments"),
         ("head", {"r": 3}, "--method head is none of PEFT's"),
+        ("lora_ff+lora_qkv", {"lora_ff": {"r": 3}}, "is one LoRA, and needs the same of each"),
+        ("adapter+prompt", {"prompt": {"prompt_length": 0}}, "prompt_length: 0 is less than 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(encoders: dict[str, Path], method: str, arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tune(load_model(str(encoders["hubert"]), FOUR), Tuning(method=method, peft_arguments=arguments))
+
+
+def test_arguments_of_combined_methods_are_given_by_their_names(encoders: dict[str, Path]) -> None:
+    arguments = {"lora_ff": {"r": 3, "use_dora": True}, "adapter": {"non_linearity": "gelu"}}
+    loaded = load_model(str(encoders["hubert"]), FOUR, head="conv")
+    tuned = tune(loaded, Tuning(method="adapter+lora_ff", bottleneck_size=5, peft_arguments=arguments))
+    adapter, lora = sorted(tuned.model.peft_config["default"].parts, key=lambda part: part["peft_type"])
+    assert (adapter["bottleneck_size"], adapter["non_linearity"], lora["r"], lora["use_dora"]) == (5, "gelu", 3, True)
+
+
+def test_a_folded_head_under_combined_methods(encoders: dict[str, Path], tmp_path: Path) -> None:
+    tuned, collator, loaded = build(encoders["hubert"], "adapter+lora_ff", "batchnorm")
+    inputs = batch(collator)
+    train_a_little(tuned.model, inputs)
+    expected = logits(tuned.model, inputs)
+    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders["hubert"]))
+    tuned.model.config.save_pretrained(tmp_path)
+    loaded.feature_extractor.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model, inputs), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="choose --head stock or conv"):
+        build(encoders["hubert"], "adapter+lora_classifier", "batchnorm")
