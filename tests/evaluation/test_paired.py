@@ -1,0 +1,248 @@
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from hf_ser.evaluation import bootstrap, score
+from hf_ser.evaluation.bootstrap import METRICS, MIN_SPEAKERS
+from hf_ser.evaluation.paired import compare
+
+
+def models(
+    number: int, better: float = 0.2, seed: int = 0, emotions: int = 4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two models that know a little of the labels, the second more by `better`; and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, emotions, number)
+    outputs = []
+    for known in (0.4, 0.4 + better):
+        scores = rng.random((number, emotions)) + known * np.eye(emotions)[labels]
+        outputs.append(scores / scores.sum(axis=1, keepdims=True))
+    return outputs[0], outputs[1], labels
+
+
+def speakers(number: int, of: int = 12) -> list[str | None]:
+    return [f"s{k % of:02d}" for k in range(number)]
+
+
+def test_the_figures_are_those_of_score() -> None:
+    first, second, labels = models(100)
+    found = compare(first, second, labels, resamples=10)
+    before, after = score(first, labels), score(second, labels)
+    for name in METRICS:
+        assert found["first"][name] == pytest.approx(before[name])
+        assert found["second"][name] == pytest.approx(after[name])
+        assert found["difference"][name] == pytest.approx(after[name] - before[name])
+
+
+def test_against_a_plain_bootstrap() -> None:
+    first, second, labels = models(60, better=0.05)
+    names = speakers(60, of=10)
+    found = compare(first, second, labels, names, resamples=19, seed=3)
+    for unit, units in (("clips", list(range(60))), ("speakers", names)):
+        order = sorted(set(units))
+        drawn = np.random.default_rng(3).integers(0, len(order), (19, len(order)))
+        differences = []
+        for one in drawn:
+            rows = np.concatenate([np.flatnonzero(np.array(units) == order[k]) for k in one])
+            before, after = score(first[rows], labels[rows]), score(second[rows], labels[rows])
+            differences.append([after[name] - before[name] for name in METRICS])
+        for k, name in enumerate(METRICS):
+            values = np.array(differences)[:, k]
+            interval = np.percentile(values, [2.5, 97.5])
+            np.testing.assert_allclose(found[unit][name]["interval"], interval, atol=1e-12, err_msg=f"{unit} {name}")
+            fewer = min((values < 1e-12).sum(), (values > -1e-12).sum())
+            assert found[unit][name]["p"] == pytest.approx(min(1, 2 * (fewer + 1) / 20)), f"{unit} {name}"
+
+
+class TestAModelAndItself:
+    def test_do_not_differ(self) -> None:
+        first, _, labels = models(80)
+        found = compare(first, first, labels, speakers(80), resamples=50)
+        assert found["difference"] == dict.fromkeys(METRICS, 0)
+        for unit in ("clips", "speakers"):
+            assert found[unit] == {name: {"interval": [0, 0], "p": 1} for name in METRICS}
+        assert found["mcnemar"]["p"] == 1
+        assert found["mcnemar"]["only_first"] == found["mcnemar"]["only_second"] == 0
+
+    def test_what_rounding_leaves_is_no_difference(self) -> None:
+        """The same recalls of other emotions: their means are added up in another order."""
+        labels = np.repeat(np.arange(3), 10)
+        right = np.array([1, 3, 7])
+        outputs = []
+        for of_emotion in (right, right[::-1]):
+            predictions = labels.copy()
+            for emotion, number in enumerate(of_emotion):
+                predictions[emotion * 10 + number : (emotion + 1) * 10] = (emotion + 1) % 3
+            outputs.append(np.eye(3)[predictions])
+        assert compare(*outputs, labels, resamples=5)["difference"]["uar"] == 0
+
+
+def test_a_better_model_is_found_to_be_one() -> None:
+    first, second, labels = models(400, better=0.5)
+    found = compare(first, second, labels, speakers(400, of=20), resamples=200)
+    for unit in ("clips", "speakers"):
+        for name in METRICS:
+            low, high = found[unit][name]["interval"]
+            assert low < found["difference"][name] < high
+            assert high < 0 if name == "eer" else low > 0
+            assert found[unit][name]["p"] == pytest.approx(2 / 201)
+    assert found["mcnemar"]["p"] < 1e-6
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_both_are_scored_on_the_same_resamples() -> None:
+    """Two models that differ on one clip: apart, each moves by some per cent; together, by that clip alone."""
+    first, _, labels = models(200)
+    second = first.copy()
+    wrong = int(np.flatnonzero(first.argmax(axis=1) != labels)[0])
+    second[wrong] = np.eye(4)[labels[wrong]]
+    low, high = compare(first, second, labels)["clips"]["accuracy"]["interval"]
+    assert low == 0
+    assert 1 / 200 <= high <= 4 / 200
+
+
+def test_as_often_significant_as_it_should_be_where_there_is_no_difference() -> None:
+    p = [compare(*models(150, better=0, seed=seed), resamples=200)["clips"]["accuracy"]["p"] for seed in range(150)]
+    assert 0.005 <= np.mean(np.array(p) <= 0.05) <= 0.12
+    assert 0.3 < np.mean(p) < 0.7
+
+
+@given(number=st.integers(2, 40), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=25)
+def test_the_other_way_round_the_signs_change_and_nothing_else(number: int, seed: int) -> None:
+    first, second, labels = models(number, seed=seed)
+    there, back = (compare(*pair, labels, resamples=30, seed=seed) for pair in ((first, second), (second, first)))
+    assert (there["first"], there["second"]) == (back["second"], back["first"])
+    for name in METRICS:
+        if there["difference"][name] is not None:
+            assert there["difference"][name] == pytest.approx(-back["difference"][name])
+        if there["clips"][name] is not None:
+            low, high = back["clips"][name]["interval"]
+            assert there["clips"][name] == {"interval": [pytest.approx(-high), pytest.approx(-low)],
+                                            "p": back["clips"][name]["p"]}  # fmt: skip
+            assert 2 / 31 <= there["clips"][name]["p"] <= 1
+    assert there["mcnemar"]["only_first"] == back["mcnemar"]["only_second"]
+    assert there["mcnemar"]["p"] == back["mcnemar"]["p"]
+
+
+@given(seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_the_order_of_the_clips_does_not_matter(seed: int) -> None:
+    """To figures, p by speakers and McNemar's test; which clips are drawn by their places does change."""
+    first, second, labels = models(40, seed=seed)
+    names = speakers(40)
+    order = np.random.default_rng(seed).permutation(40)
+    found = compare(first, second, labels, names, resamples=20)
+    other = compare(first[order], second[order], labels[order], [names[k] for k in order], resamples=20)
+    assert found["mcnemar"] == other["mcnemar"]
+    for name in METRICS:
+        assert found["difference"][name] == pytest.approx(other["difference"][name])
+        assert found["speakers"][name]["p"] == other["speakers"][name]["p"]
+        assert found["speakers"][name]["interval"] == pytest.approx(other["speakers"][name]["interval"])
+
+
+class TestMcNemar:
+    @staticmethod
+    def of(both: int, only_first: int, only_second: int, neither: int) -> dict[str, Any]:
+        first = [1] * (both + only_first) + [0] * (only_second + neither)
+        second = [1] * both + [0] * only_first + [1] * only_second + [0] * neither
+        labels = np.ones(len(first), dtype=int)
+        found: dict[str, Any] = compare(np.eye(2)[first], np.eye(2)[second], labels, resamples=1)["mcnemar"]
+        return found
+
+    def test_by_hand(self) -> None:
+        # 1 of 6 throws, or fewer, and as unlikely on the other side: 2 * (1 + 6) / 2^6
+        assert self.of(10, 1, 5, 4) == {
+            "both": 10,
+            "only_first": 1,
+            "only_second": 5,
+            "neither": 4,
+            "p": pytest.approx(2 * 7 / 64),
+        }
+
+    @given(only_first=st.integers(0, 40), only_second=st.integers(0, 40))
+    @settings(deadline=None, max_examples=30)
+    def test_against_the_binomial_distribution(self, only_first: int, only_second: int) -> None:
+        found = self.of(3, only_first, only_second, 2)
+        tail = binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)
+        assert found["p"] == pytest.approx(min(1.0, 2 * tail))
+
+    def test_clips_that_both_have_right_say_nothing(self) -> None:
+        assert self.of(0, 2, 9, 0)["p"] == self.of(500, 2, 9, 700)["p"]
+
+
+class TestWhereThereIsNoFigure:
+    def test_one_emotion_alone_has_no_equal_error_rate(self) -> None:
+        first, second, _ = models(20)
+        found = compare(first, second, np.zeros(20, dtype=int), speakers(20), resamples=10)
+        for key in ("first", "second", "difference", "clips", "speakers"):
+            assert found[key]["eer"] is None
+            assert found[key]["uar"] is not None
+        json.dumps(found, allow_nan=False)
+
+    @pytest.mark.parametrize(
+        ("names", "reason"),
+        [
+            (None, "the clips' speakers are not known"),
+            ([None, *speakers(29)], "1 of 30 clips have no known speaker"),
+            (speakers(30, of=MIN_SPEAKERS - 1), "9 speakers, too few to draw from (at least 10 are needed)"),
+        ],
+    )
+    def test_where_there_is_none_by_speaker_it_says_why(self, names: list[str | None] | None, reason: str) -> None:
+        found = compare(*models(30), names, resamples=10)
+        assert found["speakers"] is None
+        assert found["speakers_reason"] == reason
+
+    def test_ten_speakers_are_enough(self) -> None:
+        found = compare(*models(30), speakers(30, of=MIN_SPEAKERS), resamples=10)
+        assert set(found["speakers"]) == set(METRICS)
+        assert "speakers_reason" not in found
+
+
+def test_speakers_who_differ_make_it_wider() -> None:
+    labels = np.tile([0, 1], 200)
+    speaker = np.repeat(np.arange(20), 20)
+    second = np.where(speaker % 2 == 0, labels, 1 - labels)  # each model fails on all clips of half of the speakers
+    found = compare(np.eye(2)[1 - second], np.eye(2)[second], labels, [str(one) for one in speaker])
+    width = {unit: np.diff(found[unit]["accuracy"]["interval"])[0] for unit in ("clips", "speakers")}
+    assert width["speakers"] > 3 * width["clips"]
+
+
+def test_the_seed_decides_and_how_many_are_drawn_at_once_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_ = (*models(50), speakers(50))
+    found = compare(*given_, resamples=40)
+    assert compare(*given_, resamples=40) == found
+    assert compare(*given_, resamples=40, seed=1)["clips"] != found["clips"]
+    monkeypatch.setattr(bootstrap, "CHUNK", 50 * 7)
+    assert compare(*given_, resamples=40) == found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"second": np.eye(4)[[0, 1]]}, r"the second model: .* found shapes \(2, 4\) and \(3,\)"),
+        ({"second": np.eye(5)[[0, 1, 2]]}, r"the same emotions; found shapes \(3, 4\) and \(3, 5\)"),
+        ({"first": np.full((3, 4), np.nan)}, "the first model: row 0 of 3 .* not finite"),
+        ({"second": np.ones((3, 4))}, "the second model: row 0 of 3 .* do not add up to 1"),
+        ({"labels": [0, 1, 4]}, "clip 2 of 3 .* has the label 4"),
+        ({"speakers": ["a"]}, "for each of 3 clips; found 1"),
+        ({"resamples": 0}, "a resample at least; found 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong: dict[str, Any], message: str) -> None:
+    given_ = {"first": np.eye(4)[:3], "second": np.eye(4)[:3], "labels": [0, 1, 2], **wrong}
+    with pytest.raises(ValueError, match=message):
+        compare(**given_)
+
+
+def test_it_is_quick() -> None:
+    first, second, labels = models(10_000, emotions=8)
+    began = time.perf_counter()
+    compare(first, second, labels, speakers(10_000, of=50))
+    assert time.perf_counter() - began < 60  # two to four seconds on an idle processor
