@@ -20,6 +20,7 @@ ORDER = [
     "hub",
     "training",
     "inference",
+    "papers",
     "report",
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")

@@ -1,0 +1,231 @@
+"""Finished runs: what they are, whether they are what a cell of a table is made of, and in what they differ from its recipe."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hf_ser.audio import Augmentation
+from hf_ser.features import encoder_config
+from hf_ser.models import Loaded, SpeechClassifier
+from hf_ser.models.load import load_config
+from hf_ser.models.remote import SpeechClassifierConfig
+from hf_ser.papers.experiments import MODELS, Experiment
+from hf_ser.training.arguments import DataArguments, ModelArguments, SERTrainingArguments, default_learning_rate
+from hf_ser.tuning import Tuning, parameter_counts
+from hf_ser.tuning.methods import apply
+
+RESULTS = "results.json"
+REPORT = "report.json"
+#: Of a paper's clips so many may be set aside (broken, silent, copies) before a corpus is another one.
+CLIPS_SET_ASIDE = 0.02
+#: The parameters of a checkpoint may differ so much from those of its configuration: an embedding more or less.
+PARAMETERS_APART = 0.01
+#: What a run can be told that changes what it learns, and is no matter of which experiment it is.
+LEARNING = (
+    "learning_rate", "num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "adam", "optim", "weight_decay",
+    "adam_beta1", "adam_beta2", "max_grad_norm", "class_weights", "label_smoothing_factor", "metric_for_best_model",
+    "early_stopping_patience", "max_seconds", "segment_length", "weighted_layer_sum", "mask_time_prob", "mask_feature_prob",
+    "freeze_feature_encoder", "lora_alpha", "lora_dropout", "lora_target_modules", "peft_arguments",
+    *(field.name for field in dataclasses.fields(Augmentation)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A finished run.
+
+    Args:
+        folder (`Path`): Its folder.
+        results (`dict[str, Any]`): What its `results.json` holds.
+        report (`dict[str, Any]`, *optional*): What the `report.json` beside it holds.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    report: dict[str, Any] | None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Which fold, drawing of the split and seed it is: no two runs of a cell may be the same."""
+        split = self.results["split"]
+        return split.get("fold"), split.get("seed"), self.results["seeds"]["training"]
+
+
+def read_runs(root: Path) -> tuple[list[Run], list[str]]:
+    """
+    The finished runs below a folder.
+
+    Returns:
+        The runs, by their folders, and for each file that cannot be read what is wrong with it.
+    """
+    runs, wrong = [], []
+    for path in sorted(root.rglob(RESULTS)):
+        report = path.with_name(REPORT)
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+            run = Run(path.parent, results, json.loads(report.read_text(encoding="utf-8")) if report.exists() else None)
+            for key in ("base_model", "model_type", "method", "head", "emotions", "merged_emotions", "corpora"):
+                results[key]
+            for first, second in (("metrics", "test"), ("training", "arguments"), ("parameters", "total")):
+                results[first][second]
+            assert run.place
+        except (OSError, ValueError) as error:
+            wrong.append(f"{path.parent}: {error}")
+        except (LookupError, TypeError, AttributeError) as error:
+            wrong.append(f"{path}: not as a run writes it ({type(error).__name__}: {error})")
+        else:
+            runs.append(run)
+    return runs, wrong
+
+
+def misfits(run: Run, experiment: Experiment, models: Mapping[str, str]) -> list[str]:
+    """
+    Why a run is not one of an experiment: another model, method, head, emotions, corpora or setting. None if it is one.
+
+    Args:
+        run (`Run`): The run.
+        experiment (`Experiment`): The experiment.
+        models (`dict[str, str]`): Folders of models by their names on the Hub, for which they stand.
+    """
+    results = run.results
+    found = []
+    if not _is_model(results["base_model"], experiment.model, models):
+        found.append(f"its model is {results['base_model']}, not {experiment.model}")
+    if results["method"] != experiment.method:
+        found.append(f"its method is {results['method']}, not {experiment.method}")
+    if results["head"] != experiment.head:
+        found.append(f"its head is {results['head']}, not {experiment.head}")
+    if sorted(results["emotions"]) != list(experiment.emotions) or results["merged_emotions"]:
+        merged = "".join(f", {one} as {other}" for one, other in results["merged_emotions"].items())
+        found.append(f"its emotions are {', '.join(results['emotions'])}{merged}, not {', '.join(experiment.emotions)}")
+    if set(results["corpora"]) != set(experiment.clips):
+        found.append(f"its corpora are {', '.join(results['corpora'])}, not {', '.join(experiment.clips)}")
+    else:
+        for name, wanted in experiment.clips.items():
+            clips = results["corpora"][name]["clips"]
+            if abs(clips - wanted) > CLIPS_SET_ASIDE * wanted:
+                found.append(f"it has {clips:,} clips of {name}, where the paper has {wanted:,}")
+    for key, value in experiment.settings.items():
+        if (told := _told(results, key)) != value:
+            found.append(f"its {key} is {told}, not {value}")
+    if experiment.only_split and not in_paper_split(run, experiment):
+        found.append(f"its split is {split_in_words(results['split'])}, not the paper's")
+    if not found:
+        wanted = total_parameters(experiment)
+        total = results["parameters"]["total"]
+        if results["model_type"] != MODELS[experiment.model].model_type or abs(total / wanted - 1) > PARAMETERS_APART:
+            found.append(
+                f"it is a {results['model_type']} of {total:,} parameters; {experiment.model} makes one of {wanted:,}"
+            )
+    return found
+
+
+def in_paper_split(run: Run, experiment: Experiment) -> bool:
+    """Whether a run has the split of the paper."""
+    split = run.results["split"]
+    return all(split.get(key) == value for key, value in experiment.split.items())
+
+
+def split_in_words(split: Mapping[str, Any]) -> str:
+    """A split in a few words, the same for all of its folds and seeds: `kfold split, 5 by session`."""
+    name = split["name"] if split["name"] != "file" else split.get("made_as") or "file"
+    if name == "kfold":
+        return f"kfold split, {split['folds']} by {split['by']}"
+    if name == "emobox":
+        return "EmoBox's folds"
+    return f"{name} split"
+
+
+def deviations(run: Run, experiment: Experiment, recipes: Path) -> list[str]:
+    """In what a run was trained otherwise than by the experiment's recipe: `learning_rate 0.001 in place of 1e-05`."""
+    recipe = yaml.safe_load((recipes / experiment.recipe).read_text(encoding="utf-8"))
+    if experiment.method == "head" or experiment.method == "full":
+        skipped = {"lora_alpha", "lora_dropout", "lora_target_modules", "peft_arguments"}
+    else:
+        skipped = {"freeze_feature_encoder"} | (
+            set() if experiment.method.startswith("lora") else {"lora_alpha", "lora_dropout"}
+        )
+    found = []
+    for name in LEARNING:
+        if name in skipped:
+            continue
+        wanted, told = recipe.get(name, _defaults()[name]), _told(run.results, name)
+        if name == "learning_rate" and wanted is None:
+            wanted = default_learning_rate(experiment.method)
+        if _plain(told) != _plain(wanted):
+            found.append(f"{name} {told} in place of {wanted}")
+    batch, clips = recipe["per_device_train_batch_size"], run.results["training"]["clips_per_step"]
+    if clips != batch:
+        found.append(f"{clips} clips a step in place of {batch}")
+    return found
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Every argument's default."""
+    parts = (DataArguments, ModelArguments, Tuning, Augmentation, SERTrainingArguments)
+    return {
+        field.name: field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        for part in parts
+        for field in dataclasses.fields(part)
+    }
+
+
+def _told(results: Mapping[str, Any], name: str) -> Any:
+    """What a run was told; its results hold what differs from the defaults."""
+    return results["training"]["arguments"].get(name, _defaults()[name])
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be compared, however it was read."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    value = getattr(value, "value", value)  # an enumeration's
+    return float(value) if isinstance(value, int | float) else value
+
+
+def _is_model(found: str, wanted: str, models: Mapping[str, str]) -> bool:
+    """Whether a run's base model, a name on the Hub or the last part of a folder, is the one that is wanted."""
+    if "/" in found:
+        return found == wanted
+    return found == wanted.split("/")[1] or (wanted in models and found == Path(models[wanted]).expanduser().name)
+
+
+def total_parameters(experiment: Experiment) -> int:
+    """The parameters of the experiment's model, with its head and what its method adds, from configurations alone."""
+    settings = tuple(sorted(experiment.settings.items()))
+    return _total_parameters(experiment.model, experiment.method, experiment.head, len(experiment.emotions), settings)
+
+
+@cache
+def _total_parameters(model: str, method: str, head: str, emotions: int, settings: tuple[tuple[str, Any], ...]) -> int:
+    with torch.device("meta"):
+        config = SpeechClassifierConfig(encoder=MODELS[model], head=head, num_labels=emotions)
+        loaded = Loaded(SpeechClassifier(config), None, ())
+        return parameter_counts(apply(loaded, Tuning(method=method, **dict(settings))))[1]
+
+
+def require_model(name: str, folder: str) -> None:
+    """
+    Makes sure that a folder can hold the model that it stands for.
+
+    Raises:
+        ValueError: if `name` is no model of the papers, or the folder holds none, or one of another size.
+    """
+    if name not in MODELS:
+        raise ValueError(f"--model: {name!r} is none of the papers' models: {', '.join(MODELS)}")
+    if not Path(folder).expanduser().is_dir():
+        raise ValueError(f"--model {name}: there is no folder {folder!r}")
+    found, wanted = encoder_config(load_config(str(Path(folder).expanduser()))), MODELS[name]
+    sizes = [(c.model_type, c.num_hidden_layers, c.hidden_size) for c in (found, wanted)]
+    if sizes[0] != sizes[1]:
+        of = " where it has ".join("a {} of {} layers of {}".format(*size) for size in sizes)
+        raise ValueError(f"--model {name}: {folder!r} holds {of}")
