@@ -104,7 +104,10 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
     if uar is not None:
         axes.axvline(100 * uar, color="black", linestyle="--", label=f"UAR {100 * uar:.1f} %")
     if names:
-        axes.axvline(100 / len(names), color="grey", linestyle=":", label=f"chance {100 / len(names):.1f} %")
+        chance = 100 / len(
+            quality["overall"]["recall"]
+        )  # of all emotions that it may say, whether there are clips or not
+        axes.axvline(chance, color="grey", linestyle=":", label=f"chance {chance:.1f} %")
     axes.set_yticks(range(len(names)), list(map(_plain, names)))
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -209,9 +212,11 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
         elif condition["kind"] != CLEAN:
             others.append(condition)
     clean = clean_uar(robust)
-    height = max(4.5, 1.2 + 0.36 * len(others))
-    figure = Figure(figsize=(11 if noises and others else 6.5, height), layout="constrained")
-    panels = list(np.atleast_1d(figure.subplots(1, max(bool(noises) + bool(others), 1))))
+    heights = [4.0] * bool(noises) + [1.1 + 0.36 * len(others)] * bool(
+        others
+    )  # inches; one below the other, for phones
+    figure = Figure(figsize=(7, sum(heights) or 1), layout="constrained")
+    panels = list(figure.subplots(len(heights) or 1, 1, squeeze=False, height_ratios=heights or None)[:, 0])
     if noises:
         _draw_noises(panels.pop(0), noises, clean)
     if others:
