@@ -61,9 +61,9 @@ class TestReliability:
         assert [one["accuracy"] for one in found] == [None, None, 1, 0.5, 1]
         assert json.loads(json.dumps(found, allow_nan=False)) == found
 
-    @pytest.mark.parametrize("bins", [5, 10, 15, 20])
+    @pytest.mark.parametrize("bins", [5, 10, 15, 25])
     def test_a_confidence_on_an_edge_is_in_the_bin_below(self, bins: int) -> None:
-        """Guo et al.: a bin is ((m - 1) / M, m / M]. Trap: 0.7 * 10 is a little more than 7."""
+        """Guo et al.: a bin is ((m - 1) / M, m / M]. Trap: 14 / 25 * 25 is a little above 14."""
         for edge in range(bins // 2 + 1, bins + 1):
             found = reliability(binary(edge / bins), [0], bins=bins)
             assert [one["clips"] for one in found].index(1) == edge - 1, edge / bins
