@@ -315,6 +315,30 @@ def from_file(clips: Clips, path: Path) -> Split:
     Raises:
         SplitError: if the file is missing or no such file, names a clip twice, or a part has no clip that is there.
     """
+    parts, missed = parts_in_file(clips, path)
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if empty := [part for part, rows in parts.items() if not len(rows)]:
+        names = [name for part in PARTS for name in saved["parts"][part]]
+        raise SplitError(
+            f"--splits: none of the clips of {' and '.join(empty)} in {str(path)!r} is in the corpora. It names clips such "
+            f"as {next(iter(names), 'none')!r}; the corpora have clips such as {_as_named(saved, clips)[0]!r}."
+        )
+    left = len(clips) - sum(map(len, parts.values()))
+    if missed or left:
+        logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
+    return _split("file", {"made_as": saved.get("name"), **saved.get("settings", {})}, **parts)
+
+
+def parts_in_file(clips: Clips, path: Path) -> tuple[dict[str, Indices], int]:
+    """
+    Which of the clips are in which part of a split that [`Split.save`] wrote; a part may have none.
+
+    Returns:
+        For each part the indices of its clips, sorted; and how many clips of the file are not there.
+
+    Raises:
+        SplitError: if the file is missing or no such file, or names a clip twice.
+    """
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         wanted = {part: list(saved["parts"][part]) for part in PARTS}
@@ -328,19 +352,12 @@ def from_file(clips: Clips, path: Path) -> Split:
     everywhere = Counter(name for names in wanted.values() for name in names)
     if twice := [name for name, count in everywhere.items() if count > 1]:
         raise SplitError(f"--splits: {str(path)!r} names {len(twice)} clips twice, for instance {twice[0]!r}")
-    names = _as_named(saved, clips)
-    index = {name: i for i, name in enumerate(names)}
-    parts = {part: [index[name] for name in names if name in index] for part, names in wanted.items()}
-    if empty := [part for part, rows in parts.items() if not rows]:
-        raise SplitError(
-            f"--splits: none of the clips of {' and '.join(empty)} in {str(path)!r} is in the corpora. It names clips such "
-            f"as {next(iter(everywhere), 'none')!r}; the corpora have clips such as {names[0]!r}."
-        )
-    missed = len(everywhere) - sum(map(len, parts.values()))
-    left = len(clips) - sum(map(len, parts.values()))
-    if missed or left:
-        logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
-    return _split("file", {"made_as": saved.get("name"), **saved.get("settings", {})}, **parts)
+    index = {name: i for i, name in enumerate(_as_named(saved, clips))}
+    parts = {
+        part: np.array(sorted(index[name] for name in names if name in index), dtype=np.int64)
+        for part, names in wanted.items()
+    }
+    return parts, len(everywhere) - sum(map(len, parts.values()))
 
 
 def require_same(path: Path, split: Split, clips: Clips) -> None:

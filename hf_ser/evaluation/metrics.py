@@ -2,14 +2,21 @@
 Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR().compute(predictions=..., references=...)`.
 """
 
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_curve
+
+# A script is first looked for modules beside it, and one of ours, as of many others, is called evaluate.py.
+_path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
+import evaluate  # noqa: E402
+
+sys.path = _path
 
 Array = npt.NDArray[Any]
 

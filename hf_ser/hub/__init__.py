@@ -1,7 +1,7 @@
 """Runs become models that others find, trust and open."""
 
 from hf_ser.hub.errors import HubError
-from hf_ser.hub.loading import load
+from hf_ser.hub.loading import fetch_records, load
 from hf_ser.hub.pushing import Plan, PushOptions, push
 
-__all__ = ["HubError", "Plan", "PushOptions", "load", "push"]
+__all__ = ["HubError", "Plan", "PushOptions", "fetch_records", "load", "push"]

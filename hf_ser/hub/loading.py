@@ -26,6 +26,9 @@ ADAPTER = "adapter_model.safetensors"
 OPENED = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json",
           "adapter_config.json", ADAPTER)  # fmt: skip
 
+#: What a run leaves beside its model.
+RECORDS = ("results.json", "splits.json")
+
 
 def load(
     model: str | Path,
@@ -87,6 +90,29 @@ def load(
     )
     classifier.model = opened
     return classifier
+
+
+def fetch_records(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """
+    The folder that holds what a run has left beside its model: `results.json` and `splits.json`, where it has them.
+
+    Args:
+        model (`str` or `Path`): A run's folder, or a name on the Hub.
+        revision, token, local_files_only: See [`load`].
+
+    Raises:
+        FileNotFoundError: if it is neither.
+        HubError: if the Hub cannot give it.
+    """
+    hub = {"token": token, "cache_dir": None, "local_files_only": local_files_only}
+    path, _ = _fetch(str(model), revision, None, hub, (*RECORDS, "config.json"))
+    return path
 
 
 def _fetch(

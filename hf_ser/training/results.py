@@ -146,7 +146,7 @@ class RunRecord(TrainerCallback):
             "peak_memory_bytes": peak_memory(),
             "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
             "environment": environment(),
-            "command": command(sys.argv, training.world_size),
+            "command": command(sys.argv, ["accelerate", "launch", "--num_processes", str(training.world_size)]),
         }
         if self.energy_kwh is not None:
             found["training"]["energy_kwh"] = self.energy_kwh
@@ -254,7 +254,7 @@ def _plain(value: Any) -> Any:
     return value.value if hasattr(value, "value") else value
 
 
-def command(argv: Sequence[str], processes: int = 1) -> str:
+def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
     """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
     words = [_last_part(word) for word in argv]
     words[0] = f"scripts/{Path(words[0]).name}"
@@ -265,7 +265,7 @@ def command(argv: Sequence[str], processes: int = 1) -> str:
                 words[i] = f"{name}=***"
             elif i + 1 < len(words):
                 words[i + 1] = "***"
-    return shlex.join(["accelerate", "launch", "--num_processes", str(processes), *words])
+    return shlex.join([*launched_by, *words])
 
 
 def _last_part(word: str) -> str:

@@ -1,0 +1,140 @@
+"""What a model answers on the clips of a report, as they are and distorted; kept on disk, so that a report can go on."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from transformers import AudioClassificationPipeline
+
+from hf_ser.audio import SAMPLING_RATE, read_segment
+from hf_ser.audio.decode import Waveform
+from hf_ser.audio.distort import Condition, clip_seed, distort
+from hf_ser.inference import Clip, predict
+from hf_ser.report.clips import ModelEmotions
+from hf_ser.tuning.adapter import fingerprint
+
+#: Clips that are added up to a babble.
+VOICES = 6
+CLEAN = Condition("clean")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """
+    What a model answers.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): Of each clip; NaN where there is a problem.
+        problems (`dict[int, str]`): Why there is no answer, by the clip's place.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    problems: dict[int, str]
+
+
+def model_key(classifier: AudioClassificationPipeline) -> str:
+    """Tells models apart by their weights: answers that are kept are those of this very model."""
+    model = classifier.model
+    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
+    digest = hashlib.sha256(fingerprint(inside).encode())
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().flatten()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        digest.update(values[:: max(len(values) // 64, 1)].cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def answer(
+    classifier: AudioClassificationPipeline,
+    emotions: ModelEmotions,
+    clips: Dataset,
+    condition: Condition = CLEAN,
+    *,
+    seed: int = 0,
+    max_seconds: float | None = None,
+    batch_seconds: float | None = None,
+    keep: Path | None = None,
+    progress: bool = True,
+) -> Answers:
+    """
+    Asks a model about every clip under a condition.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
+        emotions (`ModelEmotions`): What its outputs mean.
+        clips (`datasets.Dataset`): Prepared clips with `audio`, `clip`, `duration` and `speaker`.
+        condition (`Condition`, *optional*): What is done to them; by default nothing.
+        seed (`int`, defaults to 0): Decides the noise of each clip, with the clip's name.
+        max_seconds (`float`, *optional*): Of longer clips only the beginning is heard, before it is distorted.
+        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+    """
+    names = clips["clip"][:]
+    told = [model_key(classifier), emotions.names, emotions.of_output, names, condition.name, seed, max_seconds]
+    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    path = keep / f"{key}.npz" if keep else None
+    if path is not None and path.is_file():
+        with np.load(path, allow_pickle=False) as kept:
+            return Answers(
+                kept["probabilities"], {int(k): str(v) for k, v in zip(kept["places"], kept["why"], strict=True)}
+            )
+    probabilities = np.full((len(names), len(emotions.names)), np.nan)
+    problems: dict[int, str] = {}
+    source = _distorted(clips, condition, seed, max_seconds)
+    for place, said in enumerate(predict(classifier, source, batch_seconds=batch_seconds, progress=progress)):
+        if said.problem is not None:
+            problems[place] = said.problem
+        else:
+            outputs = np.array([list(said.probabilities.values())])
+            probabilities[place] = emotions.probabilities(outputs)[0]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        places = np.array(list(problems), dtype=np.int64)
+        np.savez(part, probabilities=probabilities, places=places, why=np.array(list(problems.values()), dtype=str))
+        part.rename(path)  # a file that is there is whole
+    return Answers(probabilities, problems)
+
+
+def _distorted(clips: Dataset, condition: Condition, seed: int, max_seconds: float | None) -> Iterator[Clip]:
+    names, durations = clips["clip"][:], clips["duration"][:]
+    voices = _voices(clips["speaker"][:], seed) if condition.kind == "babble" else None
+    stops = [round(min(seconds, max_seconds or seconds) * SAMPLING_RATE) for seconds in durations]
+
+    def read(place: int) -> Waveform:
+        return read_segment(clips[place]["audio"], 0, stops[place])
+
+    def read_distorted(place: int) -> Waveform:
+        waveform = read(place)
+        if condition == CLEAN:
+            return waveform
+        babble = [read(int(other)) for other in voices[place]] if voices is not None else []
+        return distort(waveform, condition, clip_seed(seed, names[place]), babble)
+
+    for place, name in enumerate(names):
+        yield Clip(name, partial(read_distorted, place))
+
+
+# Every clip gets voices, whatever the others are, so that answers do not depend on the order in which they are asked for.
+def _voices(speakers: Sequence[str | None], seed: int) -> npt.NDArray[np.int64]:
+    """`(clips, voices)`: for each clip others to babble behind it, of other speakers where there are any."""
+    rng = np.random.default_rng(seed)
+    everyone = np.arange(len(speakers))
+    of_speaker: dict[str | None, npt.NDArray[np.int64]] = {
+        speaker: np.array([i for i, other in enumerate(speakers) if other != speaker], dtype=np.int64)
+        for speaker in set(speakers)
+    }
+    chosen = []
+    for place, speaker in enumerate(speakers):
+        others = (
+            of_speaker[speaker] if speaker is not None and len(of_speaker[speaker]) else everyone[everyone != place]
+        )
+        chosen.append(rng.choice(others if len(others) else everyone, VOICES))
+    return np.array(chosen)

@@ -1,0 +1,364 @@
+"""A model's report: quality, fairness, robustness, cost and leakage, as one dict that is ready for JSON."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import AudioClassificationPipeline
+
+from hf_ser.audio import read_mono
+from hf_ser.audio.distort import CONDITIONS, Condition
+from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
+from hf_ser.evaluation import bootstrap
+from hf_ser.evaluation.calibration import reliability
+from hf_ser.evaluation.fairness import fairness
+from hf_ser.evaluation.figures import figures, grouped
+from hf_ser.evaluation.paired import compare
+from hf_ser.features import encoder_config
+from hf_ser.inference import emotions_of
+from hf_ser.report.answers import CLEAN, answer
+from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, learned_from
+from hf_ser.report.cost import describe_device, measure_cost
+from hf_ser.training.results import PACKAGES, command
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """
+    What is in a report.
+
+    Args:
+        robustness (`bool`, defaults to `True`): Whether the model is asked again under each of `conditions`.
+        conditions (`Sequence[Condition]`): By default all of [`~hf_ser.audio.distort.CONDITIONS`].
+        robustness_clips (`int`, defaults to 300): On so many clips at most, drawn once for all conditions, emotions in
+            proportion.
+        cost (`bool`, defaults to `True`): Whether latency, throughput, memory and operations are measured.
+        leakage (`bool`, defaults to `True`): Whether the clips are compared with those that the model has learned from.
+        resamples (`int`, defaults to 1000): Of every interval.
+        seed (`int`, defaults to 0): Of intervals, noise and the draw of clips.
+        max_seconds (`float`, *optional*): Of longer clips only the beginning is heard; by default as in the model's training.
+        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        keep (`Path`, *optional*): A folder for answers, from which an interrupted report goes on.
+        progress (`bool`, defaults to `True`): Whether to show progress bars.
+    """
+
+    robustness: bool = True
+    conditions: Sequence[Condition] = CONDITIONS
+    robustness_clips: int = 300
+    cost: bool = True
+    leakage: bool = True
+    resamples: int = 1000
+    seed: int = 0
+    max_seconds: float | None = None
+    batch_seconds: float | None = None
+    keep: Path | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    A model of a report.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
+        name (`str`): What it is called.
+        emotions (`ModelEmotions`): What its outputs mean.
+        records (`ModelRecords`): What its run has left.
+        folder (`Path`, *optional*): Where its files are.
+    """
+
+    classifier: AudioClassificationPipeline
+    name: str
+    emotions: ModelEmotions
+    records: ModelRecords
+    folder: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The report's part on the model."""
+        results, config = self.records.results, self.classifier.model.config
+        base = results.get("base_model")
+        return {
+            "name": self.name,
+            "base_model": Path(base).name if base and not results.get("base_model_on_hub", True) else base,
+            "method": results.get("method"),
+            "model_type": encoder_config(config).model_type,
+            "emotions": list(self.emotions.names),
+            "label_map": self.emotions.renamed or None,
+        }
+
+
+def build(
+    model: Model, clips: ReportClips, options: ReportOptions, *, other: Model | None = None, argv: Sequence[str] = ()
+) -> dict[str, Any]:
+    """
+    Makes a report. What cannot be said is `None`, and `notes` say why.
+
+    Args:
+        model (`Model`): The model.
+        clips (`ReportClips`): What it is tested on.
+        options (`ReportOptions`): What is in the report.
+        other (`Model`, *optional*): A second model to compare with, on the same clips.
+        argv (`Sequence[str]`): The command line, to be written down.
+
+    Raises:
+        ValueError: if there is no clip that the model can answer, its answers are not finite, or the two models tell other
+            emotions apart.
+    """
+    notes = list(clips.notes)
+    max_seconds = options.max_seconds or _trained_on_seconds(model.records)
+    asking: dict[str, Any] = {"max_seconds": max_seconds, "batch_seconds": options.batch_seconds, "keep": options.keep,
+              "progress": options.progress}  # fmt: skip
+    answers = answer(model.classifier, model.emotions, clips.clips, **asking)
+    there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
+    if not len(there):
+        raise ValueError(
+            f"the model answers none of {len(clips.labels)} clips: {next(iter(answers.problems.values()), '')}"
+        )
+    if answers.problems:
+        notes.append(
+            f"{len(answers.problems)} clips have no answer, for instance: {next(iter(answers.problems.values()))}"
+        )
+    probabilities, labels, table = answers.probabilities[there], clips.labels[there], clips.table.of(there)
+    rows = clips.clips.select(there)
+    report: dict[str, Any] = {
+        "model": model.describe(),
+        "made": {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": command(argv, ["python"]) if argv else None,
+            "packages": {name: version(name) for name in PACKAGES},
+            "device": describe_device(model.classifier)["name"],
+        },
+        "clips": {
+            "part": clips.part,
+            "split": clips.split,
+            "number": len(rows),
+            "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
+            "seconds": float(np.sum(rows["duration"][:])),
+            "max_seconds": max_seconds,
+            "corpora": dict(sorted(Counter(table.corpora).items())),
+            "emotions": dict(sorted(Counter(table.labels).items())),
+            "set_aside": dict(Counter(clip.reason for clip in clips.set_aside)),
+            "left_out": clips.left_out,
+        },
+        "quality": quality(
+            probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
+        ),
+        "fairness": fairness(probabilities.argmax(axis=1), labels, table.genders, model.emotions.names),
+        "comparison": None,
+        "robustness": None,
+        "cost": None,
+        "leakage": None,
+        "notes": notes,
+    }
+    if report["quality"]["intervals"]["speakers"] is None:
+        notes.append(f"No intervals by speaker: {report['quality']['intervals']['speakers_reason']}.")
+    if reason := report["fairness"]["reason"]:
+        notes.append(f"Fairness: {reason}.")
+    if len(set(labels.tolist())) == 1:
+        notes.append(
+            f"All clips are {table.labels[0]}: there is no equal error rate, and UAR is the recall of one emotion."
+        )
+    if other is not None:
+        report["comparison"] = comparison(other, model, clips, there, probabilities, asking, options)
+        notes += _learned_by_other(other, table.names)
+    if options.leakage:
+        report["leakage"] = leakage(rows, clips, options.progress)
+    else:
+        notes.append("Leakage was not looked for.")
+    if options.robustness:
+        report["robustness"] = robustness(model, rows, labels, table, probabilities, asking, options)
+    else:
+        notes.append("Robustness was not measured.")
+    if options.cost:
+        report["cost"] = measure_cost(model.classifier, folder=model.folder, batch_seconds=options.batch_seconds)
+    else:
+        notes.append("Cost was not measured.")
+    return report
+
+
+def _trained_on_seconds(records: ModelRecords) -> float | None:
+    """Of longer clips a run has used the beginning: its model is tested as it was trained."""
+    arguments = (records.results.get("training") or {}).get("arguments") or {}
+    return arguments.get("max_seconds") or arguments.get("segment_length")
+
+
+def quality(
+    probabilities: Array,
+    labels: Array,
+    emotions: Sequence[str],
+    corpora: Sequence[str],
+    speakers: Sequence[str | None],
+    genders: Sequence[str | None],
+    options: ReportOptions,
+) -> dict[str, Any]:
+    """Every figure on all clips and on those of each corpus, speaker and gender, with intervals."""
+    found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions)}
+    for name, groups in (("corpora", corpora), ("speakers", speakers), ("genders", genders)):
+        found[name] = grouped(probabilities, labels, emotions, groups)
+    drawn = {"resamples": options.resamples, "seed": options.seed}
+    found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, **drawn)
+    found["recall_intervals"] = recall_intervals(probabilities.argmax(axis=1), labels, emotions, options)
+    found["reliability"] = reliability(probabilities, labels)
+    return found
+
+
+def recall_intervals(
+    predictions: Array, labels: Array, emotions: Sequence[str], options: ReportOptions
+) -> dict[str, list[float] | None]:
+    """The 95 % interval of each emotion's recall: of the clips of that emotion as many are drawn with replacement."""
+    rng = np.random.default_rng(options.seed)
+    found: dict[str, list[float] | None] = {}
+    for k, emotion in enumerate(emotions):
+        right = predictions[labels == k] == k
+        share = rng.binomial(len(right), right.mean(), options.resamples) / len(right) if len(right) else None
+        found[emotion] = None if share is None else [float(edge) for edge in np.percentile(share, (2.5, 97.5))]
+    return found
+
+
+def comparison(
+    other: Model,
+    model: Model,
+    clips: ReportClips,
+    there: Array,
+    probabilities: Array,
+    asking: Mapping[str, Any],
+    options: ReportOptions,
+) -> dict[str, Any]:
+    """The model beside another on the same clips; a difference is the model's figure less the other's."""
+    if other.emotions.names != model.emotions.names:
+        raise ValueError(
+            f"--compare: {other.name} tells {', '.join(other.emotions.names)} apart, and {model.name} "
+            f"{', '.join(model.emotions.names)}; --label_map can count labels together"
+        )
+    rows = clips.clips.select(there)
+    answers = answer(other.classifier, other.emotions, rows, **asking)
+    both = np.array([i for i in range(len(rows)) if i not in answers.problems], dtype=np.int64)
+    if not len(both):
+        raise ValueError(
+            f"--compare: {other.name} answers none of the clips: {next(iter(answers.problems.values()), '')}"
+        )
+    table = clips.table.of(there).of(both)
+    found = compare(answers.probabilities[both], probabilities[both], clips.labels[there][both], table.speakers,
+                    resamples=options.resamples, seed=options.seed)  # fmt: skip
+    return {"other": other.name, "clips": len(both), **found}
+
+
+def _learned_by_other(other: Model, names: Sequence[str]) -> list[str]:
+    if other.records.splits is None:
+        return [f"{other.name} brings no splits.json: whether it has learned from these clips is not known."]
+    learned = learned_from(other.records.splits, names)
+    return [f"{other.name} has learned from {learned} of these clips: the comparison favours it."] if learned else []
+
+
+def robustness(
+    model: Model,
+    rows: Dataset,
+    labels: Array,
+    table: Any,
+    probabilities: Array,
+    asking: Mapping[str, Any],
+    options: ReportOptions,
+) -> dict[str, Any]:
+    """The UAR under each condition, on the same clips and with the same noise whatever its level."""
+    drawn = sample(labels, options.robustness_clips, options.seed)
+    some, true = rows.select(drawn), labels[drawn]
+    asking = {**asking, "progress": False}
+    clean = figures(probabilities[drawn], true, model.emotions.names)["uar"]
+    conditions = []
+    for condition in tqdm(options.conditions, desc="conditions", disable=None if options.progress else True):
+        if condition == CLEAN:
+            said, kept = probabilities[drawn], np.arange(len(drawn))
+        else:
+            answers = answer(model.classifier, model.emotions, some, condition, seed=options.seed, **asking)
+            kept = np.array([i for i in range(len(drawn)) if i not in answers.problems], dtype=np.int64)
+            said = answers.probabilities
+        entry: dict[str, Any] = {"kind": condition.kind, "level": condition.level, "unit": condition.unit,
+                                 "name": condition.name, "clips": len(kept), "uar": None, "interval": None,
+                                 "difference": None}  # fmt: skip
+        if len(kept):
+            intervals = bootstrap.intervals(
+                said[kept], true[kept], None, resamples=options.resamples, seed=options.seed
+            )
+            uar = figures(said[kept], true[kept], model.emotions.names)["uar"]
+            entry |= {"uar": uar, "interval": intervals["clips"]["uar"], "difference": uar - clean}
+        conditions.append(entry)
+    return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "conditions": conditions}
+
+
+def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
+    """At most `number` clips, sorted, so that each label keeps its share, as far as that can be."""
+    if len(labels) <= number:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    # Each label's clips are spread evenly over the interval from 0 to 1; the first ones are taken.
+    rank = np.empty(len(labels))
+    for label in set(labels.tolist()):
+        mine = order[labels[order] == label]
+        rank[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    return np.sort(np.argsort(rank, kind="stable")[:number])
+
+
+def leakage(rows: Dataset, clips: ReportClips, progress: bool = True) -> dict[str, Any]:
+    """Speakers and recordings that the tested clips share with those that the model has learned from."""
+    if clips.learned is None:
+        return {
+            "speakers": None,
+            "duplicates": None,
+            "reason": "it is not known which clips the model has learned from",
+        }
+    if not len(clips.learned):
+        reason = "the clips that the model has learned from are not among these corpora"
+        return {"speakers": None, "duplicates": None, "reason": reason}
+    names, learned_names = rows["clip"][:], clips.learned["clip"][:]
+    learned, tested = (_fingerprints(these, progress) for these in (clips.learned, rows))
+    pairs = near_duplicates(learned, tested)
+    known = {speaker for speaker in clips.learned["speaker"][:] if speaker}
+    return {
+        "speakers": sorted(known & {speaker for speaker in rows["speaker"][:] if speaker}),
+        "duplicates": [
+            {
+                "clip": names[j],
+                "train_clip": learned_names[i],
+                "similarity": value,
+                "exact": learned[i].samples_hash == tested[j].samples_hash,
+            }
+            for i, j, value in pairs
+        ],
+        "reason": None,
+    }
+
+
+def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:
+    bar = tqdm(rows, desc="fingerprints", unit=" clips", disable=None if progress else True)
+    return [fingerprint(read_mono(clip["audio"])) for clip in bar]
+
+
+def open_model(
+    classifier: AudioClassificationPipeline,
+    name: str,
+    records: Path | None,
+    label_map: Mapping[str, str] | None = None,
+) -> Model:
+    """
+    A model of a report.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
+        name (`str`): What it is called.
+        records (`Path`, *optional*): The folder with its files.
+        label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
+    """
+    outputs = emotions_of(classifier)
+    return Model(classifier, name, ModelEmotions.of(outputs, label_map), ModelRecords.read(records), records)
