@@ -17,7 +17,9 @@ import scipy.signal
 
 from hf_ser.audio.decode import SAMPLING_RATE
 
-#: From this similarity on two clips are the same recording, see `near_duplicates`.
+#: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
+#: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
+#: have at least 0.93.
 THRESHOLD = 0.7
 #: With how many clips of the first set, the nearest by their envelopes, a clip of the second is compared sample by sample,
 NEIGHBOURS = 8
@@ -191,7 +193,7 @@ def _low_waveform(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
 
 
 def _envelope(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    # Half a frame of silence on either side: what lies at an edge counts as much as elsewhere.
+    # A frame of silence on either side: what lies at an edge counts as much as elsewhere.
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME), FRAME)[::HOP]
     power = np.square(np.abs(scipy.fft.rfft(frames * _window(), axis=1)))  # (frames, frequencies)
     energies = power @ _bands()  # (frames, bands)
@@ -206,7 +208,7 @@ def _envelope(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 @lru_cache
 def _lowpass() -> npt.NDArray[np.float32]:
-    # Nothing is folded back: it would fold back otherwise in a clip that is moved by a few samples.
+    # Whatever is folded back changes when a clip is moved by a few samples: nothing may be.
     return scipy.signal.firwin(385, 850.0, fs=SAMPLING_RATE).astype(np.float32)
 
 
