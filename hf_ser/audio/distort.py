@@ -294,8 +294,8 @@ def _clipping(clean: Samples, level: float, generator: np.random.Generator, voic
     size = np.abs(clean)
     # The share is one of the samples that are not zero: silence around a clip does not change what is clipped of it.
     sounding = np.sort(size[size > 0])
-    clipped = round(level / 100 * len(sounding))
-    if not 0 < clipped < len(sounding):
+    clipped = min(round(level / 100 * len(sounding)), len(sounding) - 1)  # one is left to say where
+    if clipped < 1:
         return clean
     limit = sounding[len(sounding) - 1 - clipped]
     return np.clip(clean, -limit, limit)

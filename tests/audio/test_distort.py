@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hf_ser.audio import CONDITIONS, SAMPLING_RATE, Condition, clip_seed, distort, read_mono
@@ -324,6 +324,7 @@ class TestAmplitude:
         np.testing.assert_allclose(after, before, atol=5e-3)
 
     @given(share=st.floats(0, 99), samples=st.integers(1, 3000), seed=st.integers(0, 100))
+    @example(share=99, samples=3, seed=0)
     @settings(deadline=None)
     def test_the_share_of_samples_that_are_clipped(self, share: float, samples: int, seed: int) -> None:
         clean = noise(samples, seed)
