@@ -133,8 +133,8 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
     One HTML page that needs no other file and asks nothing of the network.
 
     Args:
-        report (`dict`): The report; parts may be missing. In its `comparison`, `difference` is this model's figure less the
-            other's, and `only_first` are the clips that this model alone has right.
+        report (`dict`): The report; parts may be missing. Its `comparison` is what
+            [`~hf_ser.evaluation.paired.compare`] returns for the other model, the first, and this one, the second.
         pictures (`dict[str, Path]`): Some of `PICTURES`, as [`~hf_ser.report.plots.draw`] returns them.
 
     Raises:
@@ -291,7 +291,11 @@ def _for_whom(report: Mapping[str, Any]) -> str:
 
 def _conditions(report: Mapping[str, Any]) -> str:
     robust = _part(report, "robustness")
-    entries = [entry for entry in robust.get("conditions") or [] if entry["kind"] != CLEAN]
+    entries = [
+        entry
+        for entry in robust.get("conditions") or []
+        if entry["kind"] != CLEAN and _number(entry.get("uar")) is not None
+    ]
     if not entries:
         return ""
     worst = min(entries, key=lambda entry: float(entry["uar"]))
@@ -389,6 +393,7 @@ def clips_section(report: Mapping[str, Any]) -> Section:
     rows = [("part", clips.get("part")), ("split", clips.get("split"))]
     rows += [(name, f"{clips[name]:,}") for name in ("number", "speakers") if clips.get(name) is not None]
     rows += [("duration", duration_text(clips["seconds"]))] if clips.get("seconds") is not None else []
+    rows += [("heard", f"the first {clips['max_seconds']:g} s of each clip")] if clips.get("max_seconds") else []
     blocks: list[Any] = [Facts([(name, str(value)) for name, value in rows if value])]
     for key, name, caption in (
         ("corpora", "corpus", "Clips by corpus"),
@@ -513,24 +518,33 @@ def comparison_section(report: Mapping[str, Any]) -> Section:
     if not comparison:
         return Section(*heading, [Paragraph(NOT_HERE)])
     other = str(comparison.get("other") or "the other model")
+    mcnemar = _part(comparison, "mcnemar")
+    clips = sum(mcnemar.get(key) or 0 for key in ("both", "only_first", "only_second", "neither"))
     blocks: list[Any] = [
         Paragraph(
-            f"With {other}, on the same clips. A difference is this model's figure less the other's, in points; where its "
-            "interval excludes 0, it is unlikely to be chance."
+            f"With {other}, on the same {_counted(clips, 'clip') if clips else 'clips'}. A difference is this model's figure "
+            "less the other's, in points; where its interval excludes 0, it is unlikely to be chance."
         )
     ]
     rows = []
-    for key, entry in _part(comparison, "metrics").items():
-        rows.append([label(METRICS.get(key, (key,))[0]), points(entry.get("difference")),
-                     points_interval(entry.get("clips")), points_interval(entry.get("speakers")),
-                     decimal(entry.get("p"), 4)])  # fmt: skip
-    level = _level(report)
-    columns = ["figure", "difference", f"{level} interval by clips", f"{level} interval by speakers", "p"]
-    blocks.append(Table(f"This model less {other}", columns, rows))
-    if mcnemar := _part(comparison, "mcnemar"):
+    first, second, difference = (_part(comparison, key) for key in ("first", "second", "difference"))
+    for key, (name, _) in METRICS.items():
+        if key in difference:
+            row = [label(name), percent(second.get(key)), percent(first.get(key)), points(difference[key])]
+            for unit in ("clips", "speakers"):
+                drawn = _part(_part(comparison, unit), key)
+                row += [points_interval(drawn.get("interval")), decimal(drawn.get("p"), 4)]
+            rows.append(row)
+    level = f"{100 * (comparison.get('level') or 0.95):g} %"
+    columns = ["figure", "this model", other, "difference"]
+    columns += [f"{level} interval by clips", "p by clips", f"{level} interval by speakers", "p by speakers"]
+    blocks.append(Table(f"This model and {other}", columns, rows))
+    if comparison.get("speakers_reason"):
+        blocks.append(Paragraph(f"No interval by speaker: {comparison['speakers_reason']}."))
+    if mcnemar:
         blocks.append(Table("Clips that the models have right", ["", f"{other} is right", f"{other} is wrong"], [
-            [label("this model is right"), count(mcnemar.get("both_right")), count(mcnemar.get("only_first"))],
-            [label("this model is wrong"), count(mcnemar.get("only_second")), count(mcnemar.get("both_wrong"))],
+            [label("this model is right"), count(mcnemar.get("both")), count(mcnemar.get("only_second"))],
+            [label("this model is wrong"), count(mcnemar.get("only_first")), count(mcnemar.get("neither"))],
         ]))  # fmt: skip
         blocks.append(Paragraph(f"McNemar's exact test: p = {decimal(mcnemar.get('p'), 4).text}. It takes clips to be "
                                 "independent, which those of one speaker are not."))  # fmt: skip
@@ -551,6 +565,7 @@ def fairness_section(report: Mapping[str, Any]) -> Section:
             [label("demographic parity"), percent(fairness.get("demographic_parity"))],
             [label("equality of odds"), percent(fairness.get("equality_of_odds"))],
             *([label(f"clips, {gender}"), count(number)] for gender, number in _part(fairness, "clips").items()),
+            *([[label("clips, gender unknown"), count(fairness["unknown"])]] if fairness.get("unknown") else []),
         ]),
     ]  # fmt: skip
     if fairness.get("reason"):
@@ -567,8 +582,9 @@ def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) 
     robust = _part(report, "robustness")
     if not robust:
         return Section(*heading, [Paragraph(NOT_HERE)])
-    number = f" on {_counted(robust['clips'], 'clip')}" if robust.get("clips") is not None else ""
-    told = f"The same clips, distorted{number}"
+    number = f": {_counted(robust['clips'], 'clip')}" if robust.get("clips") is not None else ""
+    number += f", drawn from {robust['of']:,}" if robust.get("of") and robust["of"] != robust.get("clips") else ""
+    told = f"The same clips under each condition{number}"
     told += f"; noise and rooms drawn with the seed {robust['seed']}." if robust.get("seed") is not None else "."
     return Section(*heading, [Paragraph(told), *_picture("robustness", pictures), conditions_table(report)])
 

@@ -23,6 +23,7 @@ BAR: dict[str, Any] = {"color": "#9DC3E6", "edgecolor": "#1F4E79", "linewidth": 
 ERROR: dict[str, Any] = {"ecolor": "black", "capsize": 3, "elinewidth": 1.0}
 SNR = "dB SNR"
 CLEAN = "clean"
+UNKNOWN = "unknown"
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
@@ -180,12 +181,16 @@ def speakers(quality: Mapping[str, Any], path: Path) -> None:
     uar = quality["overall"].get("uar")
     if uar is not None:
         axes.axhline(100 * uar, color="grey", linestyle="--", label=f"all clips, {100 * uar:.1f} %")
-    labels = [f"{_plain(corpus)}\n{_plain(gender)} ({len(groups[corpus, gender])})" for corpus, gender in keys]
+    known = genders != [UNKNOWN]
+    labels = [
+        f"{_plain(corpus)}\n{_plain(gender) if known else ''} ({len(groups[corpus, gender])})"
+        for corpus, gender in keys
+    ]
     axes.set_xticks(range(len(keys)), labels, rotation=30 if len(keys) > 8 else 0)
     axes.set_xlim(-0.6, len(keys) - 0.4)
     axes.set_ylim(0, 102)
     axes.set_ylabel("UAR of a speaker, %")
-    axes.set_xlabel("corpus and gender (speakers)")
+    axes.set_xlabel("corpus and gender (speakers)" if known else "corpus (speakers)")
     axes.grid(alpha=0.3, axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     _save(figure, path)
@@ -195,7 +200,7 @@ def group_of_speaker(name: str, figures: Mapping[str, Any], quality: Mapping[str
     """A speaker's corpus and gender, as far as they are known."""
     begins = [corpus for corpus in quality.get("corpora") or {} if name.startswith(f"{corpus}_")]
     corpus = figures.get("corpus") or max(begins, key=len, default="unknown corpus")
-    return str(corpus), str(figures.get("gender") or "unknown")
+    return str(corpus), str(figures.get("gender") or UNKNOWN)
 
 
 def robustness(robust: Mapping[str, Any], path: Path) -> None:
@@ -203,7 +208,7 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
     Draws the UAR against the signal-to-noise ratio, one line for each noise, and the other conditions as bars, both beside
     the clean clips, from the report's `robustness`.
     """
-    conditions = robust["conditions"]
+    conditions = [condition for condition in robust["conditions"] if condition["uar"] is not None]
     noises: dict[str, list[dict[str, Any]]] = {}
     others = []
     for condition in conditions:
@@ -227,7 +232,7 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
 def clean_uar(robust: Mapping[str, Any]) -> float | None:
     """The UAR of the clean clips: its own condition's, or what the differences are taken from."""
     for condition in robust["conditions"]:
-        if condition["kind"] == CLEAN:
+        if condition["kind"] == CLEAN and condition["uar"] is not None:
             return float(condition["uar"])
     for condition in robust["conditions"]:
         if condition.get("difference") is not None:

@@ -10,8 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hf_ser.evaluation.paired import compare
 from hf_ser.report.page import PICTURES, page, summary, warnings
 from hf_ser.report.plots import draw
 
@@ -38,9 +40,11 @@ class Reader(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.caption = ""
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.open: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}  # by caption, without their heads
         self.feed(html)
         assert self.open == []
 
@@ -48,6 +52,8 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "tr" and "tbody" in self.open:
+            self.tables[self.caption].append([])
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -55,6 +61,12 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self.open and "script" not in self.open:
             self.text += data
+        if self.open[-1:] == ["caption"]:
+            self.caption = data
+            assert data not in self.tables
+            self.tables[data] = []
+        elif self.open[-3:-1] == ["tbody", "tr"]:
+            self.tables[self.caption][-1].append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -97,6 +109,8 @@ def test_every_figure_and_name_of_the_report_is_on_the_page(report: dict[str, An
     shown = copy.deepcopy(report)
     for figures in shown["quality"]["speakers"].values():
         del figures["confusion_matrix"], figures["gender"]
+    for key in ("level", "resamples", "seed"):
+        del shown["comparison"][key]
     for condition in shown["robustness"]["conditions"]:
         del condition["kind"], condition["unit"], condition["level"]
     del shown["cost"]["device"]["kind"], shown["quality"]["intervals"]["level"]
@@ -111,6 +125,75 @@ def test_every_figure_and_name_of_the_report_is_on_the_page(report: dict[str, An
              "crema_d/b", "nearly the same", "matrix products and convolutions", "resident memory of the process"]  # fmt: skip
     for word in words:
         assert word in text, f"{word} is not on the page"
+
+
+def test_what_is_in_which_table(report: dict[str, Any]) -> None:
+    tables = Reader(page(report, {})).tables
+    quality = report["quality"]
+    overall = quality["overall"]
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    for caption, group in (("corpus", "corpora"), ("gender", "genders"), ("speaker", "speakers")):
+        groups = quality[group]
+        for key, name in (("recall", "Recall"), ("eer_by_emotion", "EER")):
+            expected = [[who, *map(percent, figures[key].values())] for who, figures in groups.items()]
+            assert tables[f"{name} by {caption} and emotion"] == expected
+        assert tables[f"By {caption}"] == [
+            [who, str(figures["clips"])]
+            + [percent(figures[key]) for key in ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ece")]
+            + [f"{figures['log_loss']:.3f}"]
+            for who, figures in groups.items()
+        ]
+    for caption, figures in (("Clips", overall), ("ravdess: clips", quality["corpora"]["ravdess"])):
+        rows = [row[1:] for row in tables[f"{caption} by true and recognised emotion"]]
+        assert rows == [list(map(str, row)) for row in figures["confusion_matrix"]]
+    matrix = overall["confusion_matrix"]
+    low, high = quality["recall_intervals"]["happy"]
+    assert tables["By emotion"][1] == [
+        "happy", "80", percent(overall["recall"]["happy"]), f"{100 * low:.1f} to {100 * high:.1f} %",
+        percent(matrix[1][1] / sum(row[1] for row in matrix)), percent(overall["eer_by_emotion"]["happy"]),
+    ]  # fmt: skip
+    assert tables["This model and hubert-full"] == [
+        ["UAR", "69.5 %", "66.3 %", "+3.2", "+1.0 to +5.4", "0.0413", "-0.8 to +7.1", "0.0873"],
+        ["EER", "12.3 %", "13.6 %", "-1.2", "-3.1 to +0.6", "0.1879", "–", "–"],
+    ]
+    assert [row[1:] for row in tables["Clips that the models have right"]] == [["171", "47"], ["29", "73"]]
+    assert ["clips, gender unknown", "8"] in tables["Fairness between the genders"]
+    assert tables["Genders by emotion"][0][1:6] == ["40", "39", "25.1 %", "24.1 %", "66.2 %"]
+    assert tables["UAR by condition"][1] == [
+        "white noise, 0 dB SNR",
+        "31.0 %",
+        "26.0 to 36.0 %",
+        tables["UAR by condition"][1][3],
+    ]
+    assert tables["Clips that were in training, too"] == [["ravdess/a", "crema_d/b", "0.9871", "nearly the same"]]
+    assert tables["Latency: one clip, from its waveform to its probabilities"][1] == ["3 s", "65.1 ms", "78.9 ms", "20"]
+
+
+def test_a_condition_without_an_answer(report: dict[str, Any], tmp_path: Path) -> None:
+    """Where no clip is left that the model can answer."""
+    for place in (1, -1):
+        report["robustness"]["conditions"][place] |= {"uar": None, "interval": None, "difference": None}
+    reader = Reader(page(report, draw(report, tmp_path)))
+    assert reader.tables["UAR by condition"][1] == ["white noise, 0 dB SNR", "–", "–", "–"]
+    assert "under the worst of 10 conditions, pink noise, 0 dB SNR" in summary(report).replace("\n  ", " ")
+
+
+def test_a_comparison_as_it_is_computed(report: dict[str, Any]) -> None:
+    """The other model is the first, this one the second."""
+    labels = np.tile([0, 1, 2, 3], 10)
+    good = 0.1 + 0.6 * np.eye(4)[labels]
+    bad = np.roll(good, 1, axis=1)
+    bad[:12] = good[:12]
+    report["comparison"] = {"other": "worse", **compare(bad, good, labels, resamples=20)}
+    reader = Reader(page(report, {}))
+    tables = reader.tables
+    assert "With worse, on the same 40 clips." in reader.text
+    assert "No interval by speaker: the clips' speakers are not known." in reader.text
+    assert tables["This model and worse"][0][:4] == ["UAR", "100.0 %", "30.0 %", "+70.0"]
+    assert [row[1:] for row in tables["Clips that the models have right"]] == [["12", "28"], ["0", "0"]]
 
 
 def test_the_summary_is_on_top_with_the_interval_and_alarms(report: dict[str, Any]) -> None:
