@@ -251,7 +251,7 @@ def comparison(
     table = clips.table.of(there).of(both)
     found = compare(answers.probabilities[both], probabilities[both], clips.labels[there][both], table.speakers,
                     resamples=options.resamples, seed=options.seed)  # fmt: skip
-    return {"other": other.name, "clips": len(both), **found}
+    return {"other": other.name, "number": len(both), **found}
 
 
 def _learned_by_other(other: Model, names: Sequence[str]) -> list[str]:
