@@ -533,7 +533,7 @@ def comparison_section(report: Mapping[str, Any]) -> Section:
             row = [label(name), percent(second.get(key)), percent(first.get(key)), points(difference[key])]
             for unit in ("clips", "speakers"):
                 drawn = _part(_part(comparison, unit), key)
-                row += [points_interval(drawn.get("interval")), decimal(drawn.get("p"), 4)]
+                row += [points_interval(drawn.get("interval")), p_value(drawn.get("p"))]
             rows.append(row)
     level = f"{100 * (comparison.get('level') or 0.95):g} %"
     columns = ["figure", "this model", other, "difference"]
@@ -546,7 +546,7 @@ def comparison_section(report: Mapping[str, Any]) -> Section:
             [label("this model is right"), count(mcnemar.get("both")), count(mcnemar.get("only_second"))],
             [label("this model is wrong"), count(mcnemar.get("only_first")), count(mcnemar.get("neither"))],
         ]))  # fmt: skip
-        blocks.append(Paragraph(f"McNemar's exact test: p = {decimal(mcnemar.get('p'), 4).text}. It takes clips to be "
+        blocks.append(Paragraph(f"McNemar's exact test, p: {p_value(mcnemar.get('p')).text}. It takes clips to be "
                                 "independent, which those of one speaker are not."))  # fmt: skip
     return Section(*heading, blocks)
 
@@ -608,7 +608,7 @@ def cost_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> Sec
     if device:
         rows.append(("device", f"{device['name']}, {_counted(device['threads'], 'thread')}, {device['dtype']}"))
         rows.append(("machine", f"{_counted(device['processors'], 'processor')}, {device['load']:.2f} of them busy in the "
-                                f"minute before; torch {device['torch']}"))  # fmt: skip
+                                f"minute before, with this report or else; torch {device['torch']}"))  # fmt: skip
     if flow:
         clips = (
             f"{flow['clips']:,} clips of {flow['shortest']:g} to {flow['longest']:g} s, {flow['seconds']:,.1f} s in all"
@@ -702,6 +702,11 @@ def percent(share: Any) -> Cell:
 def decimal(number: Any, digits: int = 3) -> Cell:
     value = _number(number)
     return Cell(MISSING if value is None else f"{value:.{digits}f}", value)
+
+
+def p_value(number: Any) -> Cell:
+    value = _number(number)
+    return Cell("below 0.0001", value) if value is not None and value < 0.0001 else decimal(number, 4)
 
 
 def points(difference: Any) -> Cell:

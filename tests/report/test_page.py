@@ -192,6 +192,7 @@ def test_a_comparison_as_it_is_computed(report: dict[str, Any]) -> None:
     tables = reader.tables
     assert "With worse, on the same 40 clips." in reader.text
     assert "No interval by speaker: the clips' speakers are not known." in reader.text
+    assert "McNemar's exact test, p: below 0.0001." in reader.text
     assert tables["This model and worse"][0][:4] == ["UAR", "100.0 %", "30.0 %", "+70.0"]
     assert [row[1:] for row in tables["Clips that the models have right"]] == [["12", "28"], ["0", "0"]]
 
