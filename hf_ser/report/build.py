@@ -172,6 +172,8 @@ def build(
     if other is not None:
         report["comparison"] = comparison(other, model, clips, there, probabilities, asking, options)
         notes += _learned_by_other(other, table.names)
+    else:
+        notes.append("No other model was given to compare with.")
     if options.leakage:
         report["leakage"] = leakage(rows, clips, options.progress)
     else:
@@ -206,6 +208,9 @@ def quality(
     found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions)}
     for name, groups in (("corpora", corpora), ("speakers", speakers), ("genders", genders)):
         found[name] = grouped(probabilities, labels, emotions, groups)
+    for speaker, gender, corpus in zip(speakers, genders, corpora, strict=True):
+        if speaker is not None:
+            found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
     drawn = {"resamples": options.resamples, "seed": options.seed}
     found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, **drawn)
     found["recall_intervals"] = recall_intervals(probabilities.argmax(axis=1), labels, emotions, options)

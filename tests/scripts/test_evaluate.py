@@ -1,0 +1,78 @@
+"""scripts/evaluate.py in processes of its own, as a user calls it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_ser.hub import push
+from hf_ser.training import finetune, parse_arguments
+
+Python = Callable[..., Any]
+QUICK = ["--no_robustness", "--no_cost", "--resamples", "20"]
+
+
+@pytest.fixture(scope="module")
+def run(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "head", "--num_train_epochs", "1",
+             "--disable_tqdm", "True", "--learning_rate", "1e-2", "--output_dir", str(folder)]  # fmt: skip
+    finetune(parse_arguments(words))
+    return folder
+
+
+def test_a_run_gets_its_report_which_is_not_overwritten_unasked(
+    run: Path, speech: Path, python: Python, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    words = ["scripts/evaluate.py", copy, "--corpora", f"synthetic={speech}", *QUICK]
+    done = python(*words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((copy / "report.json").read_text())
+    results = json.loads((copy / "results.json").read_text())
+    assert report["quality"]["overall"]["uar"] == pytest.approx(results["metrics"]["test"]["uar"], abs=1e-6)
+    assert f"{100 * report['quality']['overall']['uar']:.1f} %" in done.stdout
+    assert report["leakage"]["speakers"] == []
+    assert str(tmp_path) not in json.dumps(report)
+    assert (copy / "report.html").exists()
+    again = python(*words)
+    assert again.returncode == 1
+    assert "holds a report" in again.stderr
+    assert python(*words, "--overwrite").returncode == 0
+
+
+def test_a_model_on_the_hub(run: Path, speech: Path, python: Python, hub: Any, tmp_path: Path) -> None:
+    push(run, "lab/emotions")
+    words = ["scripts/evaluate.py", "lab/emotions", "--corpora", f"synthetic={speech}", *QUICK]
+    done = python(*words)
+    assert done.returncode == 1
+    assert "--output: say where the report goes" in done.stderr
+    done = python(*words, "--output", tmp_path / "report", "--compare", run)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (report["model"]["name"], report["clips"]["part"]) == ("lab/emotions", "test")
+    assert report["comparison"]["mcnemar"]["p"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--label_map", "glad=happy"], "the model has no 'glad'; its labels are angry"),
+        (["--label_map", "glad"], "'glad' is not of the form FROM=TO"),
+        (["--part", "all", "--emotions", "calm=bored"], "No clip is of calm"),
+    ],
+)
+def test_what_does_not_fit(
+    run: Path, speech: Path, python: Python, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = python("scripts/evaluate.py", run, "--corpora", f"synthetic={speech}", "--output", tmp_path, *QUICK, *words)
+    assert message in done.stderr + " ".join(done.stdout.split())
+
+
+def test_a_script_beside_it_still_finds_the_package_of_that_name(python: Python) -> None:
+    """evaluate.py is what other scripts would import in place of the package evaluate."""
+    done = python("scripts/finetune.py", "--help")
+    assert done.returncode == 0, done.stderr[-3000:]
