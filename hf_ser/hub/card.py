@@ -1,7 +1,8 @@
 """
 The model card of a run: `results.json` in the words of `model_cards/template.md`, with the metadata that the Hub reads.
 
-The card holds what `results.json` says, and nothing else: what is not there leaves its section out.
+The card holds what `results.json` says, and the run's `report.json` if there is one, and nothing else: what is not there
+leaves its section out.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_ser.hub import card_report
 from hf_ser.hub import card_text as text
 
 CARD = "README.md"
@@ -32,7 +34,7 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The name of the metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files of a run's folder that the card shows or names where they are there.
-FILES = ("confusion_matrix.png", "training_curves.png", "splits.json", "set_aside.csv")
+FILES = ("confusion_matrix.png", "training_curves.png", "splits.json", "set_aside.csv", *card_report.PICTURES)
 #: The package's own encoder, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
 
@@ -61,6 +63,7 @@ class SERModelCardData(ModelCardData):
 
     # Filled in by the run
     results: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    report: Mapping[str, Any] | None = field(default=None, repr=False)
     folder: str = "model"  # its name, by which the code opens a model that is not on the Hub
     adapter: bool = False  # the repository holds an adapter alone
     merged: bool = False  # it holds a checkpoint, and in `adapter/` the adapter that was merged into it
@@ -109,6 +112,7 @@ class SERModelCardData(ModelCardData):
         cls,
         results: Mapping[str, Any],
         *,
+        report: Mapping[str, Any] | None = None,
         model_id: str | None = None,
         license: str | None = None,
         language: str | list[str] | None = None,
@@ -121,7 +125,7 @@ class SERModelCardData(ModelCardData):
     ) -> "SERModelCardData":
         """
         The card of a run. Of `results` (what `results.json` holds) it needs `emotions`, `method`, `metrics.test` and `split`
-        with `name` and `parts`; the rest may be missing.
+        with `name` and `parts`; the rest may be missing. `report` is what the run's `report.json` holds, if there is one.
 
         Raises:
             ValueError: if one of these is missing.
@@ -138,6 +142,7 @@ class SERModelCardData(ModelCardData):
             base_model=base_model,
             tags=tags,
             results=results,
+            report=report,
             folder=folder,
             adapter=adapter,
             merged=merged,
@@ -214,7 +219,7 @@ def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
 def make_card(data: SERModelCardData) -> ModelCard:
     """Renders the card."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined)
-    environment.globals = {"text": text}
+    environment.globals = {"text": text, "measured": card_report}
     content = environment.from_string(template()).render(
         card=data, metadata=data.to_yaml(), results=data.results, **_opening(data), **_words(data)
     )
@@ -263,7 +268,9 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
 
     Args:
         results (`dict`): What `results.json` holds.
-        folder (`Path`): The run's folder. Whether it holds an adapter, and which pictures, decides what the card shows.
+        folder (`Path`):
+            The run's folder. Whether it holds an adapter, a `report.json` of this run, and which pictures, decides what the
+            card shows.
         given: `model_id`, `license`, `language`, `base_model` and `tags`, see [`SERModelCardData`].
 
     Raises:
@@ -278,6 +285,7 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
     )
     data = SERModelCardData.from_results(
         results,
+        report=card_report.read_report(folder, results) if (results.get("metrics") or {}).get("test") else None,
         folder=folder.resolve().name,
         adapter=adapter,
         merged=(folder / "adapter").is_dir() if model_here else lora and not adapter,

@@ -164,6 +164,75 @@ def fold() -> Results:
     return results
 
 
+def report() -> Results:
+    """The report of `run()`, with everything in it."""
+    worse = [("white noise", "20 dB SNR", 0.7), ("white noise", "0 dB SNR", 0.41), ("babble", "20 dB SNR", 0.66),
+             ("babble", "0 dB SNR", 0.3777), ("telephone band", "", 0.725)]  # fmt: skip
+    conditions = [{"kind": "clean", "name": "clean", "clips": 90, "uar": 0.7251, "interval": None, "difference": 0.0}]
+    conditions += [
+        {"kind": kind, "name": f"{kind}, {level}".rstrip(", "), "clips": 90, "uar": uar, "interval": [uar - 0.1, uar],
+         "difference": uar - 0.7251}
+        for kind, level, uar in worse
+    ]  # fmt: skip
+    return {
+        "model": {"name": "hubert-large-ser", "method": "full", "emotions": EMOTIONS, "model_type": "hubert"},
+        "made": {
+            "at": "2025-03-04T05:06:07Z",
+            "command": "python scripts/evaluate.py hubert-large-ser --corpora ravdess=ravdess --compare wav2vec2-ser",
+            "device": "CPU (some processor)",
+        },
+        "clips": {"part": "test", "split": "speaker", "number": 120, "speakers": 12, "seconds": 300.0},
+        "quality": {
+            "overall": {"clips": 120, "uar": 0.725, "ece": 0.0456, "log_loss": 0.98765},
+            "genders": {"female": {"clips": 64, "uar": 0.7654}, "male": {"clips": 56, "uar": 0.6789}},
+            "speakers": {"ravdess_03": {"clips": 120, "uar": 0.725}},
+        },
+        "fairness": {"demographic_parity": 0.0812, "equality_of_odds": 0.1357, "reason": None},
+        "robustness": {"seed": 0, "clips": 90, "of": 120, "conditions": conditions},
+        "cost": {
+            "device": {"kind": "cpu", "name": "CPU (some processor)", "threads": 2, "processors": 4, "load": 1.37,
+                       "torch": "2.11.0", "dtype": "float32"},
+            "latency": [{"seconds": s, "runs": 20, "median_ms": 21.7 * s, "p95_ms": 426.3 * s} for s in (1, 3, 10)],
+            "throughput": {"speech_per_second": 83.42},
+            "parameters": {"total": 315_703_944, "adapter": None},
+            "flops": {"per_second": 1039.4e9, "counted": "matrix products and convolutions"},
+        },
+        "leakage": {
+            "speakers": ["ravdess_03"],
+            "duplicates": [
+                {"clip": "ravdess/a", "train_clip": "ravdess/b", "similarity": 1.0, "exact": True},
+                {"clip": "ravdess/a", "train_clip": "ravdess/c", "similarity": 0.98, "exact": False},
+                {"clip": "ravdess/d", "train_clip": "ravdess/b", "similarity": 0.98, "exact": False},
+            ],
+            "reason": None,
+        },
+        "comparison": {
+            "other": "wav2vec2-ser", "level": 0.95,
+            "first": {"uar": 0.6929, "eer": 0.211}, "second": {"uar": 0.725, "eer": 0.1987},
+            "difference": {"uar": 0.0321, "eer": -0.0123},
+            "clips": {"uar": {"interval": [-0.0101, 0.0543], "p": 0.1}, "eer": {"interval": [-0.03, 0.0059], "p": 0.2}},
+            "speakers": {"uar": {"interval": [-0.0277, 0.0712], "p": 0.3}, "eer": None},
+            "mcnemar": {"both": 71, "only_first": 9, "only_second": 16, "neither": 24, "p": 0.0501},
+        },
+        "notes": ["wav2vec2-ser has learned from 3 of these clips: the comparison favours it.", "Another note."],
+    }  # fmt: skip
+
+
+def little_report() -> Results:
+    """A report in which little is known and less was asked for."""
+    return report() | {
+        "made": {"at": None, "command": None},
+        "quality": {"overall": {"clips": 120, "uar": 0.725, "ece": 0.0456, "log_loss": 0.98765}, "genders": {},
+                    "speakers": {}},
+        "fairness": {"demographic_parity": None, "equality_of_odds": None, "reason": "the genders are not known"},
+        "robustness": None,
+        "cost": None,
+        "leakage": {"speakers": None, "duplicates": None, "reason": "it is not known"},
+        "comparison": None,
+        "notes": [],
+    }  # fmt: skip
+
+
 CARDS: dict[str, tuple[Results, dict[str, Any]]] = {
     "full": (run(), {"model_id": "someone/hubert-large-ser"}),
     "given": (
@@ -186,6 +255,9 @@ CARDS: dict[str, tuple[Results, dict[str, Any]]] = {
     "from the Hub": (run(corpora={"emodb": {"clips": 9, "hub_dataset": "someone/emodb"}}), {}),
     "least": (least(), {}),
     "least, adapter": (least(), {"adapter": True, "files": ()}),
+    "report": (run(), {"model_id": "someone/hubert-large-ser", "report": report()}),
+    "report, adapter": (run(method="lora_qkv"), {"adapter": True, "report": report(), "files": ()}),
+    "little report": (run(), {"report": little_report()}),
 }
 
 
@@ -346,6 +418,135 @@ class TestFigures:
         results = run()
         results["metrics"]["test"]["intervals"]["clips"]["eer"] = None
         assert re.search(r"\| EER [^|]*\| 19\.9 % \| - \| [\d.]+ to [\d.]+ % \|", render(results))
+
+
+def section(card: str, heading: str = "## What else was measured") -> str:
+    """A section of the card, with those below it."""
+    level = heading.partition(" ")[0]
+    return re.split(rf"^#{{1,{len(level)}}} ", card.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+class TestReport:
+    def test_it_comes_after_the_evaluation(self) -> None:
+        headings = re.findall("^## (.*)$", render(run(), report=report()), flags=re.MULTILINE)
+        assert headings.index("What else was measured") == headings.index("How it was evaluated") + 1
+
+    def test_what_made_it_and_when(self) -> None:
+        made = report()["made"]
+        told = section(render(run(), report=report()))
+        assert f"It was made on 2025-03-04 by `{made['command']}`." in told
+        assert "The 120 clips of the test part, looked at more closely." in told
+
+    def test_genders(self) -> None:
+        told = section(render(run(), report=report()), "### By gender")
+        assert "| female | 64 | 76.5 % |" in told
+        assert "| male | 56 | 67.9 % |" in told
+        assert "- Demographic parity: 8.1 %." in told
+        assert "- Equality of odds: 13.6 %." in told
+
+    def test_one_gender(self) -> None:
+        one = report()
+        del one["quality"]["genders"]["male"]
+        one["fairness"] = {"demographic_parity": None, "equality_of_odds": None, "reason": "all clips are female"}
+        told = section(render(run(), report=one), "### By gender")
+        assert "| female | 64 | 76.5 % |" in told
+        assert "- All clips are female." in told
+        assert "parity" not in told
+
+    def test_robustness(self) -> None:
+        told = section(render(run(), report=report()), "### In noise and otherwise distorted")
+        assert "on 90 of the 120 clips" in told
+        brief, every = told.split("<details>")
+        assert "| clean | 72.5 % | - |" in brief
+        assert "| babble, 0 dB SNR | 37.8 % | -34.7 |" in brief
+        assert "| telephone band | 72.5 % | 0.0 |" in brief
+        assert "20 dB" not in brief, "of each kind the worst"
+        for row in ("white noise, 20 dB SNR | 70.0 % | -2.5", "white noise, 0 dB SNR | 41.0 % | -31.5"):
+            assert f"| {row} |" in every
+
+    def test_robustness_on_all_clips_under_one_condition_of_each_kind(self) -> None:
+        some = report()
+        some["robustness"] |= {"clips": 120}
+        some["robustness"]["conditions"] = some["robustness"]["conditions"][:2]
+        told = section(render(run(), report=some), "### In noise and otherwise distorted")
+        assert "on all 120 clips" in told
+        assert "<details>" not in told
+        assert "does most harm" not in told
+
+    def test_calibration(self) -> None:
+        told = section(render(run(), report=report()), "### How far its probabilities can be believed")
+        assert "Expected calibration error (ECE): 4.6 %" in told
+        assert "Log loss: 0.988 nats" in told
+
+    def test_cost(self) -> None:
+        told = section(render(run(), report=report()), "### What it costs to use")
+        for words in (
+            "- Device: CPU (some processor), 2 threads, float32; 1.4 of 4 processors busy in the minute before",
+            "of 3 s, alone, from its waveform to its probabilities: 65.1 ms (median of 20 runs; 95th percentile 1,279 ms)",
+            "- Speech in a second, in batches: 83.4 s",
+            "- Parameters: 315,703,944\n",
+            "- Operations: 1,039 GFLOP for a second of speech (matrix products and convolutions)",
+        ):
+            assert words in told
+        assert "merged" not in told
+
+    def test_an_adapter_that_was_merged_when_its_cost_was_measured(self) -> None:
+        card = render(run(method="lora_qkv"), adapter=True, report=report())
+        assert "with the adapter merged into it" in section(card, "### What it costs to use")
+        beside = report()
+        beside["cost"]["parameters"]["adapter"] = 1234
+        told = section(render(run(method="lora_qkv"), adapter=True, report=beside), "### What it costs to use")
+        assert "merged" not in told
+        assert "- Parameters: 315,703,944, 1,234 of them its adapter's" in told
+
+    def test_leakage_in_numbers_alone(self) -> None:
+        card = render(run(), report=report())
+        told = section(card, "### What the test part shares with what it learned from")
+        assert "- Speakers shared with train and validation: 1\n" in told
+        assert "or nearly the same: 2, 1 of them sample for sample" in told
+        assert "ravdess_03" not in card
+        assert "ravdess/" not in card
+
+    def test_no_leakage(self) -> None:
+        none = report() | {"leakage": {"speakers": [], "duplicates": [], "reason": None}}
+        told = section(render(run(), report=none), "### What the test part shares with what it learned from")
+        assert "- Speakers shared with train and validation: 0\n" in told
+        assert told.rstrip().endswith("nearly the same: 0")
+
+    def test_comparison(self) -> None:
+        told = section(render(run(), report=report()), "### Compared with `wav2vec2-ser`")
+        assert (
+            "| Metric | This model | `wav2vec2-ser` | Points | 95 % interval, by clip | 95 % interval, by speaker |"
+            in told
+        )
+        assert "| 72.5 % | 69.3 % | +3.2 | -1.0 to +5.4 | -2.8 to +7.1 |" in told
+        assert "| 19.9 % | 21.1 % | -1.2 | -3.0 to +0.6 | - |" in told
+        assert "Of 120 clips, both have 71 right, this model alone 16, `wav2vec2-ser` alone 9" in told
+        assert "p = 0.0501)." in told
+        assert "has learned from 3 of these clips" in told
+        assert "Another note" not in told
+
+    def test_only_what_the_report_has(self) -> None:
+        told = section(render(run(), report=little_report()))
+        assert re.findall("^### .*$", told, flags=re.MULTILINE) == ["### How far its probabilities can be believed"]
+        assert "It was made" not in told
+
+    def test_the_metadata_stay_as_they_are(self) -> None:
+        assert metadata(render(run(), report=report())) == metadata(render(run()))
+
+    def test_without_a_report_nothing_of_it_is_there(self) -> None:
+        card = render(run())
+        for word in ("report.json", "report/", "What else", "Latency", "parity"):
+            assert word not in card
+
+    def test_its_pictures_are_shown_where_they_are(self) -> None:
+        shown = re.compile(r"^!\[.*\]\((report/.*)\)$", flags=re.MULTILINE)
+        card = render(run(), report=report(), files=("report/robustness.png", "report/reliability.png"))
+        assert shown.findall(card) == ["report/robustness.png", "report/reliability.png"]
+        assert shown.findall(render(run(), report=report(), files=("report/reliability.png",))) == [
+            "report/reliability.png"
+        ]
+        assert shown.findall(render(run(), files=("report/robustness.png", "report/reliability.png"))) == []
 
 
 class TestHonesty:
@@ -782,6 +983,28 @@ class TestWriting:
         assert body(render(several_corpora(), folder=tmp_path.name, files=(), merged=True)) == body(
             (tmp_path / "README.md").read_text(encoding="utf-8")
         )
+
+    def test_the_report_beside_it(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "report.json").write_text(json.dumps(report()))
+        (tmp_path / "report").mkdir()
+        (tmp_path / "report" / "robustness.png").touch()
+        write_card(run(), tmp_path)
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert card == render(run(), report=report(), files=("report/robustness.png",), folder=tmp_path.name)
+        assert "What else was measured" in card
+        assert "](report/robustness.png)" in card
+        assert "](report/reliability.png)" not in card
+        assert not caplog.records
+
+    def test_the_report_of_another_run(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        write_card(run(), tmp_path)
+        before = (tmp_path / "README.md").read_bytes()
+        other = report()
+        other["quality"]["overall"]["uar"] = 0.75
+        (tmp_path / "report.json").write_text(json.dumps(other))
+        write_card(run(), tmp_path)
+        assert (tmp_path / "README.md").read_bytes() == before
+        assert "report.json is left out: its UAR is 75.00 %, and the run's 72.50 %" in caplog.text
 
     def test_the_template_is_found(self) -> None:
         assert "## How to use it" in template()
