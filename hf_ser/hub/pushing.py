@@ -16,6 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from hf_ser import splits
 from hf_ser.hub.card import write_card
+from hf_ser.hub.card_report import PICTURES, REPORT, read_report
 from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
@@ -31,7 +32,9 @@ PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
 WRITTEN = ("README.md", "results.json", "splits.json")
 #: What an earlier push may have left that this one does not have: it would belong to another model.
-OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, "set_aside.csv", "adapter/*")
+OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES, "set_aside.csv", "adapter/*")
+#: Where an example begins in a report's notes: it may name a clip.
+EXAMPLE = ", for instance: "
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class PushOptions:
         create_pr (`bool`, defaults to `False`): Open a pull request instead of writing to the branch.
         overwrite (`bool`, defaults to `False`): Replace what the branch holds.
         adapter_only (`bool`, defaults to `False`): Of a merged LoRA run, the adapter alone.
-        clip_names (`bool`, defaults to `False`): Name the clips in `splits.json` and `set_aside.csv`, in place of hashes.
+        clip_names (`bool`, defaults to `False`):
+            Name the clips in `splits.json` and `set_aside.csv`, and clips and speakers in `report.json`, in place of hashes.
         base_model (`str`, *optional*): The base model's name on the Hub, if the run began with a folder.
         license (`str`, *optional*): The licence's identifier on the Hub, by default the corpus'.
         token (`str`, *optional*): A token that may write, by default the one of `hf auth login` or `HF_TOKEN`.
@@ -220,6 +224,12 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
                 content["base_model_name_or_path"] = results["base_model"]
             content.pop("_name_or_path", None)
             written[name] = without_paths(content)
+    if report := read_report(run, results):
+        written[REPORT] = report if options.clip_names else without_names(report)
+        for name in PICTURES:
+            if (run / name).is_file():
+                (folder / name).parent.mkdir(exist_ok=True)
+                files[name] = Path(shutil.copy(run / name, folder / name))
     for name, content in written.items():
         files[name] = folder / name
         files[name].parent.mkdir(parents=True, exist_ok=True)
@@ -228,6 +238,30 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
     files["README.md"] = folder / "README.md"
     require_public(files, run, options)
     return files
+
+
+def without_names(report: dict[str, Any]) -> dict[str, Any]:
+    """A report with a hash in place of each clip's and speaker's name, as in a published `splits.json`."""
+    if splits.NAMED_BY in report:
+        return report
+    quality, leakage = dict(report["quality"]), dict(report.get("leakage") or {})
+    if quality.get("speakers"):
+        by_hash = {splits.hash_name(name): figures for name, figures in quality["speakers"].items()}
+        quality["speakers"] = dict(sorted(by_hash.items()))
+    if leakage.get("speakers"):
+        leakage["speakers"] = sorted(map(splits.hash_name, leakage["speakers"]))
+    if leakage.get("duplicates"):
+        leakage["duplicates"] = [
+            {**entry, **{key: splits.hash_name(entry[key]) for key in ("clip", "train_clip")}}
+            for entry in leakage["duplicates"]
+        ]
+    return {
+        **report,
+        splits.NAMED_BY: "the first 16 digits of the SHA-256 of the name",
+        "quality": quality,
+        "leakage": leakage or None,
+        "notes": [note.partition(EXAMPLE)[0] for note in report.get("notes") or []],
+    }
 
 
 def require_public(files: dict[str, Path], run: Path, options: PushOptions) -> None:

@@ -17,6 +17,7 @@ from transformers import AudioClassificationPipeline, HubertForSequenceClassific
 
 import hf_ser
 from hf_ser.hub import HubError, PushOptions, push
+from hf_ser.splits import hash_name
 
 Run = Callable[[str], Path]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
@@ -170,6 +171,115 @@ class TestWhatGoesUp:
         )
         assert card.data.license == "mit"
         assert HfApi().model_info("lab/ser").pipeline_tag == "audio-classification"
+
+
+SPEAKER, PICTURES = "jane-q-public", {"report/reliability.png", "report/robustness.png"}
+
+
+def add_report(folder: Path, **changes: Any) -> list[str]:
+    """A report as `scripts/evaluate.py` leaves it in a run's folder, and the names in it."""
+    test = json.loads((folder / "results.json").read_text())["metrics"]["test"]
+    parts = json.loads((folder / "splits.json").read_text())["parts"]
+    clip, train_clip = parts["test"][0], parts["train"][0]
+    report = {
+        "made": {"at": "2025-03-04T05:06:07Z", "command": "python scripts/evaluate.py /home/jdoe/runs/full"},
+        "clips": {"part": "test", "number": test["clips"]},
+        "quality": {
+            "overall": {"clips": test["clips"], "uar": test["uar"], "ece": 0.1, "log_loss": 0.9},
+            "speakers": {SPEAKER: {"clips": test["clips"], "uar": test["uar"]}},
+        },
+        "robustness": {
+            "clips": test["clips"],
+            "conditions": [{"kind": "clean", "name": "clean", "uar": test["uar"], "difference": 0.0}],
+        },
+        "leakage": {
+            "speakers": [SPEAKER],
+            "duplicates": [{"clip": clip, "train_clip": train_clip, "similarity": 0.99, "exact": False}],
+            "reason": None,
+        },
+        "notes": [f"2 clips have no answer, for instance: unreadable: /data/calls/{SPEAKER}.wav", "No cost."],
+        **changes,
+    }
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "report.html").write_text(f"<p>{SPEAKER}</p>")
+    (folder / "report").mkdir()
+    for name in ("robustness", "reliability", "speakers"):
+        (folder / "report" / f"{name}.png").write_bytes(name.encode())
+    return [SPEAKER, clip, train_clip]
+
+
+class TestReport:
+    def test_it_goes_up_without_names(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        names = add_report(folder)
+        push(folder, "lab/ser")
+        assert files("lab/ser") == CHECKPOINT | RESULTS | PICTURES | {"report.json"}
+        there = Path(snapshot_download("lab/ser"))
+        for path in there.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            for private in (*names, "jdoe", "data/calls"):
+                assert private.encode() not in content, f"{path.name} holds {private}"
+        here, pushed = (json.loads((place / "report.json").read_text()) for place in (folder, there))
+        speaker, clip, train_clip = map(hash_name, names)
+        assert pushed["quality"]["speakers"] == {speaker: here["quality"]["speakers"][SPEAKER]}
+        assert pushed["leakage"]["speakers"] == [speaker]
+        found = here["leakage"]["duplicates"][0] | {"clip": clip, "train_clip": train_clip}
+        assert pushed["leakage"]["duplicates"] == [found]
+        assert clip in json.loads((there / "splits.json").read_text())["parts"]["test"]
+        assert pushed["notes"] == ["2 clips have no answer", "No cost."]
+        assert pushed["quality"]["overall"] == here["quality"]["overall"]
+        assert pushed["robustness"] == here["robustness"]
+        assert (there / "report" / "robustness.png").read_bytes() == b"robustness"
+
+    def test_the_card_shows_it(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        add_report(folder)
+        push(folder, "lab/ser")
+        card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
+        assert "It was made on 2025-03-04 by `python scripts/evaluate.py full`." in card
+        assert "or nearly the same: 1, 0 of them" in card
+        shown = {name for name in re.findall(r"\]\((.*\.png)\)", card) if name.startswith("report/")}
+        assert shown == PICTURES
+
+    def test_names_go_up_when_asked(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        names = add_report(folder)
+        push(folder, "lab/ser", PushOptions(clip_names=True))
+        assert files("lab/ser") == CHECKPOINT | RESULTS | PICTURES | {"report.json", "set_aside.csv"}
+        text = Path(hf_hub_download("lab/ser", "report.json")).read_text()
+        there = json.loads(text)
+        assert list(there["quality"]["speakers"]) == there["leakage"]["speakers"] == [SPEAKER]
+        assert [there["leakage"]["duplicates"][0][key] for key in ("clip", "train_clip")] == names[1:]
+        assert "data/calls" not in text
+        assert "jdoe" not in text
+
+    def test_the_report_of_another_run_stays_here(self, hub: Any, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+        folder = run("full")
+        add_report(folder, clips={"part": "all", "number": 999})
+        push(folder, "lab/ser")
+        assert files("lab/ser") == CHECKPOINT | RESULTS
+        assert "report.json" not in Path(hf_hub_download("lab/ser", "README.md")).read_text()
+        assert caplog.text.count("report.json is left out: its clips are not the test part") == 1
+
+    def test_that_of_an_earlier_model_is_not_left_behind(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        add_report(folder)
+        push(folder, "lab/ser")
+        HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="report/mine.png", repo_id="lab/ser")
+        (folder / "report.json").unlink()
+        plan, _ = push(folder, "lab/ser", dry_run=True)
+        deleted = {name for name, change in plan.changes.items() if change == "deleted"}
+        assert deleted == PICTURES | {"report.json"}
+        push(folder, "lab/ser", PushOptions(overwrite=True))
+        assert files("lab/ser") == CHECKPOINT | RESULTS | {"report/mine.png"}
+
+    def test_a_downloaded_run_is_hashed_once(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        add_report(folder)
+        push(folder, "lab/ser")
+        (folder / "report.json").write_bytes(Path(hf_hub_download("lab/ser", "report.json")).read_bytes())
+        plan, _ = push(folder, "lab/ser", dry_run=True)
+        assert not plan.anything
 
 
 class TestTheCardsCode:
