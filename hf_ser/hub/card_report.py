@@ -61,7 +61,7 @@ def why_another(report: Any, results: Mapping[str, Any]) -> str | None:
         return f"it was made on {clips.get('number')} clips, and the run's test part has {test.get('clips')}"
     theirs, ours = (report["quality"].get("overall") or {}).get("uar"), test.get("uar")
     if not (text.known(theirs) and text.known(ours) and abs(theirs - ours) <= TOLERANCE):
-        told = [f"{100 * uar:.2f} %" if text.known(uar) else "not known" for uar in (theirs, ours)]
+        told = [f"{100 * uar:.2f} %" if uar is not None and text.known(uar) else "not known" for uar in (theirs, ours)]
         return f"its UAR is {told[0]}, and the run's {told[1]}: it was made with another model, or on other clips"
     return None
 
