@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from datasets import Dataset
 from transformers import PretrainedConfig, SequenceFeatureExtractor
@@ -95,6 +96,17 @@ class SpeechCollator:
     feature_extractor: SequenceFeatureExtractor
     minimum_samples: int
 
+    @property
+    def per_second(self) -> int:
+        """How many places of the attention mask are a second: samples, or Whisper's mel frames."""
+        whisper = self.feature_extractor.model_input_names[0] == "input_features"
+        return SAMPLING_RATE // self.feature_extractor.hop_length if whisper else SAMPLING_RATE
+
+    @property
+    def minimum(self) -> int:
+        """The shortest batch, in places of the attention mask."""
+        return -(-self.minimum_samples * self.per_second // SAMPLING_RATE)
+
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
@@ -164,6 +176,46 @@ class StepSampler(torch.utils.data.Sampler[int]):
                 )
             yield from (self.epoch * len(self.dataset) + clips).tolist()
         yield from [-1 - (self.epoch * len(self.dataset) + int(clips[-1]))] * self.fillers
+
+
+def cut_batch(batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
+    """Some clips of a batch that a collator has made, without what is padding to all of them: `length` places are left."""
+    chosen = torch.from_numpy(rows)
+    piece = {name: values[chosen] for name, values in batch.items()}
+    for name, axis in (("input_values", 1), ("input_features", 2), ("attention_mask", 1)):
+        if name in piece:
+            piece[name] = piece[name].narrow(axis, 0, length)
+    return piece
+
+
+def pieces_of_like_length(lengths: npt.ArrayLike, budget: float, fixed: float = 0.0) -> list[npt.NDArray[np.int64]]:
+    """
+    Cuts a batch into pieces of like length, so that together they are the least work: each piece costs its number of clips
+    times the longest of them, and `fixed`.
+
+    Args:
+        lengths (`array` of shape `(clips,)`): The clips' lengths.
+        budget (`float`): No piece may be larger (clips times longest), but for a clip alone.
+        fixed (`float`, defaults to 0): What a piece costs, however small it is, in the same unit.
+
+    Returns:
+        The clips of each piece, the longest first.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(-lengths, kind="stable")
+    longest = lengths[order].tolist()
+    clips = len(order)
+    # least[i]: the least work for the clips from the i-th longest on; its first piece ends before stop[i].
+    least, stop = [0.0] * (clips + 1), [clips] * (clips + 1)
+    for first in range(clips - 1, -1, -1):
+        most = clips - first if not longest[first] else max(int(budget // longest[first]), 1)
+        ends = range(first + 1, min(first + most, clips) + 1)
+        least[first], stop[first] = min(((end - first) * longest[first] + fixed + least[end], end) for end in ends)
+    found, first = [], 0
+    while first < clips:
+        found.append(order[first : stop[first]])
+        first = stop[first]
+    return found
 
 
 def longest_first(segments: Segments) -> Segments:

@@ -1,3 +1,4 @@
+import itertools
 import math
 import pickle
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from hf_ser.features import (
     StepSampler,
     longest_first,
     minimum_samples,
+    pieces_of_like_length,
 )
 from hf_ser.models import load_feature_extractor
 
@@ -249,3 +251,44 @@ def test_longest_first() -> None:
     assert segments.clip.tolist() == [1, 2, 0]
     assert segments.samples.tolist() == [9, 5, 3]
     assert math.isclose(segments.samples.sum(), 17)
+
+
+class TestPieces:
+    @given(
+        lengths=st.lists(st.integers(1, 40), min_size=1, max_size=40),
+        budget=st.floats(1, 300),
+        fixed=st.floats(0, 50),
+    )
+    @settings(deadline=None)
+    def test_every_clip_is_in_one_piece_within_the_budget(
+        self, lengths: list[int], budget: float, fixed: float
+    ) -> None:
+        pieces = pieces_of_like_length(lengths, budget, fixed)
+        assert sorted(i for piece in pieces for i in piece) == list(range(len(lengths)))
+        for piece in pieces:
+            assert len(piece) == 1 or len(piece) * lengths[piece[0]] <= budget
+            assert lengths[piece[0]] == max(lengths[i] for i in piece)
+
+    @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=7), fixed=st.floats(0, 30))
+    @settings(deadline=None)
+    def test_no_other_cut_is_less_work(self, lengths: list[int], fixed: float) -> None:
+        budget = 45.0
+
+        def work(pieces: list[list[int]]) -> float:
+            return sum(len(piece) * max(piece) + fixed for piece in pieces)
+
+        ordered = sorted(lengths, reverse=True)
+        cuts = [
+            [ordered[a:b] for a, b in zip([0, *inner], [*inner, len(ordered)], strict=True)]
+            for n in range(len(ordered))
+            for inner in itertools.combinations(range(1, len(ordered)), n)
+        ]
+        allowed = [cut for cut in cuts if all(len(p) == 1 or len(p) * max(p) <= budget for p in cut)]
+        found = [[lengths[i] for i in piece] for piece in pieces_of_like_length(lengths, budget, fixed)]
+        assert work(found) == pytest.approx(min(work(cut) for cut in allowed))
+
+    def test_most_of_the_padding_goes(self) -> None:
+        lengths = np.random.default_rng(0).integers(1500, 7000, 32)
+        pieces = pieces_of_like_length(lengths, 16_000)
+        padded = sum(len(piece) * lengths[piece[0]] for piece in pieces)
+        assert padded < 1.1 * lengths.sum() < 0.8 * 32 * lengths.max()

@@ -178,6 +178,14 @@ class SERTrainingArguments(TrainingArguments):
             "augmented; 0 computes it anew in each."
         },
     )
+    micro_batch_seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
+            "pieces of like length, which learns the same with less padding. By default 8 on a CPU and 120 on a GPU; 0: whole "
+            "batches."
+        },
+    )
     hub_strategy: str = field(
         default="end",
         metadata={
@@ -256,6 +264,8 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError("--output_dir: name the run's folder")
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
+        if self.micro_batch_seconds is not None and self.micro_batch_seconds < 0:
+            raise ValueError(f"--micro_batch_seconds: must not be below 0, found {self.micro_batch_seconds}")
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:

@@ -78,6 +78,41 @@ class TestLoss:
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
 
+    @pytest.mark.parametrize("norm", ["layer", "group", "whisper"])
+    @pytest.mark.parametrize("method", ["full", "lora_ff", "head"])
+    def test_a_batch_as_a_whole_or_in_pieces_of_like_length(
+        self, make: Make, method: str, norm: str, group_norm_hubert: Path, tiny_whisper: Path, tiny_hubert: Path
+    ) -> None:
+        checkpoint = {"layer": tiny_hubert, "group": group_norm_hubert, "whisper": tiny_whisper}[norm]
+        trainer, _ = make("--method", method, "--lora_dropout", "0", "--head", "conv", checkpoint=checkpoint)
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                module.dropout = 0.0
+        encoder = trainer.model.base_model if method in ("full", "head") else trainer.model.get_base_model().base_model
+        encoder.config.attention_dropout = 0.0
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+        trainer.args.micro_batch_seconds = 0.0
+        whole, expected = gradients(trainer, [batch])
+        trainer.args.micro_batch_seconds = 3.0
+        assert len(trainer._pieces(batch)) > 3
+        assert (
+            sorted(torch.cat([piece["clip"] for piece in trainer._pieces(batch)]).tolist())
+            == batch["clip"].sort().values.tolist()
+        )
+        cut, found = gradients(trainer, [batch])
+        assert cut == pytest.approx(whole, rel=1e-5)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            # As a whole: rounding turns a ReLU here and there.
+            assert (found[name] - gradient).norm() < 3e-3 * gradient.norm() + 1e-5, name
+
+    def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
+        trainer, _ = make("--head", "batchnorm", "--micro_batch_seconds", "1")
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+        assert len(trainer._pieces(batch)) == 1
+
     def test_it_is_the_cross_entropy(self) -> None:
         logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
         expected = torch.nn.functional.cross_entropy(logits, labels)
