@@ -58,6 +58,7 @@ def answer(
     *,
     seed: int = 0,
     max_seconds: float | None = None,
+    longest: float | None = None,
     batch_seconds: float | None = None,
     keep: Path | None = None,
     progress: bool = True,
@@ -72,12 +73,21 @@ def answer(
         condition (`Condition`, *optional*): What is done to them; by default nothing.
         seed (`int`, defaults to 0): Decides the noise of each clip, with the clip's name.
         max_seconds (`float`, *optional*): Of longer clips only the beginning is heard, before it is distorted.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        longest, batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
         keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
     """
     names = clips["clip"][:]
-    told = [model_key(classifier), emotions.names, emotions.of_output, names, condition.name, seed, max_seconds]
+    told = [
+        model_key(classifier),
+        emotions.names,
+        emotions.of_output,
+        names,
+        condition.name,
+        seed,
+        max_seconds,
+        longest,
+    ]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
     path = keep / f"{key}.npz" if keep else None
     if path is not None and path.is_file():
@@ -88,7 +98,9 @@ def answer(
     probabilities = np.full((len(names), len(emotions.names)), np.nan)
     problems: dict[int, str] = {}
     source = _distorted(clips, condition, seed, max_seconds)
-    for place, said in enumerate(predict(classifier, source, batch_seconds=batch_seconds, progress=progress)):
+    pieces = {"longest": longest} if longest else {}
+    said_of = predict(classifier, source, batch_seconds=batch_seconds, progress=progress, **pieces)
+    for place, said in enumerate(said_of):
         if said.problem is not None:
             problems[place] = said.problem
         else:

@@ -116,9 +116,20 @@ def build(
             emotions apart.
     """
     notes = list(clips.notes)
-    max_seconds = options.max_seconds or _trained_on_seconds(model.records)
-    asking: dict[str, Any] = {"max_seconds": max_seconds, "batch_seconds": options.batch_seconds, "keep": options.keep,
-              "progress": options.progress}  # fmt: skip
+    told = (model.records.results.get("training") or {}).get("arguments") or {}
+    max_seconds = options.max_seconds or told.get("max_seconds")
+    longest = told.get("segment_length")  # a clip is cut as in training, and its segments' answers are averaged
+    if longest and told.get("segment_overlap"):
+        notes.append(
+            "Clips are cut into segments that do not overlap, unlike in training: figures may differ a little."
+        )
+    asking: dict[str, Any] = {
+        "max_seconds": max_seconds,
+        "longest": longest and max(longest, 1.0),
+        "batch_seconds": options.batch_seconds,
+        "keep": options.keep,
+        "progress": options.progress,
+    }
     answers = answer(model.classifier, model.emotions, clips.clips, **asking)
     there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
     if not len(there):
@@ -187,12 +198,6 @@ def build(
     else:
         notes.append("Cost was not measured.")
     return report
-
-
-def _trained_on_seconds(records: ModelRecords) -> float | None:
-    """Of longer clips a run has used the beginning: its model is tested as it was trained."""
-    arguments = (records.results.get("training") or {}).get("arguments") or {}
-    return arguments.get("max_seconds") or arguments.get("segment_length")
 
 
 def quality(

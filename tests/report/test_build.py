@@ -93,6 +93,17 @@ class TestWhatItIsTakenOn:
         assert ours["quality"]["overall"]["accuracy"] == pytest.approx(theirs["accuracy"], abs=1e-9)
         assert any("has learned from" in note for note in ours["notes"])
 
+    def test_clips_are_cut_as_in_training(self, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+        words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "head", "--num_train_epochs", "1",
+                 "--disable_tqdm", "True", "--segment_length", "1.0", "--output_dir", str(tmp_path / "run"),
+                 "--learning_rate", "1e-2"]  # fmt: skip
+        results = finetune(parse_arguments(words))
+        model = open_model(hf_ser.load(tmp_path / "run"), "run", tmp_path / "run")
+        overall = report_on(model, [f"synthetic={speech}"])["quality"]["overall"]
+        # A run cuts full segments and a rest, a report equal ones: not the same answers, but of the whole clip both.
+        assert overall["clips"] == results["metrics"]["test"]["clips"]
+        assert overall["uar"] == pytest.approx(results["metrics"]["test"]["uar"], abs=0.2)
+
     def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path) -> None:
         synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)
         report = report_on(model, [f"manifest={manifest(tmp_path / 'other', tmp_path)}"])
