@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
+
 Array = npt.NDArray[Any]
 
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
@@ -25,6 +27,7 @@ def intervals(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    details: bool = False,
 ) -> dict[str, Any]:
     """
     Percentile bootstrap intervals of the figures that [`score`] gives, ready for JSON.
@@ -40,10 +43,13 @@ def intervals(
         resamples (`int`, *optional*, defaults to 1000): How often is drawn.
         level (`float`, *optional*, defaults to 0.95): The share of the resamples that lies in an interval.
         seed (`int`, *optional*, defaults to 0): The same seed gives the same intervals.
+        details (`bool`, *optional*, defaults to `False`): Whether there are intervals of `log_loss` and `ece`, and of the
+            `recall` and `eer_by_emotion` of each emotion, too.
 
     Returns:
         `level`, `resamples`, `seed`, and `clips` and `speakers`: for each of `METRICS` its `[low, high]`, both between 0 and
-        1, or `None` where no resample has the metric. `speakers` is `None` where there is no interval by speaker, and
+        1, or `None` where no resample has the metric; with `details` lists of them for `recall` and `eer_by_emotion`, in the
+        order of the columns. `speakers` is `None` where there is no interval by speaker, and
         `speakers_reason` then says why.
 
     Raises:
@@ -61,7 +67,7 @@ def intervals(
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"intervals need a level between 0 and 1 and a resample at least; found {level}, {resamples}")
 
-    score_weighted = weighted_scorer(probabilities, labels)
+    score_weighted = weighted_scorer(probabilities, labels, details)
     found: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     found["clips"] = _percentiles(score_weighted, np.arange(clips), resamples, level, seed)
     reason, speaker_of_clip = _speaker_of_clip(speakers)
@@ -86,15 +92,19 @@ def _speaker_of_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]
 
 def _percentiles(
     score_weighted: Callable[[Array], dict[str, Array]], unit_of_clip: Array, resamples: int, level: float, seed: int
-) -> dict[str, list[float] | None]:
+) -> dict[str, Any]:
     """The interval of each metric where the units (clips, or speakers) are drawn as often as there are of them."""
     scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
     edges = (50 * (1 - level), 50 * (1 + level))
-    found: dict[str, list[float] | None] = {}
-    for name in METRICS:
-        values = np.concatenate([chunk[name] for chunk in scores])
+
+    def interval(values: Array) -> list[float] | None:
         values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
-        found[name] = [float(edge) for edge in np.percentile(values, edges)] if values.size else None
+        return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
+
+    found: dict[str, Any] = {}
+    for name in scores[0]:
+        values = np.concatenate([chunk[name] for chunk in scores], axis=-1)
+        found[name] = interval(values) if values.ndim == 1 else [interval(row) for row in values]
     return found
 
 
@@ -116,7 +126,7 @@ def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
         yield counts if units == clips else counts[unit_of_clip]
 
 
-def weighted_scorer(probabilities: Array, labels: Array) -> Callable[[Array], dict[str, Array]]:
+def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
     """
     A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
     resample what [`score`] says of the clips repeated by their weights, `nan` where there is no such figure.
@@ -126,12 +136,16 @@ def weighted_scorer(probabilities: Array, labels: Array) -> Callable[[Array], di
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
         labels (`array` of shape `(clips,)`): The true labels.
+        details (`bool`, *optional*, defaults to `False`): Whether it returns `log_loss` and `ece` `(resamples,)`, and `recall`
+            and `eer_by_emotion` `(emotions, resamples)`, too.
     """
     emotions = probabilities.shape[1]
     cell = labels * emotions + probabilities.argmax(axis=1)
     by_cell = np.argsort(cell, kind="stable")
     cells, starts = np.unique(cell[by_cell], return_index=True)
     rankings = [_ranking(probabilities[:, k], labels == k) for k in range(emotions)]
+    if details:
+        loss, gaps = loss_of_clips(probabilities, labels), confidence_gaps(probabilities, labels)
 
     def score_weighted(weights: Array) -> dict[str, Array]:
         resamples = weights.shape[1]
@@ -139,7 +153,13 @@ def weighted_scorer(probabilities: Array, labels: Array) -> Callable[[Array], di
         matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
         figures = _from_confusion(matrix.reshape(emotions, emotions, resamples))
         rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
-        return {**figures, "eer": _mean(rates, np.isfinite(rates))}
+        figures["eer"] = _mean(rates, np.isfinite(rates))
+        if not details:
+            return {name: figures[name] for name in METRICS}
+        clips = weights.sum(axis=0)
+        figures["log_loss"] = loss @ weights / clips
+        figures["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips
+        return {**figures, "eer_by_emotion": rates}
 
     return score_weighted
 
@@ -152,6 +172,7 @@ def _from_confusion(matrix: Array) -> dict[str, Array]:
     recall = right / np.maximum(true, 1)
     f1 = 2 * right / np.maximum(true + said, 1)
     return {
+        "recall": np.where(true > 0, recall, np.nan),
         "uar": _mean(recall, true > 0),
         "accuracy": right.sum(axis=0) / clips,
         "f1_weighted": (f1 * true).sum(axis=0) / clips,

@@ -75,9 +75,14 @@ def log_loss(probabilities: Any, labels: Any) -> float:
     Raises:
         ValueError: as [`checked`] does.
     """
-    probabilities, labels = checked(probabilities, labels)
+    return float(loss_of_clips(*checked(probabilities, labels)).mean()) + 0.0  # never -0.0
+
+
+def loss_of_clips(probabilities: Array, labels: Array) -> Array:
+    """What each clip adds to [`log_loss`], `(clips,)`."""
     true = np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)
-    return float(-np.log(true).mean()) + 0.0  # never -0.0
+    loss: Array = -np.log(true)
+    return loss
 
 
 def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[str, Any]]:
@@ -103,11 +108,8 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[st
     if bins < 1:
         raise ValueError(f"bins must be 1 or more; found {bins}")
     probabilities, labels = checked(probabilities, labels)
-    confidence = np.minimum(probabilities.max(axis=1), 1.0)
-    right = probabilities.argmax(axis=1) == labels
+    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
     edges = np.arange(bins + 1) / bins
-    # How many inner edges a confidence exceeds. Not its product with the bins: 14 / 25 * 25 is a little above 14.
-    bin_of_clip = np.searchsorted(edges[1:-1], confidence, side="left")
     clips = np.bincount(bin_of_clip, minlength=bins)
     confidences = np.bincount(bin_of_clip, weights=confidence, minlength=bins)
     rights = np.bincount(bin_of_clip, weights=right, minlength=bins)
@@ -121,6 +123,25 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[st
         }
         for k in range(bins)
     ]
+
+
+def _binned(probabilities: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
+    """Of each clip `(clips,)` the confidence, whether it is right, and the bin."""
+    confidence = np.minimum(probabilities.max(axis=1), 1.0)
+    # How many inner edges a confidence exceeds. Not its product with the bins: 14 / 25 * 25 is a little above 14.
+    edges = np.arange(1, bins) / bins
+    return confidence, probabilities.argmax(axis=1) == labels, np.searchsorted(edges, confidence, side="left")
+
+
+def confidence_gaps(probabilities: Array, labels: Array, bins: int = 15) -> Array:
+    """
+    In the row of each clip's bin, how far its confidence lies above 1 if it is right, or 0 if it is not: `(bins, clips)`. The
+    sum of each row's absolute sum, divided by the clips, is [`expected_calibration_error`].
+    """
+    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
+    gaps = np.zeros((bins, len(labels)))
+    gaps[bin_of_clip, np.arange(len(labels))] = confidence - right
+    return gaps
 
 
 def expected_calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:

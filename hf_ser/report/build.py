@@ -216,23 +216,17 @@ def quality(
     for speaker, gender, corpus in zip(speakers, genders, corpora, strict=True):
         if speaker is not None:
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
-    drawn = {"resamples": options.resamples, "seed": options.seed}
-    found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, **drawn)
-    found["recall_intervals"] = recall_intervals(probabilities.argmax(axis=1), labels, emotions, options)
+    drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
+    found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, details=True, **drawn)
+    for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
+        for name in ("recall", "eer_by_emotion"):
+            by_emotion = (found["intervals"][unit] or {}).pop(name, None)
+            found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
+    for name, groups in (("corpora", corpora), ("speakers", speakers), ("genders", genders)):
+        for group, group_figures in found[name].items():
+            rows = np.array([at for at, one in enumerate(groups) if one == group])
+            group_figures["intervals"] = bootstrap.intervals(probabilities[rows], labels[rows], None, **drawn)["clips"]
     found["reliability"] = reliability(probabilities, labels)
-    return found
-
-
-def recall_intervals(
-    predictions: Array, labels: Array, emotions: Sequence[str], options: ReportOptions
-) -> dict[str, list[float] | None]:
-    """The 95 % interval of each emotion's recall: of the clips of that emotion as many are drawn with replacement."""
-    rng = np.random.default_rng(options.seed)
-    found: dict[str, list[float] | None] = {}
-    for k, emotion in enumerate(emotions):
-        right = predictions[labels == k] == k
-        share = rng.binomial(len(right), right.mean(), options.resamples) / len(right) if len(right) else None
-        found[emotion] = None if share is None else [float(edge) for edge in np.percentile(share, (2.5, 97.5))]
     return found
 
 

@@ -457,14 +457,16 @@ def metrics_table(report: Mapping[str, Any]) -> Table:
 def emotions_table(report: Mapping[str, Any]) -> Table:
     quality = report["quality"]
     overall, intervals = quality["overall"], _part(quality, "recall_intervals")
+    eer_intervals = _part(quality, "eer_by_emotion_intervals")
     recall, eer, matrix = _part(overall, "recall"), _part(overall, "eer_by_emotion"), overall.get("confusion_matrix")
     rows = []
     for k, emotion in enumerate(_emotions(report)):
         clips, said = (sum(matrix[k]), sum(row[k] for row in matrix)) if matrix else (None, None)
         precision = matrix[k][k] / said if matrix and said else None
         rows.append([label(emotion), count(clips), percent(recall.get(emotion)), interval_cell(intervals.get(emotion)),
-                     percent(precision), percent(eer.get(emotion))])  # fmt: skip
-    return Table("By emotion", ["emotion", "clips", "recall", f"{_level(report)} interval", "precision", "EER"], rows)
+                     percent(precision), percent(eer.get(emotion)), interval_cell(eer_intervals.get(emotion))])  # fmt: skip
+    level = f"{_level(report)} interval"
+    return Table("By emotion", ["emotion", "clips", "recall", level, "precision", "EER", level], rows)
 
 
 def confusion_table(caption: str, figures: Mapping[str, Any], emotions: Sequence[str]) -> Table:
@@ -484,7 +486,7 @@ def groups_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> S
             continue
         if key == "speakers":
             blocks += _picture("speakers", pictures)
-        blocks.append(groups_table(f"By {name}", name, groups))
+        blocks.append(groups_table(f"By {name}", name, groups, f"{_level(report)} interval"))
         inside: list[Any] = []
         for figure, caption in (
             ("recall", f"Recall by {name} and emotion"),
@@ -502,13 +504,19 @@ def groups_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> S
     return Section("groups", "Corpora, genders, speakers", blocks or [Paragraph(NOT_HERE)])
 
 
-def groups_table(caption: str, name: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = [name, "clips", *(metric for metric, _ in METRICS.values())]
-    rows = [
-        [label(group), count(figures.get("clips"))]
-        + [percent(figures.get(key)) if share else decimal(figures.get(key)) for key, (_, share) in METRICS.items()]
-        for group, figures in groups.items()
-    ]
+def groups_table(
+    caption: str, name: str, groups: Mapping[str, Mapping[str, Any]], interval: str | None = None
+) -> Table:
+    """The figures of each group, and under the heading `interval`, if there is room for it, that of the UAR."""
+    columns, rows = [name, "clips"], [[label(group), count(figures.get("clips"))] for group, figures in groups.items()]
+    for key, (metric, share) in METRICS.items():
+        columns.append(metric)
+        for row, figures in zip(rows, groups.values(), strict=True):
+            row.append(percent(figures.get(key)) if share else decimal(figures.get(key)))
+        if key == "uar" and interval:
+            columns.append(interval)
+            for row, figures in zip(rows, groups.values(), strict=True):
+                row.append(interval_cell(_part(figures, "intervals").get(key)))
     return Table(caption, columns, rows)
 
 

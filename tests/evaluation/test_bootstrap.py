@@ -178,3 +178,25 @@ class TestIntervals:
         began = time.perf_counter()
         intervals(probabilities, labels, speakers)
         assert time.perf_counter() - began < 30  # one to two seconds on an idle processor
+
+
+def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
+    """By brute force: every figure of a resample is that of its clips, as many times as they were drawn."""
+    from hf_ser.evaluation.figures import figures
+
+    rng = np.random.default_rng(3)
+    probabilities = rng.dirichlet(np.ones(3), 40)
+    labels = rng.integers(0, 3, 40)
+    weights = rng.multinomial(40, np.full(40, 1 / 40), size=5).T
+    found = bootstrap.weighted_scorer(probabilities, labels, details=True)(weights)
+    for resample in range(5):
+        drawn = np.repeat(np.arange(40), weights[:, resample])
+        expected = figures(probabilities[drawn], labels[drawn], ["a", "b", "c"])
+        for name in (*bootstrap.METRICS, "log_loss", "ece"):
+            assert found[name][resample] == pytest.approx(expected[name], abs=1e-9), name
+        for k, emotion in enumerate(("a", "b", "c")):
+            assert found["recall"][k, resample] == pytest.approx(expected["recall"][emotion], abs=1e-9)
+            assert found["eer_by_emotion"][k, resample] == pytest.approx(expected["eer_by_emotion"][emotion], abs=1e-9)
+    told = bootstrap.intervals(probabilities, labels, None, resamples=50, details=True)["clips"]
+    assert len(told["recall"]) == len(told["eer_by_emotion"]) == 3
+    assert told["log_loss"][0] < figures(probabilities, labels, ["a", "b", "c"])["log_loss"] < told["log_loss"][1]

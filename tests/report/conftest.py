@@ -69,11 +69,12 @@ def full() -> dict[str, Any]:
                   "set_aside": {"silent": 3}, "left_out": {"disgust": 41}},
         "quality": {
             "overall": overall,
-            "corpora": {"ravdess": figures(1, 152), "crema_d": figures(2, 168)},
+            "corpora": {"ravdess": figures(1, 152) | {"intervals": {"uar": [0.41, 0.63]}}, "crema_d": figures(2, 168)},
             "speakers": speakers,
             "genders": {"female": figures(3, 160), "male": figures(4, 160)},
             "intervals": {"level": 0.95, "resamples": 1000, "clips": spread, "speakers": wide},
             "recall_intervals": {emotion: [value - 0.09, min(value + 0.08, 1)] for emotion, value in overall["recall"].items()},
+            "eer_by_emotion_intervals": {emotion: [0.15, 0.25 + k / 100] for k, emotion in enumerate(EMOTIONS)},
             "reliability": [{"clips": 0, "confidence": None, "accuracy": None}]
             + [{"clips": 10 * n, "confidence": n / 10 - 0.05, "accuracy": n / 11} for n in range(3, 11)],
         },

@@ -57,6 +57,17 @@ class TestWhatItIsTakenOn:
         for name in ("uar", "accuracy", "f1_weighted", "f1_macro", "eer"):
             assert overall[name] == pytest.approx(test[name], abs=1e-6)
         assert sum(figures["clips"] for figures in report["quality"]["speakers"].values()) == test["clips"]
+        intervals = report["quality"]["intervals"]["clips"]
+        for name in ("uar", "eer", "log_loss", "ece"):
+            low, high = intervals[name]
+            assert low <= high
+        assert (
+            set(report["quality"]["recall_intervals"])
+            == set(report["quality"]["eer_by_emotion_intervals"])
+            == set(overall["recall"])
+        )
+        for figures in report["quality"]["speakers"].values():
+            assert figures["intervals"]["uar"][0] <= figures["intervals"]["uar"][1]
         json.dumps(report, allow_nan=False)
 
     def test_a_published_split_with_hashes_says_the_same(
