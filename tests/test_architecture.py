@@ -22,6 +22,7 @@ ORDER = [
     "inference",
     "papers",
     "report",
+    "benchmark",
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
 

@@ -1,0 +1,20 @@
+"""The same clips and weights through transformers' own way and through this package's: time, memory, arithmetic."""
+
+from hf_ser.benchmark.results import PLOT, RESULTS, save, table
+from hf_ser.benchmark.run import benchmark
+from hf_ser.benchmark.settings import Settings, default_settings
+from hf_ser.benchmark.shapes import SHAPES
+from hf_ser.benchmark.variants import METHODS, VARIANTS
+
+__all__ = [
+    "METHODS",
+    "PLOT",
+    "RESULTS",
+    "SHAPES",
+    "VARIANTS",
+    "Settings",
+    "benchmark",
+    "default_settings",
+    "save",
+    "table",
+]

@@ -1,0 +1,28 @@
+"""scripts/benchmark.py in a process of its own, as a user calls it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Python = Callable[..., Any]
+
+
+def test_a_benchmark_and_the_one_that_is_there(python: Python, tmp_path: Path) -> None:
+    words = ["scripts/benchmark.py", "--shape", "tiny", "--quick", "--methods", "lora_classifier", "--variants", "baseline",
+             "cache", "--output", tmp_path / "out"]  # fmt: skip
+    done = python(*words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert [line["variant"] for line in report["training"]] == ["baseline", "cache"]
+    assert report["settings"]["model"] == "tiny"
+    assert "lora_classifier           cache" in done.stdout
+    again = python(*words)
+    assert again.returncode == 1
+    assert "holds a benchmark; choose another folder, or --overwrite" in again.stderr
+
+
+def test_a_method_that_does_not_exist(python: Python, tmp_path: Path) -> None:
+    done = python("scripts/benchmark.py", "--methods", "lora", "--output", tmp_path)
+    assert done.returncode == 1
+    assert "error: --methods: 'lora' is none of full" in done.stderr
