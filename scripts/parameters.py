@@ -2,16 +2,14 @@
 
 import argparse
 
-from hf_ser.tuning.counts import table_iv
+from hf_ser.papers import parameters_beside_table_iv
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     print("| encoder | method | trainable parameters | in millions | PEFT-SER, Table IV |\n|---|---|---|---|---|")
-    for row in table_iv():
-        paper = "" if row["paper"] is None else f"{row['paper']:g} M"
-        millions = int(str(row["parameters"])) / 1e6
-        print(f"| {row['encoder']} | {row['method']} | {row['parameters']:,} | {millions:.2f} M | {paper} |")
+    for encoder, method, parameters, paper in parameters_beside_table_iv():
+        print(f"| {encoder} | {method} | {parameters:,} | {parameters / 1e6:.2f} M | {paper or ''} |")
     print(
         "\nhead: the downstream model alone; it trains with all other methods, too, and is not counted in their lines.\n"
         "lora_ff: the paper's text has LoRA on both matrices of the feed-forward; its figures are those of one."

@@ -1,6 +1,6 @@
 """The tables of the papers that the project follows, with its own figures beside them."""
 
-from hf_ser.papers.computed import COMPUTED
+from hf_ser.papers.computed import COMPUTED, parameters_beside_table_iv
 from hf_ser.papers.experiments import CELLS, MODELS, Experiment, experiments_of, missing_for, on_split, words
 from hf_ser.papers.figures import PaperTable, load_figures
 from hf_ser.papers.results import Filled, fill
@@ -22,6 +22,7 @@ __all__ = [
     "misfits",
     "missing_for",
     "on_split",
+    "parameters_beside_table_iv",
     "read_runs",
     "render",
     "require_model",

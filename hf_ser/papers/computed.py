@@ -11,7 +11,7 @@ from hf_ser.models import SpeechClassifier
 from hf_ser.models.remote import SpeechClassifierConfig
 from hf_ser.papers.figures import load_figures
 from hf_ser.papers.tables import NOT_COUNTED, Ours
-from hf_ser.tuning.counts import PEFT_SER_ENCODERS, table_iv
+from hf_ser.tuning.counts import PEFT_SER_ENCODERS, counts_by_method
 
 #: The corpora of HuBERT-SER's Table 2 and of PEFT-SER's Table III, by the names that they have there.
 HUBERT_SER_CORPORA = {"CREMA-D": "crema_d", "RAVDESS": "ravdess", "SAVEE": "savee", "TESS": "tess"}
@@ -122,13 +122,23 @@ def peft_ser_iii(corpora: Sequence[str]) -> Ours:
 def peft_ser_iv(corpora: Sequence[str]) -> Ours:
     """PEFT-SER's Table IV: the parameters that train, by encoder and method."""
     table = load_figures()["peft_ser/IV"]
-    found = {(str(row["encoder"]), str(row["method"])): int(str(row["parameters"])) for row in table_iv()}
+    found = counts_by_method()
     cells: dict[tuple[int, int], str] = {}
     for name in PEFT_SER_ENCODERS:
         for k, method in enumerate(("head", "adapter", "prompt", "lora_ff")):
             cells[table.row(name), k] = _millions(found[name, method])
         cells[table.row(name), 3] += f" ({_millions(found[name, 'lora_ff, one matrix'])})"
     return Ours({"ours": cells}, notes=["A parallel adapter has as many parameters as an adapter."])
+
+
+def parameters_beside_table_iv() -> list[tuple[str, str, int, str | None]]:
+    """Encoder, method, the parameters that train, and what PEFT-SER's Table IV has in that place."""
+    table = load_figures()["peft_ser/IV"]
+    column = {"head": 1, "adapter": 2, "parallel_adapter": 2, "prompt": 3, "lora_ff": 4, "lora_ff, one matrix": 4}
+    return [
+        (encoder, method, parameters, table.rows[table.row(encoder)][column[method]])
+        for (encoder, method), parameters in counts_by_method().items()
+    ]
 
 
 #: What computes a table, given the corpora as `NAME=PATH`.

@@ -27,6 +27,7 @@ from hf_ser.inference import emotions_of
 from hf_ser.report.answers import CLEAN, answer
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, learned_from
 from hf_ser.report.cost import describe_device, measure_cost
+from hf_ser.splits import Clips
 from hf_ser.training.results import PACKAGES, command
 
 Array = npt.NDArray[Any]
@@ -144,24 +145,8 @@ def build(
     rows = clips.clips.select(there)
     report: dict[str, Any] = {
         "model": model.describe(),
-        "made": {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": command(argv, ["python"]) if argv else None,
-            "packages": {name: version(name) for name in PACKAGES},
-            "device": describe_device(model.classifier)["name"],
-        },
-        "clips": {
-            "part": clips.part,
-            "split": clips.split,
-            "number": len(rows),
-            "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
-            "seconds": float(np.sum(rows["duration"][:])),
-            "max_seconds": max_seconds,
-            "corpora": dict(sorted(Counter(table.corpora).items())),
-            "emotions": dict(sorted(Counter(table.labels).items())),
-            "set_aside": dict(Counter(clip.reason for clip in clips.set_aside)),
-            "left_out": clips.left_out,
-        },
+        "made": _made(model, argv),
+        "clips": _clips(clips, table, rows, max_seconds),
         "quality": quality(
             probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
         ),
@@ -190,7 +175,7 @@ def build(
     else:
         notes.append("Leakage was not looked for.")
     if options.robustness:
-        report["robustness"] = robustness(model, rows, labels, table, probabilities, asking, options)
+        report["robustness"] = robustness(model, rows, labels, probabilities, asking, options)
     else:
         notes.append("Robustness was not measured.")
     if options.cost:
@@ -198,6 +183,30 @@ def build(
     else:
         notes.append("Cost was not measured.")
     return report
+
+
+def _made(model: Model, argv: Sequence[str]) -> dict[str, Any]:
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command(argv, ["python"]) if argv else None,
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": describe_device(model.classifier)["name"],
+    }
+
+
+def _clips(clips: ReportClips, table: Clips, rows: Dataset, max_seconds: float | None) -> dict[str, Any]:
+    return {
+        "part": clips.part,
+        "split": clips.split,
+        "number": len(rows),
+        "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
+        "seconds": float(np.sum(rows["duration"][:])),
+        "max_seconds": max_seconds,
+        "corpora": dict(sorted(Counter(table.corpora).items())),
+        "emotions": dict(sorted(Counter(table.labels).items())),
+        "set_aside": dict(Counter(clip.reason for clip in clips.set_aside)),
+        "left_out": clips.left_out,
+    }
 
 
 def quality(
@@ -269,7 +278,6 @@ def robustness(
     model: Model,
     rows: Dataset,
     labels: Array,
-    table: Any,
     probabilities: Array,
     asking: Mapping[str, Any],
     options: ReportOptions,

@@ -17,14 +17,6 @@ PEFT_SER_ENCODERS: dict[str, PretrainedConfig] = {
     "W2V 2.0 Base": Wav2Vec2Config(),
     "WavLM Base+": WavLMConfig(),
 }
-#: PEFT-SER's Table IV, in millions; its head is to be added to the others.
-PEFT_SER_TABLE_IV = {
-    "Whisper Tiny": {"head": 0.3, "adapter": 0.40, "prompt": 0.01, "lora_ff": 0.06},
-    "Whisper Base": {"head": 0.33, "adapter": 0.79, "prompt": 0.02, "lora_ff": 0.12},
-    "Whisper Small": {"head": 0.4, "adapter": 2.37, "prompt": 0.05, "lora_ff": 0.37},
-    "W2V 2.0 Base": {"head": 0.4, "adapter": 2.37, "prompt": 0.05, "lora_ff": 0.37},
-    "WavLM Base+": {"head": 0.4, "adapter": 2.37, "prompt": 0.05, "lora_ff": 0.37},
-}
 
 
 def trained_parameters(
@@ -49,9 +41,12 @@ def trained_parameters(
     return inside, trainable - inside
 
 
-def table_iv() -> list[dict[str, object]]:
-    """PEFT-SER's Table IV beside the parameters that train here, for each encoder and method."""
-    rows: list[dict[str, object]] = []
+def counts_by_method() -> dict[tuple[str, str], int]:
+    """
+    The parameters that train in each of PEFT-SER's encoders, or are added to it, with each of its methods (its Table IV); with
+    `head` those of the head, which is not counted elsewhere. `lora_ff, one matrix` has one of the feed-forward's two.
+    """
+    found = {}
     for name, config in PEFT_SER_ENCODERS.items():
         one = ["fc1"] if config.model_type == "whisper" else ["intermediate_dense"]
         for label, tuning in {
@@ -63,6 +58,5 @@ def table_iv() -> list[dict[str, object]]:
             "lora_ff, one matrix": Tuning(method="lora_ff", lora_target_modules=one),
         }.items():
             inside, head = trained_parameters(config, tuning)
-            paper = PEFT_SER_TABLE_IV[name].get(label.replace("parallel_", "").partition(",")[0])
-            rows.append({"encoder": name, "method": label, "parameters": inside or head, "paper": paper})
-    return rows
+            found[name, label] = inside or head
+    return found
