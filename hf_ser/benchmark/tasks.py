@@ -171,6 +171,9 @@ def run_apart(settings: Settings, task: str, **told: Any) -> dict[str, Any]:
     except EOFError:
         process.join()
         raise TaskError(f"its process ended with {process.exitcode}; if that is -9, memory is short") from None
+    except BaseException:  # interrupted: nobody waits for the answer
+        process.terminate()
+        raise
     process.join()
     if problem:
         logger.debug("%s", problem)
