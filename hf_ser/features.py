@@ -27,6 +27,8 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     config = encoder_config(config)
     if config.model_type == "whisper":
         return 320 * frames
+    if "conv_kernel" not in config.to_dict():
+        return 400 * frames  # an encoder of another kind, that hears spectrograms: a window of 25 ms
     samples = frames
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
@@ -210,7 +212,8 @@ def pieces_of_like_length(lengths: npt.ArrayLike, budget: float, fixed: float = 
     for first in range(clips - 1, -1, -1):
         most = clips - first if not longest[first] else max(int(budget // longest[first]), 1)
         ends = range(first + 1, min(first + most, clips) + 1)
-        least[first], stop[first] = min(((end - first) * longest[first] + fixed + least[end], end) for end in ends)
+        work, end = min(((end - first) * longest[first] + fixed + least[end], -end) for end in ends)
+        least[first], stop[first] = work, -end  # of cuts that are as much work the one with larger pieces
     found, first = [], 0
     while first < clips:
         found.append(order[first : stop[first]])

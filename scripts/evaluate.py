@@ -41,6 +41,8 @@ def main() -> int:
         merges = pairs(arguments.emotions, "--emotions")
         model = opened(arguments.model, arguments, label_map)
         other = opened(arguments.compare, arguments, label_map) if arguments.compare else None
+        if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
+            raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
         clips = load_clips(
             labelled_by(arguments.corpora, arguments.label_source),
             model.emotions,
@@ -161,9 +163,13 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) 
     )
     records = fetch_records(name, revision=arguments.revision if first else None)
     labels = set(classifier.model.config.id2label.values())
-    given = label_map if first and not arguments.compare else {k: v for k, v in label_map.items() if k in labels}
+    given = {k: v for k, v in label_map.items() if k in labels} if arguments.compare else label_map
     called = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name
     return open_model(classifier, called, records, given)
+
+
+def outputs_of(model: Model) -> set[str]:
+    return set(model.classifier.model.config.id2label.values())
 
 
 if __name__ == "__main__":

@@ -287,6 +287,9 @@ class TestPieces:
         found = [[lengths[i] for i in piece] for piece in pieces_of_like_length(lengths, budget, fixed)]
         assert work(found) == pytest.approx(min(work(cut) for cut in allowed))
 
+    def test_clips_of_one_length_stay_together(self) -> None:
+        assert [len(piece) for piece in pieces_of_like_length([5] * 8, 20)] == [4, 4]
+
     def test_most_of_the_padding_goes(self) -> None:
         lengths = np.random.default_rng(0).integers(1500, 7000, 32)
         pieces = pieces_of_like_length(lengths, 16_000)

@@ -13,6 +13,7 @@ import yaml
 
 from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
+from hf_ser.hub.card_report import why_another
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig
@@ -72,6 +73,9 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
             run = Run(path.parent, results, json.loads(report.read_text(encoding="utf-8")) if report.exists() else None)
+            if run.report is not None and (reason := why_another(run.report, results)):
+                wrong.append(f"{report} is left out: {reason}")
+                run = Run(path.parent, results, None)
             for key in ("base_model", "model_type", "method", "head", "emotions", "merged_emotions", "corpora"):
                 results[key]
             for first, second in (("metrics", "test"), ("training", "arguments"), ("parameters", "total")):

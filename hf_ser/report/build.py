@@ -32,6 +32,9 @@ from hf_ser.training.results import PACKAGES, command
 
 Array = npt.NDArray[Any]
 
+#: Fewer clips of a corpus, gender or speaker get no interval, and of more speakers none does.
+CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
+
 
 @dataclass(frozen=True)
 class ReportOptions:
@@ -117,20 +120,11 @@ def build(
             emotions apart.
     """
     notes = list(clips.notes)
-    told = (model.records.results.get("training") or {}).get("arguments") or {}
-    max_seconds = options.max_seconds or told.get("max_seconds")
-    longest = told.get("segment_length")  # a clip is cut as in training, and its segments' answers are averaged
-    if longest and told.get("segment_overlap"):
+    asking = _asking(model, options)
+    if asking["longest"]:
         notes.append(
-            "Clips are cut into segments that do not overlap, unlike in training: figures may differ a little."
+            "Long clips are cut into segments of equal length, in training a little otherwise: figures may differ."
         )
-    asking: dict[str, Any] = {
-        "max_seconds": max_seconds,
-        "longest": longest and max(longest, 1.0),
-        "batch_seconds": options.batch_seconds,
-        "keep": options.keep,
-        "progress": options.progress,
-    }
     answers = answer(model.classifier, model.emotions, clips.clips, **asking)
     there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
     if not len(there):
@@ -146,7 +140,7 @@ def build(
     report: dict[str, Any] = {
         "model": model.describe(),
         "made": _made(model, argv),
-        "clips": _clips(clips, table, rows, max_seconds),
+        "clips": _clips(clips, table, rows, asking["max_seconds"]),
         "quality": quality(
             probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
         ),
@@ -166,7 +160,7 @@ def build(
             f"All clips are {table.labels[0]}: there is no equal error rate, and UAR is the recall of one emotion."
         )
     if other is not None:
-        report["comparison"] = comparison(other, model, clips, there, probabilities, asking, options)
+        report["comparison"] = comparison(other, model, clips, there, probabilities, options)
         notes += _learned_by_other(other, table.names)
     else:
         notes.append("No other model was given to compare with.")
@@ -183,6 +177,19 @@ def build(
     else:
         notes.append("Cost was not measured.")
     return report
+
+
+def _asking(model: Model, options: ReportOptions) -> dict[str, Any]:
+    """How a model hears clips: as in its own training, of longer ones the beginning, or segments whose answers are averaged."""
+    told = (model.records.results.get("training") or {}).get("arguments") or {}
+    segment = told.get("segment_length")
+    return {
+        "max_seconds": options.max_seconds or told.get("max_seconds"),
+        "longest": segment and max(segment, 1.0),
+        "batch_seconds": options.batch_seconds,
+        "keep": options.keep,
+        "progress": options.progress,
+    }
 
 
 def _made(model: Model, argv: Sequence[str]) -> dict[str, Any]:
@@ -231,10 +238,20 @@ def quality(
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (found["intervals"][unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
-    for name, groups in (("corpora", corpora), ("speakers", speakers), ("genders", genders)):
+    for name, groups in (("corpora", corpora), ("genders", genders), ("speakers", speakers)):
+        # Of one clip every resample is the same: an interval would look certain. And a thousand speakers would take minutes.
+        if name == "speakers" and len(found[name]) > SPEAKERS_WITH_INTERVALS:
+            continue
+        of_group: dict[str | None, list[int]] = {}
+        for at, one in enumerate(groups):
+            of_group.setdefault(one, []).append(at)
         for group, group_figures in found[name].items():
-            rows = np.array([at for at, one in enumerate(groups) if one == group])
-            group_figures["intervals"] = bootstrap.intervals(probabilities[rows], labels[rows], None, **drawn)["clips"]
+            rows = np.array(of_group[group])
+            if len(rows) >= CLIPS_FOR_AN_INTERVAL:
+                whose = [speakers[row] for row in rows]
+                intervals = bootstrap.intervals(probabilities[rows], labels[rows], whose, **drawn)
+                group_figures["intervals"] = intervals["clips"]
+                group_figures["intervals_by_speaker"] = intervals["speakers"]
     found["reliability"] = reliability(probabilities, labels)
     return found
 
@@ -245,7 +262,6 @@ def comparison(
     clips: ReportClips,
     there: Array,
     probabilities: Array,
-    asking: Mapping[str, Any],
     options: ReportOptions,
 ) -> dict[str, Any]:
     """The model beside another on the same clips; a difference is the model's figure less the other's."""
@@ -255,7 +271,7 @@ def comparison(
             f"{', '.join(model.emotions.names)}; --label_map can count labels together"
         )
     rows = clips.clips.select(there)
-    answers = answer(other.classifier, other.emotions, rows, **asking)
+    answers = answer(other.classifier, other.emotions, rows, **_asking(other, options))
     both = np.array([i for i in range(len(rows)) if i not in answers.problems], dtype=np.int64)
     if not len(both):
         raise ValueError(
@@ -286,7 +302,6 @@ def robustness(
     drawn = sample(labels, options.robustness_clips, options.seed)
     some, true = rows.select(drawn), labels[drawn]
     asking = {**asking, "progress": False}
-    clean = figures(probabilities[drawn], true, model.emotions.names)["uar"]
     conditions = []
     for condition in tqdm(options.conditions, desc="conditions", disable=None if options.progress else True):
         if condition == CLEAN:
@@ -303,6 +318,8 @@ def robustness(
                 said[kept], true[kept], None, resamples=options.resamples, seed=options.seed
             )
             uar = figures(said[kept], true[kept], model.emotions.names)["uar"]
+            # On the same clips: one that is unusable under a condition is left out of both.
+            clean = figures(probabilities[drawn][kept], true[kept], model.emotions.names)["uar"]
             entry |= {"uar": uar, "interval": intervals["clips"]["uar"], "difference": uar - clean}
         conditions.append(entry)
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "conditions": conditions}

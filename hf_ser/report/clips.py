@@ -189,11 +189,13 @@ def load_clips(
     if split is not None:
         name = str(split.settings.get("made_as") or split.name)
         learned = rows.select(np.concatenate([split.parts["train"], split.parts["validation"]]))
-        if part != "all":
+        if not len(learned) and not len(split.parts["test"]):
+            name = None  # a split of other clips
+        elif part != "all":
             tested = split.parts["test" if part == "auto" else part]
         elif len(learned):
             notes.append("Some of these clips are clips that the model has learned from: figures on them say little.")
-    used = "all" if split is None or part == "all" else "test" if part == "auto" else part
+    used = "all" if name is None or part == "all" else "test" if part == "auto" else part
     if used == "validation":
         notes.append("These clips chose the model among those of its training: figures on them are too good.")
         learned = rows.select(split.parts["train"]) if split is not None else None
@@ -226,7 +228,7 @@ def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | 
             "--part all."
         )
     if not known:
-        return None, ["None of these clips is in the model's splits.json: it was trained on others."]
+        return split, ["None of these clips is in the model's splits.json: it was trained on others."]
     if part == "auto" and not len(parts["test"]):
         raise SplitError(
             "--part: the corpora have clips that the model has learned from, and none that it was tested on; use --part all to "

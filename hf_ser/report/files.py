@@ -22,9 +22,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--output: {str(folder)!r} is a file; name a folder")
-    if (folder / REPORT).exists() and not overwrite:
+    if (folder / REPORT).exists():
+        if not overwrite:
+            raise FileExistsError(
+                f"--output: {str(folder)!r} holds a report. Choose another folder, or --overwrite to replace it."
+            )
+    elif there := [name for name in (PAGE, PICTURES) if (folder / name).exists()]:
         raise FileExistsError(
-            f"--output: {str(folder)!r} holds a report. Choose another folder, or --overwrite to replace it."
+            f"--output: {str(folder)!r} holds {' and '.join(there)}, which no report has left there. Choose another folder."
         )
 
 
@@ -34,8 +39,9 @@ def save(report: Mapping[str, Any], folder: Path) -> None:
     answers that were kept in case of an interruption.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / PICTURES, ignore_errors=True)
-    (folder / PICTURES).mkdir()
+    (folder / PICTURES).mkdir(exist_ok=True)
+    for picture in (folder / PICTURES).glob("*.png"):  # those of an earlier report
+        picture.unlink()
     pictures = plots.draw(report, folder / PICTURES)
     (folder / PAGE).write_text(page(dict(report), pictures), encoding="utf-8")
     (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")

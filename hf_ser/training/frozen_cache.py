@@ -51,8 +51,6 @@ class FrameCollator:
     """
 
     minimum: int
-    #: Every encoder here has a frame every 20 ms.
-    per_second: int = 50
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """

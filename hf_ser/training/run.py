@@ -36,7 +36,8 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
 #: What a run writes into its folder, and may delete from it.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-*",
-           "runs/*/events.out.tfevents.*")  # fmt: skip
+           "runs/*/events.out.tfevents.*",
+           "report.json", "report.html", "report/*.png", "report-answers")  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
@@ -145,6 +146,9 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "head": arguments.model.head,
         "method": tuning.method,
         "lora_r": tuning.lora_r,
+        "lora_alpha": tuning.lora_alpha,
+        "freeze_feature_encoder": tuning.freeze_feature_encoder,
+        "weighted_layer_sum": arguments.model.weighted_layer_sum,
         "lora_target_modules": tuning.lora_target_modules,
         "bottleneck_size": tuning.bottleneck_size,
         "prompt_length": tuning.prompt_length,

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
 MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
-#: What a piece costs on a GPU however small it is, in seconds of speech that take as long.
-PIECE_SECONDS = 20.0
+#: What a piece costs however small it is, in seconds of speech that take as long.
+PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
 
 
 def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
@@ -166,15 +166,16 @@ class SERTrainer(Trainer):
         return loss + super().training_step(model, last, num_items_in_batch)
 
     def _pieces(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        cpu = self.args.device.type == "cpu"
+        device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
-            seconds = MICRO_BATCH_SECONDS["cpu" if cpu else "gpu"]
-        if not seconds or self._whole_batches:
+            seconds = MICRO_BATCH_SECONDS[device]
+        # What is left to do behind a cache is so little that a piece would cost more than its padding.
+        if not seconds or self._whole_batches or not isinstance(self.data_collator, SpeechCollator):
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = 0.0 if cpu else PIECE_SECONDS * collator.per_second
+        fixed = PIECE_SECONDS[device] * collator.per_second
         return [
             cut_batch(inputs, rows, int(lengths[rows[0]]))
             for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)

@@ -18,7 +18,17 @@ from hf_ser import splits
 from hf_ser.audio import read_mono
 from hf_ser.audio.distort import Condition
 from hf_ser.corpora import CorpusError, synthetic
-from hf_ser.report import Model, ModelEmotions, ReportOptions, answers, build, load_clips, open_model, save
+from hf_ser.report import (
+    Model,
+    ModelEmotions,
+    ReportOptions,
+    answers,
+    build,
+    check_folder,
+    load_clips,
+    open_model,
+    save,
+)
 from hf_ser.report.build import sample
 from hf_ser.splits import SplitError
 from hf_ser.training import finetune, parse_arguments
@@ -66,8 +76,8 @@ class TestWhatItIsTakenOn:
             == set(report["quality"]["eer_by_emotion_intervals"])
             == set(overall["recall"])
         )
-        for figures in report["quality"]["speakers"].values():
-            assert figures["intervals"]["uar"][0] <= figures["intervals"]["uar"][1]
+        for group in (*report["quality"]["speakers"].values(), *report["quality"]["corpora"].values()):
+            assert ("intervals" in group) == (group["clips"] >= 10)
         json.dumps(report, allow_nan=False)
 
     def test_a_published_split_with_hashes_says_the_same(
@@ -120,6 +130,9 @@ class TestWhatItIsTakenOn:
         report = report_on(model, [f"manifest={manifest(tmp_path / 'other', tmp_path)}"])
         assert report["clips"]["part"] == "all"
         assert any("None of these clips is in the model's splits.json" in note for note in report["notes"])
+        options = ReportOptions(**{**vars(QUICK), "leakage": True})
+        looked = report_on(model, [f"manifest={tmp_path / 'clips.csv'}"], options)
+        assert "not among these corpora" in looked["leakage"]["reason"]
 
     def test_a_model_of_somebody_else_is_tested_on_everything(self, run: Path, speech: Path) -> None:
         stranger = open_model(hf_ser.load(run), "stranger", None)
@@ -284,6 +297,16 @@ class TestFurtherParts:
         assert "</html>" in (tmp_path / "r" / "report.html").read_text()
         assert (tmp_path / "r" / "report" / "confusion_matrix.png").stat().st_size > 1000
         assert not (tmp_path / "r" / "report-answers").exists()
+
+    def test_what_is_not_a_report_is_left_alone(self, model: Model, speech: Path, tmp_path: Path) -> None:
+        (tmp_path / "report").mkdir()
+        (tmp_path / "report" / "thesis.tex").write_text("mine")
+        with pytest.raises(FileExistsError, match="holds report, which no report has left there"):
+            check_folder(tmp_path, overwrite=True)
+        (tmp_path / "report.json").write_text("{}")
+        check_folder(tmp_path, overwrite=True)
+        save(report_on(model, [f"synthetic={speech}"]), tmp_path)
+        assert (tmp_path / "report" / "thesis.tex").read_text() == "mine"
 
 
 def test_a_sample_keeps_the_shares_of_the_emotions() -> None:
