@@ -68,6 +68,8 @@ def write_run(tmp_path: Path) -> Write:
         folder.mkdir(parents=True)
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
         if report is not None:
+            uar = results["metrics"]["test"]["uar"]
+            report = {"clips": {"part": "test"}, "quality": {"overall": {"uar": uar}}, **report}
             (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
         return folder
 
@@ -82,6 +84,14 @@ def filled(tmp_path: Path) -> Fill:
         return fill(table, runs, RECIPES, models)
 
     return fill_from_folder
+
+
+def test_a_report_on_other_clips_is_not_the_runs(write_run: Write, tmp_path: Path) -> None:
+    report = {"clips": {"part": "all"}, "fairness": {"demographic_parity": 0.1, "equality_of_odds": 0.2}}
+    write_run("a", results_of(hubert_ser("lora_qkv"), seed=42), report)
+    [run], [reason] = read_runs(tmp_path / "runs")
+    assert run.report is None
+    assert "its clips are not the test part" in reason
 
 
 def test_a_run_that_fits_stands_in_its_row_with_its_split(write_run: Write, filled: Fill) -> None:
