@@ -18,7 +18,8 @@ from hf_ser.benchmark.tasks import BATCH_SIZES, TaskError
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
 from hf_ser.features import encoder_config
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.report.cost import FLOPS_COUNTED, _processor
+from hf_ser.report.cost import FLOPS_COUNTED
+from hf_ser.training.results import processor_name
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ def describe_machine(settings: Settings) -> dict[str, Any]:
     """What it was measured on, and how busy that was before."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "processors": os.cpu_count(),
         "threads": settings.threads,
         "gpu": gpu,

@@ -26,7 +26,7 @@ from hf_ser.features import encoder_config
 from hf_ser.inference import predict
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
-from hf_ser.report.cost import _start_memory
+from hf_ser.report.cost import start_memory
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def classify(settings: Settings, own: bool, batch_sizes: Sequence[int]) -> dict[
             return sum(prediction.problem is None for prediction in predict(classifier, paths[:count], progress=False))
         return peer.predict(classifier, clips.files.select(range(count)), batch_size)
 
-    memory = _start_memory(device)
+    memory = start_memory(device)
     found = {}
     for batch_size in batch_sizes:
         run(batch_size, min(batch_size, settings.clips))  # warm-up

@@ -24,7 +24,7 @@ from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
 from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
-from hf_ser.report.cost import _start_memory
+from hf_ser.report.cost import start_memory
 from hf_ser.training.arguments import SERTrainingArguments, has_bfloat16
 from hf_ser.training.frozen_cache import cached_frozen_part, frozen_part
 from hf_ser.training.trainer import SERTrainer
@@ -93,7 +93,7 @@ class Window(TrainerCallback):
         if state.global_step == self.warm_up:
             synchronize(args.device)
             self.places.clear()
-            self._memory = _start_memory(args.device)
+            self._memory = start_memory(args.device)
             self._began = self._last = time.perf_counter()
 
 

@@ -70,13 +70,13 @@ def intervals(
     score_weighted = weighted_scorer(probabilities, labels, details)
     found: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     found["clips"] = _percentiles(score_weighted, np.arange(clips), resamples, level, seed)
-    reason, speaker_of_clip = _speaker_of_clip(speakers)
+    reason, speaker_of_clip = speaker_of_each_clip(speakers)
     if reason:
         return {**found, "speakers": None, "speakers_reason": reason}
     return {**found, "speakers": _percentiles(score_weighted, speaker_of_clip, resamples, level, seed)}
 
 
-def _speaker_of_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]:
+def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]:
     """Why speakers cannot be drawn, or nothing; and each clip's speaker, counted from 0."""
     none = np.zeros(0, dtype=np.int64)
     if speakers is None:

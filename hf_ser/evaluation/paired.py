@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from hf_ser.evaluation.bootstrap import METRICS, _speaker_of_clip, draw, weighted_scorer
+from hf_ser.evaluation.bootstrap import METRICS, draw, speaker_of_each_clip, weighted_scorer
 from hf_ser.evaluation.calibration import checked
 
 Array = npt.NDArray[Any]
@@ -82,7 +82,7 @@ def compare(
     for key, values in of_all.items():
         found[key] = {name: float(values[name][0]) if np.isfinite(values[name][0]) else None for name in METRICS}
     found["clips"] = _bootstrap(scorers, np.arange(clips), resamples, seed)
-    reason, speaker_of_clip = _speaker_of_clip(speakers)
+    reason, speaker_of_clip = speaker_of_each_clip(speakers)
     found["speakers"] = None if reason else _bootstrap(scorers, speaker_of_clip, resamples, seed)
     if reason:
         found["speakers_reason"] = reason

@@ -1,7 +1,6 @@
 """What a model costs: time, memory, parameters, arithmetic, room on the disk."""
 
 import os
-import platform
 import resource
 import sys
 import time
@@ -24,6 +23,7 @@ from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify
+from hf_ser.training.results import processor_name
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -118,7 +118,7 @@ def speech(length: float, seed: int = SEED) -> Waveform:
 def describe_device(classifier: AudioClassificationPipeline) -> dict[str, Any]:
     """What the model runs on, and how busy it was before."""
     device = classifier.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({_processor()})"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
     return {
         "kind": device.type,
         "name": name,
@@ -128,14 +128,6 @@ def describe_device(classifier: AudioClassificationPipeline) -> dict[str, Any]:
         "torch": torch.__version__,
         "dtype": str(classifier.model.dtype).removeprefix("torch."),
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
@@ -166,7 +158,7 @@ def measure_throughput(
             if prediction.problem:
                 raise RuntimeError(f"a clip of synthetic speech cannot be used: {prediction.problem}")
 
-    memory = _start_memory(classifier.device)
+    memory = start_memory(classifier.device)
     run()  # warm-up
     passes, start = 0, time.perf_counter()
     while (wall := time.perf_counter() - start) < LEAST_WALL:
@@ -185,7 +177,7 @@ def measure_throughput(
     return throughput, memory()
 
 
-def _start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
+def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
     """Begins to watch memory; what is returned says how much it was and has been at most."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -290,12 +290,13 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({_processor()})",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({processor_name()})",
         "threads": torch.get_num_threads(),
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the processor is called."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

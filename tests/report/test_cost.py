@@ -80,7 +80,7 @@ def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) 
         raise PermissionError
 
     monkeypatch.setattr(Path, "write_text", refuse)
-    memory = cost._start_memory(torch.device("cpu"))()
+    memory = cost.start_memory(torch.device("cpu"))()
     assert memory["peak_bytes"] > 1_000_000
     assert memory["before_bytes"] is None
     assert "since it was started" in memory["of"]
