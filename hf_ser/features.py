@@ -27,7 +27,7 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     config = encoder_config(config)
     if config.model_type == "whisper":
         return 320 * frames
-    if "conv_kernel" not in config.to_dict():
+    if not hasattr(config, "conv_kernel"):
         return 400 * frames  # an encoder of another kind, that hears spectrograms: a window of 25 ms
     samples = frames
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
