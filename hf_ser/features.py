@@ -73,9 +73,13 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         row = self.clips[clip]
         waveform = read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i]))
         if self.augmentation:
-            digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
-            waveform = self.augmentation(torch.from_numpy(waveform), int.from_bytes(digest, "big")).numpy()
+            waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
         return {"waveform": waveform, "label": IGNORED if filler else row["label"], "clip": clip}
+
+    def drawn(self, epoch: int, i: int) -> int:
+        """The seed of what augmentation does to the segment `i` in an epoch."""
+        digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
+        return int.from_bytes(digest, "big")
 
     def locate(self, key: int) -> tuple[int, int, bool]:
         """The epoch and the segment that `key` stands for, and whether it is a filler."""

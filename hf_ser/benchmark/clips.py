@@ -109,7 +109,7 @@ def load(settings: Settings) -> BenchmarkClips:
         raise CorpusError(f"--corpora: the clips chosen have the emotion {emotions[0]} alone; give more --clips")
     label = Dataset.from_dict({"label": [emotions.index(word) for word in words]})
     files = concatenate_datasets(corpora).select(chosen).select_columns(["audio"])
-    rows = prepared.select(chosen).select_columns(["audio", "duration"])
+    rows = prepared.select(chosen).select_columns(["audio", "duration", "samples_hash"])
     return BenchmarkClips(
         concatenate_datasets([files, label], axis=1),
         concatenate_datasets([rows, label], axis=1),

@@ -28,7 +28,7 @@ class RunClips:
 
     Args:
         clips (`datasets.Dataset`): Those that are used, with `audio`, `label` (ClassLabel), `speaker`, `gender`, `corpus`,
-            `session`, `split`, `duration`, `clip` (its name) and the corpora's own columns.
+            `session`, `split`, `duration`, `samples_hash`, `clip` (its name) and the corpora's own columns.
         emotions (`tuple[str, ...]`): The emotions, in the order of the labels.
         split (`Split`): Their parts.
         table (`Clips`): What the split knows of them.
@@ -96,7 +96,7 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
         {"label": [present.index(labels[i]) if i in labels else None for i in range(len(rows))]},
         features=Features({"label": ClassLabel(names=present)}),
     )
-    rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail", "samples_hash"])
+    rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail"])
     kept = concatenate_datasets([rows, label], axis=1).select(list(labels))
     table = Clips(
         names=kept["clip"][:],
