@@ -148,16 +148,26 @@ class StepSampler(torch.utils.data.Sampler[int]):
         batch (`int`): Segments in one batch, over all processes.
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
-        multiple (`int`, defaults to 1): The epoch is filled up to a multiple of this many keys. Processes must get equally
-            many batches; the fillers do not count, so that several processes learn the same as one.
+        processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
+            Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
+            All must get equally many batches: the last is filled up with fillers, which do not count, so that several
+            processes learn the same as one.
+
+    Raises:
+        ValueError: if `batch` is no multiple of `processes`.
     """
 
-    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, multiple: int = 1) -> None:
+    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, processes: int = 1) -> None:
+        if batch % processes:
+            raise ValueError(
+                f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
+            )
         self.dataset = dataset
         self.batch = batch
         self.accumulated = accumulated
+        self.processes = processes
         self.seed = seed
-        self.fillers = -len(dataset) % multiple
+        self.fillers = -len(dataset) % batch if processes > 1 else 0
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -168,20 +178,38 @@ class StepSampler(torch.utils.data.Sampler[int]):
         return len(self.dataset) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
         lengths = self.dataset.segments.samples
-        order = rng.permutation(len(lengths))
-        step = self.batch * self.accumulated
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(lengths))
+        step, each = self.batch * self.accumulated, self.batch // self.processes
         for first in range(0, len(order), step):
             clips = order[first : first + step]
-            if self.accumulated > 1:
-                clips = clips[np.argsort(-lengths[clips], kind="stable")]
-                # Shuffled, lest the first of several processes always get the longest clips of a batch.
-                clips = np.concatenate(
-                    [rng.permutation(clips[at : at + self.batch]) for at in range(0, len(clips), self.batch)]
-                )
-            yield from (self.epoch * len(self.dataset) + clips).tolist()
-        yield from [-1 - (self.epoch * len(self.dataset) + int(clips[-1]))] * self.fillers
+            keys = self.epoch * len(lengths) + clips
+            if self.fillers and first + step >= len(order):
+                shortest = np.full(self.fillers, np.argmin(lengths[clips]))
+                clips, keys = np.append(clips, clips[shortest]), np.append(keys, -1 - keys[shortest])
+            shares = keys[deal(lengths[clips], self.processes)]  # (processes, segments), the longest first
+            for at in range(0, shares.shape[1], each):
+                yield from shares[:, at : at + each].ravel().tolist()
+
+
+def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
+    """
+    Deals clips to processes: equally many to each, and nearly the same work, since all wait for the last. In every round
+    each gets one clip, from the longest on, and who has the least so far gets the longest of the round.
+
+    Args:
+        work (`array` of shape `(clips,)`): What each clip costs; there are a multiple of `processes`.
+        processes (`int`): How many processes there are.
+
+    Returns:
+        The clips of each process, `(processes, clips / processes)`, the longest first.
+    """
+    rounds = np.argsort(-work, kind="stable").reshape(-1, processes)
+    loads = np.zeros(processes)
+    for clips in rounds:
+        clips[np.argsort(loads, kind="stable")] = clips.copy()
+        loads += work[clips]
+    return rounds.T
 
 
 def cut_batch(batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:

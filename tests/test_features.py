@@ -18,6 +18,7 @@ from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
+    deal,
     longest_first,
     minimum_samples,
     pieces_of_like_length,
@@ -195,19 +196,62 @@ class TestStepSampler:
         assert {key // len(samples) for key in keys} == {epoch}
         assert sorted(key % len(samples) for key in keys) == list(range(len(samples)))
 
-    @given(n=st.integers(1, 60), batch=st.integers(1, 5), processes=st.integers(2, 4), epoch=st.integers(0, 2))
+    @given(
+        samples=st.lists(st.integers(1, 100), min_size=1, max_size=60),
+        each=st.integers(1, 5),
+        processes=st.integers(2, 4),
+        accumulated=st.integers(1, 3),
+        epoch=st.integers(0, 2),
+    )
     @settings(deadline=None)
     def test_several_processes_get_equally_many_batches_and_fillers_do_not_count(
-        self, n: int, batch: int, processes: int, epoch: int
+        self, samples: list[int], each: int, processes: int, accumulated: int, epoch: int
     ) -> None:
-        step = batch * processes
-        sampler = StepSampler(_Lengths([5] * n), step, seed=0, multiple=step)  # type: ignore[arg-type]
+        n, batch = len(samples), each * processes
+        sampler = StepSampler(_Lengths(samples), batch, 0, accumulated, processes)  # type: ignore[arg-type]
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert len(keys) == len(sampler)
-        assert len(keys) % step == 0
+        assert len(keys) % batch == 0
         assert sorted(key % n for key in keys if key >= 0) == list(range(n))
-        assert all(0 <= (-1 - key) // n == epoch for key in keys if key < 0)
+        fillers = [-1 - key for key in keys if key < 0]
+        assert all(key // n == epoch for key in fillers)
+        last = [key % n for key in keys[(n - 1) // (batch * accumulated) * batch * accumulated :] if key >= 0]
+        assert all(samples[key % n] == min(samples[i] for i in last) for key in fillers)
+
+    @given(
+        samples=st.lists(st.integers(1, 100), min_size=1, max_size=80),
+        each=st.integers(1, 5),
+        processes=st.integers(2, 4),
+        accumulated=st.integers(1, 3),
+    )
+    @settings(deadline=None)
+    def test_a_step_has_the_clips_that_it_has_in_one_process(
+        self, samples: list[int], each: int, processes: int, accumulated: int
+    ) -> None:
+        batch = each * processes
+        one, several = (
+            list(StepSampler(_Lengths(samples), batch, 7, accumulated, n))  # type: ignore[arg-type]
+            for n in (1, processes)
+        )
+        for first in range(0, len(samples), batch * accumulated):
+            step = slice(first, first + batch * accumulated)
+            assert sorted(key for key in several[step] if key >= 0) == sorted(one[step])
+
+    def test_the_processes_of_a_step_wait_little_for_each_other(self) -> None:
+        lengths = np.random.default_rng(0).uniform(1.5, 7, 6400)
+
+        def waiting(keys: list[int]) -> float:
+            work = lengths[keys].reshape(-1, 4, 8).sum(axis=2)  # (steps, processes)
+            return float((work.max(axis=1) / work.mean(axis=1)).mean() - 1)
+
+        sampler = StepSampler(_Lengths(lengths.tolist()), 32, seed=0, processes=4)  # type: ignore[arg-type]
+        assert waiting(list(sampler)) < 0.02
+        assert waiting(np.random.default_rng(0).permutation(6400).tolist()) > 0.1
+
+    def test_a_batch_that_cannot_be_shared_equally_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="batch: 8 segments cannot be shared equally by 3 processes"):
+            StepSampler(_Lengths([5]), 8, seed=0, processes=3)  # type: ignore[arg-type]
 
     def test_how_a_step_is_cut_into_batches_does_not_change_its_clips(self) -> None:
         lengths = np.random.default_rng(0).integers(1500, 7000, 2000).tolist()
@@ -235,15 +279,41 @@ class TestStepSampler:
         expected = lengths.std() / np.sqrt(32)
         assert 0.7 * expected < means.std() < 1.4 * expected
 
-    def test_epochs_differ_and_a_seed_repeats(self) -> None:
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_epochs_differ_and_a_seed_repeats(self, processes: int) -> None:
         def order(seed: int, epoch: int) -> list[int]:
-            sampler = StepSampler(_Lengths(list(range(100))), 4, seed)  # type: ignore[arg-type]
+            sampler = StepSampler(_Lengths(list(range(100))), 4, seed, processes=processes)  # type: ignore[arg-type]
             sampler.set_epoch(epoch)
             return [key % 100 for key in sampler]
 
         assert order(1, 0) == order(1, 0)
         assert order(1, 0) != order(1, 1)
         assert order(1, 0) != order(2, 0)
+
+
+class TestDeal:
+    @given(work=st.lists(st.floats(1, 100), min_size=1, max_size=60), processes=st.integers(1, 8))
+    @settings(deadline=None)
+    def test_who_has_most_has_no_more_than_a_clip_can_make_up_for(self, work: list[float], processes: int) -> None:
+        costs = np.array(work * processes)[: len(work) // processes * processes or processes]
+        shares = deal(costs, processes)
+        assert shares.shape == (processes, len(costs) // processes)
+        assert sorted(shares.ravel()) == list(range(len(costs)))
+        loads = costs[shares].sum(axis=1)
+        rounds = -np.sort(-costs).reshape(-1, processes)
+        assert loads.max() - loads.min() <= (rounds[:, 0] - rounds[:, -1]).max() + 1e-6
+
+    @given(
+        work=st.lists(st.floats(1, 10), min_size=4, max_size=64), processes=st.integers(2, 4), seed=st.integers(0, 9)
+    )
+    @settings(deadline=None)
+    def test_nobody_waits_longer_than_with_cards_dealt_at_random(
+        self, work: list[float], processes: int, seed: int
+    ) -> None:
+        costs = np.array(work)[: len(work) // processes * processes]
+        rng = np.random.default_rng(seed)
+        at_random = [rng.permutation(costs).reshape(processes, -1).sum(axis=1).max() for _ in range(200)]
+        assert costs[deal(costs, processes)].sum(axis=1).max() <= np.mean(at_random) + 1e-6
 
 
 def test_longest_first() -> None:

@@ -197,7 +197,7 @@ class SERTrainer(Trainer):
             batches,
             seed,
             accumulated=self.args.gradient_accumulation_steps,
-            multiple=batches if self.args.world_size > 1 else 1,
+            processes=self.args.world_size,
         )
         self.add_callback(_Epochs(sampler))
         return sampler
