@@ -5,5 +5,8 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`HF_SER_CACHE`, or `~/.cache/hf_ser`: prepared corpora, the synthetic corpus, the tiny model. Safe to delete."""
+    """
+    `HF_SER_CACHE`, or `~/.cache/hf_ser`: prepared corpora, features of frozen encoders, the synthetic corpus, the tiny model.
+    Safe to delete.
+    """
     return Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()

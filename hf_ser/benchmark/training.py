@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from hf_ser.models import load_model
 from hf_ser.models.load import load_config
 from hf_ser.report.cost import start_memory
 from hf_ser.training.arguments import SERTrainingArguments, has_bfloat16
-from hf_ser.training.frozen_cache import cached_frozen_part, frozen_part
+from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.training.trainer import SERTrainer
 from hf_ser.tuning import Tuning, tune
 
@@ -187,15 +189,16 @@ def make_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setu
 
 
 @contextmanager
-def cached(trainer: Trainer, setup: Setup) -> Iterator[float]:
-    """The cache of what is frozen, if the variant has one; gives the seconds that it took to compute."""
+def cached(trainer: Trainer, settings: Settings, setup: Setup) -> Iterator[float]:
+    """The cache of what is frozen, empty at first, if the variant has one; gives the seconds that it took to compute."""
     if not (setup.cache_gb and isinstance(trainer, SERTrainer)):
         yield 0.0
         return
-    began = time.perf_counter()
-    with cached_frozen_part(trainer, setup.cache_gb):
-        synchronize(trainer.args.device)
-        yield time.perf_counter() - began
+    with TemporaryDirectory(dir=settings.work) as folder:
+        began = time.perf_counter()
+        with cached_frozen_part(trainer, setup.cache_gb, folder=Path(folder)):
+            synchronize(trainer.args.device)
+            yield time.perf_counter() - began
 
 
 def measure(settings: Settings, name: str, variant: str) -> dict[str, Any]:
@@ -220,7 +223,7 @@ def measure(settings: Settings, name: str, variant: str) -> dict[str, Any]:
     least_epochs = 2 if part else 1
     window = Window(settings.warm_up, settings.steps, settings.least_seconds, least_epochs, places)
     trainer.add_callback(window)
-    with cached(trainer, setup) as cache_seconds:
+    with cached(trainer, settings, setup) as cache_seconds:
         trainer.train()
         timed = sum(places)
         places.clear()
@@ -296,7 +299,7 @@ def check(settings: Settings, name: str) -> dict[str, Any]:
             model.load_state_dict(weights)
         else:
             weights = {key: value.clone() for key, value in model.state_dict().items()}
-        with cached(trainer, setup):
+        with cached(trainer, settings, setup):
             losses[variant] = train_losses(trainer)
     first, *others = losses.values()
     difference = max((float(np.abs(np.subtract(other, first)).max()) for other in others), default=0.0)

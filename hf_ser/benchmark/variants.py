@@ -15,7 +15,7 @@ class Setup:
         prepared (`bool`): Clips come from the prepared corpus, at 16 kHz.
         bf16 (`bool`, *optional*): bfloat16; `None` where the GPU or processor has it in hardware, as in a run.
         own (`bool`): The package's model, batches and Trainer: what is frozen is in eval mode, and has no graph.
-        cache_gb (`float`): Memory for what the frozen part of the model computes of each clip, in GB.
+        cache_gb (`float`): Disk for what the frozen part of the model computes of each clip, in GB.
         arguments (`dict`): More for the training arguments.
     """
 

@@ -172,10 +172,18 @@ class SERTrainingArguments(TrainingArguments):
         },
     )
     frozen_cache_gb: float = field(
-        default=4.0,
+        default=20.0,
         metadata={
-            "help": "Memory in GB for what the frozen part of the model computes, once for all epochs, where clips are not "
-            "augmented; 0 computes it anew in each."
+            "help": "Disk in GB for what the frozen part of the model computes, once for all epochs and for all later runs on the "
+            "same clips; models that were not used for the longest time go first. It lies in the package's cache; 0: nothing is "
+            "kept."
+        },
+    )
+    frozen_cache_views: int = field(
+        default=0,
+        metadata={
+            "help": "Where clips are augmented: keep so many views of each, those of the first epochs, and train with them in "
+            "turn. Faster than a new view in every epoch, and less varied. 0: every epoch hears a new one, and nothing is kept."
         },
     )
     micro_batch_seconds: float | None = field(
@@ -266,6 +274,10 @@ class SERTrainingArguments(TrainingArguments):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.micro_batch_seconds is not None and self.micro_batch_seconds < 0:
             raise ValueError(f"--micro_batch_seconds: must not be below 0, found {self.micro_batch_seconds}")
+        if self.frozen_cache_gb < 0:
+            raise ValueError(f"--frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
+        if self.frozen_cache_views < 0:
+            raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:

@@ -22,7 +22,7 @@ from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
 from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
 from hf_ser.training.clips import RunClips, load_clips, write_set_aside
-from hf_ser.training.frozen_cache import cached_frozen_part
+from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import MERGEABLE, Tuned, fold_head, save_adapter, tune
@@ -86,18 +86,12 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
             "--save_format merged"
         )
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ValueError(
-            "FSDP and DeepSpeed are not supported: a model in pieces would be saved in part. Launch with several processes "
-            "without them (accelerate config, multi-GPU)."
-        )
-
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
     begin_run(arguments, folder, clips, anew=checkpoint is None)
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
     trainer.add_callback(record)
-    with cached_frozen_part(trainer, training.frozen_cache_gb):
+    with cached_frozen_part(trainer, training.frozen_cache_gb, training.frozen_cache_views):
         trainer.train(resume_from_checkpoint=checkpoint)
 
     parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
@@ -286,7 +280,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """The kept model's figures on a part, per clip, each between 0 and 1."""
     segments = features.longest_first(clips.segments(part, segment_length, segment_overlap))
-    prediction = trainer.predict_clips(features.SpeechDataset(clips.clips, segments))
+    dataset = features.SpeechDataset(clips.clips, segments)
+    with cached_predictions(trainer, dataset, trainer.args.frozen_cache_gb) as dataset:
+        prediction = trainer.predict_clips(dataset)
     labels, rows = prediction.label_ids
     rows, probabilities, labels = per_clip(prediction.predictions, labels, rows)
     figures = score(probabilities, labels)
@@ -310,7 +306,7 @@ def save_run(
     folder: Path, trainer: SERTrainer, tuned: Tuned, arguments: Arguments, clips: RunClips, results: dict[str, Any]
 ) -> None:
     """Writes the run's folder: what goes to the Hub, beside the Trainer's checkpoints."""
-    model = trainer.accelerator.unwrap_model(tuned.model)
+    model = trainer.accelerator.unwrap_model(trainer.model)
     extractor = trainer.processing_class
     delete_entries(folder, WEIGHTS)  # those of another --save_format would belong to no figure
     if hasattr(model, "peft_config"):

@@ -9,34 +9,10 @@ import pytest
 import torch
 
 from hf_ser.features import SpeechDataset, minimum_samples
-from hf_ser.models import load_model
-from hf_ser.training import SERTrainer, parse_arguments
-from hf_ser.training.clips import RunClips, load_clips
-from hf_ser.training.frozen_cache import cached_frozen_part, frozen_part
-from hf_ser.training.run import make_trainer
+from hf_ser.training import SERTrainer
+from hf_ser.training.clips import RunClips
+from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.trainer import emotion_loss, inverse_frequencies
-from hf_ser.tuning import tune
-
-
-@pytest.fixture
-def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple[SERTrainer, RunClips]]:
-    """A trainer for the small synthetic corpus, in float32."""
-
-    def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, RunClips]:
-        arguments = parse_arguments(
-            ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model", str(checkpoint), "--bf16", "False",
-             "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3", *argv]
-        )  # fmt: skip
-        torch.manual_seed(0)
-        clips = load_clips(arguments.data, 400)
-        model = arguments.model
-        loaded = load_model(
-            str(checkpoint), clips.emotions, head=model.head, weighted_layer_sum=model.weighted_layer_sum
-        )
-        return make_trainer(arguments, clips, tune(loaded, arguments.tuning), loaded.feature_extractor), clips
-
-    return build
-
 
 Make = Callable[..., tuple[SERTrainer, RunClips]]
 
@@ -111,8 +87,7 @@ class TestLoss:
     def test_behind_a_cache_a_batch_stays_whole(self, make: Make) -> None:
         trainer, _ = make("--method", "head", "--head", "conv", "--micro_batch_seconds", "0.5")
         with cached_frozen_part(trainer, 1.0):
-            batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-            assert len(trainer._pieces(batch)) == 1
+            assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
         assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
@@ -131,91 +106,6 @@ class TestLoss:
         assert weights[labels].mean() == pytest.approx(1)
         shares = torch.tensor([weights[i] * labels.count(i) for i in range(3)])
         torch.testing.assert_close(shares, shares[:1].expand(3))
-
-
-class TestFrozenCache:
-    @pytest.mark.parametrize(
-        ("options", "part", "norm"),
-        [
-            (["--method", "lora_classifier"], "encoder", "layer"),
-            (["--method", "lora_classifier"], "encoder", "group"),
-            (["--method", "lora_qkv"], "feature_encoder", "layer"),
-            (["--method", "lora_qkv"], "feature_encoder", "group"),
-            (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
-            (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "feature_encoder", "layer"),
-            (["--method", "head", "--head", "conv"], "layers", "layer"),
-            (["--method", "head", "--head", "conv"], "layers", "group"),
-            (["--method", "lora_classifier", "--head", "conv"], "layers", "whisper"),
-            (["--method", "prompt", "--head", "conv"], "feature_encoder", "layer"),
-        ],
-    )
-    def test_the_losses_are_those_without_it(
-        self,
-        make: Make,
-        options: list[str],
-        part: str,
-        norm: str,
-        tiny_hubert: Path,
-        group_norm_hubert: Path,
-        tiny_whisper: Path,
-    ) -> None:
-        checkpoint = {"layer": tiny_hubert, "group": group_norm_hubert, "whisper": tiny_whisper}[norm]
-        histories = []
-        for limit in (0.0, 1.0):
-            trainer, _ = make(*options, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
-                              "--per_device_train_batch_size", "6", "--save_strategy", "no", "--load_best_model_at_end", "False", checkpoint=checkpoint)  # fmt: skip
-            model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
-            assert frozen_part(model) == part
-            for module in trainer.model.modules():
-                if isinstance(module, torch.nn.Dropout):  # it would draw in another order
-                    module.p = 0.0
-            with cached_frozen_part(trainer, limit):
-                assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
-                trainer.train()
-            assert type(trainer.train_dataset) is SpeechDataset
-            histories.append([entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history])
-        assert len(histories[0]) > 8
-        assert None not in histories[0][:-1]
-        np.testing.assert_allclose(histories[1][:-1], histories[0][:-1], rtol=2e-4)
-
-    def test_short_clips_are_padded_for_spec_augment(self, make: Make) -> None:
-        trainer, _ = make("--method", "lora_qkv")
-        model = trainer.model.get_base_model()
-        model.config.update({"apply_spec_augment": True, "mask_time_prob": 0.5})
-        trainer.data_collator.minimum_samples = minimum_samples(model.config, model.config.mask_time_length + 1)
-        with cached_frozen_part(trainer, 1.0):
-            short = {"frames": torch.randn(3, 16), "label": 0, "clip": 0}
-            batch = trainer.data_collator([short, {**short, "frames": torch.randn(5, 16)}])
-            assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 8, [1] * 5 + [0] * 6]
-            trainer.model.train()
-            logits = trainer.model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
-            assert torch.isfinite(logits).all()
-
-    def test_the_model_is_whole_again_afterwards(self, make: Make) -> None:
-        trainer, _ = make("--method", "lora_classifier")
-        batch = trainer.data_collator([trainer.train_dataset[0]])
-        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
-        keys = set(trainer.model.state_dict())
-        with torch.no_grad():
-            before = trainer.model.eval()(**inputs).logits
-            with cached_frozen_part(trainer, 1.0):
-                assert set(trainer.model.state_dict()) == keys
-            assert torch.equal(trainer.model.eval()(**inputs).logits, before)
-
-    @pytest.mark.parametrize(
-        ("options", "reason"),
-        [
-            (["--method", "full"], "nothing at the model's front is frozen"),
-            (["--method", "lora_qkv", "--noise_probability", "0.5"], "clips are augmented"),
-        ],
-    )
-    def test_where_it_would_be_wrong_it_does_nothing_and_says_why(
-        self, make: Make, options: list[str], reason: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        trainer, _ = make(*options)
-        with caplog.at_level("INFO", "hf_ser"), cached_frozen_part(trainer, 1.0):
-            assert type(trainer.train_dataset) is SpeechDataset
-        assert reason in caplog.text
 
 
 class TestEvaluation:

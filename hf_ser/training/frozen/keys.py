@@ -1,0 +1,84 @@
+"""When what is kept may be used: the same front, with the same weights, on the same samples, in the same precision."""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import SequenceFeatureExtractor
+
+from hf_ser.features import SpeechDataset
+from hf_ser.training.frozen.parts import LAYERS, front
+
+#: Raise it when the code of this package changes what is computed or how it is kept.
+VERSION = 1
+#: What a configuration says of the head, of training, or of where it is from: nothing that a frozen front computes with.
+IRRELEVANT = {
+    "_name_or_path", "architectures", "classifier_proj_size", "dtype", "finetuning_task", "id2label", "label2id", "layerdrop",
+    "encoder_layerdrop", "problem_type", "transformers_version", "use_weighted_layer_sum", "apply_spec_augment",
+    "gradient_checkpointing", "return_dict", "output_hidden_states", "output_attentions",
+}  # fmt: skip
+
+
+def describe(model: Any, part: str, extractor: SequenceFeatureExtractor, precision: str) -> dict[str, Any]:
+    """
+    All that decides what the frozen part of a model makes of a clip, ready for JSON.
+
+    Args:
+        model (`PreTrainedModel`): The model.
+        part (`str`): See `hf_ser.training.frozen.frozen_part`.
+        extractor (`SequenceFeatureExtractor`): What the model hears with.
+        precision (`str`): Of the computation: `no` (float32), `bf16` or `fp16`, as accelerate calls it.
+    """
+    config = {
+        name: value
+        for name, value in model.base_model.config.to_dict().items()
+        if name not in IRRELEVANT and not name.startswith("mask_") and not name.endswith("dropout")
+    }
+    if part == "feature_encoder":
+        config = {name: value for name, value in config.items() if name.startswith(("conv_", "feat_extract_"))}
+    return {
+        "version": VERSION,
+        "part": part,
+        # Which layers there are is the model's decision.
+        "layers": f"{len(model.layer_weights)} of {type(model).__name__}" if part in LAYERS else None,
+        "weights": weights_hash(front(model, part)),
+        "config": config,
+        "feature_extractor": extractor.to_dict(),
+        "precision": precision,
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "device": model.device.type,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def digest(about: dict[str, Any]) -> str:
+    """A name for what [`describe`] gives."""
+    return hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=10).hexdigest()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """The hash of a module's weights and of their names."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(module.state_dict().items()):
+        if name != "masked_spec_embed":  # stands in for masked frames in training alone, and may be drawn at random
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
+    """
+    A key of 16 bytes for each segment of a dataset, made of its samples, where it begins and ends in its clip, and if clips are
+    augmented, of what the epoch `view` does to it.
+    """
+    hashes = dataset.clips["samples_hash"][:]
+    segments = dataset.segments
+    places = zip(segments.clip.tolist(), segments.start.tolist(), segments.stop.tolist(), strict=True)
+    names = [f"{hashes[clip]} {start} {stop}" for clip, start, stop in places]
+    if dataset.augmentation:
+        names = [f"{name} {dataset.augmentation} {dataset.drawn(view, i)}" for i, name in enumerate(names)]
+    return [hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names]
