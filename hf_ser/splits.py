@@ -4,13 +4,15 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from hf_ser.corpora.columns import Texts, Words
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,11 @@ class Clips:
 
     def of(self, indices: Indices) -> "Clips":
         """The clips at `indices`."""
-        return Clips(*([column[i] for i in indices] for column in vars(self).values()))
+        return Clips(*(_taken(column, indices) for column in vars(self).values()))
+
+
+def _taken(column: Sequence[Any], indices: Indices) -> Sequence[Any]:
+    return column.take(indices) if isinstance(column, Words | Texts) else [column[i] for i in indices]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Split:
 
     def speakers(self, clips: Clips) -> dict[str, set[str]]:
         """The known speakers of each part."""
-        return {part: {s for i in rows if (s := clips.speakers[i])} for part, rows in self.parts.items()}
+        known = Words.of(clips.speakers)
+        return {part: {name for name in known.take(rows).counts() if name} for part, rows in self.parts.items()}
 
     def shared_speakers(self, clips: Clips) -> list[str]:
         """The speakers that are both in train and in test, computed from the clips, whatever the split is called."""
@@ -84,6 +91,7 @@ class Split:
     def describe(self, clips: Clips) -> dict[str, Any]:
         """The split in figures: for each part its clips, speakers and emotions, and what train and test share."""
         speakers = self.speakers(clips)
+        named, labels = Words.of(clips.speakers), Words.of(clips.labels)
         return {
             "name": self.name,
             **self.settings,
@@ -91,8 +99,8 @@ class Split:
                 part: {
                     "clips": len(rows),
                     "speakers": len(speakers[part]),
-                    "clips_without_speaker": sum(clips.speakers[i] is None for i in rows),
-                    "emotions": dict(sorted(Counter(clips.labels[i] for i in rows).items())),
+                    "clips_without_speaker": named.take(rows).unknown,
+                    "emotions": labels.take(rows).counts(),
                 }
                 for part, rows in self.parts.items()
             },
@@ -107,7 +115,7 @@ class Split:
             "settings": self.settings,
             "shared_speakers": self.shared_speakers(clips),
             "emotions": {part: entry["emotions"] for part, entry in self.describe(clips)["parts"].items()},
-            "parts": {part: [clips.names[i] for i in rows] for part, rows in self.parts.items()},
+            "parts": {part: list(_taken(clips.names, rows)) for part, rows in self.parts.items()},
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -139,8 +147,8 @@ def _as_named(saved: dict[str, Any], clips: Clips) -> list[str]:
     return [hash_name(name) for name in clips.names] if NAMED_BY in saved else list(clips.names)
 
 
-def _split(name: str, settings: dict[str, Any], **parts: Iterable[int]) -> Split:
-    return Split(name, settings, {part: np.array(sorted(parts[part]), dtype=np.int64) for part in PARTS})
+def _split(name: str, settings: dict[str, Any], **parts: npt.ArrayLike) -> Split:
+    return Split(name, settings, {part: np.sort(np.asarray(parts[part], dtype=np.int64)) for part in PARTS})
 
 
 def random(clips: Clips, *, seed: int = 42, test_share: float = 0.2, validation_share: float = 0.1) -> Split:
@@ -184,65 +192,74 @@ def speaker(
             f"speaker split: three speakers at least are needed, one for each part; found {len(speakers)} "
             f"({', '.join(speakers)}). Add a corpus, or use --split random (its figures say nothing about a new speaker)."
         )
+    row = _places(clips.speakers, speakers)
     # Clips of each speaker by emotion, gender and corpus: (speakers, traits)
-    traits = [list(map(str, column)) for column in (clips.labels, clips.genders, clips.corpora)]
-    names = sorted({(n, value) for n, column in enumerate(traits) for value in column})
-    position = {trait: k for k, trait in enumerate(names)}
-    counts = np.zeros((len(speakers), len(names)))
-    row = {name: i for i, name in enumerate(speakers)}
-    for i, name in enumerate(clips.speakers):
-        for n, column in enumerate(traits):
-            counts[row[str(name)], position[n, column[i]]] += 1
+    counts = np.concatenate(
+        [_counts(row, len(speakers), column) for column in (clips.labels, clips.genders, clips.corpora)], axis=1
+    )
     shares = np.array([1 - test_share - validation_share, validation_share, test_share])
     wanted = shares[:, None] * counts.sum(axis=0)  # (parts, traits)
 
     rng = np.random.default_rng(seed)
     candidates = (_assign(counts, wanted, rng) for _ in range(tries))
     _, part_of = min(candidates, key=lambda candidate: candidate[0])
-    part_of_speaker = dict(zip(speakers, part_of, strict=True))
-    parts: dict[str, list[int]] = {part: [] for part in PARTS}
-    for i, name in enumerate(clips.speakers):
-        parts[PARTS[part_of_speaker[str(name)]]].append(i)
+    part_of_clip = part_of[row]
     settings = {"seed": seed, "test_share": test_share, "validation_share": validation_share}
-    return _split("speaker", settings, **parts)
+    return Split("speaker", settings, {part: np.flatnonzero(part_of_clip == k) for k, part in enumerate(PARTS)})
+
+
+def _places(column: Sequence[str | None], words: Sequence[str]) -> Indices:
+    """For each clip the place of its word in `words`, -1 if it is none of them."""
+    coded = Words.of(column)
+    place = {word: k for k, word in enumerate(words)}
+    # The last one is for clips without a word, whose code is -1.
+    return np.array([*(place.get(word, -1) for word in coded.words), -1], dtype=np.int64)[coded.codes]
+
+
+def _counts(row: Indices, rows: int, column: Sequence[str | None]) -> npt.NDArray[np.float64]:
+    """How often each word of a column, in sorted order, is in each row: `(rows, words)`."""
+    coded = Words.of([str(word) for word in column])  # an unknown one counts, too
+    order = sorted(coded.words)
+    counts = np.bincount(row * len(order) + _places(coded, order), minlength=rows * len(order))
+    return counts.reshape(rows, len(order)).astype(np.float64)
 
 
 def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.Generator) -> tuple[float, Indices]:
     """Puts the speakers one by one, in random order, where they help most; then moves them while that helps."""
     scale = wanted.sum(axis=0).clip(min=1)
 
-    def distance(filled: npt.NDArray[Any]) -> float:
-        return float((((filled - wanted) / scale) ** 2).sum())
+    def distances(filled: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`(trials,)` of `(trials, parts, traits)`."""
+        return (((filled - wanted) / scale) ** 2).reshape(len(filled), -1).sum(axis=1)
 
     order = rng.permutation(len(counts))
     part_of = np.zeros(len(counts), dtype=np.int64)
     filled = np.zeros_like(wanted)
+    each = np.eye(3)[:, :, None]  # (trials, parts, 1): the trial of each part
     for nth, s in enumerate(order):
-        missing = [part for part in range(3) if not filled[part].any()]
-        # The last speakers go to the parts that have none yet.
-        open_parts = missing if len(counts) - nth <= len(missing) else range(3)
-
-        def after(part: int, s: int = s) -> float:
-            trial = filled.copy()
-            trial[part] += counts[s]
-            return distance(trial)
-
-        part_of[s] = min(open_parts, key=after)
+        after = distances(filled + each * counts[s])
+        missing = ~filled.any(axis=1)
+        if len(counts) - nth <= missing.sum():  # the last speakers go to the parts that have none yet
+            after[~missing] = np.inf
+        part_of[s] = np.argmin(after)
         filled[part_of[s]] += counts[s]
-    best, moved = distance(filled), True
+    best, moved = float(distances(filled[None])[0]), True
+    speakers = np.bincount(part_of, minlength=3)
     while moved:
         moved = False
         for s in order:
             here = part_of[s]
-            if (part_of == here).sum() == 1:
+            if speakers[here] == 1:
                 continue
-            for there in range(3):
-                trial = filled.copy()
-                trial[here] -= counts[s]
-                trial[there] += counts[s]
-                if there != here and distance(trial) < best - 1e-12:
-                    best, filled, part_of[s], moved = distance(trial), trial, there, True
-                    break
+            trials = filled + (each - each[here]) * counts[s]
+            after = distances(trials)
+            better = after < best - 1e-12
+            better[here] = False
+            if better.any():
+                there = int(np.argmax(better))
+                best, filled, part_of[s], moved = float(after[there]), trials[there], there, True
+                speakers += np.arange(3) == there
+                speakers -= np.arange(3) == here
     return best, part_of
 
 
@@ -262,7 +279,7 @@ def kfold(clips: Clips, *, fold: int, folds: int | None = None, by: str = "speak
     """
     if by not in ("speaker", "session"):
         raise SplitError(f"kfold split: folds are made by speaker or session, found {by!r}")
-    column = clips.speakers if by == "speaker" else clips.sessions
+    column = Words.of(clips.speakers if by == "speaker" else clips.sessions)
     groups = _groups(clips, column, by)
     folds = folds or (5 if by == "speaker" else len(groups))
     if folds < 2 or len(groups) < max(folds, 3):
@@ -295,8 +312,9 @@ def official(clips: Clips) -> Split:
     Raises:
         SplitError: if a part has no clip.
     """
-    parts = {part: [i for i, name in enumerate(clips.official) if name == part] for part in PARTS}
-    if empty := [part for part, rows in parts.items() if not rows]:
+    official = _places(clips.official, PARTS)
+    parts = {part: np.flatnonzero(official == k) for k, part in enumerate(PARTS)}
+    if empty := [part for part, rows in parts.items() if not len(rows)]:
         found = Counter(str(name) for name in clips.official)
         raise SplitError(
             f"official split: no clip for {', '.join(empty)}. The corpus' split column must say train, validation and "
@@ -393,8 +411,9 @@ def check(split: Split, clips: Clips, emotions: Sequence[str]) -> list[str]:
         SplitError: if train lacks an emotion: a model cannot learn it, and its figures would mean nothing.
     """
     warnings = []
+    labels = Words.of(clips.labels)
     for part, rows in split.parts.items():
-        present = {clips.labels[i] for i in rows}
+        present = labels.take(rows).counts()
         if absent := [emotion for emotion in emotions if emotion not in present]:
             if part == "train":
                 raise SplitError(
@@ -406,18 +425,21 @@ def check(split: Split, clips: Clips, emotions: Sequence[str]) -> list[str]:
         warnings.append(
             f"{len(shared)} speakers are in both train and test: figures on test say nothing about a new speaker."
         )
-    if unknown := sum(clips.speakers[i] is None for rows in split.parts.values() for i in rows):
+    speakers = Words.of(clips.speakers)
+    if unknown := sum(speakers.take(rows).unknown for rows in split.parts.values()):
         warnings.append(f"{unknown} clips have no known speaker: whether train and test share speakers cannot be told.")
     return warnings
 
 
 def _groups(clips: Clips, column: Sequence[str | None], by: str) -> list[str]:
-    if without := [clips.names[i] for i, group in enumerate(column) if group is None]:
+    coded = Words.of(column)
+    if coded.unknown:
+        without = clips.names[int(np.argmax(coded.codes < 0))]
         raise SplitError(
-            f"a split by {by} needs the {by} of every clip; {len(without)} of {len(clips)} have none, for instance "
-            f"{without[0]!r}. Add a {by} column, leave that corpus out, or use --split random."
+            f"a split by {by} needs the {by} of every clip; {coded.unknown} of {len(clips)} have none, for instance "
+            f"{without!r}. Add a {by} column, leave that corpus out, or use --split random."
         )
-    return sorted({group for group in column if group is not None})
+    return list(coded.counts())
 
 
 def _check_shares(test_share: float, validation_share: float) -> None:

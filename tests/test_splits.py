@@ -115,6 +115,17 @@ def test_the_same_seed_gives_the_same_split_and_another_another() -> None:
         assert any(first.parts[part].tolist() != other.parts[part].tolist() for part in PARTS)
 
 
+def test_the_split_by_speaker_stays_what_it_was() -> None:
+    """Published splits are made again by their seed: these parts are those of the first release."""
+    counts = {f"s{n:02d}": 3 + 7 * n % 11 for n in range(14)}
+    speakers = splits.speaker(clips_of(counts), seed=3).speakers(clips_of(counts))
+    assert {part: sorted(names) for part, names in speakers.items()} == {
+        "train": ["s00", "s01", "s03", "s04", "s05", "s06", "s07", "s08", "s10", "s11"],
+        "validation": ["s02", "s13"],
+        "test": ["s09", "s12"],
+    }
+
+
 def test_the_random_split_says_that_it_shares_speakers() -> None:
     clips = clips_of({"a": 50, "b": 50})
     split = splits.random(clips)

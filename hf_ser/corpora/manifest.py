@@ -1,6 +1,8 @@
 """Any audio with a table of it: CSV, TSV, JSON lines or Parquet."""
 
-from collections.abc import Callable, Hashable
+import os
+from collections.abc import Callable
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,15 @@ def read(root: Path) -> dict[str, list[Row]]:
     if table.empty:
         raise CorpusError(f"manifest: {str(root)!r} lists no clip")
 
+    texts = [map(_text, table[column[key]].tolist()) if key in column else repeat(None) for key in COLUMN_NAMES]
+    folder = str(root.parent)
     rows: dict[str, list[Row]] = {}
-    for line in table.to_dict("records"):
-        value = {key: _text(line, column.get(key)) for key in COLUMN_NAMES}
+    for line in islice(zip(*texts, strict=False), len(table)):
+        value = dict(zip(COLUMN_NAMES, line, strict=True))
         path = value["path"] or ""
         rows.setdefault(value["corpus"] or root.stem, []).append(
             Row(
-                path=str(root.parent / path),
+                path=os.path.join(folder, path),
                 name=Path(path).with_suffix("").as_posix().lstrip("/"),
                 emotion=canonical(value["emotion"] or ""),
                 speaker=value["speaker"],
@@ -101,8 +105,7 @@ def split(word: str | None) -> str | None:
     return SPLIT_OF_WORD.get(word, word or None)
 
 
-def _text(line: dict[Hashable, Any], column: str | None) -> str | None:
-    value = line.get(column) if column else None
+def _text(value: Any) -> str | None:
     if value is None or value != value or str(value).strip() == "":  # NaN is not equal to itself
         return None
     if isinstance(value, float) and value.is_integer():  # a numeric column with a gap

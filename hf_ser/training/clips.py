@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, concatenate_datasets
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
 from hf_ser import splits
 from hf_ser.audio import SAMPLING_RATE, Segments, cut, prepare
 from hf_ser.corpora import CorpusError, SetAside, read_corpora
+from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.emotions import EmotionSelection
 from hf_ser.splits import Clips, Split
 from hf_ser.training.arguments import DataArguments
@@ -52,7 +54,8 @@ class RunClips:
     def segments(self, part: str, length: float | None, overlap: float) -> Segments:
         """The segments of a part's clips; see `hf_ser.audio.cut`."""
         rows = self.split.parts[part]
-        samples = np.rint(np.array(self.clips["duration"][:]) * SAMPLING_RATE).astype(np.int64)[rows]
+        duration = arrow_columns(self.clips, ("duration",))["duration"].to_numpy().astype(np.float64)
+        samples = np.rint(duration * SAMPLING_RATE).astype(np.int64)[rows]
         if self.max_seconds is not None:
             samples = np.minimum(samples, round(self.max_seconds * SAMPLING_RATE))
         pieces = cut(samples, length, overlap)
@@ -75,37 +78,62 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
         raise CorpusError(
             f"--max_seconds: {arguments.max_seconds:g} s are too few; the encoder needs {minimum_samples / SAMPLING_RATE:g} s"
         )
-    selection = EmotionSelection.parse(arguments.emotions)
+    EmotionSelection.parse(arguments.emotions)  # what is wrong there is said before hours of decoding
     rows = prepare(read_corpora(arguments.corpora), workers=arguments.prepare_workers)
+    return select_clips(rows, arguments, minimum_samples)
+
+
+def select_clips(rows: Dataset, arguments: DataArguments, minimum_samples: int) -> RunClips:
+    """
+    Checks, labels and splits prepared clips, see [`load_clips`].
+
+    Args:
+        rows (`datasets.Dataset`): What `hf_ser.audio.prepare` returns.
+        arguments (`DataArguments`): Which emotions to keep, and how to split.
+        minimum_samples (`int`): The shortest clip that the encoder can take, in samples at 16 kHz.
+
+    Raises:
+        CorpusError: if too many clips of a corpus cannot be used, or fewer than two emotions are left.
+        SplitError: if the clips do not allow the split.
+    """
+    selection = EmotionSelection.parse(arguments.emotions)
     usable, set_aside = set_unusable_aside(rows, selection, minimum_samples / SAMPLING_RATE)
     report(rows, set_aside, arguments.max_set_aside)
 
-    emotion = rows["emotion"][:]
-    labels = {i: label for i in usable if (label := selection.label(emotion[i])) is not None}
-    left_out = dict(sorted(Counter(emotion[i] for i in usable if i not in labels).items()))
+    columns = arrow_columns(rows, ("clip", "emotion", "speaker", "gender", "corpus", "session", "split"))
+    emotions = Words.of(columns["emotion"]).take(usable)
+    meant = [selection.label(word) for word in emotions.words]
+    left_out = {word: n for word, n in emotions.counts().items() if selection.label(word) is None}
     if left_out:
         logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
-    present = [name for name in selection.names if name in set(labels.values())]
+    counted = {selection.label(word) for word in emotions.counts()}
+    present = [name for name in selection.names if name in counted]
     if len(present) < 2:
         raise CorpusError(f"--emotions: the corpora have clips of {present or 'none'} alone; at least two are needed")
     if arguments.emotions and (absent := sorted(set(selection.names) - set(present))):
         raise CorpusError(f"--emotions: the corpora have no clip of {', '.join(absent)}")
 
     # The label is put beside all rows, and rows are selected last: a column added to a selection would copy the audio.
-    label = Dataset.from_dict(
-        {"label": [present.index(labels[i]) if i in labels else None for i in range(len(rows))]},
-        features=Features({"label": ClassLabel(names=present)}),
+    label_of = np.array([*(present.index(name) if name in present else -1 for name in meant), -1], dtype=np.int32)
+    labels = label_of[emotions.codes]
+    taken = np.array(usable, dtype=np.int64)[labels >= 0]
+    label = np.full(len(rows), -1, dtype=np.int64)
+    label[taken] = labels[labels >= 0]
+    beside = Dataset(
+        pa.table({"label": pa.array(label, mask=label < 0)}),
+        info=DatasetInfo(features=Features({"label": ClassLabel(names=present)})),
     )
+    # samples_hash stays: features of a frozen encoder are kept by it.
     rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail"])
-    kept = concatenate_datasets([rows, label], axis=1).select(list(labels))
+    kept = concatenate_datasets([rows, beside], axis=1).select(taken)
     table = Clips(
-        names=kept["clip"][:],
-        labels=list(labels.values()),
-        speakers=kept["speaker"][:],
-        genders=kept["gender"][:],
-        corpora=kept["corpus"][:],
-        sessions=kept["session"][:],
-        official=kept["split"][:],
+        names=Texts(columns["clip"]).take(taken),
+        labels=Words(labels[labels >= 0], present),
+        speakers=Words.of(columns["speaker"]).take(taken),
+        genders=Words.of(columns["gender"]).take(taken),
+        corpora=Words.of(columns["corpus"]).take(taken),
+        sessions=Words.of(columns["session"]).take(taken),
+        official=Words.of(columns["split"]).take(taken),
     )
     split = make_split(table, arguments)
     warnings = splits.check(split, table, present)

@@ -1,0 +1,107 @@
+"""Columns of text without a Python object for each clip: a corpus of 100,000 clips says the same few words again and again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Dataset
+
+#: Clips that are Python objects at a time.
+BLOCK = 1000
+
+
+class Words(Sequence[str | None]):
+    """
+    A column that repeats few words, such as speakers: for each clip a number, which costs 4 bytes.
+
+    Args:
+        codes (`np.ndarray` of shape `(clips,)`): For each clip the number of its word, -1 where it has none.
+        words (`Sequence[str]`): The words, each once.
+    """
+
+    def __init__(self, codes: npt.NDArray[np.int32], words: Sequence[str]) -> None:
+        self.codes = codes
+        self.words = tuple(words)
+
+    @classmethod
+    def of(cls, column: Iterable[str | None]) -> "Words":
+        """The same column as numbers and words; words are numbered as they come."""
+        if isinstance(column, Words):
+            return column
+        if isinstance(column, pa.Array | pa.ChunkedArray):
+            encoded = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
+            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+            return cls(codes, encoded.dictionary.to_pylist())
+        numbers: dict[str | None, int] = {}
+        found = [-1 if word is None else numbers.setdefault(word, len(numbers)) for word in column]
+        return cls(np.array(found, dtype=np.int32), [word for word in numbers if word is not None])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Words": ...
+    def __getitem__(self, index: int | slice) -> "str | Words | None":
+        if isinstance(index, slice):
+            return Words(self.codes[index], self.words)
+        code = int(self.codes[index])
+        return None if code < 0 else self.words[code]
+
+    def __iter__(self) -> Iterator[str | None]:
+        words = (*self.words, None)  # -1 is the last
+        for first in range(0, len(self), BLOCK):
+            yield from (words[code] for code in self.codes[first : first + BLOCK].tolist())
+
+    def take(self, indices: npt.ArrayLike) -> "Words":
+        """The column of the clips at `indices`."""
+        return Words(self.codes[np.asarray(indices, dtype=np.int64)], self.words)
+
+    def counts(self) -> dict[str, int]:
+        """How often each word is there, those alone that are, sorted."""
+        known = np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+        return dict(sorted((word, int(n)) for word, n in zip(self.words, known, strict=True) if n))
+
+    @property
+    def unknown(self) -> int:
+        """How many clips have no word."""
+        return int((self.codes < 0).sum())
+
+
+class Texts(Sequence[str]):
+    """
+    A column in which every text is another, such as the clips' names, kept as Arrow keeps it.
+
+    Args:
+        texts (`pa.Array`): The texts; none is missing.
+    """
+
+    def __init__(self, texts: pa.Array) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Texts": ...
+    def __getitem__(self, index: int | slice) -> "str | Texts":
+        return Texts(self.texts[index]) if isinstance(index, slice) else self.texts[int(index)].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), BLOCK):
+            yield from self.texts.slice(first, BLOCK).to_pylist()
+
+    def take(self, indices: npt.ArrayLike) -> "Texts":
+        """The texts at `indices`."""
+        return Texts(self.texts.take(pa.array(np.asarray(indices, dtype=np.int64))))
+
+
+def arrow_columns(rows: Dataset, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Columns of a data set as Arrow keeps them, without reading what is beside them."""
+    table = rows.select_columns(list(names)).with_format("arrow")[:]
+    return {name: table[name].combine_chunks() for name in names}
