@@ -174,7 +174,7 @@ class SERTrainingArguments(TrainingArguments):
     frozen_cache_gb: float = field(
         default=20.0,
         metadata={
-            "help": "Disk in GB for what the frozen part of the model computes, once for all epochs and for all later runs on the "
+            "help": "Disk in GB for what the frozen part of the model computes, once for all epochs and all later runs on the "
             "same clips; models that were not used for the longest time go first. It lies in the package's cache; 0: nothing is "
             "kept."
         },

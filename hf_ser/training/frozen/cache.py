@@ -200,9 +200,9 @@ class _Front:
                 quiet=args.disable_tqdm or not self.trainer.is_local_process_zero(),
             )
         logger.info(
-            "features of the frozen %s: %d of %d segments computed in %.1f s, the others found; %.3f GB in %s, %.3f GB beside it "
+            "%s, is kept: %d of %d segments computed in %.1f s, the others found; %.3f GB in %s, %.3f GB beside it "
             "(--frozen_cache_gb %g; it can be deleted when nothing trains)",
-            self.part.replace("_", " "),
+            parts.PARTS[self.part],
             computed,
             len({key for clips in wanted for view in clips.views for key in view}),
             time.perf_counter() - began,
@@ -251,9 +251,14 @@ def _trained_from(trainer: SERTrainer, features: _Features) -> Iterator[None]:
             False,
             None,
         )
+    model = trainer.model
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Every step clips and forgets gradients, and would walk through the whole encoder to find those few that there are.
+    model.parameters = lambda recurse=True: iter(trained)
     try:
         with parts.fed_with_features(_untuned(trainer), features.part):
             yield
     finally:
+        del model.parameters
         trainer.train_dataset, trainer.eval_dataset, trainer.data_collator = before
         args.dataloader_num_workers, args.dataloader_persistent_workers, args.dataloader_prefetch_factor = workers

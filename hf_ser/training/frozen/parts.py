@@ -11,6 +11,14 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.models import SpeechClassifier, valid_samples
 
+#: What of a model is kept.
+PARTS = {
+    "feature_encoder": "what the frozen convolutions make of a clip",
+    "encoder": "what the frozen encoder makes of a clip",
+    "layers": "what all layers of the frozen encoder make of a clip",
+    "pooled": "what the frozen encoder makes of a clip, averaged over time",
+    "pooled_layers": "what all layers of the frozen encoder make of a clip, averaged over time",
+}
 #: The parts of which all layers are kept, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers")
 #: The parts of which the mean over time is kept, as one frame.
@@ -22,9 +30,8 @@ def frozen_part(model: Any) -> str | None:
     The largest first part of a model in which nothing trains.
 
     Returns:
-        `"encoder"`, or `"layers"` if the head wants all of its layers; `"pooled"` or `"pooled_layers"` if the head begins with a
-        linear layer and a mean over time, which may change places, so that the mean of each clip is all that it needs;
-        `"feature_encoder"` (the encoder's convolutions); or `None`.
+        One of [`PARTS`], or `None`. Where the head begins with a linear layer and a mean over time, which may change places, the
+        mean of each clip is all that it needs.
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):
