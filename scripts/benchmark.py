@@ -4,9 +4,10 @@ Compare this package with plain transformers, on the same clips and weights: tra
     python scripts/benchmark.py                                    # HuBERT Base with random weights, in minutes on a laptop
     python scripts/benchmark.py --shape whisper-tiny --check
     python scripts/benchmark.py --model facebook/hubert-large-ll60k --corpora ravdess=/data/RAVDESS crema_d=/data/CREMA-D
+    python scripts/benchmark.py --scale 1000 10000 100000          # what a clip costs in corpora of these sizes, and no model
 
 The baseline is transformers' example of audio classification; each variant adds one measure of this package to the one before.
-It leaves benchmark.json and benchmark.png.
+It leaves benchmark.json and benchmark.png; with --scale, scale.json and scale.png.
 """
 
 import argparse
@@ -18,7 +19,20 @@ from tempfile import TemporaryDirectory
 
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.benchmark import METHODS, RESULTS, SHAPES, VARIANTS, benchmark, default_settings, save, table
+from hf_ser.benchmark import (
+    METHODS,
+    RESULTS,
+    SCALE_RESULTS,
+    SHAPES,
+    VARIANTS,
+    benchmark,
+    default_settings,
+    measure_scales,
+    save,
+    save_scales,
+    scale_table,
+    table,
+)
 
 
 def main() -> int:
@@ -28,12 +42,17 @@ def main() -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     output, overwrite, quick = (arguments.pop(name) for name in ("output", "overwrite", "quick"))
-    shape = arguments.pop("shape")
+    shape, scale = arguments.pop("shape"), arguments.pop("scale")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     given["model"] = given["model"] or shape
     try:
-        if (output / RESULTS).exists() and not overwrite:
+        if (output / (SCALE_RESULTS if scale else RESULTS)).exists() and not overwrite:
             raise ValueError(f"--output: {str(output)!r} holds a benchmark; choose another folder, or --overwrite")
+        if scale:
+            sizes = measure_scales(scale, seed=given["seed"] or 0)
+            save_scales(sizes, output)
+            print(scale_table(sizes))
+            return 0
         with TemporaryDirectory(prefix="hf_ser-benchmark-") as work:
             report = benchmark(default_settings(Path(work), quick=quick, **given))
         save(report, output)
@@ -65,6 +84,13 @@ def parse_arguments() -> argparse.Namespace:
         help="; ".join(f"{variant.name}: {variant.adds}" for variant in VARIANTS) + ". By default all.",
     )
     parser.add_argument("--corpora", nargs="+", metavar="NAME=PATH", help="real corpora; by default clips are made up")
+    parser.add_argument(
+        "--scale",
+        nargs="+",
+        type=int,
+        metavar="CLIPS",
+        help="measure corpora of so many clips, up to the batches; nothing else",
+    )
     parser.add_argument("--clips", type=int, help="clips to write and to predict (32; on a GPU 512)")
     parser.add_argument("--batch_size", type=int, help="clips in a batch of training (4; on a GPU 16)")
     parser.add_argument("--steps", type=int, help="steps of training to time (4; on a GPU 20)")

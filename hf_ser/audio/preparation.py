@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Part of the key of everything prepared: raise it when the code below changes what is kept.
 VERSION = 1
+#: Bytes of a batch that is written at once, and how many times larger than its file a clip may be once it is decoded.
+BATCH_BYTES, INFLATED = 1 << 28, 12
 # datasets' own encoding of Audio wants torchcodec, and so an FFmpeg; a plain struct that is cast afterwards does not.
 PREPARED = Features(
     {
@@ -106,8 +108,7 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
         num_proc=min(workers, len(rows)),
         cache_file_name=str(unfinished / "clips.arrow"),
         new_fingerprint=folder.name,
-        # A batch is held in memory whole, and its bytes must fit Arrow's 2 GB: 32 recordings of 15 minutes do.
-        writer_batch_size=32,
+        writer_batch_size=_clips_in_batch(rows),
         desc=f"decoding {corpus}",
     )
     names = [Path(file["filename"]).name for file in prepared.cache_files]
@@ -115,6 +116,24 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
     (folder / "files.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+def _clips_in_batch(rows: Dataset) -> int:
+    """
+    Clips that are written together. They are held in memory whole, and their bytes must fit Arrow's 2 GB: 32 recordings of 15
+    minutes do. Whoever opens the corpus holds a few kilobytes for each batch, so that of short clips there are more in one.
+    """
+    largest = 1
+    for batch in rows.select_columns(["audio"]).with_format("arrow").iter(batch_size=1000):
+        audio = batch["audio"].combine_chunks()
+        inside = pc.max(pc.binary_length(audio.field("bytes"))).as_py() or 0
+        outside = max((os.path.getsize(path) for path in audio.field("path").to_pylist() if _is_file(path)), default=0)
+        largest = max(largest, inside, outside)
+    return min(max(BATCH_BYTES // (INFLATED * largest), 32), 1000)
+
+
+def _is_file(path: str | None) -> bool:
+    return path is not None and os.path.isfile(path)
 
 
 def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:

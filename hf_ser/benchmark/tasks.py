@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 import hf_ser
 from hf_ser.audio import prepare
 from hf_ser.benchmark import clips as benchmark_clips
-from hf_ser.benchmark import peak, peer, shapes, training
+from hf_ser.benchmark import peak, peer, scale, shapes, training
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.variants import METHODS
 from hf_ser.corpora import read_corpora
@@ -131,6 +131,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "train": training.measure,
     "check": training.check,
     "classify": classify,
+    "scale": scale.measure,
 }
 
 

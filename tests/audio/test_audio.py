@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
+from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, preparation, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.audio.decode import resample
 from hf_ser.corpora import Row, read, to_dataset
@@ -277,3 +277,16 @@ class TestAugmentation:
 
 def test_audio_errors_can_be_counted() -> None:
     assert (AudioError("silent", "x").reason, str(AudioError("silent", "x"))) == ("silent", "silent: x")
+
+
+def test_short_clips_lie_in_large_batches_and_long_recordings_in_small_ones(tmp_path: Path) -> None:
+    """A batch of rows costs whoever opens the corpus kilobytes of memory; a batch of recordings must not cost gigabytes."""
+    for n in range(100):
+        soundfile.write(tmp_path / f"{n}.wav", np.random.default_rng(n).uniform(-0.5, 0.5, 800), 16_000)
+    rows = to_dataset([Row(str(tmp_path / f"{n}.wav"), str(n), "sad") for n in range(100)], "a")
+    assert len(prepare([rows], tmp_path / "cache", 1).data.to_batches()) == 1
+    assert preparation._clips_in_batch(rows) == 1000
+    with (tmp_path / "7.wav").open("r+b") as file:
+        file.truncate(30_000_000)  # 15 minutes at 16 kHz
+    assert preparation._clips_in_batch(rows) == 32
+    assert preparation._clips_in_batch(to_dataset([Row(str(tmp_path / "none.wav"), "none", "sad")], "a")) == 1000
