@@ -298,6 +298,18 @@ class SERTrainingArguments(TrainingArguments):
                 self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
             )
 
+    def require_launcher(self) -> None:
+        """
+        Raises:
+            ValueError: if one process sees several GPUs: transformers would split each batch among them, and the sum over the
+                clips of a step, which the loss is, would come out wrong.
+        """
+        if self.n_gpu > 1:
+            raise ValueError(
+                f"one process sees {self.n_gpu} GPUs: start one for each, by accelerate launch --multi_gpu --num_processes "
+                f"{self.n_gpu} or torchrun --nproc_per_node {self.n_gpu}; or show it a single one, CUDA_VISIBLE_DEVICES=0"
+            )
+
     def set_learning_rate(self, rate: float | None) -> None:
         """Sets the learning rate, and the tenth of it that a plateau does not go below unless it was told otherwise."""
         self.learning_rate = rate

@@ -60,6 +60,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     began = time.perf_counter()
     data, training = arguments.data, arguments.training
     folder = Path(training.output_dir or "")
+    training.require_launcher()
     if training.push_to_hub:
         check_hub(arguments, folder)
     checkpoint = checkpoint_to_resume(training, folder)

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import save_fsdp_optimizer
 from huggingface_hub import HfApi
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer_utils import HubStrategy, PredictionOutput
+from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput
 from transformers.utils import PushInProgress
 
 from hf_ser.evaluation import per_clip, score
@@ -27,6 +31,7 @@ from hf_ser.features import (
 )
 from hf_ser.hub import checkpoints
 from hf_ser.training.arguments import SERTrainingArguments
+from hf_ser.training.sharding import Shards, shard_on_cpu, shown_to_accelerate
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
 logger = logging.getLogger(__name__)
@@ -148,6 +153,32 @@ class SERTrainer(Trainer):
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
         )
 
+    def create_accelerator_and_postprocess(self) -> None:
+        self.args.require_launcher()
+        super().create_accelerator_and_postprocess()
+        self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
+        self._shards = Shards(self.model, self.accelerator) if self.is_fsdp_enabled else None
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._shards:
+            return super()._prepare_for_training(*args, **kwargs)
+        with shown_to_accelerate(self.model, self.accelerator.state.fsdp_plugin):
+            return super()._prepare_for_training(*args, **kwargs)
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().train(*args, **kwargs)
+        if self._shards:  # what comes now is computed with all weights in float32 on every process
+            whole = self._shards.gather(self.model, everywhere=True)
+            self.model = self.model_wrapped = whole
+            self.accelerator._models = [whole]
+            self.is_fsdp_enabled, self._shards = False, None
+        return output
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
             for module in self._frozen:
@@ -170,8 +201,10 @@ class SERTrainer(Trainer):
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = MICRO_BATCH_SECONDS[device]
-        # What is left to do behind a cache is so little that a piece would cost more than its padding.
-        if not seconds or self._whole_batches or not isinstance(self.data_collator, SpeechCollator):
+        # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
+        # shared, each piece would fetch all weights, and every process would need equally many.
+        whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
+        if not seconds or whole:
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
@@ -187,6 +220,23 @@ class SERTrainer(Trainer):
         if isinstance(self.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not skip_scheduler:
             self.lr_scheduler.step(metrics["eval_loss"])
         return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        # Not the mean of the batches' means: that changes with their size and with the number of processes.
+        labels, _ = output.label_ids
+        logits = torch.from_numpy(output.predictions)
+        output.metrics[f"{metric_key_prefix}_loss"] = self.compute_loss_func(
+            {"logits": logits}, torch.from_numpy(labels)
+        ).item()
+        return output
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         dataset = train_dataset or self.train_dataset
@@ -209,14 +259,54 @@ class SERTrainer(Trainer):
         if matrices:
             self.state.log_history[-1].update(matrices)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self._shards:
+            super().save_model(output_dir, _internal_call)
+            return
+        whole = self._shards.gather(self.model)
+        if self.args.should_save:
+            self._write(whole, Path(output_dir or self.args.output_dir))
+
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        model = self.accelerator.unwrap_model(self.model)
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            self._write(model, Path(output_dir or self.args.output_dir), state_dict)
+
+    def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
         if hasattr(model, "peft_config"):
             save_adapter(model, self._new, folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         self.processing_class.save_pretrained(folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._shards:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        # Not the model once more: the checkpoint has it whole.
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self._shards:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        whole = self._shards.gather(self.model)
+        if self.accelerator.is_main_process:
+            folder = Path(resume_from_checkpoint)
+            if hasattr(whole, "peft_config"):
+                set_peft_model_state_dict(whole, load_file(folder / "adapter_model.safetensors"))
+            else:
+                whole.load_state_dict(load_file(folder / "model.safetensors"))
+        self._shards.scatter(self.model, whole)
+
+    def _load_best_model(self) -> None:
+        if self._shards:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         # The repository was made before the run began, by `hf_ser.hub.pushing.prepare_repository`.

@@ -33,7 +33,7 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
     and kept on disk for other runs with the same frozen part: other folds, seeds, heads and methods.
 
     It does nothing, and the log says why, where nothing at the model's front is frozen, clips are augmented and no views are
-    asked for, or features would take more room than there is.
+    asked for, features would take more room than there is, or the model is spread over the processes.
 
     Args:
         trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
@@ -42,6 +42,10 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
             first epochs, and used in turn: epoch `e` hears view `e` modulo `views`.
         folder (`Path`, *optional*): Where to keep them, by default `frozen` in the package's cache.
     """
+    if trainer.shares_model:
+        logger.info("no features are kept between epochs: the model is spread over the processes")
+        yield
+        return
     datasets = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
     with ExitStack() as stack:
         features = stack.enter_context(_features(trainer, datasets, limit, views, folder, trainer.accelerator.autocast))
@@ -102,7 +106,7 @@ def _features(
     """The features of `datasets`, which nobody drops within this context; `None`, and the log says why, if there are none."""
     model = _untuned(trainer)
     part = parts.frozen_part(model)
-    if part is None or (reason := _reason_against(datasets, limit, views)):
+    if part is None or (reason := _reason_against(trainer, datasets, limit, views)):
         reason = reason if part else "nothing at the model's front is frozen"
         logger.info("no features are kept between epochs: %s", reason)
         yield None
@@ -134,9 +138,11 @@ def _features(
         )
 
 
-def _reason_against(datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
+def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
     if not limit:
         return "--frozen_cache_gb is 0"
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return "the weights are spread over the processes"
     if not views and any(dataset.augmentation for dataset in datasets.values()):
         return "clips are augmented (--frozen_cache_views keeps some views of each)"
     if not any(len(dataset) for dataset in datasets.values()):
