@@ -42,10 +42,6 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
             first epochs, and used in turn: epoch `e` hears view `e` modulo `views`.
         folder (`Path`, *optional*): Where to keep them, by default `frozen` in the package's cache.
     """
-    if trainer.shares_model:
-        logger.info("no features are kept between epochs: the model is spread over the processes")
-        yield
-        return
     datasets = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
     with ExitStack() as stack:
         features = stack.enter_context(_features(trainer, datasets, limit, views, folder, trainer.accelerator.autocast))
@@ -141,7 +137,7 @@ def _features(
 def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
     if not limit:
         return "--frozen_cache_gb is 0"
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if trainer.shares_model:
         return "the weights are spread over the processes"
     if not views and any(dataset.augmentation for dataset in datasets.values()):
         return "clips are augmented (--frozen_cache_views keeps some views of each)"
