@@ -1,0 +1,93 @@
+"""What is kept is used where it is the same, and nowhere else."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_ser.audio import Augmentation, Segments, cut
+from hf_ser.features import SpeechDataset
+from hf_ser.models import load_model
+from hf_ser.models.load import Loaded
+from hf_ser.training.frozen.keys import describe, digest, segment_keys
+
+EMOTIONS = ("angry", "sad")
+
+
+def name_of(loaded: Loaded, part: str = "encoder", precision: str = "no") -> str:
+    return digest(describe(loaded.model, part, loaded.feature_extractor, precision))
+
+
+def nudge(loaded: Loaded, weight: str) -> None:
+    with torch.no_grad():
+        loaded.model.get_parameter(weight).view(-1)[0] += 1e-3
+
+
+CHANGES: dict[str, Callable[[Loaded], Any]] = {
+    "a weight": lambda loaded: nudge(loaded, "hubert.encoder.layers.1.final_layer_norm.bias"),
+    "a weight of the convolutions": lambda loaded: nudge(loaded, "hubert.feature_extractor.conv_layers.0.conv.weight"),
+    "a setting of the encoder": lambda loaded: loaded.model.config.update({"layer_norm_eps": 1e-3}),
+    "a setting of the convolutions": lambda loaded: loaded.model.config.update({"feat_extract_activation": "relu"}),
+    "what it hears with": lambda loaded: setattr(loaded.feature_extractor, "do_normalize", False),
+    "the classifier": lambda loaded: nudge(loaded, "classifier.weight"),
+    "the projector": lambda loaded: nudge(loaded, "projector.weight"),
+    "the emotions": lambda loaded: loaded.model.config.update({"id2label": {0: "x", 1: "y"}}),
+    "masks and dropout": lambda loaded: loaded.model.config.update({"mask_time_prob": 0.5, "hidden_dropout": 0.4}),
+    "what stands for masked frames": lambda loaded: nudge(loaded, "hubert.masked_spec_embed"),
+}  # fmt: skip
+OF_THE_ENCODER = list(CHANGES)[:5]
+OF_THE_CONVOLUTIONS = [change for change in OF_THE_ENCODER if "convolutions" in change] + ["what it hears with"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_front_is_another_store(make_hubert: Callable[..., Path], tmp_path: Path, change: str) -> None:
+    folder = make_hubert(tmp_path / "model", apply_spec_augment=True)
+    before, after = (load_model(str(folder), EMOTIONS) for _ in range(2))
+    assert name_of(before) == name_of(after)  # though their classifiers are drawn at random
+    CHANGES[change](after)
+    assert (name_of(before) != name_of(after)) == (change in OF_THE_ENCODER)
+    same = name_of(before, "feature_encoder") == name_of(after, "feature_encoder")
+    assert same == (change not in OF_THE_CONVOLUTIONS)
+
+
+def test_parts_heads_and_precisions_are_apart(tiny_hubert: Path) -> None:
+    stock = load_model(str(tiny_hubert), EMOTIONS, weighted_layer_sum=True)
+    conv = load_model(str(tiny_hubert), EMOTIONS, head="conv")  # which leaves out what enters the first layer
+    names = [name_of(stock, part, precision) for part in ("encoder", "pooled") for precision in ("no", "bf16")]
+    names += [name_of(stock, "layers"), name_of(conv, "layers")]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def clips() -> Dataset:
+    return Dataset.from_dict({"samples_hash": ["first", "second", "third"], "label": [0, 1, 0]})
+
+
+def test_a_segment_is_known_by_its_samples_and_its_place(clips: Dataset) -> None:
+    segments = cut([16_000, 40_000, 16_000], 1.0)
+    assert segments.clip.tolist() == [0, 1, 1, 1, 2]
+    keys = segment_keys(SpeechDataset(clips, segments))
+    assert len(set(keys)) == 5
+    assert all(len(key) == 16 for key in keys)
+    # In another fold, with other labels and another seed.
+    some = Segments(segments.clip[3:] - 1, segments.start[3:], segments.stop[3:])
+    others = clips.select([1, 2]).remove_columns("label").add_column("label", [5, 6])
+    assert segment_keys(SpeechDataset(others, some, seed=9)) == keys[3:]
+
+
+def test_an_augmented_view_is_known_by_all_that_is_drawn(clips: Dataset) -> None:
+    segments = cut([16_000, 40_000, 16_000])
+    usual = {"augmentation": Augmentation(noise_probability=0.5), "seed": 1}
+
+    def keys(view: int = 0, **changes: Any) -> list[bytes]:
+        return segment_keys(SpeechDataset(clips, segments, **{**usual, **changes}), view)
+
+    assert keys() == keys(augmentation=copy.deepcopy(usual["augmentation"]))
+    louder = Augmentation(noise_probability=0.5, noise_snr=[0.0, 30.0])
+    others = [keys(1), keys(seed=2), keys(augmentation=louder), keys(augmentation=None)]
+    assert len({key for found in (keys(), *others) for key in found}) == 15
+    assert keys(1, augmentation=None) == keys(augmentation=None)  # nothing is drawn
