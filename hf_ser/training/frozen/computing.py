@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.features import SpeechDataset
 from hf_ser.training.frozen.room import make_room
-from hf_ser.training.frozen.store import FeatureStore
+from hf_ser.training.frozen.store import RECORD, FeatureStore
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class _Writer:
 
     def flush(self) -> None:
         if self._features:
-            make_room(self.store.folder, self._bytes, self.limit)
+            make_room(self.store.folder, self._bytes + RECORD.itemsize * len(self._features), self.limit)
             self.store.append(self._features)
             self.written += len(self._features)
         self._features, self._last = [], time.monotonic()

@@ -36,7 +36,9 @@ def test_using_a_store_makes_it_the_last_to_go(stores: list[Path]) -> None:
 
 def test_one_that_is_in_use_is_never_dropped(stores: list[Path]) -> None:
     with in_use(stores[1]):
-        with pytest.raises(NoRoomError, match=r"0.00 GB more. --frozen_cache_gb allows 4e-07 GB, of which 0.00 are in use"):
+        with pytest.raises(
+            NoRoomError, match=r"0.00 GB more. --frozen_cache_gb allows 4e-07 GB, of which 0.00 are in use"
+        ):
             make_room(stores[-1], 300, limit=400)
         assert [store.name for store in stores if store.exists()] == ["c", "a"]
     make_room(stores[-1], 300, limit=400)
