@@ -18,43 +18,54 @@ LAYER = re.compile(r"(.*\.)?layers\.\d+")
 
 class Shards:
     """
-    Takes a model apart and puts it together again.
+    Puts a model together again whose weights are spread over the processes.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model before they are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._empty = _without_weights(model)
+
+    def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
+        """
+        A copy of the model with all weights, in float32, as it was before they were spread. Every process must call this; the
+        copy of the first has the weights, and with `everywhere` those of all have.
+        """
+        raise NotImplementedError
+
+
+class FSDPShards(Shards):
+    """
+    Those of torch's FSDP2, which has a part of each weight in each process.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
-        accelerator (`Accelerator`): What will shard it.
+        plugin (`FullyShardedDataParallelPlugin`): What the launcher says.
 
     Raises:
-        ValueError: if the model cannot be sharded, or not in the way that the launcher says.
+        ValueError: if the model cannot be sharded, or not as the launcher says.
     """
 
-    def __init__(self, model: Any, accelerator: Accelerator) -> None:
-        plugin = accelerator.state.fsdp_plugin
+    def __init__(self, model: Any, plugin: FullyShardedDataParallelPlugin) -> None:
+        recipe = "as in scripts/recipes/accelerate/fsdp.yaml"
         if plugin.fsdp_version != 2:
             raise ValueError(
                 "FSDP: the launcher asks for version 1, which shards no model of which a part is frozen; write fsdp_version: 2 "
-                "into its configuration, as in scripts/recipes/accelerate/fsdp.yaml"
+                f"into its configuration, {recipe}"
             )
         if plugin.cpu_ram_efficient_loading:
             raise ValueError(
                 "FSDP: the launcher asks for fsdp_cpu_ram_efficient_loading, which leaves the model empty but in one process; "
-                "write false, as in scripts/recipes/accelerate/fsdp.yaml"
+                f"write false, {recipe}"
             )
-        if hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA":
-            raise ValueError(
-                "--method adalora: it ranks single weights of the whole model, which FSDP spreads over the processes; launch "
-                "without FSDP, or choose another method"
-            )
-        self._empty = _without_weights(model)
+        _refuse_adalora(model)
+        super().__init__(model)
 
-    def gather(self, sharded: nn.Module, *, everywhere: bool = False) -> Any:
-        """
-        A copy of the model with all weights, as it was before it was sharded. Every process must call this; the copy of the
-        first has the weights, on the CPU, or with `everywhere` that of each, on its own device.
-        """
+    def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
         whole = _without_weights(self._empty)
         options = StateDictOptions(full_state_dict=True, cpu_offload=not everywhere)
-        if state := get_model_state_dict(sharded, options=options):
+        if state := get_model_state_dict(shared, options=options):
             whole.load_state_dict(state, assign=True)
         return whole.eval()
 
@@ -63,6 +74,46 @@ class Shards:
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         first = torch.distributed.get_rank() == 0
         set_model_state_dict(sharded, whole.state_dict() if first else {}, options=options)
+
+
+class ZeroShards(Shards):
+    """
+    Those of DeepSpeed's ZeRO, which has the optimizer's float32 weights in parts, and in stage 3 those of the model, too.
+
+    It changes frozen weights to the training's precision; here they stay as they were, in memory.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
+
+    Raises:
+        ValueError: if the model cannot be sharded.
+    """
+
+    def __init__(self, model: Any) -> None:
+        _refuse_adalora(model)
+        super().__init__(model)
+        self._frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+
+    def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        whole = _without_weights(self._empty)
+        inner = getattr(shared, "module", shared)
+        trained = {
+            name: safe_get_full_fp32_param(p).detach().cpu() for name, p in inner.named_parameters() if p.requires_grad
+        }
+        buffers = {name: buffer.cpu() for name, buffer in inner.named_buffers()}
+        known = {**self._frozen, **trained, **buffers}
+        whole.load_state_dict({name: known[name].float().clone() for name in whole.state_dict()}, assign=True)
+        return whole.eval()
+
+
+def _refuse_adalora(model: Any) -> None:
+    if hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA":
+        raise ValueError(
+            "--method adalora: it ranks the single weights of the whole model, which FSDP and DeepSpeed spread over the "
+            "processes; launch without them, or choose another method"
+        )
 
 
 def _without_weights(model: nn.Module) -> Any:

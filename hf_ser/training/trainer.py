@@ -31,7 +31,7 @@ from hf_ser.features import (
 )
 from hf_ser.hub import checkpoints
 from hf_ser.training.arguments import SERTrainingArguments
-from hf_ser.training.sharding import Shards, shard_on_cpu, shown_to_accelerate
+from hf_ser.training.sharding import FSDPShards, Shards, ZeroShards, shard_on_cpu, shown_to_accelerate
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
 logger = logging.getLogger(__name__)
@@ -157,10 +157,14 @@ class SERTrainer(Trainer):
         self.args.require_launcher()
         super().create_accelerator_and_postprocess()
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards = Shards(self.model, self.accelerator) if self.is_fsdp_enabled else None
+        self._shards: Shards | None = None
+        if self.is_fsdp_enabled:
+            self._shards = FSDPShards(self.model, self.accelerator.state.fsdp_plugin)
+        elif self.is_deepspeed_enabled:
+            self._shards = ZeroShards(self.model)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._shards:
+        if not self.is_fsdp_enabled:
             return super()._prepare_for_training(*args, **kwargs)
         with shown_to_accelerate(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args, **kwargs)
@@ -173,10 +177,10 @@ class SERTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         output = super().train(*args, **kwargs)
         if self._shards:  # what comes now is computed with all weights in float32 on every process
-            whole = self._shards.gather(self.model, everywhere=True)
+            whole = self._shards.gather(self.model, everywhere=True).to(self.args.device)
             self.model = self.model_wrapped = whole
             self.accelerator._models = [whole]
-            self.is_fsdp_enabled, self._shards = False, None
+            self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
         return output
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -280,7 +284,7 @@ class SERTrainer(Trainer):
         self.processing_class.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self._shards:
+        if not isinstance(self._shards, FSDPShards):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         # Not the model once more: the checkpoint has it whole.
@@ -290,7 +294,7 @@ class SERTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not self._shards:
+        if not isinstance(self._shards, FSDPShards):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         whole = self._shards.gather(self.model)
@@ -303,7 +307,7 @@ class SERTrainer(Trainer):
         self._shards.scatter(self.model, whole)
 
     def _load_best_model(self) -> None:
-        if self._shards:
+        if isinstance(self._shards, FSDPShards):
             self._load_from_checkpoint(self.state.best_model_checkpoint)
         else:
             super()._load_best_model()
