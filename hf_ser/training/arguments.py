@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
@@ -292,6 +293,8 @@ class SERTrainingArguments(TrainingArguments):
         # The clip that a segment is cut from travels with its label to the metrics.
         self.label_names = ["labels", "clip"]
         super().__post_init__()
+        # ZeRO-3 spreads the model once it is loaded: as it is loaded, a weight norm could not be computed.
+        unset_hf_deepspeed_config()
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
             torch.set_num_threads(
