@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 import hf_ser
 from hf_ser.audio import SAMPLING_RATE
+from hf_ser.export import is_exported, load_exported
 from hf_ser.inference import (
     LABELS,
     TABLES,
@@ -46,15 +47,14 @@ def main() -> int:
     try:
         check_arguments(arguments)
         clips = find_clips(arguments.source)
-        given = {name: getattr(arguments, name) for name in ("base", "revision", "device")}
-        classifier = hf_ser.load(arguments.model, **{name: value for name, value in given.items() if value is not None})
+        classifier = open_model(arguments)
         status = (show_timeline if arguments.timeline else show_predictions)(classifier, clips, arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever reads the table has enough: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of Python would complain
         return 128 + signal.SIGPIPE
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HF_SER_DEBUG"):
             raise
         print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
@@ -68,7 +68,9 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "model", metavar="MODEL", help="a run's folder, an adapter's folder, or a model's name on the Hub"
+        "model",
+        metavar="MODEL",
+        help="a run's folder, an adapter's folder, a folder of scripts/export.py, or a model's name on the Hub",
     )
     parser.add_argument(
         "source",
@@ -141,6 +143,19 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         check_path(arguments.labels, (*TABLES, *LABELS), arguments.overwrite)
     if arguments.plot:
         check_path(arguments.plot, (".png", ".svg", ".pdf"), arguments.overwrite)
+
+
+def open_model(arguments: argparse.Namespace) -> AudioClassificationPipeline:
+    """A checkpoint or an adapter, or an exported model."""
+    given = {name: getattr(arguments, name) for name in ("base", "revision", "device")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not is_exported(arguments.model):
+        return hf_ser.load(arguments.model, **given)
+    if given := {name: value for name, value in given.items() if (name, value) != ("device", "cpu")}:
+        raise ValueError(
+            f"--{next(iter(given))}: {arguments.model!r} is an exported model, which is complete and runs on the CPU"
+        )
+    return load_exported(arguments.model)
 
 
 def show_predictions(
