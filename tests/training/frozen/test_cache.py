@@ -2,18 +2,25 @@
 
 import json
 import logging
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from hf_ser.features import SpeechDataset, minimum_samples
 from hf_ser.training import SERTrainer
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions, frozen_part, parts
+from hf_ser.training.frozen.store import RECORD
 
+REPOSITORY = Path(__file__).parents[3]
 Make = Callable[..., tuple[SERTrainer, RunClips]]
 STEPS = ("--logging_strategy", "steps", "--logging_steps", "1", "--save_strategy", "no", "--load_best_model_at_end", "False",
          "--per_device_train_batch_size", "6")  # fmt: skip
@@ -39,14 +46,14 @@ def untuned(trainer: SERTrainer) -> torch.nn.Module:
     return trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
 
 
-def losses(trainer: SERTrainer, limit: float, folder: Path, views: int = 0) -> list[float]:
+def losses(trainer: SERTrainer, limit: float, folder: Path, views: int = 0, resume: str | None = None) -> list[float]:
     """Of each step and of validation in each epoch."""
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):  # it would draw in another order
             module.p = 0.0
     with cached_frozen_part(trainer, limit, views, folder):
         assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
     assert type(trainer.train_dataset) is SpeechDataset
     found = [entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history][:-1]
     assert None not in found
@@ -301,3 +308,54 @@ def test_the_log_says_what_was_found_and_where(make: Make, tmp_path: Path, caplo
             pass
         assert f"averaged over time, is kept: {computed.format(segments(trainer))} segments computed" in caplog.text
         assert str(next(tmp_path.glob("hubert-pooled-*"))) in caplog.text
+
+
+def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    found = {}
+    for processes in (2, 1):
+        folder = tmp_path / str(processes)
+        # On a machine without a GPU accelerate starts several processes under this flag alone.
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+                   "--dynamo_backend", "no", "--num_processes", processes, *(["--multi_gpu"] if processes > 1 else []),
+                   "scripts/finetune.py", "--output_dir", folder, "--corpora", f"synthetic={speech}", "--model", tiny_hubert,
+                   "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method", "head",
+                   "--num_train_epochs", "2", *STEPS, "--per_device_train_batch_size", 6 // processes, "--report_to", "none",
+                   "--cpu_threads", "1", "--save_strategy", "epoch", "--save_total_limit", "9"]  # fmt: skip
+        done = subprocess.run(
+            [str(word) for word in command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_SER_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        states = [json.loads(path.read_text()) for path in folder.glob("checkpoint-*/trainer_state.json")]
+        history = max((state["log_history"] for state in states), key=len)
+        found[processes] = [entry["loss"] for entry in history if "loss" in entry]
+    assert len(found[1]) >= 8
+    np.testing.assert_allclose(found[2], found[1], rtol=1e-5)
+    assert re.findall(r"is kept: (\d+) of", done.stdout + done.stderr) == [
+        "0",
+        "0",
+        "0",
+    ]  # of train, validation and test
+    [store] = (tmp_path / "cache" / "frozen").glob("hubert-pooled-*")
+    segments = (store / "index.bin").stat().st_size // RECORD.itemsize
+    assert segments == (store / "features.bin").stat().st_size // (4 * 32) == 36  # none twice
+
+
+def test_a_killed_run_goes_on_with_what_is_kept(make: Make, tmp_path: Path, computed: list[int]) -> None:
+    options = ("--method", "lora_classifier", "--num_train_epochs", "3", *STEPS, "--save_strategy", "epoch")
+    expected = losses(make(*options)[0], 1, tmp_path / "frozen")
+
+    class Killed(TrainerCallback):
+        def on_save(self, *args: object, **kwargs: object) -> None:
+            raise KeyboardInterrupt
+
+    options = (*options, "--output_dir", str(tmp_path / "cut"))
+    trainer, _ = make(*options)
+    trainer.add_callback(Killed())
+    with pytest.raises(KeyboardInterrupt):
+        losses(trainer, 1, tmp_path / "frozen")
+    computed.clear()
+    [checkpoint] = (tmp_path / "cut").glob("checkpoint-*")
+    found = losses(make(*options)[0], 1, tmp_path / "frozen", resume=str(checkpoint))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert not computed
