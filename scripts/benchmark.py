@@ -49,7 +49,7 @@ def main() -> int:
         if (output / (SCALE_RESULTS if scale else RESULTS)).exists() and not overwrite:
             raise ValueError(f"--output: {str(output)!r} holds a benchmark; choose another folder, or --overwrite")
         if scale:
-            sizes = measure_scales(scale, seed=given["seed"] or 0)
+            sizes = measure_scales(scale, seed=int(arguments["seed"] or 0))
             save_scales(sizes, output)
             print(scale_table(sizes))
             return 0

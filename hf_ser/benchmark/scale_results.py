@@ -80,8 +80,8 @@ def save_scales(report: dict[str, Any], folder: Path) -> None:
     time_axes.set(title="time for a clip", ylabel="µs", yscale="log")
     time_axes.legend(fontsize=8)
     for name in ("peak", "held"):
-        values = [memory(one)[name] for one in report["sizes"]]
-        if None not in values:
+        values = [value for one in report["sizes"] if (value := memory(one)[name]) is not None]
+        if len(values) == len(sizes):
             memory_axes.plot(sizes, [value / 1e6 for value in values], marker="o", label=name)
     memory_axes.set(title="memory of the whole corpus", ylabel="MB")
     memory_axes.legend(fontsize=8)
@@ -119,8 +119,8 @@ def scale_table(report: dict[str, Any]) -> str:
         + "".join(f"{sum(s['seconds'] for s in one['stages'].values()):>{width},.1f}" for one in sizes),
     ]
     for name, what in (("peak", "the most that any stage took"), ("held", "when training could begin")):
-        values = [memory(one)[name] for one in sizes]
-        if None not in values:
+        values = [value for one in sizes if (value := memory(one)[name]) is not None]
+        if len(values) == len(sizes):
             cells = "".join(f"{value / 1e6:>{width},.1f}" for value in values)
             lines.append(f"{f'{name}, MB':<16}{cells}  {what}")
     lines.append(

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import (
     Audio,
     ClassLabel,
     Dataset,
     DatasetDict,
     Features,
-    Value,
     concatenate_datasets,
     load_dataset,
     load_from_disk,
@@ -59,18 +59,35 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
 
 
 def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dataset:
-    audio = next((name for name, feature in part.features.items() if isinstance(feature, Audio)), None)
-    emotion = find_column([name for name in part.column_names if name != audio], "emotion")
-    if audio is None or emotion is None:
+    audio = audio_column(part.features, source)
+    sound = part.select_columns([audio]).cast_column(audio, Audio(decode=False))
+    if audio != "audio":
+        sound = sound.rename_column(audio, "audio")
+    return concatenate_datasets([text_rows(part.remove_columns(audio), corpus, part_name), sound], axis=1)
+
+
+def audio_column(features: Features, source: str) -> str:
+    """
+    The column that holds the audio.
+
+    Raises:
+        CorpusError: if there is none, or none that says the emotion.
+    """
+    audio = next((name for name, feature in features.items() if isinstance(feature, Audio)), None)
+    if audio is None or find_column([name for name in features if name != audio], "emotion") is None:
         raise CorpusError(
             f"dataset: {source!r} needs a column of type Audio and one called emotion or label; found "
-            + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in part.features.items())
+            + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
         )
-    part = part.cast_column(audio, Audio(decode=False))
+    return audio
+
+
+def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
+    """What a part's columns beside its audio say of each clip, as the columns of `TEXT_COLUMNS`."""
 
     def words(key: str) -> list[str | None]:
         column = find_column(part.column_names, key)
-        if column is None or column == audio:
+        if column is None:
             return [None] * len(part)
         feature, values = part.features[column], part[column][:]
         if isinstance(feature, ClassLabel):
@@ -88,8 +105,4 @@ def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dat
         "split": [split(word) or split(part_name) for word in words("split")],
         "copy_of": [None] * len(part),
     }
-    text = Dataset.from_dict(columns, features=Features({name: Value("string") for name in TEXT_COLUMNS}))
-    sound = part.select_columns([audio])
-    if audio != "audio":
-        sound = sound.rename_column(audio, "audio")
-    return concatenate_datasets([text, sound], axis=1)
+    return Dataset(pa.table({name: pa.array(columns[name], pa.string()) for name in TEXT_COLUMNS}))

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_curve
 
+from hf_ser.features import IGNORED
+
 # A script is first looked for modules beside it, and one of ours, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
 import evaluate  # noqa: E402
@@ -133,7 +135,8 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
 
     Args:
         logits (`array` of shape `(segments, emotions)`): The model's outputs.
-        labels (`array` of shape `(segments,)`): The true labels; a clip's segments share theirs.
+        labels (`array` of shape `(segments,)`): The true labels; a clip's segments share theirs. Segments labelled -100 do not
+            count.
         clips (`array` of shape `(segments,)`): The clip that each segment is cut from.
 
     Returns:
@@ -146,13 +149,15 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
         raise ValueError(
             "the model's outputs are not finite (NaN or infinite): training has diverged. Lower --learning_rate."
         )
+    counted = np.asarray(labels) != IGNORED
+    logits, labels, clips = logits[counted], np.asarray(labels)[counted], np.asarray(clips)[counted]
     scores = np.asarray(logits, dtype=np.float64)
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     scores /= scores.sum(axis=1, keepdims=True)
     names, first, clip_of = np.unique(clips, return_index=True, return_inverse=True)
     probabilities = np.zeros((len(names), scores.shape[1]))
     np.add.at(probabilities, clip_of, scores)
-    return names, probabilities / np.bincount(clip_of)[:, None], np.asarray(labels)[first]
+    return names, probabilities / np.bincount(clip_of)[:, None], labels[first]
 
 
 def score(probabilities: Array, labels: Array) -> dict[str, Any]:

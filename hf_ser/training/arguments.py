@@ -80,6 +80,17 @@ class DataArguments:
         default=0.05,
         metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."},
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the clips from the Hub while the model trains, and keep none of them on the disk: for "
+            "dataset=user/name that is stored as Parquet. Broken clips are set aside as they come, duplicates are not found."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000,
+        metadata={"help": "Clips that wait in memory for --streaming, of which the next is drawn at random."},
+    )
     prepare_workers: int | None = field(
         default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
     )

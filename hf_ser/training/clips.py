@@ -3,21 +3,25 @@
 import csv
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import torch
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
 from hf_ser import splits
-from hf_ser.audio import SAMPLING_RATE, Segments, cut, prepare
+from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut, prepare
 from hf_ser.corpora import CorpusError, SetAside, read_corpora
 from hf_ser.corpora.columns import Texts, Words, arrow_columns
+from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection
+from hf_ser.features import SpeechDataset, longest_first
 from hf_ser.splits import Clips, Split
+from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
 from hf_ser.training.arguments import DataArguments
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,8 @@ class RunClips:
         merged (`dict[str, str]`): Emotions counted as another.
         warnings (`list[str]`): What a reader of the run's figures must know.
         max_seconds (`float`, *optional*): Of longer clips only the beginning is used.
+        stream (`Stream`, *optional*): Where the audio comes from if `clips` has none; they have `row` in its place, and
+            `duration` is not known before [`heard`] has it.
     """
 
     clips: Dataset
@@ -50,16 +56,36 @@ class RunClips:
     merged: dict[str, str]
     warnings: list[str]
     max_seconds: float | None = None
+    stream: Stream | None = None
 
     def segments(self, part: str, length: float | None, overlap: float) -> Segments:
         """The segments of a part's clips; see `hf_ser.audio.cut`."""
         rows = self.split.parts[part]
-        duration = arrow_columns(self.clips, ("duration",))["duration"].to_numpy().astype(np.float64)
-        samples = np.rint(duration * SAMPLING_RATE).astype(np.int64)[rows]
+        if self.stream is not None and length is None:
+            samples = np.full(len(rows), WHOLE)
+        else:
+            duration = arrow_columns(self.clips, ("duration",))["duration"].to_numpy().astype(np.float64)
+            samples = np.rint(duration * SAMPLING_RATE).astype(np.int64)[rows]
         if self.max_seconds is not None:
             samples = np.minimum(samples, round(self.max_seconds * SAMPLING_RATE))
         pieces = cut(samples, length, overlap)
         return Segments(rows[pieces.clip], pieces.start, pieces.stop)
+
+    def training_set(
+        self, length: float | None, overlap: float, augmentation: Augmentation, seed: int
+    ) -> SpeechDataset:
+        """The segments that train."""
+        segments = self.segments("train", length, overlap)
+        if self.stream is not None:
+            return StreamedSpeech(self.clips, segments, self.stream, augmentation, seed)
+        return SpeechDataset(self.clips, segments, augmentation, seed)
+
+    def evaluation_set(self, part: str, length: float | None, overlap: float) -> SpeechDataset:
+        """The segments of a part for an evaluation: the longest first, or as they come from the Hub."""
+        segments = self.segments(part, length, overlap)
+        if self.stream is not None:
+            return StreamedSpeech(self.clips, segments, self.stream)
+        return SpeechDataset(self.clips, longest_first(segments))
 
 
 def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
@@ -79,8 +105,57 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
             f"--max_seconds: {arguments.max_seconds:g} s are too few; the encoder needs {minimum_samples / SAMPLING_RATE:g} s"
         )
     EmotionSelection.parse(arguments.emotions)  # what is wrong there is said before hours of decoding
+    if arguments.streaming:
+        return stream_clips(arguments, minimum_samples)
     rows = prepare(read_corpora(arguments.corpora), workers=arguments.prepare_workers)
     return select_clips(rows, arguments, minimum_samples)
+
+
+def stream_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
+    """
+    Labels and splits clips on the Hub by what their tables say. No audio is fetched: which clips are broken, too short or
+    there twice is not known yet. The first two are set aside when they are heard.
+
+    Raises:
+        CorpusError, SplitError: see [`load_clips`].
+    """
+    texts, audio = open_streams(arguments.corpora)
+    duration = arrow_columns(texts, ("duration",))["duration"]
+    if arguments.segment_length is not None and duration.null_count:
+        raise CorpusError(
+            f"--segment_length: {duration.null_count} of {len(texts)} clips do not say how long they are, and a stream cannot "
+            "be cut without that. Add a column duration with seconds, use --max_seconds, or leave --streaming out."
+        )
+    unheard = {
+        "duration": duration.fill_null(np.nan),
+        "samples_hash": arrow_columns(texts, ("clip",))["clip"],
+        "problem": pa.array([""]).take(pa.array(np.zeros(len(texts), dtype=np.int64))),
+        "detail": pa.nulls(len(texts), pa.string()),
+        "row": pa.array(np.arange(len(texts))),
+    }
+    rows = concatenate_datasets([texts.remove_columns("duration"), Dataset(pa.table(unheard))], axis=1)
+    run = select_clips(rows, arguments, minimum_samples)
+    stream = Stream(audio, minimum_samples, arguments.max_set_aside, arguments.shuffle_buffer)
+    return replace(run, stream=stream)
+
+
+def heard(clips: RunClips, gather: Callable[[torch.Tensor], torch.Tensor]) -> RunClips:
+    """
+    The clips of a run with what it has learned of them in streaming: their durations, 0 where none has come, and those that
+    could not be used among `set_aside`.
+
+    Args:
+        clips (`RunClips`): The clips.
+        gather (`Callable`): Puts the processes' tensors of shape `(1, n)` together to `(processes, n)`.
+    """
+    if clips.stream is None:
+        return clips
+    seconds = gather(clips.stream.seconds.nan_to_num(0)[None]).amax(dim=0)
+    clips.stream.reason.copy_(gather(clips.stream.reason[None]).amax(dim=0))
+    rows = clips.clips["row"][:]
+    duration = Dataset(pa.table({"duration": seconds.cpu().numpy()[rows]}))
+    told = concatenate_datasets([clips.clips.remove_columns("duration"), duration], axis=1)
+    return replace(clips, clips=told, set_aside=[*clips.set_aside, *clips.stream.set_aside(clips.table.names, rows)])
 
 
 def select_clips(rows: Dataset, arguments: DataArguments, minimum_samples: int) -> RunClips:
@@ -126,14 +201,17 @@ def select_clips(rows: Dataset, arguments: DataArguments, minimum_samples: int) 
     # samples_hash stays: features of a frozen encoder are kept by it.
     rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail"])
     kept = concatenate_datasets([rows, beside], axis=1).select(taken)
+    told: dict[str, Any] = {
+        name: Words.of(columns[name]).take(taken) for name in ("speaker", "gender", "corpus", "session", "split")
+    }
     table = Clips(
         names=Texts(columns["clip"]).take(taken),
-        labels=Words(labels[labels >= 0], present),
-        speakers=Words.of(columns["speaker"]).take(taken),
-        genders=Words.of(columns["gender"]).take(taken),
-        corpora=Words.of(columns["corpus"]).take(taken),
-        sessions=Words.of(columns["session"]).take(taken),
-        official=Words.of(columns["split"]).take(taken),
+        labels=cast("Sequence[str]", Words(labels[labels >= 0], present)),
+        speakers=told["speaker"],
+        genders=told["gender"],
+        corpora=told["corpus"],
+        sessions=told["session"],
+        official=told["split"],
     )
     split = make_split(table, arguments)
     warnings = splits.check(split, table, present)

@@ -21,7 +21,7 @@ from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
 from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
-from hf_ser.training.clips import RunClips, load_clips, write_set_aside
+from hf_ser.training.clips import RunClips, heard, load_clips, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
@@ -70,6 +70,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if training.learning_rate is None:
         training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
+    if data.streaming:
+        training.frozen_cache_gb = 0  # who streams has no room for what would be kept of each clip
     clips = load_clips(data, features.minimum_samples(load_config(resolve_checkpoint(arguments.model.model))))
     _log_split(clips)
     loaded = load_model(
@@ -96,6 +98,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=checkpoint)
 
     parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
+    record.clips = clips = heard(clips, lambda tensor: trainer.accelerator.gather(tensor.to(training.device)))
     results = _finite(record.results(trainer, parts, time.perf_counter() - began))
     if trainer.is_world_process_zero():
         save_run(folder, trainer, tuned, arguments, clips, results)
@@ -257,12 +260,12 @@ def make_trainer(
     """The Trainer of a run: train with augmentation, validation longest clip first."""
     data, training = arguments.data, arguments.training
     config = tuned.model.config
-    train = clips.segments("train", data.segment_length, data.segment_overlap)
-    validation = features.longest_first(clips.segments("validation", data.segment_length, data.segment_overlap))
+    cutting = (data.segment_length, data.segment_overlap)
+    train = clips.training_set(*cutting, arguments.augmentation, training.seed)
     labels = clips.clips["label"][:]
     weights = None
     if training.class_weights:
-        weights = inverse_frequencies([labels[clip] for clip in train.clip], len(clips.emotions))
+        weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(clips.emotions))
     # SpecAugment fails on a batch that is shorter than its masks. Whisper's is made for the whole of Whisper, and not used.
     encoder = features.encoder_config(config)
     frames = encoder.mask_time_length + 1 if encoder.apply_spec_augment and encoder.model_type != "whisper" else 1
@@ -270,8 +273,8 @@ def make_trainer(
         tuned,
         training,
         collator=features.SpeechCollator(feature_extractor, features.minimum_samples(config, frames)),
-        train_dataset=features.SpeechDataset(clips.clips, train, arguments.augmentation, training.seed),
-        eval_dataset=features.SpeechDataset(clips.clips, validation),
+        train_dataset=train,
+        eval_dataset=clips.evaluation_set("validation", *cutting),
         weights=weights,
     )
 
@@ -280,8 +283,7 @@ def evaluate(
     trainer: SERTrainer, clips: RunClips, part: str, segment_length: float | None, segment_overlap: float
 ) -> dict[str, Any]:
     """The kept model's figures on a part, per clip, each between 0 and 1."""
-    segments = features.longest_first(clips.segments(part, segment_length, segment_overlap))
-    dataset = features.SpeechDataset(clips.clips, segments)
+    dataset = clips.evaluation_set(part, segment_length, segment_overlap)
     with cached_predictions(trainer, dataset, trainer.args.frozen_cache_gb) as dataset:
         prediction = trainer.predict_clips(dataset)
     labels, rows = prediction.label_ids
@@ -309,6 +311,7 @@ def save_run(
     """Writes the run's folder: what goes to the Hub, beside the Trainer's checkpoints."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     extractor = trainer.processing_class
+    write_set_aside(clips.set_aside, folder / "set_aside.csv")  # a stream knows them only now
     delete_entries(folder, WEIGHTS)  # those of another --save_format would belong to no figure
     if hasattr(model, "peft_config"):
         merged = mergeable(model) and arguments.training.save_format == "merged"

@@ -30,6 +30,7 @@ from hf_ser.features import (
     pieces_of_like_length,
 )
 from hf_ser.hub import checkpoints
+from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.sharding import FSDPShards, Shards, ZeroShards, shard_on_cpu, shown_to_accelerate
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
@@ -66,7 +67,8 @@ def emotion_loss(
     total = cross_entropy(
         logits, labels, weight=weights, reduction="sum", label_smoothing=label_smoothing, ignore_index=IGNORED
     )
-    return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    count = torch.as_tensor((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    return total / count.clamp(min=1)  # a step may have nothing but broken clips
 
 
 def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
 class _Epochs(TrainerCallback):
     """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
 
-    def __init__(self, sampler: StepSampler) -> None:
+    def __init__(self, sampler: StepSampler | StreamSampler) -> None:
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -242,17 +244,16 @@ class SERTrainer(Trainer):
         ).item()
         return output
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler | StreamSampler:
         dataset = train_dataset or self.train_dataset
-        batches = self.args.train_batch_size * self.args.world_size
+        batch, processes = self.args.train_batch_size, self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = StepSampler(
-            dataset,
-            batches,
-            seed,
-            accumulated=self.args.gradient_accumulation_steps,
-            processes=self.args.world_size,
-        )
+        accumulated = self.args.gradient_accumulation_steps
+        sampler: StepSampler | StreamSampler
+        if isinstance(dataset, StreamedSpeech):
+            sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
+        else:
+            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes)
         self.add_callback(_Epochs(sampler))
         return sampler
 

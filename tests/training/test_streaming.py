@@ -1,0 +1,320 @@
+"""A run on a data set of the Hub that is streamed is the run on the same data set downloaded, and leaves no audio behind."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_ser.audio import Augmentation
+from hf_ser.corpora import CorpusError
+from hf_ser.streaming import StreamedSpeech, StreamSampler
+from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.clips import load_clips
+
+EMOTIONS = ("angry", "happy", "sad")
+SPEAKERS, CLIPS = 8, 12
+
+
+def wav(n: int, seconds: float = 0.4) -> bytes:
+    """Noise that no other clip has, at twice the rate that is wanted."""
+    buffer = BytesIO()
+    samples = np.random.default_rng(n).uniform(-0.5, 0.5, round(32_000 * seconds))
+    soundfile.write(buffer, samples, 32_000, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def push(hub: Any) -> Callable[..., str]:
+    """Pushes eight speakers' clips, in two parts of several row groups; `broken` gives clips other bytes."""
+
+    def run(name: str = "lab/clips", broken: dict[int, bytes] | None = None, durations: bool = False) -> str:
+        features = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": ClassLabel(names=list(EMOTIONS)),
+                    "speaker_id": Value("int64"), "sex": Value("string"), "note": Value("string")}  # fmt: skip
+
+        def part(speakers: range) -> Dataset:
+            clips = [(speaker, n) for speaker in speakers for n in range(CLIPS)]
+            columns = {
+                "audio": [
+                    {"bytes": (broken or {}).get(CLIPS * s + n, wav(CLIPS * s + n)), "path": f"{s}-{n}.wav"}
+                    for s, n in clips
+                ],
+                "label": [n % len(EMOTIONS) for _, n in clips],
+                "speaker_id": [s for s, _ in clips],
+                "sex": [("f", "m")[s % 2] for s, _ in clips],
+                "note": ["x" * 1000] * len(clips),
+            }
+            made = Dataset.from_dict(columns, features=Features(features))
+            if durations:
+                made = made.add_column("duration", [0.4] * len(clips))
+            return made.cast_column("audio", Audio(decode=False))
+
+        parts = {"train": part(range(5)), "test": part(range(5, SPEAKERS))}
+        for split, dataset in parts.items():  # small row groups, as a large data set has many
+            file = BytesIO()
+            dataset.to_parquet(file, batch_size=10)
+            hub_files[f"data/{split}-00000-of-00001.parquet"] = file.getvalue()
+        DatasetDict(parts).push_to_hub(name)
+        from huggingface_hub import HfApi
+
+        for path, content in hub_files.items():
+            HfApi().upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=name, repo_type="dataset")
+        return name
+
+    hub_files: dict[str, bytes] = {}
+    return run
+
+
+@pytest.fixture
+def served(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the Hub has given of files: their paths, and how many bytes."""
+    answers: list[tuple[str, int]] = []
+    resolve = type(hub).resolve
+
+    def watched(self: Any, request: Any, repository: Any, revision: str, path: str) -> Any:
+        answer = resolve(self, request, repository, revision, path)
+        if request.method == "GET":
+            answers.append((path, len(answer.body)))
+        return answer
+
+    routes = resolve.__globals__["ROUTES"]
+    for route, handle in routes.items():
+        if handle is resolve:
+            monkeypatch.setitem(routes, route, watched)
+    return answers
+
+
+def words(corpus: str, folder: Path, model: Path, *more: str) -> list[str]:
+    return ["--corpora", f"dataset={corpus}", "--model", str(model), "--output_dir", str(folder), "--num_train_epochs", "2",
+            "--method", "full", "--disable_tqdm", "True", "--bf16", "False", *more]  # fmt: skip
+
+
+def test_the_tables_alone_are_read_to_split(push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path,
+                                            tmp_path: Path) -> None:  # fmt: skip
+    name = push()
+    size = SPEAKERS * CLIPS * len(wav(0))
+    arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert, "--streaming", "True"))
+    streamed = load_clips(arguments.data, 400)
+    assert streamed.stream is not None
+    got = sum(count for path, count in served if path.endswith(".parquet"))
+    assert 0 < got < 0.1 * size
+    served.clear()
+    arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert))
+    downloaded = load_clips(arguments.data, 400)
+    assert sum(count for _, count in served) > size
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(streamed.split.parts[part], downloaded.split.parts[part])
+    assert {key: list(value) for key, value in vars(streamed.table).items()} == {
+        key: list(value) for key, value in vars(downloaded.table).items()
+    }
+
+
+def audio_below(folder: Path) -> list[Path]:
+    """Files that hold the sound of a clip: WAV inside them, or Parquet and Arrow with room for one."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and file.suffix != ".safetensors"
+        and (b"RIFF" in file.read_bytes() or file.suffix in (".arrow", ".parquet"))
+    ]
+
+
+def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
+    push: Callable[..., str],
+    served: list[tuple[str, int]],
+    tiny_hubert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets.config
+
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
+    name = push()
+    hub_cache = Path(datasets.config.HF_DATASETS_CACHE).parent
+    streamed = finetune(parse_arguments(words(name, tmp_path / "streamed", tiny_hubert, "--streaming", "True",
+                                              "--shuffle_buffer", "25")))  # fmt: skip
+    assert audio_below(tmp_path / "streamed") + audio_below(hub_cache) + audio_below(tmp_path / "cache") == []
+    downloaded = finetune(parse_arguments(words(name, tmp_path / "downloaded", tiny_hubert)))
+    assert audio_below(hub_cache)
+    splits = [(tmp_path / run / "splits.json").read_text() for run in ("streamed", "downloaded")]
+    assert splits[0] == splits[1]
+    for key in ("emotions", "corpora", "set_aside", "left_out", "split", "warnings", "parameters"):
+        assert streamed[key] == downloaded[key], key
+    assert streamed["training"]["steps"] == downloaded["training"]["steps"]
+    for part in ("validation", "test"):
+        assert streamed["metrics"][part]["clips"] == downloaded["metrics"][part]["clips"]
+
+
+def test_every_row_group_is_fetched_once_in_an_epoch(
+    push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path, tmp_path: Path
+) -> None:
+    data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True", "--shuffle_buffer", "30")).data
+    clips = load_clips(data, 400)
+    train = clips.training_set(None, 0.0, Augmentation(), 0)
+    assert isinstance(train, StreamedSpeech)
+    fetched: list[int] = []
+    fetch = train.stream.audio.fetch
+    train.stream.audio.fetch = lambda group, rows: fetched.append(group) or fetch(group, rows)  # type: ignore[method-assign]
+    sampler = StreamSampler(train, 8, seed=0)
+    waiting = 0
+    for key in sampler:
+        item = train[key]
+        assert len(item["waveform"]) == 6400  # 0.4 s at 16 kHz, from 32 kHz
+        assert item["label"] == clips.clips["label"][item["clip"]]
+        waiting = max(waiting, sum(map(len, train._waiting.values())))
+    assert sorted(fetched) == sorted(set(train.group.tolist()))
+    assert waiting <= 30 + 10
+    assert not train._waiting
+
+
+def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
+    name = push()
+    sets = []
+    for more in ((), ("--streaming", "True")):
+        arguments = parse_arguments(words(name, tmp_path, tiny_hubert, "--max_seconds", "0.25", *more))
+        clips = load_clips(arguments.data, 400)
+        sets.append(clips.evaluation_set("test", None, 0.0))
+    items = [{item["clip"]: item for item in (speech[i] for i in range(len(speech)))} for speech in sets]
+    assert items[0].keys() == items[1].keys()
+    for clip, item in items[0].items():
+        assert len(item["waveform"]) == 4000
+        assert np.array_equal(item["waveform"], items[1][clip]["waveform"])
+        assert item["label"] == items[1][clip]["label"]
+
+
+def in_groups(group: np.ndarray, buffer: int) -> Any:
+    """All that a sampler asks of a dataset."""
+    stream = SimpleNamespace(buffer=buffer)
+    return type("InGroups", (), {"group": group, "stream": stream, "__len__": lambda self: len(group)})()
+
+
+@given(
+    groups=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    batch=st.integers(1, 7),
+    buffer=st.integers(1, 40),
+    processes=st.integers(1, 3),
+    workers=st.integers(0, 3),
+    seed=st.integers(0, 3),
+)
+def test_an_epoch_has_every_segment_once_and_every_process_as_many_batches(
+    groups: list[int], batch: int, buffer: int, processes: int, workers: int, seed: int
+) -> None:
+    group = np.repeat(np.arange(len(groups)), groups)
+    dataset = in_groups(group, buffer)
+    sampler = StreamSampler(dataset, batch, seed, processes, workers)
+    sampler.set_epoch(2)
+    keys = list(sampler)
+    assert len(keys) == len(sampler)
+    assert sorted(key - 2 * len(group) for key in keys if key >= 0) == list(range(len(group)))
+    if processes > 1:
+        assert len(keys) % (batch * processes) == 0
+    assert keys == list(sampler)
+    sampler.set_epoch(3)
+    assert sorted(key - 3 * len(group) for key in sampler if key >= 0) == list(range(len(group)))
+
+
+def test_each_reader_keeps_to_its_own_row_groups() -> None:
+    """Four processes that each fetched everything would wait four times as long for the same Hub."""
+    group = np.repeat(np.arange(40), 10)
+    keys = np.array(list(StreamSampler(in_groups(group, 80), 5, seed=0, processes=2, workers=2))).reshape(-1, 5)
+    readers = [set(group[keys[n::4].ravel()].tolist()) for n in range(4)]
+    assert sum(map(len, readers)) == 40
+    order = keys.ravel()
+    assert abs(np.corrcoef(np.arange(len(order)), group[order])[0, 1]) < 0.5
+
+
+class TestBrokenClips:
+    BROKEN = {7: b"", 20: b"no sound at all", 65: wav(65)[:44], 90: wav(90, seconds=0.01)}  # noqa: RUF012
+
+    def test_they_are_set_aside_and_in_no_figure(
+        self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        name = push(broken=self.BROKEN)
+        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--dataloader_num_workers", "1")
+        results = finetune(parse_arguments(argv))
+        with (tmp_path / "run" / "set_aside.csv").open() as file:
+            reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
+        assert reasons == {
+            "clips/train/0000007": "empty",
+            "clips/train/0000020": "unreadable",
+            "clips/test/0000005": "empty",
+            "clips/test/0000030": "too short",
+        }
+        split = json.loads((tmp_path / "run" / "splits.json").read_text())["parts"]
+        for part in ("validation", "test"):
+            assert results["metrics"][part]["clips"] == len(set(split[part]) - set(reasons))
+        assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+        assert np.isfinite(results["metrics"]["test"]["uar"])
+
+    def test_too_many_of_them_end_the_run(self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
+        name = push(broken=dict.fromkeys(range(0, 96, 2), b"x"))
+        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True")
+        with pytest.raises(
+            CorpusError, match=r"--streaming: 5 of 96 clips cannot be used, more than --max_set_aside 0.05"
+        ):
+            finetune(parse_arguments(argv))
+
+
+def test_a_run_that_was_interrupted_goes_on_with_the_same_losses(
+    push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
+) -> None:
+    name = push()
+    more = ["--streaming", "True", "--shuffle_buffer", "20", "--save_strategy", "steps", "--save_steps", "3", "--eval_strategy",
+            "steps", "--eval_steps", "3", "--logging_strategy", "steps", "--logging_steps", "1", "--save_total_limit", "10"]  # fmt: skip
+    whole = finetune(parse_arguments(words(name, tmp_path / "whole", tiny_hubert, *more)))
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "whole", again)
+    checkpoint = again / "checkpoint-3"
+    assert json.loads((checkpoint / "trainer_state.json").read_text())["epoch"] % 1  # in the middle of an epoch
+    resumed = finetune(
+        parse_arguments(words(name, again, tiny_hubert, *more, "--resume_from_checkpoint", str(checkpoint)))
+    )
+    losses = [[entry.get("loss") for entry in run["history"]] for run in (whole, resumed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_segments_need_to_know_how_long_clips_are(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
+    cutting = ("--streaming", "True", "--segment_length", "0.15", "--segment_overlap", "0.05")
+    with pytest.raises(
+        CorpusError, match=r"--segment_length: 96 of 96 clips do not say how long they are.*column duration"
+    ):
+        load_clips(parse_arguments(words(push(), tmp_path, tiny_hubert, *cutting)).data, 400)
+    data = parse_arguments(words(push("lab/timed", durations=True), tmp_path, tiny_hubert, *cutting)).data
+    speech = load_clips(data, 400).evaluation_set("test", 0.15, 0.05)
+    assert len(speech) == 4 * len(set(speech.segments.clip.tolist()))
+    assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
+
+
+@pytest.mark.parametrize(("corpora", "message"), [("synthetic", "is no data set on the Hub"), ("dataset=.", "is no data set on the Hub"),
+                                                  ("dataset=lab/none", "cannot be found on the Hub")])  # fmt: skip
+def test_what_cannot_be_streamed(hub: Any, corpora: str, message: str, tiny_hubert: Path, tmp_path: Path) -> None:
+    argv = words("x", tmp_path, tiny_hubert, "--streaming", "True")
+    argv[argv.index("--corpora") + 1] = corpora
+    with pytest.raises(CorpusError, match=message):
+        load_clips(parse_arguments(argv).data, 400)
+
+
+def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo("lab/files", repo_type="dataset")
+    for n, emotion in enumerate(EMOTIONS):
+        HfApi().upload_file(
+            path_or_fileobj=wav(n), path_in_repo=f"{emotion}/{n}.wav", repo_id="lab/files", repo_type="dataset"
+        )
+    argv = words("lab/files", tmp_path, tiny_hubert, "--streaming", "True")
+    with pytest.raises(
+        CorpusError, match=r"'lab/files' is stored as audiofolder.*stored as Parquet.*leave --streaming out"
+    ):
+        load_clips(parse_arguments(argv).data, 400)
