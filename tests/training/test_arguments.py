@@ -38,7 +38,9 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
     assert training.report_to in ([], ["none"])
 
 
-RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "scripts" / "recipes"
+#: Not what accelerate is told.
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "accelerate")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -1,0 +1,178 @@
+"""A model that is spread over two processes learns what it learns in one, and is saved whole."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+
+import hf_ser
+from hf_ser.audio import read_mono
+from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.sharding import FSDPShards
+
+REPOSITORY = Path(__file__).parents[2]
+RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
+METHODS = {
+    "full": ["--method", "full"],
+    "lora_qkv": ["--method", "lora_qkv", "--lora_dropout", "0"],
+    "adapter": ["--method", "adapter", "--head", "conv"],
+}
+WEIGHTS = {"full": "model.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def arguments(
+    speech: Path, make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[str]]:
+    """The arguments of a short run in float32 without dropout: of one process with batches of 6, of two with 3."""
+    dropout = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
+    hubert = make_hubert(tmp_path_factory.mktemp("models") / "still", **dict.fromkeys(dropout, 0.0))
+
+    def build(method: str, processes: int, folder: Path) -> list[str]:
+        return ["--corpora", f"synthetic={speech}", "--emotions", "angry", "sad", "happy", "--model", str(hubert), "--bf16", "False",
+                *METHODS[method], "--learning_rate", "1e-3", "--num_train_epochs", "2", "--logging_strategy", "steps",
+                "--logging_steps", "1", "--per_device_train_batch_size", str(6 // processes), "--per_device_eval_batch_size", "5",
+                "--save_total_limit", "9", "--frozen_cache_gb", "0", "--disable_tqdm", "True", "--output_dir", str(folder)]  # fmt: skip
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def alone(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process, by method."""
+    root = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Dropout, "forward", lambda self, hidden: hidden)
+        for method in METHODS:
+            finetune(parse_arguments(arguments(method, 1, root / method)))
+    return root
+
+
+@pytest.fixture(scope="module", params=["cpu_fsdp", "deepspeed_zero2", "deepspeed_zero3"])
+def shared_out(
+    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
+    if "deepspeed" in request.param and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
+    root = tmp_path_factory.mktemp(request.param)
+    plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]
+    again = [*arguments("adapter", 2, root / "resumed"), "--resume_from_checkpoint", "True"]
+    (root / "plan.json").write_text(json.dumps([*plan, {"argv": again, "resumed": str(root / "adapter")}]))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(RECIPES / f"{request.param}.yaml"),
+               "--main_process_port", "0", str(Path(__file__).with_name("launched.py")), str(root / "plan.json")]  # fmt: skip
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    return root
+
+
+def checkpoints(run: Path) -> list[Path]:
+    return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def losses(run: Path) -> list[float]:
+    """Of training and of validation, as they were logged."""
+    log = json.loads((checkpoints(run)[-1] / "trainer_state.json").read_text())["log_history"]
+    return [entry.get("loss", entry.get("eval_loss")) for entry in log if "loss" in entry or "eval_loss" in entry]
+
+
+class TestSharedModel:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_it_learns_what_one_process_learns(self, method: str, alone: Path, shared_out: Path) -> None:
+        assert len(losses(alone / method)) == 10
+        np.testing.assert_allclose(losses(shared_out / method), losses(alone / method), atol=1e-4)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_its_figures_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
+        one, two = (json.loads((root / method / "results.json").read_text()) for root in (alone, shared_out))
+        assert (one["training"]["processes"], two["training"]["processes"]) == (1, 2)
+        for part in ("validation", "test"):
+            assert two["metrics"][part]["confusion_matrix"] == one["metrics"][part]["confusion_matrix"]
+            assert two["metrics"][part]["eer"] == pytest.approx(one["metrics"][part]["eer"])
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_checkpoint_is_whole(self, method: str, alone: Path, shared_out: Path) -> None:
+        name = WEIGHTS.get(method, "adapter_model.safetensors")
+        assert len(checkpoints(shared_out / method)) == 2
+        for one, two in zip(checkpoints(alone / method), checkpoints(shared_out / method), strict=True):
+            expected, found = load_file(one / name), load_file(two / name)
+            assert found.keys() == expected.keys()
+            for key, weights in expected.items():
+                torch.testing.assert_close(found[key], weights, atol=1e-4, rtol=0, msg=key)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_it_leaves_opens_and_gives_the_same_answers(
+        self, method: str, alone: Path, shared_out: Path, speech: Path
+    ) -> None:
+        wave = read_mono(str(min(speech.rglob("*_sad_*.wav"))))
+        answers = []
+        for root in (alone, shared_out):
+            opened = hf_ser.load(str(root / method))
+            inputs = opened.feature_extractor(wave, sampling_rate=16_000, return_tensors="pt")
+            with torch.no_grad():
+                answers.append(opened.model(**inputs).logits)
+        torch.testing.assert_close(answers[1], answers[0], atol=1e-4, rtol=0)
+
+    def test_it_goes_on_as_if_it_had_not_stopped(self, shared_out: Path) -> None:
+        np.testing.assert_allclose(losses(shared_out / "resumed"), losses(shared_out / "adapter"), atol=1e-6)
+        assert (
+            json.loads((shared_out / "resumed/results.json").read_text())["training"]["resumed_from"] == "checkpoint-4"
+        )
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_takes_every_configuration(path: Path) -> None:
+    config = load_config_from_file(str(path))
+    assert config.num_processes > 1
+    assert not config.use_cpu  # with it accelerate starts one process
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        ({"fsdp_version": 1, "cpu_ram_efficient_loading": False}, "write fsdp_version: 2"),
+        ({"fsdp_version": 2, "cpu_ram_efficient_loading": True}, "fsdp_cpu_ram_efficient_loading"),
+    ],
+)
+def test_fsdp_that_would_train_something_else_is_refused(plugin: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FSDPShards(torch.nn.Linear(2, 2), SimpleNamespace(**plugin))  # type: ignore[arg-type]
+
+
+def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+    """Trap: transformers would use DataParallel, which averages what is a sum."""
+    parsed = parse_arguments(arguments("full", 1, tmp_path / "run"))
+    parsed.training._n_gpu = 2
+    with pytest.raises(ValueError, match="one process sees 2 GPUs: start one for each, by accelerate launch"):
+        finetune(parsed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) -> None:
+    """Each piece fetches all weights, and processes with more pieces than others would wait for ever."""
+    trainer, _ = make("--micro_batch_seconds", "1")
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+    assert len(trainer._pieces(batch)) > 1
+    trainer.is_fsdp_enabled = True
+    assert len(trainer._pieces(batch)) == 1
+
+
+def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(make: Callable[..., Any]) -> None:
+    trainer, _ = make("--class_weights", "True")
+    found = []
+    for size in (1, 4, 5):
+        trainer.args.per_device_eval_batch_size = size
+        found.append(trainer.evaluate()["eval_loss"])
+    assert found == pytest.approx([found[0]] * 3, abs=1e-6)
