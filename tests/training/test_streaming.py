@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -256,6 +259,31 @@ class TestBrokenClips:
             assert results["metrics"][part]["clips"] == len(set(split[part]) - set(reasons))
         assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
         assert np.isfinite(results["metrics"]["test"]["uar"])
+
+    def test_two_processes_tell_each_other_what_they_heard(
+        self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
+    ) -> None:
+        name = push(broken=self.BROKEN)
+        launch = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+                  "--num_processes", "2", "--multi_gpu", "scripts/finetune.py"]  # fmt: skip
+        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--per_device_train_batch_size", "8",
+                     "--num_train_epochs", "1")  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, *launch, *argv],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results = json.loads((tmp_path / "run" / "results.json").read_text())
+        assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+        assert results["training"]["processes"] == 2
+        train = results["split"]["parts"]["train"]["clips"]
+        assert results["training"]["steps"] == -(-train // 16)
+        # All clips were heard by one of the two: 0.4 s each, but for the broken ones.
+        assert results["corpora"]["clips"]["hours"] == pytest.approx((SPEAKERS * CLIPS - 4) * 0.4 / 3600, abs=6e-4)
 
     def test_too_many_of_them_end_the_run(self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
         name = push(broken=dict.fromkeys(range(0, 96, 2), b"x"))
