@@ -67,7 +67,7 @@ def cached_predictions(
     """
     with ExitStack() as stack:
         features = None
-        if parts.frozen_part(_untuned(trainer)) != "feature_encoder":
+        if limit and parts.frozen_part(_untuned(trainer)) not in (None, "feature_encoder"):
             features = stack.enter_context(_features(trainer, {"": dataset}, limit, 0, folder, nullcontext))
         if features is None:
             yield dataset
@@ -104,7 +104,7 @@ def _features(
     part = parts.frozen_part(model)
     if part is None or (reason := _reason_against(trainer, datasets, limit, views)):
         reason = reason if part else "nothing at the model's front is frozen"
-        logger.info("no features are kept between epochs: %s", reason)
+        logger.info("no features of a frozen part are kept: %s", reason)
         yield None
         return
     mixed = "no" if precision is nullcontext else trainer.accelerator.mixed_precision
@@ -114,24 +114,16 @@ def _features(
     wanted = {name: _wanted(dataset, views, trainer.args) for name, dataset in datasets.items()}
     with in_use(place):
         store = FeatureStore(place, about)
+        features: _Features | None
         try:
             _Front(trainer, model, part, precision).fill(store, list(wanted.values()), limit * 1e9)
+            minimum = 1 if part in parts.POOLED else _minimum_frames(model, trainer.data_collator)
+            found = {name: _found(store, clips, minimum) for name, clips in wanted.items()}
+            features = _Features(part, found)
         except NoRoomError as error:
-            logger.warning("no features are kept between epochs: %s", error)
-            yield None
-            return
-        yield _Features(
-            part,
-            {
-                name: FrozenFeatures(
-                    clips.dataset,
-                    store.frames,
-                    [[store.entries[key] for key in view] for view in clips.views],
-                    1 if part in parts.POOLED else _minimum_frames(model, trainer.data_collator),
-                )
-                for name, clips in wanted.items()
-            },
-        )
+            logger.warning("no features of a frozen part are kept: %s", error)
+            features = None
+        yield features
 
 
 def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
@@ -152,6 +144,13 @@ def _wanted(dataset: SpeechDataset, views: int, args: Any) -> Wanted:
         epochs = math.ceil(args.num_train_epochs) if args.max_steps <= 0 else views
         count = min(views, epochs)
     return Wanted(dataset, [keys.segment_keys(dataset, view) for view in range(count)])
+
+
+def _found(store: FeatureStore, wanted: Wanted, minimum: int) -> FrozenFeatures:
+    frames = store.frames
+    assert frames is not None
+    views = [[store.entries[key] for key in view] for view in wanted.views]
+    return FrozenFeatures(wanted.dataset, frames, views, minimum)
 
 
 def _minimum_frames(model: Any, collator: SpeechCollator) -> int:

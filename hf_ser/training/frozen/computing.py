@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.features import SpeechDataset
-from hf_ser.training.frozen.room import make_room
+from hf_ser.training.frozen.room import NoRoomError, make_room
 from hf_ser.training.frozen.store import RECORD, FeatureStore
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,9 @@ class _Writer:
     def flush(self) -> None:
         if self._features:
             make_room(self.store.folder, self._bytes + RECORD.itemsize * len(self._features), self.limit)
-            self.store.append(self._features)
+            try:
+                self.store.append(self._features)
+            except OSError as error:
+                raise NoRoomError(f"{self.store.folder} cannot be written: {error.strerror}") from error
             self.written += len(self._features)
         self._features, self._last = [], time.monotonic()

@@ -96,7 +96,8 @@ def fed_with_features(model: Any, part: str) -> Iterator[None]:
     Within it, `model` takes as `input_values` what its frozen part makes of clips, `(batch, frames, width)` or `(batch, frames,
     layers, width)`, with an `attention_mask` `(batch, frames)`. The frozen part stays in eval mode.
     """
-    encoder, frozen = model.base_model, front(model, part)
+    encoder = model.base_model
+    frozen: Any = front(model, part)
     frozen.eval()
     # Methods of these instances, not modules: what is saved stays whole.
     if part == "feature_encoder":

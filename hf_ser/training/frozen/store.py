@@ -180,7 +180,7 @@ class FeatureStore:
             with self._features.open("r+b" if self._features.exists() else "w+b") as file:
                 file.seek(end * frames.frame_bytes)  # over what a killed process has left there
                 for key, tensor in features:
-                    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+                    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
                     file.write(content)
                     lines.append((key, end, len(tensor), zlib.crc32(content)))
                     end += len(tensor)
@@ -188,11 +188,12 @@ class FeatureStore:
         self.refresh()
 
     def _begin(self, example: torch.Tensor) -> StoredFrames:
-        kind = {"dtype": str(example.dtype).removeprefix("torch."), "shape": list(example.shape[1:])}
+        dtype, shape = str(example.dtype).removeprefix("torch."), list(example.shape[1:])
+        told = {"dtype": dtype, "shape": shape, "of": self.about}
         partial = self._about.with_suffix(".partial")
-        partial.write_text(json.dumps({**kind, "of": self.about}, indent=1, default=str) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
         partial.replace(self._about)
-        return StoredFrames(self._features, kind["dtype"], kind["shape"])
+        return StoredFrames(self._features, dtype, shape)
 
     def _add_lines(self, lines: Sequence[tuple[bytes, int, int, int]]) -> None:
         with self._index.open("ab") as file:
