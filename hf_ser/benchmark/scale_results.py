@@ -78,12 +78,14 @@ def save_scales(report: dict[str, Any], folder: Path) -> None:
         values = [one["stages"][stage]["microseconds"] for one in report["sizes"]]
         time_axes.plot(sizes, values, marker="o", label=stage)
     time_axes.set(title="time for a clip", ylabel="µs", yscale="log")
-    time_axes.legend(fontsize=8)
+    time_axes.legend(fontsize=8, ncols=2)
     for name in ("peak", "held"):
         values = [value for one in report["sizes"] if (value := memory(one)[name]) is not None]
         if len(values) == len(sizes):
-            memory_axes.plot(sizes, [value / 1e6 for value in values], marker="o", label=name)
-    memory_axes.set(title="memory of the whole corpus", ylabel="MB")
+            memory_axes.plot(
+                sizes, [value / size for value, size in zip(values, sizes, strict=True)], marker="o", label=name
+            )
+    memory_axes.set(title="memory for a clip", ylabel="bytes")
     memory_axes.legend(fontsize=8)
     for axes in (time_axes, memory_axes):
         axes.set(xlabel="clips in the corpus", xscale="log", ylim=(0 if axes is memory_axes else None, None))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo, Features, concatenate_datasets, load_dataset_builder
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HTTPError  # of whatever HTTP library the client uses
 
 from hf_ser.corpora.hub_dataset import NAME, audio_column, text_rows
 from hf_ser.corpora.manifest import COLUMN_NAMES, find_column
@@ -74,7 +75,7 @@ class HubStream:
         wanted = self.groups[group]
         try:
             table = self._open(wanted.file).read_row_group(wanted.number, columns=[wanted.audio])
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, HTTPError, pa.ArrowException) as error:
             raise CorpusError(
                 f"--streaming: {wanted.file!r} cannot be read from the Hub: {error}. Go on with --resume_from_checkpoint True."
             ) from error

@@ -152,6 +152,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "prompt_length": tuning.prompt_length,
         "peft_arguments": tuning.peft_arguments,
         "seed": arguments.training.seed,
+        "streaming": arguments.data.streaming,  # the clips come in another order
     }
 
 

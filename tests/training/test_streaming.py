@@ -346,3 +346,20 @@ def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hu
         CorpusError, match=r"'lab/files' is stored as audiofolder.*stored as Parquet.*leave --streaming out"
     ):
         load_clips(parse_arguments(argv).data, 400)
+
+
+class TestAHubThatFails:
+    def test_a_request_that_fails_once_is_made_again(
+        self, hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
+    ) -> None:
+        data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")).data
+        speech = load_clips(data, 400).evaluation_set("test", None, 0.0)
+        hub.fail("GET", ".parquet", status=503)
+        assert len(speech[0]["waveform"]) == 6400
+
+    def test_a_hub_that_is_gone(self, hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
+        data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")).data
+        speech = load_clips(data, 400).evaluation_set("test", None, 0.0)
+        hub.close()
+        with pytest.raises(CorpusError, match=r"cannot be read from the Hub.*Go on with --resume_from_checkpoint True"):
+            speech[0]
