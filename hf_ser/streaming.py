@@ -160,8 +160,8 @@ class StreamedSpeech(SpeechDataset):
 
 class StreamSampler(torch.utils.data.Sampler[int]):
     """
-    Shuffles the row groups anew in every epoch, and their segments in a buffer: as `datasets` shuffles a stream. So each row
-    group is fetched once in an epoch, by one process.
+    Shuffles the row groups anew in every epoch, and their segments in a buffer: as `datasets` shuffles a stream. Without a seed,
+    for an evaluation, all comes in the stored order. So each row group is fetched once in an epoch, by one process.
 
     The order depends on the seed, the epoch, and how many processes load batches; a run that is resumed goes on as if it had
     not stopped, and fetches nothing of what it has heard.
@@ -169,17 +169,20 @@ class StreamSampler(torch.utils.data.Sampler[int]):
     Args:
         dataset (`StreamedSpeech`): What is sampled; the keys that come out carry the epoch.
         batch (`int`): Segments in one batch of one process.
-        seed (`int`): The seed.
-        processes (`int`, defaults to 1): Processes that train. The epoch is filled up so that they get equally many batches.
+        seed (`int`, *optional*): The seed.
+        processes (`int`, defaults to 1): Processes that train. The epoch is filled up so that they get equally many batches; an
+            evaluation is not: accelerate does that, and leaves out of the figures what it has added.
         workers (`int`, defaults to 0): Processes that load the batches of each of them.
     """
 
-    def __init__(self, dataset: StreamedSpeech, batch: int, seed: int, processes: int = 1, workers: int = 0) -> None:
+    def __init__(
+        self, dataset: StreamedSpeech, batch: int, seed: int | None = None, processes: int = 1, workers: int = 0
+    ) -> None:
         self.dataset = dataset
         self.batch = batch
         self.seed = seed
         self.readers = processes * max(workers, 1)
-        self.fillers = -len(dataset) % (batch * processes) if processes > 1 else 0
+        self.fillers = -len(dataset) % (batch * processes) if seed is not None and processes > 1 else 0
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,9 +193,7 @@ class StreamSampler(torch.utils.data.Sampler[int]):
         return len(self.dataset) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        buffer = max(self.dataset.stream.buffer // self.readers, 1)
-        queues = [buffered(segments, buffer, rng) for segments in self._share(rng)]
+        queues = self._queues()
         taken = [0] * self.readers
         first, turn, last = self.epoch * len(self.dataset), 0, 0
         for at in range(0, len(self.dataset), self.batch):
@@ -207,14 +208,23 @@ class StreamSampler(torch.utils.data.Sampler[int]):
             yield from (first + segment for segment in batch)
         yield from [-1 - (first + last)] * self.fillers
 
-    def _share(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
-        """The segments of each reader: the row groups in random order, each to whom has the fewest so far."""
+    def _queues(self) -> list[npt.NDArray[np.int64]]:
+        """The segments of each reader, in the order in which it takes them."""
+        count = len(np.unique(self.dataset.group))
+        if self.seed is None:
+            return self._share(range(count))
+        rng = np.random.default_rng((self.seed, self.epoch))
+        buffer = max(self.dataset.stream.buffer // self.readers, 1)
+        return [buffered(segments, buffer, rng) for segments in self._share(rng.permutation(count).tolist())]
+
+    def _share(self, turns: Sequence[int]) -> list[npt.NDArray[np.int64]]:
+        """The segments of each reader: the row groups as `turns` says, each to whom has the fewest so far."""
         order = np.argsort(self.dataset.group, kind="stable")
         _, starts = np.unique(self.dataset.group[order], return_index=True)
         groups = np.split(order, starts[1:])
         shares: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(self.readers)]
         sizes = np.zeros(self.readers, dtype=np.int64)
-        for k in rng.permutation(len(groups)):
+        for k in turns:
             reader = int(np.argmin(sizes))
             shares[reader].append(groups[k])
             sizes[reader] += len(groups[k])

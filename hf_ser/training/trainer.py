@@ -257,6 +257,12 @@ class SERTrainer(Trainer):
         self.add_callback(_Epochs(sampler))
         return sampler
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if not isinstance(eval_dataset, StreamedSpeech):
+            return super()._get_eval_sampler(eval_dataset)
+        args = self.args
+        return StreamSampler(eval_dataset, args.eval_batch_size, None, args.world_size, args.dataloader_num_workers)
+
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
         matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}

@@ -26,3 +26,9 @@ def test_a_method_that_does_not_exist(python: Python, tmp_path: Path) -> None:
     done = python("scripts/benchmark.py", "--methods", "lora", "--output", tmp_path)
     assert done.returncode == 1
     assert "error: --methods: 'lora' is none of full" in done.stderr
+
+
+def test_the_scale_of_corpora_that_are_too_small(python: Python, tmp_path: Path) -> None:
+    done = python("scripts/benchmark.py", "--scale", "1000", "10", "--output", tmp_path)
+    assert done.returncode == 1
+    assert "error: --scale: needs corpora of 400 clips at least, found 10" in done.stderr

@@ -9,15 +9,12 @@ import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hf_ser.audio import Augmentation
 from hf_ser.corpora import CorpusError
@@ -194,47 +191,6 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
         assert len(item["waveform"]) == 4000
         assert np.array_equal(item["waveform"], items[1][clip]["waveform"])
         assert item["label"] == items[1][clip]["label"]
-
-
-def in_groups(group: np.ndarray, buffer: int) -> Any:
-    """All that a sampler asks of a dataset."""
-    stream = SimpleNamespace(buffer=buffer)
-    return type("InGroups", (), {"group": group, "stream": stream, "__len__": lambda self: len(group)})()
-
-
-@given(
-    groups=st.lists(st.integers(1, 9), min_size=1, max_size=12),
-    batch=st.integers(1, 7),
-    buffer=st.integers(1, 40),
-    processes=st.integers(1, 3),
-    workers=st.integers(0, 3),
-    seed=st.integers(0, 3),
-)
-def test_an_epoch_has_every_segment_once_and_every_process_as_many_batches(
-    groups: list[int], batch: int, buffer: int, processes: int, workers: int, seed: int
-) -> None:
-    group = np.repeat(np.arange(len(groups)), groups)
-    dataset = in_groups(group, buffer)
-    sampler = StreamSampler(dataset, batch, seed, processes, workers)
-    sampler.set_epoch(2)
-    keys = list(sampler)
-    assert len(keys) == len(sampler)
-    assert sorted(key - 2 * len(group) for key in keys if key >= 0) == list(range(len(group)))
-    if processes > 1:
-        assert len(keys) % (batch * processes) == 0
-    assert keys == list(sampler)
-    sampler.set_epoch(3)
-    assert sorted(key - 3 * len(group) for key in sampler if key >= 0) == list(range(len(group)))
-
-
-def test_each_reader_keeps_to_its_own_row_groups() -> None:
-    """Four processes that each fetched everything would wait four times as long for the same Hub."""
-    group = np.repeat(np.arange(40), 10)
-    keys = np.array(list(StreamSampler(in_groups(group, 80), 5, seed=0, processes=2, workers=2))).reshape(-1, 5)
-    readers = [set(group[keys[n::4].ravel()].tolist()) for n in range(4)]
-    assert sum(map(len, readers)) == 40
-    order = keys.ravel()
-    assert abs(np.corrcoef(np.arange(len(order)), group[order])[0, 1]) < 0.5
 
 
 class TestBrokenClips:
