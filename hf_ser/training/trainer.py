@@ -118,6 +118,8 @@ class SERTrainer(Trainer):
         weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
     """
 
+    model: Any
+
     def __init__(
         self,
         tuned: Tuned,

@@ -22,12 +22,12 @@ def forget_all_but_first_checkpoint(run: Path, copy: Path, training: SERTraining
 
 def main() -> None:
     # Two processes would drop out other features than one.
-    torch.nn.Dropout.forward = lambda self, hidden: hidden  # type: ignore[method-assign]
+    torch.nn.Dropout.forward = lambda self, hidden: hidden  # type: ignore[method-assign, assignment]
     for step in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         arguments = parse_arguments(step["argv"])
         if "resumed" in step:
             forget_all_but_first_checkpoint(
-                Path(step["resumed"]), Path(arguments.training.output_dir), arguments.training
+                Path(step["resumed"]), Path(arguments.training.output_dir or ""), arguments.training
             )
         finetune(arguments)
 

@@ -148,7 +148,7 @@ def test_accelerate_takes_every_configuration(path: Path) -> None:
 )
 def test_fsdp_that_would_train_something_else_is_refused(plugin: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        FSDPShards(torch.nn.Linear(2, 2), SimpleNamespace(**plugin))  # type: ignore[arg-type]
+        FSDPShards(torch.nn.Linear(2, 2), SimpleNamespace(**plugin))
 
 
 def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
