@@ -1,0 +1,84 @@
+"""Tiny classifiers to export, and their exports: tracing takes seconds, so each is traced once."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
+
+from hf_ser.export import ExportSettings, export, run
+from hf_ser.models import load_model
+
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+
+
+def save_classifier(encoder: Path, folder: Path, head: str = "stock") -> Path:
+    """An encoder with a random head whose answers differ from clip to clip."""
+    torch.manual_seed(0)
+    loaded = load_model(str(encoder), EMOTIONS, head=head)
+    loaded.model.classifier.weight.data *= 30
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifiers(
+    tiny_hubert: Path, group_norm_hubert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of `family-norm-head`, such as `wavlm-group-conv`."""
+    made: dict[str, Path] = {}
+
+    def encoder(family: str, norm: str) -> Path:
+        if family == "whisper":
+            return tiny_whisper
+        if family == "hubert":
+            return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
+        folder = tmp_path_factory.mktemp("encoder")
+        config = AutoConfig.for_model(
+            family, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, conv_dim=[16] * 7,
+            num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, classifier_proj_size=24, feat_extract_norm=norm,
+            do_stable_layer_norm=norm == "layer", conv_bias=norm == "layer", apply_spec_augment=False)  # fmt: skip
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
+        return folder
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            family, norm, head = kind.split("-")
+            made[kind] = save_classifier(encoder(family, norm), tmp_path_factory.mktemp("classifier") / kind, head)
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hubert(classifiers: Callable[[str], Path]) -> Path:
+    return classifiers("hubert-group-stock")
+
+
+@pytest.fixture(scope="session")
+def exported(hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That HuBERT, exported in float32."""
+    folder = tmp_path_factory.mktemp("exported") / "float32"
+    export(hubert, folder)
+    return folder
+
+
+@pytest.fixture
+def traced(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is exported in this test, the graph is that of `exported`."""
+    monkeypatch.setattr(run, "write_graph", lambda classifier, path: shutil.copy(exported / "model.onnx", path))
+
+
+@pytest.fixture(scope="session")
+def exported_int8(hubert: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in int8."""
+    folder = tmp_path_factory.mktemp("exported") / "int8"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "write_graph", lambda classifier, path: shutil.copy(exported / "model.onnx", path))
+        export(hubert, folder, ExportSettings(int8=True))
+    return folder
