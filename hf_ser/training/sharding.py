@@ -1,4 +1,4 @@
-"""Models whose weights are spread over the processes (FSDP): whole again for saving, and for the figures of a run."""
+"""Models whose weights are spread over the processes (FSDP, DeepSpeed): whole again for saving, and for the figures of a run."""
 
 import copy
 import os
@@ -102,9 +102,13 @@ class ZeroShards(Shards):
         trained = {
             name: safe_get_full_fp32_param(p).detach().cpu() for name, p in inner.named_parameters() if p.requires_grad
         }
-        buffers = {name: buffer.cpu() for name, buffer in inner.named_buffers()}
+        # What is counted stays a whole number, what is measured is float32 as the weights are.
+        buffers = {
+            name: buffer.cpu().float() if buffer.is_floating_point() else buffer.cpu()
+            for name, buffer in inner.named_buffers()
+        }
         known = {**self._frozen, **trained, **buffers}
-        whole.load_state_dict({name: known[name].float().clone() for name in whole.state_dict()}, assign=True)
+        whole.load_state_dict({name: known[name].clone() for name in whole.state_dict()}, assign=True)
         return whole.eval()
 
 
