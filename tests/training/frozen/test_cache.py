@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerCallback
 
 from hf_ser.features import SpeechDataset, minimum_samples
-from hf_ser.training import SERTrainer
+from hf_ser.training import SERTrainer, parse_arguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import RECORD
@@ -359,3 +359,10 @@ def test_a_killed_run_goes_on_with_what_is_kept(make: Make, tmp_path: Path, comp
     found = losses(make(*options)[0], 1, tmp_path / "frozen", resume=str(checkpoint))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert not computed
+
+
+@pytest.mark.parametrize("name", ["frozen_cache_gb", "frozen_cache_views"])
+def test_less_than_nothing_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--output_dir", "run", f"--{name}", "-1"])
+    assert f"--{name}: must not be below 0, found -1" in capsys.readouterr().err
