@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ORDER = [
     "cache",
+    "memory",
     "emotions",
     "corpora",
     "audio",

@@ -32,6 +32,7 @@ from hf_ser.features import (
 from hf_ser.hub import checkpoints
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.arguments import SERTrainingArguments
+from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.sharding import FSDPShards, Shards, ZeroShards, shard_on_cpu, shown_to_accelerate
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
@@ -119,6 +120,8 @@ class SERTrainer(Trainer):
     """
 
     model: Any
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
 
     def __init__(
         self,
@@ -152,6 +155,8 @@ class SERTrainer(Trainer):
             self.add_callback(_AdaLora())
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
+        if args.device.type == "cpu":
+            use_word_dropout(tuned.model)
         # Batch norm learns from the whole batch.
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
