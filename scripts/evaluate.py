@@ -23,6 +23,7 @@ from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.features import minimum_samples
 from hf_ser.hub import fetch_records
+from hf_ser.memory import keep_freed_memory
 from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
 from hf_ser.report.files import ANSWERS
 from hf_ser.report.page import summary
@@ -34,6 +35,7 @@ def main() -> int:
     logging.getLogger("hf_ser").setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    keep_freed_memory()
     try:
         folder = output_folder(arguments)
         check_folder(folder, arguments.overwrite)

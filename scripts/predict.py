@@ -24,6 +24,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.export import is_exported, load_exported
 from hf_ser.inference import (
     LABELS,
+    PRECISIONS,
     TABLES,
     Clip,
     EmotionSegment,
@@ -32,11 +33,13 @@ from hf_ser.inference import (
     check_path,
     emotions_of,
     find_clips,
+    in_bfloat16,
     plot_timeline,
     predict,
     save,
     timeline,
 )
+from hf_ser.memory import keep_freed_memory
 
 
 def main() -> int:
@@ -44,6 +47,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    keep_freed_memory()
     try:
         check_arguments(arguments)
         clips = find_clips(arguments.source)
@@ -106,6 +110,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar="S",
         help="seconds of sound in a batch (default: 120 on a GPU, 8 on a CPU); less needs less memory, and changes no answer",
     )
+    model.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="what the model computes in (default: float32); bfloat16 is about twice as fast where the hardware has it, and "
+        "moves probabilities by some thousandths",
+    )
     windows = parser.add_argument_group("the emotions over the time of one recording")
     windows.add_argument(
         "--timeline", action="store_true", help="cut the recording into windows and segments of one emotion"
@@ -150,7 +161,12 @@ def open_model(arguments: argparse.Namespace) -> AudioClassificationPipeline:
     given = {name: getattr(arguments, name) for name in ("base", "revision", "device")}
     given = {name: value for name, value in given.items() if value is not None}
     if not is_exported(arguments.model):
-        return hf_ser.load(arguments.model, **given)
+        classifier = hf_ser.load(arguments.model, **given)
+        return in_bfloat16(classifier) if arguments.precision == "bfloat16" else classifier
+    if arguments.precision != PRECISIONS[0]:
+        raise ValueError(
+            f"--precision: {arguments.model!r} is an exported model; its precision was chosen at its export"
+        )
     if given := {name: value for name, value in given.items() if (name, value) != ("device", "cpu")}:
         raise ValueError(
             f"--{next(iter(given))}: {arguments.model!r} is an exported model, which is complete and runs on the CPU"
@@ -197,11 +213,12 @@ def show_predictions(
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """The model that answers, the same by whichever path it is named."""
+    """The model that answers and its precision, the same by whichever path it is named."""
     names = [arguments.model, *([arguments.base] if arguments.base else [])]
     folders = [Path(name).expanduser() for name in names]
     names = [str(folder.resolve()) if folder.is_dir() else name for name, folder in zip(names, folders, strict=True)]
-    return " on ".join([names[0] + (f"@{arguments.revision}" if arguments.revision else ""), *names[1:]])
+    model = " on ".join([names[0] + (f"@{arguments.revision}" if arguments.revision else ""), *names[1:]])
+    return model if arguments.precision == PRECISIONS[0] else f"{model} in {arguments.precision}"
 
 
 def line(prediction: Prediction, width: int) -> str:

@@ -14,7 +14,7 @@ import torch
 from hf_ser.benchmark import clips, tasks
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import SHAPES
-from hf_ser.benchmark.tasks import BATCH_SIZES, TaskError
+from hf_ser.benchmark.tasks import BATCH_SIZES, INFERENCE, PEER, TaskError
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
 from hf_ser.features import encoder_config
 from hf_ser.models.load import load_config, resolve_checkpoint
@@ -34,8 +34,8 @@ NOTES = (
     "the rate of the best matrix product in the same precision.",
     "Whole runs are extrapolated: preparing and the frozen part's features, each as measured, once, and the epochs at the rate "
     "of the epochs that were measured.",
-    "Inference reads files and computes in float32 on both sides; transformers' pipeline has its best batch size of 1 to 16, and "
-    "does not keep the padding of a batch out of the answer of a group-norm encoder (HuBERT Base).",
+    "Inference reads files on both sides, and computes in float32 where nothing else is said; the pipeline has its best "
+    "batch size of 1 to 16, and does not keep the padding of a batch out of the answer of a group-norm encoder (HuBERT Base).",
 )
 
 
@@ -63,7 +63,7 @@ def benchmark(settings: Settings, run: Run = tasks.run_apart) -> dict[str, Any]:
     sizes: tuple[int, ...] = tuple(size for size in BATCH_SIZES if size <= settings.clips)
     for turn in range(settings.rounds):
         rounds.append(one_round(settings, turn, sizes, run))
-        sizes = (rounds[0]["peer"].get("batch_size", 1),)  # the pipeline's best of the first round
+        sizes = (rounds[0][PEER].get("batch_size", 1),)  # the pipeline's best of the first round
     prepare = [found["prepare"] for found in rounds]
     preparing = {key: median(one[key] for one in prepare) for key in prepare[0]}
     checks = {}
@@ -119,11 +119,11 @@ def one_round(settings: Settings, turn: int, sizes: Sequence[int], run: Run) -> 
             found["train"][method, variant] = one
             said = one.get("skipped") or one.get("problem") or f"{one['clips_per_second']:.3g} clips/s"
             logger.info("  %s, %s: %s", method, variant, said)
-    for own in (False, True)[::way]:
-        tried = (1,) if own else sizes
-        found["own" if own else "peer"] = one = attempt(run, settings, "classify", own=own, batch_sizes=tried)
+    for name in INFERENCE[::way]:
+        tried = sizes if name == PEER else (1,)
+        found[name] = one = attempt(run, settings, "classify", way=name, batch_sizes=tried)
         said = one.get("problem") or f"{one['clips_per_second']:.3g} clips/s"
-        logger.info("  inference, %s: %s", "hf_ser" if own else "pipeline", said)
+        logger.info("  inference, %s: %s", name, said)
     return found
 
 
@@ -207,11 +207,8 @@ def summarize_training(
 
 def summarize_inference(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of the comparison of inference."""
-    peers, own = [found["peer"] for found in rounds], [found["own"] for found in rounds]
-    return [
-        {"variant": "pipeline", **summarize(peers, peers)},
-        {"variant": "hf_ser", **summarize(own, peers)},
-    ]
+    peers = [found[PEER] for found in rounds]
+    return [{"variant": name, **summarize([found[name] for found in rounds], peers)} for name in INFERENCE]
 
 
 def describe_machine(settings: Settings) -> dict[str, Any]:

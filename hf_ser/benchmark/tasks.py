@@ -23,7 +23,8 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.variants import METHODS
 from hf_ser.corpora import read_corpora
 from hf_ser.features import encoder_config
-from hf_ser.inference import predict
+from hf_ser.inference import in_bfloat16, predict
+from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
 from hf_ser.report.cost import start_memory
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 #: Folders below that of the work: a model with transformers' head, and the same as this package opens it.
 STOCK, OWN = "stock", "own"
 BATCH_SIZES = (1, 2, 4, 8, 16)
+#: The ways of inference: transformers' pipeline, and this package in its precisions.
+PEER, FLOAT32, BFLOAT16 = INFERENCE = ("pipeline", "hf_ser", "hf_ser, bfloat16")
 
 
 def make_model(settings: Settings, shape: str, folder: str) -> dict[str, Any]:
@@ -78,17 +81,21 @@ def prepare_corpora(settings: Settings, cache: str) -> dict[str, Any]:
     }
 
 
-def classify(settings: Settings, own: bool, batch_sizes: Sequence[int]) -> dict[str, Any]:
+def classify(settings: Settings, way: str, batch_sizes: Sequence[int]) -> dict[str, Any]:
     """
-    Clips per second of predicting all clips from their files, in float32: with this package, or with transformers' pipeline for
-    each of `batch_sizes`.
+    Clips per second of predicting all clips from their files, in one of [`INFERENCE`]: with transformers' pipeline for each of
+    `batch_sizes`, or with this package.
     """
+    own = way != PEER
     clips = benchmark_clips.load(settings)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     folder = settings.work / (OWN if own and (settings.work / OWN).exists() else STOCK)
     classifier: AudioClassificationPipeline
     if own:
+        keep_freed_memory()
         classifier = hf_ser.load(folder, device=device)
+        if way == BFLOAT16:
+            in_bfloat16(classifier)
     else:
         model = peer.AutoModelForAudioClassification.from_pretrained(folder, dtype=torch.float32)
         extractor = peer.AutoFeatureExtractor.from_pretrained(folder)

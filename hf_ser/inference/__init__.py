@@ -3,12 +3,14 @@
 from hf_ser.inference.batches import emotions_of
 from hf_ser.inference.export import LABELS, TABLES, PredictionFile, check_path, save
 from hf_ser.inference.plots import plot_timeline
+from hf_ser.inference.precision import PRECISIONS, in_bfloat16
 from hf_ser.inference.predictions import Prediction, predict
 from hf_ser.inference.sources import Clip, find_clips
 from hf_ser.inference.timelines import SILENCE, EmotionSegment, Timeline, timeline
 
 __all__ = [
     "LABELS",
+    "PRECISIONS",
     "SILENCE",
     "TABLES",
     "Clip",
@@ -19,6 +21,7 @@ __all__ = [
     "check_path",
     "emotions_of",
     "find_clips",
+    "in_bfloat16",
     "plot_timeline",
     "predict",
     "save",
