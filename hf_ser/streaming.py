@@ -89,7 +89,7 @@ class StreamedSpeech(SpeechDataset):
 
     A row group is fetched for the first of its clips that is asked for, and the others wait in memory for their turn: whoever
     asks in the order of [`StreamSampler`] fetches each once in an epoch. A clip that cannot be used becomes a filler, which
-    no loss and no figure counts.
+    no loss and no figure counts. A filler is silence: for a clip it would fetch a row group.
 
     Args:
         clips (`datasets.Dataset`): The clips with `label` and `row`, their row in the stream.
@@ -123,16 +123,24 @@ class StreamedSpeech(SpeechDataset):
     def __getitem__(self, key: int) -> dict[str, Any]:
         epoch, i, filler = self.locate(key)
         clip = int(self.segments.clip[i])
-        row = int(self.row[clip])
-        waveform = self.stream.decode(row, self._take(int(self.group[i]), row))
-        if waveform is not None:
-            waveform = waveform[int(self.segments.start[i]) : int(self.segments.stop[i])]
-        if waveform is None or not len(waveform):  # a table may say that a clip is longer than it is
+        waveform = None if filler else self._piece(i)
+        if waveform is None:
             silence = np.zeros(self.stream.minimum_samples, dtype=np.float32)
             return {"waveform": silence, "label": IGNORED, "clip": clip}
         if self.augmentation:
             waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
-        return {"waveform": waveform, "label": IGNORED if filler else int(self.labels[clip]), "clip": clip}
+        return {"waveform": waveform, "label": int(self.labels[clip]), "clip": clip}
+
+    def _piece(self, i: int) -> Waveform | None:
+        """The waveform of the segment `i` `(samples,)`, or `None` if it cannot be used."""
+        row = int(self.row[self.segments.clip[i]])
+        waveform = self.stream.decode(row, self._take(int(self.group[i]), row))
+        if waveform is None:
+            return None
+        start, stop = int(self.segments.start[i]), int(self.segments.stop[i])
+        # A table may say that a clip is longer than it is, and leave too little of its last segment.
+        piece = waveform[start:stop]
+        return piece if len(piece) >= min(stop - start, self.stream.minimum_samples) else None
 
     def _take(self, group: int, row: int) -> dict[str, Any]:
         """The audio of a row, which goes from memory once all segments of its clip were taken."""
@@ -195,7 +203,7 @@ class StreamSampler(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         queues = self._queues()
         taken = [0] * self.readers
-        first, turn, last = self.epoch * len(self.dataset), 0, 0
+        first, turn = self.epoch * len(self.dataset), 0
         for at in range(0, len(self.dataset), self.batch):
             size = min(self.batch, len(self.dataset) - at)
             batch: list[int] = []
@@ -204,9 +212,9 @@ class StreamSampler(torch.utils.data.Sampler[int]):
                 more = queues[reader][taken[reader] : taken[reader] + size - len(batch)].tolist()
                 taken[reader] += len(more)
                 batch += more
-            turn, last = (turn + 1) % self.readers, batch[-1]
+            turn = (turn + 1) % self.readers
             yield from (first + segment for segment in batch)
-        yield from [-1 - (first + last)] * self.fillers
+        yield from [-1 - first] * self.fillers
 
     def _queues(self) -> list[npt.NDArray[np.int64]]:
         """The segments of each reader, in the order in which it takes them."""

@@ -1,13 +1,20 @@
 """The order in which clips are streamed. What comes of it is tested with whole runs, in tests/training/test_streaming.py."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.streaming import StreamSampler, buffered
+from hf_ser.audio import Augmentation, Segments
+from hf_ser.audio.decode import encode
+from hf_ser.corpora.hub_stream import HubStream, RowGroup
+from hf_ser.features import IGNORED
+from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler, buffered
 
 
 def in_groups(group: np.ndarray, buffer: int) -> Any:
@@ -78,3 +85,44 @@ def test_a_buffer_mixes_what_lies_together() -> None:
     assert sorted(order.tolist()) == list(range(1000))
     assert max(order[:100]) < 300  # what has not come yet cannot leave
     assert np.abs(np.diff(order)).mean() > 50
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The row groups that were fetched, all of clips of 1,000 samples."""
+    groups: list[int] = []
+
+    def fetch(self: HubStream, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        groups.append(group)
+        return [
+            {"bytes": encode(np.random.default_rng(row).uniform(-1, 1, 1000), "PCM_16"), "path": None} for row in rows
+        ]
+
+    monkeypatch.setattr(HubStream, "fetch", fetch)
+    return groups
+
+
+def streamed(start: Sequence[int], stop: Sequence[int]) -> StreamedSpeech:
+    """Two row groups of four clips, of each a piece."""
+    audio = HubStream([RowGroup("clips.parquet", number, 4, "audio") for number in range(2)])
+    clips = Dataset.from_dict({"label": [n % 3 for n in range(8)], "row": list(range(8))})
+    segments = Segments(np.arange(8), np.array(start), np.array(stop))
+    return StreamedSpeech(clips, segments, Stream(audio, 400, 0.0, 10), Augmentation())
+
+
+def test_fillers_fetch_nothing(fetched: list[int]) -> None:
+    """Each would fetch a whole row group for a clip that does not count."""
+    speech = streamed([0] * 8, [1000] * 8)
+    sampler = StreamSampler(speech, 5, seed=0, processes=2)
+    items = [speech[key] for key in sampler]
+    assert sorted(fetched) == [0, 1]
+    assert [item["label"] for item in items[8:]] == [IGNORED] * 2
+    assert sorted(item["label"] for item in items[:8]) == sorted(n % 3 for n in range(8))
+
+
+def test_a_piece_that_is_too_short_does_not_count(fetched: list[int]) -> None:
+    """A table may say that a clip is longer than it is: an encoder cannot hear what is left of the last piece."""
+    speech = streamed([0, 600, 601, 900, 1000, 0, 0, 0], [1000, 1000, 1001, 1300, 1400, 300, 400, 401])
+    items = [speech[i] for i in range(8)]
+    assert [item["label"] == IGNORED for item in items] == [False, False, True, True, True, False, False, False]
+    assert all(len(item["waveform"]) >= min(400, stop) for item, stop in zip(items, speech.segments.stop, strict=True))

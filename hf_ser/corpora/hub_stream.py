@@ -153,7 +153,10 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
         texts = text_rows(Dataset(table, info=DatasetInfo(features=kept)), Path(name).name.lower(), str(part))
         seconds = table[DURATION] if DURATION in columns else pa.nulls(len(table))
         tables.append(concatenate_datasets([texts, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
-    return concatenate_datasets(tables), groups
+    rows = concatenate_datasets(tables)
+    if not len(rows):
+        raise CorpusError(f"dataset: {source!r} has no clips; give one that has some")
+    return rows, groups
 
 
 def _parquet(file: str) -> pq.ParquetFile:

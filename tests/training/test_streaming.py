@@ -289,6 +289,14 @@ def test_what_cannot_be_streamed(hub: Any, corpora: str, message: str, tiny_hube
         load_clips(parse_arguments(argv).data, 400)
 
 
+def test_a_data_set_without_clips(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+    empty = Dataset.from_dict({"audio": [], "label": []}, features=features)
+    empty.cast_column("audio", Audio(decode=False)).push_to_hub("lab/empty")
+    with pytest.raises(CorpusError, match="'lab/empty' has no clips"):
+        load_clips(parse_arguments(words("lab/empty", tmp_path, tiny_hubert, "--streaming", "True")).data, 400)
+
+
 def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
     from huggingface_hub import HfApi
 
