@@ -228,11 +228,11 @@ class _Front:
         try:
             make_room(store.folder, needed(lacking), limit)
         except NoRoomError:
-            everything = missing(None, wanted)
-            if needed(everything) > limit or not sole_user(store.folder):
-                raise
-            store.clear()
-            lacking = everything
+            lacking = missing(None, wanted)
+            with sole_user(store.folder) as alone:
+                if needed(lacking) > limit or not alone:
+                    raise
+                store.clear()
             make_room(store.folder, needed(lacking), limit)
         return lacking
 

@@ -48,7 +48,8 @@ def describe(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
         "config": config,
         "feature_extractor": extractor.to_dict(),
         "precision": precision,
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        # Not allow_tf32: once transformers' --tf32 has set this, PyTorch refuses to tell that.
+        "matmul": torch.backends.cuda.matmul.fp32_precision,
         "device": model.device.type,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

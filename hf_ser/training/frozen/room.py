@@ -4,7 +4,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -51,15 +51,17 @@ def users(store: Path) -> int:
     return alive
 
 
-def sole_user(folder: Path) -> bool:
-    """Whether nobody else uses the store in `folder`, for one who does."""
+@contextmanager
+def sole_user(folder: Path) -> Iterator[bool]:
+    """Whether nobody else uses the store in `folder`, for one who does. Within it nobody else begins to."""
     with _all_stores(folder.parent):
-        return users(folder) == 1
+        yield users(folder) == 1
 
 
 def make_room(folder: Path, needed: float, limit: float) -> None:
     """
-    Drops stores that nobody uses, the least recently used first, until `needed` more bytes fit into the one in `folder`.
+    Drops stores that nobody uses, the least recently used first, until `needed` more bytes fit into the one in `folder`. If
+    they would not fit even then, nothing is dropped.
 
     Args:
         folder (`Path`): A store; the others lie beside it.
@@ -71,25 +73,33 @@ def make_room(folder: Path, needed: float, limit: float) -> None:
     """
     with _all_stores(folder.parent):
         sizes = {store: size(store) for store in folder.parent.iterdir() if store.is_dir()}
+        taken, free = sum(sizes.values()), shutil.disk_usage(folder).free
+        excess = max(taken + needed - limit, needed + SPARE - free)
+        going: list[Path] = []
         for store in sorted(sizes.keys() - {folder}, key=last_used):
-            if _fits(folder, sum(sizes.values()), needed, limit):
-                return
+            if excess <= 0:
+                break
             if not users(store):
-                logger.info("%s (%.2f GB) was not used for the longest time, and is dropped", store, sizes[store] / 1e9)
-                shutil.rmtree(store)
-                del sizes[store]
-        taken = sum(sizes.values())
-        if not _fits(folder, taken, needed, limit):
-            free = shutil.disk_usage(folder).free
+                going.append(store)
+                excess -= sizes[store]
+        if excess > 0:
+            in_use_now = taken - sum(sizes[store] for store in going)
             raise NoRoomError(
                 f"they would take {needed / 1e9:.2f} GB more. --frozen_cache_gb allows {limit / 1e9:g} GB, of which "
-                f"{taken / 1e9:.2f} are in use, and {free / 1e9:.1f} GB of the disk are free"
+                f"{in_use_now / 1e9:.2f} are in use, and {free / 1e9:.1f} GB of the disk are free"
             )
+        for store in going:
+            logger.info("%s (%.2f GB) was not used for the longest time, and is dropped", store, sizes[store] / 1e9)
+            shutil.rmtree(store)
 
 
 def size(folder: Path) -> int:
     """The bytes that a store keeps."""
-    return sum(path.stat().st_size for path in folder.glob("*.bin"))
+    found = 0
+    with suppress(FileNotFoundError):  # another process may drop it meanwhile
+        for path in folder.glob("*.bin"):
+            found += path.stat().st_size
+    return found
 
 
 def last_used(store: Path) -> float:
@@ -101,7 +111,3 @@ def last_used(store: Path) -> float:
 def _all_stores(root: Path) -> FileLock:
     root.mkdir(parents=True, exist_ok=True)
     return FileLock(root / ".lock")
-
-
-def _fits(folder: Path, taken: float, needed: float, limit: float) -> bool:
-    return taken + needed <= limit and needed + SPARE <= shutil.disk_usage(folder).free

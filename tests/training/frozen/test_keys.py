@@ -62,6 +62,14 @@ def test_parts_heads_and_precisions_are_apart(tiny_hubert: Path) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_tf32_is_another_precision(tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: transformers sets it in one way, and PyTorch then refuses to tell in the other."""
+    loaded = load_model(str(tiny_hubert), EMOTIONS)
+    without = name_of(loaded)
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    assert name_of(loaded) != without
+
+
 @pytest.fixture
 def clips() -> Dataset:
     return Dataset.from_dict({"samples_hash": ["first", "second", "third"], "label": [0, 1, 0]})
