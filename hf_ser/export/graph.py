@@ -17,7 +17,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.features import encoder_config
 from hf_ser.models import FAMILIES
 from hf_ser.models.remote import ValidFramesGroupNorm
-from hf_ser.training.run import mergeable
+from hf_ser.tuning import mergeable
 
 #: What the graph takes beside the waveforms or spectrograms, and what it gives.
 MASK, LOGITS = "attention_mask", "logits"

@@ -25,7 +25,7 @@ from hf_ser.training.clips import RunClips, heard, load_clips, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import MERGEABLE, Tuned, fold_head, save_adapter, tune
+from hf_ser.tuning import Tuned, fold_head, mergeable, save_adapter, tune
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +172,6 @@ def require_same_run(began_with: Path, arguments: Arguments) -> None:
             f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
             "with, or choose another --output_dir."
         )
-
-
-def mergeable(model: Any) -> bool:
-    """Whether an adapter can be merged into the encoder's weights."""
-    return str(model.peft_config["default"].peft_type.split(".")[-1]) in MERGEABLE
 
 
 def push_options(arguments: Arguments) -> PushOptions:

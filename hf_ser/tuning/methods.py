@@ -305,6 +305,12 @@ def with_adapters(loaded: Loaded, tuning: Tuning) -> PeftModel:
 #: The tuners whose adapters can be merged into the encoder's weights, by PEFT's names; the others stay adapters.
 MERGEABLE = frozenset({"ADALORA", "BOFT", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "OFT", "VERA"})
 
+
+def mergeable(model: PeftModel) -> bool:
+    """Whether an adapter can be merged into the encoder's weights."""
+    return str(model.peft_config["default"].peft_type.split(".")[-1]) in MERGEABLE
+
+
 #: The methods that add nothing to the model.
 PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head}
 #: Those that are tuners of PEFT.
