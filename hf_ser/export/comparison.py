@@ -12,6 +12,8 @@ from hf_ser.corpora import read_corpora, synthetic
 from hf_ser.emotions import EMOTIONS
 from hf_ser.inference import Clip, Prediction, find_clips, predict
 
+#: How many clips are made up for every export.
+MADE_UP = 8
 #: Seconds in a padded batch: all made-up clips are in one, the shortest beside the longest.
 BATCH = 60.0
 #: A batch of less than the shortest clip has one clip in it.
@@ -39,7 +41,7 @@ class Comparison:
     equal: float
 
 
-def made_up_clips(count: int = 8, seed: int = 0) -> list[Clip]:
+def made_up_clips(count: int = MADE_UP, seed: int = 0) -> list[Clip]:
     """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
     sources = []
     for i, seconds in enumerate(np.linspace(1, 7, count)):

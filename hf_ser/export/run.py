@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AudioClassificationPipeline
 
 import hf_ser
-from hf_ser.export.comparison import Comparison, answers, chosen_clips, compare, made_up_clips
+from hf_ser.export.comparison import MADE_UP, Comparison, answers, chosen_clips, compare, made_up_clips
 from hf_ser.export.exported import ExportedModel, classifier_of
 from hf_ser.export.files import GRAPHS, RECORD, check_folder, staged
 from hf_ser.export.graph import write_graph
@@ -92,6 +92,7 @@ def export(model: str | Path, output: str | Path, settings: ExportSettings | Non
     Raises:
         FileExistsError: if there is something at `output` that may not be replaced.
         ModuleNotFoundError: if the packages that it needs are not installed.
+        NotADirectoryError: if `output` is a file.
         ValueError: if the model cannot be exported, or its answers differ by more than the tolerance.
     """
     settings, folder = settings or ExportSettings(), Path(output).expanduser()
@@ -170,11 +171,10 @@ def _compared(
 
 def _words(clips: int, settings: ExportSettings) -> str:
     """Of what kind the clips are, without their paths."""
-    made_up = len(made_up_clips())
-    if clips == made_up:
+    if clips == MADE_UP:
         return "made up"
     names = [*(corpus.partition("=")[0] for corpus in settings.corpora), *(["files"] if settings.clips else [])]
-    return f"{made_up} made up, {clips - made_up} of {', '.join(names)}"
+    return f"{MADE_UP} made up, {clips - MADE_UP} of {', '.join(names)}"
 
 
 def _timed(classifier: AudioClassificationPipeline, graphs: dict[str, Path]) -> dict[str, float]:

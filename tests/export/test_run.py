@@ -47,6 +47,21 @@ def test_other_things_are_never_replaced(tmp_path: Path) -> None:
         export("no model", tmp_path / "thesis.tex", ExportSettings(overwrite=True))
 
 
+def test_what_lies_beside_an_export_is_not_replaced_with_it(tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("which clips it gets wrong")
+    with pytest.raises(FileExistsError, match=r"holds notes.txt, which no export has left there"):
+        export("no model", tmp_path, ExportSettings(overwrite=True))
+
+
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_a_folder_without_a_name_is_refused(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ValueError, match="give it by its name"):
+        export("no model", folder)
+
+
 def test_the_users_own_clips_are_compared_too(
     hubert: Path, traced: None, speech: Path, write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
