@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from hf_ser.training import SERTrainingArguments, finetune, parse_arguments
+from hf_ser.training.dropout import WordDropout
 
 
 def forget_all_but_first_checkpoint(run: Path, copy: Path, training: SERTrainingArguments) -> None:
@@ -22,7 +23,8 @@ def forget_all_but_first_checkpoint(run: Path, copy: Path, training: SERTraining
 
 def main() -> None:
     # Two processes would drop out other features than one.
-    torch.nn.Dropout.forward = lambda self, hidden: hidden  # type: ignore[method-assign, assignment]
+    for dropout in (torch.nn.Dropout, WordDropout):
+        dropout.forward = lambda self, hidden: hidden  # type: ignore[method-assign, assignment]
     for step in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         arguments = parse_arguments(step["argv"])
         if "resumed" in step:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.dropout import WordDropout
 from hf_ser.training.sharding import FSDPShards
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,7 +54,8 @@ def alone(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     """The runs of one process, by method."""
     root = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.Dropout, "forward", lambda self, hidden: hidden)
+        for dropout in (torch.nn.Dropout, WordDropout):
+            patch.setattr(dropout, "forward", lambda self, hidden: hidden)
         for method in METHODS:
             finetune(parse_arguments(arguments(method, 1, root / method)))
     return root
