@@ -242,6 +242,10 @@ class SERTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
+        if self._whole_batches and self.args.world_size > 1:
+            # The batch norms of each process have counted its own clips; what is saved is the first one's model.
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         # Not the mean of the batches' means: that changes with their size and with the number of processes.
         labels, _ = output.label_ids

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_ser.features import SpeechDataset, minimum_samples
-from hf_ser.training import SERTrainer
+from hf_ser.training import SERTrainer, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.trainer import emotion_loss, inverse_frequencies
@@ -109,6 +109,18 @@ class TestLoss:
 
 
 class TestEvaluation:
+    def test_all_processes_judge_the_model_that_the_first_one_saves(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Trap: the batch norms of each process have counted that process' clips."""
+        trainer, _ = make("--head", "batchnorm")
+        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, source: tensor.fill_(5 + source))
+        trainer.evaluate()
+        (norm,) = (module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm1d))
+        for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
+            assert (buffer == 5).all()
+
     def test_a_cut_clip_counts_once(self, make: Make) -> None:
         """Segments are averaged per clip; a clip's segments are all in its part."""
         trainer, clips = make("--segment_length", "0.4", "--segment_overlap", "0.1")
