@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-from onnxruntime.quantization import QuantType, quantize_dynamic
-
 #: Of a file of more bytes the weights lie beside it.
 LARGEST = 2**31 - 1
 
@@ -18,6 +16,8 @@ def quantise(graph: Path, path: Path) -> None:
         graph (`Path`): What [`write_graph`] has written.
         path (`Path`): The new file.
     """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # an extra, which a Space does not install
+
     size = sum(file.stat().st_size for file in graph.parent.glob(f"{graph.name}*"))
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it recommends a preparation which the exporter has done
