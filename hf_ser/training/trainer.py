@@ -33,6 +33,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.sharding import FSDPShards, Shards, ZeroShards, shard_on_cpu, shown_to_accelerate
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
@@ -155,6 +156,7 @@ class SERTrainer(Trainer):
             self.add_callback(_AdaLora())
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
+        self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
         # Batch norm learns from the whole batch.
@@ -282,6 +284,11 @@ class SERTrainer(Trainer):
             self.state.log_history[-1].update(matrices)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
+            if self.args.should_save:
+                save_head(self.accelerator.unwrap_model(self.model), Path(output_dir))
+                self.processing_class.save_pretrained(output_dir)
+            return
         if not self._shards:
             super().save_model(output_dir, _internal_call)
             return
@@ -312,21 +319,28 @@ class SERTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        has_head = (folder / HEAD_WEIGHTS).exists()
         if not isinstance(self._shards, FSDPShards):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if has_head:
+                load_head(self.accelerator.unwrap_model(self.model), folder)
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         whole = self._shards.gather(self.model)
         if self.accelerator.is_main_process:
-            folder = Path(resume_from_checkpoint)
-            if hasattr(whole, "peft_config"):
+            if has_head:  # of a run that began in one process
+                load_head(whole, folder)
+            elif hasattr(whole, "peft_config"):
                 set_peft_model_state_dict(whole, load_file(folder / "adapter_model.safetensors"))
             else:
                 whole.load_state_dict(load_file(folder / "model.safetensors"))
         self._shards.scatter(self.model, whole)
 
     def _load_best_model(self) -> None:
-        if isinstance(self._shards, FSDPShards):
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        best = self.state.best_model_checkpoint
+        if isinstance(self._shards, FSDPShards) or (Path(best) / HEAD_WEIGHTS).exists():
+            self._load_from_checkpoint(best)
         else:
             super()._load_best_model()
 

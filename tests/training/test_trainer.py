@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hf_ser.features import SpeechDataset, minimum_samples
 from hf_ser.training import SERTrainer, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
+from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.trainer import emotion_loss, inverse_frequencies
 
 Make = Callable[..., tuple[SERTrainer, RunClips]]
@@ -220,6 +222,57 @@ def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
     trainer.train()
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> None:
+    """It would be written again at every epoch. What a checkpoint lacks is what was loaded."""
+    options = ["--method", "head", "--head", "batchnorm", "--num_train_epochs", "2", "--metric_for_best_model", "loss",
+               "--learning_rate", "0.05", "--logging_strategy", "steps", "--logging_steps", "1",
+               "--per_device_train_batch_size", "6"]  # fmt: skip
+    trainer, _ = make(*options)
+    trainer.train()
+    expected = _loss_history(trainer)
+    kept = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    checkpoints = sorted(
+        Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
+    )
+    assert not any(list(checkpoint.glob("*model*")) for checkpoint in checkpoints)
+    # The best one was loaded, with all that its batch norm has counted.
+    best = load_file(Path(str(trainer.state.best_model_checkpoint)) / "head.safetensors")
+    assert best.keys() == {name for name in kept if not name.startswith("hubert.")}
+    assert any("running_mean" in name for name in best)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in best.items())
+
+    again, _ = make(*options)
+    with torch.no_grad():
+        for name in best.keys() & dict(again.model.named_parameters()).keys():
+            again.model.get_parameter(name).add_(1.0)  # as another seed's head would be
+    again.train(resume_from_checkpoint=str(checkpoints[0]))
+    np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
+    again.save_model(str(tmp_path / "whole"))
+    assert load_file(tmp_path / "whole" / "model.safetensors").keys() == kept.keys()
+
+
+@pytest.mark.parametrize("head", ["stock", "batchnorm", "conv"])
+def test_the_head_in_a_checkpoint_is_loaded_whole_or_not_at_all(make: Make, head: str, tmp_path: Path) -> None:
+    options = ("--method", "head", "--head", head)
+    model, other = (make(*options)[0].model for _ in range(2))
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(1.0)
+    encoder = {name: tensor.clone() for name, tensor in other.base_model.state_dict().items()}
+    save_head(model, tmp_path)
+    load_head(other, tmp_path)
+    assert all(torch.equal(other.base_model.state_dict()[name], tensor) for name, tensor in encoder.items())
+    outside = load_file(tmp_path / HEAD_WEIGHTS)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} <= outside.keys()
+    assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in outside.items())
+    del outside["classifier.bias" if "classifier.bias" in outside else "classifier.out_proj.bias"]
+    save_file({**outside, "unknown": torch.ones(1)}, tmp_path / HEAD_WEIGHTS)
+    with pytest.raises(
+        RuntimeError, match=r"of another head: it lacks \['classifier.*bias'\] and has \['unknown'\]. Go on"
+    ):
+        load_head(other, tmp_path)
 
 
 def test_a_plateau_is_one_of_the_loss_whatever_chooses_the_model(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
