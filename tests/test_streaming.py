@@ -95,7 +95,11 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def fetch(self: HubStream, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
         groups.append(group)
         return [
-            {"bytes": encode(np.random.default_rng(row).uniform(-1, 1, 1000), "PCM_16"), "path": None} for row in rows
+            {
+                "bytes": encode(np.random.default_rng(row).uniform(-1, 1, 1000).astype(np.float32), "PCM_16"),
+                "path": None,
+            }
+            for row in rows
         ]
 
     monkeypatch.setattr(HubStream, "fetch", fetch)

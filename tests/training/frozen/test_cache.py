@@ -158,26 +158,6 @@ def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
     assert test <= sum(computed) <= test + 1
 
 
-def test_a_new_process_finds_what_another_one_has_left(
-    make: Make, speech: Path, tiny_hubert: Path, tmp_path: Path, python: Callable[..., object], computed: list[int]
-) -> None:
-    options = ["--method", "lora_classifier", "--num_train_epochs", "2", "--lora_dropout", "0", *STEPS]
-    run = tmp_path / "run"
-    finished = python("scripts/finetune.py", "--output_dir", run, "--corpora", f"synthetic={speech}", "--model", tiny_hubert,
-                      "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--report_to", "none",
-                      *options, HF_SER_CACHE=tmp_path / "cache", OMP_NUM_THREADS="1")  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    trainer, clips = make(*options)
-    losses(trainer, 1, tmp_path / "cache" / "frozen")
-    results = json.loads((run / "results.json").read_text())
-    # Validation and test were predicted in float32, too.
-    with cached_predictions(
-        trainer, SpeechDataset(clips.clips, clips.segments("test", None, 0)), 1, tmp_path / "cache" / "frozen"
-    ):
-        assert not computed
-    assert results["training"]["steps"] == trainer.state.global_step
-
-
 @pytest.mark.parametrize("options", [["--method", "head"], ["--method", "head", "--head", "conv", "--bf16", "True"]])
 def test_predictions_are_those_of_the_whole_model(
     make: Make, tmp_path: Path, options: list[str], computed: list[int]
