@@ -18,7 +18,8 @@ class WordDropout(nn.Dropout):
             return super().forward(input)
         words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         chances = words.view(torch.int16)[: input.numel()].view(input.shape)  # each of -32,768 to 32,767 alike
-        kept = chances.ge(round(self.p * 2**16) - 2**15).to(input.dtype)
+        below = min(round(self.p * 2**16), 2**16 - 1) - 2**15  # one more would wrap around, and keep all
+        kept = chances.ge(below).to(input.dtype)
         dropped: torch.Tensor = input * kept.mul_(1 / (1 - self.p))
         return dropped
 

@@ -39,6 +39,10 @@ def test_drops_the_share_that_it_was_told(p: float) -> None:
     assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / dropped.numel()) ** 0.5 + 1e-4
 
 
+def test_a_share_next_to_one_is_not_taken_for_none() -> None:
+    assert (WordDropout(1 - 2**-20)(torch.ones(1000)) == 0).sum() > 900
+
+
 def test_a_seed_gives_the_same_mask_and_the_next_call_another() -> None:
     dropout, values = WordDropout(0.5), torch.ones(1000)
     torch.manual_seed(1)
