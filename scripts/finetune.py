@@ -6,11 +6,13 @@ import sys
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.memory import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
 
 
 def main() -> int:
     arguments = parse_arguments(sys.argv[1:], __doc__)
+    keep_freed_memory()
     first = arguments.training.process_index == 0
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)

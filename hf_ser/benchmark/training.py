@@ -24,6 +24,7 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import without_chance
 from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
 from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples
+from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
 from hf_ser.report.cost import start_memory
@@ -183,6 +184,8 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
 def make_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup: Setup, max_steps: int) -> Trainer:
     """The Trainer of a variant, with the same seed for what is drawn."""
     set_seed(settings.seed)
+    if setup.keep_memory:
+        keep_freed_memory()
     trainer = (own_trainer if setup.own else plain_trainer)(settings, clips, method, setup, max_steps)
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -15,6 +15,7 @@ class Setup:
         prepared (`bool`): Clips come from the prepared corpus, at 16 kHz.
         bf16 (`bool`, *optional*): bfloat16; `None` where the GPU or processor has it in hardware, as in a run.
         own (`bool`): The package's model, batches and Trainer: what is frozen is in eval mode, and has no graph.
+        keep_memory (`bool`): The allocator keeps what is freed.
         cache_gb (`float`): Disk for what the frozen part of the model computes of each clip, in GB.
         arguments (`dict`): More for the training arguments.
     """
@@ -22,6 +23,7 @@ class Setup:
     prepared: bool = False
     bf16: bool | None = False
     own: bool = False
+    keep_memory: bool = False
     cache_gb: float = 0.0
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ VARIANTS = (
     Variant(
         "pieces", "a batch in pieces of like length, with less padding", {"arguments": {"micro_batch_seconds": None}}
     ),
+    Variant("memory", "the allocator keeps what is freed, on a CPU", {"keep_memory": True}),
     Variant("cache", "what the frozen front computes of a clip is kept between epochs", {"cache_gb": 64.0}),
 )
 

@@ -15,7 +15,6 @@ from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
-from hf_ser.memory import keep_freed_memory
 from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
 
@@ -312,7 +311,6 @@ class SERTrainingArguments(TrainingArguments):
             torch.set_num_threads(
                 self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
             )
-            keep_freed_memory()
 
     def require_launcher(self) -> None:
         """
