@@ -202,8 +202,8 @@ class SERTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-            "pieces of like length, which learns the same with less padding. By default 8 on a CPU and 120 on a GPU; 0: whole "
-            "batches."
+            "pieces of like length, which learns the same with less padding. By default 8 on a CPU and 120 on a GPU with "
+            "HuBERT Base, more with a smaller model; 0: whole batches."
         },
     )
     hub_strategy: str = field(

@@ -39,10 +39,20 @@ from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
 logger = logging.getLogger(__name__)
 
+#: Parameters of HuBERT Base, for which the next two hold.
+HUBERT_BASE = 94.4e6
 #: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
 MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
 #: What a piece costs however small it is, in seconds of speech that take as long.
 PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
+
+
+def lightness(model: nn.Module) -> float:
+    """
+    How many seconds of speech go through a model while HuBERT Base hears one, at least 1: by its number of parameters. What a
+    piece costs by itself does not shrink with the model: cut finely, a step of Whisper tiny takes half as long again.
+    """
+    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
 
 
 def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
@@ -159,6 +169,7 @@ class SERTrainer(Trainer):
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
+        self._lightness = lightness(tuned.model)
         # Batch norm learns from the whole batch.
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
@@ -215,7 +226,7 @@ class SERTrainer(Trainer):
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
-            seconds = MICRO_BATCH_SECONDS[device]
+            seconds = MICRO_BATCH_SECONDS[device] * self._lightness
         # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
         # shared, each piece would fetch all weights, and every process would need equally many.
         whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
@@ -223,7 +234,7 @@ class SERTrainer(Trainer):
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = PIECE_SECONDS[device] * collator.per_second
+        fixed = PIECE_SECONDS[device] * self._lightness * collator.per_second
         return [
             cut_batch(inputs, rows, int(lengths[rows[0]]))
             for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)

@@ -14,7 +14,7 @@ from hf_ser.training import SERTrainer, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
-from hf_ser.training.trainer import emotion_loss, inverse_frequencies
+from hf_ser.training.trainer import emotion_loss, inverse_frequencies, lightness
 
 Make = Callable[..., tuple[SERTrainer, RunClips]]
 
@@ -91,6 +91,15 @@ class TestLoss:
         with cached_frozen_part(trainer, 1.0):
             assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
         assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
+
+    def test_a_small_model_hears_more_at_once(self, make: Make) -> None:
+        """What a piece costs by itself is most of what it costs there."""
+        trainer, _ = make("--method", "full")
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+        assert len(trainer._pieces(batch)) == 1
+        trainer._lightness = lightness(torch.nn.Linear(10_000, 10_000))  # larger than HuBERT Base
+        assert trainer._lightness == 1
+        assert len(trainer._pieces(batch)) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
         trainer, _ = make("--head", "batchnorm", "--micro_batch_seconds", "1")
