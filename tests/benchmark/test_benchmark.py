@@ -94,7 +94,7 @@ def test_less_is_computed_of_what_is_frozen(report: dict[str, Any]) -> None:
 
 def test_both_sides_learn_the_same(report: dict[str, Any]) -> None:
     for found in report["check"].values():
-        assert list(found["losses"]) == [BASELINE, "frozen", "pieces", "cache"]
+        assert list(found["losses"]) == [BASELINE, "frozen", "pieces", "memory", "cache"]
         assert all(len(losses) == 2 for losses in found["losses"].values())
         assert found["equal"], found
 

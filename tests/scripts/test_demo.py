@@ -270,7 +270,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         button = page.get_by_role("button", name="What does it sound like?")
 
         page.goto(address)
-        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible(timeout=60_000)
         button.click()
         expect(page.get_by_text("There is no recording yet")).to_be_visible()
 
@@ -278,7 +278,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
         button.click()
         probabilities = page.locator("#probabilities")
-        expect(probabilities).to_contain_text("%", timeout=20_000)
+        expect(probabilities).to_contain_text("%", timeout=60_000)
         shares = [int(share) for share in re.findall(r"(\d+)%", probabilities.inner_text())]
         assert len(shares) == len(EMOTIONS)
         assert sum(shares) == pytest.approx(100, abs=2)
@@ -301,7 +301,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
             file.set_input_files(tmp_path / name)
             expect(clear).to_be_visible()
             button.click()
-            expect(page.get_by_text(reason)).to_be_visible(timeout=20_000)
+            expect(page.get_by_text(reason)).to_be_visible(timeout=60_000)
             assert "Traceback" not in page.inner_text("body")
         browser.close()
     assert "Traceback" not in (tmp_path / "log").read_text()
