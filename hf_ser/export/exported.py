@@ -18,6 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.export.files import GRAPHS, RECORD
 from hf_ser.export.graph import LOGITS, MASK
+from hf_ser.features import encoder_config
 
 
 class ExportedModel(nn.Module):
@@ -92,8 +93,7 @@ class ExportedModel(nn.Module):
         return self.session.run([LOGITS], {self.input: values, MASK: mask})[0]
 
     def _longest(self) -> int:
-        config = self.config.encoder if self.config.model_type == "hf_ser" else self.config
-        return 2 * config.max_source_positions
+        return int(2 * encoder_config(self.config).max_source_positions)
 
 
 class ExportedClassifier(AudioClassificationPipeline):
