@@ -1,0 +1,48 @@
+"""The model beside another on the same clips."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_ser.report.page.blocks import Paragraph, Section, Table
+from hf_ser.report.page.cells import count, label, p_value, percent, points, points_interval
+from hf_ser.report.page.reading import part
+from hf_ser.report.page.words import METRICS, NOT_HERE, counted
+
+
+def comparison_section(report: Mapping[str, Any]) -> Section:
+    heading = ("comparison", "Comparison")
+    comparison = part(report, "comparison")
+    if not comparison:
+        return Section(*heading, [Paragraph(NOT_HERE)])
+    other = str(comparison.get("other") or "the other model")
+    mcnemar = part(comparison, "mcnemar")
+    clips = sum(mcnemar.get(key) or 0 for key in ("both", "only_first", "only_second", "neither"))
+    blocks: list[Any] = [
+        Paragraph(
+            f"With {other}, on the same {counted(clips, 'clip') if clips else 'clips'}. A difference is this model's figure "
+            "less the other's, in points; where its interval excludes 0, it is unlikely to be chance."
+        )
+    ]
+    rows = []
+    first, second, difference = (part(comparison, key) for key in ("first", "second", "difference"))
+    for key, (name, _) in METRICS.items():
+        if key in difference:
+            row = [label(name), percent(second.get(key)), percent(first.get(key)), points(difference[key])]
+            for unit in ("clips", "speakers"):
+                drawn = part(part(comparison, unit), key)
+                row += [points_interval(drawn.get("interval")), p_value(drawn.get("p"))]
+            rows.append(row)
+    level = f"{100 * (comparison.get('level') or 0.95):g} %"
+    columns = ["figure", "this model", other, "difference"]
+    columns += [f"{level} interval by clips", "p by clips", f"{level} interval by speakers", "p by speakers"]
+    blocks.append(Table(f"This model and {other}", columns, rows))
+    if comparison.get("speakers_reason"):
+        blocks.append(Paragraph(f"No interval by speaker: {comparison['speakers_reason']}."))
+    if mcnemar:
+        blocks.append(Table("Clips that the models have right", ["", f"{other} is right", f"{other} is wrong"], [
+            [label("this model is right"), count(mcnemar.get("both")), count(mcnemar.get("only_second"))],
+            [label("this model is wrong"), count(mcnemar.get("only_first")), count(mcnemar.get("neither"))],
+        ]))  # fmt: skip
+        blocks.append(Paragraph(f"McNemar's exact test, p: {p_value(mcnemar.get('p')).text}. It takes clips to be "
+                                "independent, which those of one speaker are not."))  # fmt: skip
+    return Section(*heading, blocks)

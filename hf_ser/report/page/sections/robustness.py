@@ -1,0 +1,33 @@
+"""What it can do in noise and otherwise distorted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_ser.report.page.blocks import Paragraph, Section, Table
+from hf_ser.report.page.cells import interval_cell, label, percent, points
+from hf_ser.report.page.pictures import picture
+from hf_ser.report.page.reading import interval_level, part
+from hf_ser.report.page.words import NOT_HERE, counted
+
+
+def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> Section:
+    heading = ("robustness", "Robustness")
+    robust = part(report, "robustness")
+    if not robust:
+        return Section(*heading, [Paragraph(NOT_HERE)])
+    number = f": {counted(robust['clips'], 'clip')}" if robust.get("clips") is not None else ""
+    number += f", drawn from {robust['of']:,}" if robust.get("of") and robust["of"] != robust.get("clips") else ""
+    told = f"The same clips under each condition{number}"
+    told += f"; noise and rooms drawn with the seed {robust['seed']}." if robust.get("seed") is not None else "."
+    return Section(*heading, [Paragraph(told), *picture("robustness", pictures), conditions_table(report)])
+
+
+def conditions_table(report: Mapping[str, Any]) -> Table:
+    rows = [
+        [label(entry["name"]), percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference"))]
+        for entry in report["robustness"].get("conditions") or []
+    ]  # fmt: skip
+    return Table(
+        "UAR by condition", ["condition", "UAR", f"{interval_level(report)} interval", "points from clean"], rows
+    )
