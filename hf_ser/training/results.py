@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import resource
 import shlex
@@ -23,8 +24,9 @@ from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
 from hf_ser.hub.privacy import without_paths
 from hf_ser.models import Loaded
-from hf_ser.training.arguments import Arguments
+from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips
+from hf_ser.training.launch import launch_command
 from hf_ser.training.trainer import SERTrainer
 from hf_ser.tuning import Tuned, parameter_counts
 
@@ -135,6 +137,8 @@ class RunRecord(TrainerCallback):
                 * training.world_size
                 * training.gradient_accumulation_steps,
                 "processes": training.world_size,
+                "machines": machines(training),
+                "parallelism": trainer.parallelism,
                 "seconds": round(self.seconds, 1),
                 "seconds_in_all": round(seconds_in_all, 1),
                 "resumed_from": self.resumed_from,
@@ -146,7 +150,7 @@ class RunRecord(TrainerCallback):
             "peak_memory_bytes": peak_memory(),
             "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
             "environment": environment(),
-            "command": command(sys.argv, ["accelerate", "launch", "--num_processes", str(training.world_size)]),
+            "command": command(sys.argv, launcher(training)),
         }
         if self.energy_kwh is not None:
             found["training"]["energy_kwh"] = self.energy_kwh
@@ -254,6 +258,18 @@ def _plain(value: Any) -> Any:
     return value.value if hasattr(value, "value") else value
 
 
+def machines(training: SERTrainingArguments) -> int:
+    """How many machines a run is on, each with as many processes as this one."""
+    return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE", training.world_size))
+
+
+def launcher(training: SERTrainingArguments) -> list[str]:
+    """The command that starts the run's processes, without the script."""
+    # What the run's own arguments say of sharding comes behind the script's name.
+    told = {} if training.fsdp or training.deepspeed else os.environ
+    return launch_command(told, training.world_size, machines(training))
+
+
 def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
     """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
     words = [_last_part(word) for word in argv]
@@ -265,7 +281,7 @@ def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
                 words[i] = f"{name}=***"
             elif i + 1 < len(words):
                 words[i + 1] = "***"
-    return shlex.join([*launched_by, *words])
+    return shlex.join([*map(_last_part, launched_by), *words])
 
 
 def _last_part(word: str) -> str:

@@ -180,10 +180,14 @@ class SERTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
         self._shards: Shards | None = None
+        #: How several processes share the training; `None` for one.
+        self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:
             self._shards = FSDPShards(self.model, self.accelerator.state.fsdp_plugin)
+            self.parallelism = "FSDP 2"
         elif self.is_deepspeed_enabled:
             self._shards = ZeroShards(self.model)
+            self.parallelism = f"DeepSpeed ZeRO-{self.accelerator.state.deepspeed_plugin.zero_stage}"
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_fsdp_enabled:

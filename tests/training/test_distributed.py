@@ -30,6 +30,14 @@ METHODS = {
     "adapter": ["--method", "adapter", "--head", "conv"],
 }
 WEIGHTS = {"full": "model.safetensors"}
+PARALLELISM = {
+    "cpu_fsdp": (
+        "FSDP 2",
+        "--use_fsdp --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_cpu_ram_efficient_loading false",
+    ),
+    "deepspeed_zero2": ("DeepSpeed ZeRO-2", "--use_deepspeed"),
+    "deepspeed_zero3": ("DeepSpeed ZeRO-3", "--use_deepspeed"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,8 @@ def shared_out(
     """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
     if "deepspeed" in request.param and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed")
-    root = tmp_path_factory.mktemp(request.param)
+    root = tmp_path_factory.mktemp("launched") / request.param
+    root.mkdir()
     plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]
     again = [*arguments("adapter", 2, root / "resumed"), "--resume_from_checkpoint", "True"]
     (root / "plan.json").write_text(json.dumps([*plan, {"argv": again, "resumed": str(root / "adapter")}]))
@@ -99,7 +108,12 @@ class TestSharedModel:
     @pytest.mark.parametrize("method", METHODS)
     def test_its_figures_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
         one, two = (json.loads((root / method / "results.json").read_text()) for root in (alone, shared_out))
-        assert (one["training"]["processes"], two["training"]["processes"]) == (1, 2)
+        kind, words = PARALLELISM[shared_out.name]
+        for results, processes, parallelism in ((one, 1, None), (two, 2, kind)):
+            told = results["training"]
+            assert (told["processes"], told["machines"], told["parallelism"]) == (processes, 1, parallelism)
+        assert two["command"].startswith(f"accelerate launch {words}")
+        assert "--num_processes 2 scripts/" in two["command"]
         for part in ("validation", "test"):
             assert two["metrics"][part]["confusion_matrix"] == one["metrics"][part]["confusion_matrix"]
             assert two["metrics"][part]["eer"] == pytest.approx(one["metrics"][part]["eer"])

@@ -235,7 +235,10 @@ class TestBrokenClips:
         assert done.returncode == 0, done.stderr[-3000:]
         results = json.loads((tmp_path / "run" / "results.json").read_text())
         assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
-        assert results["training"]["processes"] == 2
+        assert (results["training"]["processes"], results["training"]["parallelism"]) == (2, "DDP")
+        assert results["command"].startswith(
+            "accelerate launch --multi_gpu --num_processes 2 scripts/finetune.py --corpora dataset=lab/clips "
+        )
         train = results["split"]["parts"]["train"]["clips"]
         assert results["training"]["steps"] == -(-train // 16)
         # All clips were heard by one of the two: 0.4 s each, but for the broken ones.

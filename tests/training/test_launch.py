@@ -1,0 +1,41 @@
+"""A run's command starts it as the launcher's configuration did."""
+
+from pathlib import Path
+
+import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+from hf_ser.training.launch import launch_command
+
+RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "accelerate"
+
+
+def told(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What `accelerate launch` tells the processes that it starts, all the rest of the environment aside."""
+    with monkeypatch.context() as patch:
+        patch.setattr("os.environ", {})
+        arguments = launch_command_parser().parse_args([*argv, "--main_process_port", "0", "scripts/finetune.py"])
+        arguments.deepspeed_fields_from_accelerate_config = ""
+        arguments, _, _ = _validate_launch_command(arguments)
+        if arguments.use_deepspeed:
+            environment = prepare_deepspeed_cmd_env(arguments)[1]
+        else:
+            environment = prepare_multi_gpu_env(arguments)
+    started = {"processes": str(arguments.num_processes), "machines": str(arguments.num_machines)}
+    # "auto" is what is not said.
+    return {name: value for name, value in {**environment, **started}.items() if value != "auto"}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_it_says_what_the_configuration_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = told(["--config_file", str(path)], monkeypatch)
+    words = launch_command(configured, int(configured["processes"]), int(configured["machines"]))
+    assert words[:2] == ["accelerate", "launch"]
+    again = told(words[2:], monkeypatch)
+    assert "FSDP_VERSION" in again or "ACCELERATE_DEEPSPEED_ZERO_STAGE" in again or "--multi_gpu" in words
+    assert again == configured
+
+
+def test_of_one_process_it_says_no_more() -> None:
+    assert launch_command({"ACCELERATE_MIXED_PRECISION": "no"}, 1) == ["accelerate", "launch", "--num_processes", "1"]
