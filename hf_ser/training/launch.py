@@ -24,8 +24,8 @@ def launch_command(environment: Mapping[str, str], processes: int, machines: int
     The words of a command line up to the script's name. Of FSDP and DeepSpeed they say what differs from accelerate's defaults.
 
     Args:
-        environment (`Mapping[str, str]`): What the launcher has told the processes: it leaves its settings there, and not the name
-            of the file that it has read them from.
+        environment (`Mapping[str, str]`): What the launcher has told the processes: its settings, and not the name of the file
+            that it has read them from.
         processes (`int`): On all machines together.
         machines (`int`, defaults to 1): How many there are; the words are then those for the first of them.
     """

@@ -18,10 +18,10 @@ def told(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         arguments = launch_command_parser().parse_args([*argv, "--main_process_port", "0", "scripts/finetune.py"])
         arguments.deepspeed_fields_from_accelerate_config = ""
         arguments, _, _ = _validate_launch_command(arguments)
-        if arguments.use_deepspeed:
-            environment = prepare_deepspeed_cmd_env(arguments)[1]
-        else:
+        if not arguments.use_deepspeed:
             environment = prepare_multi_gpu_env(arguments)
+        else:
+            _, environment = prepare_deepspeed_cmd_env(arguments)
     started = {"processes": str(arguments.num_processes), "machines": str(arguments.num_machines)}
     # "auto" is what is not said.
     return {name: value for name, value in {**environment, **started}.items() if value != "auto"}
