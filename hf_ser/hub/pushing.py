@@ -16,7 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from hf_ser import splits
 from hf_ser.hub.card import write_card
-from hf_ser.hub.card_report import PICTURES, REPORT, read_report
+from hf_ser.hub.card.report import PICTURES, REPORT, read_report
 from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths

@@ -18,7 +18,9 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
-from hf_ser.hub import card_text
+from hf_ser.hub.card.corpora import about
+from hf_ser.hub.card.figures import guessing
+from hf_ser.hub.card.split import shared_speakers, speakers
 from hf_ser.inference import Timeline, plot_timeline, predict, save, timeline
 from hf_ser.inference.batches import emotions_of
 from hf_ser.inference.sources import printable
@@ -140,11 +142,11 @@ def _trained(results: dict[str, Any]) -> str:
     base = results["base_model"]
     lines = [f"fine-tuned (`{results['method']}`) from `{base if base.count('/') == 1 else Path(base).name}` on"]
     for name, corpus in results["corpora"].items():
-        if about := card_text.about(name, corpus):
-            lines.append(f"- {about.name}. {about.speech[0].upper()}{about.speech[1:]}. Speakers: {about.speakers}.")
+        if facts := about(name, corpus):
+            lines.append(f"- {facts.name}. {facts.speech[0].upper()}{facts.speech[1:]}. Speakers: {facts.speakers}.")
         else:
-            speakers = card_text.speakers(corpus)
-            lines.append(f"- {name}. {corpus['clips']:,} clips{f' of {speakers}' if speakers else ''}.")
+            whose = speakers(corpus)
+            lines.append(f"- {name}. {corpus['clips']:,} clips{f' of {whose}' if whose else ''}.")
     return "\n".join(lines)
 
 
@@ -152,13 +154,13 @@ def _figures(results: dict[str, Any]) -> str:
     test = results["metrics"]["test"]
     return (
         f"**Figures:** {100 * test['accuracy']:.0f} % of {test['clips']:,} test clips right, UAR {100 * test['uar']:.0f} % "
-        f"({card_text.guessing(results)}). {_speakers(results)}"
+        f"({guessing(results)}). {_speakers(results)}"
     )
 
 
 def _speakers(results: dict[str, Any]) -> str:
-    speakers, shared = card_text.speakers(results["split"]["parts"]["test"]), card_text.shared_speakers(results)
-    if not speakers:
+    tested, shared = speakers(results["split"]["parts"]["test"]), shared_speakers(results)
+    if not tested:
         return "Who speaks in the test is not known, and so not whether anyone of them was in training."
     if shared is None:
         heard = "whether any was in training cannot be told"
@@ -166,7 +168,7 @@ def _speakers(results: dict[str, Any]) -> str:
         heard = f"{shared} of them were in training, so that this says little about anyone else"
     else:
         heard = "none was in training"
-    return f"The test has {speakers}; {heard}."
+    return f"The test has {tested}; {heard}."
 
 
 def make_app(

@@ -13,7 +13,7 @@ import yaml
 
 from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
-from hf_ser.hub.card_report import why_another
+from hf_ser.hub.card.report import why_another
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig

@@ -15,8 +15,10 @@ from huggingface_hub import EvalResult, ModelCard
 
 from hf_ser.corpora import ABOUT
 from hf_ser.evaluation.bootstrap import intervals
-from hf_ser.hub import card_text
 from hf_ser.hub.card import CORPORA_LICENCES, SERModelCardData, make_card, template, write_card
+from hf_ser.hub.card import methods as methods_in_words
+from hf_ser.hub.card.figures import SHORT_METRICS
+from hf_ser.hub.card.words import duration, table
 from hf_ser.models import load_model
 from hf_ser.tuning import METHODS, Tuning, save_adapter, tune
 
@@ -385,7 +387,7 @@ class TestFigures:
         assert found is not None
         test = results["metrics"]["test"]
         assert {(one.metric_name, one.metric_value) for one in found} == {
-            (f"Test {name} (speaker split)", test[key]) for key, name in card_text.SHORT_METRICS.items()
+            (f"Test {name} (speaker split)", test[key]) for key, name in SHORT_METRICS.items()
         }
         assert {one.dataset_name for one in found} == {"RAVDESS (speaker split, no speaker in both train and test)"}
         assert {(one.dataset_type, one.dataset_config, one.dataset_split) for one in found} == {
@@ -783,10 +785,10 @@ class TestMetadata:
 
     @pytest.mark.parametrize("method", ["lora_qkv+lora_ff", "lora_qkv"])
     def test_loras_are_merged_alone_and_combined(self, method: str) -> None:
-        assert not card_text.unmerged(run(method=method))
+        assert not methods_in_words.unmerged(run(method=method))
 
     @pytest.mark.parametrize(
-        "method", [*card_text.UNMERGED, "adapter+prompt", "prompt+ia3", "ia3+lora_ff", "lora_ff+ia3"]
+        "method", [*methods_in_words.UNMERGED, "adapter+prompt", "prompt+ia3", "ia3+lora_ff", "lora_ff+ia3"]
     )
     def test_an_adapter_that_peft_does_not_know(self, method: str, tmp_path: Path) -> None:
         write_card(run(method=method), tmp_path, model_id="someone/model")
@@ -875,7 +877,7 @@ class TestTraining:
         assert "| 1 | 3e-05 | 1.1000 | 1.0000 | 50.0 % |\n| 2 | 1e-05 | 0.9000 |  | 60.0 % |" in render(run())
 
     def test_every_method_has_words(self) -> None:
-        assert card_text.METHODS.keys() >= set(METHODS)
+        assert methods_in_words.METHODS.keys() >= set(METHODS)
         assert "by the method `another`" in render(run(method="another"))
         assert "with trained embeddings before every layer; the head is trained as a whole" in render(
             run(method="prompt")
@@ -933,20 +935,20 @@ class TestTraining:
 
 class TestTables:
     def test_pipes_and_line_breaks_do_not_break_them(self) -> None:
-        assert card_text.table(["a|b", "c"], [["x\ny", 1000]]) == "| a\\|b | c |\n| --- | ---: |\n| x y | 1,000 |"
+        assert table(["a|b", "c"], [["x\ny", 1000]]) == "| a\\|b | c |\n| --- | ---: |\n| x y | 1,000 |"
 
     def test_an_empty_column_is_left_out(self) -> None:
-        assert card_text.table(["a", "b", "c"], [["x", None, 1], ["y", "", 2]]).splitlines()[0] == "| a | c |"
+        assert table(["a", "b", "c"], [["x", None, 1], ["y", "", 2]]).splitlines()[0] == "| a | c |"
 
     def test_none_without_rows(self) -> None:
-        assert card_text.table(["a"], []) == ""
+        assert table(["a"], []) == ""
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.5, "0.5 s"), (59.4, "59.4 s"), (59.9, "1 min 0 s"), (626.1, "10 min 26 s"), (7260, "2 h 1 min")]
 )  # fmt: skip
 def test_durations(seconds: float, words: str) -> None:
-    assert card_text.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 class TestWriting:

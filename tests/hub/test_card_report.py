@@ -12,8 +12,8 @@ import pytest
 from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
-from hf_ser.hub import card_report
-from hf_ser.hub.card_report import read_report, why_another
+from hf_ser.hub.card import report as card_report
+from hf_ser.hub.card.report import read_report, why_another
 
 EMOTIONS = ["angry", "happy", "sad"]
 Report = dict[str, Any]

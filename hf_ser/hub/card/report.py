@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_ser.hub import card_text as text
+from hf_ser.hub.card.figures import METRICS
+from hf_ser.hub.card.words import counted, known, percent, table
 from hf_ser.hub.privacy import without_paths
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ def why_another(report: Any, results: Mapping[str, Any]) -> str | None:
     if clips.get("number") != test.get("clips"):
         return f"it was made on {clips.get('number')} clips, and the run's test part has {test.get('clips')}"
     theirs, ours = (report["quality"].get("overall") or {}).get("uar"), test.get("uar")
-    if not (text.known(theirs) and text.known(ours) and abs(theirs - ours) <= TOLERANCE):
-        told = [f"{100 * uar:.2f} %" if uar is not None and text.known(uar) else "not known" for uar in (theirs, ours)]
+    if not (known(theirs) and known(ours) and abs(theirs - ours) <= TOLERANCE):
+        told = [f"{100 * uar:.2f} %" if uar is not None and known(uar) else "not known" for uar in (theirs, ours)]
         return f"its UAR is {told[0]}, and the run's {told[1]}: it was made with another model, or on other clips"
     return None
 
@@ -69,7 +70,7 @@ def why_another(report: Any, results: Mapping[str, Any]) -> str | None:
 def opening(report: Report) -> str:
     """On what it was measured, when, and by what command."""
     sentences = [
-        f"The {text.counted(report['clips']['number'], 'clip')} of the test part, looked at more closely. Every figure, with "
+        f"The {counted(report['clips']['number'], 'clip')} of the test part, looked at more closely. Every figure, with "
         f"intervals, is in `{REPORT}`."
     ]
     made = report.get("made") or {}
@@ -87,11 +88,11 @@ def genders_table(report: Report) -> str:
     """The clips and the UAR of each gender."""
     genders = report["quality"].get("genders") or {}
     rows = [
-        [gender, figures.get("clips"), text.percent(figures["uar"])]
+        [gender, figures.get("clips"), percent(figures["uar"])]
         for gender, figures in genders.items()
-        if text.known(figures.get("uar"))
+        if known(figures.get("uar"))
     ]
-    return text.table(["Gender", "Clips", "UAR"], rows)
+    return table(["Gender", "Clips", "UAR"], rows)
 
 
 def fairness_note(report: Report) -> str:
@@ -99,14 +100,14 @@ def fairness_note(report: Report) -> str:
     fairness = report.get("fairness") or {}
     parity, odds = fairness.get("demographic_parity"), fairness.get("equality_of_odds")
     lines = []
-    if text.known(parity):
+    if known(parity):
         lines.append(
-            f"- Demographic parity: {text.percent(parity)}. How far apart the genders lie in what is recognised, whatever is "
+            f"- Demographic parity: {percent(parity)}. How far apart the genders lie in what is recognised, whatever is "
             "true: 0 % is alike, 100 % nothing in common."
         )
-    if text.known(odds):
+    if known(odds):
         lines.append(
-            f"- Equality of odds: {text.percent(odds)}. The same among the clips of each true emotion, in the mean."
+            f"- Equality of odds: {percent(odds)}. The same among the clips of each true emotion, in the mean."
         )
     if fairness.get("reason") and (lines or genders_table(report)):
         lines.append(f"- {_sentence(fairness['reason'])}")
@@ -144,19 +145,19 @@ def conditions_table(report: Report) -> str:
 
 def _conditions(report: Report) -> list[Mapping[str, Any]]:
     conditions = (report.get("robustness") or {}).get("conditions") or []
-    return [condition for condition in conditions if text.known(condition.get("uar"))]
+    return [condition for condition in conditions if known(condition.get("uar"))]
 
 
 def _conditions_table(conditions: list[Mapping[str, Any]]) -> str:
     rows = [
         [
             entry["name"],
-            text.percent(entry["uar"]),
+            percent(entry["uar"]),
             "-" if entry["kind"] == "clean" else points(entry.get("difference")),
         ]
         for entry in conditions
     ]
-    return text.table(["Condition", "UAR", "Points from clean"], rows)
+    return table(["Condition", "UAR", "Points from clean"], rows)
 
 
 # How sure
@@ -166,12 +167,12 @@ def calibration_list(report: Report) -> str:
     """The expected calibration error and the log loss, and what they mean."""
     overall = report["quality"].get("overall") or {}
     lines = []
-    if text.known(overall.get("ece")):
+    if known(overall.get("ece")):
         lines.append(
-            f"- Expected calibration error (ECE): {text.percent(overall['ece'])}. How far, in the mean, the probability "
+            f"- Expected calibration error (ECE): {percent(overall['ece'])}. How far, in the mean, the probability "
             "of what it recognises lies from the share of the clips in which it is right."
         )
-    if text.known(overall.get("log_loss")):
+    if known(overall.get("log_loss")):
         lines.append(f"- Log loss: {overall['log_loss']:.3f} nats; lower is better.")
     return "\n".join(lines)
 
@@ -188,9 +189,7 @@ def cost_list(report: Report) -> str:
     lines = []
     if device.get("name"):
         threads = (
-            f", {text.counted(device['threads'], 'thread')}"
-            if device.get("kind") == "cpu" and device.get("threads")
-            else ""
+            f", {counted(device['threads'], 'thread')}" if device.get("kind") == "cpu" and device.get("threads") else ""
         )
         dtype = f", {device['dtype']}" if device.get("dtype") else ""
         lines.append(f"Device: {_line(device['name'])}{threads}{dtype}{_load(device)}")
@@ -198,25 +197,25 @@ def cost_list(report: Report) -> str:
         entry = min(cost["latency"], key=lambda entry: abs(float(entry["seconds"]) - CLIP_SECONDS))
         lines.append(
             f"Latency of a clip of {entry['seconds']:g} s, alone, from its waveform to its probabilities: "
-            f"{_rounded(entry['median_ms'])} ms (median of {text.counted(entry['runs'], 'run')}; 95th percentile "
+            f"{_rounded(entry['median_ms'])} ms (median of {counted(entry['runs'], 'run')}; 95th percentile "
             f"{_rounded(entry['p95_ms'])} ms)"
         )
-    if text.known(throughput.get("speech_per_second")):
+    if known(throughput.get("speech_per_second")):
         lines.append(f"Speech in a second, in batches: {_rounded(throughput['speech_per_second'])} s")
     if parameters.get("total"):
         adapter = f", {parameters['adapter']:,} of them its adapter's" if parameters.get("adapter") else ""
         lines.append(f"Parameters: {parameters['total']:,}{adapter}")
-    if text.known(flops.get("per_second")):
-        counted = f" ({_line(flops['counted'])})" if flops.get("counted") else ""
-        lines.append(f"Operations: {_rounded(flops['per_second'] / 1e9)} GFLOP for a second of speech{counted}")
+    if known(flops.get("per_second")):
+        how = f" ({_line(flops['counted'])})" if flops.get("counted") else ""
+        lines.append(f"Operations: {_rounded(flops['per_second'] / 1e9)} GFLOP for a second of speech{how}")
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _load(device: Mapping[str, Any]) -> str:
     """How busy the machine was: it makes every time longer."""
-    if not (text.known(device.get("load")) and device.get("processors")):
+    if not (known(device.get("load")) and device.get("processors")):
         return ""
-    return f"; {device['load']:.1f} of {text.counted(device['processors'], 'processor')} busy in the minute before"
+    return f"; {device['load']:.1f} of {counted(device['processors'], 'processor')} busy in the minute before"
 
 
 def merged_note(report: Report, adapter: bool) -> str:
@@ -259,17 +258,17 @@ def comparison_table(report: Report) -> str:
     rows = [
         [
             name,
-            text.percent(second.get(key)),
-            text.percent(first.get(key)),
+            percent(second.get(key)),
+            percent(first.get(key)),
             points(difference[key]),
             *(_points_between((comparison[unit].get(key) or {}).get("interval")) or "-" for unit in units),
         ]
-        for key, name in text.METRICS.items()
-        if text.known(difference.get(key))
+        for key, name in METRICS.items()
+        if known(difference.get(key))
     ]
     level = f"{100 * (comparison.get('level') or 0.95):g} % interval"
     columns = ["Metric", "This model", _code(comparison.get("other") or "another"), "Points"]
-    return text.table([*columns, *(f"{level}, by {unit[:-1]}" for unit in units)], rows)
+    return table([*columns, *(f"{level}, by {unit[:-1]}" for unit in units)], rows)
 
 
 def comparison_note(report: Report) -> str:
@@ -277,11 +276,11 @@ def comparison_note(report: Report) -> str:
     comparison = report.get("comparison") or {}
     other, mcnemar = str(comparison.get("other") or ""), comparison.get("mcnemar") or {}
     sentences = []
-    if text.known(mcnemar.get("p")):
+    if known(mcnemar.get("p")):
         clips = sum(mcnemar[key] for key in ("both", "only_first", "only_second", "neither"))
         both, ours, theirs = (f"{mcnemar[key]:,}" for key in ("both", "only_second", "only_first"))
         sentences.append(
-            f"Of {text.counted(clips, 'clip')}, both have {both} right, this model alone {ours}, {_code(other)} alone {theirs} "
+            f"Of {counted(clips, 'clip')}, both have {both} right, this model alone {ours}, {_code(other)} alone {theirs} "
             f"(McNemar's exact test, which takes clips to be independent: p = {mcnemar['p']:.3g})."
         )
     # What it has learned from, if that is known.
@@ -291,7 +290,7 @@ def comparison_note(report: Report) -> str:
 
 def points(value: float | None) -> str:
     """A difference between shares in percentage points, with its sign: `+3.2`."""
-    if value is None or not text.known(value):
+    if value is None or not known(value):
         return ""
     rounded = round(100 * value, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"

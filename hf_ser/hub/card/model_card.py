@@ -17,8 +17,13 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_ser.hub import card_report
-from hf_ser.hub import card_text as text
+from hf_ser.hub.card import report as report_text
+from hf_ser.hub.card import text
+from hf_ser.hub.card.corpora import abouts, corpus_link, corpus_name
+from hf_ser.hub.card.figures import SHORT_METRICS
+from hf_ser.hub.card.methods import method_words, methods, unmerged
+from hf_ser.hub.card.split import shared_speakers
+from hf_ser.hub.card.words import counted, known, listed
 
 CARD = "README.md"
 TEMPLATE = "model_cards/template.md"
@@ -34,7 +39,7 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The name of the metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files of a run's folder that the card shows or names where they are there.
-FILES = ("confusion_matrix.png", "training_curves.png", "splits.json", "set_aside.csv", *card_report.PICTURES)
+FILES = ("confusion_matrix.png", "training_curves.png", "splits.json", "set_aside.csv", *report_text.PICTURES)
 #: The package's own encoder, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
 
@@ -93,18 +98,16 @@ class SERModelCardData(ModelCardData):
         self.library_name = "peft" if self.adapter else "transformers"
         corpora = results.get("corpora") or {}
         if self.language is None:
-            known = sorted({about.language for about in text.abouts(results).values() if about and about.language})
-            self.language = known or None
+            languages = {about.language for about in abouts(results).values() if about and about.language}
+            self.language = sorted(languages) or None
         self.datasets = sorted({entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")}) or None
-        there = {kind for key, (kind, _) in METRIC_TYPES.items() if text.known(results["metrics"]["test"].get(key))}
+        there = {kind for key, (kind, _) in METRIC_TYPES.items() if known(results["metrics"]["test"].get(key))}
         self.metrics = [kind for kind in ("accuracy", "f1", "recall", "eer") if kind in there] or None
         lora = ["lora"] if "lora" in results["method"] else []
         own = ["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", results.get("model_type")]
-        tags = [*own, *text.methods(results), *lora, *corpora, *(self.tags or [])]
+        tags = [*own, *methods(results), *lora, *corpora, *(self.tags or [])]
         self.tags = list(dict.fromkeys(tag for tag in tags if tag))
-        self.model_name = (self.model_id or f"{self.base_model_name}-{'-'.join(text.methods(results))}").rpartition(
-            "/"
-        )[2]
+        self.model_name = (self.model_id or f"{self.base_model_name}-{'-'.join(methods(results))}").rpartition("/")[2]
         self.eval_results = evaluation_results(results)
 
     @classmethod
@@ -176,14 +179,14 @@ def is_hub_name(name: str) -> bool:
 
 def licence_of_corpora(results: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
     """The metadata's licence, its name and its link, as far as they follow from the corpora."""
-    found = text.abouts(results).values()
-    abouts = [about for about in found if about]
-    if not abouts or len(abouts) < len(found):
+    corpora = abouts(results).values()
+    facts = [about for about in corpora if about]
+    if not facts or len(facts) < len(corpora):
         return None, None, None
-    identifiers = {about.licence_id for about in abouts}
-    if len(identifiers) == 1 and abouts[0].licence_id:
-        return abouts[0].licence_id, None, None
-    return "other", CORPORA_LICENCES, abouts[0].homepage if len(abouts) == 1 else None
+    identifiers = {about.licence_id for about in facts}
+    if len(identifiers) == 1 and facts[0].licence_id:
+        return facts[0].licence_id, None, None
+    return "other", CORPORA_LICENCES, facts[0].homepage if len(facts) == 1 else None
 
 
 def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
@@ -193,9 +196,9 @@ def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
     """
     corpora = results.get("corpora") or {}
     split, test = results["split"], results["metrics"]["test"]
-    shared = text.shared_speakers(results)
+    shared = shared_speakers(results)
     told = {None: "", 0: ", no speaker in both train and test"}.get(
-        shared, f", {text.counted(shared or 0, 'speaker')} in both train and test"
+        shared, f", {counted(shared or 0, 'speaker')} in both train and test"
     )
     hub = [entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")]
     return [
@@ -203,23 +206,23 @@ def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
             task_type=TASK[0],
             task_name=TASK[1],
             dataset_type=hub[0] if len(hub) == len(corpora) == 1 else "+".join(corpora) or "speech",
-            dataset_name=f"{' + '.join(starmap(text.corpus_name, corpora.items())) or 'speech'} ({split['name']} split{told})",
+            dataset_name=f"{' + '.join(starmap(corpus_name, corpora.items())) or 'speech'} ({split['name']} split{told})",
             dataset_config=split["name"],
             dataset_split="test",
             metric_type=kind,
-            metric_name=f"Test {text.SHORT_METRICS[key]} ({split['name']} split)",
+            metric_name=f"Test {SHORT_METRICS[key]} ({split['name']} split)",
             metric_value=round(test[key], 4),
             metric_args=arguments,
         )
         for key, (kind, arguments) in METRIC_TYPES.items()
-        if text.known(test.get(key))
+        if known(test.get(key))
     ]
 
 
 def make_card(data: SERModelCardData) -> ModelCard:
     """Renders the card."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined)
-    environment.globals = {"text": text, "measured": card_report}
+    environment.globals = {"text": text, "measured": report_text}
     content = environment.from_string(template()).render(
         card=data, metadata=data.to_yaml(), results=data.results, **_opening(data), **_words(data)
     )
@@ -229,7 +232,7 @@ def make_card(data: SERModelCardData) -> ModelCard:
 
 def template() -> str:
     """The card's template: inside the installed package, or beside it in a clone."""
-    inside, beside = files("hf_ser").joinpath(TEMPLATE), Path(__file__).parents[2] / TEMPLATE
+    inside, beside = files("hf_ser").joinpath(TEMPLATE), Path(__file__).parents[3] / TEMPLATE
     return (inside if inside.is_file() else beside).read_text(encoding="utf-8")
 
 
@@ -245,8 +248,8 @@ def _opening(data: SERModelCardData) -> dict[str, str]:
 def _words(data: SERModelCardData) -> dict[str, str]:
     """What several sections say: the base model, the corpora, the method."""
     results = data.results
-    heading, words = text.method_words(results)
-    corpora = [text.corpus_link(name, entry) for name, entry in (results.get("corpora") or {}).items()]
+    heading, words = method_words(results)
+    corpora = [corpus_link(name, entry) for name, entry in (results.get("corpora") or {}).items()]
     if data.base_model:
         base = f"[`{data.base_model}`](https://huggingface.co/{data.base_model})"
     elif data.base_model_name == TINY:
@@ -257,7 +260,7 @@ def _words(data: SERModelCardData) -> dict[str, str]:
     return {
         "title": f"{name} for speech emotion recognition ({heading})",
         "base": base,
-        "corpora": text.listed(corpora),
+        "corpora": listed(corpora),
         "method_words": words,
     }
 
@@ -277,15 +280,16 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
         ValueError: if `results` lacks what a card needs.
     """
     lora = "lora" in str(results.get("method"))
-    unmerged = text.unmerged(results)
     save_format = ((results.get("training") or {}).get("arguments") or {}).get("save_format")
     model_here = (folder / "config.json").exists()
     adapter = (
-        (folder / "adapter_config.json").exists() if model_here else unmerged or (lora and save_format == "adapter")
+        (folder / "adapter_config.json").exists()
+        if model_here
+        else unmerged(results) or (lora and save_format == "adapter")
     )
     data = SERModelCardData.from_results(
         results,
-        report=card_report.read_report(folder, results) if (results.get("metrics") or {}).get("test") else None,
+        report=report_text.read_report(folder, results) if (results.get("metrics") or {}).get("test") else None,
         folder=folder.resolve().name,
         adapter=adapter,
         merged=(folder / "adapter").is_dir() if model_here else lora and not adapter,
