@@ -16,12 +16,16 @@ class WordDropout(nn.Dropout):
         """`(...)` to the same shape; does nothing in eval mode."""
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu" or not input.is_floating_point():
             return super().forward(input)
-        words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        chances = words.view(torch.int16)[: input.numel()].view(input.shape)  # each of -32,768 to 32,767 alike
-        below = min(round(self.p * 2**16), 2**16 - 1) - 2**15  # one more would wrap around, and keep all
-        kept = chances.ge(below).to(input.dtype)
-        dropped: torch.Tensor = input * kept.mul_(1 / (1 - self.p))
-        return dropped
+        return word_dropout(input, self.p)
+
+
+def word_dropout(input: torch.Tensor, p: float) -> torch.Tensor:
+    """`input` `(...)`, on a CPU, without a share `p` of its elements, the others larger for it; see [`WordDropout`]."""
+    words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    chances = words.view(torch.int16)[: input.numel()].view(input.shape)  # each of -32,768 to 32,767 alike
+    below = min(round(p * 2**16), 2**16 - 1) - 2**15  # one more would wrap around, and keep all
+    kept = chances.ge(below).to(input.dtype)
+    return input * kept.mul_(1 / (1 - p))
 
 
 def use_word_dropout(model: nn.Module) -> None:

@@ -32,9 +32,17 @@ from hf_ser.features import (
 from hf_ser.hub import checkpoints
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.arguments import SERTrainingArguments
+from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
-from hf_ser.training.sharding import FSDPShards, Shards, ZeroShards, shard_on_cpu, shown_to_accelerate
+from hf_ser.training.sharding import (
+    FSDPShards,
+    Shards,
+    ZeroShards,
+    require_shardable,
+    shard_on_cpu,
+    shown_to_accelerate,
+)
 from hf_ser.tuning import Tuned, frozen_modules, save_adapter
 
 logger = logging.getLogger(__name__)
@@ -148,6 +156,9 @@ class SERTrainer(Trainer):
             emotion_loss, weights=weights, label_smoothing=args.label_smoothing_factor
         )
         stopping = args.early_stopping_patience
+        adalora = hasattr(tuned.model, "peft_config") and tuned.model.peft_config["default"].peft_type == "ADALORA"
+        args.require_launcher()
+        require_shardable(args, adalora)
         super().__init__(
             model=tuned.model,
             args=args,
@@ -162,13 +173,14 @@ class SERTrainer(Trainer):
         )
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
-        if hasattr(tuned.model, "peft_config") and tuned.model.peft_config["default"].peft_type == "ADALORA":
+        if adalora:
             self.add_callback(_AdaLora())
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
+            use_plain_attention(tuned.model)
         self._lightness = lightness(tuned.model)
         # Batch norm learns from the whole batch.
         self._whole_batches = any(
@@ -176,14 +188,13 @@ class SERTrainer(Trainer):
         )
 
     def create_accelerator_and_postprocess(self) -> None:
-        self.args.require_launcher()
         super().create_accelerator_and_postprocess()
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
         self._shards: Shards | None = None
         #: How several processes share the training; `None` for one.
         self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:
-            self._shards = FSDPShards(self.model, self.accelerator.state.fsdp_plugin)
+            self._shards = FSDPShards(self.model)
             self.parallelism = "FSDP 2"
         elif self.is_deepspeed_enabled:
             self._shards = ZeroShards(self.model)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel, WavLMModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
@@ -79,6 +80,9 @@ class CalledProjectionsAttention(WavLMAttention):
     `(1, heads, frames, frames)`, once for all clips.
     """
 
+    #: Another one of transformers' attention functions may take its place.
+    attend = staticmethod(sdpa_attention_forward)
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -118,13 +122,11 @@ class CalledProjectionsAttention(WavLMAttention):
         if kwargs.get("output_attentions", self.encoder_config.output_attentions):
             attention = torch.softmax(query * self.scaling @ key.transpose(-2, -1) + bias, dim=-1)
             attention = F.dropout(attention, dropout)
-            attended = attention @ value
+            attended = (attention @ value).transpose(1, 2)
             attention = attention.mean(dim=1, keepdim=True).expand_as(attention)
         else:
-            attended = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=bias, dropout_p=dropout, scale=self.scaling
-            )
-        return self.out_proj(attended.transpose(1, 2).flatten(-2)), attention, position_bias
+            attended, _ = self.attend(self, query, key, value, bias, dropout=dropout, scaling=self.scaling)
+        return self.out_proj(attended.flatten(-2)), attention, position_bias
 
 
 def call_projections(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,0 +1,75 @@
+"""Attention that is cheap on a CPU."""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from hf_ser.models.remote import CalledProjectionsAttention
+from hf_ser.training.dropout import word_dropout
+
+#: Its name in transformers' `attn_implementation`.
+PLAIN_ON_CPU = "hf_ser_plain_on_cpu"
+#: With more frames PyTorch's own is as fast, and needs less memory: 20 s of speech.
+MOST_FRAMES = 1000
+
+
+def plain_on_cpu(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """
+    Attention as two matrix products with a softmax between, where PyTorch's own is slower: on a CPU in bfloat16 (of the length
+    of clips, forward and backward take a third of the time) or with dropout (which it computes in float32, and draws a number
+    for each element). Elsewhere PyTorch's own.
+
+    Args:
+        module (`nn.Module`): The attention's layer.
+        query, key, value (`torch.Tensor` of shape `(batch, heads, frames, head)`): Projected.
+        attention_mask (`torch.Tensor` of shape `(batch, 1, frames, frames)`, *optional*): True where a frame sees another, or
+            what is added to the scores.
+        scaling (`float`, *optional*): Of the scores; by default one by the root of the head's size.
+        dropout (`float`): The share of the attention that is dropped.
+
+    Returns:
+        The attended `(batch, frames, heads, head)`, and no weights.
+    """
+    slow = query.device.type == "cpu" and (query.dtype == torch.bfloat16 or 0 < dropout < 1)
+    plain = not getattr(module, "is_causal", False) and kwargs.get("position_bias") is None
+    if not slow or not plain or key.shape[2] > MOST_FRAMES:
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    if scaling is None:
+        scaling = float(query.shape[-1]) ** -0.5
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
+    if attention_mask is not None:
+        if attention_mask.dtype == torch.bool:
+            scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+        else:
+            scores += attention_mask
+    weights = torch.softmax(scores, dim=-1)
+    if dropout > 0:
+        weights = word_dropout(weights, dropout)
+    return torch.matmul(weights, value).transpose(1, 2), None
+
+
+AttentionInterface.register(PLAIN_ON_CPU, plain_on_cpu)
+AttentionMaskInterface.register(PLAIN_ON_CPU, sdpa_mask)
+
+
+def use_plain_attention(model: Any) -> None:
+    """Lets a model that would take PyTorch's attention take [`plain_on_cpu`]; its weights and answers stay as they are."""
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(PLAIN_ON_CPU)
+    for module in model.modules():
+        if isinstance(module, CalledProjectionsAttention):  # transformers lets nobody choose WavLM's
+            module.attend = plain_on_cpu

@@ -1,0 +1,144 @@
+"""The cheap attention answers as PyTorch's own does, and every encoder takes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+from transformers import AutoConfig, WhisperFeatureExtractor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from hf_ser.models import load_model
+from hf_ser.training import attention
+from hf_ser.training.attention import PLAIN_ON_CPU, plain_on_cpu, use_plain_attention
+from hf_ser.tuning import Tuning, tune
+
+#: A share that no word of 16 bits can tell from none, but which is not none.
+HARDLY = 1e-9
+
+
+def projected(batch: int, heads: int, frames: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(frames)
+    return [torch.randn(batch, heads, frames, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 12),
+    st.sampled_from(["none", "boolean", "added"]),
+    st.sampled_from([(torch.float32, 1e-5), (torch.bfloat16, 4e-2)]),
+    st.data(),
+)
+def test_it_answers_and_learns_as_pytorchs_own(
+    batch: int, heads: int, frames: int, kind: str, precision: tuple[torch.dtype, float], data: st.DataObject
+) -> None:
+    dtype, tolerance = precision
+    mask = None
+    if kind != "none":
+        lengths = torch.tensor(data.draw(st.lists(st.integers(1, frames), min_size=batch, max_size=batch)))
+        mask = (torch.arange(frames) < lengths[:, None])[:, None, None].expand(batch, 1, frames, frames)
+        if kind == "added":
+            mask = torch.where(mask, torch.linspace(-1, 1, frames), -torch.inf).to(dtype)
+    module = torch.nn.Module()
+    own, plain = (projected(batch, heads, frames, dtype) for _ in range(2))
+    expected = F.scaled_dot_product_attention(*own, attn_mask=mask, scale=0.3).transpose(1, 2)
+    found, _ = plain_on_cpu(module, *plain, mask, scaling=0.3, dropout=HARDLY)
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    for outputs in (expected, found):
+        (outputs * torch.arange(8)).sum().backward()
+    for one, other in zip(plain, own, strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(one.grad, other.grad, atol=60 * tolerance, rtol=tolerance)
+
+
+def test_it_drops_the_share_that_it_was_told() -> None:
+    query = torch.zeros(1, 1, 200, 4)  # everybody looks at everybody alike
+    value = torch.eye(200)[None, None]
+    torch.manual_seed(0)
+    attended, _ = plain_on_cpu(torch.nn.Module(), query, query, value, None, dropout=0.25)
+    torch.testing.assert_close(attended.unique(), torch.tensor([0.0, 1 / 150]))
+    assert 0.24 < (attended == 0).float().mean() < 0.26
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("float32 without dropout", {}),
+        ("a clip of more than 20 s", {"frames": 1001, "dtype": torch.bfloat16}),
+        ("a layer that hears the past alone", {"dtype": torch.bfloat16, "causal": True}),
+    ],
+)
+def test_where_it_is_no_faster_pytorchs_own_is_taken(
+    what: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *args, **kwargs: asked.append(True))
+    module = torch.nn.Module()
+    module.is_causal = changes.get("causal", False)
+    plain_on_cpu(module, *projected(1, 1, changes.get("frames", 5), changes.get("dtype", torch.float32)), None)
+    assert asked, what
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_hubert: Path, tiny_whisper: Path) -> dict[str, Path]:
+    from transformers import AutoModel, Wav2Vec2FeatureExtractor
+
+    found = {"hubert": tiny_hubert, "whisper": tiny_whisper}
+    for family in ("wav2vec2", "wavlm"):
+        found[family] = tmp_path_factory.mktemp(family)
+        config = AutoConfig.for_model(
+            family, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7,
+            num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, apply_spec_augment=False)  # fmt: skip
+        AutoModel.from_config(config).save_pretrained(found[family])
+        Wav2Vec2FeatureExtractor().save_pretrained(found[family])
+    return found
+
+
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "prompt"])
+@pytest.mark.parametrize("head", ["stock", "conv"])
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm", "whisper"])
+def test_every_layer_of_every_encoder_takes_it(
+    family: str, head: str, method: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(str(folders[family]), ("a", "b", "c"), head=head)
+    model: Any = tune(loaded, Tuning(method=method)).model.eval()
+    inputs = {"attention_mask": torch.ones(2, 8000, dtype=torch.long), "input_values": torch.randn(2, 8000)}
+    if isinstance(loaded.feature_extractor, WhisperFeatureExtractor):
+        mel = torch.randn(2, loaded.feature_extractor.feature_size, 50)
+        inputs = {"attention_mask": torch.ones(2, 50, dtype=torch.long), "input_features": mel}
+    inputs["attention_mask"][1, 40 * inputs["attention_mask"].shape[1] // 50 :] = 0
+
+    calls: list[torch.dtype] = []
+
+    def counted(module: Any, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(query.dtype)
+        return plain_on_cpu(module, query, *args, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, PLAIN_ON_CPU, counted)
+    monkeypatch.setattr(attention, "plain_on_cpu", counted)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        assert not calls
+        use_plain_attention(model)
+        assert torch.equal(model(**inputs).logits, expected)
+        layers = len(calls)
+        assert layers == loaded.model.config.num_hidden_layers if family != "whisper" else layers > 0
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(model(**inputs).logits.float(), expected, atol=5e-2, rtol=5e-2)
+    assert calls[layers:] == [torch.bfloat16] * layers
+    model.save_pretrained(tmp_path)
+    assert not any(PLAIN_ON_CPU in file.read_text() for file in tmp_path.glob("*.json"))
+
+
+def test_what_somebody_has_chosen_stays(folders: dict[str, Path]) -> None:
+    model = load_model(str(folders["hubert"]), ("a", "b"), head="stock").model
+    model.set_attn_implementation("eager")
+    use_plain_attention(model)
+    assert model.config._attn_implementation == "eager"
+    assert PLAIN_ON_CPU not in json.dumps(model.config.to_dict())
