@@ -32,12 +32,10 @@ class Stream:
         audio (`HubStream`): Where they come from.
         minimum_samples (`int`): The shortest clip that the encoder can take, at 16 kHz.
         max_set_aside (`float`): The share of clips that may turn out to be unusable.
-        buffer (`int`): Clips that wait in memory, of which the next one is drawn at random.
+        buffer (`int`): Clips that wait in memory, of which the next one is drawn at random; at least 1.
     """
 
     def __init__(self, audio: HubStream, minimum_samples: int, max_set_aside: float, buffer: int) -> None:
-        if buffer < 1:
-            raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {buffer}")
         self.audio = audio
         self.minimum_samples = minimum_samples
         self.max_set_aside = max_set_aside

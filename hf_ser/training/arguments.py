@@ -96,6 +96,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.shuffle_buffer < 1:
+            raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         self.corpora = labelled_by(self.corpora, self.label_source)
 
 

@@ -24,6 +24,7 @@ from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_l
 from hf_ser.training.clips import RunClips, heard, load_clips, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
+from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import Tuned, fold_head, mergeable, save_adapter, tune
 
@@ -61,6 +62,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     data, training = arguments.data, arguments.training
     folder = Path(training.output_dir or "")
     training.require_launcher()
+    require_shardable(training, "adalora" in arguments.tuning.methods)
     if training.push_to_hub:
         check_hub(arguments, folder)
     checkpoint = checkpoint_to_resume(training, folder)

@@ -12,8 +12,54 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from transformers import TrainingArguments
 
 LAYER = re.compile(r"(.*\.)?layers\.\d+")
+
+
+def require_shardable(training: TrainingArguments, adalora: bool) -> None:
+    """
+    Makes sure that the model can be spread over the processes, if the launcher or the arguments ask for that.
+
+    Args:
+        training (`TrainingArguments`): What the run was told.
+        adalora (`bool`): Whether it trains by AdaLoRA.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    fsdp = training.fsdp_plugin_args is not None or _launched_with("FSDP")
+    if fsdp:
+        _require_fsdp_2(training)
+    if adalora and (fsdp or training.deepspeed or _launched_with("DEEPSPEED")):
+        raise ValueError(
+            "--method adalora: it ranks the single weights of the whole model, which FSDP and DeepSpeed spread over the "
+            "processes; launch without them, or choose another method"
+        )
+
+
+def _launched_with(what: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() == "true"
+
+
+def _require_fsdp_2(training: TrainingArguments) -> None:
+    recipe = "as in scripts/recipes/accelerate/fsdp.yaml"
+    plugin = FullyShardedDataParallelPlugin(**(training.fsdp_plugin_args or {}))
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            "FSDP: the launcher asks for version 1, which shards no model of which a part is frozen; write fsdp_version: 2 "
+            f"into its configuration, {recipe}"
+        )
+    if plugin.cpu_ram_efficient_loading:
+        raise ValueError(
+            "FSDP: the launcher asks for fsdp_cpu_ram_efficient_loading, which leaves the model empty but in one process; "
+            f"write false, {recipe}"
+        )
+    if training.save_on_each_node:
+        raise ValueError(
+            "--save_on_each_node: with FSDP one process has the whole model to save, and each machine would find a part of the "
+            "optimizer's state alone; let all machines see the same --output_dir, and leave it out"
+        )
 
 
 class Shards:
@@ -41,26 +87,7 @@ class FSDPShards(Shards):
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
-        plugin (`FullyShardedDataParallelPlugin`): What the launcher says.
-
-    Raises:
-        ValueError: if the model cannot be sharded, or not as the launcher says.
     """
-
-    def __init__(self, model: Any, plugin: FullyShardedDataParallelPlugin) -> None:
-        recipe = "as in scripts/recipes/accelerate/fsdp.yaml"
-        if plugin.fsdp_version != 2:
-            raise ValueError(
-                "FSDP: the launcher asks for version 1, which shards no model of which a part is frozen; write fsdp_version: 2 "
-                f"into its configuration, {recipe}"
-            )
-        if plugin.cpu_ram_efficient_loading:
-            raise ValueError(
-                "FSDP: the launcher asks for fsdp_cpu_ram_efficient_loading, which leaves the model empty but in one process; "
-                f"write false, {recipe}"
-            )
-        _refuse_adalora(model)
-        super().__init__(model)
 
     def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
         whole = _without_weights(self._empty)
@@ -84,13 +111,9 @@ class ZeroShards(Shards):
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
-
-    Raises:
-        ValueError: if the model cannot be sharded.
     """
 
     def __init__(self, model: Any) -> None:
-        _refuse_adalora(model)
         super().__init__(model)
         self._frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
 
@@ -112,14 +135,6 @@ class ZeroShards(Shards):
         return whole.eval()
 
 
-def _refuse_adalora(model: Any) -> None:
-    if hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA":
-        raise ValueError(
-            "--method adalora: it ranks the single weights of the whole model, which FSDP and DeepSpeed spread over the "
-            "processes; launch without them, or choose another method"
-        )
-
-
 def _without_weights(model: nn.Module) -> Any:
     """A copy of `model` whose parameters take no memory."""
     meta = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
@@ -137,8 +152,7 @@ def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> b
     Returns:
         Whether the model will be sharded.
     """
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if accelerator.distributed_type != DistributedType.MULTI_CPU or not asked:
+    if accelerator.distributed_type != DistributedType.MULTI_CPU or not _launched_with("FSDP"):
         return False
     state = accelerator.state
     state.distributed_type = DistributedType.FSDP

@@ -74,6 +74,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("- a\n- b", "must hold lines of the form"),
         ("a: [", "is no YAML"),
         ("method: magic", "--method: 'magic' is none of full"),
+        ("shuffle_buffer: 0", "--shuffle_buffer: must be at least 1 clip, found 0"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],
 )

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.dropout import WordDropout
-from hf_ser.training.sharding import FSDPShards
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
@@ -156,15 +154,34 @@ def test_accelerate_takes_every_configuration(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plugin", "message"),
+    ("launcher", "words", "message"),
     [
-        ({"fsdp_version": 1, "cpu_ram_efficient_loading": False}, "write fsdp_version: 2"),
-        ({"fsdp_version": 2, "cpu_ram_efficient_loading": True}, "fsdp_cpu_ram_efficient_loading"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, [], "write fsdp_version: 2"),
+        ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, [], "fsdp_cpu_ram_efficient_loading"),
+        ({}, ["--method", "adalora"], "--method adalora: it ranks the single weights"),
+        ({}, ["--save_on_each_node", "True"], "--save_on_each_node: .* let all machines see the same --output_dir"),
+        (
+            {"ACCELERATE_USE_FSDP": "false", "ACCELERATE_USE_DEEPSPEED": "true"},
+            ["--method", "adalora"],
+            "--method adalora",
+        ),
     ],
 )
-def test_fsdp_that_would_train_something_else_is_refused(plugin: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_sharded_is_refused_before_a_clip_is_read(
+    launcher: dict[str, str],
+    words: list[str],
+    message: str,
+    arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed = parse_arguments([*arguments("full", 1, tmp_path / "run"), "--corpora", "ravdess=nowhere", *words])
+    good = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+    for name, value in {**good, **launcher}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
-        FSDPShards(torch.nn.Linear(2, 2), SimpleNamespace(**plugin))
+        finetune(parsed)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
