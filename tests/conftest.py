@@ -5,6 +5,7 @@ import os
 # The Hub's client reads this when it is imported: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import gc
 import importlib.util
 import inspect
 import subprocess
@@ -31,6 +32,11 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: it is not looked through again whenever something else collects garbage."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real speech and real models."""
@@ -48,8 +54,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    """The models are too small for two, and there is a process of tests for each processor."""
+    torch.set_num_threads(1)
 
 
 def tone(seconds: float, frequency: float = 220.0, rate: int = 16_000, level: float = 0.3) -> np.ndarray:
