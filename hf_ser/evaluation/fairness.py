@@ -61,6 +61,18 @@ def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emoti
             `emotions` are not different names.
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
+    _check(predictions, labels, genders, emotions)
+    names = sorted({str(gender) for gender in genders if gender is not None})
+    counts = _count(predictions, labels, genders, names, len(emotions))
+    return {
+        **_compare(counts, names, emotions),
+        "clips": dict(zip(names, map(int, counts.sum(axis=(1, 2))), strict=True)),
+        "unknown": len(labels) - int(counts.sum()),
+        "by_emotion": {emotion: _of_emotion(counts, k, names) for k, emotion in enumerate(emotions)},
+    }
+
+
+def _check(predictions: Array, labels: Array, genders: Sequence[str | None], emotions: Sequence[str]) -> None:
     if predictions.ndim != 1 or predictions.shape != labels.shape or len(genders) != len(labels) or not len(labels):
         raise ValueError(
             f"fairness needs a prediction, a label and a gender, or None, for each of at least one clip; found shapes "
@@ -71,11 +83,19 @@ def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emoti
     check_labels(predictions, len(emotions), "prediction")
     check_labels(labels, len(emotions), "label")
 
-    names = sorted({str(gender) for gender in genders if gender is not None})
-    counts = np.zeros((len(names), len(emotions), len(emotions)), dtype=np.int64)  # (genders, true, said)
+
+def _count(
+    predictions: Array, labels: Array, genders: Sequence[str | None], names: Sequence[str], emotions: int
+) -> npt.NDArray[np.int64]:
+    """The clips of known genders: `(genders, true, said)`."""
+    counts = np.zeros((len(names), emotions, emotions), dtype=np.int64)
     known = [clip for clip, gender in enumerate(genders) if gender is not None]
     np.add.at(counts, ([names.index(str(genders[clip])) for clip in known], labels[known], predictions[known]), 1)
+    return counts
 
+
+def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> dict[str, Any]:
+    """Both figures of the clips `counts` `(genders, true, said)`, or why there is none."""
     found: dict[str, Any] = {"demographic_parity": None, "equality_of_odds": None, "reason": None}
     true = counts.sum(axis=2)  # (genders, emotions)
     there = true.sum(axis=0) > 0
@@ -96,12 +116,7 @@ def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emoti
             found["reason"] = f"no equality of odds, as emotions lack clips of a gender: {', '.join(lacking)}"
         else:
             found["equality_of_odds"] = _farthest(counts[:, there] / true[:, there, None])
-    return {
-        **found,
-        "clips": dict(zip(names, map(int, true.sum(axis=1)), strict=True)),
-        "unknown": len(labels) - len(known),
-        "by_emotion": {emotion: _of_emotion(counts, k, names) for k, emotion in enumerate(emotions)},
-    }
+    return found
 
 
 def _farthest(shares: Array) -> float:

@@ -45,7 +45,8 @@ KEPT = 3600
 LIMITS = (
     "The model compares a voice with the recordings that it learnt from. **It cannot read what people feel**, and is often "
     "wrong, most of all about other speakers, languages, rooms and microphones. Do not judge anyone by it."
-)  #: What a results.json has if a run wrote it: other tools write files of that name, too.
+)
+#: What a results.json has if a run wrote it: other tools write files of that name, too.
 RUN = {"base_model", "method", "emotions", "corpora", "split", "metrics"}
 NO_TIMELINE = [gr.Column(visible=False), None, None, *(None for _ in EXPORTS)]
 CSS = """
@@ -191,23 +192,7 @@ def make_app(
     folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # for the files to download; goes when the page does
 
     def answer(path: str | None) -> list[Any]:
-        if path is None:
-            raise _refusal("There is no recording yet: record or upload one first.")
-        try:
-            heard = hear(classifier, path)
-        except AudioError as error:
-            raise _refusal(f"{printable(Path(path).name)} is {error.reason}: {error.detail}.") from error
-        if heard.timeline is None:
-            return [heard.probabilities, *NO_TIMELINE]
-        segments = heard.timeline.segments(SEGMENT)
-        stem = printable(Path(path).stem)
-        files = [Path(tempfile.mkdtemp(dir=folder.name)) / f"{stem}{suffix}" for suffix in EXPORTS]
-        for file in files:
-            save(segments, file)
-        rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in segments]
-        figure = plot_timeline(heard.waveform, heard.timeline, segments)
-        figure.set_dpi(DPI)
-        return [heard.probabilities, gr.Column(visible=True), figure, rows, *map(str, files)]
+        return _answer(classifier, path, Path(folder.name))
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         gr.Markdown(
@@ -215,35 +200,11 @@ def make_app(
         )
         with gr.Row():
             with gr.Column():
-                recording = gr.Audio(
-                    label=f"Speech, up to {LONGEST / 60:.0f} minutes",
-                    sources=["upload", "microphone"],
-                    type="filepath",
-                    buttons=["download"],
-                    elem_id="recording",
-                )
-                button = gr.Button("What does it sound like?", variant="primary")
-                if examples:
-                    gr.Examples(
-                        [[str(path)] for path in examples], recording, label="Clips to try", examples_per_page=8
-                    )
+                recording, button = _question(examples)
             with gr.Column():
                 probabilities = gr.Label(label="The model's probabilities", elem_id="probabilities")
         with gr.Column(visible=False) as over_time:
-            gr.Markdown(
-                f"### Over time\nThe model heard windows of {WINDOW:g} s, each by itself. Times are in seconds."
-            )
-            plot = gr.Plot(show_label=False, container=False, elem_id="plot")
-            table = gr.Dataframe(
-                headers=["start", "stop", "emotion", "probability"],
-                label="Segments",
-                column_widths=["18%", "18%", "28%", "36%"],
-                interactive=False,
-                elem_id="segments",
-            )
-            with gr.Row():
-                downloads = [gr.DownloadButton(f"Download as {name}", size="sm") for name in EXPORTS.values()]
-        outputs = [probabilities, over_time, plot, table, *downloads]
+            outputs = [probabilities, over_time, *_timeline()]
         gr.Markdown(f"{LIMITS}\n\n{description}")
         clicked = button.click(answer, recording, outputs, api_name="answer")
         # What is said of one recording must not stand beside another.
@@ -257,6 +218,58 @@ def make_app(
             api_visibility="private",
         )
     return page
+
+
+def _question(examples: Sequence[str | Path]) -> tuple[gr.Audio, gr.Button]:
+    """What the page takes: a recording, and the button that asks the model about it."""
+    recording = gr.Audio(
+        label=f"Speech, up to {LONGEST / 60:.0f} minutes",
+        sources=["upload", "microphone"],
+        type="filepath",
+        buttons=["download"],
+        elem_id="recording",
+    )
+    button = gr.Button("What does it sound like?", variant="primary")
+    if examples:
+        gr.Examples([[str(path)] for path in examples], recording, label="Clips to try", examples_per_page=8)
+    return recording, button
+
+
+def _timeline() -> list[Any]:
+    """Where a longer recording's emotions over time are shown: plot, table, and the files to download."""
+    gr.Markdown(f"### Over time\nThe model heard windows of {WINDOW:g} s, each by itself. Times are in seconds.")
+    plot = gr.Plot(show_label=False, container=False, elem_id="plot")
+    table = gr.Dataframe(
+        headers=["start", "stop", "emotion", "probability"],
+        label="Segments",
+        column_widths=["18%", "18%", "28%", "36%"],
+        interactive=False,
+        elem_id="segments",
+    )
+    with gr.Row():
+        downloads = [gr.DownloadButton(f"Download as {name}", size="sm") for name in EXPORTS.values()]
+    return [plot, table, *downloads]
+
+
+def _answer(classifier: AudioClassificationPipeline, path: str | None, folder: Path) -> list[Any]:
+    """What the page shows of a recording: probabilities, and what [`_timeline`] has places for; files go into `folder`."""
+    if path is None:
+        raise _refusal("There is no recording yet: record or upload one first.")
+    try:
+        heard = hear(classifier, path)
+    except AudioError as error:
+        raise _refusal(f"{printable(Path(path).name)} is {error.reason}: {error.detail}.") from error
+    if heard.timeline is None:
+        return [heard.probabilities, *NO_TIMELINE]
+    segments = heard.timeline.segments(SEGMENT)
+    stem = printable(Path(path).stem)
+    files = [Path(tempfile.mkdtemp(dir=folder)) / f"{stem}{suffix}" for suffix in EXPORTS]
+    for file in files:
+        save(segments, file)
+    rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in segments]
+    figure = plot_timeline(heard.waveform, heard.timeline, segments)
+    figure.set_dpi(DPI)
+    return [heard.probabilities, gr.Column(visible=True), figure, rows, *map(str, files)]
 
 
 def launch(page: gr.Blocks, **settings: Any) -> None:
