@@ -12,7 +12,6 @@ It leaves benchmark.json and benchmark.png; with --scale, scale.json and scale.p
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +32,10 @@ from hf_ser.benchmark import (
     scale_table,
     table,
 )
+from hf_ser.command_line import errors_in_one_line
 
 
+@errors_in_one_line(RuntimeError, interrupted="interrupted")
 def main() -> int:
     arguments = vars(parse_arguments())
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -45,25 +46,16 @@ def main() -> int:
     shape, scale = arguments.pop("shape"), arguments.pop("scale")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     given["model"] = given["model"] or shape
-    try:
-        if (output / (SCALE_RESULTS if scale else RESULTS)).exists() and not overwrite:
-            raise ValueError(f"--output: {str(output)!r} holds a benchmark; choose another folder, or --overwrite")
-        if scale:
-            sizes = measure_scales(scale, seed=int(arguments["seed"] or 0))
-            save_scales(sizes, output)
-            print(scale_table(sizes))
-            return 0
-        with TemporaryDirectory(prefix="hf_ser-benchmark-") as work:
-            report = benchmark(default_settings(Path(work), quick=quick, **given))
-        save(report, output)
-    except (ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    if (output / (SCALE_RESULTS if scale else RESULTS)).exists() and not overwrite:
+        raise ValueError(f"--output: {str(output)!r} holds a benchmark; choose another folder, or --overwrite")
+    if scale:
+        sizes = measure_scales(scale, seed=int(arguments["seed"] or 0))
+        save_scales(sizes, output)
+        print(scale_table(sizes))
+        return 0
+    with TemporaryDirectory(prefix="hf_ser-benchmark-") as work:
+        report = benchmark(default_settings(Path(work), quick=quick, **given))
+    save(report, output)
     print(table(report))
     print(f"\nthe benchmark is in {output}")
     return 0

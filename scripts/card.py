@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from hf_ser.command_line import tell
 from hf_ser.evaluation import plots
 from hf_ser.hub.card import CARD, write_card
 
@@ -48,7 +49,7 @@ def main() -> int:
         try:
             make(folder, given)
         except (OSError, ValueError) as error:
-            print(f"error: {folder}: {error}", file=sys.stderr)
+            tell(error, folder)
             failed = True
         else:
             print(f"{folder / CARD} is written")

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
-from hf_ser.corpora import LABEL_SOURCES, NAMES, CorpusError, labelled_by, read_corpora
+from hf_ser.command_line import errors_in_one_line
+from hf_ser.corpora import LABEL_SOURCES, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 
 
+@errors_in_one_line()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -34,11 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(logging.INFO)
-    try:
-        corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
     print_counts(corpora)
     print_speakers([prepare([rows]) for rows in corpora] if arguments.hours else corpora)
     return 0

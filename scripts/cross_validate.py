@@ -13,13 +13,13 @@ import logging
 import sys
 from pathlib import Path
 
-import yaml
-
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
-from hf_ser.training.arguments import recipe_words
+from hf_ser.training.arguments import read_recipe, recipe_words
 
 
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -38,29 +38,22 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="train nothing, say what would be trained")
     own, rest = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        recipe = yaml.safe_load(own.config.read_text(encoding="utf-8")) if own.config else {}
-        sweep = {key: [str(value) for value in values] for key, values in recipe.pop("sweep", {}).items()}
-        seeds = own.seeds or recipe.pop("seeds", None)
-        for word in own.sweep or []:
-            key, equals, values = word.partition("=")
-            if not (equals and values):
-                raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
-            sweep[key] = values.split(",")
-        argv = [*recipe_words(recipe), *rest]
-        arguments = parse_arguments(argv)
-        runs = cross_validation.plan(argv, arguments, sweep, seeds)
-        if own.plan:
-            for run in runs:
-                print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
-            return 0
-        failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return 130
+    recipe = read_recipe(own.config) if own.config else {}
+    sweep = {key: [str(value) for value in values] for key, values in recipe.pop("sweep", {}).items()}
+    seeds = own.seeds or recipe.pop("seeds", None)
+    for word in own.sweep or []:
+        key, equals, values = word.partition("=")
+        if not (equals and values):
+            raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
+        sweep[key] = values.split(",")
+    argv = [*recipe_words(recipe), *rest]
+    arguments = parse_arguments(argv)
+    runs = cross_validation.plan(argv, arguments, sweep, seeds)
+    if own.plan:
+        for run in runs:
+            print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
+        return 0
+    failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     table = cross_validation.summarise(runs)
     root = Path(arguments.training.output_dir or "")
     if table:

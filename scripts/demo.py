@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import hf_ser
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora.rows import AUDIO_SUFFIXES
 
 
+@errors_in_one_line()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a run's folder, an adapter's folder, or a model's name on the Hub")
@@ -35,16 +37,10 @@ def main() -> int:
     except ModuleNotFoundError:
         print("error: the page needs Gradio; install it with pip install 'hf_ser[demo]'", file=sys.stderr)
         return 1
-    try:
-        if arguments.space_folder or arguments.push_space:
-            make_space(arguments)
-        else:
-            open_page(arguments)
-    except (ValueError, OSError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
+    if arguments.space_folder or arguments.push_space:
+        make_space(arguments)
+    else:
+        open_page(arguments)
     return 0
 
 

@@ -11,7 +11,6 @@ interruption, it goes on.
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 import hf_ser
 from hf_ser.audio import SAMPLING_RATE
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.features import minimum_samples
@@ -29,6 +29,7 @@ from hf_ser.report.files import ANSWERS
 from hf_ser.report.page import summary
 
 
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     arguments = parse_arguments()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -36,45 +37,36 @@ def main() -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     keep_freed_memory()
-    try:
-        folder = output_folder(arguments)
-        check_folder(folder, arguments.overwrite)
-        label_map = pairs(arguments.label_map, "--label_map")
-        merges = pairs(arguments.emotions, "--emotions")
-        model = opened(arguments.model, arguments, label_map)
-        other = opened(arguments.compare, arguments, label_map) if arguments.compare else None
-        if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
-            raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
-        clips = load_clips(
-            labelled_by(arguments.corpora, arguments.label_source),
-            model.emotions,
-            model.records,
-            merges={canonical(a): canonical(b) for a, b in merges.items()} or None,
-            part=arguments.part,
-            max_set_aside=arguments.max_set_aside,
-            minimum_seconds=minimum_samples(model.classifier.model.config) / SAMPLING_RATE,
-        )
-        options = ReportOptions(
-            robustness=not arguments.no_robustness,
-            robustness_clips=arguments.robustness_clips,
-            cost=not arguments.no_cost,
-            leakage=not arguments.no_leakage,
-            resamples=arguments.resamples,
-            seed=arguments.seed,
-            max_seconds=arguments.max_seconds,
-            batch_seconds=arguments.batch_seconds,
-            keep=folder / ANSWERS,
-        )
-        report = build(model, clips, options, other=other, argv=sys.argv)
-        save(report, folder)
-    except (ValueError, OSError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return 130
+    folder = output_folder(arguments)
+    check_folder(folder, arguments.overwrite)
+    label_map = pairs(arguments.label_map, "--label_map")
+    merges = pairs(arguments.emotions, "--emotions")
+    model = opened(arguments.model, arguments, label_map)
+    other = opened(arguments.compare, arguments, label_map) if arguments.compare else None
+    if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
+        raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
+    clips = load_clips(
+        labelled_by(arguments.corpora, arguments.label_source),
+        model.emotions,
+        model.records,
+        merges={canonical(a): canonical(b) for a, b in merges.items()} or None,
+        part=arguments.part,
+        max_set_aside=arguments.max_set_aside,
+        minimum_seconds=minimum_samples(model.classifier.model.config) / SAMPLING_RATE,
+    )
+    options = ReportOptions(
+        robustness=not arguments.no_robustness,
+        robustness_clips=arguments.robustness_clips,
+        cost=not arguments.no_cost,
+        leakage=not arguments.no_leakage,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        max_seconds=arguments.max_seconds,
+        batch_seconds=arguments.batch_seconds,
+        keep=folder / ANSWERS,
+    )
+    report = build(model, clips, options, other=other, argv=sys.argv)
+    save(report, folder)
     print(summary(report))
     print(f"\nthe report is in {folder}")
     return 0

@@ -13,16 +13,17 @@ The folder opens with hf_ser.export.load_exported, and with scripts/predict.py F
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.export import ExportSettings, export, summary
 
 
+@errors_in_one_line(ImportError, interrupted="interrupted; nothing was left")
 def main() -> int:
     arguments: dict[str, Any] = vars(parse_arguments())
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -30,18 +31,9 @@ def main() -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     model, output = arguments.pop("model"), arguments.pop("output")
-    try:
-        for name in ("clips", "corpora"):
-            arguments[name] = tuple(arguments[name])
-        record = export(model, output, ExportSettings(**arguments))
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was left", file=sys.stderr)
-        return 130
+    for name in ("clips", "corpora"):
+        arguments[name] = tuple(arguments[name])
+    record = export(model, output, ExportSettings(**arguments))
     print(summary(record))
     print(f"\nthe exported model is in {output}")
     return 0

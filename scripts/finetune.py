@@ -1,11 +1,11 @@
 """Fine-tune a pretrained speech encoder to recognise emotion: accelerate launch scripts/finetune.py --config RECIPE.yaml"""
 
 import logging
-import os
 import sys
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
 
@@ -18,15 +18,13 @@ def main() -> int:
     logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
     if not first:
         transformers_logging.set_verbosity_error()
-    try:
+
+    @errors_in_one_line(quiet=not first)
+    def train() -> int:
         finetune(arguments)
-    except (ValueError, OSError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        if first:
-            print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return train()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 import hf_ser
 from hf_ser.audio import SAMPLING_RATE
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.export import is_exported, load_exported
 from hf_ser.inference import (
     LABELS,
@@ -42,6 +43,7 @@ from hf_ser.inference import (
 from hf_ser.memory import keep_freed_memory
 
 
+@errors_in_one_line(ImportError, interrupted="interrupted")
 def main() -> int:
     arguments = parse_arguments()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
@@ -58,15 +60,10 @@ def main() -> int:
     except BrokenPipeError:  # whoever reads the table has enough: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of Python would complain
         return 128 + signal.SIGPIPE
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        lines = arguments.output and not arguments.timeline and arguments.output.suffix != ".json"
-        print("\ninterrupted" + ("; --resume goes on with it" if lines else ""), file=sys.stderr)
-        return 130
+        if arguments.output and not arguments.timeline and arguments.output.suffix != ".json":
+            raise KeyboardInterrupt("interrupted; --resume goes on with it") from None
+        raise
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -2,13 +2,14 @@
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.hub import PushOptions, push
 
 
+@errors_in_one_line()
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -41,13 +42,7 @@ def main() -> int:
     options = vars(parser.parse_args())
     run, repo_id, dry_run = (options.pop(name) for name in ("run", "repo_id", "dry_run"))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        plan, address = push(run, repo_id, PushOptions(**options), dry_run=dry_run)
-    except (ValueError, OSError) as error:
-        if os.environ.get("HF_SER_DEBUG"):
-            raise
-        print(f"error: {error}\n(HF_SER_DEBUG=1 shows where)", file=sys.stderr)
-        return 1
+    plan, address = push(run, repo_id, PushOptions(**options), dry_run=dry_run)
     print(plan)
     if dry_run:
         print("nothing was changed (--dry_run)")

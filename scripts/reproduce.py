@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_ser import papers
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     argv, more = sys.argv[1:], []
     if "--" in argv:
@@ -91,30 +93,21 @@ def main() -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser.corpora").setLevel(logging.ERROR)  # whether a speaker's gender is known is no matter here
     runs = arguments.runs or Path("runs/reproduce")
-    try:
-        check_corpora(arguments.corpora)
-        models = named_models(arguments.model)
-        if arguments.write_folds:
-            return write_folds(arguments.corpora, arguments.write_folds)
-        if arguments.runs and not runs.is_dir() and not (arguments.run or arguments.plan):
-            raise ValueError(f"--runs: there is no folder {str(runs)!r}")
-        failed = False
-        if arguments.run or arguments.plan:
-            failed = train(
-                arguments.table, arguments.corpora, models, runs, arguments.split, more, only_say=arguments.plan
-            )
-        if arguments.plan:
-            return 0
-        text = tables(arguments.table, arguments.corpora, models, runs)
-        print(text)
-        if arguments.markdown:
-            arguments.markdown.write_text(text + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return 130
+    check_corpora(arguments.corpora)
+    models = named_models(arguments.model)
+    if arguments.write_folds:
+        return write_folds(arguments.corpora, arguments.write_folds)
+    if arguments.runs and not runs.is_dir() and not (arguments.run or arguments.plan):
+        raise ValueError(f"--runs: there is no folder {str(runs)!r}")
+    failed = False
+    if arguments.run or arguments.plan:
+        failed = train(arguments.table, arguments.corpora, models, runs, arguments.split, more, only_say=arguments.plan)
+    if arguments.plan:
+        return 0
+    text = tables(arguments.table, arguments.corpora, models, runs)
+    print(text)
+    if arguments.markdown:
+        arguments.markdown.write_text(text + "\n", encoding="utf-8")
     return int(failed)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from transformers import pipeline
 
 from hf_ser.audio import SAMPLING_RATE, read_mono
+from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import synthetic
 
 
+@errors_in_one_line()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the run's folder, with a checkpoint in it")

@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ORDER = [
+    "command_line",
     "cache",
     "memory",
     "emotions",

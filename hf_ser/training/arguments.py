@@ -376,16 +376,16 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
     parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in --help
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
     try:
-        recipe = recipe_arguments(known.config) if known.config else []
+        recipe = recipe_words(read_recipe(known.config)) if known.config else []
         parsed = parser.parse_args_into_dataclasses([*recipe, *rest], look_for_args_file=False)
     except ValueError as error:
         parser.error(str(error))
     return Arguments(*parsed[: len(Arguments._fields)])
 
 
-def recipe_arguments(path: Path) -> list[str]:
+def read_recipe(path: Path) -> dict[str, Any]:
     """
-    A YAML recipe as command-line arguments: lists become several values, mappings `key=value` (`corpora: {ravdess: PATH}`).
+    A YAML recipe, as it stands in the file.
 
     Raises:
         ValueError: if the file cannot be read or is no mapping.
@@ -399,11 +399,11 @@ def recipe_arguments(path: Path) -> list[str]:
         raise ValueError(f"--config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
-    return recipe_words(recipe)
+    return recipe
 
 
 def recipe_words(recipe: dict[str, Any]) -> list[str]:
-    """What a recipe holds as command-line arguments, see [`recipe_arguments`]."""
+    """A recipe as command-line arguments: lists become several values, mappings `key=value` (`corpora: {ravdess: PATH}`)."""
     argv: list[str] = []
     for key, value in recipe.items():
         if value is not None:

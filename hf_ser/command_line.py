@@ -1,0 +1,62 @@
+"""How a command tells what is wrong: in one line, and where it happened if somebody asks."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+
+#: The environment variable that asks for the whole traceback.
+DEBUG = "HF_SER_DEBUG"
+
+Command = Callable[[], int]
+
+
+def errors_in_one_line(
+    *others: type[Exception], interrupted: str | None = None, quiet: bool = False
+) -> Callable[[Command], Command]:
+    """
+    For a command that returns its exit status. What the user can do something about is told on stderr, and its status is 1;
+    everything else is a fault of the program and keeps its traceback.
+
+    Args:
+        others (`type[Exception]`): Errors to be told besides `ValueError` and `OSError`.
+        interrupted (`str`, *optional*):
+            What Ctrl-C is answered with, unless the `KeyboardInterrupt` brings words of its own; the status is 130. Without
+            it, an interruption ends the command as it ends any Python program.
+        quiet (`bool`, defaults to `False`): Say nothing: another process of the same command does.
+    """
+    known = (ValueError, OSError, *others)
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def told() -> int:
+            try:
+                return command()
+            except known as error:
+                tell(error, quiet=quiet)
+                return 1
+            except KeyboardInterrupt as interruption:
+                if interrupted is None:
+                    raise
+                print(f"\n{interruption.args[0] if interruption.args else interrupted}", file=sys.stderr)
+                return 130
+
+        return told
+
+    return decorate
+
+
+def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:
+    """
+    Prints an error on stderr; raises it instead where `HF_SER_DEBUG` is set.
+
+    Args:
+        error (`Exception`): The error.
+        of (*optional*): Of several things the one that it is about.
+        quiet (`bool`, defaults to `False`): Print nothing.
+    """
+    if os.environ.get(DEBUG):
+        raise error
+    if not quiet:
+        about = "" if of is None else f"{of}: "
+        print(f"error: {about}{error}\n({DEBUG}=1 shows where)", file=sys.stderr)

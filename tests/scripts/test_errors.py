@@ -1,0 +1,38 @@
+"""What the scripts without a test file of their own say of what does not fit."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("try_model", ["{folder}"], "splits.json"),
+        ("corpora", ["ravdess={folder}/gone"], "ravdess: there is no folder '{folder}/gone'"),
+        ("cross_validate", ["--config", "{folder}/gone"], "--config: '{folder}/gone' cannot be read: No such file"),
+        ("cross_validate", ["--config", "{folder}/list"], "--config: '{folder}/list' must hold lines of the form"),
+        ("cross_validate", ["--config", "{folder}/broken"], "--config: '{folder}/broken' is no YAML (line 1)"),
+        ("cross_validate", ["--sweep", "method"], "--sweep: 'method' is not of the form argument=value,value"),
+    ],
+)
+def test_it_is_told_in_one_line(
+    name: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "list").write_text("- head")
+    (tmp_path / "broken").write_text("a: [")
+    spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *(word.format(folder=tmp_path) for word in arguments)])
+    assert script.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message.format(folder=tmp_path) in error

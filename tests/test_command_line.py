@@ -1,0 +1,60 @@
+"""What a command says of its errors, and what status it ends with."""
+
+import pytest
+
+from hf_ser.command_line import errors_in_one_line, tell
+
+
+def raising(error: BaseException):
+    def command() -> int:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("--seed: no"), FileNotFoundError("--seed: no"), RuntimeError("--seed: no")]
+)
+def test_a_known_error_is_one_line_and_status_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors_in_one_line(RuntimeError)(raising(error))() == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "error: --seed: no\n(HF_SER_DEBUG=1 shows where)\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError):
+        errors_in_one_line()(raising(RuntimeError()))()
+    with pytest.raises(SystemExit):
+        errors_in_one_line()(raising(SystemExit(2)))()
+
+
+def test_a_traceback_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_SER_DEBUG", "1")
+    with pytest.raises(ValueError, match="no") as raised:
+        errors_in_one_line()(raising(ValueError("no")))()
+    assert raised.traceback[-1].name == "command"
+    assert capsys.readouterr().err == ""
+
+
+def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors_in_one_line(quiet=True)(raising(ValueError("no")))() == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    told = errors_in_one_line(interrupted="interrupted; nothing was left")
+    assert told(raising(KeyboardInterrupt()))() == 130
+    assert capsys.readouterr().err == "\ninterrupted; nothing was left\n"
+    assert told(raising(KeyboardInterrupt("interrupted; it goes on")))() == 130
+    assert capsys.readouterr().err == "\ninterrupted; it goes on\n"
+    with pytest.raises(KeyboardInterrupt):
+        errors_in_one_line()(raising(KeyboardInterrupt()))()
+
+
+def test_a_command_that_goes_well() -> None:
+    assert errors_in_one_line()(lambda: 3)() == 3
+
+
+def test_which_of_several_things_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(ValueError("no"), "runs/a")
+    assert capsys.readouterr().err.startswith("error: runs/a: no\n")
