@@ -61,6 +61,7 @@ LOOKED_FOR = (
     "label_smoothing_factor", "class_weights", "metric_for_best_model", "seed", "split_seed",
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
+LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")
 HISTORY = ("loss", "learning_rate", "eval_loss", "eval_uar", "eval_accuracy", "eval_f1_weighted", "eval_eer")
 
 
@@ -246,9 +247,11 @@ def non_default(arguments: Arguments) -> dict[str, Any]:
 
 def looked_for(arguments: Arguments) -> dict[str, Any]:
     """The values of `LOOKED_FOR`, whether they are defaults or not."""
-    names = LOOKED_FOR + (
-        LOOKED_FOR_IN_LORA if any(name.startswith("lora_") for name in arguments.tuning.methods) else ()
-    )
+    names = LOOKED_FOR
+    if any(name.startswith("lora_") for name in arguments.tuning.methods):
+        names += LOOKED_FOR_IN_LORA
+    if "prompt" in arguments.tuning.methods:
+        names += LOOKED_FOR_IN_PROMPTS
     parts = {field.name: part for part in (arguments.training, arguments.data, arguments.tuning)
              for field in dataclasses.fields(part)}  # fmt: skip
     return {name: _plain(getattr(parts[name], name)) for name in names}

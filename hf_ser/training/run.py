@@ -5,10 +5,11 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
@@ -20,6 +21,7 @@ from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
+from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
 from hf_ser.training.clips import RunClips, heard, load_clips, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
@@ -27,6 +29,7 @@ from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import Tuned, fold_head, mergeable, save_adapter, tune
+from hf_ser.tuning.prompt import start_at_frames
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
     begin_run(arguments, folder, clips, anew=checkpoint is None)
+    if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames" and checkpoint is None:
+        start_at_frames(tuned.model, some_clips(trainer))
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
     trainer.add_callback(record)
     with cached_frozen_part(trainer, training.frozen_cache_gb, training.frozen_cache_views):
@@ -275,6 +280,18 @@ def make_trainer(
         eval_dataset=clips.evaluation_set("validation", *cutting),
         weights=weights,
     )
+
+
+def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:
+    """What the model takes of some clips of the training, one at a time: of all over a corpus, the first ones of a stream."""
+    dataset = trainer.train_dataset
+    device = next(trainer.model.parameters()).device
+    step = 1 if isinstance(dataset, StreamedSpeech) else max(len(dataset) // count, 1)
+    for segment in range(0, len(dataset), step)[:count]:
+        clip = dataset[segment]
+        if clip["label"] != features.IGNORED:
+            batch = trainer.data_collator([clip])
+            yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}
 
 
 def evaluate(

@@ -59,8 +59,18 @@ class Tuning:
         default=128, metadata={"help": "Features between the two projections of adapter and parallel_adapter."}
     )
     prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer, of prompt."})
+    prompt_start: str = field(
+        default="frames",
+        metadata={
+            "help": "How prompts start. frames: drawn as the frames of some of the training's clips are, which leaves what the "
+            "encoder says nearly as it was. random: small numbers of any direction, as in PEFT-SER, which change it much.",
+            "choices": ["frames", "random"],
+        },
+    )
 
     def __post_init__(self) -> None:
+        if self.prompt_start not in ("frames", "random"):
+            raise ValueError(f"--prompt_start: must be frames or random, found {self.prompt_start!r}")
         for name in self.methods:
             if name not in METHODS and name.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
                 raise ValueError(

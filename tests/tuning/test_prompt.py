@@ -26,7 +26,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 import hf_ser.tuning.registration  # noqa: F401
 from hf_ser.models.remote import call_projections
 from hf_ser.tuning import frozen_modules, parameter_counts
-from hf_ser.tuning.prompt import PromptConfig, PromptLayer
+from hf_ser.tuning.prompt import PromptConfig, PromptLayer, start_at_frames
 from hf_ser.tuning.prompt.layer import extend_mask
 
 SMALL: dict[str, Any] = {
@@ -381,24 +381,6 @@ class TestAsPeft:
             unloaded.classifier.weight, model.base_model.model.classifier.modules_to_save["default"].weight
         )
 
-    def test_it_loads_in_a_new_process(self, tmp_path: Path, python: Callable[..., Any]) -> None:
-        model = prompted(make_encoder("wavlm"))
-        expected = hear(model).last_hidden_state
-        model.save_pretrained(tmp_path / "adapter")
-        model.unload().save_pretrained(tmp_path / "base")
-        torch.save(expected, tmp_path / "expected.pt")
-        code = """
-import sys, torch, hf_ser.tuning.registration
-from peft import PeftModel
-from transformers import AutoModel
-folder = sys.argv[1]
-model = PeftModel.from_pretrained(AutoModel.from_pretrained(folder + "/base"), folder + "/adapter").eval()
-inputs = torch.sin(torch.arange(3200) ** 1.2 / 7).reshape(2, 1600)
-torch.testing.assert_close(model(inputs).last_hidden_state, torch.load(folder + "/expected.pt"))
-"""
-        done = python("-c", code, tmp_path)
-        assert done.returncode == 0, done.stderr
-
     def test_an_encoder_within_another_module(self) -> None:
         class Bigger(nn.Module):
             def __init__(self) -> None:
@@ -464,3 +446,53 @@ def test_prompts_on_an_encoder_in_bfloat16_train_in_float32() -> None:
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     values = torch.randn(2, 1600, dtype=torch.bfloat16)
     assert model(values).last_hidden_state.dtype == torch.bfloat16
+
+
+class TestStartAtFrames:
+    """Prompts that are drawn as frames are leave the encoder nearly as it was, where random ones do not."""
+
+    @staticmethod
+    def clips(family: str, count: int = 3) -> list[dict[str, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(1)
+        if family == "whisper":
+            return [{"input_features": torch.randn(1, 16, 100, generator=generator)} for _ in range(count)]
+        return [{"input_values": torch.randn(1, 6000 + 800 * i, generator=generator)} for i in range(count)]
+
+    @pytest.mark.parametrize("family", ["hubert-layer-norm", "hubert-group-norm", "wavlm-called", "whisper"])
+    def test_they_are_drawn_as_the_frames_before_their_layer_are(self, family: str) -> None:
+        encoder = make_encoder(family)
+        clips = self.clips(family)
+        with torch.no_grad():
+            expected = [encoder(**clip, output_hidden_states=True).hidden_states for clip in clips]
+        model = prompted(encoder, prompt_length=2000)
+        trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        model.train()
+        start_at_frames(model, clips)
+        assert model.training
+        assert trainable == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        layers = [module for module in model.modules() if isinstance(module, PromptLayer)]
+        assert len(layers) == 3
+        for k, layer in enumerate(layers):
+            frames = torch.cat([states[k][0] for states in expected])
+            prompts = layer.prompt_embeddings["default"].detach()
+            deviation = frames.std(0)
+            # five standard errors of 2000 draws
+            assert ((prompts.mean(0) - frames.mean(0)).abs() < 5 * deviation / 2000**0.5 + 1e-6).all()
+            torch.testing.assert_close(prompts.std(0), deviation, rtol=5 / 4000**0.5, atol=1e-6)
+
+    def test_of_several_adapters_the_named_one_is_drawn_anew(self) -> None:
+        model = prompted(make_encoder("hubert-layer-norm"))
+        model.add_adapter("other", PromptConfig(prompt_length=2))
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        start_at_frames(model, self.clips("hubert-layer-norm"), "other")
+        moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+        assert len(moved) == 3
+        assert all("other" in name for name in moved)
+        assert model.active_adapters == ["default"]
+
+    def test_what_does_not_fit(self) -> None:
+        model = prompted(make_encoder("hubert-layer-norm"))
+        with pytest.raises(ValueError, match="no prompts called 'mine'"):
+            start_at_frames(model, self.clips("hubert-layer-norm"), "mine")
+        with pytest.raises(ValueError, match="there are none"):
+            start_at_frames(model, [])
