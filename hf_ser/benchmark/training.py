@@ -177,6 +177,8 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
         train_dataset=SpeechDataset(clips.prepared, cut(samples)),
         eval_dataset=SpeechDataset(clips.prepared, cut(samples[:0])),
     )
+    if not setup.plain_attention:
+        tuned.model.set_attn_implementation("sdpa")
     trainer.order = order(len(samples), settings.seed)
     return trainer
 

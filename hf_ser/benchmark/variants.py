@@ -15,6 +15,7 @@ class Setup:
         prepared (`bool`): Clips come from the prepared corpus, at 16 kHz.
         bf16 (`bool`, *optional*): bfloat16; `None` where the GPU or processor has it in hardware, as in a run.
         own (`bool`): The package's model, batches and Trainer: what is frozen is in eval mode, and has no graph.
+        plain_attention (`bool`): Attention as plain matrix products where that is faster, on a CPU.
         keep_memory (`bool`): The allocator keeps what is freed.
         cache_gb (`float`): Disk for what the frozen part of the model computes of each clip, in GB.
         arguments (`dict`): More for the training arguments.
@@ -23,6 +24,7 @@ class Setup:
     prepared: bool = False
     bf16: bool | None = False
     own: bool = False
+    plain_attention: bool = False
     keep_memory: bool = False
     cache_gb: float = 0.0
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +56,11 @@ VARIANTS = (
         "frozen",
         "this package's model and Trainer: what is frozen is in eval mode without a graph",
         {"own": True, "arguments": {"micro_batch_seconds": 0}},
+    ),
+    Variant(
+        "attention",
+        "attention as plain matrix products in bfloat16 or with dropout, on a CPU",
+        {"plain_attention": True},
     ),
     Variant(
         "pieces", "a batch in pieces of like length, with less padding", {"arguments": {"micro_batch_seconds": None}}
