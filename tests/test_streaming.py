@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hf_ser.audio import Augmentation, Segments
 from hf_ser.audio.decode import encode
+from hf_ser.corpora import hub_stream
 from hf_ser.corpora.hub_stream import HubStream, RowGroup
 from hf_ser.features import IGNORED
 from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler, buffered
@@ -122,6 +124,42 @@ def test_fillers_fetch_nothing(fetched: list[int]) -> None:
     assert sorted(fetched) == [0, 1]
     assert [item["label"] for item in items[8:]] == [IGNORED] * 2
     assert sorted(item["label"] for item in items[:8]) == sorted(n % 3 for n in range(8))
+
+
+def test_a_stream_of_many_files_keeps_few_of_them_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set may have thousands: each would stay a connection, in every process that loads batches."""
+    opened: list[str] = []
+    closed: list[str] = []
+
+    class File:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            opened.append(name)
+
+        def read_row_group(self, number: int, columns: list[str]) -> pa.Table:
+            assert self.name not in closed
+            return pa.table({"audio": [{"bytes": self.name.encode(), "path": None}]})
+
+        def close(self, force: bool) -> None:
+            assert force  # a file that was given stays open otherwise
+            closed.append(self.name)
+
+    monkeypatch.setattr(hub_stream, "_parquet", File)
+    count = hub_stream.OPEN_FILES
+    audio = HubStream([RowGroup(f"{n}.parquet", 0, 1, "audio") for n in range(count + 2)])
+
+    def hear(group: int) -> None:
+        assert audio.fetch(group, [group]) == [{"bytes": f"{group}.parquet".encode(), "path": None}]
+
+    for group in range(count):
+        hear(group)
+    hear(0)
+    assert (len(opened), closed) == (count, [])
+    hear(count)
+    hear(count + 1)
+    assert closed == ["1.parquet", "2.parquet"]  # those that were not read for the longest time
+    hear(0)
+    assert len(opened) == count + 2
 
 
 def test_a_piece_that_is_too_short_does_not_count(fetched: list[int]) -> None:

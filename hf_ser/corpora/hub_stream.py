@@ -1,6 +1,7 @@
 """Data sets on the Hub that are read as they are needed: their tables at once, their audio row group by row group."""
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,8 @@ from hf_ser.corpora.rows import CorpusError
 DURATION = "duration"
 #: Files whose tables are read at a time.
 THREADS = 8
+#: Files that are kept open: of each there is a connection, and the places of all that it holds.
+OPEN_FILES = 16
 
 
 class RowGroup(NamedTuple):
@@ -45,14 +48,14 @@ class HubStream:
     def __init__(self, groups: Sequence[RowGroup]) -> None:
         self.groups = list(groups)
         self.first = np.cumsum([0, *(group.rows for group in groups)])
-        self._files: dict[str, pq.ParquetFile] = {}
+        self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._process = os.getpid()
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_files": {}}
+        return {**vars(self), "_files": OrderedDict()}
 
     def group_of(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The row group that each row lies in."""
@@ -85,9 +88,13 @@ class HubStream:
 
     def _open(self, file: str) -> pq.ParquetFile:
         if self._process != os.getpid():  # a connection is of no use to a forked process
-            self._files, self._process = {}, os.getpid()
+            self._files, self._process = OrderedDict(), os.getpid()
         if file not in self._files:
             self._files[file] = _parquet(file)
+            if len(self._files) > OPEN_FILES:
+                _, longest_unused = self._files.popitem(last=False)
+                longest_unused.close(force=True)
+        self._files.move_to_end(file)
         return self._files[file]
 
 
