@@ -133,7 +133,33 @@ class SpeechCollator:
         return dict(batch)
 
 
-class StepSampler(torch.utils.data.Sampler[int]):
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """
+    Gives the keys of a dataset's segments, in another order in every epoch; the keys carry the epoch.
+
+    Args:
+        dataset (`SpeechDataset`): What is sampled.
+        batch (`int`): Segments in one batch.
+        seed (`int`, *optional*): The seed.
+        fillers (`int`): How many fillers an epoch ends with.
+    """
+
+    def __init__(self, dataset: SpeechDataset, batch: int, seed: int | None, fillers: int) -> None:
+        self.dataset = dataset
+        self.batch = batch
+        self.seed = seed
+        self.fillers = fillers
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset) + self.fillers
+
+
+class StepSampler(EpochSampler):
     """
     Shuffles the segments anew in every epoch. The clips of a step of the optimizer are a random sample of all.
 
@@ -157,25 +183,16 @@ class StepSampler(torch.utils.data.Sampler[int]):
         ValueError: if `batch` is no multiple of `processes`.
     """
 
+    seed: int
+
     def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, processes: int = 1) -> None:
         if batch % processes:
             raise ValueError(
                 f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
             )
-        self.dataset = dataset
-        self.batch = batch
+        super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes
-        self.seed = seed
-        self.fillers = -len(dataset) % batch if processes > 1 else 0
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.dataset) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
         lengths = self.dataset.segments.samples

@@ -14,7 +14,7 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora import CorpusError, SetAside
 from hf_ser.corpora.hub_stream import HubStream
-from hf_ser.features import IGNORED, SpeechDataset
+from hf_ser.features import IGNORED, EpochSampler, SpeechDataset
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class StreamedSpeech(SpeechDataset):
             self._waiting.popitem(last=False)
 
 
-class StreamSampler(torch.utils.data.Sampler[int]):
+class StreamSampler(EpochSampler):
     """
     Shuffles the row groups anew in every epoch, and their segments in a buffer: as `datasets` shuffles a stream. Without a seed,
     for an evaluation, all comes in the stored order. So each row group is fetched once in an epoch, by one process.
@@ -181,22 +181,15 @@ class StreamSampler(torch.utils.data.Sampler[int]):
         workers (`int`, defaults to 0): Processes that load the batches of each of them.
     """
 
+    dataset: StreamedSpeech
+
     def __init__(
         self, dataset: StreamedSpeech, batch: int, seed: int | None = None, processes: int = 1, workers: int = 0
     ) -> None:
-        self.dataset = dataset
-        self.batch = batch
-        self.seed = seed
+        super().__init__(
+            dataset, batch, seed, -len(dataset) % (batch * processes) if seed is not None and processes > 1 else 0
+        )
         self.readers = processes * max(workers, 1)
-        self.fillers = -len(dataset) % (batch * processes) if seed is not None and processes > 1 else 0
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.dataset) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
         queues = self._queues()
