@@ -9,13 +9,16 @@ from torch import nn
 
 from hf_ser.tuning.prompt.layer import PromptLayer
 
+#: How far prompts start from the mean frame, in standard deviations of the frames: apart, so that each may learn something else.
+SPREAD = 0.2
+
 
 def start_at_frames(
     model: PeftModel, clips: Iterable[Mapping[str, torch.Tensor]], adapter_name: str = "default"
 ) -> None:
     """
-    Draws the prompts of every layer anew, from a normal distribution with the mean and the standard deviation that each
-    feature has over the frames in front of that layer.
+    Puts the prompts of every layer beside the mean of the frames in front of that layer: each feature is drawn from a normal
+    distribution around its mean, with `SPREAD` of the standard deviation that it has over the frames.
 
     As PEFT-SER draws them, of small numbers of any direction, they are unlike anything an encoder has ever heard, and what
     attends to them is changed before anything was learned: five of them move what Whisper tiny's layers say by a third and
@@ -59,4 +62,4 @@ def start_at_frames(
             raise ValueError("clips: there are none")
         deviation, mean = torch.std_mean(torch.cat(frames), dim=0)
         prompts = layer.prompt_embeddings[adapter_name]  # type: ignore[index]
-        prompts.data.copy_(mean + deviation * torch.randn_like(prompts))
+        prompts.data.copy_(mean + SPREAD * deviation * torch.randn_like(prompts))
