@@ -25,7 +25,7 @@ def errors_in_one_line(
             it, an interruption ends the command as it ends any Python program.
         quiet (`bool`, defaults to `False`): Say nothing: another process of the same command does.
     """
-    known = (ValueError, OSError, *others)
+    known: tuple[type[Exception], ...] = (ValueError, OSError, *others)
 
     def decorate(command: Command) -> Command:
         @wraps(command)

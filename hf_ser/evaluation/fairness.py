@@ -90,7 +90,8 @@ def _count(
     """The clips of known genders: `(genders, true, said)`."""
     counts = np.zeros((len(names), emotions, emotions), dtype=np.int64)
     known = [clip for clip, gender in enumerate(genders) if gender is not None]
-    np.add.at(counts, ([names.index(str(genders[clip])) for clip in known], labels[known], predictions[known]), 1)
+    whose = np.array([names.index(str(genders[clip])) for clip in known], dtype=np.int64)
+    np.add.at(counts, (whose, labels[known], predictions[known]), 1)
     return counts
 
 
