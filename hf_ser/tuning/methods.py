@@ -62,7 +62,7 @@ class Tuning:
     prompt_start: str = field(
         default="frames",
         metadata={
-            "help": "How prompts start. frames: drawn as the frames of some of the training's clips are, which leaves what the "
+            "help": "Where prompts start. frames: beside the mean frame of some of the training's clips, which leaves what the "
             "encoder says nearly as it was. random: small numbers of any direction, as in PEFT-SER, which change it much.",
             "choices": ["frames", "random"],
         },
