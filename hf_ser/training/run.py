@@ -145,8 +145,8 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
 
 def identity(arguments: Arguments) -> dict[str, Any]:
     """What a run must be told again if it goes on from a checkpoint."""
-    tuning = arguments.tuning
-    return {
+    data, tuning, training = arguments.data, arguments.tuning, arguments.training
+    told = {
         "model": Path(arguments.model.model).name,
         "head": arguments.model.head,
         "method": tuning.method,
@@ -158,9 +158,19 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "bottleneck_size": tuning.bottleneck_size,
         "prompt_length": tuning.prompt_length,
         "peft_arguments": tuning.peft_arguments,
-        "seed": arguments.training.seed,
-        "streaming": arguments.data.streaming,  # the clips come in another order
+        "seed": training.seed,
+        # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
+        "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
+        "streaming": data.streaming,  # the clips come in another order
     }
+    if data.streaming:  # each process that reads has row groups of its own
+        told |= {
+            "processes": training.world_size,
+            "per_device_train_batch_size": training.train_batch_size,
+            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
+            "shuffle_buffer": data.shuffle_buffer,
+        }
+    return told
 
 
 def require_same_run(began_with: Path, arguments: Arguments) -> None:

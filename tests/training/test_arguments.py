@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hf_ser.training import parse_arguments
+from hf_ser.training import Arguments, SERTrainingArguments, parse_arguments
 from hf_ser.training.arguments import recipe_words
+from hf_ser.training.run import identity, require_same_run
 
 
 def recipe(folder: Path, text: str) -> str:
@@ -100,3 +102,54 @@ def test_without_an_output_dir(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments([])
     assert "--output_dir: name the run's folder" in capsys.readouterr().err
+
+
+class TestWhatARunGoesOnWith:
+    """A checkpoint in the middle of an epoch knows how many steps to skip, not which clips they heard."""
+
+    @pytest.fixture
+    def began(self, tmp_path: Path) -> Path:
+        return tmp_path / "run.json"
+
+    @staticmethod
+    def told(*argv: str) -> Arguments:
+        return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--shuffle_buffer", "20"], "shuffle_buffer was 1000, and is 20"),
+            (["--dataloader_num_workers", "2"], "dataloader_num_workers was 1, and is 2"),
+            (
+                ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"],
+                "batch_size was 8, and is 4",
+            ),
+        ],
+    )
+    def test_the_order_of_a_stream_is_the_same(self, argv: list[str], message: str, began: Path) -> None:
+        began.write_text(json.dumps(identity(self.told("--streaming", "True"))))
+        require_same_run(began, self.told("--streaming", "True", "--dataloader_num_workers", "1"))
+        with pytest.raises(ValueError, match=message):
+            require_same_run(began, self.told("--streaming", "True", *argv))
+        began.write_text(json.dumps(identity(self.told())))
+        require_same_run(began, self.told(*argv))  # of clips on the disk it depends on none of that
+
+    def test_as_many_clips_are_in_a_step_on_however_many_processes(
+        self, began: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began.write_text(json.dumps(identity(self.told())))
+        streamed = began.with_name("streamed.json")
+        streamed.write_text(json.dumps(identity(self.told("--streaming", "True"))))
+        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        with pytest.raises(ValueError, match="clips_per_step was 8, and is 16"):
+            require_same_run(began, self.told())
+        halved = ("--per_device_train_batch_size", "4")
+        require_same_run(began, self.told(*halved))
+        with pytest.raises(ValueError, match="processes was 1, and is 2"):
+            require_same_run(streamed, self.told("--streaming", "True", *halved))
+
+    def test_older_runs_did_not_say_it(self, began: Path) -> None:
+        said = identity(self.told("--streaming", "True"))
+        new = ("clips_per_step", "processes", "per_device_train_batch_size", "dataloader_num_workers", "shuffle_buffer")
+        began.write_text(json.dumps({name: value for name, value in said.items() if name not in new}))
+        require_same_run(began, self.told("--streaming", "True", "--shuffle_buffer", "20"))
