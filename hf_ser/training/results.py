@@ -247,7 +247,7 @@ def non_default(arguments: Arguments) -> dict[str, Any]:
 
 def looked_for(arguments: Arguments) -> dict[str, Any]:
     """The values of `LOOKED_FOR`, whether they are defaults or not."""
-    names = LOOKED_FOR
+    names: tuple[str, ...] = LOOKED_FOR
     if any(name.startswith("lora_") for name in arguments.tuning.methods):
         names += LOOKED_FOR_IN_LORA
     if "prompt" in arguments.tuning.methods:
@@ -263,7 +263,7 @@ def _plain(value: Any) -> Any:
 
 def machines(training: SERTrainingArguments) -> int:
     """How many machines a run is on, each with as many processes as this one."""
-    return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE", training.world_size))
+    return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE") or training.world_size)
 
 
 def launcher(training: SERTrainingArguments) -> list[str]:
