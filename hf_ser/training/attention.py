@@ -45,7 +45,7 @@ def plain_on_cpu(
     slow = query.device.type == "cpu" and (query.dtype == torch.bfloat16 or 0 < dropout < 1)
     plain = not getattr(module, "is_causal", False) and kwargs.get("position_bias") is None
     if not slow or not plain or key.shape[2] > MOST_FRAMES:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     if scaling is None:
