@@ -213,12 +213,19 @@ class SERTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         output = super().train(*args, **kwargs)
-        if self._shards:  # what comes now is computed with all weights in float32 on every process
-            whole = self._shards.gather(self.model, everywhere=True).to(self.args.device)
-            self.model = self.model_wrapped = whole
-            self.accelerator._models = [whole]
-            self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
+        if self._shards:
+            self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
         return output
+
+    def _keep_whole(self, model: Any) -> None:
+        """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""
+        self.accelerator.free_memory()
+        self.accelerator._models = [model]
+        for keeper in (self, self.callback_handler):
+            keeper.model, keeper.optimizer, keeper.lr_scheduler = model, None, None
+        self.model_wrapped, self.deepspeed = model, None
+        self._frozen = frozen_modules(model)
+        self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training:
