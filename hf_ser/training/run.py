@@ -75,8 +75,6 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if training.learning_rate is None:
         training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
-    if data.streaming:
-        training.frozen_cache_gb = 0  # who streams has no room for what would be kept of each clip
     clips = load_clips(data, features.minimum_samples(load_config(resolve_checkpoint(arguments.model.model))))
     _log_split(clips)
     loaded = load_model(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -200,8 +201,12 @@ class TestBrokenClips:
         self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         name = push(broken=self.BROKEN)
-        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--dataloader_num_workers", "1")
-        results = finetune(parse_arguments(argv))
+        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--dataloader_num_workers", "1", "--method",
+                     "head")  # fmt: skip
+        with caplog.at_level(logging.INFO, "hf_ser"):
+            results = finetune(parse_arguments(argv))
+        assert "no features of a frozen part are kept: clips are streamed" in caplog.text
+        assert "frozen_cache_gb" not in results["training"]["arguments"]  # nobody said anything of it
         with (tmp_path / "run" / "set_aside.csv").open() as file:
             reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
         assert reasons == {

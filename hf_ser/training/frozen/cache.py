@@ -13,6 +13,7 @@ import torch
 
 from hf_ser.cache import cache_folder
 from hf_ser.features import SpeechCollator, SpeechDataset
+from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.frozen import keys, parts
 from hf_ser.training.frozen.computing import Segment, Wanted, compute_missing, missing
 from hf_ser.training.frozen.features import FrozenFeatures, whole
@@ -32,8 +33,8 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
     Within it, `trainer` trains and validates from what the frozen part of its model made of each clip. That is computed once,
     and kept on disk for other runs with the same frozen part: other folds, seeds, heads and methods.
 
-    It does nothing, and the log says why, where nothing at the model's front is frozen, clips are augmented and no views are
-    asked for, features would take more room than there is, or the model is spread over the processes.
+    It does nothing, and the log says why, where nothing at the model's front is frozen, clips are streamed, or augmented and no
+    views are asked for, features would take more room than there is, or the model is spread over the processes.
 
     Args:
         trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
@@ -131,6 +132,8 @@ def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], 
         return "--frozen_cache_gb is 0"
     if trainer.shares_model:
         return "the weights are spread over the processes"
+    if any(isinstance(dataset, StreamedSpeech) for dataset in datasets.values()):
+        return "clips are streamed: who does that has no room for them"
     if not views and any(dataset.augmentation for dataset in datasets.values()):
         return "clips are augmented (--frozen_cache_views keeps some views of each)"
     if not any(len(dataset) for dataset in datasets.values()):
