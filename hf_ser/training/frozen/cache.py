@@ -18,7 +18,7 @@ from hf_ser.training.frozen import keys, parts
 from hf_ser.training.frozen.computing import Segment, Wanted, compute_missing, missing
 from hf_ser.training.frozen.features import FrozenFeatures, whole
 from hf_ser.training.frozen.room import NoRoomError, in_use, make_room, size, sole_user
-from hf_ser.training.frozen.store import FeatureStore
+from hf_ser.training.frozen.store import RECORD, FeatureStore
 from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
@@ -113,18 +113,31 @@ def _features(
     family = model.base_model.config.model_type
     place = (folder or cache_folder() / "frozen") / f"{family}-{part}-{keys.digest(about)}"
     wanted = {name: _wanted(dataset, views, trainer.args) for name, dataset in datasets.items()}
-    with in_use(place):
-        store = FeatureStore(place, about)
-        features: _Features | None
+    with ExitStack() as held:
+        if trainer.is_local_process_zero():  # the run's processes on a machine are one user of the store
+            held.enter_context(in_use(place))
+        features: _Features | None = None
         try:
-            _Front(trainer, model, part, precision).fill(store, list(wanted.values()), limit * 1e9)
+            store = _Front(trainer, model, part, precision).fill(place, about, list(wanted.values()), limit * 1e9)
             minimum = 1 if part in parts.POOLED else _minimum_frames(model, trainer.data_collator)
-            found = {name: _found(store, clips, minimum) for name, clips in wanted.items()}
-            features = _Features(part, found)
+            features = _Features(part, {name: _found(store, clips, minimum) for name, clips in wanted.items()})
         except NoRoomError as error:
             logger.warning("no features of a frozen part are kept: %s", error)
-            features = None
+            held.close()  # others may drop it
         yield features
+
+
+@contextmanager
+def _all_or_none(trainer: SERTrainer) -> Iterator[None]:
+    """If one of the run's processes finds no room within it, all of them raise [`NoRoomError`]. Each waits for the last."""
+    error: NoRoomError | None = None
+    try:
+        yield
+    except NoRoomError as found:
+        error = found
+    failed = torch.tensor([int(error is not None)], device=trainer.args.device)
+    if trainer.accelerator.gather(failed).any():
+        raise error or NoRoomError("another process of this run has found no room for them")
 
 
 def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
@@ -179,30 +192,33 @@ class _Front:
         with self.precision():
             return parts.compute(self.model, self.part, values, mask)
 
-    def fill(self, store: FeatureStore, wanted: Sequence[Wanted], limit: float) -> None:
+    def fill(self, folder: Path, about: dict[str, Any], wanted: Sequence[Wanted], limit: float) -> FeatureStore:
         """
-        Computes what `store` lacks.
+        Computes what the store in `folder` lacks. One process of each machine makes room; all compute.
 
         Raises:
-            NoRoomError: if it does not fit into `limit` bytes.
+            NoRoomError: in all processes, if it does not fit into `limit` bytes in one of them.
         """
         began = time.perf_counter()
-        store.check(key for clips in wanted for view in clips.views for key in view)
+        args = self.trainer.args
+        with _all_or_none(self.trainer):
+            if self.trainer.is_local_process_zero():
+                self._make_room(FeatureStore(folder, about), wanted, limit)
+        store = FeatureStore(folder, about)  # as the first process has left it
         lacking = missing(store, wanted)
         computed = 0
-        if lacking:
-            self.model.eval()
-            lacking = self._with_room(store, lacking, wanted, limit)
-            args = self.trainer.args
-            computed = compute_missing(
-                store,
-                lacking,
-                self.compute,
-                # On a processor the convolutions are bound by memory: one clip at a time stays in its cache.
-                batch=1 if args.device.type == "cpu" else args.per_device_eval_batch_size,
-                limit=limit,
-                quiet=args.disable_tqdm or not self.trainer.is_local_process_zero(),
-            )
+        with _all_or_none(self.trainer):
+            if lacking:
+                self.model.eval()
+                computed = compute_missing(
+                    store,
+                    lacking,
+                    self.compute,
+                    # On a processor the convolutions are bound by memory: one clip at a time stays in its cache.
+                    batch=1 if args.device.type == "cpu" else args.per_device_eval_batch_size,
+                    limit=limit,
+                    quiet=args.disable_tqdm or not self.trainer.is_local_process_zero(),
+                )
         logger.info(
             "%s, is kept: %d of %d segments computed in %.1f s, the others found; %.3f GB in %s, %.3f GB beside it "
             "(--frozen_cache_gb %g; it can be deleted when nothing trains)",
@@ -210,34 +226,40 @@ class _Front:
             computed,
             len({key for clips in wanted for view in clips.views for key in view}),
             time.perf_counter() - began,
-            size(store.folder) / 1e9,
-            store.folder,
-            sum(size(other) for other in store.folder.parent.iterdir() if other != store.folder) / 1e9,
+            size(folder) / 1e9,
+            folder,
+            sum(size(other) for other in folder.parent.iterdir() if other != folder) / 1e9,
             limit / 1e9,
         )
+        return store
 
-    def _with_room(
-        self, store: FeatureStore, lacking: list[Segment], wanted: Sequence[Wanted], limit: float
-    ) -> list[Segment]:
-        """Makes room for what is lacking, if need be by forgetting what is in the store, all of which is then lacking."""
-        example_of = min(lacking, key=lambda segment: segment.samples)
+    def _make_room(self, store: FeatureStore, wanted: Sequence[Wanted], limit: float) -> None:
+        """Makes room for what is lacking or damaged, if need be by forgetting all that is in the store."""
+        store.check(key for clips in wanted for view in clips.views for key in view)
+        lacking = missing(store, wanted)
+        if not lacking:
+            return
+        self.model.eval()
+        pooled = self.part in parts.POOLED
+        # Of the longest, a second has the most frames.
+        example_of = (min if pooled else max)(lacking, key=lambda segment: segment.samples)
         [example] = self.compute([example_of])
 
         def needed(segments: Sequence[Segment]) -> float:
-            if self.part in parts.POOLED:
-                return float(example.nbytes * len(segments))
-            return example.nbytes / example_of.samples * sum(segment.samples for segment in segments)
+            lines = RECORD.itemsize * len(segments)
+            if pooled:
+                return float(example.nbytes * len(segments) + lines)
+            return example.nbytes / example_of.samples * sum(segment.samples for segment in segments) + lines
 
         try:
             make_room(store.folder, needed(lacking), limit)
         except NoRoomError:
-            lacking = missing(None, wanted)
+            everything = missing(None, wanted)
             with sole_user(store.folder) as alone:
-                if needed(lacking) > limit or not alone:
+                if needed(everything) > limit or not alone:
                     raise
                 store.clear()
-            make_room(store.folder, needed(lacking), limit)
-        return lacking
+            make_room(store.folder, needed(everything), limit)
 
 
 @contextmanager

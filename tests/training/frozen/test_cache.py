@@ -1,13 +1,17 @@
 """Training from what is kept is the same training."""
 
+import errno
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,8 @@ from hf_ser.features import SpeechDataset, minimum_samples
 from hf_ser.training import SERTrainer, parse_arguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions, frozen_part, parts
-from hf_ser.training.frozen.store import RECORD
+from hf_ser.training.frozen.room import users
+from hf_ser.training.frozen.store import RECORD, FeatureStore
 
 REPOSITORY = Path(__file__).parents[3]
 Make = Callable[..., tuple[SERTrainer, RunClips]]
@@ -278,6 +283,62 @@ def test_what_is_not_asked_for_makes_room_in_a_full_store(make: Make, tmp_path: 
     assert 0 <= run("0") <= 1
     assert 0 <= run("1") <= 1  # all anew: both folds do not fit
     assert run("1") < -8
+
+
+class TestProcessesOfOneRun:
+    """Each is a thread here, and what they tell each other goes over a list."""
+
+    @staticmethod
+    def cached(trainers: list[SERTrainer], limit: float, folder: Path) -> list[bool]:
+        """Whether each of them trains from what is kept."""
+        all_here = threading.Barrier(len(trainers), timeout=300)
+        said: list[Any] = [None] * len(trainers)
+
+        def process(n: int) -> bool:
+            def gather(tensor: torch.Tensor) -> torch.Tensor:
+                said[n] = tensor
+                all_here.wait()
+                found = torch.cat(said)
+                all_here.wait()
+                return found
+
+            trainer = trainers[n]
+            trainer.accelerator.gather = gather
+            trainer.is_local_process_zero = lambda: n == 0
+            with cached_frozen_part(trainer, limit, folder=folder):
+                all_here.wait()
+                return type(trainer.train_dataset) is not SpeechDataset
+
+        with ThreadPoolExecutor(len(trainers)) as pool:
+            return list(pool.map(process, range(len(trainers))))
+
+    FOLDS = ("--method", "head", "--split", "kfold", "--folds", "3", "--fold")
+
+    def test_they_make_room_in_a_full_store(self, make: Make, tmp_path: Path) -> None:
+        """Trap: each of them would find the store in use, by the other."""
+        trainer, _ = make(*self.FOLDS, "0")
+        limit = (segments(trainer) + 1) * (32 * 4 + RECORD.itemsize) / 1e9
+        with cached_frozen_part(trainer, limit, folder=tmp_path):
+            assert type(trainer.train_dataset) is not SpeechDataset
+        assert self.cached([make(*self.FOLDS, "1")[0] for _ in range(2)], limit, tmp_path) == [True, True]
+
+    def test_none_trains_from_what_another_has_no_room_for(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        append, full = FeatureStore.append, threading.Event()
+
+        def written(store: FeatureStore, features: Any) -> None:
+            if not full.is_set():
+                full.set()
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(store, features)
+
+        monkeypatch.setattr(FeatureStore, "append", written)
+        trainers = [make("--method", "head")[0] for _ in range(2)]
+        assert self.cached(trainers, 1.0, tmp_path) == [False, False]
+        [store] = tmp_path.glob("hubert-pooled-*")
+        assert users(store) == 0  # it may go while they train
+        assert self.cached(trainers, 1.0, tmp_path) == [True, True]
 
 
 def test_the_log_says_what_was_found_and_where(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
