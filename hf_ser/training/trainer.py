@@ -1,24 +1,15 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
-import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import save_fsdp_optimizer
-from huggingface_hub import HfApi
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer import SCHEDULER_NAME
-from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput
-from transformers.utils import PushInProgress
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import per_clip, score
 from hf_ser.features import (
@@ -29,12 +20,11 @@ from hf_ser.features import (
     cut_batch,
     pieces_of_like_length,
 )
-from hf_ser.hub import checkpoints
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
+from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
-from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.sharding import (
     FSDPShards,
     Shards,
@@ -43,9 +33,7 @@ from hf_ser.training.sharding import (
     shard_on_cpu,
     shown_to_accelerate,
 )
-from hf_ser.tuning import Tuned, frozen_modules, save_adapter
-
-logger = logging.getLogger(__name__)
+from hf_ser.tuning import Tuned, frozen_modules
 
 #: Parameters of HuBERT Base, for which the next two hold.
 HUBERT_BASE = 94.4e6
@@ -124,7 +112,7 @@ class _Epochs(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch or 0))
 
 
-class SERTrainer(Trainer):
+class SERTrainer(CheckpointingTrainer):
     """
     A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
     modules run in eval mode, and whose adapters are saved whole.
@@ -138,7 +126,6 @@ class SERTrainer(Trainer):
         weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
     """
 
-    model: Any
     is_fsdp_enabled: bool
     is_deepspeed_enabled: bool
 
@@ -315,98 +302,6 @@ class SERTrainer(Trainer):
         super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)
         if matrices:
             self.state.log_history[-1].update(matrices)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
-            if self.args.should_save:
-                save_head(self.accelerator.unwrap_model(self.model), Path(output_dir))
-                self.processing_class.save_pretrained(output_dir)
-            return
-        if not self._shards:
-            super().save_model(output_dir, _internal_call)
-            return
-        whole = self._shards.gather(self.model)
-        if self.args.should_save:
-            self._write(whole, Path(output_dir or self.args.output_dir))
-
-    def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model)
-            self._write(model, Path(output_dir or self.args.output_dir), state_dict)
-
-    def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
-        if hasattr(model, "peft_config"):
-            save_adapter(model, self._new, folder)
-        else:
-            model.save_pretrained(folder, state_dict=state_dict)
-        self.processing_class.save_pretrained(folder)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not isinstance(self._shards, FSDPShards):
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        # Not the model once more: the checkpoint has it whole.
-        plugin = self.accelerator.state.fsdp_plugin
-        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        has_head = (folder / HEAD_WEIGHTS).exists()
-        if not isinstance(self._shards, FSDPShards):
-            if has_head:
-                load_head(self.accelerator.unwrap_model(self.model), folder)
-            else:
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        whole = self._shards.gather(self.model)
-        if self.accelerator.is_main_process:
-            if has_head:  # of a run that began in one process
-                load_head(whole, folder)
-            elif hasattr(whole, "peft_config"):
-                set_peft_model_state_dict(whole, load_file(folder / "adapter_model.safetensors"))
-            else:
-                whole.load_state_dict(load_file(folder / "model.safetensors"))
-        self._shards.scatter(self.model, whole)
-
-    def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if isinstance(self._shards, FSDPShards) or (Path(best) / HEAD_WEIGHTS).exists():
-            self._load_from_checkpoint(best)
-        else:
-            super()._load_best_model()
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        # The repository was made before the run began, by `hf_ser.hub.pushing.prepare_repository`.
-        self.hub_model_id = self.args.hub_model_id
-        self.push_in_progress = None
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Sends the run's checkpoints to a branch of their own, while training goes on."""
-        if self.args.hub_strategy == HubStrategy.END:
-            return
-        self.accelerator.wait_for_everyone()  # each process writes a part of the checkpoint
-        if not self.is_world_process_zero():
-            return
-        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if busy and not self.args.hub_always_push:
-            return
-        try:
-            staged = checkpoints.stage(Path(self.args.output_dir))
-        except OSError as error:
-            logger.warning("the checkpoint does not go to the Hub: %s", error)
-            return
-        message = f"checkpoint after step {self.state.global_step}"
-        where = (self.hub_model_id, self.args.hub_revision, self.args.hub_token)
-        job = HfApi().run_as_future(checkpoints.upload, staged, *where, message)
-        jobs: list[Any] = self.push_in_progress.jobs if busy and self.push_in_progress is not None else []
-        self.push_in_progress = PushInProgress([*jobs, job])
-
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(
-            "A run is published whole, with its card: hf_ser.hub.push(FOLDER, 'user/name') or scripts/push.py"
-        )
 
     def predict_clips(self, dataset: SpeechDataset) -> PredictionOutput:
         """

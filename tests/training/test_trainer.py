@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from hf_ser.features import SpeechDataset, minimum_samples
 from hf_ser.training import SERTrainer, SERTrainingArguments
+from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
-from hf_ser.training.head_checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.trainer import emotion_loss, inverse_frequencies, lightness
 
 Make = Callable[..., tuple[SERTrainer, RunClips]]
