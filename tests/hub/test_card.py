@@ -852,9 +852,22 @@ class TestTraining:
         for told in ("report_to", "use_cpu", "hub_token"):
             assert told not in card
 
+    @pytest.mark.parametrize(
+        ("training", "told"),
+        [
+            ({"processes": 2, "machines": 1, "parallelism": "FSDP 2"}, ", 2 processes (FSDP 2)\n"),
+            ({"processes": 16, "machines": 2, "parallelism": "DDP"}, ", 16 processes on 2 machines (DDP)\n"),
+            ({"processes": 1, "machines": 1, "parallelism": None}, "\n"),
+        ],
+    )
+    def test_who_shared_it(self, training: dict[str, Any], told: str) -> None:
+        results = run()
+        results["training"] |= training
+        assert f"- Hardware: NVIDIA H100 80GB HBM3{told}" in render(results)
+
     def test_what_it_took(self) -> None:
         card = render(run())
-        assert "- Hardware: NVIDIA H100 80GB HBM3, 2 processes" in card
+        assert "- Hardware: NVIDIA H100 80GB HBM3, 2 processes\n" in card
         assert "- Time: 1 h 2 min for 10 epochs, 1,000 steps" in card
         assert "- Steps: 16 clips in a step, in bfloat16" in card
         assert "- Seeds: 42 (training) and 42 (split)" in card

@@ -66,6 +66,15 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _processes(training: Results) -> str:
+    """`, 16 processes on 2 machines (FSDP 2)`; nothing for one. Older results do not say what they shared."""
+    processes, machines, parallelism = (training.get(key) for key in ("processes", "machines", "parallelism"))
+    if (processes or 1) == 1:
+        return ""
+    where = f" on {machines} machines" if (machines or 1) > 1 else ""
+    return f", {processes} processes{where}{f' ({parallelism})' if parallelism else ''}"
+
+
 def cost_list(results: Results) -> str:
     """On what it was trained and what that took: hardware, time, steps, seeds, memory, energy."""
     training, environment = results.get("training") or {}, results.get("environment") or {}
@@ -76,8 +85,7 @@ def cost_list(results: Results) -> str:
         threads = (
             f", {counted(environment['threads'], 'thread')}" if "CPU" in device and environment.get("threads") else ""
         )
-        processes = training.get("processes") or 1
-        lines.append(f"Hardware: {device}{threads}{f', {processes} processes' if processes > 1 else ''}")
+        lines.append(f"Hardware: {device}{threads}{_processes(training)}")
     if known(training.get("seconds")):
         steps = []
         if known(training.get("epochs")):
