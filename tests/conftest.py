@@ -8,6 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import gc
 import importlib.util
 import inspect
+import logging
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperModel,
 )
+from transformers.utils import logging as transformers_logging
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
@@ -153,6 +156,32 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def run_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """
+    `run_script("evaluate", *words)` gives the status of a script and what it printed, as `python` does, and runs it in this
+    process: a new one takes seconds to import everything.
+    """
+    logger, verbosity = logging.getLogger("hf_ser"), transformers_logging.get_verbosity()
+    level = logger.level
+
+    def run(name: str, *words: object) -> subprocess.CompletedProcess[str]:
+        path = REPOSITORY / "scripts" / f"{name}.py"
+        command = [str(path), *map(str, words)]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()  # what was printed before
+        status = runpy.run_path(str(path))["main"]()
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(command, status, printed.out, printed.err)
+
+    yield run
+    logger.setLevel(level)
+    transformers_logging.set_verbosity(verbosity)
+    transformers_logging.enable_progress_bar()
 
 
 @pytest.fixture(scope="session")

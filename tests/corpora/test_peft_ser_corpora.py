@@ -588,8 +588,8 @@ class TestCREMADByVotes:
         assert DataArguments(corpora=arguments.corpora, label_source="multimodal_vote") == arguments
         assert DataArguments(corpora=both).corpora == both
 
-    def test_label_source_in_the_counting_script(self, crema_d: Path, python: Callable[..., object]) -> None:
-        done = python("scripts/corpora.py", f"crema_d={crema_d}", "--label_source", "multimodal_vote")
+    def test_label_source_in_the_counting_script(self, crema_d: Path, run_script: Callable[..., object]) -> None:
+        done = run_script("corpora", f"crema_d={crema_d}", "--label_source", "multimodal_vote")
         assert "crema_d_votes" in done.stdout  # type: ignore[attr-defined]
         assert "no_agreement" in done.stdout  # type: ignore[attr-defined]
 

@@ -3,7 +3,6 @@
 import json
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,6 @@ except ImportError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
 REPOSITORY = Path(__file__).parents[2]
-Python = Callable[..., "subprocess.CompletedProcess[str]"]
 RESULTS = {
     "emotions": ["angry", "sad"],
     "method": "lora_classifier",
@@ -51,9 +49,10 @@ def folders(tmp_path: Path) -> list[Path]:
     return [tmp_path / "a", tmp_path / "b"]
 
 
-def test_cards_and_plots_are_made_of_results_alone(folders: list[Path], python: Python) -> None:
-    printed = python("scripts/card.py", *folders)
-    assert printed.returncode == 0, printed.stderr
+def test_cards_and_plots_are_made_of_results_alone(
+    folders: list[Path], card: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert card(*folders) == 0
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == {
             "README.md", "confusion_matrix.png", "results.json", "training_curves.png"
@@ -61,7 +60,7 @@ def test_cards_and_plots_are_made_of_results_alone(folders: list[Path], python: 
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert "](confusion_matrix.png)" in card
         assert "](training_curves.png)" in card
-    assert printed.stdout.splitlines() == [f"{folder / 'README.md'} is written" for folder in folders]
+    assert capsys.readouterr().out.splitlines() == [f"{folder / 'README.md'} is written" for folder in folders]
 
 
 def test_what_is_given_is_in_the_card(folders: list[Path], card: Callable[..., int]) -> None:

@@ -1,4 +1,4 @@
-"""scripts/evaluate.py in processes of its own, as a user calls it."""
+"""scripts/evaluate.py, as a user calls it."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from hf_ser.hub import push
 from hf_ser.training import finetune, parse_arguments
 
-Python = Callable[..., Any]
+Run = Callable[..., Any]
 QUICK = ["--no_robustness", "--no_cost", "--resamples", "20"]
 
 
@@ -25,11 +25,12 @@ def run(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_run_gets_its_report_which_is_not_overwritten_unasked(
-    run: Path, speech: Path, python: Python, tmp_path: Path
+    run: Path, speech: Path, python: Run, run_script: Run, tmp_path: Path
 ) -> None:
+    """In a process of its own, where evaluate.py is what would be imported in place of the package evaluate."""
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    words = ["scripts/evaluate.py", copy, "--corpora", f"synthetic={speech}", *QUICK]
-    done = python(*words)
+    words = [copy, "--corpora", f"synthetic={speech}", *QUICK]
+    done = python("scripts/evaluate.py", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((copy / "report.json").read_text())
     results = json.loads((copy / "results.json").read_text())
@@ -38,19 +39,19 @@ def test_a_run_gets_its_report_which_is_not_overwritten_unasked(
     assert report["leakage"]["speakers"] == []
     assert str(tmp_path) not in json.dumps(report)
     assert (copy / "report.html").exists()
-    again = python(*words)
+    again = run_script("evaluate", *words)
     assert again.returncode == 1
     assert "holds a report" in again.stderr
-    assert python(*words, "--overwrite").returncode == 0
+    assert run_script("evaluate", *words, "--overwrite").returncode == 0
 
 
-def test_a_model_on_the_hub(run: Path, speech: Path, python: Python, hub: Any, tmp_path: Path) -> None:
+def test_a_model_on_the_hub(run: Path, speech: Path, run_script: Run, hub: Any, tmp_path: Path) -> None:
     push(run, "lab/emotions")
-    words = ["scripts/evaluate.py", "lab/emotions", "--corpora", f"synthetic={speech}", *QUICK]
-    done = python(*words)
+    words = ["evaluate", "lab/emotions", "--corpora", f"synthetic={speech}", *QUICK]
+    done = run_script(*words)
     assert done.returncode == 1
     assert "--output: say where the report goes" in done.stderr
-    done = python(*words, "--output", tmp_path / "report", "--compare", run)
+    done = run_script(*words, "--output", tmp_path / "report", "--compare", run)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (report["model"]["name"], report["clips"]["part"]) == ("lab/emotions", "test")
@@ -66,13 +67,7 @@ def test_a_model_on_the_hub(run: Path, speech: Path, python: Python, hub: Any, t
     ],
 )
 def test_what_does_not_fit(
-    run: Path, speech: Path, python: Python, tmp_path: Path, words: list[str], message: str
+    run: Path, speech: Path, run_script: Run, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    done = python("scripts/evaluate.py", run, "--corpora", f"synthetic={speech}", "--output", tmp_path, *QUICK, *words)
+    done = run_script("evaluate", run, "--corpora", f"synthetic={speech}", "--output", tmp_path, *QUICK, *words)
     assert message in done.stderr + " ".join(done.stdout.split())
-
-
-def test_a_script_beside_it_still_finds_the_package_of_that_name(python: Python) -> None:
-    """evaluate.py is what other scripts would import in place of the package evaluate."""
-    done = python("scripts/finetune.py", "--help")
-    assert done.returncode == 0, done.stderr[-3000:]

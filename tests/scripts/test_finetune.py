@@ -289,27 +289,12 @@ class TestUnderAccelerate:
 
 
 class TestAnExistingFolder:
-    def script(
-        self, python: Python, arguments: list[str], folder: Path, *more: str
-    ) -> "subprocess.CompletedProcess[str]":
-        return python(
-            "scripts/finetune.py",
-            *arguments,
-            "--method",
-            "lora_classifier",
-            "--num_train_epochs",
-            "1",
-            "--output_dir",
-            folder,
-            *more,
-        )
-
     def test_a_finished_run_is_not_overwritten_unasked(
-        self, runs: dict[str, tuple[Path, np.ndarray]], arguments: list[str], python: Python
+        self, runs: dict[str, tuple[Path, np.ndarray]], arguments: list[str], run_script: Python
     ) -> None:
         folder, _ = runs["lora_classifier"]
         before = (folder / "model.safetensors").stat().st_mtime_ns
-        refused = self.script(python, arguments, folder)
+        refused = run_script("finetune", *arguments, "--method", "lora_classifier", "--output_dir", folder)
         assert refused.returncode == 1
         assert "holds a finished run. Choose another folder, or --overwrite_output_dir True" in refused.stderr
         assert "Traceback" not in refused.stderr
@@ -439,9 +424,9 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     ],
 )
 def test_bad_input_ends_in_one_line(
-    arguments: list[str], tmp_path: Path, python: Python, options: list[str], message: str
+    arguments: list[str], tmp_path: Path, run_script: Python, options: list[str], message: str
 ) -> None:
-    done = python("scripts/finetune.py", *arguments, "--output_dir", tmp_path / "run", *options)
+    done = run_script("finetune", *arguments, "--output_dir", tmp_path / "run", *options)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -65,17 +65,19 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_folder_as_a_table_and_nothing_else_on_stdout(
-    python: Callable[..., "subprocess.CompletedProcess[str]"], model: Path, clips: Path
+    python: Callable[..., "subprocess.CompletedProcess[str]"], model: Path, clips: Path, write_clip: Callable[..., Path]
 ) -> None:
+    os.rename(write_clip(clips / "odd.wav"), os.fsencode(clips) + b"/bad\xff.wav")  # no UTF-8
     done = python(SCRIPT, model, clips)
     assert done.returncode == 0, done.stderr
-    *good, bad = done.stdout.splitlines()
+    *good, odd, bad = done.stdout.splitlines()
+    assert odd.endswith("/bad\\udcff.wav")
     assert [line.split()[-1] for line in good] == [str(clips / f"{i}.wav") for i in range(3)]
     assert {line.split()[0] for line in good} <= {"angry", "happy", "sad"}
     assert bad.startswith("-")
     assert f"{clips / 'broken.wav'}  (unreadable: " in bad
     closing, aside = done.stderr.splitlines()[-2:]
-    assert closing.startswith("3 clips, 1 s of speech in ")
+    assert closing.startswith("4 clips, 2 s of speech in ")
     assert closing.endswith(" s of speech per second)")
     assert aside == "1 set aside: 1 unreadable"
 
@@ -167,19 +169,11 @@ def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, caps
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_a_name_that_is_no_unicode(
-    python: Callable[..., "subprocess.CompletedProcess[str]"],
-    model: Path,
-    tmp_path: Path,
-    write_clip: Callable[..., Path],
+def test_a_name_that_is_no_unicode_in_a_file(
+    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path]
 ) -> None:
-    clip = write_clip(tmp_path / "a.wav")
-    os.rename(clip, os.fsencode(tmp_path) + b"/bad\xff.wav")
-    done = python(SCRIPT, model, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("/bad\\udcff.wav")
-    done = python(SCRIPT, model, tmp_path, "--output", tmp_path / "out.csv")
-    assert done.returncode == 0, done.stderr
+    os.rename(write_clip(tmp_path / "a.wav"), os.fsencode(tmp_path) + b"/bad\xff.wav")
+    assert main(model, tmp_path, "--output", tmp_path / "out.csv") == 0
     assert [row["name"] for row in table(tmp_path / "out.csv")] == [f"{tmp_path}/bad\\udcff.wav"]
 
 
