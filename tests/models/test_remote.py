@@ -564,25 +564,27 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-folder, clip, again = sys.argv[1], np.load(sys.argv[2]), sys.argv[3]
-refused = []
-for opening in (AutoModelForAudioClassification.from_pretrained, lambda name: pipeline("audio-classification", model=name)):
-    try:
-        opening(folder)
-    except ValueError as error:
-        refused.append(str(error))
-model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
-extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
-with torch.no_grad():
-    logits = model(**extractor(clip, sampling_rate=16_000, return_tensors="pt")).logits[0].tolist()
-classifier = pipeline("audio-classification", model=folder, trust_remote_code=True)
-answers = classifier({"array": clip, "sampling_rate": 16_000})
-model.save_pretrained(again)
-extractor.save_pretrained(again)
-print()
-print(json.dumps({"refused": refused, "logits": logits, "answers": {a["label"]: a["score"] for a in answers},
-                  "package": "hf_ser" in sys.modules}))
+for parent in sys.argv[1:]:
+    folder, clip, again = f"{parent}/model", np.load(f"{parent}/clip.npy"), f"{parent}/again"
+    refused = []
+    for opening in (AutoModelForAudioClassification.from_pretrained, lambda name: pipeline("audio-classification", model=name)):
+        try:
+            opening(folder)
+        except ValueError as error:
+            refused.append(str(error))
+    model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    with torch.no_grad():
+        logits = model(**extractor(clip, sampling_rate=16_000, return_tensors="pt")).logits[0].tolist()
+    classifier = pipeline("audio-classification", model=folder, trust_remote_code=True)
+    answers = classifier({"array": clip, "sampling_rate": 16_000})
+    model.save_pretrained(again)
+    extractor.save_pretrained(again)
+    print()
+    print(json.dumps({"refused": refused, "logits": logits, "answers": {a["label"]: a["score"] for a in answers},
+                      "package": "hf_ser" in sys.modules}))
 """
+PUBLISHED = ("hubert-group", "wavlm-layer", "whisper")
 
 
 @dataclass
@@ -597,21 +599,23 @@ class Published:
     errors: str
 
 
-@pytest.fixture(scope="module", params=["hubert-group", "wavlm-layer", "whisper"])
-def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
+@pytest.fixture(scope="module")
+def all_published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Published]:
+    """One of each kind, all opened by one process: it takes seconds to start."""
     parent = tmp_path_factory.mktemp("published")
-    folder, again = parent / "model", parent / "again"
-    model = tiny(request.param)
-    model.save_pretrained(folder)
-    extractor(request.param).save_pretrained(folder)
     clip = noise(7000)[0]
-    np.save(parent / "clip.npy", clip)
-    with torch.no_grad():
-        logits = model(**batch(request.param, [clip])).logits[0].numpy()
+    logits = {}
+    for kind in PUBLISHED:
+        model = tiny(kind)
+        model.save_pretrained(parent / kind / "model")
+        extractor(kind).save_pretrained(parent / kind / "model")
+        np.save(parent / kind / "clip.npy", clip)
+        with torch.no_grad():
+            logits[kind] = model(**batch(kind, [clip])).logits[0].numpy()
     environment = {**os.environ, "HF_HOME": str(parent / "home"), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
-        [sys.executable, "-c", OPEN, str(folder), str(parent / "clip.npy"), str(again)],
+        [sys.executable, "-c", OPEN, *(str(parent / kind) for kind in PUBLISHED)],
         cwd=parent,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -620,7 +624,16 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return Published(folder, again, clip, logits, json.loads(done.stdout.splitlines()[-1]), done.stderr)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"refused"')]
+    return {
+        kind: Published(parent / kind / "model", parent / kind / "again", clip, logits[kind], answer, done.stderr)
+        for kind, answer in zip(PUBLISHED, found, strict=True)
+    }
+
+
+@pytest.fixture(params=PUBLISHED)
+def published(request: pytest.FixtureRequest, all_published: dict[str, Published]) -> Published:
+    return all_published[request.param]
 
 
 class TestPublished:

@@ -1,7 +1,5 @@
 """Any method on any encoder: what trains, what does not, and what is saved."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,31 +144,6 @@ def test_a_clip_is_answered_alike_alone_and_in_a_batch(encoders: dict[str, Path]
     for i, item in enumerate(items):
         alone = logits(tuned.model, {k: v for k, v in collator([item]).items() if k != "clip"})
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
-
-
-def test_an_adapter_opens_with_peft_alone_and_this_package_imported(
-    encoders: dict[str, Path], tmp_path: Path, python: Callable[..., Any]
-) -> None:
-    tuned, collator, _ = build(encoders["wavlm"], "adapter", "stock")
-    inputs = batch(collator)
-    train_a_little(tuned.model, inputs)
-    save_adapter(tuned.model, tuned.new, tmp_path, base=str(encoders["wavlm"]))
-    torch.save({k: v for k, v in inputs.items() if k != "labels"}, tmp_path / "inputs.pt")
-    code = f"""
-import json, torch, hf_ser
-from peft import PeftModel
-from transformers import WavLMForSequenceClassification
-model = WavLMForSequenceClassification.from_pretrained({str(encoders["wavlm"])!r}, num_labels=4, dtype=torch.float32)
-model = PeftModel.from_pretrained(model, {str(tmp_path)!r}).eval()
-values = torch.load({str(tmp_path / "inputs.pt")!r})["input_values"][2:3]
-with torch.no_grad():
-    print("LOGITS", json.dumps(model(values).logits.tolist()))
-"""
-    done = python("-c", code)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("LOGITS"))[7:])
-    expected = logits(tuned.model, inputs)[2:3]  # the longest: it has no padding
-    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=0)
 
 
 OTHERS = {

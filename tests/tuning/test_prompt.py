@@ -382,24 +382,6 @@ class TestAsPeft:
             unloaded.classifier.weight, model.base_model.model.classifier.modules_to_save["default"].weight
         )
 
-    def test_it_loads_in_a_new_process(self, tmp_path: Path, python: Callable[..., Any]) -> None:
-        model = prompted(make_encoder("wavlm"))
-        expected = hear(model).last_hidden_state
-        model.save_pretrained(tmp_path / "adapter")
-        model.unload().save_pretrained(tmp_path / "base")
-        torch.save(expected, tmp_path / "expected.pt")
-        code = """
-import sys, torch, hf_ser.tuning.registration
-from peft import PeftModel
-from transformers import AutoModel
-folder = sys.argv[1]
-model = PeftModel.from_pretrained(AutoModel.from_pretrained(folder + "/base"), folder + "/adapter").eval()
-inputs = torch.sin(torch.arange(3200) ** 1.2 / 7).reshape(2, 1600)
-torch.testing.assert_close(model(inputs).last_hidden_state, torch.load(folder + "/expected.pt"))
-"""
-        done = python("-c", code, tmp_path)
-        assert done.returncode == 0, done.stderr
-
     def test_an_encoder_within_another_module(self) -> None:
         class Bigger(nn.Module):
             def __init__(self) -> None:
