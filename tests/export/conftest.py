@@ -1,11 +1,13 @@
 """Tiny classifiers to export, and their exports: tracing takes seconds, so each is traced once."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
 
 from hf_ser.export import ExportSettings, export, run
@@ -25,11 +27,10 @@ def save_classifier(encoder: Path, folder: Path, head: str = "stock") -> Path:
 
 
 @pytest.fixture(scope="session")
-def classifiers(
+def encoders(
     tiny_hubert: Path, group_norm_hubert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """The folder of `family-norm-head`, such as `wavlm-group-conv`."""
-    made: dict[str, Path] = {}
+) -> Callable[[str, str], Path]:
+    """The folder of an encoder, such as `encoders("wavlm", "group")`."""
 
     def encoder(family: str, norm: str) -> Path:
         if family == "whisper":
@@ -46,10 +47,20 @@ def classifiers(
         Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
         return folder
 
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def classifiers(
+    encoders: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of `family-norm-head`, such as `wavlm-group-conv`."""
+    made: dict[str, Path] = {}
+
     def make(kind: str) -> Path:
         if kind not in made:
             family, norm, head = kind.split("-")
-            made[kind] = save_classifier(encoder(family, norm), tmp_path_factory.mktemp("classifier") / kind, head)
+            made[kind] = save_classifier(encoders(family, norm), tmp_path_factory.mktemp("classifier") / kind, head)
         return made[kind]
 
     return make
@@ -62,9 +73,12 @@ def hubert(classifiers: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That HuBERT, exported in float32."""
-    folder = tmp_path_factory.mktemp("exported") / "float32"
-    export(hubert, folder)
+    """That HuBERT, exported in float32; by one of the processes that the tests are shared out to, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported-float32"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            export(hubert, folder)
     return folder
 
 

@@ -22,8 +22,8 @@ from hf_ser.models import load_model
 from hf_ser.models.remote import ValidFramesGroupNorm
 from hf_ser.tuning import Tuning, save_adapter, tune
 
-#: Every family, norm and head, with the HuBERT of `exported`: tracing takes long.
-KINDS = ("wav2vec2-layer-stock", "wavlm-group-conv", "whisper-none-conv")
+#: Every family, norm and head, with the HuBERT of `exported` and the adapted Wav2Vec2: tracing takes long.
+KINDS = ("wavlm-group-conv", "whisper-none-conv")
 #: Of one frame, of less than the traced ones, of more.
 SECONDS = (0.03, 0.7, 2.0, 9.5)
 
@@ -90,8 +90,8 @@ def save_trained_adapter(method: str, encoder: Path, folder: Path) -> Path:
     return folder
 
 
-def test_adapters_that_cannot_be_merged_are_in_the_graph(group_norm_hubert: Path, tmp_path: Path) -> None:
-    model = save_trained_adapter("adapter+prompt", group_norm_hubert, tmp_path / "adapter")
+def test_adapters_that_cannot_be_merged_are_in_the_graph(encoders: Callable[..., Path], tmp_path: Path) -> None:
+    model = save_trained_adapter("adapter+prompt", encoders("wav2vec2", "layer"), tmp_path / "adapter")
     export(model, tmp_path / "exported")
     assert_same(model, tmp_path / "exported")
 
