@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
+import scipy  # its signal takes most of a second to import: that is left to the first use
 import soundfile
 import torch
 import torchaudio

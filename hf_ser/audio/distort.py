@@ -15,8 +15,7 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.signal
+import scipy  # its signal takes most of a second to import: that is left to the first use
 import soundfile
 
 from hf_ser.audio.decode import SAMPLING_RATE, Waveform

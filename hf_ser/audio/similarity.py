@@ -12,8 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.signal
+import scipy  # its signal takes most of a second to import: that is left to the first use
 
 from hf_ser.audio.decode import SAMPLING_RATE
 
