@@ -62,6 +62,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_levels() -> Iterator[None]:
+    """What a script that ran in this process has chosen to log, the next test does not inherit."""
+    loggers = logging.Logger.manager.loggerDict
+    before = {name: logger.level for name, logger in loggers.items() if isinstance(logger, logging.Logger)}
+    yield
+    for name, logger in loggers.items():
+        if name.startswith("hf_ser") and isinstance(logger, logging.Logger):
+            logger.setLevel(before.get(name, logging.NOTSET))
+
+
 def tone(seconds: float, frequency: float = 220.0, rate: int = 16_000, level: float = 0.3) -> np.ndarray:
     """A sine of `(samples,)`."""
     return (level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
@@ -166,8 +177,7 @@ def run_script(
     `run_script("evaluate", *words)` gives the status of a script and what it printed, as `python` does, and runs it in this
     process: a new one takes seconds to import everything.
     """
-    logger, verbosity = logging.getLogger("hf_ser"), transformers_logging.get_verbosity()
-    level = logger.level
+    verbosity = transformers_logging.get_verbosity()
 
     def run(name: str, *words: object) -> subprocess.CompletedProcess[str]:
         path = REPOSITORY / "scripts" / f"{name}.py"
@@ -179,7 +189,6 @@ def run_script(
         return subprocess.CompletedProcess(command, status, printed.out, printed.err)
 
     yield run
-    logger.setLevel(level)
     transformers_logging.set_verbosity(verbosity)
     transformers_logging.enable_progress_bar()
 
