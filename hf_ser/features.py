@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
-from transformers import PretrainedConfig, SequenceFeatureExtractor
+from transformers import PretrainedConfig, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 
@@ -19,20 +19,33 @@ def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
     return config.encoder if config.model_type == "hf_ser" else config
 
 
+def spec_augment(config: PretrainedConfig) -> bool:
+    """Whether an encoder masks spans of frames in training; one whose configuration does not say (data2vec's) does."""
+    config = encoder_config(config)
+    return config.model_type != "whisper" and getattr(config, "apply_spec_augment", True)
+
+
 def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     """
     The samples that an encoder's convolutions need for `frames` frames: 400 for one frame of HuBERT. Whisper pads, and takes
-    any clip; a frame takes 320 samples.
+    any clip; a frame takes 320 samples. A frame of Wav2Vec2-BERT is two spectra of 25 ms, every 10 ms.
     """
     config = encoder_config(config)
     if config.model_type == "whisper":
         return 320 * frames
+    if config.model_type == "wav2vec2-bert":
+        return spectra_samples(2 * frames)
     if not hasattr(config, "conv_kernel"):
         return 400 * frames  # an encoder of another kind, that hears spectrograms: a window of 25 ms
     samples = frames
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
+
+
+def spectra_samples(spectra: int) -> int:
+    """The samples of `spectra` spectra of 25 ms, every 10 ms."""
+    return 400 + 160 * (spectra - 1)
 
 
 #: The label of what no loss counts, as in PyTorch.
@@ -103,10 +116,18 @@ class SpeechCollator:
     minimum_samples: int
 
     @property
+    def _of_spectra(self) -> bool:
+        """Whether this is for Wav2Vec2-BERT, which hears spectra of the clip, some in a row as one frame."""
+        return isinstance(self.feature_extractor, SeamlessM4TFeatureExtractor)
+
+    @property
     def per_second(self) -> int:
-        """How many places of the attention mask are a second: samples, or Whisper's mel frames."""
-        whisper = self.feature_extractor.model_input_names[0] == "input_features"
-        return SAMPLING_RATE // self.feature_extractor.hop_length if whisper else SAMPLING_RATE
+        """How many places of the attention mask are a second: samples, Whisper's mel frames, Wav2Vec2-BERT's frames."""
+        extractor = self.feature_extractor
+        if self._of_spectra:
+            return 100 // int(extractor.stride)
+        whisper = extractor.model_input_names[0] == "input_features"
+        return SAMPLING_RATE // extractor.hop_length if whisper else SAMPLING_RATE
 
     @property
     def minimum(self) -> int:
@@ -116,21 +137,37 @@ class SpeechCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
-        and `attention_mask` `(batch, mel frames)`; `labels` and `clip` `(batch,)`.
+        and `attention_mask` `(batch, mel frames)`, for Wav2Vec2-BERT `(batch, frames, features)` and `(batch, frames)`;
+        `labels` and `clip` `(batch,)`.
         """
         waveforms = [item["waveform"] for item in items]
-        longest = max(map(len, waveforms))
+        longest = max(*map(len, waveforms), self.minimum_samples)
+        if self._of_spectra:
+            longest = 1 + (longest - spectra_samples(1)) // (spectra_samples(2) - spectra_samples(1))
         batch = self.feature_extractor(
             waveforms,
             sampling_rate=SAMPLING_RATE,
             padding="max_length",
-            max_length=max(longest, self.minimum_samples),
+            max_length=longest,
             return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
             return_tensors="pt",
         )
         batch["labels"] = torch.tensor([item["label"] for item in items])
         batch["clip"] = torch.tensor([item["clip"] for item in items])
         return dict(batch)
+
+    def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
+        """Some clips of a batch, without what is padding to all of them: `length` places of the attention mask are left."""
+        chosen = torch.from_numpy(rows)
+        piece = {name: values[chosen] for name, values in batch.items()}
+        for name, axis in (
+            ("input_values", 1),
+            ("input_features", 1 if self._of_spectra else 2),
+            ("attention_mask", 1),
+        ):
+            if name in piece:
+                piece[name] = piece[name].narrow(axis, 0, length)
+        return piece
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
@@ -227,16 +264,6 @@ def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
         clips[np.argsort(loads, kind="stable")] = clips.copy()
         loads += work[clips]
     return rounds.T
-
-
-def cut_batch(batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
-    """Some clips of a batch that a collator has made, without what is padding to all of them: `length` places are left."""
-    chosen = torch.from_numpy(rows)
-    piece = {name: values[chosen] for name, values in batch.items()}
-    for name, axis in (("input_values", 1), ("input_features", 2), ("attention_mask", 1)):
-        if name in piece:
-            piece[name] = piece[name].narrow(axis, 0, length)
-    return piece
 
 
 def pieces_of_like_length(lengths: npt.ArrayLike, budget: float, fixed: float = 0.0) -> list[npt.NDArray[np.int64]]:

@@ -39,13 +39,9 @@ def main() -> int:
     own, rest = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     recipe = read_recipe(own.config) if own.config else {}
-    sweep = {key: [str(value) for value in values] for key, values in recipe.pop("sweep", {}).items()}
-    seeds = own.seeds or recipe.pop("seeds", None)
-    for word in own.sweep or []:
-        key, equals, values = word.partition("=")
-        if not (equals and values):
-            raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
-        sweep[key] = values.split(",")
+    sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
+    given = recipe.pop("seeds", None)
+    seeds = own.seeds or cross_validation.read_seeds(given)
     argv = [*recipe_words(recipe), *rest]
     arguments = parse_arguments(argv)
     runs = cross_validation.plan(argv, arguments, sweep, seeds)

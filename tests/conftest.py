@@ -22,8 +22,13 @@ import pytest
 import soundfile
 import torch
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2FeatureExtractor,
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -134,6 +139,32 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         WhisperModel(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random data2vec: several positional convolutions, and a configuration that does not mention SpecAugment."""
+    folder = tmp_path_factory.mktemp("tiny-data2vec")
+    torch.manual_seed(0)
+    config = Data2VecAudioConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+                                 conv_dim=[16] * 7, num_conv_pos_embeddings=3, conv_pos_kernel_size=7,
+                                 num_conv_pos_embedding_groups=2, classifier_proj_size=24, mask_time_prob=0.0)  # fmt: skip
+    Data2VecAudioModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Wav2Vec2-BERT, which hears spectra."""
+    folder = tmp_path_factory.mktemp("tiny-wav2vec2-bert")
+    torch.manual_seed(0)
+    config = Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+                                conv_depthwise_kernel_size=5, left_max_position_embeddings=8, classifier_proj_size=24,
+                                feature_projection_input_dim=16, mask_time_prob=0.0)  # fmt: skip
+    Wav2Vec2BertModel(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor(feature_size=8, num_mel_bins=8).save_pretrained(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel, HubertConfig
+from transformers import AutoConfig, AutoModel, HubertConfig, PretrainedConfig
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
@@ -99,6 +99,52 @@ class TestFeatureExtractor:
         Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="8000 Hz"):
             load_feature_extractor(str(tmp_path), AutoConfig.from_pretrained(tiny_hubert))
+
+
+class TestSpectra:
+    """Wav2Vec2-BERT's frames are pairs of spectra."""
+
+    @pytest.fixture
+    def config(self, tiny_wav2vec2_bert: Path) -> PretrainedConfig:
+        return AutoConfig.from_pretrained(tiny_wav2vec2_bert)
+
+    @pytest.fixture
+    def collator(self, tiny_wav2vec2_bert: Path, config: PretrainedConfig) -> SpeechCollator:
+        return SpeechCollator(load_feature_extractor(str(tiny_wav2vec2_bert), config), minimum_samples(config))
+
+    @pytest.mark.parametrize("frames", [1, 2, 11])
+    def test_the_minimum_gives_as_many_frames_as_asked_and_one_sample_less_does_not(
+        self, collator: SpeechCollator, config: PretrainedConfig, frames: int
+    ) -> None:
+        samples = minimum_samples(config, frames)
+        rng = np.random.default_rng(0)
+        items = [{"waveform": rng.standard_normal(n), "label": 0, "clip": 0} for n in (samples, samples - 1)]
+        batch = collator(items[: 1 if frames == 1 else 2])
+        assert batch["attention_mask"].sum(dim=1).tolist() == [frames, frames - 1][: len(items) if frames > 1 else 1]
+        assert torch.isfinite(batch["input_features"]).all()
+
+    def test_short_batches_are_as_long_as_asked(self, collator: SpeechCollator, config: PretrainedConfig) -> None:
+        long = SpeechCollator(collator.feature_extractor, minimum_samples(config, 12))
+        batch = long([{"waveform": np.random.default_rng(0).standard_normal(1000), "label": 0, "clip": 0}])
+        assert batch["attention_mask"].shape[1] >= 12
+        assert batch["attention_mask"].sum() == 2
+
+    # As many frames as there are features in one, too.
+    @pytest.mark.parametrize("lengths", [(16_000, 7000, 4321), (5360, 5200, 2000)])
+    def test_a_piece_is_what_its_clips_are_alone(self, collator: SpeechCollator, lengths: tuple[int, ...]) -> None:
+        rng = np.random.default_rng(0)
+        items = [{"waveform": rng.standard_normal(n), "label": i, "clip": i} for i, n in enumerate(lengths)]
+        batch, expected = collator(items), collator(items[1:])
+        length = int(expected["attention_mask"].sum(dim=1).max())
+        piece = collator.cut(batch, np.array([1, 2]), length)
+        assert piece["input_features"].shape == (2, length, 16)
+        for name, values in piece.items():
+            wanted = expected[name][:, :length] if values.ndim > 1 else expected[name]
+            torch.testing.assert_close(values, wanted)
+
+    def test_the_places_of_a_second(self, collator: SpeechCollator) -> None:
+        batch = collator([{"waveform": np.random.default_rng(0).standard_normal(160_000), "label": 0, "clip": 0}])
+        assert int(batch["attention_mask"].sum()) == pytest.approx(10 * collator.per_second, abs=2)
 
 
 class TestSpecAugment:

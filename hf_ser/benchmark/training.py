@@ -23,7 +23,7 @@ from hf_ser.benchmark.clips import BenchmarkClips
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import without_chance
 from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
-from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples
+from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples, spec_augment
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
@@ -161,7 +161,7 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
     extractor: SequenceFeatureExtractor = loaded.feature_extractor
     config = loaded.model.config
     encoder = encoder_config(config)
-    frames = encoder.mask_time_length + 1 if encoder.apply_spec_augment and encoder.model_type != "whisper" else 1
+    frames = encoder.mask_time_length + 1 if spec_augment(encoder) else 1
     samples = np.rint(clips.seconds * SAMPLING_RATE).astype(np.int64)
     tuning: dict[str, Any] = {**method.tuning, "lora_dropout": lora_dropout(settings)}
     tuned = tune(loaded, Tuning(**tuning))

@@ -75,7 +75,7 @@ class ClassifierGraph(nn.Module):
         self.model = model
 
     def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Waveforms `(batch, samples)` or spectrograms `(batch, mel bins, mel frames)` to logits `(batch, emotions)`."""
+        """What the model takes, waveforms `(batch, samples)` or spectrograms, to logits `(batch, emotions)`."""
         if self.stride:
             self.valid.frames = ((attention_mask.sum(dim=1) - self.kernel) // self.stride + 1).clamp(min=1)
         return self.model(inputs, attention_mask=attention_mask).logits
@@ -108,7 +108,7 @@ def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
             (inputs[name], inputs[MASK].long()),
             input_names=[name, MASK],
             output_names=[LOGITS],
-            dynamic_shapes=({0: batch, inputs[name].ndim - 1: length}, {0: batch, 1: length}),
+            dynamic_shapes=({0: batch, 2 if config.model_type == "whisper" else 1: length}, {0: batch, 1: length}),
             verbose=False,
         )
         assert program is not None  # None is what TorchScript's exporter gives

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
-from hf_ser.features import encoder_config
+from hf_ser.features import encoder_config, spec_augment
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier
 from hf_ser.models.remote import (
@@ -34,8 +34,8 @@ from hf_ser.models.remote import (
 logger = logging.getLogger(__name__)
 
 #: The families of encoders, by the `model_type` of their configuration; to add one that transformers has, add its name, if its
-#: answers do not change with the padding of a batch (data2vec-audio's do).
-FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper", "unispeech", "unispeech-sat")
+#: answers do not change with the padding of a batch (else `hf_ser.models.remote.hear_valid_frames` is the place to mend that).
+FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper", "unispeech", "unispeech-sat", "data2vec-audio", "wav2vec2-bert")
 #: Those that need the package's own model class, whatever the head.
 OWN_CLASS = ("whisper",)
 #: How the names of a head's weights begin.
@@ -131,7 +131,8 @@ def load_model(
             # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.classifier.bias)
-    if stray := sorted(key for key in new if not key.startswith(HEAD)):
+    # The embedding of masked frames is for training alone: a checkpoint that never masked may lack it.
+    if stray := sorted(key for key in new if not key.startswith(HEAD) and not key.endswith(".masked_spec_embed")):
         raise ValueError(
             f"{checkpoint}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; "
             "it would hear with random ones"
@@ -159,7 +160,7 @@ def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | N
     if asked and encoder.model_type == "whisper":
         raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --mask_probability")
     if asked:
-        own = {name: getattr(encoder, name) if encoder.apply_spec_augment else 0.0 for name in masks}
+        own = {name: getattr(encoder, name) if spec_augment(encoder) else 0.0 for name in masks}
         encoder.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
 
 
@@ -284,7 +285,8 @@ def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> Sequenc
             f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
         )
     extractor.return_attention_mask = wants_attention_mask(config)
-    extractor.do_normalize = True
+    if hasattr(extractor, "do_normalize"):
+        extractor.do_normalize = True
     return extractor
 
 

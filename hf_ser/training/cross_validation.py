@@ -56,6 +56,53 @@ class Run:
         return self.folder.with_name(f"{self.folder.name}.log")
 
 
+def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
+    """
+    The values of a sweep.
+
+    Args:
+        recipe (`dict`, *optional*): A recipe's `sweep`: a list of values, or one, for each argument.
+        words (`Sequence[str]`): `argument=value,value` of the command line, which take the place of the recipe's.
+
+    Returns:
+        The values of each argument, as words of the command line.
+
+    Raises:
+        ValueError: if one of them is of another form.
+    """
+    if not isinstance(recipe, dict | None):
+        raise ValueError(f"--config: sweep must be lines of the form argument: [value, value]; found {recipe!r}")
+    sweep: dict[str, list[str]] = {}
+    for key, values in (recipe or {}).items():
+        listed = values if isinstance(values, list) else [values]
+        if not listed or any(value is None or isinstance(value, dict | list) for value in listed):
+            raise ValueError(
+                f"--config: sweep must be lines of the form argument: [value, value]; found {key}: {values!r}"
+            )
+        sweep[str(key)] = [str(value) for value in listed]
+    for word in words:
+        key, equals, given = word.partition("=")
+        if not (key and equals and given):
+            raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
+        sweep[key] = given.split(",")
+    return sweep
+
+
+def read_seeds(recipe: Any) -> list[int] | None:
+    """
+    A recipe's `seeds`: a list of whole numbers, or one.
+
+    Raises:
+        ValueError: if they are anything else.
+    """
+    if recipe is None:
+        return None
+    seeds = recipe if isinstance(recipe, list) else [recipe]
+    if not seeds or any(not isinstance(seed, int) or isinstance(seed, bool) for seed in seeds):
+        raise ValueError(f"--config: seeds must be whole numbers, as in [1, 2, 3]; found {recipe!r}")
+    return seeds
+
+
 def plan(
     argv: Sequence[str], arguments: Arguments, sweep: Mapping[str, Sequence[str]], seeds: Sequence[int] | None
 ) -> list[Run]:

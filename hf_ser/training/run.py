@@ -279,7 +279,7 @@ def make_trainer(
         weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(clips.emotions))
     # SpecAugment fails on a batch that is shorter than its masks. Whisper's is made for the whole of Whisper, and not used.
     encoder = features.encoder_config(config)
-    frames = encoder.mask_time_length + 1 if encoder.apply_spec_augment and encoder.model_type != "whisper" else 1
+    frames = encoder.mask_time_length + 1 if features.spec_augment(encoder) else 1
     return SERTrainer(
         tuned,
         training,

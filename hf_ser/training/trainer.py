@@ -17,7 +17,6 @@ from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
-    cut_batch,
     pieces_of_like_length,
 )
 from hf_ser.streaming import StreamedSpeech, StreamSampler
@@ -245,7 +244,7 @@ class SERTrainer(CheckpointingTrainer):
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
         fixed = PIECE_SECONDS[device] * self._lightness * collator.per_second
         return [
-            cut_batch(inputs, rows, int(lengths[rows[0]]))
+            collator.cut(inputs, rows, int(lengths[rows[0]]))
             for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)
         ]
 

@@ -14,7 +14,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.features import encoder_config
+from hf_ser.features import encoder_config, spec_augment
 from hf_ser.models import BatchNormClassifier, Loaded
 from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.modes import parameter_counts
@@ -138,11 +138,16 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     """Every weight trains, but for those that no input can move (section 2.2.1)."""
     model = loaded.model
     config = encoder_config(model.config)
-    if config.model_type != "whisper" and not (config.apply_spec_augment and config.mask_time_prob > 0):
+    if config.model_type != "whisper" and not (spec_augment(config) and config.mask_time_prob > 0):
         # The embedding of masked frames: unused, it would count as trained and stop distributed training.
-        model.base_model.masked_spec_embed.requires_grad_(False)
+        embedding = getattr(model.base_model, "masked_spec_embed", None)  # there is none where nothing is ever masked
+        if embedding is not None:
+            embedding.requires_grad_(False)
     if tuning.freeze_feature_encoder:
-        model.freeze_feature_encoder()
+        if config.model_type == "wav2vec2-bert":
+            logger.info("--freeze_feature_encoder: this encoder has no convolutional front")
+        else:
+            model.freeze_feature_encoder()
     return model
 
 
@@ -158,7 +163,7 @@ Part = tuple[type[PeftConfig], dict[str, Any]]
 
 def lora_qkv(loaded: Loaded, tuning: Tuning) -> Part:
     """LoRA on the projections of query, key and value in every layer; the head trains as a whole (section 2.2.2)."""
-    return _lora(tuning, ["q_proj", "k_proj", "v_proj"])
+    return _lora(tuning, attention(loaded)[:3])
 
 
 def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
@@ -203,8 +208,15 @@ def head_modules(loaded: Loaded) -> list[str]:
     return names
 
 
+def attention(loaded: Loaded) -> list[str]:
+    """The projections of query, key, value and output of a layer's attention, by the ends of their names."""
+    if encoder_config(loaded.model.config).model_type == "wav2vec2-bert":
+        return ["linear_q", "linear_k", "linear_v", "linear_out"]
+    return ["q_proj", "k_proj", "v_proj", "out_proj"]
+
+
 def feed_forward(loaded: Loaded) -> list[str]:
-    """The two matrices of a layer's feed-forward, by the ends of their names."""
+    """The two matrices of a layer's feed-forward, by the ends of their names; of a conformer's both feed-forwards."""
     family = encoder_config(loaded.model.config).model_type
     return ["fc1", "fc2"] if family == "whisper" else ["intermediate_dense", "output_dense"]
 
@@ -226,17 +238,15 @@ def named(loaded: Loaded, method: str) -> Part:
         raise ValueError(
             f"--method: {method!r} is no tuner of PEFT that fits an encoder of speech, as ia3, adalora, vera and oft are"
         )
-    whisper = encoder_config(loaded.model.config).model_type == "whisper"
-    settings: dict[str, Any] = {"target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", *feed_forward(loaded)]}
+    settings: dict[str, Any] = {"target_modules": [*attention(loaded), *feed_forward(loaded)]}
     if kind == "IA3":
         settings["feedforward_modules"] = feed_forward(loaded)
     if kind == "LN_TUNING":
         # Those of the layers: a group-norm encoder calls the norm of its first convolution layer_norm, too.
-        norms = "self_attn_layer_norm|final_layer_norm" if whisper else "layer_norm|final_layer_norm"
-        settings["target_modules"] = rf".*\blayers\.\d+\.({norms})"
+        settings["target_modules"] = r".*\bencoder\.layers\.\d+\.([a-z0-9_]+_)?layer_norm"
     if kind == "VERA":
         # It shares one pair of matrices, and so takes layers of one shape.
-        settings["target_modules"] = ["q_proj", "k_proj", "v_proj", "out_proj"]
+        settings["target_modules"] = attention(loaded)
     if kind == "ADALORA":
         settings["total_step"] = 1_000_000  # the Trainer says how many there are, once it knows
     return config, settings

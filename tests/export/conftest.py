@@ -28,13 +28,18 @@ def save_classifier(encoder: Path, folder: Path, head: str = "stock") -> Path:
 
 @pytest.fixture(scope="session")
 def encoders(
-    tiny_hubert: Path, group_norm_hubert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_hubert: Path,
+    group_norm_hubert: Path,
+    tiny_whisper: Path,
+    tiny_data2vec: Path,
+    tiny_wav2vec2_bert: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, str], Path]:
     """The folder of an encoder, such as `encoders("wavlm", "group")`."""
 
     def encoder(family: str, norm: str) -> Path:
-        if family == "whisper":
-            return tiny_whisper
+        if one := {"whisper": tiny_whisper, "data2vec": tiny_data2vec, "wav2vec2bert": tiny_wav2vec2_bert}.get(family):
+            return one
         if family == "hubert":
             return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
         folder = tmp_path_factory.mktemp("encoder")

@@ -148,6 +148,39 @@ class TestPadding:
         for i, waveform in enumerate(waveforms):
             torch.testing.assert_close(together[i : i + 1], self.logits(folder, [waveform]), atol=1e-4, rtol=0)
 
+    @pytest.mark.parametrize("encoder", ["tiny_data2vec", "tiny_wav2vec2_bert"])
+    def test_other_families_do_too_and_alone_they_answer_as_plain_transformers(
+        self, encoder: str, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> None:
+        folder = request.getfixturevalue(encoder)
+        rng = np.random.default_rng(0)
+        waveforms = [rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000, 731, 9043)]
+        together = self.logits(folder, waveforms)
+        torch.manual_seed(0)
+        loaded = load_model(str(folder), FOUR)
+        loaded.model.save_pretrained(tmp_path)
+        plain = AutoModelForAudioClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        for i, waveform in enumerate(waveforms):
+            inputs = loaded.feature_extractor([waveform], sampling_rate=16_000, return_tensors="pt")
+            with torch.no_grad():
+                torch.testing.assert_close(together[i : i + 1], plain(**inputs).logits, atol=1e-5, rtol=0)
+        if encoder == "tiny_data2vec":  # or else there would be nothing to mend
+            inputs = loaded.feature_extractor(waveforms, sampling_rate=16_000, padding=True, return_tensors="pt")
+            with torch.no_grad():
+                assert not torch.allclose(plain(**inputs).logits, together, atol=1e-4)
+
+    def test_spec_augment_is_on_where_the_configuration_does_not_say(self, tiny_data2vec: Path) -> None:
+        config = load_model(str(tiny_data2vec), FOUR, mask_feature_prob=0.2).model.config
+        assert (config.mask_time_prob, config.mask_feature_prob, config.apply_spec_augment) == (0.0, 0.2, True)
+        assert not load_model(str(tiny_data2vec), FOUR, mask_feature_prob=0.0).model.config.apply_spec_augment
+
+    @pytest.mark.parametrize("head", ["stock", "conv"])
+    def test_the_embedding_of_masked_frames_may_be_new(self, tiny_data2vec: Path, head: str) -> None:
+        """A checkpoint that never masked has none; it is for training alone, and nothing hears with it."""
+        loaded = load_model(str(tiny_data2vec), FOUR, head=head, mask_time_prob=0.2)
+        assert [name for name in loaded.new if name.endswith(".masked_spec_embed")]
+        assert not hasattr(load_model(str(tiny_data2vec), FOUR, head=head).model.base_model, "masked_spec_embed")
+
     @pytest.mark.parametrize("norm", ["layer", "group"])
     def test_a_clip_alone_is_answered_as_by_plain_transformers(self, norm: str, tmp_path: Path) -> None:
         folder = save_encoder(tmp_path / "encoder", "hubert", norm)

@@ -12,7 +12,7 @@ import pytest
 from hf_ser.evaluation import plots
 from hf_ser.splits import SplitError
 from hf_ser.training import parse_arguments
-from hf_ser.training.cross_validation import as_markdown, cross_validate, plan, summarise
+from hf_ser.training.cross_validation import as_markdown, cross_validate, plan, read_seeds, read_sweep, summarise
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -72,6 +72,27 @@ def test_what_cannot_be_planned(tmp_path: Path, speech: Path) -> None:
         plan(argv, parse_arguments(argv), {"seed": ["1"]}, None)
     with pytest.raises(ValueError, match="two settings have the same values"):
         plan(argv, parse_arguments(argv), {"lora_r": ["8", "8"]}, None)
+
+
+def test_a_sweep_of_a_recipe_and_of_the_command_line() -> None:
+    recipe = {"method": "head", "lora_r": [8, 16]}
+    assert read_sweep(recipe, ["lora_r=4"]) == {"method": ["head"], "lora_r": ["4"]}
+    assert read_sweep(None, ["method=head,adapter"]) == {"method": ["head", "adapter"]}
+    for wrong in ("method", ["method"], {"method": None}, {"method": []}, {"corpora": [{"a": 1}]}):
+        with pytest.raises(ValueError, match="--config: sweep must be lines of the form"):
+            read_sweep(wrong, [])
+    for word in ("method", "method=", "=head"):
+        with pytest.raises(ValueError, match=f"--sweep: '{word}' is not of the form"):
+            read_sweep(None, [word])
+
+
+def test_seeds_of_a_recipe() -> None:
+    assert read_seeds(None) is None
+    assert read_seeds(3) == [3]
+    assert read_seeds([1, 2]) == [1, 2]
+    for wrong in ("1 2", [], [1.5], [True], {"a": 1}):
+        with pytest.raises(ValueError, match="--config: seeds must be whole numbers"):
+            read_seeds(wrong)
 
 
 def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(

@@ -20,7 +20,16 @@ from hf_ser.models import load_model
 from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")
-ENCODERS = ("hubert", "hubert-layer", "wav2vec2", "wavlm", "whisper")
+ENCODERS = (
+    "hubert",
+    "hubert-layer",
+    "wav2vec2",
+    "wavlm",
+    "whisper",
+    "data2vec-audio",
+    "unispeech-sat",
+    "wav2vec2-bert",
+)
 HEADS = {"whisper": ("stock", "conv")}
 COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
 PAIRS = [
@@ -32,10 +41,13 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def encoders(
+    tiny_data2vec: Path, tiny_wav2vec2_bert: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """A tiny random encoder of each family, group norm and layer norm."""
     root = tmp_path_factory.mktemp("encoders")
-    for name in ENCODERS:
+    made = {"data2vec-audio": tiny_data2vec, "wav2vec2-bert": tiny_wav2vec2_bert}
+    for name in sorted(set(ENCODERS) - set(made)):
         torch.manual_seed(0)
         if name == "whisper":
             config: Any = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37,
@@ -53,7 +65,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             extractor = Wav2Vec2FeatureExtractor(return_attention_mask=layer, do_normalize=True)
         AutoModel.from_config(config).save_pretrained(root / name)
         extractor.save_pretrained(root / name)
-    return {name: root / name for name in ENCODERS}
+    return {name: made.get(name, root / name) for name in ENCODERS}
 
 
 def build(folder: Path, method: str, head: str) -> tuple[Tuned, SpeechCollator, Any]:
@@ -134,6 +146,13 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
             torch.testing.assert_close(logits(again, inputs), expected, atol=1e-5, rtol=0)
 
 
+def test_an_encoder_without_convolutions_in_front_has_none_to_freeze(encoders: dict[str, Path]) -> None:
+    for head in ("stock", "conv"):
+        loaded = load_model(str(encoders["wav2vec2-bert"]), FOUR, head=head)
+        model = tune(loaded, Tuning(method="full", freeze_feature_encoder=True)).model
+        assert all(p.requires_grad for p in model.parameters())
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("head", ["stock", "conv"])
 def test_a_clip_is_answered_alike_alone_and_in_a_batch(encoders: dict[str, Path], encoder: str, head: str) -> None:
@@ -158,7 +177,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("encoder", ["hubert-layer", "wavlm", "whisper"])
+@pytest.mark.parametrize("encoder", ["hubert-layer", "wavlm", "whisper", "wav2vec2-bert"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path

@@ -85,10 +85,13 @@ class SpeechClassifierConfig(PretrainedConfig):
         The samples at 16 kHz that a clip needs for `frames` frames.
 
         The convolutions of HuBERT and its kin need 400 for the first frame. Whisper's pad at both ends, so that one sample is
-        enough; each further frame takes two steps of its spectrogram, 320 samples.
+        enough; each further frame takes two steps of its spectrogram, 320 samples. A frame of Wav2Vec2-BERT is two spectra of
+        25 ms, every 10 ms.
         """
         if self.encoder.model_type == "whisper":
             return (frames - 1) * 320 + 1
+        if self.encoder.model_type == "wav2vec2-bert":
+            return 400 + 160 * (2 * frames - 1)
         samples = frames
         for kernel, stride in zip(reversed(self.encoder.conv_kernel), reversed(self.encoder.conv_stride), strict=True):
             samples = (samples - 1) * stride + kernel

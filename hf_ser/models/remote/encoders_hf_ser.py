@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel, WavLMModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioPositionalConvEmbedding
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.output_capturing import capture_outputs
@@ -42,14 +43,44 @@ class ValidFramesGroupNorm(nn.GroupNorm):
         return torch.cat([F.pad(clip, (0, longest - clip.shape[-1])) for clip in clips])
 
 
+class ValidFramesPositions(Data2VecAudioPositionalConvEmbedding):
+    """
+    data2vec's positional convolutions, each of which hears silence beyond the end of a clip. In the stock ones all but the
+    first hear what those before have made of the padding.
+    """
+
+    #: One mask `(batch, frames)`, true where a frame is the clip's, or `None`: in a list it is no state of the module, which
+    #: would be saved and traced with it.
+    valid: list[torch.Tensor | None]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, frames, hidden)` to the same; what comes out in the padding is zero."""
+        (mask,) = self.valid
+        hidden_states = hidden_states.transpose(1, 2)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+            if mask is not None:
+                hidden_states = hidden_states.masked_fill(~mask[:, None].bool(), 0)
+        return hidden_states.transpose(1, 2)
+
+
 def hear_valid_frames(encoder: PreTrainedModel) -> None:
     """
-    Lets a group-norm encoder (HuBERT Base, Wav2Vec2 Base, WavLM Base) take an attention mask, and answer for a clip in a
-    padded batch what it answers for it alone. Weights and their names stay as they are; other encoders do, too.
+    Lets a group-norm encoder (HuBERT Base, Wav2Vec2 Base, WavLM Base) take an attention mask, and it and data2vec's answer for
+    a clip in a padded batch what they answer for it alone. Weights and their names stay as they are; other encoders do, too.
     """
     if getattr(encoder.config, "feat_extract_norm", None) == "group":
         encoder.feature_extractor.conv_layers[0].layer_norm.__class__ = ValidFramesGroupNorm
         encoder.register_forward_pre_hook(_note_valid_frames, with_kwargs=True)
+    if encoder.config.model_type == "data2vec-audio":
+        positions = encoder.encoder.pos_conv_embed
+        positions.__class__ = ValidFramesPositions
+        positions.valid = [None]
+        encoder.encoder.register_forward_pre_hook(_note_mask, with_kwargs=True)
+
+
+def _note_mask(layers: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    layers.pos_conv_embed.valid[0] = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
 
 
 @contextmanager

@@ -127,7 +127,9 @@ class SpeechClassifier(PreTrainedModel):
             )
         finally:
             logging.set_verbosity(verbosity)
-        random = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+        # The embedding of masked frames is for training alone: a checkpoint that never masked may lack it.
+        unmasked = set(info["missing_keys"]) & {"masked_spec_embed"}
+        random = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - unmasked)
         if random:
             raise ValueError(
                 f"{checkpoint}: {len(random)} weights of the encoder are not in the checkpoint, or in another shape, for "
@@ -136,14 +138,15 @@ class SpeechClassifier(PreTrainedModel):
         config.name_or_path = str(checkpoint)
         config.dtype = torch.float32
         model = cls(config, encoder)
-        return model, tuple(name for name, _ in model.named_parameters() if not name.startswith("encoder."))
+        new = [name for name, _ in model.named_parameters() if not name.startswith("encoder.")]
+        return model, (*new, *(f"encoder.{name}" for name in unmasked))
 
     def freeze_feature_encoder(self) -> None:
-        """The encoder's convolutional front trains no more."""
+        """The encoder's convolutional front, if it has one, trains no more."""
         if isinstance(self.encoder, ClipWhisperEncoder):
             self.encoder.conv1.requires_grad_(False)
             self.encoder.conv2.requires_grad_(False)
-        else:
+        elif hasattr(self.encoder, "feature_extractor"):  # Wav2Vec2-BERT hears spectra
             self.encoder.feature_extractor._freeze_parameters()
 
     def valid_frames(self, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -152,7 +155,7 @@ class SpeechClassifier(PreTrainedModel):
 
         Args:
             attention_mask (`torch.Tensor` of shape `(batch, samples)`, with Whisper `(batch, mel frames)`): 1 where the
-                input is the clip's; padding on the right.
+                input is the clip's; padding on the right. With Wav2Vec2-BERT `(batch, frames)`.
 
         Returns:
             `(batch,)`.
@@ -180,7 +183,7 @@ class SpeechClassifier(PreTrainedModel):
             output_attentions (`bool`, *optional*): Whether the output has those of the encoder.
             return_dict (`bool`, *optional*): Whether the output is a tuple if it is false.
             input_features (`torch.Tensor` of shape `(batch, mel bins, mel frames)`): In place of `input_values`, for
-                Whisper.
+                Whisper; `(batch, frames, features)` for Wav2Vec2-BERT.
             **kwargs: For the encoder.
 
         Returns:

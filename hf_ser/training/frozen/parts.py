@@ -38,8 +38,8 @@ def frozen_part(model: Any) -> str | None:
         if averages_first(model):
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
-    if encoder.config.model_type == "whisper":
-        return None  # its convolutions are a small part, and no module of their own
+    if encoder.config.model_type in ("whisper", "wav2vec2-bert"):
+        return None  # their convolutions are a small part, and no module of their own, or there are none
     if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
     return None

@@ -25,7 +25,8 @@ class PromptLayer(GradientCheckpointingLayer, BaseTunerLayer):
         _, h = Enc(concat(e, h))                                                                       (equation 2)
 
     What comes out at the prompts' places is taken off, so that what is around the layer sees the frames alone: the next
-    layer, the recorded hidden states, hooks on the layer. The attention inside sees both, and so do recorded attentions.
+    layer, the recorded hidden states, hooks on the layer. The attention inside sees both, and so do recorded attentions, and
+    the convolution inside a conformer layer.
 
     The embeddings start uniform within sqrt(6 / (length + hidden)), as Xavier's rule has it for a matrix of their shape and
     as in visual prompt tuning, which the paper takes them from. They start small, but not at zero: at zero all of a
@@ -97,6 +98,12 @@ class PromptLayer(GradientCheckpointingLayer, BaseTunerLayer):
                 f"the position bias from the layer before is for {bias.shape[-1]} places, and this layer has {both.shape[1]} "
                 f"({length} prompts, {hidden_states.shape[1]} frames): put the same prompts before every layer"
             )
+        if kwargs.get("relative_position_embeddings") is not None:
+            raise ValueError(
+                'prompts are made for a Wav2Vec2-BERT of position_embeddings_type "relative_key", as its checkpoints are'
+            )
+        if (conv_mask := kwargs.get("conv_attention_mask")) is not None:
+            kwargs["conv_attention_mask"] = extend_mask(conv_mask, length)
         output = self.base_layer.forward(both, extend_mask(attention_mask, length), *args, **kwargs)
         if isinstance(output, tuple):
             return (output[0][:, length:], *output[1:])

@@ -13,6 +13,7 @@ LAYERS = r"(.*\.)?encoder\.layers\.\d+"
 #: Every encoder layer, by the encoder's family.
 TARGET_MODULES = {
     **dict.fromkeys(("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"), LAYERS),
+    "wav2vec2-bert": LAYERS,
     # Not the decoder's layers.
     "whisper": r"(?!(.*\.)?decoder\.)(.*\.)?layers\.\d+",
 }
