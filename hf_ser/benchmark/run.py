@@ -14,7 +14,7 @@ import torch
 from hf_ser.benchmark import clips, tasks
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import SHAPES
-from hf_ser.benchmark.tasks import BATCH_SIZES, INFERENCE, PEER, TaskError
+from hf_ser.benchmark.tasks import BATCH_SIZES, PEER, TaskError, ways_of_inference
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
 from hf_ser.features import encoder_config
 from hf_ser.models.load import load_config, resolve_checkpoint
@@ -119,7 +119,7 @@ def one_round(settings: Settings, turn: int, sizes: Sequence[int], run: Run) -> 
             found["train"][method, variant] = one
             said = one.get("skipped") or one.get("problem") or f"{one['clips_per_second']:.3g} clips/s"
             logger.info("  %s, %s: %s", method, variant, said)
-    for name in INFERENCE[::way]:
+    for name in ways_of_inference()[::way]:
         tried = sizes if name == PEER else (1,)
         found[name] = one = attempt(run, settings, "classify", way=name, batch_sizes=tried)
         said = one.get("problem") or f"{one['clips_per_second']:.3g} clips/s"
@@ -208,7 +208,7 @@ def summarize_training(
 def summarize_inference(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of the comparison of inference."""
     peers = [found[PEER] for found in rounds]
-    return [{"variant": name, **summarize([found[name] for found in rounds], peers)} for name in INFERENCE]
+    return [{"variant": name, **summarize([found[name] for found in rounds], peers)} for name in ways_of_inference()]
 
 
 def describe_machine(settings: Settings) -> dict[str, Any]:

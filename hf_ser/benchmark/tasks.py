@@ -23,7 +23,7 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.variants import METHODS
 from hf_ser.corpora import read_corpora
 from hf_ser.features import encoder_config
-from hf_ser.inference import in_bfloat16, predict
+from hf_ser.inference import in_precision, predict
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
@@ -35,7 +35,12 @@ logger = logging.getLogger(__name__)
 STOCK, OWN = "stock", "own"
 BATCH_SIZES = (1, 2, 4, 8, 16)
 #: The ways of inference: transformers' pipeline, and this package in its precisions.
-PEER, FLOAT32, BFLOAT16 = INFERENCE = ("pipeline", "hf_ser", "hf_ser, bfloat16")
+PEER, FLOAT32, BFLOAT16, INT8 = INFERENCE = ("pipeline", "hf_ser", "hf_ser, bfloat16", "hf_ser, int8")
+
+
+def ways_of_inference() -> tuple[str, ...]:
+    """Those of [`INFERENCE`] that this machine's device has: int8 is for a CPU."""
+    return tuple(way for way in INFERENCE if way != INT8 or not torch.cuda.is_available())
 
 
 def make_model(settings: Settings, shape: str, folder: str) -> dict[str, Any]:
@@ -94,8 +99,7 @@ def classify(settings: Settings, way: str, batch_sizes: Sequence[int]) -> dict[s
     if own:
         keep_freed_memory()
         classifier = hf_ser.load(folder, device=device)
-        if way == BFLOAT16:
-            in_bfloat16(classifier)
+        in_precision(classifier, {FLOAT32: "float32", BFLOAT16: "bfloat16", INT8: "int8"}[way])
     else:
         model = peer.AutoModelForAudioClassification.from_pretrained(folder, dtype=torch.float32)
         extractor = peer.AutoFeatureExtractor.from_pretrained(folder)

@@ -27,6 +27,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minim
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
+from hf_ser.models.positions import use_stock_positions
 from hf_ser.report.cost import start_memory
 from hf_ser.training.arguments import SERTrainingArguments, has_bfloat16
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
@@ -179,6 +180,8 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
     )
     if not setup.plain_attention:
         tuned.model.set_attn_implementation("sdpa")
+    if not setup.fourier_positions:
+        use_stock_positions(tuned.model)
     trainer.order = order(len(samples), settings.seed)
     return trainer
 

@@ -16,6 +16,7 @@ class Setup:
         bf16 (`bool`, *optional*): bfloat16; `None` where the GPU or processor has it in hardware, as in a run.
         own (`bool`): The package's model, batches and Trainer: what is frozen is in eval mode, and has no graph.
         plain_attention (`bool`): Attention as plain matrix products where that is faster, on a CPU.
+        fourier_positions (`bool`): Positional convolutions by Fourier transforms, on a CPU.
         keep_memory (`bool`): The allocator keeps what is freed.
         cache_gb (`float`): Disk for what the frozen part of the model computes of each clip, in GB.
         arguments (`dict`): More for the training arguments.
@@ -25,6 +26,7 @@ class Setup:
     bf16: bool | None = False
     own: bool = False
     plain_attention: bool = False
+    fourier_positions: bool = False
     keep_memory: bool = False
     cache_gb: float = 0.0
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ VARIANTS = (
         "attention as plain matrix products in bfloat16 or with dropout, on a CPU",
         {"plain_attention": True},
     ),
+    Variant("positions", "positional convolutions by Fourier transforms, on a CPU", {"fourier_positions": True}),
     Variant(
         "pieces", "a batch in pieces of like length, with less padding", {"arguments": {"micro_batch_seconds": None}}
     ),

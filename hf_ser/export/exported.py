@@ -45,6 +45,10 @@ class ExportedModel(nn.Module):
         self.one_by_one = one_by_one
         self.session = _open(graph, threads)
         self.input, _ = (found.name for found in self.session.get_inputs())
+        family = encoder_config(config).model_type
+        #: Where the inputs have their samples or frames.
+        self.time = 1 if family == "wav2vec2-bert" else -1
+        self.whisper = family == "whisper"
 
     @property
     def device(self) -> torch.device:
@@ -73,17 +77,21 @@ class ExportedModel(nn.Module):
         inputs = {"input_values": input_values, "input_features": input_features}[self.input]
         if inputs is None:
             raise ValueError(f"{self.input} is missing")
-        if self.input == "input_features" and inputs.shape[-1] > (longest := self._longest()):
+        if self.whisper and inputs.shape[-1] > (longest := self._longest()):
             raise ValueError(
                 f"input_features: a clip of {inputs.shape[-1] / 100:g} s, and Whisper hears at most {longest / 100:g} s"
             )
         if attention_mask is None:
-            attention_mask = torch.ones(len(inputs), inputs.shape[-1])
+            attention_mask = torch.ones(len(inputs), inputs.shape[self.time])
         mask = attention_mask.numpy().astype(np.int64)
         values = inputs.numpy()
         if self.one_by_one:
             lengths = mask.sum(axis=1)
-            rows = [self._run(values[i : i + 1, ..., :n], mask[i : i + 1, :n]) for i, n in enumerate(lengths)]
+            values = np.moveaxis(values, self.time, -1)
+            clips = [np.moveaxis(values[i : i + 1, ..., :n], -1, self.time) for i, n in enumerate(lengths)]
+            rows = [
+                self._run(clip, mask[i : i + 1, :n]) for i, (clip, n) in enumerate(zip(clips, lengths, strict=True))
+            ]
             logits = np.concatenate(rows)
         else:
             logits = self._run(values, mask)

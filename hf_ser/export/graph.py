@@ -16,6 +16,7 @@ from transformers import AudioClassificationPipeline, PreTrainedModel
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.features import encoder_config
 from hf_ser.models import FAMILIES
+from hf_ser.models.positions import use_stock_positions
 from hf_ser.models.remote import ValidFramesGroupNorm
 from hf_ser.tuning import mergeable
 
@@ -118,6 +119,7 @@ def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
 def _plain(classifier: AudioClassificationPipeline) -> PreTrainedModel:
     """A copy of the model, with as little around its layers as there can be."""
     model = copy.deepcopy(classifier.model)
+    use_stock_positions(model)  # a transform of a fixed length is no good for clips of any
     if not isinstance(model, PeftModel):
         return model
     return model.merge_and_unload() if mergeable(model) else model.get_base_model()

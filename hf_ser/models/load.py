@@ -23,6 +23,7 @@ from hf_ser.emotions import canonical
 from hf_ser.features import encoder_config, spec_augment
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier
+from hf_ser.models.positions import use_fourier_positions
 from hf_ser.models.remote import (
     SpeechClassifier,
     SpeechClassifierConfig,
@@ -191,9 +192,10 @@ def _with_own_head(
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:
-    """Lets the encoder hear clips and not their padding, and a LoRA on WavLM's projections train."""
+    """Lets the encoder hear clips and not their padding, quickly on a CPU, and a LoRA on WavLM's projections train."""
     if not isinstance(model, SpeechClassifier):  # its encoders do so from the beginning
         hear_valid_frames(model.base_model)
+    use_fourier_positions(model)
     return call_projections(model)
 
 

@@ -62,7 +62,12 @@ def test_every_variant_of_every_method_is_in_the_report(report: dict[str, Any]) 
     skipped = [(line["method"], line["variant"]) for line in report["training"] if "skipped" in line]
     assert skipped == [("full", "cache")]
     assert not [line for line in (*report["training"], *report["inference"]) if "problem" in line]
-    assert [line["variant"] for line in report["inference"]] == ["pipeline", "hf_ser", "hf_ser, bfloat16"]
+    assert [line["variant"] for line in report["inference"]] == [
+        "pipeline",
+        "hf_ser",
+        "hf_ser, bfloat16",
+        "hf_ser, int8",
+    ]
     assert set(report["peak"]) == {"float32", "bfloat16"}
     assert json.loads(json.dumps(report)) == report
 
@@ -116,7 +121,7 @@ def test_less_is_computed_of_what_is_frozen(report: dict[str, Any]) -> None:
 
 def test_both_sides_learn_the_same(report: dict[str, Any]) -> None:
     for found in report["check"].values():
-        assert list(found["losses"]) == [BASELINE, "frozen", "attention", "pieces", "memory", "cache"]
+        assert list(found["losses"]) == [BASELINE, "frozen", "attention", "positions", "pieces", "memory", "cache"]
         assert all(len(losses) == 2 for losses in found["losses"].values())
         assert found["equal"], found
 

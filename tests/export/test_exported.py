@@ -4,12 +4,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from transformers import HubertConfig, PretrainedConfig, Wav2Vec2BertConfig, WhisperConfig
 
+from hf_ser.export import exported as exported_module
 from hf_ser.export import is_exported, load_exported
+from hf_ser.export.exported import ExportedModel
 from hf_ser.inference import predict, timeline
 
 
@@ -58,6 +62,38 @@ def test_in_int8_a_clip_gets_the_same_answer_in_any_batch(exported_int8: Path) -
     alone = [next(predict(classifier, [clip])).probabilities for clip in clips]
     together = [prediction.probabilities for prediction in predict(classifier, clips, batch_seconds=60)]
     assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "shape"),
+    [
+        (HubertConfig(), "input_values", (2, 9)),
+        (WhisperConfig(), "input_features", (2, 80, 9)),
+        (Wav2Vec2BertConfig(), "input_features", (2, 9, 160)),
+    ],
+)
+def test_one_by_one_clips_lose_their_padding_and_nothing_else(
+    config: PretrainedConfig, name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[dict[str, np.ndarray]] = []
+
+    def run(names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        heard.append(inputs)
+        return [np.zeros((1, 4), dtype=np.float32)]
+
+    session = SimpleNamespace(run=run, get_inputs=lambda: [SimpleNamespace(name=name), SimpleNamespace(name="mask")])
+    monkeypatch.setattr(exported_module, "_open", lambda graph, threads: session)
+    model = ExportedModel(Path("model.onnx"), config, one_by_one=True)
+    values = torch.randn(*shape)
+    mask = torch.ones(2, 9, dtype=torch.long)
+    mask[1, 5:] = 0
+    assert model(**{name: values}, attention_mask=mask).logits.shape == (2, 4)
+    short = values[1:, :5] if shape[1] == 9 else values[1:, :, :5]
+    assert np.array_equal(heard[0][name], values[:1])
+    assert np.array_equal(heard[1][name], short)
+    heard.clear()
+    model(**{name: values})
+    assert [clip[name].shape[1:] for clip in heard] == [shape[1:]] * 2
 
 
 def test_what_it_is_called_with(exported: Path) -> None:

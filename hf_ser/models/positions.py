@@ -1,0 +1,116 @@
+"""Positional convolutions that are cheap on a CPU."""
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+#: A kernel that is shorter is as fast as it stands.
+LEAST_KERNEL = 64
+#: With fewer frames in a batch a convolution whose weights train is as fast: their spectra are computed anew for each batch.
+LEAST_FRAMES = 350
+
+
+def fourier_conv1d(
+    input: torch.Tensor, spectra: torch.Tensor, bias: torch.Tensor | None, kernel: int, padding: int
+) -> torch.Tensor:
+    """
+    A grouped convolution of stride 1 as products of spectra, over blocks of as many frames as the spectra are for (overlap-save).
+
+    Args:
+        input (`torch.Tensor` of shape `(batch, channels, frames)`): What is convolved.
+        spectra (`torch.Tensor` of shape `(groups, frequencies, in, out)`): What [`spectra_of`] makes of the weights.
+        bias (`torch.Tensor` of shape `(channels,)`, *optional*): Its bias.
+        kernel (`int`): The length of the weights.
+        padding (`int`): Zeros on either side of the frames.
+
+    Returns:
+        `(batch, channels, frames + 2 * padding - kernel + 1)`.
+    """
+    groups, frequencies, _, out = spectra.shape
+    block = 2 * (frequencies - 1)
+    batch, channels, frames = input.shape
+    length, hop = frames + 2 * padding - kernel + 1, block - kernel + 1
+    blocks = -(-length // hop)
+    padded = F.pad(input, (padding, blocks * hop + kernel - 1 - frames - padding))
+    heard = torch.fft.rfft(padded.unfold(2, block, hop))  # (batch, channels, blocks, frequencies)
+    heard = heard.view(batch, groups, channels // groups, blocks, frequencies).permute(1, 4, 0, 3, 2)
+    found = torch.matmul(heard.reshape(groups, frequencies, batch * blocks, -1), spectra)
+    found = found.view(groups, frequencies, batch, blocks, out).permute(2, 0, 4, 3, 1)
+    # Of each block what has not come round from its end to its beginning.
+    output = torch.fft.irfft(found, n=block)[..., :hop].reshape(batch, groups * out, blocks * hop)[..., :length]
+    return output if bias is None else output + bias[:, None]
+
+
+def spectra_of(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """
+    Args:
+        weight (`torch.Tensor` of shape `(out channels, in channels of a group, kernel)`): A convolution's.
+        groups (`int`): Its groups.
+
+    Returns:
+        The spectra `(groups, frequencies, in, out)`, complex, for blocks of the power of 2 that is at least twice the kernel.
+    """
+    out, inner, kernel = weight.shape
+    block = 2 ** (2 * kernel - 1).bit_length()
+    spectra = torch.fft.rfft(weight, n=block).conj()
+    return spectra.view(groups, out // groups, inner, -1).permute(0, 3, 2, 1).contiguous()
+
+
+def use_fourier_positions(model: nn.Module) -> None:
+    """
+    Lets the positional convolutions of HuBERT and its kin be computed by Fourier transforms on a CPU, in place: the frames of a
+    clip are heard by 128 weights each, which takes four to six times as long as a convolution. Weights and their names stay as
+    they are, and so do the answers, to rounding in float32.
+
+    Args:
+        model (`nn.Module`): Anything with such convolutions in it: long, in groups, of stride 1.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and _is_long(module) and "forward" not in module.__dict__:
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+def use_stock_positions(model: nn.Module) -> None:
+    """Undoes [`use_fourier_positions`]."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and getattr(module.__dict__.get("forward"), "__func__", None) is _forward:
+            del module.forward
+            module.__dict__.pop("_spectra", None)
+
+
+def _is_long(conv: nn.Conv1d) -> bool:
+    return (
+        conv.groups > 1
+        and conv.kernel_size[0] >= LEAST_KERNEL
+        and (conv.stride, conv.dilation, conv.padding_mode) == ((1,), (1,), "zeros")
+        and not isinstance(conv.padding, str)
+    )
+
+
+def _forward(conv: Any, input: torch.Tensor) -> torch.Tensor:
+    """In the place of `nn.Conv1d.forward`."""
+    trains = any(parameter.requires_grad for parameter in conv.parameters())
+    # Weights that train change in ways that leave no trace; whoever is in inference mode trains nothing.
+    keep = not trains or torch.is_inference_mode_enabled()
+    few = input.shape[0] * input.shape[-1] < LEAST_FRAMES and not keep
+    if input.device.type != "cpu" or input.ndim != 3 or few or torch.compiler.is_compiling():
+        return nn.Conv1d.forward(conv, input)
+    kind = torch.promote_types(input.dtype, torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        spectra = _kept_spectra(conv, kind) if keep else spectra_of(conv.weight.to(kind), conv.groups)
+        bias = None if conv.bias is None else conv.bias.to(kind)
+        output = fourier_conv1d(input.to(kind), spectra, bias, conv.kernel_size[0], conv.padding[0])
+    return output.to(input.dtype)
+
+
+def _kept_spectra(conv: Any, kind: torch.dtype) -> torch.Tensor:
+    """Those of the last call, as long as the weights are the same."""
+    weights = list(conv.parameters())
+    told = [kind, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)]
+    if "_spectra" not in conv.__dict__ or conv._spectra[0] != told:
+        with torch.inference_mode(False), torch.no_grad():  # what is made in inference mode is of no use in training
+            conv._spectra = (told, spectra_of(conv.weight.to(kind), conv.groups))
+    return conv._spectra[1]
