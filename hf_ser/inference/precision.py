@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AudioClassificationPipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -93,10 +94,10 @@ class Int8Linear(nn.Module):
 
 def in_int8(classifier: AudioClassificationPipeline) -> AudioClassificationPipeline:
     """
-    Lets a model on a CPU compute the linear layers of its encoder in 8 bits, in place, and what is left in bfloat16 where the
-    processor has it, as [`in_bfloat16`] does, else in float32. The clips of a batch go through the model one after the other,
-    without padding: what a layer hears is rounded with one scale for all of it, and a clip is to be answered as alone. For using
-    a model: do not save it.
+    Lets a model on a CPU compute the linear layers of its encoder, but not of adapters, in 8 bits, in place, and what is left in
+    bfloat16 where the processor has it, as [`in_bfloat16`] does, else in float32. The clips of a batch go through the model one
+    after the other, without padding: what a layer hears is rounded with one scale for all of it, and a clip is to be answered as
+    alone. For using a model: do not save it.
 
     Args:
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
@@ -110,10 +111,19 @@ def in_int8(classifier: AudioClassificationPipeline) -> AudioClassificationPipel
     model = classifier.model
     if classifier.device.type != "cpu":
         raise ValueError(f"int8 is for a CPU, and the model is on {classifier.device}; choose bfloat16 there")
+    adapters = {
+        id(module)
+        for layer in model.modules()
+        if isinstance(layer, BaseTunerLayer)
+        for name in layer.adapter_layer_names
+        if isinstance(getattr(layer, name, None), nn.Module)
+        for module in getattr(layer, name).modules()
+    }
     layers = [
         (name, module)
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and LAYER.search(name) and min(module.weight.shape) >= LEAST_FEATURES
+        if type(module) is nn.Linear and LAYER.search(name) and id(module) not in adapters
+        if min(module.weight.shape) >= LEAST_FEATURES
     ]
     if not layers:
         raise ValueError(

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from transformers import AudioClassificationPipeline
 
+import hf_ser
 from hf_ser.inference import in_bfloat16, in_int8, in_precision, precision, predict
 from hf_ser.inference.precision import Int8Linear
+from hf_ser.models import load_model
+from hf_ser.tuning import Tuning, save_adapter, tune
 
 Open = Callable[[Path], AudioClassificationPipeline]
 
@@ -55,6 +58,23 @@ def test_in_int8_a_clip_is_answered_nearly_as_before_and_alike_alone_and_in_a_ba
         assert batched == pytest.approx(single, abs=1e-5)
         assert batched == pytest.approx(one, abs=0.05)
         assert batched != pytest.approx(one, abs=1e-7), "nothing was rounded"
+
+
+@pytest.mark.parametrize(("method", "settings"), [("adapter", {}), ("lora_qkv", {"lora_r": 32})])
+def test_adapters_stay_as_they_are(method: str, settings: dict[str, int], tiny_hubert: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    loaded = load_model(str(tiny_hubert), ("angry", "happy", "neutral", "sad"))
+    tuned = tune(loaded, Tuning(method=method, **settings))
+    save_adapter(tuned.model, tuned.new, tmp_path, base=str(tiny_hubert))
+    tuned.model.config.save_pretrained(tmp_path)
+    loaded.feature_extractor.save_pretrained(tmp_path)
+    classifier = in_int8(hf_ser.load(tmp_path, device="cpu"))
+    names = [name for name, module in classifier.model.named_modules() if isinstance(module, Int8Linear)]
+    assert len(names) == 12
+    assert not [name for name in names if "lora_" in name or "bottleneck_" in name]
+    clip = {"array": np.random.default_rng(0).standard_normal(8000).astype(np.float32), "sampling_rate": 16_000}
+    (answer,) = predict(classifier, [clip], progress=False)
+    assert answer.problem is None
 
 
 def test_int8_without_bfloat16_hardware_leaves_the_rest_in_float32(
