@@ -17,9 +17,9 @@ from hf_ser.benchmark.shapes import SHAPES
 from hf_ser.benchmark.tasks import BATCH_SIZES, PEER, TaskError, ways_of_inference
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
 from hf_ser.features import encoder_config
+from hf_ser.machine import processor_name
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.report.cost import FLOPS_COUNTED
-from hf_ser.training.results import processor_name
 
 logger = logging.getLogger(__name__)
 

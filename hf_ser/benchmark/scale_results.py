@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hf_ser.benchmark import scale, tasks
 from hf_ser.benchmark.settings import Settings
-from hf_ser.training.results import processor_name
+from hf_ser.machine import processor_name
 
 SCALE_RESULTS, SCALE_PLOT = "scale.json", "scale.png"
 #: What takes so few microseconds for a clip that nobody waits for it is not in the picture.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hf_ser.benchmark.variants import BASELINE, METHODS, VARIANTS
-from hf_ser.training.arguments import processors
+from hf_ser.machine import processors
 
 
 @dataclass(frozen=True)

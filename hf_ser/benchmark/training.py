@@ -24,12 +24,13 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import without_chance
 from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
 from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples, spec_augment
+from hf_ser.machine import has_bfloat16
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
 from hf_ser.models.positions import use_stock_positions
 from hf_ser.report.cost import start_memory
-from hf_ser.training.arguments import SERTrainingArguments, has_bfloat16
+from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.training.trainer import SERTrainer
 from hf_ser.tuning import Tuning, tune

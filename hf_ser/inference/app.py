@@ -286,8 +286,8 @@ def launch(page: gr.Blocks, **settings: Any) -> None:
 
 
 def _refusal(message: str) -> gr.Error:
-    # Gradio shows the message as HTML, and there may be a file's name in it.
-    return gr.Error(html.escape(message), print_exception=False)
+    # Gradio shows the message as HTML, and there may be a file's name in it. Its own ten seconds are few for who looks elsewhere.
+    return gr.Error(html.escape(message), duration=60, print_exception=False)
 
 
 def _per_cent(probability: float) -> str:

@@ -12,7 +12,7 @@ from transformers import AudioClassificationPipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.features import SpeechCollator
-from hf_ser.training.arguments import has_bfloat16
+from hf_ser.machine import has_bfloat16
 
 #: As `scripts/predict.py` and [`in_precision`] name them.
 PRECISIONS = ("float32", "bfloat16", "int8")

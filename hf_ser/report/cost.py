@@ -23,7 +23,7 @@ from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify
-from hf_ser.training.results import processor_name
+from hf_ser.machine import processor_name
 from hf_ser.tuning import parameter_counts
 
 SEED = 0

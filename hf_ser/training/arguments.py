@@ -15,6 +15,7 @@ from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
+from hf_ser.machine import has_bfloat16, processors
 from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
 
@@ -336,18 +337,6 @@ class SERTrainingArguments(TrainingArguments):
 def default_learning_rate(method: str) -> float:
     """A learning rate at which a method learns; of PEFT's other tuners, PEFT-SER's; of several, the smallest."""
     return min(LEARNING_RATES.get(name, 5e-4) for name in method.split("+"))
-
-
-def processors() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def has_bfloat16(cpu: bool) -> bool:
-    """Whether the device that a run will use multiplies bfloat16 matrices in hardware."""
-    if torch.cuda.is_available() and not cpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class Arguments(NamedTuple):

@@ -20,8 +20,9 @@ import torch
 from tqdm import tqdm
 
 from hf_ser.corpora import read_corpora
+from hf_ser.machine import processors
 from hf_ser.splits import SplitError
-from hf_ser.training.arguments import Arguments, processors
+from hf_ser.training.arguments import Arguments
 from hf_ser.training.run import RESULTS, SPLITS
 
 logger = logging.getLogger(__name__)

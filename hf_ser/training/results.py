@@ -23,6 +23,7 @@ from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
 from hf_ser.hub.privacy import without_paths
+from hf_ser.machine import processor_name
 from hf_ser.models import Loaded
 from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips
@@ -312,12 +313,3 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({processor_name()})",
         "threads": torch.get_num_threads(),
     }
-
-
-def processor_name() -> str:
-    """What the processor is called."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

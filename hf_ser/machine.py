@@ -1,0 +1,27 @@
+"""What this machine is, and what of it this process has."""
+
+import os
+import platform
+
+import torch
+
+
+def processor_name() -> str:
+    """What the processor is called."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bfloat16(cpu: bool) -> bool:
+    """Whether the GPU, or the processor if there is none or `cpu` says so, multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available() and not cpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
