@@ -7,6 +7,7 @@ decodes with soundfile in place of torchcodec, and the order of the clips is fix
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -44,15 +45,22 @@ def read_prepared(audio: dict[str, Any]) -> Waveform:
     return waveform
 
 
+@dataclass(frozen=True)
+class Transform:
+    """The features of some rows. No function within a function: worker processes that are spawned could not be given it."""
+
+    extractor: SequenceFeatureExtractor
+    read: Read
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        name = self.extractor.model_input_names[0]
+        waveforms = [self.read(audio) for audio in batch["audio"]]
+        return {name: list(self.extractor(waveforms, sampling_rate=SAMPLING_RATE)[name]), "labels": batch["label"]}
+
+
 def dataset(rows: Dataset, extractor: SequenceFeatureExtractor, read: Read) -> Dataset:
     """`rows` with `audio` and `label`, whose features are extracted as they are asked for."""
-    name = extractor.model_input_names[0]
-
-    def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        waveforms = [read(audio) for audio in batch["audio"]]
-        return {name: list(extractor(waveforms, sampling_rate=SAMPLING_RATE)[name]), "labels": batch["label"]}
-
-    return rows.with_transform(transform)
+    return rows.with_transform(Transform(extractor, read))
 
 
 def load(

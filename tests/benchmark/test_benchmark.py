@@ -1,6 +1,7 @@
 """The benchmark on a tiny model and a handful of clips. Nothing here says how fast anything is."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from datasets import Dataset
+from transformers import AutoFeatureExtractor
 
 from hf_ser.benchmark import (
     PLOT,
@@ -234,3 +237,11 @@ def test_a_corpus_with_too_few_clips(tiny_hubert: Path, tmp_path: Path) -> None:
     settings = quick(tmp_path, tiny_hubert, corpora=corpora, clips=6, steps=1)
     with pytest.raises(ValueError, match="--clips: 6 are asked for, and the corpora have 4 that can be used"):
         benchmark_clips.load(settings)
+
+
+def test_what_the_baseline_reads_by_can_be_sent_to_worker_processes(group_norm_hubert: Path) -> None:
+    extractor = AutoFeatureExtractor.from_pretrained(group_norm_hubert)
+    rows = Dataset.from_dict({"audio": [[0.5, -0.5] * 400], "label": [3]})
+    there = pickle.loads(pickle.dumps(peer.dataset(rows, extractor, np.asarray)))
+    assert there[0]["labels"] == 3
+    assert there[0]["input_values"].shape == (800,)

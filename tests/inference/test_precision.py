@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +20,18 @@ from hf_ser.tuning import Tuning, save_adapter, tune
 Open = Callable[[Path], AudioClassificationPipeline]
 
 
+def noise(*lengths: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [
+        {"array": (0.1 * rng.standard_normal(samples)).astype(np.float32), "sampling_rate": 16_000}
+        for samples in lengths
+    ]
+
+
 @pytest.mark.parametrize("kind", ["tiny_hubert", "group_norm_hubert", "tiny_whisper"])
 def test_nearly_the_same_answers(kind: str, opened: Open, request: pytest.FixtureRequest) -> None:
     classifier = opened(request.getfixturevalue(kind))
-    rng = np.random.default_rng(0)
-    clips = [
-        {"array": (0.1 * rng.standard_normal(samples)).astype(np.float32), "sampling_rate": 16_000}
-        for samples in (16_000, 9000, 30_000)
-    ]
+    clips = noise(16_000, 9000, 30_000)
     before = [answer.probabilities for answer in predict(classifier, clips, progress=False)]
     assert in_bfloat16(classifier) is classifier
     after = [answer.probabilities for answer in predict(classifier, clips, progress=False)]
@@ -42,11 +47,7 @@ def test_in_int8_a_clip_is_answered_nearly_as_before_and_alike_alone_and_in_a_ba
     kind: str, opened: Open, request: pytest.FixtureRequest
 ) -> None:
     classifier = opened(request.getfixturevalue(kind))
-    rng = np.random.default_rng(0)
-    clips = [
-        {"array": (0.1 * rng.standard_normal(samples)).astype(np.float32), "sampling_rate": 16_000}
-        for samples in (16_000, 9000, 30_000)
-    ]
+    clips = noise(16_000, 9000, 30_000)
     before = [answer.probabilities for answer in predict(classifier, clips, progress=False)]
     assert in_precision(classifier, "int8") is classifier
     names = [name for name, module in classifier.model.named_modules() if isinstance(module, Int8Linear)]
@@ -72,8 +73,7 @@ def test_adapters_stay_as_they_are(method: str, settings: dict[str, int], tiny_h
     names = [name for name, module in classifier.model.named_modules() if isinstance(module, Int8Linear)]
     assert len(names) == 12
     assert not [name for name in names if "lora_" in name or "bottleneck_" in name]
-    clip = {"array": np.random.default_rng(0).standard_normal(8000).astype(np.float32), "sampling_rate": 16_000}
-    (answer,) = predict(classifier, [clip], progress=False)
+    (answer,) = predict(classifier, noise(8000), progress=False)
     assert answer.problem is None
 
 
@@ -93,6 +93,16 @@ def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     assert found.shape == expected.shape
     # A step is 1/127 of the largest weight of an output, and 1/255 of the range of all frames; the errors add up like noise.
     assert ((found - expected).std() / expected.std()).item() < 0.02
+
+
+def test_without_vnni_what_comes_in_has_7_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of two 8 bits would saturate there."""
+    linear, frames = nn.Linear(96, 64), torch.rand(50, 96)
+    finer = Int8Linear(linear)(frames)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    coarser = Int8Linear(linear)(frames)
+    errors = [(found - linear(frames)).abs().mean().item() for found in (finer, coarser)]
+    assert errors[0] < errors[1] < 4 * errors[0]
 
 
 def test_int8_is_for_a_cpu_and_an_encoder() -> None:
