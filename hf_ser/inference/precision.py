@@ -43,7 +43,7 @@ def in_bfloat16(classifier: AudioClassificationPipeline) -> AudioClassificationP
     """
     Lets a model compute its linear layers and convolutions in bfloat16, and what is left (norms, softmax) in float32, in
     place: about twice as fast on processors and GPUs that have it in hardware, and slower on others. Probabilities move by
-    some thousandths. For using a model: its weights are rounded, so do not save it.
+    some thousandths, a few by one or two hundredths. For using a model: its weights are rounded, so do not save it.
 
     Args:
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
