@@ -112,7 +112,8 @@ def parse_arguments() -> argparse.Namespace:
         choices=PRECISIONS,
         default=PRECISIONS[0],
         help="what the model computes in (default: float32); bfloat16 is about twice as fast where the hardware has it, and "
-        "moves probabilities by some thousandths, a few by hundredths; int8, for a CPU, is faster still, and moves them as much or more",
+        "moves probabilities by some thousandths, a few by hundredths; int8, for a CPU, is faster still, and moves them as much "
+        "or more",
     )
     windows = parser.add_argument_group("the emotions over the time of one recording")
     windows.add_argument(
