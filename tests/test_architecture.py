@@ -12,6 +12,7 @@ ORDER = [
     "cache",
     "machine",
     "memory",
+    "wording",
     "emotions",
     "corpora",
     "audio",

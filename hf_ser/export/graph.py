@@ -15,7 +15,8 @@ from transformers import AudioClassificationPipeline, PreTrainedModel
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.features import encoder_config
-from hf_ser.models import FAMILIES
+from hf_ser.inference.batches import extract
+from hf_ser.models import FAMILIES, hears_thirty_seconds
 from hf_ser.models.positions import use_stock_positions
 from hf_ser.models.remote import ValidFramesGroupNorm
 from hf_ser.tuning import mergeable
@@ -98,6 +99,11 @@ def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
     config = encoder_config(classifier.model.config)
     if config.model_type not in FAMILIES:
         raise ValueError(f"the model is a {config.model_type}; what can be exported is {', '.join(FAMILIES)}")
+    if hears_thirty_seconds(classifier.model.config):
+        raise ValueError(
+            "the model is transformers' own Whisper, which hears 30 s of every clip; what can be exported is a Whisper that was "
+            "fine-tuned with this package and hears the clip"
+        )
     name, longest = classifier.feature_extractor.model_input_names[0], None
     if config.model_type == "whisper":
         longest = 2 * config.max_source_positions
@@ -128,13 +134,7 @@ def _plain(classifier: AudioClassificationPipeline) -> PreTrainedModel:
 def _example(classifier: AudioClassificationPipeline) -> dict[str, torch.Tensor]:
     """Two clips of different lengths: what the graph is traced with."""
     clips = np.random.default_rng(0).standard_normal(SAMPLING_RATE * 3 // 2).astype(np.float32)
-    return classifier.feature_extractor(
-        [clips, clips[:SAMPLING_RATE]],
-        sampling_rate=SAMPLING_RATE,
-        padding=True,
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
+    return extract(classifier, [clips, clips[:SAMPLING_RATE]])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE
+from hf_ser.inference.batches import extract
 
 
 def measure(
@@ -32,9 +33,7 @@ def measure(
         with torch.inference_mode():
             for _ in range(rounds + 1):
                 for name, classifier in classifiers.items():
-                    inputs = classifier.feature_extractor(
-                        [clip], sampling_rate=SAMPLING_RATE, return_attention_mask=True, return_tensors="pt"
-                    )
+                    inputs = extract(classifier, [clip])
                     began = time.perf_counter()
                     classifier.model(**inputs)
                     taken[name].append(time.perf_counter() - began)

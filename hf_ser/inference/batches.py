@@ -1,14 +1,17 @@
 """Waveforms through the model, in batches of like length."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AudioClassificationPipeline
+from transformers import ASTFeatureExtractor, AudioClassificationPipeline, BatchFeature
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
+from hf_ser.features import encoder_config, spectra_samples
+from hf_ser.models import FAMILIES, hears_thirty_seconds
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -44,38 +47,68 @@ def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None)
     return batch_seconds
 
 
+def longest_heard(classifier: AudioClassificationPipeline) -> float:
+    """The seconds that the model hears of a waveform: 30 for Whisper, some 10 for the Audio Spectrogram Transformer."""
+    extractor, config = classifier.feature_extractor, encoder_config(classifier.model.config)
+    if config.model_type == "whisper":
+        return 2 * config.max_source_positions / 100  # spectra are 10 ms apart
+    if isinstance(extractor, ASTFeatureExtractor):
+        return spectra_samples(extractor.max_length) / SAMPLING_RATE
+    return math.inf
+
+
 def classify(
     classifier: AudioClassificationPipeline, waveforms: Sequence[Waveform], batch_seconds: float
 ) -> Iterator[tuple[npt.NDArray[np.int64], Probabilities]]:
     """
     Runs the model over waveforms, longest first: what does not fit into memory fails at once.
 
-    The attention mask keeps padding out of the answer, which is the same as for the waveform alone.
+    The attention mask keeps padding out of the answer, which is the same as for the waveform alone. An encoder that is none of
+    [`~hf_ser.models.FAMILIES`] may hear padding all the same, and gets one waveform after the other.
 
     Args:
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
-        waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs.
+        waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs, and not longer than
+            [`longest_heard`].
         batch_seconds (`float`): How many seconds a batch may hold, padding included; a longer waveform is a batch of one.
 
     Yields:
         For each batch the waveforms' indices `(batch,)` and their probabilities `(batch, emotions)`.
     """
     order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
+    padded = encoder_config(classifier.model.config).model_type in FAMILIES
     first = 0
     while first < len(order):
-        batch = order[first : first + max(int(batch_seconds * SAMPLING_RATE // len(waveforms[order[first]])), 1)]
+        most = int(batch_seconds * SAMPLING_RATE // len(waveforms[order[first]])) if padded else 1
+        batch = order[first : first + max(most, 1)]
         yield batch, _forward(classifier, [waveforms[i] for i in batch])
         first += len(batch)
 
 
-@torch.inference_mode()
-def _forward(classifier: AudioClassificationPipeline, waveforms: list[Waveform]) -> Probabilities:
-    inputs = classifier.feature_extractor(
-        waveforms,
+def extract(classifier: AudioClassificationPipeline, waveforms: Sequence[Waveform]) -> BatchFeature:
+    """
+    What the model hears of waveforms.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
+        waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz.
+
+    Returns:
+        PyTorch's tensors, padded to the longest, with an `attention_mask`; for transformers' own Whisper, which takes nothing
+        else, each in 30 s and without a mask.
+    """
+    whole = hears_thirty_seconds(classifier.model.config)
+    return classifier.feature_extractor(
+        list(waveforms),
         sampling_rate=SAMPLING_RATE,
-        padding=True,
-        return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
+        padding="max_length" if whole else True,
+        return_attention_mask=not whole,  # with it each clip is normalised by itself, without it with its padding
         return_tensors="pt",
     )
+
+
+@torch.inference_mode()
+def _forward(classifier: AudioClassificationPipeline, waveforms: list[Waveform]) -> Probabilities:
+    inputs = extract(classifier, waveforms)
     logits = classifier.model(**inputs.to(classifier.device)).logits  # (batch, emotions)
     return logits.cpu().double().softmax(dim=-1).numpy()

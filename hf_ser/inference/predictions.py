@@ -1,9 +1,10 @@
 """Emotions of many clips."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.audio.decode import SILENCE, Waveform, check
 from hf_ser.features import minimum_samples
-from hf_ser.inference.batches import budget, classify, emotions_of
+from hf_ser.inference.batches import budget, classify, emotions_of, longest_heard
 from hf_ser.inference.sources import Clip, Source, clips_of, find_clips
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
 POOL_CLIPS, POOL_BATCHES = 512, 16
+#: Cuts a waveform `(samples,)` into pieces.
+Cut = Callable[[Waveform], list[Waveform]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def predict(
     *,
     batch_seconds: float | None = None,
     longest: float = 30.0,
+    cut: Cut | None = None,
     progress: bool = True,
 ) -> Iterator[Prediction]:
     """
@@ -66,7 +70,9 @@ def predict(
         batch_seconds (`float`, *optional*): Seconds of sound in a batch, padding included; by default 120 on a GPU and 8 on a
             CPU. Less needs less memory.
         longest (`float`, defaults to 30): A clip of more seconds is cut into as few equal segments as are not longer than
-            this, and has the mean of their probabilities, weighted by length; silent segments are left out.
+            this, and has the mean of their probabilities, weighted by length; silent segments are left out. It may be
+            infinite, but a model that hears less (Whisper) gets segments all the same.
+        cut (`Callable`, *optional*): In place of `longest`, cuts a clip's waveform `(samples,)` into its segments.
         progress (`bool`, defaults to `True`): Whether to show a progress bar, if there is a terminal.
 
     Returns:
@@ -84,14 +90,16 @@ def predict(
         clips: Iterable[Clip] = find_clips(sources)
     else:
         clips = chain.from_iterable(clips_of(source, place) for place, source in enumerate(sources))
-    return _predict(classifier, clips, seconds, longest, progress)
+    return _predict(
+        classifier, clips, seconds, cut or partial(equally, longest=min(longest, longest_heard(classifier))), progress
+    )
 
 
 def _predict(
     classifier: AudioClassificationPipeline,
     clips: Iterable[Clip],
     batch_seconds: float,
-    longest: float,
+    cut: Cut,
     progress: bool,
 ) -> Iterator[Prediction]:
     total = len(clips) if isinstance(clips, list) else None
@@ -104,7 +112,7 @@ def _predict(
         next_pool = reader.submit(_read_pool, coming, POOL_BATCHES * batch_seconds, minimum)
         while pool := next_pool.result():
             next_pool = reader.submit(_read_pool, coming, POOL_BATCHES * batch_seconds, minimum)
-            yield from _predict_pool(classifier, pool, batch_seconds, longest, bar)
+            yield from _predict_pool(classifier, pool, batch_seconds, cut, bar)
 
 
 @dataclass(frozen=True)
@@ -136,14 +144,14 @@ def _read(clip: Clip, minimum: int) -> _Read:
 
 
 def _predict_pool(
-    classifier: AudioClassificationPipeline, pool: list[_Read], batch_seconds: float, longest: float, bar: tqdm
+    classifier: AudioClassificationPipeline, pool: list[_Read], batch_seconds: float, cut: Cut, bar: tqdm
 ) -> Iterator[Prediction]:
     emotions = emotions_of(classifier)
     usable = [i for i, read in enumerate(pool) if read.problem is None]
     bar.update(len(pool) - len(usable))
     owners, pieces = [], []  # a piece of waveform, and the place in the pool of the clip that it is cut from
     for i in usable:
-        for piece in _cut(pool[i].waveform, longest):
+        for piece in cut(pool[i].waveform):
             owners.append(i)
             pieces.append(piece)
     sums = np.zeros((len(pool), len(emotions)))
@@ -164,9 +172,9 @@ def _predict_pool(
             yield Prediction(read.name, duration, dict(zip(emotions, (sums[i] / weights[i]).tolist(), strict=True)))
 
 
-def _cut(waveform: Waveform, longest: float) -> list[Waveform]:
+def equally(waveform: Waveform, longest: float) -> list[Waveform]:
     """Equal pieces of at most `longest` seconds, without those that are silent: no moment counts twice."""
-    count = math.ceil(len(waveform) / round(longest * SAMPLING_RATE))
+    count = 1 if math.isinf(longest) else math.ceil(len(waveform) / round(longest * SAMPLING_RATE))
     if count == 1:
         return [waveform]
     edges = np.linspace(0, len(waveform), count + 1).round().astype(int)

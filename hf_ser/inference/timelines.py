@@ -11,7 +11,7 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE as SILENCE_LEVEL
 from hf_ser.audio.decode import check
 from hf_ser.features import minimum_samples
-from hf_ser.inference.batches import Probabilities, budget, classify, emotions_of
+from hf_ser.inference.batches import Probabilities, budget, classify, emotions_of, longest_heard
 from hf_ser.inference.sources import Source, find_clips
 
 Times = npt.NDArray[np.float64]
@@ -189,6 +189,8 @@ def timeline(
     minimum = minimum_samples(classifier.model.config)
     if window * SAMPLING_RATE < minimum:
         raise ValueError(f"window: the encoder needs at least {minimum / SAMPLING_RATE} s, found {window}")
+    if window > (most := longest_heard(classifier)):
+        raise ValueError(f"window: the model hears {most:g} s at most, found {window}")
     if not 1 / SAMPLING_RATE <= hop <= window:
         raise ValueError(f"hop: must be more than 0 s and not more than the window ({window} s), found {hop}")
     if smoothing < 0:

@@ -4,6 +4,7 @@ from hf_ser.models.heads import HEADS, BatchNormClassifier, fold_batch_norm
 from hf_ser.models.load import (
     FAMILIES,
     Loaded,
+    hears_thirty_seconds,
     load_feature_extractor,
     load_model,
     open_on_base,
@@ -19,6 +20,7 @@ __all__ = [
     "Loaded",
     "SpeechClassifier",
     "fold_batch_norm",
+    "hears_thirty_seconds",
     "load_feature_extractor",
     "load_model",
     "open_on_base",

@@ -298,6 +298,11 @@ def wants_attention_mask(config: PretrainedConfig) -> bool:
     return config.model_type == "hf_ser" or config.to_dict().get("feat_extract_norm", "layer") == "layer"
 
 
+def hears_thirty_seconds(config: PretrainedConfig) -> bool:
+    """Whether a model is transformers' own Whisper, which takes 30 s and nothing else; the package's own hears the clip."""
+    return config.model_type == "whisper"
+
+
 def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:
     """Puts the classifier's rows in the order of `emotions`; `False` if it was trained for others."""
     if sorted(trained_for) != sorted(emotions):

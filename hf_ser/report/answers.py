@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from datasets import Dataset
 from transformers import AudioClassificationPipeline
 
-from hf_ser.audio import SAMPLING_RATE, read_segment
+from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.inference import Clip, predict
@@ -22,6 +23,30 @@ from hf_ser.tuning.adapter import fingerprint
 #: Clips that are added up to a babble.
 VOICES = 6
 CLEAN = Condition("clean")
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """
+    How much of a clip a model hears, and in which pieces; the answers to them are averaged.
+
+    Args:
+        max_seconds (`float`, *optional*): Of longer clips only the beginning is heard.
+        segment_length (`float`, *optional*): Longer clips are cut into segments of so many seconds,
+        segment_overlap (`float`, defaults to 0): with so many seconds of the one before in each: see `hf_ser.audio.cut`.
+        longest (`float`, defaults to infinity): Where there is no `segment_length`, clips of more seconds are cut, see
+            [`~hf_ser.inference.predict`].
+    """
+
+    max_seconds: float | None = None
+    segment_length: float | None = None
+    segment_overlap: float = 0.0
+    longest: float = math.inf
+
+    def segments(self, waveform: Waveform) -> list[Waveform]:
+        """The segments of a waveform `(samples,)`, as in training."""
+        pieces = cut([len(waveform)], self.segment_length, self.segment_overlap)
+        return [waveform[start:stop] for start, stop in zip(pieces.start, pieces.stop, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,9 @@ class Answers:
 
     probabilities: npt.NDArray[np.float64]
     problems: dict[int, str]
+
+
+WHOLE = Hearing()
 
 
 def model_key(classifier: AudioClassificationPipeline) -> str:
@@ -57,8 +85,7 @@ def answer(
     condition: Condition = CLEAN,
     *,
     seed: int = 0,
-    max_seconds: float | None = None,
-    longest: float | None = None,
+    hearing: Hearing = WHOLE,
     batch_seconds: float | None = None,
     keep: Path | None = None,
     progress: bool = True,
@@ -69,11 +96,12 @@ def answer(
     Args:
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
         emotions (`ModelEmotions`): What its outputs mean.
-        clips (`datasets.Dataset`): Prepared clips with `audio`, `clip`, `duration` and `speaker`.
+        clips (`datasets.Dataset`): Prepared clips with `audio`, `samples_hash`, `clip`, `duration` and `speaker`.
         condition (`Condition`, *optional*): What is done to them; by default nothing.
         seed (`int`, defaults to 0): Decides the noise of each clip, with the clip's name.
-        max_seconds (`float`, *optional*): Of longer clips only the beginning is heard, before it is distorted.
-        longest, batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        hearing (`Hearing`, *optional*): What is heard of a clip, by default all of it: the beginning before it is distorted,
+            segments of what is distorted.
+        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
         keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
     """
@@ -83,10 +111,10 @@ def answer(
         emotions.names,
         emotions.of_output,
         names,
+        clips["samples_hash"][:],
         condition.name,
         seed,
-        max_seconds,
-        longest,
+        astuple(hearing),
     ]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
     path = keep / f"{key}.npz" if keep else None
@@ -97,8 +125,8 @@ def answer(
             )
     probabilities = np.full((len(names), len(emotions.names)), np.nan)
     problems: dict[int, str] = {}
-    source = _distorted(clips, condition, seed, max_seconds)
-    pieces = {"longest": longest} if longest else {}
+    source = _distorted(clips, condition, seed, hearing.max_seconds)
+    pieces = {"cut": hearing.segments} if hearing.segment_length else {"longest": hearing.longest}
     said_of = predict(classifier, source, batch_seconds=batch_seconds, progress=progress, **pieces)
     for place, said in enumerate(said_of):
         if said.problem is not None:

@@ -24,16 +24,20 @@ from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
 from hf_ser.features import encoder_config
 from hf_ser.inference import emotions_of
-from hf_ser.report.answers import CLEAN, answer
+from hf_ser.inference.batches import longest_heard
+from hf_ser.report.answers import CLEAN, Hearing, answer
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, learned_from
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.splits import Clips
 from hf_ser.training.results import PACKAGES, command
+from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
 
 #: Fewer clips of a corpus, gender or speaker get no interval, and of more speakers none does.
 CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
+#: Somebody else's model hears clips of more seconds in pieces: how long those were that it learned from is not known.
+LONGEST = 30.0
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,7 @@ def build(
     """
     notes = list(clips.notes)
     asking = _asking(model, options)
-    if asking["longest"]:
-        notes.append(
-            "Long clips are cut into segments of equal length, in training a little otherwise: figures may differ."
-        )
+    notes += _pieces(asking["hearing"], clips)
     answers = answer(model.classifier, model.emotions, clips.clips, **asking)
     there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
     if not len(there):
@@ -140,7 +141,7 @@ def build(
     report: dict[str, Any] = {
         "model": model.describe(),
         "made": _made(model, argv),
-        "clips": _clips(clips, table, rows, asking["max_seconds"]),
+        "clips": _clips(clips, table, rows, asking["hearing"].max_seconds),
         "quality": quality(
             probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
         ),
@@ -180,16 +181,42 @@ def build(
 
 
 def _asking(model: Model, options: ReportOptions) -> dict[str, Any]:
-    """How a model hears clips: as in its own training, of longer ones the beginning, or segments whose answers are averaged."""
-    told = (model.records.results.get("training") or {}).get("arguments") or {}
-    segment = told.get("segment_length")
+    """How a model is asked: it hears clips as its own run had them; that of somebody else in pieces of 30 s at most."""
+    told = (model.records.results.get("training") or {}).get("arguments")
+    own = told or {}
+    most = longest_heard(model.classifier)
+    hearing = Hearing(
+        max_seconds=options.max_seconds or own.get("max_seconds"),
+        segment_length=own.get("segment_length"),
+        segment_overlap=own.get("segment_overlap") or 0.0,
+        longest=min(most, LONGEST) if told is None else most,
+    )
     return {
-        "max_seconds": options.max_seconds or told.get("max_seconds"),
-        "longest": segment and max(segment, 1.0),
+        "hearing": hearing,
         "batch_seconds": options.batch_seconds,
         "keep": options.keep,
         "progress": options.progress,
     }
+
+
+def _pieces(hearing: Hearing, clips: ReportClips) -> list[str]:
+    """What is to be said of clips that are not heard as a whole."""
+    seconds = np.array(clips.clips["duration"][:])
+    notes = []
+    if hearing.max_seconds and (number := int((seconds > hearing.max_seconds).sum())):
+        notes.append(f"Of {counted(number, 'clip')} the first {hearing.max_seconds:g} s were heard.")
+        seconds = np.minimum(seconds, hearing.max_seconds)
+    longest = hearing.segment_length or hearing.longest
+    if number := int((seconds > longest).sum()):
+        overlap = (
+            f", with {hearing.segment_overlap:g} s in common"
+            if hearing.segment_length and hearing.segment_overlap
+            else ""
+        )
+        notes.append(
+            f"Heard in segments{overlap}, whose probabilities are averaged: {counted(number, 'clip')} of over {longest:g} s."
+        )
+    return notes
 
 
 def _made(model: Model, argv: Sequence[str]) -> dict[str, Any]:

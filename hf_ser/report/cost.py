@@ -22,7 +22,7 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
-from hf_ser.inference.batches import budget, classify
+from hf_ser.inference.batches import budget, classify, extract
 from hf_ser.machine import processor_name
 from hf_ser.tuning import parameter_counts
 
@@ -220,13 +220,7 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int | None]:
 @torch.no_grad()
 def count_flops(classifier: AudioClassificationPipeline, length: float) -> dict[str, Any]:
     """The floating-point operations for a clip of `length` seconds, and for a second of it."""
-    inputs = classifier.feature_extractor(
-        [speech(length)],
-        sampling_rate=SAMPLING_RATE,
-        padding=True,
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
+    inputs = extract(classifier, [speech(length)])
     # Attention in plain matrix products: not every fused kernel is known to the counter.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         classifier.model(**inputs.to(classifier.device))

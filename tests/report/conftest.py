@@ -36,7 +36,7 @@ def full() -> dict[str, Any]:
     overall = figures(0, 320)
     spread = {
         metric: [overall[metric] - 0.05, overall[metric] + 0.05]
-        for metric in ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
+        for metric in ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ece", "log_loss")
     }
     wide = {metric: [low - 0.02, high + 0.02] for metric, (low, high) in spread.items()}
     speakers = {f"{corpus}_{n:02d}": figures(10 * n + k, 16) | {"gender": "female" if n % 2 else "male"}

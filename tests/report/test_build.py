@@ -1,8 +1,10 @@
 """A report on real runs of a tiny model: what it is taken on, what it says, and what it does where little is known."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from hf_ser.report.build import sample
 from hf_ser.splits import SplitError
 from hf_ser.training import finetune, parse_arguments
 
+reports = importlib.import_module("hf_ser.report.build")  # hf_ser.report.build is the function
 QUICK = ReportOptions(robustness=False, cost=False, leakage=False, resamples=50, progress=False)
 
 
@@ -114,16 +117,44 @@ class TestWhatItIsTakenOn:
         assert ours["quality"]["overall"]["accuracy"] == pytest.approx(theirs["accuracy"], abs=1e-9)
         assert any("has learned from" in note for note in ours["notes"])
 
-    def test_clips_are_cut_as_in_training(self, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("cutting", "heard"),
+        [
+            (["--segment_length", "0.6"], "Heard in segments, whose probabilities are averaged: {} of over 0.6 s."),
+            (
+                ["--segment_length", "0.6", "--segment_overlap", "0.25", "--max_seconds", "1.3"],
+                "Heard in segments, with 0.25 s in common, whose probabilities are averaged: {} of over 0.6 s.",
+            ),
+        ],
+    )
+    def test_clips_are_cut_as_in_training(
+        self, cutting: list[str], heard: str, speech: Path, tiny_hubert: Path, tmp_path: Path
+    ) -> None:
         words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "head", "--num_train_epochs", "1",
-                 "--disable_tqdm", "True", "--segment_length", "1.0", "--output_dir", str(tmp_path / "run"),
-                 "--learning_rate", "1e-2"]  # fmt: skip
-        results = finetune(parse_arguments(words))
+                 "--disable_tqdm", "True", *cutting, "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-2"]  # fmt: skip
+        test = finetune(parse_arguments(words))["metrics"]["test"]
         model = open_model(hf_ser.load(tmp_path / "run"), "run", tmp_path / "run")
-        overall = report_on(model, [f"synthetic={speech}"])["quality"]["overall"]
-        # A run cuts full segments and a rest, a report equal ones: not the same answers, but of the whole clip both.
-        assert overall["clips"] == results["metrics"]["test"]["clips"]
-        assert overall["uar"] == pytest.approx(results["metrics"]["test"]["uar"], abs=0.2)
+        report = report_on(model, [f"synthetic={speech}"])
+        overall = report["quality"]["overall"]
+        assert overall["confusion_matrix"] == test["confusion_matrix"]
+        assert overall["eer"] == pytest.approx(test["eer"], abs=1e-6)
+        assert heard.format(f"{test['clips']} clips") in report["notes"]
+
+    def test_a_long_clip_is_heard_whole_if_the_models_own_run_did(
+        self, model: Model, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reports, "LONGEST", 1.5)
+        synthetic.make(tmp_path / "long", speakers=1, clips_per_emotion=1, seed=5)
+        for path in (tmp_path / "long").rglob("*.wav"):
+            samples, rate = soundfile.read(path)
+            soundfile.write(path, np.tile(samples, 3), rate)
+        corpora = [f"manifest={manifest(tmp_path / 'long', tmp_path)}"]
+        whole = replace(QUICK, max_seconds=60.0)
+        stranger = open_model(hf_ser.load(run), "stranger", None)
+        ours, theirs = (report_on(one, corpora, whole) for one in (model, stranger))
+        assert not any("segments" in note for note in ours["notes"])
+        assert any("Heard in segments" in note and "of over 1.5 s" in note for note in theirs["notes"])
+        assert ours["quality"]["overall"]["log_loss"] != theirs["quality"]["overall"]["log_loss"]
 
     def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path) -> None:
         synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)

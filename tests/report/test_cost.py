@@ -126,6 +126,7 @@ class Known(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = SimpleNamespace(model_type="hubert")
         self.conv = torch.nn.Conv1d(1, 8, kernel_size=400, stride=320, bias=False)
         self.linear = torch.nn.Linear(8, 3)
 

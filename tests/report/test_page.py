@@ -135,6 +135,9 @@ def test_what_is_in_which_table(report: dict[str, Any]) -> None:
     def percent(share: float) -> str:
         return f"{100 * share:.1f} %"
 
+    (loss,) = [row for row in tables["All 320 clips"] if row[0] == "log loss, nats"]
+    edges = (quality["intervals"][unit]["log_loss"] for unit in ("clips", "speakers"))
+    assert loss[1:] == [f"{overall['log_loss']:.3f}", *("{:.3f} to {:.3f}".format(*pair) for pair in edges)]
     for caption, group in (("corpus", "corpora"), ("gender", "genders"), ("speaker", "speakers")):
         groups = quality[group]
         for key, name in (("recall", "Recall"), ("eer_by_emotion", "EER")):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from hf_ser.corpora import ABOUT, About
-from hf_ser.hub.card.words import Results, capital, listed, table
+from hf_ser.hub.card.words import Results, capital, table
+from hf_ser.wording import listed
 
 
 def about(corpus: str, entry: Results | None) -> About | None:

@@ -1,7 +1,8 @@
 """The figures on the test part, and how they came about."""
 
 from hf_ser.hub.card.split import shared_speakers
-from hf_ser.hub.card.words import Results, capital, counted, known, listed, percent, table
+from hf_ser.hub.card.words import Results, capital, known, percent, table
+from hf_ser.wording import counted, listed
 
 #: The figures of a part, in the order of the card: key in `results.json`, name.
 METRICS = {

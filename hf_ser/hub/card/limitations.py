@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hf_ser.corpora import About
 from hf_ser.hub.card.corpora import abouts
 from hf_ser.hub.card.split import speakers
-from hf_ser.hub.card.words import Results, capital, counted, listed
+from hf_ser.hub.card.words import Results, capital
+from hf_ser.wording import counted, listed
 
 #: The languages of the corpora.
 LANGUAGES = {"en": "English"}

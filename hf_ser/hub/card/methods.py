@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from hf_ser.hub.card.words import Results, listed
+from hf_ser.hub.card.words import Results
+from hf_ser.wording import listed
 
 #: What each method trains: as a heading, and as what follows "fine-tuned".
 METHODS = {

@@ -23,7 +23,8 @@ from hf_ser.hub.card.corpora import abouts, corpus_link, corpus_name
 from hf_ser.hub.card.figures import SHORT_METRICS
 from hf_ser.hub.card.methods import method_words, methods, unmerged
 from hf_ser.hub.card.split import shared_speakers
-from hf_ser.hub.card.words import counted, known, listed
+from hf_ser.hub.card.words import known
+from hf_ser.wording import counted, listed
 
 CARD = "README.md"
 TEMPLATE = "model_cards/template.md"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_ser.hub.card.figures import METRICS
-from hf_ser.hub.card.words import counted, known, percent, table
+from hf_ser.hub.card.words import known, percent, table
 from hf_ser.hub.privacy import without_paths
+from hf_ser.wording import counted
 
 logger = logging.getLogger(__name__)
 

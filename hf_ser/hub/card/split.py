@@ -1,6 +1,7 @@
 """How the clips were split, and which speakers the parts share."""
 
-from hf_ser.hub.card.words import Results, counted, table
+from hf_ser.hub.card.words import Results, table
+from hf_ser.wording import counted
 
 
 def warnings(results: Results) -> list[str]:

@@ -24,7 +24,8 @@ from hf_ser.hub.card.training import (
     parameters_note,
     versions_note,
 )
-from hf_ser.hub.card.words import listed, percent
+from hf_ser.hub.card.words import percent
+from hf_ser.wording import listed
 
 __all__ = [
     "all_acted",

@@ -6,7 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 from hf_ser.hub.card.figures import SHORT_METRICS
-from hf_ser.hub.card.words import Results, counted, duration, known, listed, percent, table
+from hf_ser.hub.card.words import Results, duration, known, percent, table
+from hf_ser.wording import counted, listed
 
 #: Arguments of a run that decide where it ran, how much memory it took and what it printed, not what it learned; and those
 #: that the card tells in other words.

@@ -37,16 +37,6 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else ""
 
 
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """`a, b and c`."""
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """`1 clip`, `1,079 clips`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def duration(seconds: float) -> str:
     """`45 s`, `10 min 26 s`, `3 h 20 min`."""
     whole = round(seconds)

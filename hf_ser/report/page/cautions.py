@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_ser.report.page.reading import part
-from hf_ser.report.page.words import counted, listed, were
+from hf_ser.report.page.words import were
+from hf_ser.wording import counted, listed
 
 #: The parts of a report, and what they are called where they are missing.
 PARTS = {
@@ -33,7 +34,7 @@ def warnings(report: Mapping[str, Any]) -> list[Caution]:
     if speakers := leakage.get("speakers"):
         alarms.append(
             f"Leakage: {counted(len(speakers), 'speaker')} of these clips {were(speakers)} in training, too "
-            f"({listed(speakers, 5)}). The figures say nothing about new speakers."
+            f"({listed(speakers, most=5)}). The figures say nothing about new speakers."
         )
     if duplicates := leakage.get("duplicates"):
         alarms.append(

@@ -46,10 +46,12 @@ def milliseconds(value: Any) -> Cell:
     return Cell(milliseconds_text(value), finite(value))
 
 
-def interval_cell(pair: Any) -> Cell:
-    """An interval of shares in per cent, sorted by its lower edge."""
+def interval_cell(pair: Any, *, share: bool = True) -> Cell:
+    """An interval, of shares in per cent, sorted by its lower edge."""
     interval = finite_interval(pair)
-    return Cell(interval_text(interval), interval[0]) if interval else Cell(MISSING, None)
+    if not interval:
+        return Cell(MISSING, None)
+    return Cell(interval_text(interval) if share else "{:.3f} to {:.3f}".format(*interval), interval[0])
 
 
 def points_interval(pair: Any) -> Cell:

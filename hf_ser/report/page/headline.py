@@ -8,15 +8,14 @@ from hf_ser.report.page.words import (
     METRICS,
     NOT_HERE,
     bytes_text,
-    counted,
     interval_text,
-    listed,
     milliseconds_text,
     percent_text,
     points_text,
     printable,
 )
 from hf_ser.report.plots import CLEAN, clean_uar
+from hf_ser.wording import counted, listed
 
 
 def title(report: Mapping[str, Any]) -> str:

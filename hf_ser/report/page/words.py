@@ -53,22 +53,9 @@ def bytes_text(number: float) -> str:
     return f"{number / size:,.{0 if size == 1 else 1}f} {unit}"
 
 
-def counted(number: int | float, word: str) -> str:
-    """`1 clip`, `1,079 clips`."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
-
-
 def were(things: Iterable[Any]) -> str:
     """`was` of one thing, `were` of any other number."""
     return "was" if len(list(things)) == 1 else "were"
-
-
-def listed(words: Iterable[str], most: int | None = None) -> str:
-    """`a, b and c`; of more than `most`, `a, b and 7 more`."""
-    words = list(map(str, words))
-    if most and len(words) > most:
-        words = [*words[:most], f"{len(words) - most} more"]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def printable(text: str) -> str:

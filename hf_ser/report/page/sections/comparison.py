@@ -6,7 +6,8 @@ from typing import Any
 from hf_ser.report.page.blocks import Paragraph, Section, Table
 from hf_ser.report.page.cells import count, label, p_value, percent, points, points_interval
 from hf_ser.report.page.reading import part
-from hf_ser.report.page.words import METRICS, NOT_HERE, counted
+from hf_ser.report.page.words import METRICS, NOT_HERE
+from hf_ser.wording import counted
 
 
 def comparison_section(report: Mapping[str, Any]) -> Section:

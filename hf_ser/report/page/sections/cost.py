@@ -8,7 +8,8 @@ from hf_ser.report.page.blocks import Cell, Facts, Paragraph, Section, Table
 from hf_ser.report.page.cells import count, milliseconds
 from hf_ser.report.page.pictures import picture
 from hf_ser.report.page.reading import part
-from hf_ser.report.page.words import NOT_HERE, bytes_text, counted
+from hf_ser.report.page.words import NOT_HERE, bytes_text
+from hf_ser.wording import counted
 
 
 def cost_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> Section:

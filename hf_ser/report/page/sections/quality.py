@@ -8,7 +8,8 @@ from hf_ser.report.page.blocks import Paragraph, Section, Table
 from hf_ser.report.page.cells import count, decimal, interval_cell, label, percent
 from hf_ser.report.page.pictures import picture
 from hf_ser.report.page.reading import emotion_names, interval_level, part
-from hf_ser.report.page.words import METRICS, NOT_HERE, counted
+from hf_ser.report.page.words import METRICS, NOT_HERE
+from hf_ser.wording import counted
 
 
 def quality_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> Section:
@@ -51,9 +52,8 @@ def metrics_table(report: Mapping[str, Any]) -> Table:
     rows = []
     for key, (name, share) in METRICS.items():
         value = percent(overall.get(key)) if share else decimal(overall.get(key))
-        rows.append(
-            [label(name), value, *(interval_cell(part(intervals, by).get(key)) for by in ("clips", "speakers"))]
-        )
+        drawn = (interval_cell(part(intervals, by).get(key), share=share) for by in ("clips", "speakers"))
+        rows.append([label(name), value, *drawn])
     level = interval_level(report)
     caption = f"All {counted(overall['clips'], 'clip')}" if overall.get("clips") is not None else "All clips"
     return Table(caption, ["figure", "value", f"{level} interval by clips", f"{level} interval by speakers"], rows)

@@ -8,7 +8,8 @@ from hf_ser.report.page.blocks import Paragraph, Section, Table
 from hf_ser.report.page.cells import interval_cell, label, percent, points
 from hf_ser.report.page.pictures import picture
 from hf_ser.report.page.reading import interval_level, part
-from hf_ser.report.page.words import NOT_HERE, counted
+from hf_ser.report.page.words import NOT_HERE
+from hf_ser.wording import counted
 
 
 def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> Section:

@@ -1,0 +1,117 @@
+"""Models for audio classification that transformers has and this package does not train are heard as their pipeline hears them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    AudioClassificationPipeline,
+    SEWConfig,
+    SEWForSequenceClassification,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForAudioClassification,
+    pipeline,
+)
+
+import hf_ser
+from hf_ser.inference import predict, timeline
+from hf_ser.report.cost import count_flops
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37}
+CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
+                "classifier_proj_size": 24}  # fmt: skip
+LABELS = {"id2label": {0: "neu", 1: "hap", 2: "ang", 3: "sad"}}
+WHISPER = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 37, "decoder_layers": 1,
+           "decoder_attention_heads": 2, "decoder_ffn_dim": 37}  # fmt: skip
+
+
+def waves() -> Wav2Vec2FeatureExtractor:
+    return Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
+
+
+KINDS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "wav2vec2-conformer": (
+        lambda: Wav2Vec2ConformerForSequenceClassification(Wav2Vec2ConformerConfig(**SIZES, **CONVOLUTIONS, **LABELS)),
+        waves,
+    ),
+    "sew": (
+        lambda: SEWForSequenceClassification(SEWConfig(**SIZES, **{**CONVOLUTIONS, "conv_dim": [16] * 13}, **LABELS)),
+        waves,
+    ),
+    "whisper": (lambda: WhisperForAudioClassification(WhisperConfig(**WHISPER, **LABELS)), WhisperFeatureExtractor),
+    "ast": (lambda: ASTForAudioClassification(ASTConfig(**SIZES, **LABELS)), ASTFeatureExtractor),
+}
+
+
+def save(kind: str, folder: Path) -> Path:
+    """A random model whose answers differ from clip to clip."""
+    torch.manual_seed(0)
+    make, extractor = KINDS[kind]
+    model = make()
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            torch.nn.init.orthogonal_(weight, gain=1.0 if name.startswith("classifier") else 2.0)
+    model.save_pretrained(folder)
+    extractor().save_pretrained(folder)
+    return folder
+
+
+def clips() -> list[dict[str, Any]]:
+    """Noises of several lengths, levels and colours."""
+    found = []
+    for seed, seconds in enumerate([1.0, 0.3, 2.1, 0.75]):
+        rng = np.random.default_rng(seed)
+        noise = np.convolve(rng.standard_normal(round(16_000 * seconds)), rng.uniform(-1, 1, 1 + 3 * seed), "same")
+        found.append({"array": (0.1 * noise).astype(np.float32), "sampling_rate": 16_000})
+    return found
+
+
+def answers(classifier: AudioClassificationPipeline, sources: Any, **options: Any) -> list[dict[str, float]]:
+    said = list(predict(classifier, sources, progress=False, **options))
+    assert [answer.problem for answer in said] == [None] * len(said)
+    return [answer.probabilities for answer in said]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_the_same_as_the_plain_pipeline_alone_and_beside_others(model: Path) -> None:
+    """Many of these hear the padding of a batch, and transformers' Whisper wants 30 s."""
+    plain = pipeline("audio-classification", model=str(model), top_k=None)
+    expected = [{row["label"]: row["score"] for row in plain(dict(clip))} for clip in clips()]
+    assert np.ptp([list(dict(sorted(row.items())).values()) for row in expected], axis=0).max() > 0.005
+    for found, reference in zip(answers(hf_ser.load(model), clips(), batch_seconds=100.0), expected, strict=True):
+        assert found == pytest.approx(reference, abs=1e-5)
+
+
+def test_a_clip_that_is_longer_than_the_model_hears_is_heard_to_its_end(model: Path) -> None:
+    classifier = hf_ser.load(model)
+    rng = np.random.default_rng(0)
+    clip = (0.1 * rng.standard_normal(31 * 16_000)).astype(np.float32)
+    (reference,) = answers(classifier, {"array": clip, "sampling_rate": 16_000}, longest=60.0)
+    clip[-16_000:] = 0.3 * np.sin(np.arange(16_000))
+    (found,) = answers(classifier, {"array": clip, "sampling_rate": 16_000}, longest=60.0)
+    assert max(abs(found[emotion] - reference[emotion]) for emotion in found) > 1e-5
+
+
+def test_its_operations_are_counted(model: Path) -> None:
+    assert count_flops(hf_ser.load(model), 2.0)["total"] > 0
+
+
+@pytest.mark.parametrize(("kind", "most"), [("whisper", "30"), ("ast", "10.255")])
+def test_a_window_may_not_be_longer_than_what_is_heard(kind: str, most: str, tmp_path: Path) -> None:
+    classifier = hf_ser.load(save(kind, tmp_path))
+    with pytest.raises(ValueError, match=f"window: the model hears {most} s at most, found 31"):
+        timeline(classifier, {"array": np.ones(16_000, np.float32), "sampling_rate": 16_000}, window=31.0, hop=1.0)
