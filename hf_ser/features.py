@@ -1,6 +1,7 @@
 """From clips to batches: on-the-fly feature extraction, padding, shuffling."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,12 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
+
+
+def maximum_samples(config: PretrainedConfig) -> float:
+    """The samples of the longest clip that an encoder takes: 30 s of Whisper's, of others any number (infinity)."""
+    config = encoder_config(config)
+    return 160 * 2 * config.max_source_positions if config.model_type == "whisper" else math.inf
 
 
 def spectra_samples(spectra: int) -> int:

@@ -1,6 +1,5 @@
 """Waveforms through the model, in batches of like length."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from transformers import ASTFeatureExtractor, AudioClassificationPipeline, Batch
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
-from hf_ser.features import encoder_config, spectra_samples
+from hf_ser.features import encoder_config, maximum_samples, spectra_samples
 from hf_ser.models import FAMILIES, hears_thirty_seconds
 
 Probabilities = npt.NDArray[np.float64]
@@ -49,12 +48,9 @@ def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None)
 
 def longest_heard(classifier: AudioClassificationPipeline) -> float:
     """The seconds that the model hears of a waveform: 30 for Whisper, some 10 for the Audio Spectrogram Transformer."""
-    extractor, config = classifier.feature_extractor, encoder_config(classifier.model.config)
-    if config.model_type == "whisper":
-        return 2 * config.max_source_positions / 100  # spectra are 10 ms apart
-    if isinstance(extractor, ASTFeatureExtractor):
-        return spectra_samples(extractor.max_length) / SAMPLING_RATE
-    return math.inf
+    if isinstance(classifier.feature_extractor, ASTFeatureExtractor):
+        return spectra_samples(classifier.feature_extractor.max_length) / SAMPLING_RATE
+    return maximum_samples(classifier.model.config) / SAMPLING_RATE
 
 
 def classify(

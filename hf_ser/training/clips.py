@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -109,6 +110,37 @@ def load_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:
         return stream_clips(arguments, minimum_samples)
     rows = prepare(read_corpora(arguments.corpora), workers=arguments.prepare_workers)
     return select_clips(rows, arguments, minimum_samples)
+
+
+def require_heard_whole(clips: RunClips, arguments: DataArguments, maximum_samples: float) -> None:
+    """
+    Makes sure that the encoder takes all that a run would give it, before anything is trained.
+
+    Args:
+        clips (`RunClips`): The clips.
+        arguments (`DataArguments`): How they are cut.
+        maximum_samples (`float`): The longest clip that the encoder takes, in samples at 16 kHz.
+
+    Raises:
+        CorpusError: if a clip, or a segment of one, is longer, or might be in a stream that does not tell.
+    """
+    most = maximum_samples / SAMPLING_RATE
+    seconds = arrow_columns(clips.clips, ("duration",))["duration"].to_numpy().astype(np.float64)
+    for limit in (arguments.max_seconds, arguments.segment_length):
+        if limit is not None:
+            seconds = np.fmin(seconds, limit)  # of NaN and a limit the limit
+    advice = f"cut clips into segments (--segment_length {most:g}), or take their beginning (--max_seconds {most:g})"
+    if (long := seconds > most).any():
+        longest = int(np.nanargmax(seconds))
+        raise CorpusError(
+            f"--model: the encoder hears {most:g} s at most, and {long.sum()} of {len(seconds)} clips would be longer, for "
+            f"instance {clips.table.names[longest]} with {seconds[longest]:.1f} s; {advice}"
+        )
+    if not math.isinf(most) and np.isnan(seconds).any():
+        raise CorpusError(
+            f"--streaming: the encoder hears {most:g} s at most, and the data set has no column duration that says how long "
+            f"its clips are; {advice}"
+        )
 
 
 def stream_clips(arguments: DataArguments, minimum_samples: int) -> RunClips:

@@ -23,7 +23,7 @@ from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
-from hf_ser.training.clips import RunClips, heard, load_clips, write_set_aside
+from hf_ser.training.clips import RunClips, heard, load_clips, require_heard_whole, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
@@ -75,7 +75,9 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if training.learning_rate is None:
         training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
-    clips = load_clips(data, features.minimum_samples(load_config(resolve_checkpoint(arguments.model.model))))
+    config = load_config(resolve_checkpoint(arguments.model.model))
+    clips = load_clips(data, features.minimum_samples(config))
+    require_heard_whole(clips, data, features.maximum_samples(config))
     _log_split(clips)
     loaded = load_model(
         arguments.model.model,

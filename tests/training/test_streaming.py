@@ -21,7 +21,7 @@ from hf_ser.audio import Augmentation
 from hf_ser.corpora import CorpusError
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training import finetune, parse_arguments
-from hf_ser.training.clips import load_clips
+from hf_ser.training.clips import load_clips, require_heard_whole
 
 EMOTIONS = ("angry", "happy", "sad")
 SPEAKERS, CLIPS = 8, 12
@@ -286,6 +286,17 @@ def test_segments_need_to_know_how_long_clips_are(push: Callable[..., str], tiny
     speech = load_clips(data, 400).evaluation_set("test", 0.15, 0.05)
     assert len(speech) == 4 * len(set(speech.segments.clip.tolist()))
     assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
+
+
+def test_whisper_needs_to_know_how_long_clips_are(push: Callable[..., str], tiny_whisper: Path, tmp_path: Path) -> None:
+    """Else a clip of more than 30 s would end the run, whenever it comes."""
+    argv = words(push(), tmp_path / "run", tiny_whisper, "--streaming", "True", "--bf16", "False")
+    with pytest.raises(CorpusError, match=r"--streaming: the encoder hears 30 s at most.*--max_seconds 30"):
+        finetune(parse_arguments(argv))
+    data = parse_arguments([*argv, "--max_seconds", "30"]).data
+    require_heard_whole(load_clips(data, 320), data, 480_000)
+    data = parse_arguments(words(push("lab/timed", durations=True), tmp_path, tiny_whisper, "--streaming", "True")).data
+    require_heard_whole(load_clips(data, 320), data, 480_000)
 
 
 @pytest.mark.parametrize(("corpora", "message"), [("synthetic", "is no data set on the Hub"), ("dataset=.", "is no data set on the Hub"),

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset, minimum_samples
-from hf_ser.training import SERTrainer, SERTrainingArguments
+from hf_ser.training import SERTrainer, SERTrainingArguments, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
@@ -320,3 +322,29 @@ def test_of_longer_clips_only_the_beginning_is_used(make: Make) -> None:
         assert (after.start == 0).all()
     with pytest.raises(ValueError, match=r"--max_seconds: 0\.01 s are too few; the encoder needs 0\.025 s"):
         make("--max_seconds", "0.01")
+
+
+def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
+    tiny_whisper: Path, speech: Path, tmp_path: Path
+) -> None:
+    """Whisper hears 30 s: one longer clip among thousands would end the run in its middle."""
+    rows = ["path,emotion,speaker"]
+    for path in sorted(speech.rglob("*.wav")):
+        emotion = next((name for name in ("angry", "happy", "sad") if name in path.stem), None)
+        if emotion:
+            rows.append(f"{path},{emotion},{path.stem.split('_')[0]}")
+    samples, rate = soundfile.read(rows[5].split(",")[0])
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 200)[: 31 * rate], rate)
+    rows.append(f"{tmp_path / 'long.wav'},sad,somebody")
+    (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
+    words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model", str(tiny_whisper), "--method", "head", "--bf16", "False",
+             "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1", "--disable_tqdm", "True"]  # fmt: skip
+    with pytest.raises(
+        CorpusError, match=r"hears 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*--max_seconds"
+    ):
+        finetune(parse_arguments(words))
+    assert not (tmp_path / "run/results.json").exists()
+    with pytest.raises(CorpusError, match="1 of .* clips would be longer"):
+        finetune(parse_arguments([*words, "--segment_length", "30.5"]))
+    finetune(parse_arguments([*words, "--segment_length", "30", "--segment_overlap", "2"]))
+    assert (tmp_path / "run/results.json").exists()
