@@ -94,13 +94,16 @@ def extract(classifier: AudioClassificationPipeline, waveforms: Sequence[Wavefor
         else, each in 30 s and without a mask.
     """
     whole = hears_thirty_seconds(classifier.model.config)
-    return classifier.feature_extractor(
+    inputs = classifier.feature_extractor(
         list(waveforms),
         sampling_rate=SAMPLING_RATE,
         padding="max_length" if whole else True,
         return_attention_mask=not whole,  # with it each clip is normalised by itself, without it with its padding
         return_tensors="pt",
     )
+    if whole:
+        inputs.pop("attention_mask", None)  # the extractor has one of samples all the same
+    return inputs
 
 
 @torch.inference_mode()

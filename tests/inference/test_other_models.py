@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.inference import predict, timeline
+from hf_ser.inference import in_precision, predict, timeline
 from hf_ser.report.cost import count_flops
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37}
@@ -104,6 +104,14 @@ def test_a_clip_that_is_longer_than_the_model_hears_is_heard_to_its_end(model: P
     clip[-16_000:] = 0.3 * np.sin(np.arange(16_000))
     (found,) = answers(classifier, {"array": clip, "sampling_rate": 16_000}, longest=60.0)
     assert max(abs(found[emotion] - reference[emotion]) for emotion in found) > 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_in_fewer_bits(model: Path, precision: str) -> None:
+    exact = answers(hf_ser.load(model), clips())
+    rough = answers(in_precision(hf_ser.load(model), precision), clips())
+    for one, other in zip(exact, rough, strict=True):
+        assert other == pytest.approx(one, abs=0.1)
 
 
 def test_its_operations_are_counted(model: Path) -> None:

@@ -339,9 +339,7 @@ def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
     (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
     words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model", str(tiny_whisper), "--method", "head", "--bf16", "False",
              "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1", "--disable_tqdm", "True"]  # fmt: skip
-    with pytest.raises(
-        CorpusError, match=r"hears 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*--max_seconds"
-    ):
+    with pytest.raises(CorpusError, match=r"hears 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*--max_seconds"):
         finetune(parse_arguments(words))
     assert not (tmp_path / "run/results.json").exists()
     with pytest.raises(CorpusError, match="1 of .* clips would be longer"):
