@@ -8,9 +8,9 @@ def counted(number: int | float, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def listed(words: Iterable[str], last: str = "and", *, most: int | None = None) -> str:
+def listed(words: Iterable[object], last: str = "and", *, most: int | None = None) -> str:
     """`a, b and c`; of more than `most`, `a, b and 7 more`; nothing of none."""
-    words = list(map(str, words))
-    if most and len(words) > most:
-        words = [*words[:most], f"{len(words) - most} more"]
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    texts = list(map(str, words))
+    if most and len(texts) > most:
+        texts = [*texts[:most], f"{len(texts) - most} more"]
+    return f" {last} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))

@@ -9,15 +9,19 @@ The tables of the two papers, and EmoBox's figures on RAVDESS, with ours beside 
 
 Runs are trained with the recipes of scripts/recipes and found again by what they are, wherever they lie below --runs. A run whose
 model, method, emotions or corpora are not those of a table is not put there, and is listed with the reason. One that was split or
-trained in another way stands in a line of its own that says so. What comes after -- is for scripts/cross_validate.py.
+trained in another way stands in a line of its own that says so. What comes after -- is for scripts/cross_validate.py; runs that
+are told there to learn otherwise go into folders of their own. Table VI of PEFT-SER is of reports: --run makes those that are
+missing with scripts/evaluate.py.
 """
 
 import argparse
 import logging
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_ser import papers
@@ -25,8 +29,9 @@ from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
-from hf_ser.papers.runs import split_in_words
+from hf_ser.papers.runs import learning, split_in_words
 from hf_ser.splits import SplitError
+from hf_ser.wording import counted, listed
 
 SCRIPTS = Path(__file__).resolve().parent
 RECIPES = SCRIPTS / "recipes"
@@ -52,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=PATH",
         help="the corpora, as for scripts/finetune.py; to count clips, a .txt file may list the names of a corpus' files. "
-        "PEFT-SER's tables take CREMA-D's votes for its labels",
+        "PEFT-SER's tables take CREMA-D's votes for its labels, from processedResults/ in its folder or beside the list",
     )
     made.add_argument(
         "--model",
@@ -69,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--run", action="store_true", help="train what the tables need and is not finished")
     made.add_argument("--plan", action="store_true", help="say what --run would train, and with which commands")
+    made.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="of what --run or --plan would train, only that whose folder has all of these words: whisper-tiny lora_ff",
+    )
     made.add_argument(
         "--split",
         choices=["random", "speaker"],
@@ -99,9 +111,12 @@ def main() -> int:
         return write_folds(arguments.corpora, arguments.write_folds)
     if arguments.runs and not runs.is_dir() and not (arguments.run or arguments.plan):
         raise ValueError(f"--runs: there is no folder {str(runs)!r}")
+    if arguments.markdown and not arguments.markdown.absolute().parent.is_dir():
+        raise ValueError(f"--markdown: there is no folder {str(arguments.markdown.parent)!r}")
     failed = False
     if arguments.run or arguments.plan:
-        failed = train(arguments.table, arguments.corpora, models, runs, arguments.split, more, only_say=arguments.plan)
+        wanted = Wanted(arguments.table, arguments.corpora, models, runs, arguments.split, arguments.only, more)
+        failed = train(wanted, only_say=arguments.plan)
     if arguments.plan:
         return 0
     text = tables(arguments.table, arguments.corpora, models, runs)
@@ -187,58 +202,134 @@ def left(experiment: Experiment, filled: papers.Filled) -> int:
     return max(experiment.runs - done, 0)
 
 
-def train(
-    names: Sequence[str],
-    corpora: Sequence[str],
-    models: Mapping[str, str],
-    runs: Path,
-    split: str | None,
-    more: Sequence[str],
-    *,
-    only_say: bool,
-) -> bool:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be trained: see the command line."""
+
+    tables: Sequence[str]
+    corpora: Sequence[str]
+    models: Mapping[str, str]
+    runs: Path
+    split: str | None
+    only: Sequence[str]
+    more: Sequence[str]
+
+
+def train(wanted: Wanted, *, only_say: bool) -> bool:
     """
-    Trains what the tables need and is not finished, one experiment after the other, each by scripts/cross_validate.py, or says
-    what would be trained.
+    Trains what the tables need and is not finished, one experiment after the other, each by scripts/cross_validate.py, and makes
+    the reports that a table needs by scripts/evaluate.py; or says what would be done.
 
     Returns:
         Whether something failed.
     """
-    found, _ = papers.read_runs(runs)
+    found, _ = papers.read_runs(wanted.runs)
     failed, seen = False, set()
-    for name in names:
+    for name in wanted.tables:
         if name in papers.COMPUTED:
             continue
-        filled = papers.fill(name, found, RECIPES, models)
+        filled = papers.fill(name, found, RECIPES, wanted.models)
         for standard in papers.experiments_of(name):
-            experiment = papers.on_split(standard, split)
-            if experiment.folder in seen:
-                continue
-            seen.add(experiment.folder)
-            done = filled.finished[standard.folder].get(split_in_words(experiment.split), 0)
-            said = f"{name}: {experiment.folder}: {min(done, experiment.runs)} of {experiment.runs} runs finished"
-            if done >= experiment.runs:
-                print(said)
-                continue
-            problem = (
-                f"needs --corpora {' '.join(lacking)}" if (lacking := papers.missing_for(experiment, corpora)) else None
-            )
-            if problem is None and experiment.split.get("made_as") == emobox.NAME:
-                problem = prepare_folds(corpora, fold_folder(runs), write=not only_say)
-            if problem:
-                print(f"{said}; not run: {problem}")
-                continue
-            words = [*papers.words(experiment, RECIPES, runs, corpora, models), *more]
-            command = [sys.executable, str(SCRIPTS / "cross_validate.py"), *words]
-            print(f"{said}:\n  {shlex.join(command)}", flush=True)
-            if not only_say:
-                failed |= subprocess.run(command).returncode != 0
+            experiment = papers.on_split(standard, wanted.split)
+            if experiment.folder not in seen and all(word in experiment.folder for word in wanted.only):
+                seen.add(experiment.folder)
+                failed |= train_one(name, standard, experiment, filled, wanted, only_say=only_say)
+        failed |= report(name, wanted, only_say=only_say)
+    if not seen:
+        print(
+            f"nothing of {listed(wanted.tables)} is trained"
+            + (f" in a folder with {listed(wanted.only)}" if wanted.only else "")
+        )
     return failed
+
+
+def train_one(
+    name: str,
+    standard: Experiment,
+    experiment: Experiment,
+    filled: papers.Filled,
+    wanted: Wanted,
+    *,
+    only_say: bool,
+) -> bool:
+    """Trains what is missing of an experiment, `standard` on another split perhaps; `True` if that failed."""
+    otherwise = told_otherwise(wanted.more)
+    done = 0 if otherwise else filled.finished[standard.folder].get(split_in_words(experiment.split), 0)
+    experiment = replace(experiment, folder="-".join([experiment.folder, *otherwise]))
+    said = f"{name}: {experiment.folder}: {min(done, experiment.runs)} of {experiment.runs} runs finished"
+    if done >= experiment.runs:
+        print(said)
+        return False
+    lacking = papers.missing_for(experiment, wanted.corpora)
+    problem = f"needs --corpora {' '.join(lacking)}" if lacking else None
+    if problem is None and experiment.split.get("made_as") == emobox.NAME:
+        problem = prepare_folds(wanted.corpora, fold_folder(wanted.runs), write=not only_say)
+    if problem:
+        print(f"{said}; not run: {problem}")
+        return False
+    words = [*papers.words(experiment, RECIPES, wanted.runs, wanted.corpora, wanted.models), *wanted.more]
+    if not run([sys.executable, str(SCRIPTS / "cross_validate.py"), *words], said, only_say=only_say):
+        return True
+    folder = wanted.runs / experiment.folder
+    if not only_say and not otherwise and any(folder.rglob("results.json")):
+        again = papers.fill(name, papers.read_runs(wanted.runs)[0], RECIPES, wanted.models)
+        if not again.finished[standard.folder].get(split_in_words(experiment.split), 0):
+            print(
+                f"{folder} holds runs that were trained otherwise than by the recipe; move it away to train as in the paper"
+            )
+            return True
+    return False
+
+
+def told_otherwise(more: Sequence[str]) -> list[str]:
+    """What the words after -- change of what is learned, each as a part of a folder's name: `num_train_epochs-2`."""
+    parts: list[list[str]] = []
+    for word in more:
+        if word.startswith("--"):
+            argument, _, value = word[2:].partition("=")
+            parts.append([argument.replace("-", "_"), *filter(None, [value])])
+        elif parts:
+            parts[-1].append(word)
+    return [re.sub(r"[^\w.+-]", "_", "-".join(part)) for part in parts if part[0] in learning()]
+
+
+def report(name: str, wanted: Wanted, *, only_say: bool) -> bool:
+    """Makes the reports that a table is filled from and its runs lack; `True` if one failed."""
+    if not papers.of_reports(name):
+        return False
+    filled = papers.fill(name, papers.read_runs(wanted.runs)[0], RECIPES, wanted.models)
+    failed = False
+    for experiment in papers.experiments_of(name):
+        folders = filled.unreported[experiment.folder] if all(word in experiment.folder for word in wanted.only) else []
+        lacking = papers.missing_for(experiment, wanted.corpora)
+        if folders and lacking:
+            print(f"{name}: {counted(len(folders), 'report')} not made: needs --corpora {' '.join(lacking)}")
+            continue
+        for folder in folders:
+            words = [
+                str(folder),
+                "--corpora",
+                *papers.corpora_of(experiment, wanted.corpora),
+                "--no_robustness",
+                "--no_cost",
+            ]
+            command = [sys.executable, str(SCRIPTS / "evaluate.py"), *words]
+            failed |= not run(command, f"{name}: {folder} has no report", only_say=only_say)
+    return failed
+
+
+def run(command: Sequence[str], said: str, *, only_say: bool) -> bool:
+    """Says a command, and runs it; whether that went well."""
+    print(f"{said}:\n  {shlex.join(command)}", flush=True)
+    return only_say or subprocess.run(command).returncode == 0
 
 
 def prepare_folds(corpora: Sequence[str], folder: Path, *, write: bool) -> str | None:
     """Writes EmoBox's folds, or says why they would not be EmoBox's."""
-    clips = emobox.read_clips(next(c for c in corpora if c.startswith(f"{emobox.CORPUS}=")))
+    try:
+        clips = emobox.read_clips(next(c for c in corpora if c.startswith(f"{emobox.CORPUS}=")))
+    except CorpusError as error:
+        return str(error)
     if emobox.missing_actors(clips):
         return emobox.explain(clips)
     if write:
@@ -254,7 +345,7 @@ def write_folds(corpora: Sequence[str], folder: Path) -> int:
     clips = emobox.read_clips(specification)
     for path, split in zip(emobox.write_splits(clips, folder), emobox.make_splits(clips), strict=True):
         parts = {
-            part: f"{len(rows)} clips of actors {emobox.listed(sorted({int(str(clips.speakers[i])[-2:]) for i in rows}))}"
+            part: f"{len(rows)} clips of actors {listed(sorted({int(str(clips.speakers[i])[-2:]) for i in rows}))}"
             for part, rows in split.parts.items()
         }
         print(f"{path}: test {parts['test']}; validation {parts['validation']}; train {parts['train']}")

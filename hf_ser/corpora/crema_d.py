@@ -120,8 +120,8 @@ def read_votes(root: Path) -> list[Row]:
     table = _find_table(root, VOTE_TABLE)
     if table is None:
         raise CorpusError(
-            f"{VOTES_NAME}: no {VOTE_TABLE} at, below or beside {str(root)!r}. The corpus has it in processedResults; without "
-            "it, use --label_source intended."
+            f"{VOTES_NAME}: no {VOTE_TABLE} at, below or beside {str(root)!r}. The corpus has it in processedResults: put that "
+            "folder there. Without it only the emotions that the actors were asked for can be read, as crema_d."
         )
     votes = _votes(table)
     voted = []

@@ -1,7 +1,17 @@
 """The tables of the papers that the project follows, with its own figures beside them."""
 
 from hf_ser.papers.computed import COMPUTED, parameters_beside_table_iv
-from hf_ser.papers.experiments import CELLS, MODELS, Experiment, experiments_of, missing_for, on_split, words
+from hf_ser.papers.experiments import (
+    CELLS,
+    MODELS,
+    Experiment,
+    corpora_of,
+    experiments_of,
+    missing_for,
+    of_reports,
+    on_split,
+    words,
+)
 from hf_ser.papers.figures import PaperTable, load_figures
 from hf_ser.papers.results import Filled, fill
 from hf_ser.papers.runs import Run, misfits, read_runs, require_model
@@ -16,11 +26,13 @@ __all__ = [
     "Ours",
     "PaperTable",
     "Run",
+    "corpora_of",
     "experiments_of",
     "fill",
     "load_figures",
     "misfits",
     "missing_for",
+    "of_reports",
     "on_split",
     "parameters_beside_table_iv",
     "read_runs",

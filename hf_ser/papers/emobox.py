@@ -1,6 +1,5 @@
 """EmoBox's six folds of RAVDESS (arXiv 2406.07162) as splits that `--splits` reads."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from hf_ser.corpora import read_corpora
 from hf_ser.papers.figures import emobox_test_actors
 from hf_ser.splits import Clips, Split, SplitError
+from hf_ser.wording import listed
 
 NAME = "emobox"
 CORPUS = "ravdess"
@@ -87,12 +87,6 @@ def explain(clips: Clips) -> str:
         f"actors {listed(missing)} of RAVDESS are missing: the test parts of folds {listed(reduced)} and all train parts are "
         "smaller, and such figures do not stand beside EmoBox's"
     )
-
-
-def listed(numbers: Sequence[int]) -> str:
-    """1, 2 and 3."""
-    words = list(map(str, numbers))
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _actors(clips: Clips) -> list[int]:

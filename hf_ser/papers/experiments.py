@@ -260,6 +260,16 @@ def missing_for(experiment: Experiment, corpora: Sequence[str]) -> list[str]:
     return [f"{asked_for(name)}=FOLDER" for name in experiment.clips if given(corpora, name) is None]
 
 
+def corpora_of(experiment: Experiment, corpora: Sequence[str]) -> list[str]:
+    """Of the corpora that are given those of an experiment, as `NAME=PATH`, where all are."""
+    return [str(given(corpora, name)) for name in experiment.clips]
+
+
+def of_reports(table: str) -> bool:
+    """Whether a table is filled from `report.json`."""
+    return any(cell.figure.startswith("report/") for cell in CELLS.get(table, []))
+
+
 def words(
     experiment: Experiment, recipes: Path, runs: Path, corpora: Sequence[str], models: Mapping[str, str]
 ) -> list[str]:
@@ -275,7 +285,7 @@ def words(
     """
     told = [
         *("--config", str(recipes / experiment.recipe)),
-        *("--corpora", *(str(given(corpora, name)) for name in experiment.clips)),
+        *("--corpora", *corpora_of(experiment, corpora)),
         *("--model", models.get(experiment.model, experiment.model)),
         *("--method", experiment.method),
         *(word for key, value in experiment.settings.items() for word in (f"--{key}", str(value))),

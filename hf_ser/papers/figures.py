@@ -65,7 +65,7 @@ def load_figures() -> dict[str, PaperTable]:
     return {
         name: PaperTable(
             name=name,
-            paper=content["papers"][table["source"]["paper"]]["title"],
+            paper="{title} ({where})".format(**content["papers"][table["source"]["paper"]]),
             number=table["source"]["table"],
             place=table["source"]["place"],
             title=table["title"],

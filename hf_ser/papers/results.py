@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_ser.papers.experiments import CELLS, Cell, Experiment
+from hf_ser.papers.experiments import CELLS, Cell, Experiment, of_reports
 from hf_ser.papers.runs import Run, deviations, in_paper_split, misfits, split_in_words
 from hf_ser.papers.tables import Ours
 
@@ -23,14 +23,17 @@ class Filled:
         ours (`Ours`): Our figures.
         used (`set[Path]`): The folders of the runs that they are made of.
         refused (`dict[Path, list[str]]`): For the folder of every other run why it is none of them.
-        finished (`dict[str, dict[str, int]]`): By the folder of an experiment, and by the split in words, how many of its runs
-            are finished that were trained by its recipe.
+        finished (`dict[str, dict[str, int]]`): By the folder of an experiment, and by the split in words, how many of its folds
+            have a finished run that was trained by its recipe; of a split without folds how many runs there are.
+        unreported (`dict[str, list[Path]]`): By the folder of an experiment its runs by its recipe and on its split that have no
+            report.
     """
 
     ours: Ours
     used: set[Path]
     refused: dict[Path, list[str]]
     finished: dict[str, dict[str, int]]
+    unreported: dict[str, list[Path]]
 
 
 def fill(table: str, runs: Sequence[Run], recipes: Path, models: Mapping[str, str]) -> Filled:
@@ -48,7 +51,8 @@ def fill(table: str, runs: Sequence[Run], recipes: Path, models: Mapping[str, st
     refused: dict[Path, list[str]] = {}
     cells = CELLS[table]
     groups: dict[str, dict[str, dict[tuple[object, ...], Run]]] = {}
-    for experiment in {e.folder: e for cell in cells for e in cell.experiments.values()}.values():
+    experiments = list({e.folder: e for cell in cells for e in cell.experiments.values()}.values())
+    for experiment in experiments:
         groups[experiment.folder] = {}
         for run in runs:
             why = misfits(run, experiment, models)
@@ -64,29 +68,49 @@ def fill(table: str, runs: Sequence[Run], recipes: Path, models: Mapping[str, st
         means: list[float] = []
         for name, experiment in cell.experiments.items():
             for label, by_place in groups[experiment.folder].items():
-                figures = [value for run in by_place.values() if (value := figure(run, cell)) is not None]
+                figures = _by_fold(by_place.values(), cell)
                 if not figures:
                     continue
                 line = f"ours, {name}, {label}" if name else f"ours, {label}"
                 ours.lines.setdefault(line, {})[cell.row, cell.column] = _cell(
                     cell, figures, _incomplete(list(by_place.values()), len(figures), experiment)
                 )
-                if label == _as_in_paper(by_place.values(), experiment) and len(figures) == experiment.runs:
+                if label == _as_in_paper(by_place.values(), experiment) and len(figures) >= experiment.runs:
                     means.append(statistics.mean(figures))
         if len(means) == len(cell.experiments) > 1:
             line = f"{TOGETHER}, each on its paper's split"
             ours.lines.setdefault(line, {})[cell.row, cell.column] = _cell(cell, means, "")
     ours.lines = dict(sorted(ours.lines.items(), key=lambda item: not item[0].startswith(TOGETHER)))
-    if cells[0].figure.startswith("report") and (without := sum(not run.report for run in runs if run.folder in used)):
+    if of_reports(table) and (without := sum(not run.report for run in runs if run.folder in used)):
         ours.missing.append(
-            f"{without} of the runs have no report.json beside their results.json; scripts/evaluate.py writes it"
+            f"{without} of the runs have no report.json beside their results.json; --run makes it, with scripts/evaluate.py"
         )
     return Filled(
         ours,
         used,
         {folder: why for folder, why in refused.items() if folder not in used},
-        {folder: {label: len(places) for label, places in labels.items()} for folder, labels in groups.items()},
+        {
+            folder: {label: len({run.fold for run in places.values()}) for label, places in labels.items()}
+            for folder, labels in groups.items()
+        },
+        {
+            experiment.folder: [
+                run.folder
+                for run in groups[experiment.folder].get(split_in_words(experiment.split), {}).values()
+                if run.report is None
+            ]
+            for experiment in experiments
+        },
     )
+
+
+def _by_fold(runs: Iterable[Run], cell: Cell) -> list[float]:
+    """A figure for each fold: the mean of its seeds."""
+    found: dict[Any, list[float]] = {}
+    for run in runs:
+        if (value := figure(run, cell)) is not None:
+            found.setdefault(run.fold, []).append(value)
+    return [statistics.mean(values) for values in found.values()]
 
 
 def figure(run: Run, cell: Cell) -> float | None:

@@ -2,23 +2,34 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
 from hf_ser.hub.card.report import why_another
+from hf_ser.hub.card.training import UNTOLD as COMPUTED_ALIKE
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig
 from hf_ser.papers.experiments import MODELS, Experiment
-from hf_ser.training.arguments import DataArguments, ModelArguments, SERTrainingArguments, default_learning_rate
+from hf_ser.training import parse_arguments
+from hf_ser.training.arguments import (
+    DataArguments,
+    ModelArguments,
+    SERTrainingArguments,
+    default_learning_rate,
+    read_recipe,
+    recipe_words,
+)
+from hf_ser.training.results import non_default
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 
@@ -28,14 +39,23 @@ REPORT = "report.json"
 CLIPS_SET_ASIDE = 0.02
 #: The parameters of a checkpoint may differ so much from those of its configuration: an embedding more or less.
 PARAMETERS_APART = 0.01
-#: What a run can be told that changes what it learns, and is no matter of which experiment it is.
-LEARNING = (
-    "learning_rate", "num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "adam", "optim", "weight_decay",
-    "adam_beta1", "adam_beta2", "max_grad_norm", "class_weights", "label_smoothing_factor", "metric_for_best_model",
-    "early_stopping_patience", "max_seconds", "segment_length", "weighted_layer_sum", "mask_time_prob", "mask_feature_prob",
-    "freeze_feature_encoder", "lora_alpha", "lora_dropout", "lora_target_modules", "peft_arguments",
-    *(field.name for field in dataclasses.fields(Augmentation)),
-)  # fmt: skip
+#: What a run can be told and is no matter of what it learns, beside what a card leaves out for that reason: how the work is
+#: done, and what [`misfits`] and the label of a split compare by other words.
+NO_MATTER = re.compile(
+    rf"{COMPUTED_ALIKE.pattern}|corpora|emotions|label_source|split|splits|fold|folds|fold_by|split_seed|max_set_aside|shuffle_buffer"
+    r"|model|head|method|lora_r|bottleneck_size|prompt_length"
+    r"|(data_)?seed|per_device_.*_batch_size|gradient_accumulation_steps|auto_find_batch_size|eval_accumulation_steps|tf32"
+    r"|torch_.*|use_(liger_kernel|cache)|liger_.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|dataloader_.*|length_column_name"
+    r"|skip_memory_metrics|include_.*|prediction_loss_only|eval_(do_concat_batches|use_gather_object)|batch_eval_metrics|log_on_each_node"
+    r"|enable_jit_checkpoint|ignore_data_skip|restore_callback_.*|full_determinism|local_rank|micro_batch_seconds"
+)
+#: What `results.json` must hold of a run, and of what type.
+HELD: dict[tuple[str, ...], type | tuple[type, ...]] = {
+    **dict.fromkeys([("base_model",), ("model_type",), ("method",), ("head",), ("split", "name")], str),
+    ("emotions",): list,
+    **dict.fromkeys([("merged_emotions",), ("corpora",), ("metrics", "test"), ("training", "arguments")], dict),
+    **dict.fromkeys([("training", "clips_per_step"), ("parameters", "total"), ("seeds", "training")], int),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,11 @@ class Run:
         split = self.results["split"]
         return split.get("fold"), split.get("seed"), self.results["seeds"]["training"]
 
+    @property
+    def fold(self) -> Any:
+        """What a figure is averaged over: the fold, of a split without folds the drawing and the seed."""
+        return self.place if self.results["split"].get("folds") is None else self.place[0]
+
 
 def read_runs(root: Path) -> tuple[list[Run], list[str]]:
     """
@@ -69,25 +94,61 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
     """
     runs, wrong = [], []
     for path in sorted(root.rglob(RESULTS)):
-        report = path.with_name(REPORT)
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-            run = Run(path.parent, results, json.loads(report.read_text(encoding="utf-8")) if report.exists() else None)
-            if run.report is not None and (reason := why_another(run.report, results)):
-                wrong.append(f"{report} is left out: {reason}")
-                run = Run(path.parent, results, None)
-            for key in ("base_model", "model_type", "method", "head", "emotions", "merged_emotions", "corpora"):
-                results[key]
-            for first, second in (("metrics", "test"), ("training", "arguments"), ("parameters", "total")):
-                results[first][second]
-            assert run.place
+            results = _read(path)
+            if problem := next(problems(results), None):
+                raise ValueError(f"not as a run writes it: {problem}")
         except (OSError, ValueError) as error:
-            wrong.append(f"{path.parent}: {error}")
-        except (LookupError, TypeError, AttributeError) as error:
-            wrong.append(f"{path}: not as a run writes it ({type(error).__name__}: {error})")
-        else:
-            runs.append(run)
+            wrong.append(f"{path}: {error}")
+            continue
+        report = None
+        if (beside := path.with_name(REPORT)).exists():
+            try:
+                report = _read(beside)
+                if reason := why_another(report, results):
+                    wrong.append(f"{beside} is left out: {reason}")
+                    report = None
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                wrong.append(f"{beside} is left out: not as a report is written ({error})")
+                report = None
+        runs.append(Run(path.parent, results, report))
     return runs, wrong
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("not as it is written: expected an object")
+    return found
+
+
+def problems(results: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing in a `results.json`, or not what it should be, for a table to be filled from it."""
+    for place, kind in HELD.items():
+        found: Any = results
+        for key in place:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, kind):
+            yield f"{'/'.join(place)} is {found!r}"
+            return
+    split, emotions, test = results["split"], results["emotions"], results["metrics"]["test"]
+    if split["name"] == "kfold" and not ("by" in split and isinstance(split.get("folds"), int)):
+        yield "split has no by and folds"
+    for name in ("fold", "seed"):
+        if not isinstance(split.get(name), int | None):
+            yield f"split/{name} is {split[name]!r}"
+    for name, corpus in results["corpora"].items():
+        if not (isinstance(corpus, dict) and isinstance(corpus.get("clips"), int)):
+            yield f"corpora/{name} is {corpus!r}"
+    for name, value in test.items():
+        if isinstance(value, int | float | str) and not (isinstance(value, int | float) and math.isfinite(value)):
+            yield f"metrics/test/{name} is {value!r}"
+    matrix = test.get("confusion_matrix")
+    rows = [row for row in matrix if isinstance(row, list)] if isinstance(matrix, list) else []
+    if [len(row) for row in rows] != [len(emotions)] * len(emotions) or not all(
+        isinstance(n, int) for row in rows for n in row
+    ):
+        yield f"metrics/test/confusion_matrix has not {len(emotions)} times {len(emotions)} numbers of clips"
 
 
 def misfits(run: Run, experiment: Experiment, models: Mapping[str, str]) -> list[str]:
@@ -150,26 +211,42 @@ def split_in_words(split: Mapping[str, Any]) -> str:
 
 def deviations(run: Run, experiment: Experiment, recipes: Path) -> list[str]:
     """In what a run was trained otherwise than by the experiment's recipe: `learning_rate 0.001 in place of 1e-05`."""
-    recipe = yaml.safe_load((recipes / experiment.recipe).read_text(encoding="utf-8"))
-    if experiment.method == "head" or experiment.method == "full":
-        skipped = {"lora_alpha", "lora_dropout", "lora_target_modules", "peft_arguments"}
-    else:
-        skipped = {"freeze_feature_encoder"} | (
-            set() if experiment.method.startswith("lora") else {"lora_alpha", "lora_dropout"}
-        )
+    recipe, batch = by_recipe(recipes / experiment.recipe, experiment.method)
+    skipped = set()
+    if not experiment.method.startswith("lora"):
+        skipped |= {"lora_alpha", "lora_dropout", "lora_target_modules"}
+    if experiment.method != "prompt":
+        skipped |= {"prompt_start"}
+    if experiment.method != "full":
+        skipped |= {"freeze_feature_encoder"}
+    if run.results["split"]["name"] not in ("random", "speaker"):
+        skipped |= {"test_share", "validation_share"}
     found = []
-    for name in LEARNING:
+    for name in learning():
         if name in skipped:
             continue
         wanted, told = recipe.get(name, _defaults()[name]), _told(run.results, name)
-        if name == "learning_rate" and wanted is None:
-            wanted = default_learning_rate(experiment.method)
         if _plain(told) != _plain(wanted):
             found.append(f"{name} {told} in place of {wanted}")
-    batch, clips = recipe["per_device_train_batch_size"], run.results["training"]["clips_per_step"]
-    if clips != batch:
+    if (clips := run.results["training"]["clips_per_step"]) != batch:
         found.append(f"{clips} clips a step in place of {batch}")
     return found
+
+
+@cache
+def learning() -> tuple[str, ...]:
+    """What a run can be told that changes what it learns, and is no matter of which experiment it is."""
+    return tuple(name for name in _defaults() if not NO_MATTER.fullmatch(name))
+
+
+@cache
+def by_recipe(recipe: Path, method: str) -> tuple[dict[str, Any], int]:
+    """What a recipe tells a run with a method, as `results.json` has it, and the clips in a step."""
+    words = recipe_words({name: value for name, value in read_recipe(recipe).items() if name not in ("sweep", "seeds")})
+    arguments = parse_arguments([*words, "--corpora", "ravdess=.", "--method", method, "--output_dir", "."])
+    told = non_default(arguments)
+    told.setdefault("learning_rate", default_learning_rate(method))
+    return told, arguments.training.per_device_train_batch_size * arguments.training.gradient_accumulation_steps
 
 
 @cache

@@ -23,7 +23,7 @@ from hf_ser.papers.experiments import (
     peft_ser,
     words,
 )
-from hf_ser.papers.runs import LEARNING, MODELS, total_parameters
+from hf_ser.papers.runs import MODELS, by_recipe, learning, total_parameters
 from hf_ser.training import parse_arguments
 from hf_ser.training.arguments import recipe_words
 
@@ -34,7 +34,7 @@ Write = Callable[..., Path]
 
 def results_of(experiment: Experiment, **split: Any) -> dict[str, Any]:
     """The results of a run that was trained by its recipe, on the paper's split."""
-    recipe = yaml.safe_load((RECIPES / experiment.recipe).read_text(encoding="utf-8"))
+    arguments, clips_per_step = by_recipe(RECIPES / experiment.recipe, experiment.method)
     emotions = list(experiment.emotions)
     confusion = [[8 if i == j else 2 if j == (i + 1) % len(emotions) else 0 for j in range(len(emotions))]
                  for i in range(len(emotions))]  # fmt: skip
@@ -52,8 +52,8 @@ def results_of(experiment: Experiment, **split: Any) -> dict[str, Any]:
         },
         "parameters": {"trainable": 1, "total": total_parameters(experiment) + 1024},
         "training": {
-            "clips_per_step": recipe["per_device_train_batch_size"],
-            "arguments": {name: recipe[name] for name in LEARNING if name in recipe} | dict(experiment.settings),
+            "clips_per_step": clips_per_step,
+            "arguments": copy.deepcopy(arguments) | dict(experiment.settings),
         },
         "seeds": {"training": 42, "split": 42},
     }
@@ -176,6 +176,88 @@ def test_another_split_or_training_stands_in_its_own_line(write_run: Write, fill
     assert found.finished["hubert_ser/full"]["random split"] == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"prompt_start": "frames"}, "prompt_start frames in place of random"),
+        ({"lr_scheduler_kwargs": {"mode": "min", "factor": 0.1, "patience": 1, "min_lr": 5e-5}}, "'factor': 0.1"),
+        ({"segment_overlap": 0.5}, "segment_overlap 0.5 in place of 0.0"),
+        ({"frozen_cache_views": 1}, "frozen_cache_views 1 in place of"),
+        ({"load_best_model_at_end": False}, "load_best_model_at_end False in place of True"),
+    ],
+)
+def test_whatever_changes_what_is_learned_is_said(
+    wrong: dict[str, Any], said: str, write_run: Write, filled: Fill
+) -> None:
+    results = results_of(peft_ser("openai/whisper-tiny", "prompt", "CREMA-D"), fold=0)
+    results["training"]["arguments"].update(wrong)
+    write_run("otherwise", results)
+    (line,) = filled("peft_ser/V").ours.lines
+    assert line.startswith("ours, CREMA-D, kfold split, 5 by speaker, ")
+    assert said in line
+
+
+def test_shares_of_a_random_split_are_part_of_it(write_run: Write, filled: Fill) -> None:
+    results = results_of(hubert_ser("full"))
+    results["training"]["arguments"]["test_share"] = 0.02
+    write_run("few", results)
+    found = filled("hubert_ser/3")
+    assert list(found.ours.lines) == ["ours, random split, test_share 0.02 in place of 0.2"]
+    assert found.finished["hubert_ser/full"].get("random split", 0) == 0
+
+
+def test_every_argument_is_compared_or_known_to_be_no_matter() -> None:
+    """An argument that is new is compared, unless somebody says that it does not change what is learned."""
+    assert set(learning()) >= {
+        "learning_rate",
+        "lora_alpha",
+        "prompt_start",
+        "noise_snr",
+        "mask_time_prob",
+        "max_seconds",
+        "class_weights",
+    }
+    assert not set(learning()) & {
+        "output_dir",
+        "fold",
+        "seed",
+        "method",
+        "save_strategy",
+        "fsdp",
+        "hub_token",
+        "cpu_threads",
+    }
+
+
+def test_seeds_of_one_fold_are_one_fold(write_run: Write, filled: Fill) -> None:
+    experiment = peft_ser("openai/whisper-tiny", "head", "CREMA-D")
+    for seed, uar in enumerate((0.4, 0.5, 0.6)):
+        results = results_of(experiment, fold=0)
+        results["seeds"]["training"] = seed
+        results["metrics"]["test"]["uar"] = uar
+        write_run(f"seed-{seed}", results)
+    results = results_of(experiment, fold=3)
+    results["metrics"]["test"]["uar"] = 0.7
+    write_run("fold-3", results)
+    found = filled("peft_ser/V")
+    deviation = 100 * statistics.stdev((0.5, 0.7))
+    assert found.ours.lines == {
+        "ours, CREMA-D, kfold split, 5 by speaker": {(0, 0): f"60.00 ± {deviation:.2f} (2 of 5)"}
+    }
+    assert found.finished[experiment.folder] == {"kfold split, 5 by speaker": 2}
+
+
+def test_more_seeds_than_the_papers_are_no_fewer(write_run: Write, filled: Fill) -> None:
+    for label in PEFT_SER_CORPORA:
+        experiment = peft_ser(WAVLM, "head", label)
+        for n in range(experiment.runs + (label == "MSP-Podcast")):
+            results = results_of(experiment, **({"fold": n} if "folds" in experiment.split else {}))
+            if label == "MSP-Podcast":
+                results["seeds"]["training"] = n
+            write_run(f"{label}-{n}", results)
+    assert "ours, mean of all, each on its paper's split" in filled("peft_ser/V").ours.lines
+
+
 def change(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda results: results.update(changes)
 
@@ -187,7 +269,13 @@ def change(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (change(base_model="someone/hubert-large-superb-er"), "its model is someone/hubert-large-superb-er, not superb"),
         (change(method="head"), "its method is head, not"),
         (change(head="conv"), "its head is conv, not stock"),
-        (change(emotions=["angry", "happy", "neutral", "sad"]), "its emotions are angry, happy, neutral, sad, not angry, calm"),
+        (
+            lambda results: (
+                results.update(emotions=["angry", "happy"]),
+                results["metrics"]["test"].update(confusion_matrix=[[2, 0], [1, 1]]),
+            ),
+            "its emotions are angry, happy, not angry, calm",
+        ),
         (change(merged_emotions={"calm": "neutral"}), "calm as neutral"),
         (change(corpora={"ravdess": {"clips": 1440}}), "its corpora are ravdess, not"),
         (
@@ -253,6 +341,51 @@ def test_files_that_are_no_runs_are_told(write_run: Write, tmp_path: Path) -> No
     assert [run.folder.name for run in runs] == ["good"]
     assert len(wrong) == 3
     assert "not as a run writes it" in wrong[1]
+
+
+def cut_off(*place: str) -> Callable[[dict[str, Any]], None]:
+    def run(results: dict[str, Any]) -> None:
+        for key in place[:-1]:
+            results = results[key]
+        results[place[-1]] = None
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        *((cut_off(*place), "/".join(place)) for place in
+          [("base_model",), ("emotions",), ("merged_emotions",), ("corpora",), ("corpora", "ravdess"), ("split", "name"),
+           ("metrics", "test"), ("training", "arguments"), ("training", "clips_per_step"), ("parameters", "total")]),
+        (lambda results: results["metrics"]["test"].update(accuracy="oops"), "metrics/test/accuracy is 'oops'"),
+        (lambda results: results["metrics"]["test"].update(eer=float("nan")), "metrics/test/eer is nan"),
+        (lambda results: results["metrics"]["test"].update(confusion_matrix=None), "metrics/test/confusion_matrix has not 8"),
+        (lambda results: results["metrics"]["test"].update(confusion_matrix=[[1]]), "metrics/test/confusion_matrix has not 8"),
+        (lambda results: results["split"].update(name="kfold"), "split has no by and folds"),
+        (lambda results: results["split"].update(fold=[0]), "split/fold is [0]"),
+        (lambda results: results["seeds"].update(training=[1]), "seeds/training is [1]"),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_not_whole_is_told_and_hides_no_other(
+    wrong: Callable[[dict[str, Any]], None], said: str, write_run: Write, tmp_path: Path
+) -> None:
+    results = results_of(hubert_ser("full"))
+    wrong(results)
+    write_run("broken", results)
+    write_run("good", results_of(hubert_ser("full")))
+    runs, [told] = read_runs(tmp_path / "runs")
+    assert [run.folder.name for run in runs] == ["good"]
+    assert told.startswith(f"{tmp_path}/runs/broken/results.json: not as a run writes it: {said}")
+
+
+def test_a_run_counts_without_its_report_if_that_cannot_be_read(write_run: Write, tmp_path: Path) -> None:
+    folder = write_run("run", results_of(hubert_ser("full")))
+    for text in ("{", "[]", '{"clips": 3}'):
+        (folder / "report.json").write_text(text)
+        [run], [told] = read_runs(tmp_path / "runs")
+        assert run.report is None
+        assert told.startswith(f"{folder}/report.json is left out")
 
 
 @pytest.mark.parametrize("table", CELLS)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hf_ser.papers import CELLS, COMPUTED, load_figures
-from hf_ser.papers.experiments import hubert_ser
-from hf_ser.papers.runs import total_parameters
+from hf_ser.papers.experiments import WAVLM, hubert_ser, peft_ser
+from hf_ser.papers.runs import by_recipe, total_parameters
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "reproduce.py"
 Reproduce = Callable[..., int]
@@ -158,6 +158,83 @@ def test_it_trains_what_is_missing(
     assert "## peft_ser/figure_6" in capsys.readouterr().out
 
 
+def test_what_is_trained_otherwise_goes_elsewhere(
+    reproduce: Reproduce, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else what is trained as in the paper would be taken for finished."""
+    options = (
+        "--table",
+        "peft_ser/V",
+        "--only",
+        "whisper-tiny/",
+        "lora",
+        "--corpora",
+        f"crema_d={tmp_path}",
+        "--runs",
+        tmp_path / "runs",
+    )
+    assert reproduce(*options, "--run", "--", "--num_train_epochs", "2", "--noise_snr=5", "--jobs", "2") == 0
+    folder = "peft_ser/crema_d_votes/whisper-tiny/lora_ff-8"
+    (command,) = started
+    assert command[command.index("--output_dir") + 1] == str(
+        tmp_path / "runs" / f"{folder}-num_train_epochs-2-noise_snr-5"
+    )
+    started.clear()
+    assert reproduce(*options, "--run", "--", "--jobs", "2") == 0
+    (command,) = started
+    assert command[command.index("--output_dir") + 1] == str(tmp_path / "runs" / folder)
+    assert reproduce(*options[:3], "nothing", "--plan") == 0
+    assert "nothing of peft_ser/V is trained in a folder with nothing" in capsys.readouterr().out
+
+
+def test_runs_that_stand_in_the_way_are_told(
+    reproduce: Reproduce,
+    started: list[list[str]],
+    corpora: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """scripts/cross_validate.py takes them for finished, and a table does not."""
+    folder = tmp_path / "runs/hubert_ser/full"
+    results = finished_run(folder)
+    results["training"]["arguments"]["learning_rate"] = 0.1
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert reproduce("--table", "hubert_ser/4", "--corpora", *corpora, "--runs", tmp_path / "runs", "--run") == 1
+    assert (
+        f"{folder} holds runs that were trained otherwise than by the recipe; move it away" in capsys.readouterr().out
+    )
+
+
+def test_reports_are_made_for_the_table_that_is_made_of_them(
+    reproduce: Reproduce, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = peft_ser(WAVLM, "head", "CREMA-D")
+    arguments, clips_per_step = by_recipe(SCRIPT.parent / "recipes" / experiment.recipe, "head")
+    for fold in range(5):
+        folder = tmp_path / "runs" / experiment.folder / str(fold)
+        results = finished_run(folder)
+        results |= {
+            "base_model": WAVLM,
+            "model_type": "wavlm",
+            "method": "head",
+            "head": "conv",
+            "emotions": list(experiment.emotions),
+            "corpora": {"crema_d_votes": {"clips": experiment.clips["crema_d_votes"]}},
+            "split": {**experiment.split, "fold": fold},
+            "metrics": {"test": {"uar": 0.5, "confusion_matrix": [[1] * 4] * 4}},
+            "parameters": {"total": total_parameters(experiment)},
+            "training": {"clips_per_step": clips_per_step, "arguments": arguments},
+        }
+        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    options = ("--table", "peft_ser/VI", "--only", "/head", "--runs", tmp_path / "runs")
+    assert reproduce(*options, "--plan") == 0
+    assert "peft_ser/VI: 5 reports not made: needs --corpora crema_d=FOLDER" in capsys.readouterr().out
+    assert reproduce(*options, "--corpora", f"crema_d={tmp_path}", "--run") == 0
+    assert len(started) == 5
+    assert started[2] == [sys.executable, str(SCRIPT.with_name("evaluate.py")), str(tmp_path / "runs" / experiment.folder / "2"),
+                          "--corpora", f"crema_d_votes={tmp_path}", "--no_robustness", "--no_cost"]  # fmt: skip
+
+
 def test_hubert_ser_can_be_split_by_speaker(
     reproduce: Reproduce, started: list[list[str]], corpora: list[str], tmp_path: Path
 ) -> None:
@@ -193,6 +270,11 @@ def test_emobox_folds(
     assert started == []
     assert "not run: actors 19, 20, 21, 22, 23 and 24 of RAVDESS are missing" in capsys.readouterr().out
 
+    assert reproduce("--table", "hubert_ser/1", "emobox/ravdess", "--corpora", "ravdess=/no/such", "--run") == 0
+    printed = capsys.readouterr().out
+    assert "not run: ravdess" in printed
+    assert "## hubert_ser/1" in printed
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -203,6 +285,7 @@ def test_emobox_folds(
         (["--model", "whisper=/x"], "--model: 'whisper' is none of the papers' models: superb/hubert-large-superb-er"),
         (["--model", "openai/whisper-tiny=/no/such"], "--model openai/whisper-tiny: there is no folder '/no/such'"),
         (["--runs", "nowhere"], "--runs: there is no folder 'nowhere'"),
+        (["--markdown", "nowhere/tables.md"], "--markdown: there is no folder 'nowhere'"),
         (["--write_folds", "folds"], "--write_folds needs --corpora ravdess=FOLDER"),
     ],
 )
