@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 
@@ -30,6 +31,8 @@ def errors_in_one_line(
     def decorate(command: Command) -> Command:
         @wraps(command)
         def told() -> int:
+            # PEFT asks transformers in a way that it will have to change.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             try:
                 return command()
             except known as error:

@@ -39,6 +39,17 @@ def main() -> int:
     keep_freed_memory()
     folder = output_folder(arguments)
     check_folder(folder, arguments.overwrite)
+    options = ReportOptions(
+        robustness=not arguments.no_robustness,
+        robustness_clips=arguments.robustness_clips,
+        cost=not arguments.no_cost,
+        leakage=not arguments.no_leakage,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        max_seconds=arguments.max_seconds,
+        batch_seconds=arguments.batch_seconds,
+        keep=folder / ANSWERS,
+    )
     label_map = pairs(arguments.label_map, "--label_map")
     merges = pairs(arguments.emotions, "--emotions")
     model = opened(arguments.model, arguments, label_map)
@@ -53,17 +64,6 @@ def main() -> int:
         part=arguments.part,
         max_set_aside=arguments.max_set_aside,
         minimum_seconds=minimum_samples(model.classifier.model.config) / SAMPLING_RATE,
-    )
-    options = ReportOptions(
-        robustness=not arguments.no_robustness,
-        robustness_clips=arguments.robustness_clips,
-        cost=not arguments.no_cost,
-        leakage=not arguments.no_leakage,
-        resamples=arguments.resamples,
-        seed=arguments.seed,
-        max_seconds=arguments.max_seconds,
-        batch_seconds=arguments.batch_seconds,
-        keep=folder / ANSWERS,
     )
     report = build(model, clips, options, other=other, argv=sys.argv)
     save(report, folder)
@@ -148,7 +148,9 @@ def pairs(words: list[str], argument: str) -> dict[str, str]:
 
 
 def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) -> Model:
-    first = name == arguments.model
+    first, folder = name == arguments.model, Path(name).expanduser()
+    if first and arguments.revision and folder.is_dir():
+        raise ValueError(f"--revision: {name!r} is a folder here; a revision is of a model on the Hub")
     classifier = hf_ser.load(
         name,
         base=arguments.base if first else None,
@@ -158,7 +160,7 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) 
     records = fetch_records(name, revision=arguments.revision if first else None)
     labels = set(classifier.model.config.id2label.values())
     given = {k: v for k, v in label_map.items() if k in labels} if arguments.compare else label_map
-    called = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name
+    called = folder.resolve().name if folder.is_dir() else name
     return open_model(classifier, called, records, given)
 
 

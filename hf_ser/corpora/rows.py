@@ -86,8 +86,16 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     for extra in sorted({key for row in ordered for key in row.extras}):
         columns[extra] = [row.extras.get(extra) for row in ordered]
     # Not Dataset.from_dict, which looks at every value by itself: most of the time that reading a corpus took.
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    table = pa.table({name: _strings(values) for name, values in columns.items()})
     return Dataset(table).cast_column("audio", Audio(decode=False))
+
+
+def _strings(values: Sequence[str | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        # A name on disk need not be UTF-8, and a table's must be. Its file is not found then, and set aside with this name.
+        return pa.array([value and value.encode(errors="backslashreplace").decode() for value in values], pa.string())
 
 
 def _used(rows: Sequence[Row]) -> list[int]:

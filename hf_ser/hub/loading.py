@@ -62,7 +62,8 @@ def load(
     Raises:
         FileNotFoundError: if a folder is there but no model in it, or no pickle-free one.
         HubError: if the Hub cannot give it: there is no such model, the token does not open it, no network.
-        ValueError: if a file is damaged, or a weight is neither in the model nor in its base: it would be random.
+        ValueError: if a file is damaged, a weight is neither in the model nor in its base (it would be random), or there is no
+            such device.
     """
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     path, name = _fetch(str(model), revision, subfolder, hub)
@@ -75,7 +76,8 @@ def load(
     else:
         raise FileNotFoundError(
             f"{name!r} holds neither {WEIGHTS} nor {ADAPTER}. A pickle (pytorch_model.bin) is not opened: if the model has no "
-            "other, open it with transformers and save it anew, which writes safetensors."
+            "other, open it with transformers and save it anew, which writes safetensors; on the Hub a pull request may have it "
+            "already (revision refs/pr/N, --revision)."
         )
     extractor = AutoFeatureExtractor.from_pretrained(path)
     if encoder_config(opened.config).model_type in FAMILIES:
@@ -85,9 +87,14 @@ def load(
     opened.eval()
     # The pipeline takes a PeftModel, but says that it does not: it is given what is inside.
     inside = opened.get_base_model() if isinstance(opened, PeftModel) else opened
-    classifier = AudioClassificationPipeline(
-        model=inside, feature_extractor=extractor, task="audio-classification", device=device
-    )
+    try:
+        classifier = AudioClassificationPipeline(
+            model=inside, feature_extractor=extractor, task="audio-classification", device=device
+        )
+    except (RuntimeError, AssertionError) as error:
+        if device is None:
+            raise
+        raise ValueError(f"--device: the model cannot run on {str(device)!r}: {str(error).splitlines()[0]}") from error
     classifier.model = opened
     return classifier
 

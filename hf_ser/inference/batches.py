@@ -1,5 +1,6 @@
 """Waveforms through the model, in batches of like length."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ def emotions_of(classifier: AudioClassificationPipeline) -> tuple[str, ...]:
     The model's emotions, in the order of its outputs.
 
     Raises:
-        ValueError: if the model was not trained to choose one of several emotions.
+        ValueError: if the model was not trained to choose one of several emotions, or two have the same name.
     """
     config = classifier.model.config
     if config.problem_type in ("regression", "multi_label_classification"):
@@ -28,7 +29,12 @@ def emotions_of(classifier: AudioClassificationPipeline) -> tuple[str, ...]:
             f"the model's problem_type is {config.problem_type!r}: it gives no probabilities that add up to 1, which are "
             "needed here"
         )
-    return tuple(config.id2label[i] for i in sorted(config.id2label))
+    emotions = tuple(config.id2label[i] for i in sorted(config.id2label))
+    if twice := [name for name, number in Counter(emotions).items() if number > 1]:
+        raise ValueError(
+            f"the model calls several of its outputs {twice[0]!r}: give each a name of its own in id2label of its config.json"
+        )
+    return emotions
 
 
 def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None) -> float:

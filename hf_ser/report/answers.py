@@ -5,11 +5,12 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from datasets import Dataset
 from transformers import AudioClassificationPipeline
 
@@ -18,11 +19,12 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.inference import Clip, predict
 from hf_ser.report.clips import ModelEmotions
-from hf_ser.tuning.adapter import fingerprint
 
 #: Clips that are added up to a babble.
 VOICES = 6
 CLEAN = Condition("clean")
+#: How the names of files with answers begin.
+KEPT = "answers-"
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,16 @@ class Answers:
 WHOLE = Hearing()
 
 
+@lru_cache(maxsize=2)
 def model_key(classifier: AudioClassificationPipeline) -> str:
     """Tells models apart by their weights: answers that are kept are those of this very model."""
-    model = classifier.model
-    inside = model.get_base_model() if hasattr(model, "get_base_model") else model
-    digest = hashlib.sha256(fingerprint(inside).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().flatten()
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(values[:: max(len(values) // 64, 1)].cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    digest = hashlib.blake2b(digest_size=8)
+    for name, values in sorted(classifier.model.state_dict().items()):
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(
+            values.detach().cpu().contiguous().view(torch.uint8).numpy() if values.ndim else str(values).encode()
+        )
+    return digest.hexdigest()
 
 
 def answer(
@@ -104,6 +106,9 @@ def answer(
         batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
         keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
+
+    Raises:
+        ValueError: if a clip's probabilities are not finite.
     """
     names = clips["clip"][:]
     told = [
@@ -117,7 +122,7 @@ def answer(
         astuple(hearing),
     ]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    path = keep / f"{key}.npz" if keep else None
+    path = keep / f"{KEPT}{key}.npz" if keep else None
     if path is not None and path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             return Answers(
@@ -134,6 +139,11 @@ def answer(
         else:
             outputs = np.array([list(said.probabilities.values())])
             probabilities[place] = emotions.probabilities(outputs)[0]
+            if not np.isfinite(probabilities[place]).all():
+                raise ValueError(
+                    f"its probabilities for {names[place]} are not finite: {outputs[0].tolist()}. Its weights are damaged or "
+                    "overflow, or its training has diverged; nothing can be said of such a model"
+                )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")

@@ -1,5 +1,6 @@
 """A model's report: quality, fairness, robustness, cost and leakage, as one dict that is ready for JSON."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from hf_ser.evaluation.paired import compare
 from hf_ser.features import encoder_config
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
-from hf_ser.report.answers import CLEAN, Hearing, answer
+from hf_ser.report.answers import CLEAN, Answers, Hearing, answer
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, learned_from
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.splits import Clips
@@ -58,6 +59,9 @@ class ReportOptions:
         batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
         keep (`Path`, *optional*): A folder for answers, from which an interrupted report goes on.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     robustness: bool = True
@@ -71,6 +75,16 @@ class ReportOptions:
     batch_seconds: float | None = None
     keep: Path | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        limits = {"robustness_clips": 1, "resamples": 1, "seed": 0}
+        for name, least in limits.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name}: must be at least {least}, found {getattr(self, name)}")
+        for name in ("max_seconds", "batch_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name}: must be a number of seconds, more than 0, found {value}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,7 @@ def build(
     notes = list(clips.notes)
     asking = _asking(model, options)
     notes += _pieces(asking["hearing"], clips)
-    answers = answer(model.classifier, model.emotions, clips.clips, **asking)
+    answers = _ask(model, clips.clips, **asking)
     there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
     if not len(there):
         raise ValueError(
@@ -152,6 +166,8 @@ def build(
         "leakage": None,
         "notes": notes,
     }
+    if report["quality"]["intervals"]["clips"] is None:
+        notes.append(f"No intervals by clips: {report['quality']['intervals']['clips_reason']}.")
     if report["quality"]["intervals"]["speakers"] is None:
         notes.append(f"No intervals by speaker: {report['quality']['intervals']['speakers_reason']}.")
     if reason := report["fairness"]["reason"]:
@@ -171,6 +187,8 @@ def build(
         notes.append("Leakage was not looked for.")
     if options.robustness:
         report["robustness"] = robustness(model, rows, labels, probabilities, asking, options)
+        if len(rows) == 1:
+            notes.append("Robustness to babble was not measured: it is made of the other clips, and there are none.")
     else:
         notes.append("Robustness was not measured.")
     if options.cost:
@@ -178,6 +196,13 @@ def build(
     else:
         notes.append("Cost was not measured.")
     return report
+
+
+def _ask(model: Model, clips: Dataset, condition: Condition = CLEAN, **asking: Any) -> Answers:
+    try:
+        return answer(model.classifier, model.emotions, clips, condition, **asking)
+    except ValueError as error:
+        raise ValueError(f"{model.name}: {error}") from error
 
 
 def _asking(model: Model, options: ReportOptions) -> dict[str, Any]:
@@ -261,6 +286,9 @@ def quality(
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
     found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, details=True, **drawn)
+    if len(labels) < CLIPS_FOR_AN_INTERVAL:
+        reason = f"{counted(len(labels), 'clip')}, too few to draw from (at least {CLIPS_FOR_AN_INTERVAL} are needed)"
+        found["intervals"] |= {"clips": None, "clips_reason": reason}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (found["intervals"][unit] or {}).pop(name, None)
@@ -298,7 +326,7 @@ def comparison(
             f"{', '.join(model.emotions.names)}; --label_map can count labels together"
         )
     rows = clips.clips.select(there)
-    answers = answer(other.classifier, other.emotions, rows, **_asking(other, options))
+    answers = _ask(other, rows, **_asking(other, options))
     both = np.array([i for i in range(len(rows)) if i not in answers.problems], dtype=np.int64)
     if not len(both):
         raise ValueError(
@@ -330,24 +358,29 @@ def robustness(
     some, true = rows.select(drawn), labels[drawn]
     asking = {**asking, "progress": False}
     conditions = []
-    for condition in tqdm(options.conditions, desc="conditions", disable=None if options.progress else True):
+    # A clip alone would babble with itself.
+    possible = [one for one in options.conditions if one.kind != "babble" or len(drawn) > 1]
+    for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
         if condition == CLEAN:
             said, kept = probabilities[drawn], np.arange(len(drawn))
         else:
-            answers = answer(model.classifier, model.emotions, some, condition, seed=options.seed, **asking)
+            answers = _ask(model, some, condition, seed=options.seed, **asking)
             kept = np.array([i for i in range(len(drawn)) if i not in answers.problems], dtype=np.int64)
             said = answers.probabilities
         entry: dict[str, Any] = {"kind": condition.kind, "level": condition.level, "unit": condition.unit,
                                  "name": condition.name, "clips": len(kept), "uar": None, "interval": None,
                                  "difference": None}  # fmt: skip
         if len(kept):
-            intervals = bootstrap.intervals(
-                said[kept], true[kept], None, resamples=options.resamples, seed=options.seed
-            )
+            interval = None
+            if len(kept) >= CLIPS_FOR_AN_INTERVAL:
+                intervals = bootstrap.intervals(
+                    said[kept], true[kept], None, resamples=options.resamples, seed=options.seed
+                )
+                interval = intervals["clips"]["uar"]
             uar = figures(said[kept], true[kept], model.emotions.names)["uar"]
             # On the same clips: one that is unusable under a condition is left out of both.
             clean = figures(probabilities[drawn][kept], true[kept], model.emotions.names)["uar"]
-            entry |= {"uar": uar, "interval": intervals["clips"]["uar"], "difference": uar - clean}
+            entry |= {"uar": uar, "interval": interval, "difference": uar - clean}
         conditions.append(entry)
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "conditions": conditions}
 

@@ -18,7 +18,8 @@ from hf_ser.corpora import CorpusError, SetAside, read_corpora
 from hf_ser.emotions import EmotionSelection, canonical
 from hf_ser.splits import Clips, Split, SplitError
 from hf_ser.training.clips import report as report_set_aside
-from hf_ser.training.clips import set_unusable_aside
+from hf_ser.training.clips import set_copies_aside, set_unusable_aside
+from hf_ser.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +98,24 @@ class ModelRecords:
         places = [folder, folder.parent] if folder.name == "adapter" else [folder]
         for place in places:
             if (place / "results.json").is_file():
-                results = json.loads((place / "results.json").read_text(encoding="utf-8"))
+                results = _read(place / "results.json")
                 path = place / "splits.json"
                 return cls(results, path if path.is_file() else None)
         return cls()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: if the file is no `results.json`.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not as a run writes it, but no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not as a run writes it: expected an object, found {type(found).__name__}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -164,10 +179,13 @@ def load_clips(
     if part not in PARTS:
         raise ValueError(f"--part: {part!r} is none of {', '.join(PARTS)}")
     merged = dict(merges if merges is not None else records.results.get("merged_emotions") or {})
+    if strangers := sorted(set(merged.values()) - set(emotions.names)):
+        raise ValueError(
+            f"--emotions: the model does not tell {strangers[0]!r}; what it tells is {', '.join(emotions.names)}"
+        )
     selection = EmotionSelection(emotions.names, merged)
-    rows = prepare(read_corpora(corpora), workers=workers)
-    usable, set_aside = set_unusable_aside(rows, selection, minimum_seconds)
-    report_set_aside(rows, set_aside, max_set_aside)
+    everything = rows = prepare(read_corpora(corpora), workers=workers)
+    usable, set_aside = set_unusable_aside(rows, bool, minimum_seconds)  # whatever the emotion, if there is one
     spoken = rows["emotion"][:]
     told = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
     left_out = dict(sorted(Counter(spoken[i] for i in usable if i not in told).items()))
@@ -199,6 +217,11 @@ def load_clips(
     if used == "validation":
         notes.append("These clips chose the model among those of its training: figures on them are too good.")
         learned = rows.select(split.parts["train"]) if split is not None else None
+    # Within what is tested alone: that a clip has the samples of one in training is what leakage is about.
+    once, copies = set_copies_aside(rows, tested.tolist())
+    tested = np.array(once, dtype=np.int64)
+    set_aside += copies
+    report_set_aside(everything, set_aside, max_set_aside)
     if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[tested].tolist())]:
         notes.append(f"No clip is of {', '.join(missing)}, which the model may answer: UAR is over the other emotions.")
     if left_out:
@@ -217,7 +240,10 @@ def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | 
                 f"--part: the model brings no splits.json, so that its {part} part is not known; use --part all"
             )
         return None, ["The model brings no splits.json: whether it has learned from these clips is not known."]
-    parts, missed = splits.parts_in_file(table, records.splits)
+    try:
+        parts, missed = splits.parts_in_file(table, records.splits)
+    except SplitError as error:
+        raise SplitError(f"the model's splits.json: {str(error).removeprefix('--splits: ')}") from error
     known = sum(len(rows) for rows in parts.values())
     saved = json.loads(records.splits.read_text(encoding="utf-8"))
     settings = {"made_as": saved.get("name"), **saved.get("settings", {})}
@@ -236,9 +262,11 @@ def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | 
         )
     notes = []
     if missed:
-        notes.append(f"{missed} clips of the model's splits.json are not in these corpora.")
+        notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
     if part == "auto" and (others := len(table) - known):
-        notes.append(f"{others} clips of these corpora are not in the model's splits.json, and were left out.")
+        notes.append(
+            f"Left out, as the model's splits.json does not have them: {counted(others, 'clip')} of these corpora."
+        )
     return split, notes
 
 

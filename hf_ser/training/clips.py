@@ -204,7 +204,9 @@ def select_clips(rows: Dataset, arguments: DataArguments, minimum_samples: int) 
         SplitError: if the clips do not allow the split.
     """
     selection = EmotionSelection.parse(arguments.emotions)
-    usable, set_aside = set_unusable_aside(rows, selection, minimum_samples / SAMPLING_RATE)
+    usable, set_aside = set_unusable_aside(rows, selection.knows, minimum_samples / SAMPLING_RATE)
+    usable, copies = set_copies_aside(rows, usable)
+    set_aside += copies
     report(rows, set_aside, arguments.max_set_aside)
 
     columns = arrow_columns(rows, ("clip", "emotion", "speaker", "gender", "corpus", "session", "split"))
@@ -271,32 +273,43 @@ def make_split(clips: Clips, arguments: DataArguments) -> Split:
     return splits.SPLITS[arguments.split](clips, **settings[arguments.split])
 
 
-def set_unusable_aside(rows: Dataset, selection: EmotionSelection, minimum: float) -> tuple[list[int], list[SetAside]]:
+def set_unusable_aside(rows: Dataset, knows: Callable[[str], bool], minimum: float) -> tuple[list[int], list[SetAside]]:
     """
     Tells the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
-    than `minimum` seconds, of an unknown emotion, or with the very samples of an earlier clip.
+    than `minimum` seconds, of an emotion that `knows` does not, or another copy of a clip by its name.
     """
     usable: list[int] = []
     aside: list[SetAside] = []
-    first_with: dict[str, int] = {}
     names, emotions = rows["clip"][:], rows["emotion"][:]
-    columns = (rows[name][:] for name in ("copy_of", "problem", "detail", "duration", "samples_hash"))
-    for i, (copy_of, problem, detail, duration, samples) in enumerate(zip(*columns, strict=True)):
+    columns = (rows[name][:] for name in ("copy_of", "problem", "detail", "duration"))
+    for i, (copy_of, problem, detail, duration) in enumerate(zip(*columns, strict=True)):
         if copy_of:
             aside.append(SetAside(names[i], "duplicate", f"another copy of {copy_of}"))
         elif problem:
             aside.append(SetAside(names[i], problem, detail))
         elif duration < minimum:
             aside.append(SetAside(names[i], "too short", f"{duration:.4f} s; the encoder needs {minimum:.4f} s"))
-        elif not selection.knows(emotions[i]):
+        elif not knows(emotions[i]):
             word = repr(emotions[i]) if emotions[i] else "no emotion"
             aside.append(SetAside(names[i], "unknown emotion", f"{word}; name it in --emotions to use it"))
-        elif (other := first_with.setdefault(samples, i)) != i:
-            label = "" if emotions[i] == emotions[other] else f", though {emotions[i]} and that one {emotions[other]}"
-            aside.append(SetAside(names[i], "duplicate", f"the same audio as {names[other]}{label}"))
         else:
             usable.append(i)
     return usable, aside
+
+
+def set_copies_aside(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], list[SetAside]]:
+    """Of the clips `usable` those (their indices) that have not the very samples of an earlier one, and the others."""
+    kept: list[int] = []
+    aside: list[SetAside] = []
+    first_with: dict[str, int] = {}
+    names, emotions, samples = (rows[name][:] for name in ("clip", "emotion", "samples_hash"))
+    for i in usable:
+        if (other := first_with.setdefault(samples[i], i)) == i:
+            kept.append(i)
+        else:
+            label = "" if emotions[i] == emotions[other] else f", though {emotions[i]} and that one {emotions[other]}"
+            aside.append(SetAside(names[i], "duplicate", f"the same audio as {names[other]}{label}"))
+    return kept, aside
 
 
 def report(rows: Dataset, set_aside: Sequence[SetAside], limit: float) -> None:

@@ -36,6 +36,7 @@ from hf_ser.splits import SplitError
 from hf_ser.training import finetune, parse_arguments
 
 reports = importlib.import_module("hf_ser.report.build")  # hf_ser.report.build is the function
+report_files = importlib.import_module("hf_ser.report.files")
 QUICK = ReportOptions(robustness=False, cost=False, leakage=False, resamples=50, progress=False)
 
 
@@ -60,7 +61,10 @@ def report_on(model: Model, corpora: list[str], options: ReportOptions = QUICK, 
 
 
 class TestWhatItIsTakenOn:
-    def test_by_default_the_test_part_with_the_figures_of_the_run(self, model: Model, run: Path, speech: Path) -> None:
+    def test_by_default_the_test_part_with_the_figures_of_the_run(
+        self, model: Model, run: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reports, "CLIPS_FOR_AN_INTERVAL", 6)
         report = report_on(model, [f"synthetic={speech}"])
         results = json.loads((run / "results.json").read_text())
         assert (report["clips"]["part"], report["clips"]["split"]) == ("test", "speaker")
@@ -80,7 +84,7 @@ class TestWhatItIsTakenOn:
             == set(overall["recall"])
         )
         for group in (*report["quality"]["speakers"].values(), *report["quality"]["corpora"].values()):
-            assert ("intervals" in group) == (group["clips"] >= 10)
+            assert ("intervals" in group) == (group["clips"] >= 6)
         json.dumps(report, allow_nan=False)
 
     def test_a_published_split_with_hashes_says_the_same(
@@ -200,6 +204,49 @@ def manifest(folder: Path, where: Path, keep: Callable[[str], bool] = lambda nam
 
 
 class TestWhereLittleIsKnown:
+    def test_a_clip_alone_has_no_interval_and_no_babble(self, model: Model, speech: Path, tmp_path: Path) -> None:
+        file = manifest(speech, tmp_path, lambda emotion: emotion == "angry")
+        file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
+        conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
+        options = replace(QUICK, robustness=True, conditions=conditions)
+        report = report_on(model, [f"manifest={file}"], options)
+        assert report["clips"]["number"] == 1
+        assert report["quality"]["intervals"]["clips"] is None
+        assert [entry["kind"] for entry in report["robustness"]["conditions"]] == ["clean", "white noise"]
+        assert all(entry["interval"] is None for entry in report["robustness"]["conditions"])
+        assert "No intervals by clips: 1 clip, too few to draw from (at least 10 are needed)." in report["notes"]
+        assert any("babble was not measured" in note for note in report["notes"])
+        save(report, tmp_path / "r")
+        assert "no interval is known" in (tmp_path / "r" / "report.html").read_text()
+
+    def test_emotions_that_nobody_knows_are_left_out_as_others_are(
+        self, model: Model, speech: Path, tmp_path: Path
+    ) -> None:
+        file = manifest(speech, tmp_path)
+        file.write_text(file.read_text().replace(",fear", ",boredom").replace(",surprise", ","))
+        with pytest.raises(CorpusError, match=r"12 of 96 clips cannot be used.*\n.*unknown emotion"):
+            load_clips([f"manifest={file}"], model.emotions, model.records)
+        clips = load_clips([f"manifest={file}"], model.emotions, model.records, max_set_aside=0.2)
+        assert clips.left_out == {"boredom": 12, "disgust": 12, "neutral": 12}
+        assert [clip.reason for clip in clips.set_aside] == ["unknown emotion"] * 12
+        with pytest.raises(
+            ValueError, match="--emotions: the model does not tell 'glad'; what it tells is angry, happy"
+        ):
+            load_clips([f"manifest={file}"], model.emotions, model.records, merges={"fear": "glad"})
+
+    @pytest.mark.parametrize(("name", "text", "message"), [
+        ("results.json", "[]", "results.json: not as a run writes it: expected an object, found list"),
+        ("results.json", "{", "results.json: not as a run writes it, but no JSON"),
+        ("splits.json", "{", "the model's splits.json: .* is no splits.json"),
+    ])  # fmt: skip
+    def test_records_that_are_broken(
+        self, name: str, text: str, message: str, run: Path, speech: Path, tmp_path: Path
+    ) -> None:
+        copy = Path(shutil.copytree(run, tmp_path / "run"))
+        (copy / name).write_text(text)
+        with pytest.raises(ValueError, match=message):
+            report_on(open_model(hf_ser.load(copy), "run", copy), [f"synthetic={speech}"])
+
     def test_no_speakers_and_no_genders(self, model: Model, speech: Path, tmp_path: Path) -> None:
         report = report_on(model, [f"manifest={manifest(speech, tmp_path, speakers=False)}"])
         assert report["clips"]["speakers"] is None
@@ -267,6 +314,21 @@ class TestFurtherParts:
         pairs = {(found["clip"], found["train_clip"]) for found in leaking["leakage"]["duplicates"]}
         assert (table["parts"]["test"][0], table["parts"]["train"][0]) in pairs
 
+    @pytest.mark.parametrize("moved", [("train", "test"), ("test", "train")])
+    def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_set_aside(
+        self, moved: tuple[str, str], model: Model, speech: Path, run: Path, tmp_path: Path
+    ) -> None:
+        parts = json.loads((run / "splits.json").read_text())["parts"]
+        copy = Path(shutil.copytree(speech, tmp_path / "speech"))
+        source, target = (copy / f"{parts[part][0].removeprefix('synthetic/')}.wav" for part in moved)
+        shutil.copyfile(source, target)
+        report = report_on(model, [f"synthetic={copy}"], replace(QUICK, leakage=True))
+        (found,) = (pair for pair in report["leakage"]["duplicates"] if pair["exact"])
+        assert (found["clip"], found["train_clip"]) == (parts["test"][0], parts["train"][0])
+        assert report["clips"]["number"] == len(parts["test"])
+        assert report["clips"]["set_aside"] == {}
+        assert not any("splits.json" in note for note in report["notes"])
+
     def test_what_it_has_learned_from_may_not_be_there(
         self, model: Model, speech: Path, tmp_path: Path, run: Path
     ) -> None:
@@ -320,6 +382,83 @@ class TestFurtherParts:
         with pytest.raises(ValueError, match="fewer tells happy, sad apart, and run angry, happy, sad"):
             report_on(model, [f"synthetic={speech}"], other=fewer)
 
+    def test_answers_are_those_of_the_audio_and_not_of_its_name(
+        self, model: Model, speech: Path, tmp_path: Path
+    ) -> None:
+        options = replace(QUICK, keep=tmp_path / "answers")
+        copy = Path(shutil.copytree(speech, tmp_path / "speech"))
+        before = report_on(model, [f"synthetic={copy}"], options)
+        for path in copy.rglob("*.wav"):
+            samples, rate = soundfile.read(path)
+            soundfile.write(path, samples[::-1], rate)
+        after = report_on(model, [f"synthetic={copy}"], options)
+        assert after["quality"]["overall"]["log_loss"] != before["quality"]["overall"]["log_loss"]
+        assert after["quality"] == report_on(model, [f"synthetic={copy}"])["quality"]
+
+    def test_kept_answers_are_those_of_the_very_weights(self, run: Path, speech: Path, tmp_path: Path) -> None:
+        keys = set()
+        for place in (None, 1, 77):
+            model = open_model(hf_ser.load(run), "run", run)
+            if place is not None:
+                model.classifier.model.projector.weight.data.view(-1)[place] *= -1
+            keys.add(answers.model_key(model.classifier))
+        assert len(keys) == 3
+
+    def test_a_model_without_numbers(self, model: Model, run: Path, speech: Path, tmp_path: Path) -> None:
+        broken = open_model(hf_ser.load(run), "broken", run)
+        broken.classifier.model.classifier.bias.data[0] = np.nan
+        options = replace(QUICK, keep=tmp_path / "answers")
+        with pytest.raises(ValueError, match="broken: its probabilities for synthetic/.* are not finite"):
+            report_on(broken, [f"synthetic={speech}"], options)
+        with pytest.raises(ValueError, match="broken: its probabilities for synthetic/.* are not finite"):
+            report_on(model, [f"synthetic={speech}"], options, other=broken)
+        assert len(list((tmp_path / "answers").iterdir())) == 1  # the good model's
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"max_seconds": -1.0}, "--max_seconds: must be a number of seconds, more than 0, found -1"),
+            ({"max_seconds": 0.0}, "--max_seconds: must be"),
+            ({"max_seconds": float("nan")}, "--max_seconds: must be"),
+            ({"batch_seconds": -1.0}, "--batch_seconds: must be"),
+            ({"robustness_clips": 0}, "--robustness_clips: must be at least 1, found 0"),
+            ({"resamples": 0}, "--resamples: must be at least 1, found 0"),
+            ({"seed": -1}, "--seed: must be at least 0, found -1"),
+        ],
+    )
+    def test_options_out_of_range(self, wrong: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            ReportOptions(**wrong)
+
+    @pytest.mark.parametrize("dying", ["draw", "page"])
+    def test_who_is_interrupted_while_it_is_written_goes_on(
+        self, dying: str, model: Model, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: Any) -> Any:
+            raise KeyboardInterrupt
+
+        options = replace(QUICK, keep=tmp_path / "report-answers")
+        report = report_on(model, [f"synthetic={speech}"], options)
+        with monkeypatch.context() as patch:
+            patch.setattr(report_files.plots if dying == "draw" else report_files, dying, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                save(report, tmp_path)
+        check_folder(tmp_path, overwrite=False)
+        save(report_on(model, [f"synthetic={speech}"], options), tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json"]
+        before = (tmp_path / "report.json").read_text()
+        with monkeypatch.context() as patch:
+            patch.setattr(report_files, "page", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                save({**report, "notes": []}, tmp_path)
+        assert (tmp_path / "report.json").read_text() == before
+        assert (tmp_path / "report" / "recall.png").exists()
+
+    def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="--output: .* cannot be made"):
+            check_folder(tmp_path / "file" / "report", overwrite=False)
+
     def test_it_is_written_whole(self, model: Model, speech: Path, tmp_path: Path) -> None:
         report = report_on(model, [f"synthetic={speech}"])
         (tmp_path / "r" / "report-answers").mkdir(parents=True)
@@ -336,8 +475,18 @@ class TestFurtherParts:
             check_folder(tmp_path, overwrite=True)
         (tmp_path / "report.json").write_text("{}")
         check_folder(tmp_path, overwrite=True)
+        (tmp_path / "report-answers").mkdir()
+        mine = [
+            tmp_path / "report" / "thesis.tex",
+            tmp_path / "report" / "own.png",
+            tmp_path / "report-answers" / "notes.txt",
+        ]
+        for path in mine:
+            path.write_text("mine")
+        (tmp_path / "report" / "latency.png").write_text("an earlier report's")
         save(report_on(model, [f"synthetic={speech}"]), tmp_path)
-        assert (tmp_path / "report" / "thesis.tex").read_text() == "mine"
+        assert [path.read_text() for path in mine] == ["mine"] * 3
+        assert not (tmp_path / "report" / "latency.png").exists()
 
 
 def test_a_sample_keeps_the_shares_of_the_emotions() -> None:

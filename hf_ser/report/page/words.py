@@ -22,17 +22,25 @@ METRICS = {
 def percent_text(share: Any) -> str:
     """A share as `58.4 %`."""
     value = finite(share)
-    return MISSING if value is None else f"{100 * value:.1f} %"
+    return MISSING if value is None else f"{in_hundredths(value):.1f} %"
 
 
 def interval_text(interval: Sequence[float]) -> str:
     """An interval of shares as `52.3 to 64.4 %`."""
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return f"{in_hundredths(interval[0]):.1f} to {in_hundredths(interval[1]):.1f} %"
 
 
 def points_text(difference: float) -> str:
     """A difference of shares in percentage points, as `-3.2 points`."""
-    return f"{100 * difference:+.1f} points"
+    return f"{in_hundredths(difference):+.1f} points"
+
+
+def in_hundredths(share: float) -> float:
+    """
+    A share in per cent, without what is left of computing it: two that are equal are printed alike, and none as -0.0.
+    """
+    rounded = round(round(100 * share, 9), 1)
+    return rounded or 0.0
 
 
 def milliseconds_text(value: float) -> str:

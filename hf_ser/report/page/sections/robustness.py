@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_ser.report.page.blocks import Paragraph, Section, Table
-from hf_ser.report.page.cells import interval_cell, label, percent, points
+from hf_ser.report.page.blocks import Cell, Paragraph, Section, Table
+from hf_ser.report.page.cells import interval_cell, percent, points
 from hf_ser.report.page.pictures import picture
 from hf_ser.report.page.reading import interval_level, part
 from hf_ser.report.page.words import NOT_HERE
@@ -26,8 +26,9 @@ def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) 
 
 def conditions_table(report: Mapping[str, Any]) -> Table:
     rows = [
-        [label(entry["name"]), percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference"))]
-        for entry in report["robustness"].get("conditions") or []
+        # Sorted in the order in which they are measured: by their names, 5 dB would come after 30.
+        [Cell(entry["name"], f"{place:04d}"), percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference"))]
+        for place, entry in enumerate(report["robustness"].get("conditions") or [])
     ]  # fmt: skip
     return Table(
         "UAR by condition", ["condition", "UAR", f"{interval_level(report)} interval", "points from clean"], rows
