@@ -1,6 +1,7 @@
-"""Numbers of things and lists of names, as a sentence has them."""
+"""Numbers, shares and lists of names, as a sentence has them."""
 
 from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
 
 
 def counted(number: int | float, one: str, many: str | None = None) -> str:
@@ -14,3 +15,11 @@ def listed(words: Iterable[object], last: str = "and", *, most: int | None = Non
     if most and len(texts) > most:
         texts = [*texts[:most], f"{len(texts) - most} more"]
     return f" {last} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def per_cent(share: float) -> float:
+    """
+    A share in per cent with one decimal, 5 rounded up, without what is left of computing it: two that are equal are printed
+    alike, and none as -0.0.
+    """
+    return float(Decimal(repr(round(100 * share, 9))).quantize(Decimal("0.1"), ROUND_HALF_UP)) or 0.0

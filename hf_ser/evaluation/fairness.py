@@ -11,11 +11,21 @@ from hf_ser.evaluation.calibration import check_labels
 
 Array = npt.NDArray[Any]
 
+#: The figures, in the order in which they are told.
+FIGURES = ("demographic_parity", "equality_of_odds")
 #: The rates of each emotion against the others.
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 
 
-def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emotions: Sequence[str]) -> dict[str, Any]:
+def fairness(
+    predictions: Any,
+    labels: Any,
+    genders: Sequence[str | None],
+    emotions: Sequence[str],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """
     How far a model's answers depend on the speaker's gender, ready for JSON (PEFT-SER, section VI.D and Table VI).
 
@@ -44,9 +54,15 @@ def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emoti
         labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
         genders (`list` of `str` or `None`): The speaker's gender in each clip; clips of an unknown one are left out.
         emotions (`list` of `str`): The emotions' names.
+        draws (`int`, *optional*, defaults to 1000): How often genders are dealt by lot, for `by_chance`.
+        seed (`int`, *optional*, defaults to 0): Of the lots.
 
     Returns:
         - `demographic_parity`, `equality_of_odds`: the figures, or `None`; `reason` then says why, and is `None` otherwise;
+        - `by_chance`: `draws`, `seed`, and for either figure its `median` and `p95` (the 95th percentile) if the gender made no
+          difference to the answers, or `None`: the genders are dealt by lot to all clips, or to those of each true emotion,
+          as often as they are there. No figure is below 0, and with few clips each is well above it whatever the model does.
+          Clips count as independent: that few speakers differ makes more, which tells nothing of gender either;
         - `clips`: the number of clips of each gender, `unknown`: that of the clips left out;
         - `by_emotion`: of each emotion the `clips` of each gender; `selection_rate`, `true_positive_rate` and
           `false_positive_rate`, each by gender (the share that is said to be of the emotion, among all clips, those that
@@ -65,7 +81,12 @@ def fairness(predictions: Any, labels: Any, genders: Sequence[str | None], emoti
     names = sorted({str(gender) for gender in genders if gender is not None})
     counts = _count(predictions, labels, genders, names, len(emotions))
     return {
-        **_compare(counts, names, emotions),
+        **(compared := _compare(counts, names, emotions)),
+        "by_chance": {
+            "draws": draws,
+            "seed": seed,
+            **{key: _by_chance(key, counts, draws, seed) if compared[key] is not None else None for key in FIGURES},
+        },
         "clips": dict(zip(names, map(int, counts.sum(axis=(1, 2))), strict=True)),
         "unknown": len(labels) - int(counts.sum()),
         "by_emotion": {emotion: _of_emotion(counts, k, names) for k, emotion in enumerate(emotions)},
@@ -122,8 +143,37 @@ def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> di
 
 def _farthest(shares: Array) -> float:
     """The total variation distance of the two genders farthest apart: `shares` `(genders, ..., said)`, averaged between."""
-    apart = [np.abs(shares[g] - shares[h]).sum(axis=-1).mean() / 2 for g, h in combinations(range(len(shares)), 2)]
-    return float(max(apart))
+    return float(max(_apart(shares)))
+
+
+def _apart(shares: Array) -> list[Array]:
+    """For each two genders their total variation distance: `shares` `(genders, ..., said)`, averaged over the axis before it."""
+    each = [np.abs(shares[g] - shares[h]).sum(axis=-1) / 2 for g, h in combinations(range(len(shares)), 2)]
+    return [one.mean(axis=-1) if one.ndim else one for one in each]
+
+
+def _by_chance(figure: str, counts: Array, draws: int, seed: int) -> dict[str, float]:
+    """The median and 95th percentile of a figure where the genders are dealt to the clips `counts` `(genders, true, said)`."""
+    rng = np.random.default_rng(seed)
+    if figure == "demographic_parity":
+        counts = counts.sum(axis=1, keepdims=True)  # the truth is no matter
+    counts = counts[:, counts.sum(axis=(0, 2)) > 0]
+    dealt = np.stack(
+        [_deal(counts[:, k], draws, rng) for k in range(counts.shape[1])], axis=2
+    )  # (genders, draws, true, said)
+    figures = np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0)
+    return {"median": float(np.median(figures)), "p95": float(np.percentile(figures, 95))}
+
+
+def _deal(counts: Array, draws: int, rng: np.random.Generator) -> Array:
+    """Clips `(genders, said)`, their genders dealt anew, as often as each is there: `(genders, draws, said)`."""
+    left = np.repeat(counts.sum(axis=0)[None], draws, axis=0)
+    dealt = []
+    for size in counts.sum(axis=1)[:-1]:
+        drawn = np.stack([rng.multivariate_hypergeometric(row, size, method="marginals") for row in left])
+        dealt.append(drawn)
+        left = left - drawn
+    return np.stack([*dealt, left])
 
 
 def _of_emotion(counts: Array, k: int, names: Sequence[str]) -> dict[str, Any]:

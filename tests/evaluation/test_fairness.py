@@ -91,6 +91,51 @@ def test_of_three_genders_the_two_farthest_apart_count() -> None:
         assert of(THREE)[figure] == max(pair[figure] for pair in pairs)
 
 
+def shuffled(counts: Counts, within: bool, draws: int) -> dict[str, np.ndarray]:
+    """Both figures with genders that are dealt clip by clip: to all, or within each true emotion."""
+    predictions, labels, genders = clips(counts)
+    rng, names = np.random.default_rng(1), np.array(genders)
+    found = []
+    for _ in range(draws):
+        dealt = names.copy()
+        for group in [labels == k for k in set(labels.tolist())] if within else [np.ones(len(labels), bool)]:
+            dealt[group] = rng.permutation(names[group])
+        found.append(
+            fairness(
+                predictions, labels, dealt.tolist(), ("angry", "happy", "sad", "calm")[: len(counts["female"])], draws=1
+            )
+        )
+    return {key: np.array([one[key] for one in found]) for key in ("demographic_parity", "equality_of_odds")}
+
+
+@pytest.mark.parametrize("counts", [LARGE, THREE], ids=["two genders", "three genders"])
+def test_by_chance_is_what_genders_by_lot_make(counts: Counts) -> None:
+    found = fairness(*clips(counts), ("angry", "happy", "sad", "calm")[: len(counts["female"])], draws=4000)[
+        "by_chance"
+    ]
+    for key, within in (("demographic_parity", False), ("equality_of_odds", True)):
+        expected = shuffled(counts, within, 400)[key]
+        assert found[key]["median"] == pytest.approx(np.median(expected), rel=0.12)
+        assert found[key]["p95"] == pytest.approx(np.percentile(expected, 95), rel=0.15)
+
+
+def test_a_model_that_knows_no_gender_is_as_unfair_as_chance() -> None:
+    rng = np.random.default_rng(0)
+    above = []
+    for seed in range(60):
+        labels, predictions = rng.integers(0, 4, (2, 200))
+        genders = rng.permutation(["female", "male"] * 100).tolist()
+        found = fairness(predictions, labels, genders, ("angry", "happy", "sad", "calm"), draws=200, seed=seed)
+        assert found["equality_of_odds"] > 0.05  # by chance alone
+        above.append(found["equality_of_odds"] > found["by_chance"]["equality_of_odds"]["p95"])
+    assert np.mean(above) < 0.15
+    biased = fairness(
+        labels, labels, ["female" if k < 2 else "male" for k in labels], ("angry", "happy", "sad", "calm")
+    )
+    assert biased["demographic_parity"] == 1 > 3 * biased["by_chance"]["demographic_parity"]["p95"]
+    assert biased["by_chance"]["equality_of_odds"] is None  # as each emotion lacks a gender
+
+
 def test_perfect_parity_is_0() -> None:
     matrix = [[3, 1, 0], [1, 2, 1], [0, 0, 2]]
     # Shares count, not clips: three times as many men, treated alike.

@@ -2,7 +2,7 @@
 
 from hf_ser.hub.card.split import shared_speakers
 from hf_ser.hub.card.words import Results, capital, known, percent, table
-from hf_ser.wording import counted, listed
+from hf_ser.wording import counted, listed, per_cent
 
 #: The figures of a part, in the order of the card: key in `results.json`, name.
 METRICS = {
@@ -88,7 +88,7 @@ def intervals_head(results: Results) -> list[str]:
 def interval(results: Results, unit: str, metric: str) -> str:
     """`52.3 to 64.4 %`, by `clips` or `speakers`."""
     edges = ((results["metrics"]["test"].get("intervals") or {}).get(unit) or {}).get(metric)
-    return f"{100 * edges[0]:.1f} to {100 * edges[1]:.1f} %" if edges else ""
+    return f"{per_cent(edges[0]):.1f} to {per_cent(edges[1]):.1f} %" if edges else ""
 
 
 def intervals_note(results: Results) -> str:

@@ -103,16 +103,22 @@ def fairness_note(report: Report) -> str:
     lines = []
     if known(parity):
         lines.append(
-            f"- Demographic parity: {percent(parity)}. How far apart the genders lie in what is recognised, whatever is "
-            "true: 0 % is alike, 100 % nothing in common."
+            f"- Demographic parity: {percent(parity)}{_by_chance(fairness, 'demographic_parity')}. How far apart the genders lie "
+            "in what is recognised, whatever is true: 0 % is alike, 100 % nothing in common."
         )
     if known(odds):
         lines.append(
-            f"- Equality of odds: {percent(odds)}. The same among the clips of each true emotion, in the mean."
+            f"- Equality of odds: {percent(odds)}{_by_chance(fairness, 'equality_of_odds')}. The same among the clips of each "
+            "true emotion, in the mean."
         )
     if fairness.get("reason") and (lines or genders_table(report)):
         lines.append(f"- {_sentence(fairness['reason'])}")
     return "\n".join(lines)
+
+
+def _by_chance(fairness: Report, figure: str) -> str:
+    found = (fairness.get("by_chance") or {}).get(figure)
+    return f" (if gender made no difference, {percent(found['median'])} by chance in the median)" if found else ""
 
 
 # Under what conditions

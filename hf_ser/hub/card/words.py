@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hf_ser.wording import per_cent
+
 Results = Mapping[str, Any]
 
 
@@ -34,7 +36,7 @@ def known(value: Any) -> bool:
 
 def percent(value: float | None) -> str:
     """A share as `58.4 %`."""
-    return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else ""
+    return f"{per_cent(value):.1f} %" if value is not None and math.isfinite(value) else ""
 
 
 def duration(seconds: float) -> str:

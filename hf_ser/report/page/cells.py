@@ -4,7 +4,8 @@ from typing import Any
 
 from hf_ser.report.page.blocks import Cell
 from hf_ser.report.page.reading import finite, finite_interval
-from hf_ser.report.page.words import MISSING, in_hundredths, interval_text, milliseconds_text, percent_text
+from hf_ser.report.page.words import MISSING, interval_text, milliseconds_text, percent_text
+from hf_ser.wording import per_cent
 
 
 def label(text: Any) -> Cell:
@@ -38,7 +39,7 @@ def p_value(number: Any) -> Cell:
 def points(difference: Any) -> Cell:
     """A difference of shares in percentage points, as `-3.2`."""
     value = finite(difference)
-    return Cell(MISSING if value is None else f"{in_hundredths(value):+.1f}", value)
+    return Cell(MISSING if value is None else f"{per_cent(value):+.1f}", value)
 
 
 def milliseconds(value: Any) -> Cell:
@@ -57,8 +58,6 @@ def interval_cell(pair: Any, *, share: bool = True) -> Cell:
 def points_interval(pair: Any) -> Cell:
     """An interval of a difference in percentage points, sorted by its lower edge."""
     interval = finite_interval(pair)
-    return (
-        Cell("{:+.1f} to {:+.1f}".format(*map(in_hundredths, interval)), interval[0])
-        if interval
-        else Cell(MISSING, None)
-    )
+    if not interval:
+        return Cell(MISSING, None)
+    return Cell("{:+.1f} to {:+.1f}".format(*map(per_cent, interval)), interval[0])

@@ -112,7 +112,11 @@ def _for_whom(report: Mapping[str, Any]) -> str:
         low, high = percent_text(uars[worst]), percent_text(uars[best])
         texts.append(f"Of {len(uars)} speakers it is from {low} ({worst}) to {high} ({best}).")
     if finite(fairness.get("equality_of_odds")) is not None:
-        texts.append(f"Equality of odds between the genders: {percent_text(fairness['equality_of_odds'])} (0: alike).")
+        chance = part(part(fairness, "by_chance"), "equality_of_odds").get("median")
+        told = f"; {percent_text(chance)} by chance alone" if finite(chance) is not None else ""
+        texts.append(
+            f"Equality of odds between the genders: {percent_text(fairness['equality_of_odds'])} (0: alike{told})."
+        )
     return " ".join(texts)
 
 

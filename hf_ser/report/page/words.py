@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hf_ser.report.page.reading import finite
+from hf_ser.wording import per_cent
 
 MISSING = "\N{EN DASH}"
 NOT_HERE = "Not in this report; the notes say why."
@@ -22,25 +23,17 @@ METRICS = {
 def percent_text(share: Any) -> str:
     """A share as `58.4 %`."""
     value = finite(share)
-    return MISSING if value is None else f"{in_hundredths(value):.1f} %"
+    return MISSING if value is None else f"{per_cent(value):.1f} %"
 
 
 def interval_text(interval: Sequence[float]) -> str:
     """An interval of shares as `52.3 to 64.4 %`."""
-    return f"{in_hundredths(interval[0]):.1f} to {in_hundredths(interval[1]):.1f} %"
+    return f"{per_cent(interval[0]):.1f} to {per_cent(interval[1]):.1f} %"
 
 
 def points_text(difference: float) -> str:
     """A difference of shares in percentage points, as `-3.2 points`."""
-    return f"{in_hundredths(difference):+.1f} points"
-
-
-def in_hundredths(share: float) -> float:
-    """
-    A share in per cent, without what is left of computing it: two that are equal are printed alike, and none as -0.0.
-    """
-    rounded = round(round(100 * share, 9), 1)
-    return rounded or 0.0
+    return f"{per_cent(difference):+.1f} points"
 
 
 def milliseconds_text(value: float) -> str:

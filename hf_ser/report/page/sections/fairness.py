@@ -14,18 +14,33 @@ def fairness_section(report: Mapping[str, Any]) -> Section:
     fairness = part(report, "fairness")
     if not fairness:
         return Section(*heading, [Paragraph(NOT_HERE)])
+    chance = part(fairness, "by_chance")
     blocks: list[Any] = [
         Paragraph(
             "How far the answers depend on the speaker's gender: 0 is not at all. Demographic parity compares what is "
             "recognised, whatever the truth; equality of odds does so for the clips of each true emotion."
         ),
-        Table("Fairness between the genders", ["figure", "value"], [
-            [label("demographic parity"), percent(fairness.get("demographic_parity"))],
-            [label("equality of odds"), percent(fairness.get("equality_of_odds"))],
-            *([label(f"clips, {gender}"), count(number)] for gender, number in part(fairness, "clips").items()),
-            *([[label("clips, gender unknown"), count(fairness["unknown"])]] if fairness.get("unknown") else []),
+        Paragraph(
+            "With the shares P of the clips of two genders g and h, demographic parity is ½ Σₖ |P(k | g) - P(k | h)|, the sum "
+            "over the emotions k that are recognised; equality of odds is the mean over the true emotions j of "
+            "½ Σₖ |P(k | g, j) - P(k | h, j)|. Of more genders the two farthest apart count."
+        ),
+        Table("Fairness between the genders", ["figure", "value", "by chance, median", "by chance, 95th percentile"], [
+            [label(name), percent(fairness.get(key)), *(percent(part(chance, key).get(one)) for one in ("median", "p95"))]
+            for key, name in (("demographic_parity", "demographic parity"), ("equality_of_odds", "equality of odds"))
         ]),
     ]  # fmt: skip
+    if any(part(chance, key) for key in ("demographic_parity", "equality_of_odds")):
+        blocks.append(
+            Paragraph(
+                f"By chance: if gender made no difference; it was dealt to the clips by lot, {chance.get('draws', 0):,} times. "
+                "That single speakers differ, of whatever gender, makes more where they are few."
+            )
+        )
+    rows = [[label(gender), count(number)] for gender, number in part(fairness, "clips").items()]
+    rows += [[label("unknown"), count(fairness["unknown"])]] if fairness.get("unknown") else []
+    if rows:
+        blocks.append(Table("Clips of each gender", ["gender", "clips"], rows))
     if fairness.get("reason"):
         blocks.append(Paragraph(f"What is missing: {fairness['reason']}."))
     flat = {emotion: _flat(entry) for emotion, entry in part(fairness, "by_emotion").items()}

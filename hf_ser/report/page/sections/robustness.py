@@ -25,11 +25,15 @@ def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) 
 
 
 def conditions_table(report: Mapping[str, Any]) -> Table:
-    rows = [
+    rows = []
+    for place, entry in enumerate(report["robustness"].get("conditions") or []):
         # Sorted in the order in which they are measured: by their names, 5 dB would come after 30.
-        [Cell(entry["name"], f"{place:04d}"), percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference"))]
-        for place, entry in enumerate(report["robustness"].get("conditions") or [])
-    ]  # fmt: skip
+        row = [
+            Cell(entry["name"], f"place {place:04d}"),
+            percent(entry.get("uar")),
+            interval_cell(entry.get("interval")),
+        ]
+        rows.append([*row, points(entry.get("difference"))])
     return Table(
         "UAR by condition", ["condition", "UAR", f"{interval_level(report)} interval", "points from clean"], rows
     )
