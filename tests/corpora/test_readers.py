@@ -1,6 +1,7 @@
 """Each corpus in the layouts that people have, and Table 2 of HuBERT-SER from the true file names."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, read, read_corpora
 
 # HuBERT-SER, Table 2: clips per emotion.
@@ -288,3 +290,20 @@ def test_a_manifest_of_jsonl_with_numbers(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     [rows] = read(f"manifest={tmp_path / 'm.jsonl'}")
     assert rows["speaker"][:] == ["m_3", None]
+
+
+def test_a_name_that_is_no_utf_8_sets_its_clip_aside_and_no_other(tmp_path: Path, write_clip: Write) -> None:
+    """The tables of a data set hold UTF-8 alone; a disk may hold whatever bytes."""
+    write_clip(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    try:
+        os.mkdir(odd)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    shutil.copyfile(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav", os.path.join(odd, "03-01-04-01-01-01-01.wav"))
+    rows = prepare(read_corpora([f"ravdess={tmp_path}"]), workers=1)
+    found = {row["clip"]: row["problem"] for row in rows}
+    assert found == {
+        "ravdess/Actor_01/03-01-05-01-01-01-01": "",
+        "ravdess/caf\\udce9/03-01-04-01-01-01-01": "unreadable",
+    }
