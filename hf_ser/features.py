@@ -44,6 +44,12 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     return samples
 
 
+def minimum_samples_in_training(config: PretrainedConfig) -> int:
+    """The samples of the shortest batch that an encoder trains on: SpecAugment fails on one that is shorter than its masks."""
+    frames = encoder_config(config).mask_time_length + 1 if spec_augment(config) else 1
+    return minimum_samples(config, frames)
+
+
 def maximum_samples(config: PretrainedConfig) -> float:
     """The samples of the longest clip that an encoder takes: 30 s of Whisper's, of others any number (infinity)."""
     config = encoder_config(config)

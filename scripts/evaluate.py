@@ -4,6 +4,7 @@ Report what a model can do, for whom, under what conditions and at what cost.
     python scripts/evaluate.py runs/lora_qkv --corpora ravdess=/data/RAVDESS
     python scripts/evaluate.py user/name --corpora crema_d=/data/CREMA-D --output reports/name --compare runs/lora_qkv
     python scripts/evaluate.py superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
+    python scripts/evaluate.py exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
 
 It leaves report.json, report.html (one page, to be read offline) and report/ with the pictures. Called again after an
 interruption, it goes on.
@@ -16,13 +17,14 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-import hf_ser
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
+from hf_ser.export import open_classifier
 from hf_ser.features import minimum_samples
 from hf_ser.hub import fetch_records
+from hf_ser.inference import PRECISIONS
 from hf_ser.memory import keep_freed_memory
 from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
 from hf_ser.report.files import ANSWERS
@@ -112,6 +114,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
     parser.add_argument("--base", help="an adapter's base model, if it is not where the adapter says")
     parser.add_argument("--revision", help="a branch, tag or commit of the model on the Hub")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="what the model (not the one of --compare) computes in; an exported model has its own",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="the model's run, if splits.json, which says what it has learned from, is not beside the model, as with exported ones",
+    )
     parser.add_argument("--device", help="where it runs, by default on a GPU if there is one")
     parser.add_argument(
         "--max_seconds", type=float, help="hear the beginning of longer clips; by default as in training"
@@ -149,10 +163,14 @@ def pairs(words: list[str], argument: str) -> dict[str, str]:
 
 def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) -> Model:
     first, folder = name == arguments.model, Path(name).expanduser()
+    if first and arguments.run and not (arguments.run / "results.json").is_file():
+        raise FileNotFoundError(f"--run: {str(arguments.run)!r} holds no run: it has no results.json")
     if first and arguments.revision and folder.is_dir():
         raise ValueError(f"--revision: {name!r} is a folder here; a revision is of a model on the Hub")
-    classifier = hf_ser.load(
+    precision = arguments.precision if first else PRECISIONS[0]
+    classifier = open_classifier(
         name,
+        precision=precision,
         base=arguments.base if first else None,
         revision=arguments.revision if first else None,
         device=arguments.device,
@@ -161,7 +179,7 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) 
     labels = set(classifier.model.config.id2label.values())
     given = {k: v for k, v in label_map.items() if k in labels} if arguments.compare else label_map
     called = folder.resolve().name if folder.is_dir() else name
-    return open_model(classifier, called, records, given)
+    return open_model(classifier, called, records, given, run=arguments.run if first else None, precision=precision)
 
 
 def outputs_of(model: Model) -> set[str]:

@@ -19,10 +19,9 @@ from pathlib import Path
 from transformers import AudioClassificationPipeline
 from transformers.utils import logging as transformers_logging
 
-import hf_ser
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.command_line import errors_in_one_line
-from hf_ser.export import is_exported, load_exported
+from hf_ser.export import open_classifier
 from hf_ser.inference import (
     LABELS,
     PRECISIONS,
@@ -34,7 +33,6 @@ from hf_ser.inference import (
     check_path,
     emotions_of,
     find_clips,
-    in_precision,
     plot_timeline,
     predict,
     save,
@@ -53,7 +51,13 @@ def main() -> int:
     try:
         check_arguments(arguments)
         clips = find_clips(arguments.source)
-        classifier = open_model(arguments)
+        classifier = open_classifier(
+            arguments.model,
+            precision=arguments.precision,
+            base=arguments.base,
+            revision=arguments.revision,
+            device=arguments.device,
+        )
         status = (show_timeline if arguments.timeline else show_predictions)(classifier, clips, arguments)
         sys.stdout.flush()
         return status
@@ -152,24 +156,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         check_path(arguments.labels, (*TABLES, *LABELS), arguments.overwrite)
     if arguments.plot:
         check_path(arguments.plot, (".png", ".svg", ".pdf"), arguments.overwrite)
-
-
-def open_model(arguments: argparse.Namespace) -> AudioClassificationPipeline:
-    """A checkpoint or an adapter, or an exported model."""
-    given = {name: getattr(arguments, name) for name in ("base", "revision", "device")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if not is_exported(arguments.model):
-        classifier = hf_ser.load(arguments.model, **given)
-        return in_precision(classifier, arguments.precision)
-    if arguments.precision != PRECISIONS[0]:
-        raise ValueError(
-            f"--precision: {arguments.model!r} is an exported model; its precision was chosen at its export"
-        )
-    if given := {name: value for name, value in given.items() if (name, value) != ("device", "cpu")}:
-        raise ValueError(
-            f"--{next(iter(given))}: {arguments.model!r} is an exported model, which is complete and runs on the CPU"
-        )
-    return load_exported(arguments.model)
 
 
 def show_predictions(

@@ -23,7 +23,7 @@ from hf_ser.benchmark.clips import BenchmarkClips
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import without_chance
 from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
-from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples, spec_augment
+from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples_in_training
 from hf_ser.machine import has_bfloat16
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
@@ -161,9 +161,6 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
     """This package's way, as `hf_ser.training.run` has it."""
     loaded = load_model(settings.model, clips.emotions, head=method.head)
     extractor: SequenceFeatureExtractor = loaded.feature_extractor
-    config = loaded.model.config
-    encoder = encoder_config(config)
-    frames = encoder.mask_time_length + 1 if spec_augment(encoder) else 1
     samples = np.rint(clips.seconds * SAMPLING_RATE).astype(np.int64)
     tuning: dict[str, Any] = {**method.tuning, "lora_dropout": lora_dropout(settings)}
     tuned = tune(loaded, Tuning(**tuning))
@@ -175,7 +172,7 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
             frozen_cache_gb=setup.cache_gb,
             **arguments(settings, setup, max_steps),
         ),
-        collator=SpeechCollator(extractor, minimum_samples(config, frames)),
+        collator=SpeechCollator(extractor, minimum_samples_in_training(loaded.model.config)),
         train_dataset=SpeechDataset(clips.prepared, cut(samples)),
         eval_dataset=SpeechDataset(clips.prepared, cut(samples[:0])),
     )

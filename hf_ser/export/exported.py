@@ -42,6 +42,7 @@ class ExportedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.graph = graph
         self.one_by_one = one_by_one
         self.session = _open(graph, threads)
         self.input, _ = (found.name for found in self.session.get_inputs())
@@ -49,6 +50,11 @@ class ExportedModel(nn.Module):
         #: Where the inputs have their samples or frames.
         self.time = 1 if family == "wav2vec2-bert" else -1
         self.whisper = family == "whisper"
+
+    @property
+    def precision(self) -> str:
+        """What it was exported in."""
+        return next((precision for precision, name in GRAPHS.items() if name == self.graph.name), "float32")
 
     @property
     def device(self) -> torch.device:

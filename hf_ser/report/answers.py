@@ -17,6 +17,7 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
+from hf_ser.export import ExportedModel
 from hf_ser.inference import Clip, predict
 from hf_ser.report.clips import ModelEmotions
 
@@ -72,6 +73,9 @@ WHOLE = Hearing()
 def model_key(classifier: AudioClassificationPipeline) -> str:
     """Tells models apart by their weights: answers that are kept are those of this very model."""
     digest = hashlib.blake2b(digest_size=8)
+    if isinstance(classifier.model, ExportedModel):
+        for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data
+            digest.update(file.read_bytes())
     for name, values in sorted(classifier.model.state_dict().items()):
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         digest.update(

@@ -98,6 +98,7 @@ class Model:
         emotions (`ModelEmotions`): What its outputs mean.
         records (`ModelRecords`): What its run has left.
         folder (`Path`, *optional*): Where its files are.
+        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.inference.in_precision`].
     """
 
     classifier: AudioClassificationPipeline
@@ -105,6 +106,7 @@ class Model:
     emotions: ModelEmotions
     records: ModelRecords
     folder: Path | None = None
+    precision: str = "float32"
 
     def describe(self) -> dict[str, Any]:
         """The report's part on the model."""
@@ -115,6 +117,7 @@ class Model:
             "base_model": Path(base).name if base and not results.get("base_model_on_hub", True) else base,
             "method": results.get("method"),
             "model_type": encoder_config(config).model_type,
+            "precision": self.precision,
             "emotions": list(self.emotions.names),
             "label_map": self.emotions.renamed or None,
         }
@@ -138,6 +141,8 @@ def build(
             emotions apart.
     """
     notes = list(clips.notes)
+    notes += [f"{one.name} computes in {one.precision}: in float32 figures may differ a little."
+              for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
     asking = _asking(model, options)
     notes += _pieces(asking["hearing"], clips)
     answers = _ask(model, clips.clips, **asking)
@@ -439,6 +444,9 @@ def open_model(
     name: str,
     records: Path | None,
     label_map: Mapping[str, str] | None = None,
+    *,
+    run: Path | None = None,
+    precision: str = "float32",
 ) -> Model:
     """
     A model of a report.
@@ -448,6 +456,9 @@ def open_model(
         name (`str`): What it is called.
         records (`Path`, *optional*): The folder with its files.
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
+        run (`Path`, *optional*): The folder of its run, where that has left its records, if not beside the model.
+        precision (`str`, *optional*): What it computes in; an exported model says so itself.
     """
-    outputs = emotions_of(classifier)
-    return Model(classifier, name, ModelEmotions.of(outputs, label_map), ModelRecords.read(records), records)
+    emotions = ModelEmotions.of(emotions_of(classifier), label_map)
+    precision = getattr(classifier.model, "precision", precision)
+    return Model(classifier, name, emotions, ModelRecords.read(run or records), records, precision)

@@ -20,6 +20,7 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
+from hf_ser.export import ExportedModel
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify, extract
@@ -38,7 +39,14 @@ FLOPS_COUNTED = (
     "extraction, norms, activations and softmax"
 )
 #: What a model is opened from, beside its weights.
-MODEL_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json", "*.py")
+MODEL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "*.py",
+    "*.onnx*",
+)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -73,8 +81,8 @@ def measure_cost(
           lengths, whose waveforms are in memory; how many `clips`, the `shortest` and `longest` that there may be, their
           `seconds` together, the `passes` over them and the `wall_seconds` that these took, `batch_seconds`;
         - `memory`: `peak_bytes` and `before_bytes` while and before these clips are predicted, and `of`: of what;
-        - `parameters`: `total`, and `adapter` with the head that belongs to it, or `None`;
-        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`;
+        - `parameters`: `total`, and `adapter` with the head that belongs to it, or `None`; `None` of an exported model;
+        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`; `None` of an exported model;
         - `size`: `model_bytes` and `adapter_bytes` on the disk, `None` for what is not in the folder.
 
     Raises:
@@ -92,13 +100,14 @@ def measure_cost(
     device = describe_device(classifier)
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), batch)
     latency = [measure_latency(classifier, length, runs) for length in seconds]
+    exported = isinstance(classifier.model, ExportedModel)
     return {
         "device": device,
         "latency": latency,
         "throughput": throughput,
         "memory": memory,
-        "parameters": count_parameters(classifier.model),
-        "flops": count_flops(classifier, max(FLOPS_SECONDS, shortest / SAMPLING_RATE)),
+        "parameters": None if exported else count_parameters(classifier.model),
+        "flops": None if exported else count_flops(classifier, max(FLOPS_SECONDS, shortest / SAMPLING_RATE)),
         "size": size,
     }
 
@@ -126,8 +135,15 @@ def describe_device(classifier: AudioClassificationPipeline) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
-        "dtype": str(classifier.model.dtype).removeprefix("torch."),
+        "dtype": _dtype(classifier),
     }
+
+
+def _dtype(classifier: AudioClassificationPipeline) -> str:
+    """What most of the weights are stored in; of an exported model, as its file says."""
+    if isinstance(classifier.model, ExportedModel):
+        return classifier.model.precision
+    return str(classifier.model.dtype).removeprefix("torch.")
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
@@ -237,9 +253,10 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder: there is no folder {str(folder)!r}, whose files were to be measured")
+    exported = any(folder.glob("*.onnx"))
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder
     return {
-        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob("model*.safetensors")) else None,
+        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob("model*.safetensors")) or exported else None,
         "adapter_bytes": _bytes(beside, ADAPTER_FILES) if any(beside.glob("adapter_model.safetensors")) else None,
     }
 

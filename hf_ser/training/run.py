@@ -272,20 +272,16 @@ def make_trainer(
 ) -> SERTrainer:
     """The Trainer of a run: train with augmentation, validation longest clip first."""
     data, training = arguments.data, arguments.training
-    config = tuned.model.config
     cutting = (data.segment_length, data.segment_overlap)
     train = clips.training_set(*cutting, arguments.augmentation, training.seed)
     labels = clips.clips["label"][:]
     weights = None
     if training.class_weights:
         weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(clips.emotions))
-    # SpecAugment fails on a batch that is shorter than its masks. Whisper's is made for the whole of Whisper, and not used.
-    encoder = features.encoder_config(config)
-    frames = encoder.mask_time_length + 1 if features.spec_augment(encoder) else 1
     return SERTrainer(
         tuned,
         training,
-        collator=features.SpeechCollator(feature_extractor, features.minimum_samples(config, frames)),
+        collator=features.SpeechCollator(feature_extractor, features.minimum_samples_in_training(tuned.model.config)),
         train_dataset=train,
         eval_dataset=clips.evaluation_set("validation", *cutting),
         weights=weights,

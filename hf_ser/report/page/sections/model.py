@@ -16,6 +16,7 @@ def model_section(report: Mapping[str, Any]) -> Section:
         ("base model", model.get("base_model")),
         ("encoder", model.get("model_type")),
         ("method", model.get("method")),
+        ("precision", model.get("precision")),
         ("emotions", ", ".join(model.get("emotions") or [])),
         ("labels read as", merged),
         ("made", made.get("at")),
