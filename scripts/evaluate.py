@@ -124,7 +124,7 @@ def parse_arguments() -> argparse.Namespace:
         "--run",
         type=Path,
         metavar="FOLDER",
-        help="the model's run, if splits.json, which says what it has learned from, is not beside the model, as with exported ones",
+        help="the model's run, with the splits.json that says what it has learned from, if that is not beside an exported model",
     )
     parser.add_argument("--device", help="where it runs, by default on a GPU if there is one")
     parser.add_argument(
