@@ -86,7 +86,7 @@ def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Ar
     names, speaker_of_clip = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
     if len(names) < MIN_SPEAKERS:
         number = f"{len(names)} speaker{'s' if len(names) > 1 else ''}"
-        return f"{number}, too few to draw from (at least {MIN_SPEAKERS} are needed)", none
+        return f"{number}, too few to draw from; at least {MIN_SPEAKERS} are needed", none
     return "", speaker_of_clip
 
 

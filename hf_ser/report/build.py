@@ -292,7 +292,7 @@ def quality(
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
     found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, details=True, **drawn)
     if len(labels) < CLIPS_FOR_AN_INTERVAL:
-        reason = f"{counted(len(labels), 'clip')}, too few to draw from (at least {CLIPS_FOR_AN_INTERVAL} are needed)"
+        reason = f"{counted(len(labels), 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
         found["intervals"] |= {"clips": None, "clips_reason": reason}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
@@ -387,7 +387,8 @@ def robustness(
             clean = figures(probabilities[drawn][kept], true[kept], model.emotions.names)["uar"]
             entry |= {"uar": uar, "interval": interval, "difference": uar - clean}
         conditions.append(entry)
-    return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "conditions": conditions}
+    chance = 1 / len(model.emotions.names)
+    return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
 
 
 def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hf_ser.wording import per_cent
+
 #: Okabe and Ito's colours, from dark to light; with each a line and a marker, which say the same without it.
 STYLES = (
     ("#0072B2", "-", "o"),
@@ -103,7 +105,7 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
             axes.errorbar(values[i], i, xerr=error, fmt="none", **ERROR)
     uar = quality["overall"].get("uar")
     if uar is not None:
-        axes.axvline(100 * uar, color="black", linestyle="--", label=f"UAR {100 * uar:.1f} %")
+        axes.axvline(100 * uar, color="black", linestyle="--", label=f"UAR {per_cent(uar):.1f} %")
     if names:
         chance = 100 / len(
             quality["overall"]["recall"]
@@ -223,9 +225,9 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(7, sum(heights) or 1), layout="constrained")
     panels = list(figure.subplots(len(heights) or 1, 1, squeeze=False, height_ratios=heights or None)[:, 0])
     if noises:
-        _draw_noises(panels.pop(0), noises, clean)
+        _draw_noises(panels.pop(0), noises, clean, robust.get("chance"))
     if others:
-        _draw_conditions(panels.pop(0), others, clean)
+        _draw_conditions(panels.pop(0), others, clean, robust.get("chance"))
     _save(figure, path)
 
 
@@ -240,7 +242,9 @@ def clean_uar(robust: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _draw_noises(axes: Axes, noises: Mapping[str, list[dict[str, Any]]], clean: float | None) -> None:
+def _draw_noises(
+    axes: Axes, noises: Mapping[str, list[dict[str, Any]]], clean: float | None, chance: float | None
+) -> None:
     for (kind, conditions), (colour, line, marker) in zip(noises.items(), cycle(STYLES)):
         conditions = sorted(conditions, key=lambda condition: float(condition["level"]))
         levels = [condition["level"] for condition in conditions]
@@ -251,7 +255,7 @@ def _draw_noises(axes: Axes, noises: Mapping[str, list[dict[str, Any]]], clean: 
             axes.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
             for edge in (low, high):  # without colours the bands are told apart by their edges
                 axes.plot(levels, edge, color=colour, linestyle=line, linewidth=0.6)
-    _draw_clean(axes, clean, vertical=False)
+    _draw_beside(axes, clean, chance, vertical=False)
     axes.set_xticks(sorted({float(entry["level"]) for conditions in noises.values() for entry in conditions}))
     axes.set_ylim(0, 100)
     axes.set_xlabel("signal-to-noise ratio, dB (more is cleaner)")
@@ -260,7 +264,9 @@ def _draw_noises(axes: Axes, noises: Mapping[str, list[dict[str, Any]]], clean: 
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 
-def _draw_conditions(axes: Axes, conditions: Sequence[Mapping[str, Any]], clean: float | None) -> None:
+def _draw_conditions(
+    axes: Axes, conditions: Sequence[Mapping[str, Any]], clean: float | None, chance: float | None
+) -> None:
     values = [100 * condition["uar"] for condition in conditions]
     axes.barh(range(len(conditions)), values, height=0.65, **BAR)
     for i, condition in enumerate(conditions):
@@ -268,21 +274,24 @@ def _draw_conditions(axes: Axes, conditions: Sequence[Mapping[str, Any]], clean:
             low, high = 100 * np.array(interval)
             error = [[max(values[i] - low, 0)], [max(high - values[i], 0)]]
             axes.errorbar(values[i], i, xerr=error, fmt="none", **ERROR)
-    _draw_clean(axes, clean, vertical=True)
+    _draw_beside(axes, clean, chance, vertical=True)
     axes.set_yticks(range(len(conditions)), [_plain(condition["name"]) for condition in conditions])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("UAR, %")
     axes.grid(alpha=0.3, axis="x")
     axes.set_axisbelow(True)
-    if clean is not None:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    if clean is not None or chance is not None:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 
-def _draw_clean(axes: Axes, clean: float | None, vertical: bool) -> None:
+def _draw_beside(axes: Axes, clean: float | None, chance: float | None, vertical: bool) -> None:
+    """Lines at the UAR of the clean clips and at that of a model that guesses."""
+    line = axes.axvline if vertical else axes.axhline
     if clean is not None:
-        line = axes.axvline if vertical else axes.axhline
-        line(100 * clean, color="black", linestyle=(0, (6, 3)), linewidth=1.2, label=f"clean, {100 * clean:.1f} %")
+        line(100 * clean, color="black", linestyle=(0, (6, 3)), linewidth=1.2, label=f"clean, {per_cent(clean):.1f} %")
+    if chance is not None:
+        line(100 * chance, color="grey", linestyle=":", linewidth=1.2, label=f"chance, {per_cent(chance):.1f} %")
 
 
 def latency(cost: Mapping[str, Any], path: Path) -> None:

@@ -130,8 +130,8 @@ class TestIntervals:
         [
             (None, "the clips' speakers are not known"),
             (["a"] * 10 + [None] * 20, "20 of 30 clips have no known speaker"),
-            (["a"] * 30, "1 speaker, too few to draw from (at least 10 are needed)"),
-            ([str(i % 9) for i in range(30)], "9 speakers, too few to draw from (at least 10 are needed)"),
+            (["a"] * 30, "1 speaker, too few to draw from; at least 10 are needed"),
+            ([str(i % 9) for i in range(30)], "9 speakers, too few to draw from; at least 10 are needed"),
         ],
     )
     def test_where_there_is_none_by_speaker_it_says_why(self, speakers: list[str | None] | None, reason: str) -> None:

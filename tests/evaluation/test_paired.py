@@ -191,7 +191,7 @@ class TestWhereThereIsNoFigure:
         [
             (None, "the clips' speakers are not known"),
             ([None, *speakers(29)], "1 of 30 clips have no known speaker"),
-            (speakers(30, of=MIN_SPEAKERS - 1), "9 speakers, too few to draw from (at least 10 are needed)"),
+            (speakers(30, of=MIN_SPEAKERS - 1), "9 speakers, too few to draw from; at least 10 are needed"),
         ],
     )
     def test_where_there_is_none_by_speaker_it_says_why(self, names: list[str | None] | None, reason: str) -> None:

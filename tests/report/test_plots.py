@@ -102,14 +102,14 @@ def test_the_group_of_a_speaker() -> None:
 
 
 def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(drawn: Any, report: dict[str, Any]) -> None:
-    noises, others = drawn(plots.robustness, report["robustness"])
+    noises, others = drawn(plots.robustness, {**report["robustness"], "chance": 0.25})
     lines = {line.get_label(): line for line in noises.lines if not str(line.get_label()).startswith("_")}
     clean = f"clean, {100 * report['quality']['overall']['uar']:.1f} %"
-    assert set(lines) == {"white noise", "pink noise", "babble", clean}
+    assert set(lines) == {"white noise", "pink noise", "babble", clean, "chance, 25.0 %"}
     assert list(lines["babble"].get_xdata()) == [0, 10, 20]
     assert list(lines["babble"].get_ydata()) == pytest.approx([35, 51, 62])
     # Black and white is enough to tell them apart.
-    assert len({(line.get_linestyle(), line.get_marker()) for line in lines.values()}) == 4
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines.values()}) == 5
     assert [bar.get_width() for bar in others.patches] == pytest.approx([51.87, 60.11, 61.23])
     assert "reverberation, 0.5 s RT60" in words(others)
     assert "clean\n" not in words(others)
