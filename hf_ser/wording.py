@@ -22,4 +22,4 @@ def per_cent(share: float) -> float:
     A share in per cent with one decimal, 5 rounded up, without what is left of computing it: two that are equal are printed
     alike, and none as -0.0.
     """
-    return float(Decimal(repr(round(100 * share, 9))).quantize(Decimal("0.1"), ROUND_HALF_UP)) or 0.0
+    return float(Decimal(repr(round(100 * float(share), 9))).quantize(Decimal("0.1"), ROUND_HALF_UP)) or 0.0

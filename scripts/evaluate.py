@@ -55,7 +55,7 @@ def main() -> int:
     label_map = pairs(arguments.label_map, "--label_map")
     merges = pairs(arguments.emotions, "--emotions")
     model = opened(arguments.model, arguments, label_map)
-    other = opened(arguments.compare, arguments, label_map) if arguments.compare else None
+    other = opened(arguments.compare, arguments, label_map, other=True) if arguments.compare else None
     if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
         raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
     clips = load_clips(
@@ -161,8 +161,9 @@ def pairs(words: list[str], argument: str) -> dict[str, str]:
     return found
 
 
-def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) -> Model:
-    first, folder = name == arguments.model, Path(name).expanduser()
+def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str], *, other: bool = False) -> Model:
+    """The model, or the other one to compare it with, of which little is said on the command line."""
+    first, folder = not other, Path(name).expanduser()
     if first and arguments.run and not (arguments.run / "results.json").is_file():
         raise FileNotFoundError(f"--run: {str(arguments.run)!r} holds no run: it has no results.json")
     if first and arguments.revision and folder.is_dir():
@@ -179,6 +180,7 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str]) 
     labels = set(classifier.model.config.id2label.values())
     given = {k: v for k, v in label_map.items() if k in labels} if arguments.compare else label_map
     called = folder.resolve().name if folder.is_dir() else name
+    called += f" ({precision})" if precision != PRECISIONS[0] else ""
     return open_model(classifier, called, records, given, run=arguments.run if first else None, precision=precision)
 
 

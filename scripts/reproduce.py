@@ -29,12 +29,14 @@ from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
-from hf_ser.papers.runs import learning, split_in_words
+from hf_ser.papers.runs import HOW_IT_IS_DONE, REPORT, split_in_words
 from hf_ser.splits import SplitError
 from hf_ser.wording import counted, listed
 
 SCRIPTS = Path(__file__).resolve().parent
 RECIPES = SCRIPTS / "recipes"
+#: What would make other runs of those that a table is made of.
+REFUSED = ("config", "sweep", "plan", "output_dir", "corpora", "model", "split")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -177,8 +179,8 @@ def tables(names: Sequence[str], corpora: Sequence[str], models: Mapping[str, st
     left = [f"{folder}: of {name} it is none: {'; '.join(why)}" for folder, (name, why) in refused.items()
             if folder not in used]  # fmt: skip
     if left or wrong:
-        listed = "\n".join(f"- {line}" for line in [*sorted(left), *wrong])
-        texts.append(f"## Runs that are in none of these tables\n\n{listed}")
+        lines = "\n".join(f"- {line}" for line in [*sorted(left), *wrong])
+        texts.append(f"## Runs that are in none of these tables\n\n{lines}")
     return "\n\n".join(texts)
 
 
@@ -257,6 +259,8 @@ def train_one(
     done = 0 if otherwise else filled.finished[standard.folder].get(split_in_words(experiment.split), 0)
     experiment = replace(experiment, folder="-".join([experiment.folder, *otherwise]))
     said = f"{name}: {experiment.folder}: {min(done, experiment.runs)} of {experiment.runs} runs finished"
+    if otherwise:
+        said = f"{name}: {experiment.folder}: not as in the paper"
     if done >= experiment.runs:
         print(said)
         return False
@@ -282,7 +286,12 @@ def train_one(
 
 
 def told_otherwise(more: Sequence[str]) -> list[str]:
-    """What the words after -- change of what is learned, each as a part of a folder's name: `num_train_epochs-2`."""
+    """
+    What the words after -- change of what is learned, each as a part of a folder's name: `num_train_epochs-2`.
+
+    Raises:
+        ValueError: if they change which runs there are.
+    """
     parts: list[list[str]] = []
     for word in more:
         if word.startswith("--"):
@@ -290,7 +299,11 @@ def told_otherwise(more: Sequence[str]) -> list[str]:
             parts.append([argument.replace("-", "_"), *filter(None, [value])])
         elif parts:
             parts[-1].append(word)
-    return [re.sub(r"[^\w.+-]", "_", "-".join(part)) for part in parts if part[0] in learning()]
+    if refused := [part[0] for part in parts if part[0] in REFUSED]:
+        raise ValueError(
+            f"--{refused[0]} after --: the tables say which runs there are; scripts/cross_validate.py trains others"
+        )
+    return [re.sub(r"[^\w.+-]", "_", "-".join(part)) for part in parts if not HOW_IT_IS_DONE.fullmatch(part[0])]
 
 
 def report(name: str, wanted: Wanted, *, only_say: bool) -> bool:
@@ -306,6 +319,9 @@ def report(name: str, wanted: Wanted, *, only_say: bool) -> bool:
             print(f"{name}: {counted(len(folders), 'report')} not made: needs --corpora {' '.join(lacking)}")
             continue
         for folder in folders:
+            if (folder / REPORT).exists():
+                print(f"{name}: {folder / REPORT} is none of this run's test part; move it away to have one made")
+                continue
             words = [
                 str(folder),
                 "--corpora",

@@ -1,5 +1,6 @@
 """Numbers and lists in sentences."""
 
+import numpy as np
 import pytest
 
 from hf_ser.wording import counted, listed, per_cent
@@ -28,6 +29,7 @@ def test_lists() -> None:
         (-0.0004, "0.0"),
         (-0.0325, "-3.3"),
         (1.0, "100.0"),
+        (np.float64(0.1234), "12.3"),
     ],
 )
 def test_equal_shares_are_printed_alike(share: float, text: str) -> None:

@@ -79,9 +79,10 @@ def classify(
     """
     order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
     padded = encoder_config(classifier.model.config).model_type in FAMILIES
+    least = longest_heard(classifier) * SAMPLING_RATE if hears_thirty_seconds(classifier.model.config) else 1
     first = 0
     while first < len(order):
-        most = int(batch_seconds * SAMPLING_RATE // len(waveforms[order[first]])) if padded else 1
+        most = int(batch_seconds * SAMPLING_RATE // max(len(waveforms[order[first]]), least)) if padded else 1
         batch = order[first : first + max(most, 1)]
         yield batch, _forward(classifier, [waveforms[i] for i in batch])
         first += len(batch)

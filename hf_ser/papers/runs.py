@@ -39,15 +39,18 @@ REPORT = "report.json"
 CLIPS_SET_ASIDE = 0.02
 #: The parameters of a checkpoint may differ so much from those of its configuration: an embedding more or less.
 PARAMETERS_APART = 0.01
-#: What a run can be told and is no matter of what it learns, beside what a card leaves out for that reason: how the work is
-#: done, and what [`misfits`] and the label of a split compare by other words.
-NO_MATTER = re.compile(
-    rf"{COMPUTED_ALIKE.pattern}|corpora|emotions|label_source|split|splits|fold|folds|fold_by|split_seed|max_set_aside|shuffle_buffer"
-    r"|model|head|method|lora_r|bottleneck_size|prompt_length"
-    r"|(data_)?seed|per_device_.*_batch_size|gradient_accumulation_steps|auto_find_batch_size|eval_accumulation_steps|tf32"
+#: What says how the work is done, and not what is learned, beside what a card leaves out for that reason.
+HOW_IT_IS_DONE = re.compile(
+    rf"{COMPUTED_ALIKE.pattern}|jobs|seeds|(data_)?seed|max_set_aside|shuffle_buffer"
+    r"|per_device_eval_batch_size|auto_find_batch_size|eval_accumulation_steps|tf32"
     r"|torch_.*|use_(liger_kernel|cache)|liger_.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|dataloader_.*|length_column_name"
     r"|skip_memory_metrics|include_.*|prediction_loss_only|eval_(do_concat_batches|use_gather_object)|batch_eval_metrics|log_on_each_node"
     r"|enable_jit_checkpoint|ignore_data_skip|restore_callback_.*|full_determinism|local_rank|micro_batch_seconds"
+)
+#: What [`misfits`], the label of a split and the number of clips in a step tell in other words.
+TOLD_OTHERWISE = re.compile(
+    r"corpora|emotions|label_source|split|splits|fold|folds|fold_by|split_seed|model|head|method|lora_r|bottleneck_size|prompt_length"
+    r"|per_device_train_batch_size|gradient_accumulation_steps"
 )
 #: What `results.json` must hold of a run, and of what type.
 HELD: dict[tuple[str, ...], type | tuple[type, ...]] = {
@@ -236,7 +239,7 @@ def deviations(run: Run, experiment: Experiment, recipes: Path) -> list[str]:
 @cache
 def learning() -> tuple[str, ...]:
     """What a run can be told that changes what it learns, and is no matter of which experiment it is."""
-    return tuple(name for name in _defaults() if not NO_MATTER.fullmatch(name))
+    return tuple(name for name in _defaults() if not (HOW_IT_IS_DONE.fullmatch(name) or TOLD_OTHERWISE.fullmatch(name)))
 
 
 @cache

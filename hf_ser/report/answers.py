@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.export import ExportedModel
 from hf_ser.inference import Clip, predict
+from hf_ser.inference.precision import Int8Linear
 from hf_ser.report.clips import ModelEmotions
 
 #: Clips that are added up to a babble.
@@ -69,14 +70,18 @@ class Answers:
 WHOLE = Hearing()
 
 
-@lru_cache(maxsize=2)
 def model_key(classifier: AudioClassificationPipeline) -> str:
     """Tells models apart by their weights: answers that are kept are those of this very model."""
     digest = hashlib.blake2b(digest_size=8)
     if isinstance(classifier.model, ExportedModel):
         for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data
             digest.update(file.read_bytes())
-    for name, values in sorted(classifier.model.state_dict().items()):
+    state = dict(classifier.model.state_dict())
+    for name, module in classifier.model.named_modules():
+        if isinstance(module, Int8Linear):  # its weights are no parameters
+            weight, _ = module.packed.unpack()
+            state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
+    for name, values in sorted(state.items()):
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         digest.update(
             values.detach().cpu().contiguous().view(torch.uint8).numpy() if values.ndim else str(values).encode()
@@ -94,6 +99,7 @@ def answer(
     hearing: Hearing = WHOLE,
     batch_seconds: float | None = None,
     keep: Path | None = None,
+    key: str | None = None,
     progress: bool = True,
 ) -> Answers:
     """
@@ -109,6 +115,7 @@ def answer(
             segments of what is distorted.
         batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
         keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
+        key (`str`, *optional*): What [`model_key`] says of the model.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Raises:
@@ -116,7 +123,7 @@ def answer(
     """
     names = clips["clip"][:]
     told = [
-        model_key(classifier),
+        key or model_key(classifier),
         emotions.names,
         emotions.of_output,
         names,
@@ -125,8 +132,8 @@ def answer(
         seed,
         astuple(hearing),
     ]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    path = keep / f"{KEPT}{key}.npz" if keep else None
+    asked = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    path = keep / f"{KEPT}{asked}.npz" if keep else None
     if path is not None and path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             return Answers(

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from hf_ser.evaluation.paired import compare
 from hf_ser.features import encoder_config
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
-from hf_ser.report.answers import CLEAN, Answers, Hearing, answer
-from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, learned_from
+from hf_ser.report.answers import CLEAN, Answers, Hearing, answer, model_key
+from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, clips_in, learned_from
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.splits import Clips
 from hf_ser.training.results import PACKAGES, command
@@ -37,7 +38,8 @@ Array = npt.NDArray[Any]
 
 #: Fewer clips of a corpus, gender or speaker get no interval, and of more speakers none does.
 CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
-#: Somebody else's model hears clips of more seconds in pieces: how long those were that it learned from is not known.
+#: Longer clips, in seconds, are heard in pieces where they are not those of the model's own run: memory grows with the square of
+#: the length, and few models have learned from as long ones.
 LONGEST = 30.0
 
 
@@ -108,6 +110,11 @@ class Model:
     folder: Path | None = None
     precision: str = "float32"
 
+    @cached_property
+    def key(self) -> str:
+        """What tells its answers from those of other models."""
+        return model_key(self.classifier)
+
     def describe(self) -> dict[str, Any]:
         """The report's part on the model."""
         results, config = self.records.results, self.classifier.model.config
@@ -143,7 +150,7 @@ def build(
     notes = list(clips.notes)
     notes += [f"{one.name} computes in {one.precision}: in float32 figures may differ a little."
               for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
-    asking = _asking(model, options)
+    asking = _asking(model, options, clips)
     notes += _pieces(asking["hearing"], clips)
     answers = _ask(model, clips.clips, **asking)
     there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
@@ -192,12 +199,14 @@ def build(
         notes.append("Leakage was not looked for.")
     if options.robustness:
         report["robustness"] = robustness(model, rows, labels, probabilities, asking, options)
-        if len(rows) == 1:
-            notes.append("Robustness to babble was not measured: it is made of the other clips, and there are none.")
+        if report["robustness"]["clips"] == 1:
+            notes.append("Robustness to babble was not measured: it is made of other clips, and one alone was taken.")
     else:
         notes.append("Robustness was not measured.")
     if options.cost:
-        report["cost"] = measure_cost(model.classifier, folder=model.folder, batch_seconds=options.batch_seconds)
+        report["cost"] = measure_cost(
+            model.classifier, folder=model.folder, batch_seconds=options.batch_seconds, precision=model.precision
+        )
     else:
         notes.append("Cost was not measured.")
     return report
@@ -205,21 +214,23 @@ def build(
 
 def _ask(model: Model, clips: Dataset, condition: Condition = CLEAN, **asking: Any) -> Answers:
     try:
-        return answer(model.classifier, model.emotions, clips, condition, **asking)
+        return answer(model.classifier, model.emotions, clips, condition, key=model.key, **asking)
     except ValueError as error:
         raise ValueError(f"{model.name}: {error}") from error
 
 
-def _asking(model: Model, options: ReportOptions) -> dict[str, Any]:
-    """How a model is asked: it hears clips as its own run had them; that of somebody else in pieces of 30 s at most."""
-    told = (model.records.results.get("training") or {}).get("arguments")
-    own = told or {}
+def _asking(model: Model, options: ReportOptions, clips: ReportClips) -> dict[str, Any]:
+    """
+    How a model is asked: it hears clips as its own run had them, and clips that its run does not know in pieces of 30 s at most.
+    """
+    own = (model.records.results.get("training") or {}).get("arguments") or {}
     most = longest_heard(model.classifier)
+    known = model.records.splits is not None and clips_in(model.records.splits, clips.table.names) > 0
     hearing = Hearing(
         max_seconds=options.max_seconds or own.get("max_seconds"),
         segment_length=own.get("segment_length"),
         segment_overlap=own.get("segment_overlap") or 0.0,
-        longest=min(most, LONGEST) if told is None else most,
+        longest=most if known else min(most, LONGEST),
     )
     return {
         "hearing": hearing,
@@ -331,7 +342,7 @@ def comparison(
             f"{', '.join(model.emotions.names)}; --label_map can count labels together"
         )
     rows = clips.clips.select(there)
-    answers = _ask(other, rows, **_asking(other, options))
+    answers = _ask(other, rows, **_asking(other, options, clips))
     both = np.array([i for i in range(len(rows)) if i not in answers.problems], dtype=np.int64)
     if not len(both):
         raise ValueError(
@@ -340,6 +351,9 @@ def comparison(
     table = clips.table.of(there).of(both)
     found = compare(answers.probabilities[both], probabilities[both], clips.labels[there][both], table.speakers,
                     resamples=options.resamples, seed=options.seed)  # fmt: skip
+    if len(both) < CLIPS_FOR_AN_INTERVAL:
+        reason = f"{counted(len(both), 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
+        found |= {"clips": None, "clips_reason": reason}
     return {"other": other.name, "number": len(both), **found}
 
 

@@ -201,7 +201,8 @@ def load_clips(
     table = Clips(rows["clip"][:], list(told.values()), rows["speaker"][:], rows["gender"][:], rows["corpus"][:],
                   rows["session"][:], rows["split"][:])  # fmt: skip
 
-    split, notes = _own_split(records, table, part)
+    split, notes, again = _own_split(records, table, part, rows["samples_hash"][:])
+    set_aside += again
     tested: npt.NDArray[np.int64] = np.arange(len(rows))
     learned, name = None, None
     if split is not None:
@@ -232,14 +233,19 @@ def load_clips(
     )
 
 
-def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | None, list[str]]:
-    """The split of the model's run, as far as its clips are there; and what is to be said of it."""
+def _own_split(
+    records: ModelRecords, table: Clips, part: str, samples: Sequence[str]
+) -> tuple[Split | None, list[str], list[SetAside]]:
+    """
+    The split of the model's run, as far as its clips are there; what is to be said of it; and the clips that it does not have
+    because they are copies, by the hash of their `samples`, of some that it has.
+    """
     if records.splits is None:
         if part in ("test", "validation"):
             raise SplitError(
                 f"--part: the model brings no splits.json, so that its {part} part is not known; use --part all"
             )
-        return None, ["The model brings no splits.json: whether it has learned from these clips is not known."]
+        return None, ["The model brings no splits.json: whether it has learned from these clips is not known."], []
     try:
         parts, missed = splits.parts_in_file(table, records.splits)
     except SplitError as error:
@@ -254,7 +260,7 @@ def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | 
             "--part all."
         )
     if not known:
-        return split, ["None of these clips is in the model's splits.json: it was trained on others."]
+        return split, ["None of these clips is in the model's splits.json: it was trained on others."], []
     if part == "auto" and not len(parts["test"]):
         raise SplitError(
             "--part: the corpora have clips that the model has learned from, and none that it was tested on; use --part all to "
@@ -263,15 +269,26 @@ def _own_split(records: ModelRecords, table: Clips, part: str) -> tuple[Split | 
     notes = []
     if missed:
         notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
-    if part == "auto" and (others := len(table) - known):
+    copies: list[SetAside] = []
+    if part != "all":
+        inside = {i for rows in parts.values() for i in rows.tolist()}
+        first_with = {samples[i]: table.names[i] for i in inside}
+        copies = [SetAside(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
+                  for i, name in enumerate(table.names) if i not in inside and samples[i] in first_with]  # fmt: skip
+    if part == "auto" and (others := len(table) - known - len(copies)):
         notes.append(
             f"Left out, as the model's splits.json does not have them: {counted(others, 'clip')} of these corpora."
         )
-    return split, notes
+    return split, notes, copies
 
 
 def learned_from(path: Path, names: Sequence[str]) -> int:
     """How many of the clips `names` are in the train or validation part of a `splits.json`."""
+    return clips_in(path, names, ("train", "validation"))
+
+
+def clips_in(path: Path, names: Sequence[str], of: Sequence[str] = splits.PARTS) -> int:
+    """How many of the clips `names` are in some parts of a `splits.json`, by default in any."""
     table = Clips(names, *([None] * len(names) for _ in range(6)))  # type: ignore[arg-type]
     parts, _ = splits.parts_in_file(table, path)
-    return len(parts["train"]) + len(parts["validation"])
+    return sum(len(parts[part]) for part in of)

@@ -57,6 +57,7 @@ def measure_cost(
     seconds: Sequence[float] = (1, 3, 6, 10),
     runs: int = 20,
     batch_seconds: float | None = None,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """
     Measures a model on the device that it is on, with synthetic speech that is the same every time.
@@ -69,6 +70,7 @@ def measure_cost(
         seconds (`Sequence[float]`, defaults to 1, 3, 6 and 10): The lengths of the clips, in seconds.
         runs (`int`, defaults to 20): How often each length is timed, after 3 runs that are not counted.
         batch_seconds (`float`, *optional*): Seconds of sound in a batch, see [`~hf_ser.inference.predict`].
+        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.inference.in_precision`].
 
     Returns:
         A dict that is ready for JSON:
@@ -81,8 +83,9 @@ def measure_cost(
           lengths, whose waveforms are in memory; how many `clips`, the `shortest` and `longest` that there may be, their
           `seconds` together, the `passes` over them and the `wall_seconds` that these took, `batch_seconds`;
         - `memory`: `peak_bytes` and `before_bytes` while and before these clips are predicted, and `of`: of what;
-        - `parameters`: `total`, and `adapter` with the head that belongs to it, or `None`; `None` of an exported model;
-        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`; `None` of an exported model;
+        - `parameters`: `total`, and `adapter` with the head that belongs to it, or `None`;
+        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`; this and the parameters are
+          `None` of an exported model and in int8, where PyTorch knows neither;
         - `size`: `model_bytes` and `adapter_bytes` on the disk, `None` for what is not in the folder.
 
     Raises:
@@ -97,17 +100,17 @@ def measure_cost(
         raise ValueError(f"runs: must be at least 1, found {runs}")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
     batch = budget(classifier, batch_seconds)
-    device = describe_device(classifier)
+    device = describe_device(classifier, precision)
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), batch)
     latency = [measure_latency(classifier, length, runs) for length in seconds]
-    exported = isinstance(classifier.model, ExportedModel)
+    uncounted = isinstance(classifier.model, ExportedModel) or precision == "int8"
     return {
         "device": device,
         "latency": latency,
         "throughput": throughput,
         "memory": memory,
-        "parameters": None if exported else count_parameters(classifier.model),
-        "flops": None if exported else count_flops(classifier, max(FLOPS_SECONDS, shortest / SAMPLING_RATE)),
+        "parameters": None if uncounted else count_parameters(classifier.model),
+        "flops": None if uncounted else count_flops(classifier, max(FLOPS_SECONDS, shortest / SAMPLING_RATE)),
         "size": size,
     }
 
@@ -124,8 +127,8 @@ def speech(length: float, seed: int = SEED) -> Waveform:
     return np.concatenate(pieces)[:samples]
 
 
-def describe_device(classifier: AudioClassificationPipeline) -> dict[str, Any]:
-    """What the model runs on, and how busy it was before."""
+def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
+    """What the model runs on, what it computes in, and how busy the machine was before."""
     device = classifier.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
     return {
@@ -135,15 +138,8 @@ def describe_device(classifier: AudioClassificationPipeline) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
-        "dtype": _dtype(classifier),
+        "dtype": precision,
     }
-
-
-def _dtype(classifier: AudioClassificationPipeline) -> str:
-    """What most of the weights are stored in; of an exported model, as its file says."""
-    if isinstance(classifier.model, ExportedModel):
-        return classifier.model.precision
-    return str(classifier.model.dtype).removeprefix("torch.")
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:

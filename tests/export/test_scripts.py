@@ -105,5 +105,10 @@ def test_evaluate_in_fewer_bits(script: Callable[..., int], hubert: Path, speech
     assert script("evaluate", hubert, *words, "--output", tmp_path, "--precision", "int8") == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["precision"] == "int8"
-    assert any("computes in int8" in note for note in report["notes"])
+    assert report["model"]["name"] == f"{hubert.name} (int8)"
+    assert [note for note in report["notes"] if "computes in" in note] == [
+        f"{hubert.name} (int8) computes in int8: in float32 figures may differ a little."
+    ]
+    assert report["comparison"]["other"] == hubert.name
+    assert report["comparison"]["difference"]["eer"] != 0 or report["comparison"]["difference"]["uar"] != 0
     assert abs(report["comparison"]["difference"]["eer"]) < 0.1

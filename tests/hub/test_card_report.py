@@ -74,6 +74,7 @@ def changed(*keys: str, to: Any) -> Callable[[Report], Any]:
         (lambda report: None, "it is no report"),
         (lambda report: [report], "it is no report"),
         (changed("clips", to=None), "it is no report"),
+        (changed("model", to={"precision": "int8"}), "its figures are of the model in int8"),
         (changed("clips", "part", to="all"), r"not the test part of the run's own split \(part: all\)"),
         (changed("clips", "part", to="validation"), "not the test part"),
         (changed("clips", "number", to=59), "made on 59 clips, and the run's test part has 60"),

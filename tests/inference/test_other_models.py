@@ -25,6 +25,7 @@ from transformers import (
 
 import hf_ser
 from hf_ser.inference import in_precision, predict, timeline
+from hf_ser.inference.batches import classify
 from hf_ser.report.cost import count_flops
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37}
@@ -112,6 +113,15 @@ def test_in_fewer_bits(model: Path, precision: str) -> None:
     rough = answers(in_precision(hf_ser.load(model), precision), clips())
     for one, other in zip(exact, rough, strict=True):
         assert other == pytest.approx(one, abs=0.1)
+
+
+def test_a_batch_of_whisper_holds_as_many_seconds_as_it_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each clip is 30 s to it, however short: else a batch for a GPU would be of hours."""
+    classifier = hf_ser.load(save("whisper", tmp_path))
+    waves = [clip["array"] for clip in clips()]
+    sizes = [len(batch) for batch, _ in classify(classifier, waves, batch_seconds=60.0)]
+    assert sizes == [2, 2]
+    assert [len(batch) for batch, _ in classify(classifier, waves, batch_seconds=8.0)] == [1] * 4
 
 
 def test_its_operations_are_counted(model: Path) -> None:

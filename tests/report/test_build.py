@@ -145,20 +145,21 @@ class TestWhatItIsTakenOn:
         assert heard.format(f"{test['clips']} clips") in report["notes"]
 
     def test_a_long_clip_is_heard_whole_if_the_models_own_run_did(
-        self, model: Model, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, model: Model, run: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reports, "LONGEST", 1.5)
-        synthetic.make(tmp_path / "long", speakers=1, clips_per_emotion=1, seed=5)
-        for path in (tmp_path / "long").rglob("*.wav"):
+        copy = Path(shutil.copytree(speech, tmp_path / "speech"))
+        for path in copy.rglob("*.wav"):
             samples, rate = soundfile.read(path)
             soundfile.write(path, np.tile(samples, 3), rate)
-        corpora = [f"manifest={manifest(tmp_path / 'long', tmp_path)}"]
         whole = replace(QUICK, max_seconds=60.0)
         stranger = open_model(hf_ser.load(run), "stranger", None)
-        ours, theirs = (report_on(one, corpora, whole) for one in (model, stranger))
+        ours, theirs = (report_on(one, [f"synthetic={copy}"], whole, part="all") for one in (model, stranger))
         assert not any("segments" in note for note in ours["notes"])
         assert any("Heard in segments" in note and "of over 1.5 s" in note for note in theirs["notes"])
         assert ours["quality"]["overall"]["log_loss"] != theirs["quality"]["overall"]["log_loss"]
+        elsewhere = report_on(model, [f"manifest={manifest(copy, tmp_path)}"], whole)
+        assert any("Heard in segments" in note for note in elsewhere["notes"])
 
     def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path) -> None:
         synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)
@@ -314,6 +315,21 @@ class TestFurtherParts:
         pairs = {(found["clip"], found["train_clip"]) for found in leaking["leakage"]["duplicates"]}
         assert (table["parts"]["test"][0], table["parts"]["train"][0]) in pairs
 
+    def test_a_copy_that_the_run_has_set_aside_is_set_aside_here(
+        self, model: Model, speech: Path, run: Path, tmp_path: Path
+    ) -> None:
+        parts = json.loads((run / "splits.json").read_text())["parts"]
+        copy = Path(shutil.copytree(speech, tmp_path / "speech"))
+        (source,) = (copy / f"{name.removeprefix('synthetic/')}.wav" for name in parts["test"][:1])
+        again = source.with_name(source.name.replace("_01", "_77").replace("_02", "_77"))
+        shutil.copyfile(source, again)
+        clips = load_clips([f"synthetic={copy}"], model.emotions, model.records)
+        assert [(clip.clip, clip.reason) for clip in clips.set_aside] == [
+            (f"synthetic/{again.relative_to(copy).with_suffix('')}", "duplicate")
+        ]
+        assert not any("splits.json does not have" in note for note in clips.notes)
+        assert len(clips.labels) == len(parts["test"])
+
     @pytest.mark.parametrize("moved", [("train", "test"), ("test", "train")])
     def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_set_aside(
         self, moved: tuple[str, str], model: Model, speech: Path, run: Path, tmp_path: Path
@@ -378,6 +394,11 @@ class TestFurtherParts:
         assert sum(found["mcnemar"][k] for k in ("both", "only_first", "only_second", "neither")) == found["number"]
         same = report_on(model, [f"synthetic={speech}"], other=model)["comparison"]
         assert same["mcnemar"]["p"] == 1
+        assert found["number"] < 10  # too few for an interval
+        assert found["clips"] is None
+        assert found["clips_reason"] == f"{found['number']} clips, too few to draw from; at least 10 are needed"
+        many = report_on(model, [f"synthetic={speech}"], other=other, part="all")["comparison"]
+        assert many["clips"]["uar"]["interval"]
         fewer = open_model(hf_ser.load(run), "fewer", run, {"angry": "sad"})
         with pytest.raises(ValueError, match="fewer tells happy, sad apart, and run angry, happy, sad"):
             report_on(model, [f"synthetic={speech}"], other=fewer)

@@ -11,6 +11,7 @@ import torch
 from transformers import AudioClassificationPipeline
 
 import hf_ser
+from hf_ser.inference import in_precision
 from hf_ser.models import load_model
 from hf_ser.report import cost
 from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk, speech
@@ -145,6 +146,19 @@ def test_operations_of_a_model_counted_by_hand(classifier: AudioClassificationPi
     assert found["total"] == convolution + attention + 2 * 8 * 3
     assert found["per_second"] == found["total"] / 2
     assert found["seconds"] == 2
+
+
+def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(cost, "LEAST_WALL", 0.01)
+    torch.manual_seed(0)
+    loaded = load_model(str(tiny_hubert), ("angry", "sad"))
+    classifier = in_precision(
+        AudioClassificationPipeline(loaded.model, feature_extractor=loaded.feature_extractor), "int8"
+    )
+    found = measure_cost(classifier, seconds=(1,), runs=1, batch_seconds=1.0, precision="int8")
+    assert found["parameters"] is found["flops"] is None
+    assert found["device"]["dtype"] == "int8"
 
 
 def test_speech_is_the_same_every_time_and_no_silence() -> None:

@@ -179,6 +179,18 @@ def test_what_is_trained_otherwise_goes_elsewhere(
     assert command[command.index("--output_dir") + 1] == str(
         tmp_path / "runs" / f"{folder}-num_train_epochs-2-noise_snr-5"
     )
+    for words, part in (
+        (("--per_device_train_batch_size", "4"), "-per_device_train_batch_size-4"),
+        (("--no_load_best_model_at_end",), "-no_load_best_model_at_end"),
+        (("--noise_snr", "5", "15", "--seeds", "1", "2"), "-noise_snr-5-15"),
+        (("--lora_alpha=a/b",), "-lora_alpha-a_b"),
+    ):
+        started.clear()
+        assert reproduce(*options, "--run", "--", *words) == 0
+        assert started[0][started[0].index("--output_dir") + 1] == str(tmp_path / "runs" / f"{folder}{part}")
+    assert "not as in the paper:\n" in capsys.readouterr().out
+    assert reproduce(*options, "--plan", "--", "--sweep", "learning_rate=1,2") == 1
+    assert "--sweep after --: the tables say which runs there are" in capsys.readouterr().err
     started.clear()
     assert reproduce(*options, "--run", "--", "--jobs", "2") == 0
     (command,) = started
@@ -231,7 +243,13 @@ def test_reports_are_made_for_the_table_that_is_made_of_them(
     assert "peft_ser/VI: 5 reports not made: needs --corpora crema_d=FOLDER" in capsys.readouterr().out
     assert reproduce(*options, "--corpora", f"crema_d={tmp_path}", "--run") == 0
     assert len(started) == 5
-    assert started[2] == [sys.executable, str(SCRIPT.with_name("evaluate.py")), str(tmp_path / "runs" / experiment.folder / "2"),
+    broken = tmp_path / "runs" / experiment.folder / "4" / "report.json"
+    broken.write_text("{")
+    started_first = list(started)
+    assert reproduce(*options, "--corpora", f"crema_d={tmp_path}", "--run") == 0
+    assert len(started) == 5 + 4
+    assert f"{broken} is none of this run's test part; move it away" in capsys.readouterr().out
+    assert started_first[2] == [sys.executable, str(SCRIPT.with_name("evaluate.py")), str(tmp_path / "runs" / experiment.folder / "2"),
                           "--corpora", f"crema_d_votes={tmp_path}", "--no_robustness", "--no_cost"]  # fmt: skip
 
 

@@ -56,6 +56,8 @@ def why_another(report: Any, results: Mapping[str, Any]) -> str | None:
     """Why a report is not one of this run's test part, in words; `None` if it is."""
     if not isinstance(report, Mapping) or not report.get("clips") or not report.get("quality"):
         return "it is no report of scripts/evaluate.py"
+    if (precision := (report.get("model") or {}).get("precision") or "float32") != "float32":
+        return f"its figures are of the model in {precision}"
     clips, test = report["clips"], results["metrics"]["test"]
     if clips.get("part") != "test":
         return f"its clips are not the test part of the run's own split (part: {clips.get('part')})"

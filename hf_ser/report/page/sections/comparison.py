@@ -37,8 +37,9 @@ def comparison_section(report: Mapping[str, Any]) -> Section:
     columns = ["figure", "this model", other, "difference"]
     columns += [f"{level} interval by clips", "p by clips", f"{level} interval by speakers", "p by speakers"]
     blocks.append(Table(f"This model and {other}", columns, rows))
-    if comparison.get("speakers_reason"):
-        blocks.append(Paragraph(f"No interval by speaker: {comparison['speakers_reason']}."))
+    for unit, one in (("clips", "clip"), ("speakers", "speaker")):
+        if comparison.get(f"{unit}_reason"):
+            blocks.append(Paragraph(f"No interval by {one}: {comparison[f'{unit}_reason']}."))
     if mcnemar:
         blocks.append(Table("Clips that the models have right", ["", f"{other} is right", f"{other} is wrong"], [
             [label("this model is right"), count(mcnemar.get("both")), count(mcnemar.get("only_second"))],
