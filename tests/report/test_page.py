@@ -219,6 +219,12 @@ def test_the_summary_is_on_top_with_the_interval_and_alarms(report: dict[str, An
         assert f"<dt>{name}</dt>" in top
 
 
+def test_the_summary_says_if_robustness_is_of_some_clips_alone(report: dict[str, Any]) -> None:
+    assert "</dt><dd>UAR" in page(report, {}).replace("\n", "")
+    report["robustness"] |= {"clips": 20, "of": 320}
+    assert "On 20 of 320 clips: UAR" in page(report, {})
+
+
 def test_text_is_escaped(report: dict[str, Any], pictures: dict[str, Path]) -> None:
     evil = '<script>alert("1")</script>'
     quality, clips = report["quality"], report["clips"]

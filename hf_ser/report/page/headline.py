@@ -131,7 +131,12 @@ def _conditions(report: Mapping[str, Any]) -> str:
         return ""
     worst = min(entries, key=lambda entry: float(entry["uar"]))
     clean = clean_uar(robust)
-    start = f"UAR {percent_text(clean)} on clean clips, and" if clean is not None else "UAR"
+    some = (
+        f"On {robust['clips']:,} of {robust['of']:,} clips: "
+        if (robust.get("of") or 0) > (robust.get("clips") or 0) > 0
+        else ""
+    )
+    start = f"{some}UAR {percent_text(clean)} clean, and" if clean is not None else f"{some}UAR"
     drop = f" ({points_text(worst['difference'])})" if finite(worst.get("difference")) is not None else ""
     return f"{start} {percent_text(worst['uar'])} under the worst of {len(entries)} conditions, {worst['name']}{drop}."
 
