@@ -203,21 +203,11 @@ def load_clips(
 
     split, notes, again = _own_split(records, table, part, rows["samples_hash"][:])
     set_aside += again
-    tested: npt.NDArray[np.int64] = np.arange(len(rows))
-    learned, name = None, None
-    if split is not None:
-        name = str(split.settings.get("made_as") or split.name)
-        learned = rows.select(np.concatenate([split.parts["train"], split.parts["validation"]]))
-        if not len(learned) and not len(split.parts["test"]):
-            name = None  # a split of other clips
-        elif part != "all":
-            tested = split.parts["test" if part == "auto" else part]
-        elif len(learned):
-            notes.append("Some of these clips are clips that the model has learned from: figures on them say little.")
-    used = "all" if name is None or part == "all" else "test" if part == "auto" else part
+    tested, learned, used, name = _choose(len(rows), split, part)
     if used == "validation":
         notes.append("These clips chose the model among those of its training: figures on them are too good.")
-        learned = rows.select(split.parts["train"]) if split is not None else None
+    elif used == "all" and learned is not None and len(learned):
+        notes.append("Some of these clips are clips that the model has learned from: figures on them say little.")
     # Within what is tested alone: that a clip has the samples of one in training is what leakage is about.
     once, copies = set_copies_aside(rows, tested.tolist())
     tested = np.array(once, dtype=np.int64)
@@ -229,8 +219,37 @@ def load_clips(
         count = ", ".join(f"{number} {emotion}" for emotion, number in left_out.items())
         notes.append(f"Left out, as the model has no such emotion: {count}.")
     return ReportClips(
-        rows.select(tested), labels[tested], table.of(tested), used, name, learned, set_aside, left_out, notes
+        clips=rows.select(tested),
+        labels=labels[tested],
+        table=table.of(tested),
+        part=used,
+        split=name,
+        learned=None if learned is None else rows.select(learned),
+        set_aside=set_aside,
+        left_out=left_out,
+        notes=notes,
     )
+
+
+def _choose(
+    number: int, split: Split | None, part: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, str, str | None]:
+    """
+    Of `number` clips those that are tested, and those that the model has learned from, `None` if it is not known; what part of
+    the model's own split the former are, or `all`; and that split's name, if its clips are there.
+    """
+    everything = np.arange(number)
+    if split is None:
+        return everything, None, "all", None
+    learned = np.concatenate([split.parts["train"], split.parts["validation"]])
+    if not len(learned) and not len(split.parts["test"]):
+        return everything, learned, "all", None  # a split of other clips
+    name = str(split.settings.get("made_as") or split.name)
+    if part == "all":
+        return everything, learned, "all", name
+    if part == "validation":
+        return split.parts["validation"], split.parts["train"], "validation", name
+    return split.parts["test"], learned, "test", name
 
 
 def _own_split(
