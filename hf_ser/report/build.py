@@ -303,8 +303,7 @@ def quality(
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
     found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, details=True, **drawn)
     if len(labels) < CLIPS_FOR_AN_INTERVAL:
-        reason = f"{counted(len(labels), 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
-        found["intervals"] |= {"clips": None, "clips_reason": reason}
+        found["intervals"] |= _no_interval(len(labels))
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (found["intervals"][unit] or {}).pop(name, None)
@@ -325,6 +324,11 @@ def quality(
                 group_figures["intervals_by_speaker"] = intervals["speakers"]
     found["reliability"] = reliability(probabilities, labels)
     return found
+
+
+def _no_interval(clips: int) -> dict[str, Any]:
+    told = f"{counted(clips, 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
+    return {"clips": None, "clips_reason": told}
 
 
 def comparison(
@@ -352,8 +356,7 @@ def comparison(
     found = compare(answers.probabilities[both], probabilities[both], clips.labels[there][both], table.speakers,
                     resamples=options.resamples, seed=options.seed)  # fmt: skip
     if len(both) < CLIPS_FOR_AN_INTERVAL:
-        reason = f"{counted(len(both), 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
-        found |= {"clips": None, "clips_reason": reason}
+        found |= _no_interval(len(both))
     return {"other": other.name, "number": len(both), **found}
 
 
