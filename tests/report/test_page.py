@@ -219,6 +219,16 @@ def test_the_summary_is_on_top_with_the_interval_and_alarms(report: dict[str, An
         assert f"<dt>{name}</dt>" in top
 
 
+def test_groups_of_many_speakers_have_an_interval_by_speakers(report: dict[str, Any]) -> None:
+    report["quality"]["corpora"]["ravdess"]["intervals_by_speaker"] = {"uar": [0.38, 0.66]}
+    tables = Reader(page(report, {})).tables
+    assert {row[0]: row[3:5] for row in tables["By corpus"]} == {
+        "ravdess": ["41.0 to 63.0 %", "38.0 to 66.0 %"],
+        "crema_d": ["–", "–"],
+    }
+    assert len(tables["By gender"][0]) == len(tables["By corpus"][0]) - 1
+
+
 def test_the_summary_says_if_robustness_is_of_some_clips_alone(report: dict[str, Any]) -> None:
     assert "</dt><dd>UAR" in page(report, {}).replace("\n", "")
     report["robustness"] |= {"clips": 20, "of": 320}

@@ -43,14 +43,20 @@ def groups_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) -> S
 def groups_table(
     caption: str, name: str, groups: Mapping[str, Mapping[str, Any]], interval: str | None = None
 ) -> Table:
-    """The figures of each group, and under the heading `interval`, if there is room for it, that of the UAR."""
+    """
+    The figures of each group, and under the heading `interval`, if there is room for it, that of the UAR: by clips, and by
+    speakers where a group has enough of them.
+    """
     columns, rows = [name, "clips"], [[label(group), count(figures.get("clips"))] for group, figures in groups.items()]
     for key, (metric, share) in METRICS.items():
         columns.append(metric)
         for row, figures in zip(rows, groups.values(), strict=True):
             row.append(percent(figures.get(key)) if share else decimal(figures.get(key)))
-        if key == "uar" and interval:
-            columns.append(interval)
-            for row, figures in zip(rows, groups.values(), strict=True):
-                row.append(interval_cell(part(figures, "intervals").get(key)))
+        if key != "uar" or not interval:
+            continue
+        for drawn, heading in (("intervals", interval), ("intervals_by_speaker", f"{interval} by speakers")):
+            if drawn == "intervals" or any(figures.get(drawn) for figures in groups.values()):
+                columns.append(heading)
+                for row, figures in zip(rows, groups.values(), strict=True):
+                    row.append(interval_cell(part(figures, drawn).get(key)))
     return Table(caption, columns, rows)
