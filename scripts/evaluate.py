@@ -78,7 +78,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("model", metavar="MODEL", help="a run's or adapter's folder, or a model's name on the Hub")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run's, adapter's or exported model's folder, or a name on the Hub"
+    )
     parser.add_argument(
         "--corpora",
         nargs="+",

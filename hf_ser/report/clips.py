@@ -178,6 +178,8 @@ def load_clips(
     """
     if part not in PARTS:
         raise ValueError(f"--part: {part!r} is none of {', '.join(PARTS)}")
+    if not 0 <= max_set_aside <= 1:
+        raise ValueError(f"--max_set_aside: a share from 0 to 1 is needed, found {max_set_aside}")
     merged = dict(merges if merges is not None else records.results.get("merged_emotions") or {})
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(

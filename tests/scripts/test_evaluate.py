@@ -68,6 +68,7 @@ def test_a_model_on_the_hub(run: Path, speech: Path, run_script: Run, hub: Any, 
         (["--emotions", "calm=bored"], "--emotions: the model does not tell 'bored'"),
         (["--device", "nonsense"], "--device: the model cannot run on 'nonsense'"),
         (["--revision", "main"], "--revision: .* is a folder here"),
+        (["--max_set_aside", "-1"], "--max_set_aside: a share from 0 to 1 is needed, found -1"),
         (["--resamples", "0"], "--resamples: must be at least 1, found 0"),
     ],
 )
