@@ -20,7 +20,8 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
-from hf_ser.export import ExportedModel
+from hf_ser.export import ExportedModel, is_exported
+from hf_ser.export.files import ENTRIES
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify, extract
@@ -39,14 +40,7 @@ FLOPS_COUNTED = (
     "extraction, norms, activations and softmax"
 )
 #: What a model is opened from, beside its weights.
-MODEL_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "*.py",
-    "*.onnx*",
-)
+MODEL_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json", "*.py")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -249,10 +243,11 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder: there is no folder {str(folder)!r}, whose files were to be measured")
-    exported = any(folder.glob("*.onnx"))
+    if is_exported(folder):
+        return {"model_bytes": _bytes(folder, ENTRIES), "adapter_bytes": None}
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder
     return {
-        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob("model*.safetensors")) or exported else None,
+        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob("model*.safetensors")) else None,
         "adapter_bytes": _bytes(beside, ADAPTER_FILES) if any(beside.glob("adapter_model.safetensors")) else None,
     }
 

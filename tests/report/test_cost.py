@@ -122,6 +122,14 @@ def test_parameters_and_files_of_an_adapter(folder: Path, tiny_hubert: Path, tmp
     assert size_on_disk(tmp_path / "adapter") == expected
 
 
+def test_a_graph_beside_a_checkpoint_is_not_what_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "model.onnx").write_bytes(b"x" * 1000)
+    assert size_on_disk(tmp_path) == {"model_bytes": 100, "adapter_bytes": None}
+    (tmp_path / "export.json").write_text("{}")
+    assert size_on_disk(tmp_path) == {"model_bytes": 1002, "adapter_bytes": None}
+
+
 class Known(torch.nn.Module):
     """A convolution, an attention and a linear layer, whose operations can be counted by hand."""
 
