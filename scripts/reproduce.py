@@ -216,6 +216,15 @@ class Wanted:
     only: Sequence[str]
     more: Sequence[str]
 
+    def takes(self, experiment: Experiment) -> bool:
+        """Whether it is among what `only` leaves."""
+        return all(word in experiment.folder for word in self.only)
+
+    def lacks(self, experiment: Experiment) -> str | None:
+        """Which corpora an experiment needs that are not given, in words."""
+        lacking = papers.missing_for(experiment, self.corpora)
+        return f"needs --corpora {' '.join(lacking)}" if lacking else None
+
 
 def train(wanted: Wanted, *, only_say: bool) -> bool:
     """
@@ -233,7 +242,7 @@ def train(wanted: Wanted, *, only_say: bool) -> bool:
         filled = papers.fill(name, found, RECIPES, wanted.models)
         for standard in papers.experiments_of(name):
             experiment = papers.on_split(standard, wanted.split)
-            if experiment.folder not in seen and all(word in experiment.folder for word in wanted.only):
+            if experiment.folder not in seen and wanted.takes(experiment):
                 seen.add(experiment.folder)
                 failed |= train_one(name, standard, experiment, filled, wanted, only_say=only_say)
         failed |= report(name, wanted, only_say=only_say)
@@ -258,14 +267,12 @@ def train_one(
     otherwise = told_otherwise(wanted.more)
     done = 0 if otherwise else filled.finished[standard.folder].get(split_in_words(experiment.split), 0)
     experiment = replace(experiment, folder="-".join([experiment.folder, *otherwise]))
-    said = f"{name}: {experiment.folder}: {min(done, experiment.runs)} of {experiment.runs} runs finished"
-    if otherwise:
-        said = f"{name}: {experiment.folder}: not as in the paper"
+    finished = f"{min(done, experiment.runs)} of {experiment.runs} runs finished"
+    said = f"{name}: {experiment.folder}: {'not as in the paper' if otherwise else finished}"
     if done >= experiment.runs:
         print(said)
         return False
-    lacking = papers.missing_for(experiment, wanted.corpora)
-    problem = f"needs --corpora {' '.join(lacking)}" if lacking else None
+    problem = wanted.lacks(experiment)
     if problem is None and experiment.split.get("made_as") == emobox.NAME:
         problem = prepare_folds(wanted.corpora, fold_folder(wanted.runs), write=not only_say)
     if problem:
@@ -313,10 +320,9 @@ def report(name: str, wanted: Wanted, *, only_say: bool) -> bool:
     filled = papers.fill(name, papers.read_runs(wanted.runs)[0], RECIPES, wanted.models)
     failed = False
     for experiment in papers.experiments_of(name):
-        folders = filled.unreported[experiment.folder] if all(word in experiment.folder for word in wanted.only) else []
-        lacking = papers.missing_for(experiment, wanted.corpora)
-        if folders and lacking:
-            print(f"{name}: {counted(len(folders), 'report')} not made: needs --corpora {' '.join(lacking)}")
+        folders = filled.unreported[experiment.folder] if wanted.takes(experiment) else []
+        if folders and (problem := wanted.lacks(experiment)):
+            print(f"{name}: {counted(len(folders), 'report')} not made: {problem}")
             continue
         for folder in folders:
             if (folder / REPORT).exists():

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
+from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
 
@@ -85,9 +86,13 @@ def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Ar
         return f"{unknown} of {len(speakers)} clips have no known speaker", none
     names, speaker_of_clip = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
     if len(names) < MIN_SPEAKERS:
-        number = f"{len(names)} speaker{'s' if len(names) > 1 else ''}"
-        return f"{number}, too few to draw from; at least {MIN_SPEAKERS} are needed", none
+        return too_few(len(names), "speaker", MIN_SPEAKERS), none
     return "", speaker_of_clip
+
+
+def too_few(number: int, one: str, least: int) -> str:
+    """Why there is no interval, in words."""
+    return f"{counted(number, one)}, too few to draw from; at least {least} are needed"
 
 
 def _percentiles(

@@ -78,8 +78,9 @@ def classify(
         For each batch the waveforms' indices `(batch,)` and their probabilities `(batch, emotions)`.
     """
     order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
-    padded = encoder_config(classifier.model.config).model_type in FAMILIES
-    least = longest_heard(classifier) * SAMPLING_RATE if hears_thirty_seconds(classifier.model.config) else 1
+    config = classifier.model.config
+    padded = encoder_config(config).model_type in FAMILIES
+    least = maximum_samples(config) if hears_thirty_seconds(config) else 1
     first = 0
     while first < len(order):
         most = int(batch_seconds * SAMPLING_RATE // max(len(waveforms[order[first]]), least)) if padded else 1

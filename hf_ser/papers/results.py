@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_ser.papers.experiments import CELLS, Cell, Experiment, of_reports
+from hf_ser.papers.experiments import CELLS, Cell, Experiment, experiments_of, of_reports
 from hf_ser.papers.runs import Run, deviations, in_paper_split, misfits, split_in_words
 from hf_ser.papers.tables import Ours
 
@@ -51,7 +51,7 @@ def fill(table: str, runs: Sequence[Run], recipes: Path, models: Mapping[str, st
     refused: dict[Path, list[str]] = {}
     cells = CELLS[table]
     groups: dict[str, dict[str, dict[tuple[object, ...], Run]]] = {}
-    experiments = list({e.folder: e for cell in cells for e in cell.experiments.values()}.values())
+    experiments = experiments_of(table)
     for experiment in experiments:
         groups[experiment.folder] = {}
         for run in runs:

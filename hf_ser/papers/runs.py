@@ -53,7 +53,7 @@ TOLD_OTHERWISE = re.compile(
     r"|per_device_train_batch_size|gradient_accumulation_steps"
 )
 #: What `results.json` must hold of a run, and of what type.
-HELD: dict[tuple[str, ...], type | tuple[type, ...]] = {
+HELD: dict[tuple[str, ...], type] = {
     **dict.fromkeys([("base_model",), ("model_type",), ("method",), ("head",), ("split", "name")], str),
     ("emotions",): list,
     **dict.fromkeys([("merged_emotions",), ("corpora",), ("metrics", "test"), ("training", "arguments")], dict),

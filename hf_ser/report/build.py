@@ -327,8 +327,7 @@ def quality(
 
 
 def _no_interval(clips: int) -> dict[str, Any]:
-    told = f"{counted(clips, 'clip')}, too few to draw from; at least {CLIPS_FOR_AN_INTERVAL} are needed"
-    return {"clips": None, "clips_reason": told}
+    return {"clips": None, "clips_reason": bootstrap.too_few(clips, "clip", CLIPS_FOR_AN_INTERVAL)}
 
 
 def comparison(

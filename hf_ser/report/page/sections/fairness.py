@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hf_ser.evaluation.fairness import FIGURES
 from hf_ser.report.page.blocks import Cell, Paragraph, Section, Table
 from hf_ser.report.page.cells import count, label, percent
 from hf_ser.report.page.reading import part
@@ -26,11 +27,12 @@ def fairness_section(report: Mapping[str, Any]) -> Section:
             "½ Σₖ |P(k | g, j) - P(k | h, j)|. Of more genders the two farthest apart count."
         ),
         Table("Fairness between the genders", ["figure", "value", "by chance, median", "by chance, 95th percentile"], [
-            [label(name), percent(fairness.get(key)), *(percent(part(chance, key).get(one)) for one in ("median", "p95"))]
-            for key, name in (("demographic_parity", "demographic parity"), ("equality_of_odds", "equality of odds"))
+            [label(key.replace("_", " ")), percent(fairness.get(key)),
+             *(percent(part(chance, key).get(one)) for one in ("median", "p95"))]
+            for key in FIGURES
         ]),
     ]  # fmt: skip
-    if any(part(chance, key) for key in ("demographic_parity", "equality_of_odds")):
+    if any(part(chance, key) for key in FIGURES):
         blocks.append(
             Paragraph(
                 f"By chance: if gender made no difference; it was dealt to the clips by lot, {chance.get('draws', 0):,} times. "

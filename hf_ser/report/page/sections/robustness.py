@@ -28,12 +28,9 @@ def conditions_table(report: Mapping[str, Any]) -> Table:
     rows = []
     for place, entry in enumerate(report["robustness"].get("conditions") or []):
         # Sorted in the order in which they are measured: by their names, 5 dB would come after 30.
-        row = [
-            Cell(entry["name"], f"place {place:04d}"),
-            percent(entry.get("uar")),
-            interval_cell(entry.get("interval")),
-        ]
-        rows.append([*row, points(entry.get("difference"))])
+        name = Cell(entry["name"], f"place {place:04d}")
+        figures = (percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference")))
+        rows.append([name, *figures])
     return Table(
         "UAR by condition", ["condition", "UAR", f"{interval_level(report)} interval", "points from clean"], rows
     )
