@@ -1,18 +1,17 @@
 """Make model cards and their plots anew from results.json: python scripts/card.py runs/lora_qkv model_cards/*/"""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
+from hf_ser import records
 from hf_ser.command_line import tell
 from hf_ser.evaluation import plots
 from hf_ser.hub.card import CARD, write_card
-
-RESULTS = "results.json"
+from hf_ser.records import RESULTS
 
 
 def main() -> int:
@@ -49,7 +48,7 @@ def main() -> int:
         try:
             make(folder, given)
         except (OSError, ValueError) as error:
-            tell(error, folder)
+            tell(error)
             failed = True
         else:
             print(f"{folder / CARD} is written")
@@ -66,16 +65,15 @@ def make(folder: Path, given: dict[str, Any]) -> None:
     """
     path = folder / RESULTS
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {RESULTS}; give the folder of a finished run")
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{RESULTS} is no JSON: {error}") from error
+        raise FileNotFoundError(f"{folder}: there is no {RESULTS}; give the folder of a finished run")
+    results = records.read(path)
     try:
         draw(results, folder)
         write_card(results, folder, **given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, TemplateError) as error:
-        raise ValueError(f"{RESULTS} is not as a run writes it ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path}: not as hf_ser writes it ({type(error).__name__}: {error})") from error
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:

@@ -26,6 +26,7 @@ from hf_ser.features import minimum_samples
 from hf_ser.hub import fetch_records
 from hf_ser.inference import PRECISIONS
 from hf_ser.memory import keep_freed_memory
+from hf_ser.records import RESULTS
 from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
 from hf_ser.report.files import ANSWERS
 from hf_ser.report.page import summary
@@ -166,7 +167,7 @@ def pairs(words: list[str], argument: str) -> dict[str, str]:
 def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str], *, other: bool = False) -> Model:
     """The model, or the other one to compare it with, of which little is said on the command line."""
     first, folder = not other, Path(name).expanduser()
-    if first and arguments.run and not (arguments.run / "results.json").is_file():
+    if first and arguments.run and not (arguments.run / RESULTS).is_file():
         raise FileNotFoundError(f"--run: {str(arguments.run)!r} holds no run: it has no results.json")
     if first and arguments.revision and folder.is_dir():
         raise ValueError(f"--revision: {name!r} is a folder here; a revision is of a model on the Hub")

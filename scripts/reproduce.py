@@ -29,7 +29,8 @@ from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
-from hf_ser.papers.runs import HOW_IT_IS_DONE, REPORT, split_in_words
+from hf_ser.papers.runs import HOW_IT_IS_DONE, split_in_words
+from hf_ser.records import REPORT, RESULTS
 from hf_ser.splits import SplitError
 from hf_ser.wording import counted, listed
 
@@ -282,7 +283,7 @@ def train_one(
     if not run([sys.executable, str(SCRIPTS / "cross_validate.py"), *words], said, only_say=only_say):
         return True
     folder = wanted.runs / experiment.folder
-    if not only_say and not otherwise and any(folder.rglob("results.json")):
+    if not only_say and not otherwise and any(folder.rglob(RESULTS)):
         again = papers.fill(name, papers.read_runs(wanted.runs)[0], RECIPES, wanted.models)
         if not again.finished[standard.folder].get(split_in_words(experiment.split), 0):
             print(

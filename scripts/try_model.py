@@ -1,7 +1,6 @@
 """Open a run's folder in transformers' pipeline, and see what it says of one clip: python scripts/try_model.py runs/demo"""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from transformers import pipeline
 from hf_ser.audio import SAMPLING_RATE, read_mono
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import synthetic
+from hf_ser.records import SPLITS
+from hf_ser.splits import SavedSplit
 
 
 @errors_in_one_line()
@@ -30,7 +31,7 @@ def main() -> int:
 
 def synthetic_test_clip(run: Path) -> str:
     """A clip of the synthetic corpus whose speaker was not in training."""
-    name = json.loads((run / "splits.json").read_text(encoding="utf-8"))["parts"]["test"][0]
+    name = SavedSplit.read(run / SPLITS).parts["test"][0]
     return str(synthetic.default_folder() / f"{name.removeprefix('synthetic/')}.wav")
 
 

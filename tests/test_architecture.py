@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ORDER = [
     "command_line",
     "cache",
+    "records",
     "machine",
     "memory",
     "wording",

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hf_ser import splits
 from hf_ser.splits import PARTS, Clips, Split, SplitError
 
+NAMES_THAT_ARE_NONE = json.dumps({"parts": {part: [{"clip": part}] for part in PARTS}})
+SETTINGS_THAT_ARE_NONE = json.dumps({"settings": [42], "parts": {part: [part] for part in PARTS}})
 EMOTIONS = ("angry", "happy", "sad")
 
 
@@ -227,7 +229,9 @@ class TestBadInput:
         with pytest.raises(SplitError, match="leave something to train on"):
             splits.random(clips_of({"a": 50}), test_share=0.9, validation_share=0.2)
 
-    @pytest.mark.parametrize("text", ["", "[]", '{"parts": {"train": []}}'])
+    @pytest.mark.parametrize(
+        "text", ["", "[]", '{"parts": {"train": []}}', NAMES_THAT_ARE_NONE, SETTINGS_THAT_ARE_NONE]
+    )
     def test_a_file_that_is_no_split(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "s.json").write_text(text)
         with pytest.raises(SplitError, match="is no splits.json"):

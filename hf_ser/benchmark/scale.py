@@ -23,6 +23,7 @@ from hf_ser.audio.decode import encode
 from hf_ser.benchmark.settings import Settings
 from hf_ser.corpora import read_corpora
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
+from hf_ser.records import SPLITS
 from hf_ser.training.arguments import DataArguments
 from hf_ser.training.clips import make_split, select_clips
 
@@ -124,7 +125,7 @@ def _pass(work: Path, clips: int, seed: int) -> dict[str, Any]:
     with watch("split"):
         make_split(run.table, arguments)
     with watch("save"):
-        run.split.save(work / "splits.json", run.table)
+        run.split.save(work / SPLITS, run.table)
     with watch("cut"):
         segments = run.segments("train", SEGMENT_SECONDS, 0.0)
     dataset = SpeechDataset(run.clips, segments)

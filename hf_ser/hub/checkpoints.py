@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 from hf_ser import splits
 from hf_ser.hub.errors import again, explain, explained
 from hf_ser.hub.privacy import without_paths
+from hf_ser.records import SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def stage(run: Path) -> Path:
                 copy.write_text(json.dumps(without_paths(content), indent=2), encoding="utf-8")
             else:
                 _link(path, copy)
-    split = json.loads((run / "splits.json").read_text(encoding="utf-8"))
-    (staged / "splits.json").write_text(json.dumps(splits.hashed(split), ensure_ascii=False), encoding="utf-8")
+    split = splits.hashed(splits.SavedSplit.read(run / SPLITS).content)
+    (staged / SPLITS).write_text(json.dumps(split, ensure_ascii=False), encoding="utf-8")
     shutil.copy(run / RUN, staged / RUN)
     return staged
 
@@ -114,7 +115,7 @@ def download(repo_id: str, revision: str | None, run: Path, token: str | None) -
             return
         folder = Path(again(lambda: snapshot_download(repo_id, revision=branch(revision), token=token), repo_id))
     run.mkdir(parents=True, exist_ok=True)
-    for name in ("splits.json", RUN):
+    for name in (SPLITS, RUN):
         shutil.copy(folder / name, run / name)
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: _step(path.name)):
         # Whole or not at all, the last one last: whoever is interrupted goes on from one that is whole.

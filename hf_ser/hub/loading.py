@@ -16,6 +16,7 @@ from hf_ser.features import encoder_config
 from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.models import FAMILIES, open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import TINY, from_checkpoint
+from hf_ser.records import RESULTS, SPLITS
 from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ OPENED = ("config.json", "preprocessor_config.json", "model*.safetensors", "mode
           "adapter_config.json", ADAPTER)  # fmt: skip
 
 #: What a run leaves beside its model.
-RECORDS = ("results.json", "splits.json")
+RECORDS = (RESULTS, SPLITS)
 
 
 def load(

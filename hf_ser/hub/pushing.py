@@ -14,12 +14,13 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from hf_ser import splits
+from hf_ser import records, splits
 from hf_ser.hub.card import write_card
-from hf_ser.hub.card.report import PICTURES, REPORT, read_report
+from hf_ser.hub.card.report import PICTURES, read_report
 from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
+from hf_ser.records import REPORT, RESULTS, SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.
 CODE = ("*_hf_ser.py",)
 PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
-WRITTEN = ("README.md", "results.json", "splits.json")
+WRITTEN = ("README.md", RESULTS, SPLITS)
 #: What an earlier push may have left that this one does not have: it would belong to another model.
 OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES, "set_aside.csv", "adapter/*")
 #: Where an example begins in a report's notes: it may name a clip.
@@ -172,7 +173,7 @@ def full_name(api: HfApi, repo_id: str) -> str:
 
 def summary(run: Path) -> str:
     """What a run is, in the words of its commit."""
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results = records.read_results(run / RESULTS)
     uar = results["metrics"]["test"]["uar"]
     return f"{results['method']}: {100 * uar:.1f} % UAR on test ({results['split']['name']} split)"
 
@@ -188,12 +189,12 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
     Raises:
         FileNotFoundError, ValueError: see [`push`].
     """
-    if not (run / "results.json").is_file():
+    if not (run / RESULTS).is_file():
         raise FileNotFoundError(
             f"{str(run)!r} holds no finished run: it has no results.json. A run writes it last; an unfinished one goes on "
             "with --resume_from_checkpoint True."
         )
-    results = without_paths(json.loads((run / "results.json").read_text(encoding="utf-8")))
+    results = without_paths(records.read_results(run / RESULTS))
     if options.base_model:
         results |= {"base_model": options.base_model, "base_model_on_hub": True}
     root = run / "adapter" if options.adapter_only and (run / "adapter").is_dir() else run
@@ -214,8 +215,8 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
     if options.clip_names:
         files["set_aside.csv"] = run / "set_aside.csv"
 
-    split = json.loads((run / "splits.json").read_text(encoding="utf-8"))
-    written = {"results.json": results, "splits.json": split if options.clip_names else splits.hashed(split)}
+    split = splits.SavedSplit.read(run / SPLITS).content
+    written = {RESULTS: results, SPLITS: split if options.clip_names else splits.hashed(split)}
     for path in [root / name for name in CONFIGURATIONS] + [file for file in files.values() if file.suffix == ".json"]:
         if path.is_file():
             name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

@@ -1,7 +1,6 @@
 """A web page that says which emotions a model hears in a recording. It needs Gradio: `pip install 'hf_ser[demo]'`."""
 
 import html
-import json
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AudioClassificationPipeline
 
+from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
 from hf_ser.hub.card.corpora import about
 from hf_ser.hub.card.figures import guessing
@@ -46,8 +46,6 @@ LIMITS = (
     "The model compares a voice with the recordings that it learnt from. **It cannot read what people feel**, and is often "
     "wrong, most of all about other speakers, languages, rooms and microphones. Do not judge anyone by it."
 )
-#: What a results.json has if a run wrote it: other tools write files of that name, too.
-RUN = {"base_model", "method", "emotions", "corpora", "split", "metrics"}
 NO_TIMELINE = [gr.Column(visible=False), None, None, *(None for _ in EXPORTS)]
 CSS = """
 /* On a narrow screen the picture is moved, not shrunk until nobody can read it. */
@@ -118,12 +116,12 @@ def describe(model: str, *, revision: str | None = None, token: str | None = Non
     folder = Path(model).expanduser()
     if folder.is_dir():
         name = f"`{folder.resolve().name}`"
-        places = [folder / "results.json", *([folder.parent / "results.json"] if folder.name == "adapter" else [])]
+        places = [folder / records.RESULTS, *([folder.parent / records.RESULTS] if folder.name == "adapter" else [])]
         file = next((place for place in places if place.is_file()), None)
     else:
         name = f"[{model}](https://huggingface.co/{model})"
         try:
-            file = Path(hf_hub_download(model, "results.json", revision=revision, token=token))
+            file = Path(hf_hub_download(model, records.RESULTS, revision=revision, token=token))
         except LocalEntryNotFoundError:  # offline, and it was not downloaded before
             return (
                 f"**Model:** {name}. Its results.json could not be looked up on the Hub; it would say what speech it was "
@@ -131,8 +129,11 @@ def describe(model: str, *, revision: str | None = None, token: str | None = Non
             )
         except EntryNotFoundError:
             file = None
-    results = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    if not isinstance(results, dict) or RUN - results.keys():
+    try:
+        results = records.read_results(file) if file else None
+    except ValueError:  # another tool's
+        results = None
+    if results is None:
         return (
             f"**Model:** {name}. It comes without a run's results.json, which would say what speech it was trained on."
         )

@@ -1,7 +1,6 @@
 """Finished runs: what they are, whether they are what a cell of a table is made of, and in what they differ from its recipe."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hf_ser import records
 from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
 from hf_ser.hub.card.report import why_another
@@ -20,6 +20,7 @@ from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig
 from hf_ser.papers.experiments import MODELS, Experiment
+from hf_ser.records import REPORT, RESULTS
 from hf_ser.training import parse_arguments
 from hf_ser.training.arguments import (
     DataArguments,
@@ -33,8 +34,6 @@ from hf_ser.training.results import non_default
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 
-RESULTS = "results.json"
-REPORT = "report.json"
 #: Of a paper's clips so many may be set aside (broken, silent, copies) before a corpus is another one.
 CLIPS_SET_ASIDE = 0.02
 #: The parameters of a checkpoint may differ so much from those of its configuration: an embedding more or less.
@@ -98,16 +97,17 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
     runs, wrong = [], []
     for path in sorted(root.rglob(RESULTS)):
         try:
-            results = _read(path)
-            if problem := next(problems(results), None):
-                raise ValueError(f"not as a run writes it: {problem}")
+            results = records.read(path)
         except (OSError, ValueError) as error:
-            wrong.append(f"{path}: {error}")
+            wrong.append(str(error))
+            continue
+        if problem := next(problems(results), None):
+            wrong.append(f"{path}: not as hf_ser writes it: {problem}")
             continue
         report = None
         if (beside := path.with_name(REPORT)).exists():
             try:
-                report = _read(beside)
+                report = records.read(beside)
                 if reason := why_another(report, results):
                     wrong.append(f"{beside} is left out: {reason}")
                     report = None
@@ -116,13 +116,6 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
                 report = None
         runs.append(Run(path.parent, results, report))
     return runs, wrong
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("not as it is written: expected an object")
-    return found
 
 
 def problems(results: Mapping[str, Any]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from hf_ser.features import encoder_config
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
 from hf_ser.report.answers import CLEAN, Answers, Hearing, answer, model_key
-from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips, clips_in, learned_from
+from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.splits import Clips
 from hf_ser.training.results import PACKAGES, command
@@ -225,7 +225,7 @@ def _asking(model: Model, options: ReportOptions, clips: ReportClips) -> dict[st
     """
     own = (model.records.results.get("training") or {}).get("arguments") or {}
     most = longest_heard(model.classifier)
-    known = model.records.splits is not None and clips_in(model.records.splits, clips.table.names) > 0
+    known = model.records.split is not None and model.records.split.count(clips.table.names) > 0
     hearing = Hearing(
         max_seconds=options.max_seconds or own.get("max_seconds"),
         segment_length=own.get("segment_length"),
@@ -360,9 +360,9 @@ def comparison(
 
 
 def _learned_by_other(other: Model, names: Sequence[str]) -> list[str]:
-    if other.records.splits is None:
+    if other.records.split is None:
         return [f"{other.name} brings no splits.json: whether it has learned from these clips is not known."]
-    learned = learned_from(other.records.splits, names)
+    learned = other.records.split.count(names, ("train", "validation"))
     return [f"{other.name} has learned from {learned} of these clips: the comparison favours it."] if learned else []
 
 

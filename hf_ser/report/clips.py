@@ -1,6 +1,5 @@
 """The clips that a report is made on: those of the corpora that the model has not learned from, with its own emotions."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_ser import splits
+from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, SetAside, read_corpora
 from hf_ser.emotions import EmotionSelection, canonical
-from hf_ser.splits import Clips, Split, SplitError
+from hf_ser.records import RESULTS, SPLITS
+from hf_ser.splits import Clips, SavedSplit, Split, SplitError
 from hf_ser.training.clips import report as report_set_aside
 from hf_ser.training.clips import set_copies_aside, set_unusable_aside
 from hf_ser.wording import counted
@@ -84,38 +84,28 @@ class ModelRecords:
 
     Args:
         results (`dict`): What `results.json` holds.
-        splits (`Path`, *optional*): `splits.json`.
+        split (`SavedSplit`, *optional*): What `splits.json` holds.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
-    splits: Path | None = None
+    split: SavedSplit | None = None
 
     @classmethod
     def read(cls, folder: Path | None) -> "ModelRecords":
-        """Reads them from a run's folder; those of an `adapter/` are in the folder above."""
+        """
+        Reads them from a run's folder; those of an `adapter/` are in the folder above.
+
+        Raises:
+            ValueError: if one of them is not as a run writes it.
+        """
         if folder is None:
             return cls()
         places = [folder, folder.parent] if folder.name == "adapter" else [folder]
         for place in places:
-            if (place / "results.json").is_file():
-                results = _read(place / "results.json")
-                path = place / "splits.json"
-                return cls(results, path if path.is_file() else None)
+            if (place / RESULTS).is_file():
+                split = place / SPLITS
+                return cls(records.read(place / RESULTS), SavedSplit.read(split) if split.is_file() else None)
         return cls()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """
-    Raises:
-        ValueError: if the file is no `results.json`.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not as a run writes it, but no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not as a run writes it: expected an object, found {type(found).__name__}")
-    return found
 
 
 @dataclass(frozen=True)
@@ -150,7 +140,7 @@ class ReportClips:
 def load_clips(
     corpora: Sequence[str],
     emotions: ModelEmotions,
-    records: ModelRecords,
+    brought: ModelRecords,
     *,
     merges: Mapping[str, str] | None = None,
     part: str = "auto",
@@ -164,7 +154,7 @@ def load_clips(
     Args:
         corpora (`Sequence[str]`): As NAME=PATH, see `hf_ser.corpora.read_corpora`.
         emotions (`ModelEmotions`): What the model tells apart.
-        records (`ModelRecords`): What its run has left.
+        brought (`ModelRecords`): What its run has left.
         merges (`dict[str, str]`, *optional*): Emotions of the corpora that count as another, by default those of the run.
         part (`str`, defaults to `"auto"`): `test` or `validation` of the run's split; `all`: every clip, whether the model
             has learned it or not; `auto`: the test part if the run's split has clips of these corpora, else all.
@@ -180,7 +170,7 @@ def load_clips(
         raise ValueError(f"--part: {part!r} is none of {', '.join(PARTS)}")
     if not 0 <= max_set_aside <= 1:
         raise ValueError(f"--max_set_aside: a share from 0 to 1 is needed, found {max_set_aside}")
-    merged = dict(merges if merges is not None else records.results.get("merged_emotions") or {})
+    merged = dict(merges if merges is not None else brought.results.get("merged_emotions") or {})
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(
             f"--emotions: the model does not tell {strangers[0]!r}; what it tells is {', '.join(emotions.names)}"
@@ -203,7 +193,7 @@ def load_clips(
     table = Clips(rows["clip"][:], list(told.values()), rows["speaker"][:], rows["gender"][:], rows["corpus"][:],
                   rows["session"][:], rows["split"][:])  # fmt: skip
 
-    split, notes, again = _own_split(records, table, part, rows["samples_hash"][:])
+    split, notes, again = _own_split(brought, table, part, rows["samples_hash"][:])
     set_aside += again
     tested, learned, used, name = _choose(len(rows), split, part)
     if used == "validation":
@@ -255,26 +245,21 @@ def _choose(
 
 
 def _own_split(
-    records: ModelRecords, table: Clips, part: str, samples: Sequence[str]
+    brought: ModelRecords, table: Clips, part: str, samples: Sequence[str]
 ) -> tuple[Split | None, list[str], list[SetAside]]:
     """
     The split of the model's run, as far as its clips are there; what is to be said of it; and the clips that it does not have
     because they are copies, by the hash of their `samples`, of some that it has.
     """
-    if records.splits is None:
+    if brought.split is None:
         if part in ("test", "validation"):
             raise SplitError(
                 f"--part: the model brings no splits.json, so that its {part} part is not known; use --part all"
             )
         return None, ["The model brings no splits.json: whether it has learned from these clips is not known."], []
-    try:
-        parts, missed = splits.parts_in_file(table, records.splits)
-    except SplitError as error:
-        raise SplitError(f"the model's splits.json: {str(error).removeprefix('--splits: ')}") from error
+    parts, missed = brought.split.find(table)
     known = sum(len(rows) for rows in parts.values())
-    saved = json.loads(records.splits.read_text(encoding="utf-8"))
-    settings = {"made_as": saved.get("name"), **saved.get("settings", {})}
-    split = Split("file", settings, parts)
+    split = Split("file", brought.split.settings, parts)
     if part in ("test", "validation") and not len(parts[part]):
         raise SplitError(
             f"--part: no clip of the model's {part} part is in the corpora. Name the corpora that it was trained on, or use "
@@ -301,15 +286,3 @@ def _own_split(
             f"Left out, as the model's splits.json does not have them: {counted(others, 'clip')} of these corpora."
         )
     return split, notes, copies
-
-
-def learned_from(path: Path, names: Sequence[str]) -> int:
-    """How many of the clips `names` are in the train or validation part of a `splits.json`."""
-    return clips_in(path, names, ("train", "validation"))
-
-
-def clips_in(path: Path, names: Sequence[str], of: Sequence[str] = splits.PARTS) -> int:
-    """How many of the clips `names` are in some parts of a `splits.json`, by default in any."""
-    table = Clips(names, *([None] * len(names) for _ in range(6)))  # type: ignore[arg-type]
-    parts, _ = splits.parts_in_file(table, path)
-    return sum(len(parts[part]) for part in of)

@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hf_ser.records import REPORT
 from hf_ser.report import plots
 from hf_ser.report.answers import KEPT
 from hf_ser.report.page import page
 from hf_ser.report.page.pictures import PICTURES as PLACES
 
-REPORT, PAGE, PICTURES, ANSWERS = "report.json", "report.html", "report", "report-answers"
+PAGE, PICTURES, ANSWERS = "report.html", "report", "report-answers"
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection
 from hf_ser.features import SpeechDataset, longest_first
-from hf_ser.splits import Clips, Split
+from hf_ser.splits import Clips, Split, SplitError
 from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
 from hf_ser.training.arguments import DataArguments
 
@@ -258,7 +258,10 @@ def select_clips(rows: Dataset, arguments: DataArguments, minimum_samples: int) 
 def make_split(clips: Clips, arguments: DataArguments) -> Split:
     """The split that the arguments ask for."""
     if arguments.splits:
-        return splits.from_file(clips, Path(arguments.splits))
+        try:
+            return splits.from_file(clips, Path(arguments.splits))
+        except SplitError as error:
+            raise SplitError(f"--splits: {error}") from error
     shares = {
         "seed": arguments.split_seed,
         "test_share": arguments.test_share,

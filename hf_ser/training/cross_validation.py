@@ -1,7 +1,6 @@
 """Every fold and seed of an experiment, and of every setting of a sweep: each run a process of its own."""
 
 import itertools
-import json
 import logging
 import os
 import queue
@@ -19,11 +18,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from hf_ser import records
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
+from hf_ser.records import RESULTS, SPLITS
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments
-from hf_ser.training.run import RESULTS, SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -170,13 +170,19 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
 
     Returns:
         The runs that failed.
+
+    Raises:
+        ValueError: if one is finished and its `results.json` is none, before anything is trained.
     """
     gpus = torch.cuda.device_count()
     jobs = jobs or max(gpus, 1)
     places: queue.Queue[int] = queue.Queue()
     for place in range(jobs):
         places.put(place)
-    waiting = [run for run in runs if not (run.folder / RESULTS).exists()]
+    finished = {run.folder for run in runs if (run.folder / RESULTS).exists()}
+    for folder in finished:
+        records.read_results(folder / RESULTS)
+    waiting = [run for run in runs if run.folder not in finished]
     failed: list[Run] = []
     running: set[subprocess.Popen[bytes]] = set()
 
@@ -242,9 +248,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     table: list[dict[str, Any]] = []
     for setting, group in _by_setting(runs):
         finished = [
-            (run, json.loads((run.folder / RESULTS).read_text(encoding="utf-8")))
-            for run in group
-            if (run.folder / RESULTS).exists()
+            (run, records.read_results(run.folder / RESULTS)) for run in group if (run.folder / RESULTS).exists()
         ]
         if not finished:
             continue

@@ -13,13 +13,14 @@ import torch
 import transformers
 from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
-from hf_ser import features, splits
+from hf_ser import features, records, splits
 from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.records import REPORT, RESULTS, SPLITS
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
@@ -33,15 +34,13 @@ from hf_ser.tuning.prompt import start_at_frames
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "results.json"
-SPLITS = "splits.json"
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
            "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-*",
            "runs/*/events.out.tfevents.*",
-           "report.json", "report.html", "report/*.png", "report-answers")  # fmt: skip
+           REPORT, "report.html", "report/*.png", "report-answers")  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
@@ -358,7 +357,7 @@ def save_run(
     )
     plots.training_curves(trainer.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
     write_card(results, folder)
-    (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    records.write(folder / RESULTS, results)
     logger.info("the run is in %s", folder)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -515,6 +516,22 @@ class TestBadConnections:
 def test_a_folder_without_a_finished_run(hub: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no finished run: it has no results\.json"):
         push(tmp_path, "lab/ser")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("results.json", "{", r"results\.json: not as hf_ser writes it, but no JSON"),
+        ("results.json", '{"uar": 0.5}', r"results\.json: not as hf_ser writes it: it has no base_model, method"),
+        ("splits.json", '{"parts": {}}', r"splits\.json' is no splits\.json; it needs parts"),
+    ],
+)
+def test_a_record_that_is_broken(hub: Any, run: Run, tmp_path: Path, name: str, text: str, says: str) -> None:
+    folder = Path(shutil.copytree(run("full"), tmp_path / "copy"))
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=says):
+        push(folder, "lab/ser")
+    assert not HfApi().repo_exists("lab/ser")
 
 
 def test_published_weights_are_the_runs(hub: Any, run: Run) -> None:

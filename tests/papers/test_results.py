@@ -340,7 +340,7 @@ def test_files_that_are_no_runs_are_told(write_run: Write, tmp_path: Path) -> No
     runs, wrong = read_runs(tmp_path / "runs")
     assert [run.folder.name for run in runs] == ["good"]
     assert len(wrong) == 3
-    assert "not as a run writes it" in wrong[1]
+    assert "not as hf_ser writes it" in wrong[1]
 
 
 def cut_off(*place: str) -> Callable[[dict[str, Any]], None]:
@@ -376,7 +376,7 @@ def test_a_run_that_is_not_whole_is_told_and_hides_no_other(
     write_run("good", results_of(hubert_ser("full")))
     runs, [told] = read_runs(tmp_path / "runs")
     assert [run.folder.name for run in runs] == ["good"]
-    assert told.startswith(f"{tmp_path}/runs/broken/results.json: not as a run writes it: {said}")
+    assert told.startswith(f"{tmp_path}/runs/broken/results.json: not as hf_ser writes it: {said}")
 
 
 def test_a_run_counts_without_its_report_if_that_cannot_be_read(write_run: Write, tmp_path: Path) -> None:

@@ -236,9 +236,9 @@ class TestWhereLittleIsKnown:
             load_clips([f"manifest={file}"], model.emotions, model.records, merges={"fear": "glad"})
 
     @pytest.mark.parametrize(("name", "text", "message"), [
-        ("results.json", "[]", "results.json: not as a run writes it: expected an object, found list"),
-        ("results.json", "{", "results.json: not as a run writes it, but no JSON"),
-        ("splits.json", "{", "the model's splits.json: .* is no splits.json"),
+        ("results.json", "[]", "results.json: not as hf_ser writes it: expected an object, found list"),
+        ("results.json", "{", "results.json: not as hf_ser writes it, but no JSON"),
+        ("splits.json", "{", "run/splits.json' is no splits.json"),
     ])  # fmt: skip
     def test_records_that_are_broken(
         self, name: str, text: str, message: str, run: Path, speech: Path, tmp_path: Path

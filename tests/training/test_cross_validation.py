@@ -1,6 +1,7 @@
 """Folds, seeds and sweeps: what is planned, what is trained, and what is made of it."""
 
 import json
+import re
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -30,7 +31,7 @@ if words["--fold"] == "1" and not (folder / "checkpoint-3").exists():
     sys.exit("killed")
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "results.json").write_text(json.dumps({
-    "words": words,
+    "words": words, "base_model": "tiny", "method": words["--method"], "emotions": [], "corpora": {},
     "metrics": {"test": {"uar": 0.5 + 0.1 * int(words["--fold"])}},
     "parameters": {"trainable": 7, "total": 9},
     "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
@@ -109,6 +110,13 @@ def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
     assert (row["setting"], row["missing"], row["uar"]) == ({"method": "full"}, 1, [0.5])
 
     finished = runs[0].folder / "results.json"
+    text = finished.read_text()
+    finished.write_text(text[:9])
+    with pytest.raises(ValueError, match=f"^{re.escape(str(finished))}: not as hf_ser writes it, but no JSON"):
+        cross_validate(runs[:2], script, jobs=1)
+    assert not (runs[1].folder / "results.json").exists()
+    finished.write_text(text)
+
     before = finished.stat().st_mtime_ns
     failed = cross_validate(runs[:2], script, jobs=1)
     assert failed == []

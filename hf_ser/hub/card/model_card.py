@@ -24,6 +24,7 @@ from hf_ser.hub.card.figures import SHORT_METRICS
 from hf_ser.hub.card.methods import method_words, methods, unmerged
 from hf_ser.hub.card.split import shared_speakers
 from hf_ser.hub.card.words import known
+from hf_ser.records import SPLITS
 from hf_ser.wording import counted, listed
 
 CARD = "README.md"
@@ -40,7 +41,7 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The name of the metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files of a run's folder that the card shows or names where they are there.
-FILES = ("confusion_matrix.png", "training_curves.png", "splits.json", "set_aside.csv", *report_text.PICTURES)
+FILES = ("confusion_matrix.png", "training_curves.png", SPLITS, "set_aside.csv", *report_text.PICTURES)
 #: The package's own encoder, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
 

@@ -13,13 +13,13 @@ from typing import Any
 from hf_ser.hub.card.figures import METRICS
 from hf_ser.hub.card.words import known, percent, table
 from hf_ser.hub.privacy import without_paths
+from hf_ser.records import REPORT
 from hf_ser.wording import counted
 
 logger = logging.getLogger(__name__)
 
 Report = Mapping[str, Any]
 
-REPORT = "report.json"
 ROBUSTNESS, RELIABILITY = "report/robustness.png", "report/reliability.png"
 #: The report's pictures that the card shows.
 PICTURES = (ROBUSTNESS, RELIABILITY)

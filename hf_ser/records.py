@@ -1,0 +1,56 @@
+"""What a run leaves beside its model: the names of the files, and how they are written and read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+#: What a run knows of itself and of its figures. It is written last: a run is finished if it is there.
+RESULTS = "results.json"
+#: Which clips trained, chose and tested the model.
+SPLITS = "splits.json"
+#: What scripts/evaluate.py found out.
+REPORT = "report.json"
+#: What `results.json` has if a run wrote it: other tools write files of that name, too.
+HELD = ("base_model", "method", "emotions", "corpora", "split", "metrics")
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes one of these files, whole or not at all: whoever finds it takes what it says for finished."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """
+    Reads `results.json`.
+
+    Raises:
+        OSError: if it is not there or cannot be read.
+        ValueError: if it is none that a run wrote; names the file.
+    """
+    found = read(path)
+    if missing := [key for key in HELD if key not in found]:
+        raise ValueError(f"{path}: not as hf_ser writes it: it has no {', '.join(missing)}")
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """
+    Reads one of these files.
+
+    Raises:
+        OSError: if it is not there or cannot be read.
+        ValueError: if it is no JSON, or no object; names the file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not as hf_ser writes it, but no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not as hf_ser writes it: expected an object, found {type(found).__name__}")
+    return found

@@ -1,0 +1,151 @@
+"""A split in a file: `splits.json`, which a run leaves and the next one, a report or a stranger on the Hub reads."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_ser.splits.split import PARTS, Clips, Indices, Split, SplitError
+
+logger = logging.getLogger(__name__)
+
+#: The key in `splits.json` that says how clips are named in it, if not by their names.
+NAMED_BY = "clips_named_by"
+
+
+def hashed(saved: dict[str, Any]) -> dict[str, Any]:
+    """
+    The content of a `splits.json` with a hash in place of each clip's and speaker's name. It can still be compared with, and
+    read back by, whoever has the corpora. It is no secret: whoever guesses a name can check it.
+    """
+    if NAMED_BY in saved:
+        return saved
+    parts = {part: sorted(map(hash_name, names)) for part, names in saved["parts"].items()}
+    shared = sorted(map(hash_name, saved.get("shared_speakers", [])))
+    return {
+        **saved,
+        NAMED_BY: "the first 16 digits of the SHA-256 of the name",
+        "shared_speakers": shared,
+        "parts": parts,
+    }
+
+
+def hash_name(name: str) -> str:
+    """What stands for a clip's name in a published `splits.json`."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class SavedSplit:
+    """
+    A split that [`Split.save`] wrote.
+
+    Args:
+        path (`Path`): The file.
+        content (`dict`): What is in it, a part's clips by their names or by what stands for them.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "SavedSplit":
+        """
+        Raises:
+            SplitError: if the file is missing or no such file, or names a clip twice.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            everywhere = Counter(name for part in PARTS for name in list(content["parts"][part]))
+            if not (
+                all(isinstance(name, str) for name in everywhere) and isinstance(content.get("settings", {}), dict)
+            ):
+                raise TypeError
+        except OSError as error:
+            raise SplitError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise SplitError(
+                f"{str(path)!r} is no splits.json; it needs parts with train, validation and test, each a list of clip names"
+            ) from error
+        if twice := [name for name, count in everywhere.items() if count > 1]:
+            raise SplitError(f"{str(path)!r} names {len(twice)} clips twice, for instance {twice[0]!r}")
+        return cls(path, content)
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """For each part the names of its clips, or what stands for them."""
+        return {part: self.content["parts"][part] for part in PARTS}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What kind of split it is (`made_as`), and what it was made with."""
+        return {"made_as": self.content.get("name"), **self.content.get("settings", {})}
+
+    def named(self, names: Iterable[str]) -> list[str]:
+        """Clips' names in the way that this file names them."""
+        return [hash_name(name) for name in names] if NAMED_BY in self.content else list(names)
+
+    def find(self, clips: Clips) -> tuple[dict[str, Indices], int]:
+        """
+        Which of the clips are in which part; a part may have none.
+
+        Returns:
+            For each part the indices of its clips, sorted; and how many clips of the file are not there.
+        """
+        index = {name: i for i, name in enumerate(self.named(clips.names))}
+        found = {part: sorted(index[name] for name in names if name in index) for part, names in self.parts.items()}
+        missed = sum(map(len, self.parts.values())) - sum(map(len, found.values()))
+        return {part: np.array(rows, dtype=np.int64) for part, rows in found.items()}, missed
+
+    def count(self, names: Iterable[str], of: Iterable[str] = PARTS) -> int:
+        """How many of the clips `names` are in some parts, by default in any."""
+        there = {name for part in of for name in self.parts[part]}
+        return sum(name in there for name in self.named(names))
+
+
+def from_file(clips: Clips, path: Path) -> Split:
+    """
+    Reads back a split that [`Split.save`] wrote. Clips that are not in it are left out, clips in it that are not there
+    are missed, and the log says how many.
+
+    Raises:
+        SplitError: if the file is missing or no such file, names a clip twice, or a part has no clip that is there.
+    """
+    saved = SavedSplit.read(path)
+    parts, missed = saved.find(clips)
+    if empty := [part for part, rows in parts.items() if not len(rows)]:
+        names = [name for part in PARTS for name in saved.parts[part]]
+        raise SplitError(
+            f"none of the clips of {' and '.join(empty)} in {str(path)!r} is in the corpora. It names clips such as "
+            f"{next(iter(names), 'none')!r}; the corpora have clips such as {saved.named(clips.names[:1])[0]!r}."
+        )
+    left = len(clips) - sum(map(len, parts.values()))
+    if missed or left:
+        logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
+    return Split("file", saved.settings, parts)
+
+
+def require_same(path: Path, split: Split, clips: Clips) -> None:
+    """
+    Makes sure that a run goes on with the split that it began with: a clip that moved from test to train would be tested
+    after all, by a model that has learned it.
+
+    Raises:
+        SplitError: if the clips of a part, or their emotions, are not those that `path` has, or it cannot be read.
+    """
+    began = SavedSplit.read(path)
+    emotions = {part: entry["emotions"] for part, entry in split.describe(clips)["parts"].items()}
+    names = began.named(clips.names)
+    moved = {part: set(began.parts[part]) ^ {names[i] for i in rows} for part, rows in split.parts.items()}
+    if any(moved.values()) or began.content.get("emotions") != emotions:
+        found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
+        raise SplitError(
+            f"--resume_from_checkpoint: the clips are not those that the run began with ({found} differ from {path}). "
+            f"Resume with the same corpora, emotions and split, or add --splits {path}."
+        )
