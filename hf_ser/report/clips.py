@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from hf_ser import records
 from hf_ser.audio import prepare
+from hf_ser.command_line import require_share
 from hf_ser.corpora import CorpusError, SetAside, read_corpora
 from hf_ser.emotions import EmotionSelection, canonical
 from hf_ser.records import RESULTS, SPLITS
@@ -168,8 +169,7 @@ def load_clips(
     """
     if part not in PARTS:
         raise ValueError(f"--part: {part!r} is none of {', '.join(PARTS)}")
-    if not 0 <= max_set_aside <= 1:
-        raise ValueError(f"--max_set_aside: a share from 0 to 1 is needed, found {max_set_aside}")
+    require_share("max_set_aside", max_set_aside)
     merged = dict(merges if merges is not None else brought.results.get("merged_emotions") or {})
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(

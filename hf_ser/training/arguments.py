@@ -14,6 +14,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation
+from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
 from hf_ser.splits import SPLITS
@@ -99,6 +100,13 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 1:
             raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
+        if self.split_seed < 0:
+            raise ValueError(f"--split_seed: must not be below 0, found {self.split_seed}")
+        if self.segment_overlap and not self.segment_length:
+            raise ValueError(
+                f"--segment_overlap: is of use with --segment_length alone, found {self.segment_overlap} without it"
+            )
+        require_share("max_set_aside", self.max_set_aside)
         self.corpora = labelled_by(self.corpora, self.label_source)
 
 
@@ -135,6 +143,10 @@ class ModelArguments:
             "help": "SpecAugment in training: share of the features that are masked; by default the model's own."
         },
     )
+
+    def __post_init__(self) -> None:
+        require_share("mask_time_prob", self.mask_time_prob)
+        require_share("mask_feature_prob", self.mask_feature_prob)
 
 
 @dataclass
@@ -293,6 +305,7 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(f"--frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
         if self.frozen_cache_views < 0:
             raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
+        require_share("label_smoothing_factor", self.label_smoothing_factor)
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:

@@ -77,6 +77,12 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("a: [", "is no YAML"),
         ("method: magic", "--method: 'magic' is none of full"),
         ("shuffle_buffer: 0", "--shuffle_buffer: must be at least 1 clip, found 0"),
+        ("split_seed: -1", "--split_seed: must not be below 0, found -1"),
+        ("segment_overlap: 1", "--segment_overlap: is of use with --segment_length alone, found 1.0"),
+        ("max_set_aside: 1.5", "--max_set_aside: a share from 0 to 1 is needed, found 1.5"),
+        ("mask_time_prob: -1", "--mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
+        ("mask_feature_prob: 3", "--mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
+        ("label_smoothing_factor: 2", "--label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],
 )
