@@ -19,6 +19,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from hf_ser.hub import checkpoints
+from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
 from hf_ser.training.sharding import FSDPShards, Shards
 from hf_ser.tuning import save_adapter
 
@@ -95,6 +96,8 @@ class CheckpointingTrainer(Trainer):
     def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
         if hasattr(model, "peft_config"):
             save_adapter(model, self._new, folder)
+            if is_adalora(model):
+                save_ranks(model, folder)
         else:
             model.save_pretrained(folder, state_dict=state_dict)
         self.processing_class.save_pretrained(folder)
@@ -115,6 +118,8 @@ class CheckpointingTrainer(Trainer):
         if not isinstance(self._shards, FSDPShards):
             if has_head:
                 load_head(self.accelerator.unwrap_model(self.model), folder)
+            elif is_adalora(self.model):
+                load_ranks(self.model, folder)
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -130,7 +135,7 @@ class CheckpointingTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
-        if isinstance(self._shards, FSDPShards) or (Path(best) / HEAD_WEIGHTS).exists():
+        if isinstance(self._shards, FSDPShards) or (Path(best) / HEAD_WEIGHTS).exists() or is_adalora(self.model):
             self._load_from_checkpoint(best)
         else:
             super()._load_best_model()

@@ -20,6 +20,7 @@ from hf_ser.features import (
     pieces_of_like_length,
 )
 from hf_ser.streaming import StreamedSpeech, StreamSampler
+from hf_ser.training.adalora import RankAllocation, is_adalora
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.checkpoints import CheckpointingTrainer
@@ -85,16 +86,6 @@ def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     return score(probabilities, labels)
 
 
-class _AdaLora(TrainerCallback):
-    """Lets AdaLoRA share out its ranks as training goes on; nobody else does."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        model.base_model.rankallocator.set_total_step(state.max_steps)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        model.base_model.update_and_allocate(state.global_step)
-
-
 def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
     """What `torch.optim.Adam` takes of the training arguments."""
     betas = (args.adam_beta1, args.adam_beta2)
@@ -142,7 +133,7 @@ class SERTrainer(CheckpointingTrainer):
             emotion_loss, weights=weights, label_smoothing=args.label_smoothing_factor
         )
         stopping = args.early_stopping_patience
-        adalora = hasattr(tuned.model, "peft_config") and tuned.model.peft_config["default"].peft_type == "ADALORA"
+        adalora = is_adalora(tuned.model)
         args.require_launcher()
         require_shardable(args, adalora)
         super().__init__(
@@ -160,7 +151,7 @@ class SERTrainer(CheckpointingTrainer):
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
         if adalora:
-            self.add_callback(_AdaLora())
+            self.add_callback(RankAllocation())
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Ten
     for key, tensor in state.items():
         if name_without_adapters(key) in wanted:
             weights.setdefault(key, tensor)
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+    found = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+    # Tuners that share a basis among layers (VeRA, RandLoRA) have it under many names, and safetensors takes each tensor once.
+    there = Counter(tensor.untyped_storage().data_ptr() for tensor in found.values())
+    return {key: t.clone() if there[t.untyped_storage().data_ptr()] > 1 else t for key, t in found.items()}
 
 
 def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike[str], base: str | None = None) -> None:

@@ -185,7 +185,7 @@ def _loss_history(trainer: SERTrainer) -> list[Any]:
 
 
 @pytest.mark.parametrize("strategy", ["epoch", "steps"])
-@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier", "adalora", "randlora"])
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str, strategy: str) -> None:
     """At the end of an epoch, and in the middle of one."""
     options = ["--method", method, "--num_train_epochs", "3", "--logging_strategy", "steps", "--logging_steps", "1",
@@ -225,7 +225,7 @@ def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     assert list(Path(trainer.args.output_dir).rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier", "adalora", "randlora"])
 def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
     trainer, _ = make(
         "--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02"
