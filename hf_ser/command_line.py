@@ -1,10 +1,12 @@
 """How a command tells what is wrong: in one line, and where it happened if somebody asks."""
 
+import argparse
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 #: The environment variable that asks for the whole traceback.
 DEBUG = "HF_SER_DEBUG"
@@ -47,6 +49,16 @@ def errors_in_one_line(
         return told
 
     return decorate
+
+
+def path_argument(text: str) -> Path:
+    """
+    A path on the command line, for argparse. None at all, as an unset variable of the shell leaves it, would be the folder that
+    one is in.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no path is given")
+    return Path(text)
 
 
 def require_share(option: str, value: float | None) -> None:

@@ -32,7 +32,7 @@ from hf_ser.benchmark import (
     scale_table,
     table,
 )
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 
 
 @errors_in_one_line(RuntimeError, interrupted="interrupted")
@@ -100,7 +100,7 @@ def parse_arguments() -> argparse.Namespace:
         help="compare the losses of both sides in float32, too, and say by how much they differ",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("benchmark"), metavar="FOLDER", help="where it goes (benchmark)"
+        "--output", type=path_argument, default=Path("benchmark"), metavar="FOLDER", help="where it goes (benchmark)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the benchmark that is there")
     return parser.parse_args()

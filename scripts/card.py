@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from hf_ser import records
-from hf_ser.command_line import tell
+from hf_ser.command_line import path_argument, tell
 from hf_ser.evaluation import plots
 from hf_ser.hub.card import CARD, write_card
 from hf_ser.records import RESULTS
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument(
         "folders",
         nargs="+",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help=f"a run's folder, or one that holds a run's {RESULTS} alone; {CARD}, confusion_matrix.png and "
         "training_curves.png in it are written anew",

@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
@@ -25,7 +25,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--config", type=Path, metavar="RECIPE.yaml", help="defaults for all arguments; may have sweep and seeds"
+        "--config",
+        type=path_argument,
+        metavar="RECIPE.yaml",
+        help="defaults for all arguments; may have sweep and seeds",
     )
     parser.add_argument(
         "--sweep",

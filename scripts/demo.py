@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import hf_ser
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora.rows import AUDIO_SUFFIXES
 
 
@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--base", help="where an adapter's base model is, if not where the adapter says")
     parser.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
     parser.add_argument("--title", help="the page's heading, by default the model's name")
-    parser.add_argument("--examples", type=Path, metavar="FOLDER", help="clips that visitors can try the model with")
+    parser.add_argument(
+        "--examples", type=path_argument, metavar="FOLDER", help="clips that visitors can try the model with"
+    )
     page = parser.add_argument_group("a page on this machine, which is the default")
     page.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0 lets others on the network in (default: %(default)s)"

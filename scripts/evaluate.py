@@ -6,23 +6,23 @@ Report what a model can do, for whom, under what conditions and at what cost.
     python scripts/evaluate.py superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
     python scripts/evaluate.py exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
 
-It leaves report.json, report.html (one page, to be read offline) and report/ with the pictures. Called again after an
+It leaves report.json, report.html (one page, to be read offline) and report/ with the pictures and clips.csv, what the model
+says of each clip. Called again after an
 interruption, it goes on.
 """
 
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.audio import SAMPLING_RATE
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.export import open_classifier
-from hf_ser.features import minimum_samples
 from hf_ser.hub import fetch_records
 from hf_ser.inference import PRECISIONS
 from hf_ser.memory import keep_freed_memory
@@ -56,7 +56,11 @@ def main() -> int:
     label_map = pairs(arguments.label_map, "--label_map")
     merges = pairs(arguments.emotions, "--emotions")
     model = opened(arguments.model, arguments, label_map)
+    model.require_heard(options.max_seconds)
     other = opened(arguments.compare, arguments, label_map, other=True) if arguments.compare else None
+    if other and other.name == model.name:
+        model, other = (replace(one, name=_with_parent(one.name, path)) for one, path in
+                        ((model, arguments.model), (other, arguments.compare)))  # fmt: skip
     if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
         raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
     clips = load_clips(
@@ -66,10 +70,10 @@ def main() -> int:
         merges={canonical(a): canonical(b) for a, b in merges.items()} or None,
         part=arguments.part,
         max_set_aside=arguments.max_set_aside,
-        minimum_seconds=minimum_samples(model.classifier.model.config) / SAMPLING_RATE,
+        minimum_seconds=model.shortest,
     )
-    report = build(model, clips, options, other=other, argv=sys.argv)
-    save(report, folder)
+    report, answered = build(model, clips, options, other=other, argv=sys.argv)
+    save(report, answered, folder)
     print(summary(report))
     print(f"\nthe report is in {folder}")
     return 0
@@ -98,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="where the report goes; by default the model's folder, if it is one",
     )
@@ -125,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--run",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="the model's run, with the splits.json that says what it has learned from, if that is not beside an exported model",
     )
@@ -185,6 +189,12 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str], 
     called = folder.resolve().name if folder.is_dir() else name
     called += f" ({precision})" if precision != PRECISIONS[0] else ""
     return open_model(classifier, called, records, given, run=arguments.run if first else None, precision=precision)
+
+
+def _with_parent(name: str, path: str) -> str:
+    """What tells two models of one name apart, such as the adapters of two runs: the folder above."""
+    folder = Path(path).expanduser()
+    return f"{folder.resolve().parent.name}/{name}" if folder.is_dir() else name
 
 
 def outputs_of(model: Model) -> set[str]:

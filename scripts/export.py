@@ -14,12 +14,11 @@ The folder opens with hf_ser.export.load_exported, and with scripts/predict.py F
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.export import ExportSettings, export, summary
 
 
@@ -49,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
         help="a run's folder, an adapter's folder, or a model's name on the Hub. Adapters that can be merged are merged; the "
         "others are exported as they are",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="where it goes")
+    parser.add_argument("--output", type=path_argument, metavar="FOLDER", required=True, help="where it goes")
     parser.add_argument(
         "--int8",
         action="store_true",

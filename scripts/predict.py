@@ -20,7 +20,7 @@ from transformers import AudioClassificationPipeline
 from transformers.utils import logging as transformers_logging
 
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.export import open_classifier
 from hf_ser.inference import (
     LABELS,
@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=path_argument,
         help="write each clip's emotion and probabilities (with --timeline: each window's) as .csv, .jsonl or .json (with "
         "the segments, too); by default a table is printed",
     )
@@ -134,11 +134,14 @@ def parse_arguments() -> argparse.Namespace:
     windows.add_argument(
         "--labels",
         metavar="FILE",
-        type=Path,
+        type=path_argument,
         help="write the segments as .csv, .jsonl, .json, .txt (Audacity: File, Import, Labels) or .TextGrid (Praat)",
     )
     windows.add_argument(
-        "--plot", metavar="FILE", type=Path, help="draw waveform, probabilities and segments as .png, .svg or .pdf"
+        "--plot",
+        metavar="FILE",
+        type=path_argument,
+        help="draw waveform, probabilities and segments as .png, .svg or .pdf",
     )
     return parser.parse_args()
 

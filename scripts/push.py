@@ -3,9 +3,8 @@
 import argparse
 import logging
 import sys
-from pathlib import Path
 
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.hub import PushOptions, push
 
 
@@ -16,7 +15,7 @@ def main() -> int:
         epilog="One commit holds the weights, configurations, results, plots and a model card. No optimizer state, no paths of "
         "this machine and no clip names go up. A push that fails can be repeated: what is there is not uploaded again.",
     )
-    parser.add_argument("run", type=Path, help="the run's folder, as scripts/finetune.py leaves it")
+    parser.add_argument("run", type=path_argument, help="the run's folder, as scripts/finetune.py leaves it")
     parser.add_argument("repo_id", help="the repository: user/name, or name under your own account")
     parser.add_argument("--dry_run", action="store_true", help="change nothing, show what would change")
     parser.add_argument(

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hf_ser import papers
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--runs",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="where finished runs lie, at any depth, and where new ones go; by default runs/reproduce",
     )
@@ -89,10 +89,10 @@ def parser() -> argparse.ArgumentParser:
         choices=["random", "speaker"],
         help="how --run splits for HuBERT-SER's tables: as the paper at random, or by speaker",
     )
-    made.add_argument("--markdown", type=Path, metavar="FILE", help="write what is printed into a file, too")
+    made.add_argument("--markdown", type=path_argument, metavar="FILE", help="write what is printed into a file, too")
     made.add_argument(
         "--write_folds",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="write EmoBox's folds of RAVDESS for --splits, fold_1.json to fold_6.json, and nothing else",
     )

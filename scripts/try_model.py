@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import pipeline
 
 from hf_ser.audio import SAMPLING_RATE, read_mono
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import synthetic
 from hf_ser.records import SPLITS
 from hf_ser.splits import SavedSplit
@@ -16,7 +16,7 @@ from hf_ser.splits import SavedSplit
 @errors_in_one_line()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the run's folder, with a checkpoint in it")
+    parser.add_argument("folder", type=path_argument, help="the run's folder, with a checkpoint in it")
     parser.add_argument(
         "clip", nargs="?", help="a WAV, FLAC, OGG or MP3 file; by default a synthetic clip of the test part"
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,10 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
 
 
 def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
-    folder = cache / "corpora" / f"{rows[0]['corpus']}-{_key(rows)}"
+    name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(
+        "."
+    )  # a manifest's may be anything; the key tells them apart
+    folder = cache / "corpora" / f"{name[:60]}-{_key(rows)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # processes that start together prepare once
         if not (folder / "files.json").exists():

@@ -1,5 +1,6 @@
 """What a model answers on the clips of a report, as they are and distorted; kept on disk, so that a report can go on."""
 
+import csv
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from hf_ser.export import ExportedModel
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.report.clips import ModelEmotions
+from hf_ser.splits import Clips
 
 #: Clips that are added up to a babble.
 VOICES = 6
@@ -65,6 +67,33 @@ class Answers:
 
     probabilities: npt.NDArray[np.float64]
     problems: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """
+    The clips that a report's figures are of, and what the model says of each: the figures can be computed again from it.
+
+    Args:
+        table (`Clips`): What is known of them.
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): Of each emotion.
+        emotions (`tuple[str, ...]`): The model's, in their order.
+    """
+
+    table: Clips
+    probabilities: npt.NDArray[np.float64]
+    emotions: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        """Writes CSV: clip, corpus, speaker, gender, emotion, recognised, and the probability of each emotion."""
+        table = self.table
+        known = (table.names, table.corpora, table.speakers, table.genders, table.labels)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["clip", "corpus", "speaker", "gender", "emotion", "recognised", *self.emotions])
+            for *told, values in zip(*known, self.probabilities, strict=True):
+                recognised = self.emotions[int(np.argmax(values))]
+                lines.writerow([*told, recognised, *(f"{value:.6f}" for value in values)])
 
 
 WHOLE = Hearing()

@@ -16,23 +16,25 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import AudioClassificationPipeline
 
-from hf_ser.audio import read_mono
+from hf_ser.audio import SAMPLING_RATE, read_mono
 from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
+from hf_ser.corpora import SetAside
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
-from hf_ser.features import encoder_config
+from hf_ser.features import encoder_config, minimum_samples
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
-from hf_ser.report.answers import CLEAN, Answers, Hearing, answer, model_key
+from hf_ser.report.answers import CLEAN, Answered, Answers, Hearing, answer, model_key
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.splits import Clips
+from hf_ser.training.clips import report as report_set_aside
 from hf_ser.training.results import PACKAGES, command
-from hf_ser.wording import counted
+from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]
 
@@ -115,6 +117,19 @@ class Model:
         """What tells its answers from those of other models."""
         return model_key(self.classifier)
 
+    @property
+    def shortest(self) -> float:
+        """The shortest clip that its encoder takes, in seconds."""
+        return minimum_samples(self.classifier.model.config) / SAMPLING_RATE
+
+    def require_heard(self, max_seconds: float | None) -> None:
+        """
+        Raises:
+            ValueError: if the beginnings of clips are shorter than what its encoder takes.
+        """
+        if max_seconds is not None and max_seconds < self.shortest:
+            raise ValueError(f"--max_seconds: {max_seconds:g} s are too few; {self.name} needs {self.shortest:g} s")
+
     def describe(self) -> dict[str, Any]:
         """The report's part on the model."""
         results, config = self.records.results, self.classifier.model.config
@@ -132,7 +147,7 @@ class Model:
 
 def build(
     model: Model, clips: ReportClips, options: ReportOptions, *, other: Model | None = None, argv: Sequence[str] = ()
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Answered]:
     """
     Makes a report. What cannot be said is `None`, and `notes` say why.
 
@@ -143,10 +158,17 @@ def build(
         other (`Model`, *optional*): A second model to compare with, on the same clips.
         argv (`Sequence[str]`): The command line, to be written down.
 
+    Returns:
+        The report, and the clips that it is of with the model's answers.
+
     Raises:
+        CorpusError: if more clips of a corpus than `load_clips` was told cannot be heard as they are asked for.
         ValueError: if there is no clip that the model can answer, its answers are not finite, or the two models tell other
             emotions apart.
     """
+    for one in (model, other):
+        if one is not None:
+            one.require_heard(options.max_seconds)
     notes = list(clips.notes)
     notes += [f"{one.name} computes in {one.precision}: in float32 figures may differ a little."
               for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
@@ -158,16 +180,17 @@ def build(
         raise ValueError(
             f"the model answers none of {len(clips.labels)} clips: {next(iter(answers.problems.values()), '')}"
         )
-    if answers.problems:
-        notes.append(
-            f"{len(answers.problems)} clips have no answer, for instance: {next(iter(answers.problems.values()))}"
-        )
+    unanswered = [SetAside(clips.table.names[i], *problem.split(": ", 1)) for i, problem in answers.problems.items()]
+    report_set_aside(clips.clips, unanswered, clips.max_set_aside)
+    if unanswered:
+        example = next(iter(answers.problems.values()))
+        notes.append(f"{counted(len(unanswered), 'clip')} cannot be heard, for instance: {example}")
     probabilities, labels, table = answers.probabilities[there], clips.labels[there], clips.table.of(there)
     rows = clips.clips.select(there)
     report: dict[str, Any] = {
         "model": model.describe(),
         "made": _made(model, argv),
-        "clips": _clips(clips, table, rows, asking["hearing"].max_seconds),
+        "clips": _clips(clips, unanswered, table, rows, asking["hearing"].max_seconds),
         "quality": quality(
             probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
         ),
@@ -201,15 +224,18 @@ def build(
         report["robustness"] = robustness(model, rows, labels, probabilities, asking, options)
         if report["robustness"]["clips"] == 1:
             notes.append("Robustness to babble was not measured: it is made of other clips, and one alone was taken.")
+        notes += _fewer_clips(report["robustness"])
     else:
         notes.append("Robustness was not measured.")
     if options.cost:
         report["cost"] = measure_cost(
             model.classifier, folder=model.folder, batch_seconds=options.batch_seconds, precision=model.precision
         )
+        if other is not None:
+            report["cost"]["memory"]["of"] += f", and the weights of {other.name}, which it is compared with"
     else:
         notes.append("Cost was not measured.")
-    return report
+    return report, Answered(table, probabilities, model.emotions.names)
 
 
 def _ask(model: Model, clips: Dataset, condition: Condition = CLEAN, **asking: Any) -> Answers:
@@ -269,7 +295,9 @@ def _made(model: Model, argv: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _clips(clips: ReportClips, table: Clips, rows: Dataset, max_seconds: float | None) -> dict[str, Any]:
+def _clips(
+    clips: ReportClips, unanswered: Sequence[SetAside], table: Clips, rows: Dataset, max_seconds: float | None
+) -> dict[str, Any]:
     return {
         "part": clips.part,
         "split": clips.split,
@@ -279,7 +307,7 @@ def _clips(clips: ReportClips, table: Clips, rows: Dataset, max_seconds: float |
         "max_seconds": max_seconds,
         "corpora": dict(sorted(Counter(table.corpora).items())),
         "emotions": dict(sorted(Counter(table.labels).items())),
-        "set_aside": dict(Counter(clip.reason for clip in clips.set_aside)),
+        "set_aside": dict(Counter(clip.reason for clip in (*clips.set_aside, *unanswered))),
         "left_out": clips.left_out,
     }
 
@@ -405,6 +433,17 @@ def robustness(
         conditions.append(entry)
     chance = 1 / len(model.emotions.names)
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
+
+
+def _fewer_clips(robust: Mapping[str, Any]) -> list[str]:
+    """Where a condition leaves clips that cannot be heard: sped up, for instance, they may be too short."""
+    fewer = [entry for entry in robust["conditions"] if entry["clips"] < robust["clips"]]
+    if not fewer:
+        return []
+    told = listed([f"{entry['name']} ({entry['clips']:,})" for entry in fewer])
+    return [
+        f"Of {counted(robust['clips'], 'clip')} not all can be heard under {told}; their difference is from the same ones."
+    ]
 
 
 def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:

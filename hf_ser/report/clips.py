@@ -125,6 +125,7 @@ class ReportClips:
         set_aside (`list[SetAside]`): Those that cannot be used, and why.
         left_out (`dict[str, int]`): Clips of emotions that the model does not tell.
         notes (`list[str]`): What a reader must know.
+        max_set_aside (`float`): The share of a corpus that may be unusable.
     """
 
     clips: Dataset
@@ -136,6 +137,7 @@ class ReportClips:
     set_aside: list[SetAside]
     left_out: dict[str, int]
     notes: list[str]
+    max_set_aside: float
 
 
 def load_clips(
@@ -181,6 +183,10 @@ def load_clips(
     spoken = rows["emotion"][:]
     told = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
     left_out = dict(sorted(Counter(spoken[i] for i in usable if i not in told).items()))
+    if not usable:
+        raise CorpusError(
+            f"--corpora: none of {counted(len(rows), 'clip')} can be used, for instance {_in_words(set_aside[0])}"
+        )
     if not told:
         there = sorted({spoken[i] for i in usable})
         raise CorpusError(
@@ -220,7 +226,12 @@ def load_clips(
         set_aside=set_aside,
         left_out=left_out,
         notes=notes,
+        max_set_aside=max_set_aside,
     )
+
+
+def _in_words(clip: SetAside) -> str:
+    return f"{clip.clip}: {clip.reason} ({clip.detail})"
 
 
 def _choose(

@@ -43,7 +43,7 @@ def save_ranks(model: Any, folder: Path) -> None:
         folder (`Path`): Where to.
     """
     allocator = model.base_model.rankallocator
-    found = {f"{WEIGHT}.{name}": p for name, p in _ranks(model).items()}
+    found: dict[str, torch.Tensor] = {f"{WEIGHT}.{name}": p for name, p in _ranks(model).items()}
     for kind in IMPORTANCE:
         found |= {f"{kind}.{name}": tensor for name, tensor in getattr(allocator, kind).items()}
     kept = model.peft_config["default"].rank_pattern or {}

@@ -293,8 +293,8 @@ def set_unusable_aside(rows: Dataset, knows: Callable[[str], bool], minimum: flo
         elif duration < minimum:
             aside.append(SetAside(names[i], "too short", f"{duration:.4f} s; the encoder needs {minimum:.4f} s"))
         elif not knows(emotions[i]):
-            word = repr(emotions[i]) if emotions[i] else "no emotion"
-            aside.append(SetAside(names[i], "unknown emotion", f"{word}; name it in --emotions to use it"))
+            told = f"{emotions[i]!r}; name it in --emotions to use it" if emotions[i] else "none is given"
+            aside.append(SetAside(names[i], "unknown emotion", told))
         else:
             usable.append(i)
     return usable, aside

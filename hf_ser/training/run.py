@@ -40,7 +40,7 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-*",
            "runs/*/events.out.tfevents.*",
-           REPORT, "report.html", "report/*.png", "report-answers")  # fmt: skip
+           REPORT, "report.html", "report/*.png", "report/clips.csv", "report-answers")  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import transformers
 from evaluate import evaluator
+from sklearn.metrics import log_loss, recall_score
 
 import hf_ser
 from hf_ser import splits
@@ -31,7 +34,9 @@ from hf_ser.report import (
     open_model,
     save,
 )
+from hf_ser.report.answers import Answered
 from hf_ser.report.build import sample
+from hf_ser.report.page import summary
 from hf_ser.splits import SplitError
 from hf_ser.training import finetune, parse_arguments
 
@@ -55,9 +60,15 @@ def model(run: Path) -> Model:
     return open_model(hf_ser.load(run), "run", run)
 
 
-def report_on(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> dict[str, Any]:
+def answered_by(
+    model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any
+) -> tuple[dict[str, Any], Answered]:
     other = given.pop("other", None)
     return build(model, load_clips(corpora, model.emotions, model.records, **given), options, other=other)
+
+
+def report_on(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> dict[str, Any]:
+    return answered_by(model, corpora, options, **given)[0]
 
 
 class TestWhatItIsTakenOn:
@@ -210,14 +221,14 @@ class TestWhereLittleIsKnown:
         file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
         conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
         options = replace(QUICK, robustness=True, conditions=conditions)
-        report = report_on(model, [f"manifest={file}"], options)
+        report, answered = answered_by(model, [f"manifest={file}"], options)
         assert report["clips"]["number"] == 1
         assert report["quality"]["intervals"]["clips"] is None
         assert [entry["kind"] for entry in report["robustness"]["conditions"]] == ["clean", "white noise"]
         assert all(entry["interval"] is None for entry in report["robustness"]["conditions"])
         assert "No intervals by clips: 1 clip, too few to draw from; at least 10 are needed." in report["notes"]
         assert any("babble was not measured" in note for note in report["notes"])
-        save(report, tmp_path / "r")
+        save(report, answered, tmp_path / "r")
         assert "no interval is known" in (tmp_path / "r" / "report.html").read_text()
 
     def test_emotions_that_nobody_knows_are_left_out_as_others_are(
@@ -262,6 +273,51 @@ class TestWhereLittleIsKnown:
         assert any("No clip is of angry, happy" in note for note in report["notes"])
         assert any("All clips are sad" in note for note in report["notes"])
         json.dumps(report, allow_nan=False)
+
+    def test_no_clip_that_can_be_used(self, model: Model, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.wav", np.full(160, 0.1, dtype=np.float32), 16_000)
+        (tmp_path / "clips.csv").write_text("path,emotion\na.wav,sad\n")
+        with pytest.raises(CorpusError, match=r"none of 1 clip can be used, for instance .*a: too short \(0.0100 s"):
+            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model.emotions, model.records,
+                       max_set_aside=1, minimum_seconds=model.shortest)  # fmt: skip
+
+    def test_clips_whose_beginning_cannot_be_heard(self, model: Model, tmp_path: Path) -> None:
+        """They are set aside, and too many of them are no report."""
+        rng = np.random.default_rng(0)
+        lines = ["path,emotion"]
+        for n in range(4):
+            wave = rng.normal(size=16_000).astype(np.float32) / 9
+            wave[:8000] *= n > 0
+            soundfile.write(tmp_path / f"{n}.wav", wave, 16_000)
+            lines.append(f"{n}.wav,{('sad', 'happy')[n % 2]}")
+        file = tmp_path / "clips.csv"
+        file.write_text("\n".join(lines))
+        options = replace(QUICK, max_seconds=0.4)
+        with pytest.raises(CorpusError, match=r"1 of 4 clips cannot be used, more than --max_set_aside 0.05 allows"):
+            report_on(model, [f"manifest={file}"], options)
+        report = report_on(model, [f"manifest={file}"], options, max_set_aside=0.5)
+        assert (report["clips"]["number"], report["clips"]["set_aside"]) == (3, {"silent": 1})
+        assert any(note.startswith("1 clip cannot be heard, for instance: silent") for note in report["notes"])
+        with pytest.raises(ValueError, match=r"--max_seconds: 0.01 s are too few; run needs 0.0\d+ s"):
+            report_on(model, [f"manifest={file}"], replace(QUICK, max_seconds=0.01), max_set_aside=0.5)
+
+    def test_a_condition_under_which_fewer_clips_are_heard(self, model: Model, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        lines = ["path,emotion"]
+        for n, seconds in enumerate((0.5, 0.5, model.shortest)):
+            soundfile.write(tmp_path / f"{n}.wav", rng.normal(size=round(16_000 * seconds)) / 9, 16_000)
+            lines.append(f"{n}.wav,{('sad', 'happy')[n % 2]}")
+        (tmp_path / "clips.csv").write_text("\n".join(lines))
+        conditions = [Condition("clean"), Condition("speed", 1.25, "times")]
+        report = report_on(
+            model, [f"manifest={tmp_path / 'clips.csv'}"], replace(QUICK, robustness=True, conditions=conditions)
+        )
+        assert [entry["clips"] for entry in report["robustness"]["conditions"]] == [3, 2]
+        (note,) = [note for note in report["notes"] if "not all can be heard" in note]
+        assert note.startswith("Of 3 clips not all can be heard under speed, 1.25")
+        assert "(2); their difference is" in note
+        row = next(line for line in summary(report).splitlines() if line.startswith("speed, 1.25"))
+        assert re.split(r"  +", row)[1] == "2"
 
     def test_no_emotion_of_the_model(self, model: Model, speech: Path, tmp_path: Path) -> None:
         path = manifest(speech, tmp_path, lambda emotion: emotion == "disgust")
@@ -459,19 +515,19 @@ class TestFurtherParts:
             raise KeyboardInterrupt
 
         options = replace(QUICK, keep=tmp_path / "report-answers")
-        report = report_on(model, [f"synthetic={speech}"], options)
+        report, answered = answered_by(model, [f"synthetic={speech}"], options)
         with monkeypatch.context() as patch:
             patch.setattr(report_files.plots if dying == "draw" else report_files, dying, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                save(report, tmp_path)
+                save(report, answered, tmp_path)
         check_folder(tmp_path, overwrite=False)
-        save(report_on(model, [f"synthetic={speech}"], options), tmp_path)
+        save(*answered_by(model, [f"synthetic={speech}"], options), tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json"]
         before = (tmp_path / "report.json").read_text()
         with monkeypatch.context() as patch:
             patch.setattr(report_files, "page", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                save({**report, "notes": []}, tmp_path)
+                save({**report, "notes": []}, answered, tmp_path)
         assert (tmp_path / "report.json").read_text() == before
         assert (tmp_path / "report" / "recall.png").exists()
 
@@ -481,20 +537,39 @@ class TestFurtherParts:
             check_folder(tmp_path / "file" / "report", overwrite=False)
 
     def test_it_is_written_whole(self, model: Model, speech: Path, tmp_path: Path) -> None:
-        report = report_on(model, [f"synthetic={speech}"])
+        report, answered = answered_by(model, [f"synthetic={speech}"])
         (tmp_path / "r" / "report-answers").mkdir(parents=True)
-        save(report, tmp_path / "r")
+        save(report, answered, tmp_path / "r")
         assert json.loads((tmp_path / "r" / "report.json").read_text()) == report
         assert "</html>" in (tmp_path / "r" / "report.html").read_text()
         assert (tmp_path / "r" / "report" / "confusion_matrix.png").stat().st_size > 1000
         assert not (tmp_path / "r" / "report-answers").exists()
+
+    def test_the_figures_can_be_computed_again_from_what_is_said_of_each_clip(
+        self, model: Model, speech: Path, tmp_path: Path
+    ) -> None:
+        report, answered = answered_by(model, [f"synthetic={speech}"])
+        save(report, answered, tmp_path)
+        clips = pandas.read_csv(tmp_path / "report" / "clips.csv", dtype={"speaker": str})
+        assert (clips.recognised == clips[list(model.emotions.names)].idxmax(axis=1)).all()
+        overall = report["quality"]["overall"]
+        assert recall_score(clips.emotion, clips.recognised, average="macro") == pytest.approx(overall["uar"])
+        assert log_loss(clips.emotion, clips[list(model.emotions.names)], labels=model.emotions.names) == pytest.approx(
+            overall["log_loss"], abs=1e-5
+        )
+        assert clips.groupby("speaker").size().to_dict() == {
+            speaker: figures["clips"] for speaker, figures in report["quality"]["speakers"].items()
+        }
 
     def test_what_is_not_a_report_is_left_alone(self, model: Model, speech: Path, tmp_path: Path) -> None:
         (tmp_path / "report").mkdir()
         (tmp_path / "report" / "thesis.tex").write_text("mine")
         with pytest.raises(FileExistsError, match="holds report, which no report has left there"):
             check_folder(tmp_path, overwrite=True)
-        (tmp_path / "report.json").write_text("{}")
+        (tmp_path / "report.json").write_text('{"title": "mine"}')
+        with pytest.raises(FileExistsError, match=r"holds a report\.json that is none of this tool's"):
+            check_folder(tmp_path, overwrite=True)
+        (tmp_path / "report.json").write_text('{"quality": null}')
         check_folder(tmp_path, overwrite=True)
         (tmp_path / "report-answers").mkdir()
         mine = [
@@ -505,7 +580,7 @@ class TestFurtherParts:
         for path in mine:
             path.write_text("mine")
         (tmp_path / "report" / "latency.png").write_text("an earlier report's")
-        save(report_on(model, [f"synthetic={speech}"]), tmp_path)
+        save(*answered_by(model, [f"synthetic={speech}"]), tmp_path)
         assert [path.read_text() for path in mine] == ["mine"] * 3
         assert not (tmp_path / "report" / "latency.png").exists()
 

@@ -57,6 +57,7 @@ def test_a_model_on_the_hub(run: Path, speech: Path, run_script: Run, hub: Any, 
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (report["model"]["name"], report["clips"]["part"]) == ("lab/emotions", "test")
     assert report["comparison"]["mcnemar"]["p"] == 1
+    assert "McNemar's exact test, p: 1.0000" in done.stdout
 
 
 @pytest.mark.parametrize(

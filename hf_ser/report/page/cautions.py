@@ -64,6 +64,17 @@ def warnings(report: Mapping[str, Any]) -> list[Caution]:
         if table := part(clips, key):
             each = ", ".join(f"{name} {number:,}" for name, number in table.items())
             others.append(f"{counted(sum(table.values()), 'clip')} {were(range(sum(table.values())))} {text}: {each}.")
+    if part(clips, "left_out") and (unheard := _without_clips(report)):
+        others.append(
+            f"No clip is {listed(unheard)}. If these are other words for the emotions that are left out, --label_map "
+            "LABEL=EMOTION says so, and the figures are of all clips."
+        )
     if absent := [name for key, name in PARTS.items() if report.get(key) is None]:
         others.append(f"Not in this report: {listed(absent)}. The notes say why.")
     return [*(Caution(text, True) for text in alarms), *(Caution(text, False) for text in others)]
+
+
+def _without_clips(report: Mapping[str, Any]) -> list[str]:
+    """The model's emotions that no clip is of."""
+    there = part(part(report, "clips"), "emotions")
+    return [name for name in part(report, "model").get("emotions") or [] if name not in there]

@@ -8,6 +8,7 @@ from hf_ser.report.page.blocks import Table
 from hf_ser.report.page.cautions import warnings
 from hf_ser.report.page.headline import answers, subtitle, title
 from hf_ser.report.page.reading import part
+from hf_ser.report.page.sections.comparison import in_brief
 from hf_ser.report.page.sections.cost import latency_table
 from hf_ser.report.page.sections.groups import groups_table
 from hf_ser.report.page.sections.quality import metrics_table
@@ -28,6 +29,8 @@ def summary(report: Mapping[str, Any]) -> str:
     for key, name in (("corpora", "corpus"), ("genders", "gender")):
         if groups := quality.get(key):
             tables.append(groups_table(f"By {name}", name, groups))
+    if part(report, "comparison").get("difference"):
+        tables.append(in_brief(report))
     if part(report, "robustness").get("conditions"):
         tables.append(conditions_table(report))
     if part(report, "cost").get("latency"):

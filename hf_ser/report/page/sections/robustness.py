@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_ser.report.page.blocks import Cell, Paragraph, Section, Table
-from hf_ser.report.page.cells import interval_cell, percent, points
+from hf_ser.report.page.cells import count, interval_cell, percent, points
 from hf_ser.report.page.pictures import picture
 from hf_ser.report.page.reading import interval_level, part
 from hf_ser.report.page.words import NOT_HERE
@@ -26,11 +26,14 @@ def robustness_section(report: Mapping[str, Any], pictures: Mapping[str, Path]) 
 
 def conditions_table(report: Mapping[str, Any]) -> Table:
     rows = []
-    for place, entry in enumerate(report["robustness"].get("conditions") or []):
+    robust = part(report, "robustness")
+    conditions = robust.get("conditions") or []
+    # Where all of them are of the same clips, the line above says how many.
+    alike = all(entry.get("clips") in (None, robust.get("clips")) for entry in conditions)
+    for place, entry in enumerate(conditions):
         # Sorted in the order in which they are measured: by their names, 5 dB would come after 30.
         name = Cell(entry["name"], f"place {place:04d}")
         figures = (percent(entry.get("uar")), interval_cell(entry.get("interval")), points(entry.get("difference")))
-        rows.append([name, *figures])
-    return Table(
-        "UAR by condition", ["condition", "UAR", f"{interval_level(report)} interval", "points from clean"], rows
-    )
+        rows.append([name, *figures] if alike else [name, count(entry.get("clips")), *figures])
+    columns = ["UAR", f"{interval_level(report)} interval", "points from clean"]
+    return Table("UAR by condition", ["condition", *([] if alike else ["clips"]), *columns], rows)
