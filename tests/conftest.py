@@ -4,6 +4,9 @@ import os
 
 # The Hub's client reads this when it is imported: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The tests' own servers are asked past whatever proxy there is, and errors are told as users see them.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+os.environ.pop("HF_SER_DEBUG", None)
 
 import gc
 import importlib.util
@@ -21,6 +24,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import (
     Data2VecAudioConfig,
     Data2VecAudioModel,
@@ -38,6 +42,9 @@ from transformers.utils import logging as transformers_logging
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
+# How long an example takes is the machine's affair.
+settings.register_profile("hf_ser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hf_ser")
 
 
 def pytest_collection_finish() -> None:
@@ -97,6 +104,20 @@ def write_clip() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def rename_oddly() -> Callable[[Path], Path]:
+    """Gives a file a name that is no UTF-8, `bad\\xff.wav` in its folder; on a disk that takes none the test is skipped."""
+
+    def rename(path: Path) -> Path:
+        odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/bad\xff.wav"))
+        try:
+            return path.rename(odd)
+        except OSError:
+            pytest.skip("this disk takes UTF-8 alone")
+
+    return rename
 
 
 def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: object) -> Path:

@@ -30,5 +30,6 @@ def test_a_tensor_takes_the_memory_that_another_has_freed() -> None:
     found = json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM], text=True))
     assert found["taken"]
     assert found["again"]
-    assert found["before"] > 8 * 1000  # without huge pages, 16,384 pages for each tensor
+    if found["before"] < 8 * 1000:  # else 16,384 pages for each tensor
+        pytest.skip("this system gives memory in huge pages, and hardly any time is lost")
     assert found["after"] < found["before"] / 20

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, resample
 from hf_ser.cache import cache_folder
+from hf_ser.machine import processors
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
         (empty if the clip can be used) and `detail`.
     """
     cache = cache or cache_folder()
-    return concatenate_datasets([_with_audio(rows, cache, workers or os.cpu_count() or 1) for rows in corpora])
+    return concatenate_datasets([_with_audio(rows, cache, workers or processors()) for rows in corpora])
 
 
 def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:

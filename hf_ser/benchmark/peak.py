@@ -1,5 +1,6 @@
 """How many operations a second the device can do at best: a matrix product, and nothing else."""
 
+import math
 import time
 from typing import Any
 
@@ -16,12 +17,15 @@ SIDES = {"cpu": (1024, 2048), "cuda": (2048, 4096, 8192)}
 #: Frames in a second of speech, of HuBERT and Whisper alike.
 FRAMES = 50
 LEAST, SECONDS = 5, 0.5
+#: Seconds of a product, after which no larger one is tried, nor the same again.
+LONGEST = 1.0
 
 
 def measure(settings: Settings) -> dict[str, Any]:
     """
     The best rate of any shape, for `float32` and `bfloat16` each `flops_per_second` and the `shape` `(m, k, n)` that had it.
-    Among the shapes are those of the model's own feed-forward, on a batch of clips of 3 s.
+    Among the shapes are those of the model's own feed-forward, on a batch of clips of 3 s; none is tried after one that took
+    more than a second.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = encoder_config(load_config(settings.model))
@@ -31,7 +35,11 @@ def measure(settings: Settings) -> dict[str, Any]:
     shapes = [*((side, side, side) for side in SIDES[device.type]), (rows, width, inner), (rows, inner, width)]
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
-        rates = {shape: rate(shape, dtype, device) for shape in shapes}
+        rates: dict[tuple[int, int, int], float] = {}
+        for shape in sorted(shapes, key=math.prod):
+            rates[shape] = rate(shape, dtype, device)
+            if 2 * math.prod(shape) / rates[shape] > LONGEST:  # a processor may be that slow at bfloat16
+                break
         best = max(rates, key=rates.__getitem__)
         found[str(dtype).removeprefix("torch.")] = {"flops_per_second": rates[best], "shape": list(best)}
     return found
@@ -46,6 +54,8 @@ def rate(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) 
     synchronize(device)
     times: list[float] = []
     while len(times) < LEAST or (sum(times) < SECONDS and len(times) < 100):
+        if times and times[0] > LONGEST:
+            break
         began = time.perf_counter()
         torch.mm(left, right)
         synchronize(device)

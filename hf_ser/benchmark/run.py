@@ -17,7 +17,7 @@ from hf_ser.benchmark.shapes import SHAPES
 from hf_ser.benchmark.tasks import BATCH_SIZES, PEER, TaskError, ways_of_inference
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
 from hf_ser.features import encoder_config
-from hf_ser.machine import processor_name
+from hf_ser.machine import processor_name, processors
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.report.cost import FLOPS_COUNTED
 
@@ -216,7 +216,7 @@ def describe_machine(settings: Settings) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
         "processor": processor_name(),
-        "processors": os.cpu_count(),
+        "processors": processors(),
         "threads": settings.threads,
         "gpu": gpu,
         "system": platform.system(),

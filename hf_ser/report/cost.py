@@ -25,7 +25,7 @@ from hf_ser.export.files import ENTRIES
 from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify, extract
-from hf_ser.machine import processor_name
+from hf_ser.machine import processor_name, processors
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -129,7 +129,7 @@ def describe_device(classifier: AudioClassificationPipeline, precision: str = "f
         "kind": device.type,
         "name": name,
         "threads": torch.get_num_threads(),
-        "processors": os.cpu_count(),
+        "processors": processors(),
         "load": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
         "dtype": precision,

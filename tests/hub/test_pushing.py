@@ -124,7 +124,7 @@ class TestWhatGoesUp:
             assert path.suffix in (".md", ".json", ".png", ".safetensors") or path.name == ".gitattributes"
             secret = "hf_" + "Secret0123" * 3
             for private in (
-                str(Path.home()) + "/",
+                f"{Path.home()}/" if Path.home() != Path("/") else "/home/",
                 "/jdoe",
                 str(tmp_path),
                 str(folder),

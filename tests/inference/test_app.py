@@ -1,7 +1,6 @@
 """What the page answers, and what it says of its model. How it looks in a browser is in tests/scripts/test_demo.py."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,10 +199,10 @@ def test_a_corpus_that_is_called_as_another_one(tmp_path: Path) -> None:
     assert "- synthetic. 9 clips of 3 speakers." in describe(str(tmp_path))
 
 
-def test_a_recording_whose_name_is_no_unicode(answer: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "talk.wav", seconds=4)
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.wav")
-    os.rename(clip, odd)
+def test_a_recording_whose_name_is_no_unicode(
+    answer: Any, write_clip: Callable[..., Path], rename_oddly: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    odd = str(rename_oddly(write_clip(tmp_path / "talk.wav", seconds=4)))
     *_, csv, _ = answer(odd)
     assert Path(csv).name == "bad\\udcff.csv"
     Path(odd).write_bytes(b"no audio" * 99)

@@ -104,13 +104,14 @@ def test_a_file_without_a_byte_is_empty(tmp_path: Path) -> None:
         clip.read()
 
 
-def test_a_file_whose_name_is_no_unicode(tmp_path: Path, write_clip: Writer) -> None:
-    folder = os.fsencode(tmp_path)
-    os.rename(write_clip(tmp_path / "a.wav"), folder + b"/bad\xff.wav")
+def test_a_file_whose_name_is_no_unicode(
+    tmp_path: Path, write_clip: Writer, rename_oddly: Callable[[Path], Path]
+) -> None:
+    rename_oddly(write_clip(tmp_path / "a.wav"))
     (clip,) = find_clips(tmp_path)
-    assert os.fsencode(clip.name) == folder + b"/bad\xff.wav"
+    assert os.fsencode(clip.name) == os.fsencode(tmp_path) + b"/bad\xff.wav"
     assert len(clip.read()) == 8000
     (tmp_path / "b.wav").write_bytes(b"no audio")
-    os.rename(tmp_path / "b.wav", folder + b"/bad\xff.wav")
+    rename_oddly(tmp_path / "b.wav")
     with pytest.raises(AudioError, match=r"^unreadable: Error opening 'the file': Format not recognised"):
         find_clips(tmp_path)[0].read()

@@ -78,7 +78,7 @@ def served(command: list[object], folder: Path, log: Path, **environment: str) -
             cwd=folder, stdout=output, stderr=output, env={**settings, **environment},
         )  # fmt: skip
     try:
-        for _ in range(600):
+        for _ in range(3000):
             assert process.poll() is None, log.read_text()
             try:
                 urlopen(f"{address}/config").close()
@@ -86,7 +86,7 @@ def served(command: list[object], folder: Path, log: Path, **environment: str) -
             except URLError:
                 time.sleep(0.1)
         else:
-            pytest.fail(f"no page after 60 s: {log.read_text()}")
+            pytest.fail(f"no page after 300 s: {log.read_text()}")
         yield address
     finally:
         process.terminate()
@@ -265,12 +265,13 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
         expect = sync_api.expect
+        expect.set_options(timeout=60_000)
         file = page.locator("#recording input[type=file]")
         clear = page.locator("#recording").get_by_label("Clear")
         button = page.get_by_role("button", name="What does it sound like?")
 
         page.goto(address)
-        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible()
         button.click()
         expect(page.get_by_text("There is no recording yet")).to_be_visible()
 
@@ -278,7 +279,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
         button.click()
         probabilities = page.locator("#probabilities")
-        expect(probabilities).to_contain_text("%", timeout=60_000)
+        expect(probabilities).to_contain_text("%")
         shares = [int(share) for share in re.findall(r"(\d+)%", probabilities.inner_text())]
         assert len(shares) == len(EMOTIONS)
         assert sum(shares) == pytest.approx(100, abs=2)
@@ -301,7 +302,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
             file.set_input_files(tmp_path / name)
             expect(clear).to_be_visible()
             button.click()
-            expect(page.get_by_text(reason)).to_be_visible(timeout=60_000)
+            expect(page.get_by_text(reason)).to_be_visible()
             assert "Traceback" not in page.inner_text("body")
         browser.close()
     assert "Traceback" not in (tmp_path / "log").read_text()

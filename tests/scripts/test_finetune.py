@@ -24,6 +24,8 @@ LAUNCH = [
     "accelerate.commands.launch",
     "--num_machines",
     "1",
+    "--main_process_port",
+    "0",
     "--mixed_precision",
     "no",
     "--dynamo_backend",
@@ -257,7 +259,12 @@ class TestUnderAccelerate:
                        "--noise_probability", "0.5", "--output_dir", str(folder), "--logging_strategy", "steps",
                        "--logging_steps", "1"]  # fmt: skip
             done = subprocess.run(
-                command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, env=os.environ
+                command,
+                cwd=Path(__file__).parents[2],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
             )
             assert done.returncode == 0, done.stderr[-3000:]
             state = json.loads(next(iter(sorted(folder.glob("checkpoint-*/trainer_state.json")))).read_text())

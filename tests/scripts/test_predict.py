@@ -65,9 +65,13 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_folder_as_a_table_and_nothing_else_on_stdout(
-    python: Callable[..., "subprocess.CompletedProcess[str]"], model: Path, clips: Path, write_clip: Callable[..., Path]
+    python: Callable[..., "subprocess.CompletedProcess[str]"],
+    model: Path,
+    clips: Path,
+    write_clip: Callable[..., Path],
+    rename_oddly: Callable[[Path], Path],
 ) -> None:
-    os.rename(write_clip(clips / "odd.wav"), os.fsencode(clips) + b"/bad\xff.wav")  # no UTF-8
+    rename_oddly(write_clip(clips / "odd.wav"))
     done = python(SCRIPT, model, clips)
     assert done.returncode == 0, done.stderr
     *good, odd, bad = done.stdout.splitlines()
@@ -170,9 +174,9 @@ def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, caps
 
 
 def test_a_name_that_is_no_unicode_in_a_file(
-    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path]
+    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path], rename_oddly: Callable[[Path], Path]
 ) -> None:
-    os.rename(write_clip(tmp_path / "a.wav"), os.fsencode(tmp_path) + b"/bad\xff.wav")
+    rename_oddly(write_clip(tmp_path / "a.wav"))
     assert main(model, tmp_path, "--output", tmp_path / "out.csv") == 0
     assert [row["name"] for row in table(tmp_path / "out.csv")] == [f"{tmp_path}/bad\\udcff.wav"]
 

@@ -147,7 +147,9 @@ def kill_after(epochs: int, patch: pytest.MonkeyPatch) -> None:
 
     def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch >= epochs:
+            began = time.monotonic()
             while not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
+                assert time.monotonic() - began < 120, "the checkpoint does not come"
                 time.sleep(0.05)
             raise Killed
 

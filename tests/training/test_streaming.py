@@ -225,7 +225,7 @@ class TestBrokenClips:
         self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
     ) -> None:
         name = push(broken=self.BROKEN)
-        launch = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        launch = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
                   "--num_processes", "2", "--multi_gpu", "scripts/finetune.py"]  # fmt: skip
         argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--per_device_train_batch_size", "8",
                      "--num_train_epochs", "1")  # fmt: skip

@@ -356,7 +356,7 @@ def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert:
     for processes in (2, 1):
         folder = tmp_path / str(processes)
         # On a machine without a GPU accelerate starts several processes under this flag alone.
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
                    "--dynamo_backend", "no", "--num_processes", processes, *(["--multi_gpu"] if processes > 1 else []),
                    "scripts/finetune.py", "--output_dir", folder, "--corpora", f"synthetic={speech}", "--model", tiny_hubert,
                    "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method", "head",

@@ -102,13 +102,18 @@ def test_the_limit_holds_while_it_computes(tmp_path: Path) -> None:
 
 
 WORKER = """
-import importlib.util, pathlib, sys, time
+import importlib.util, os, pathlib, signal, sys, time
 spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
 
+done = []
+
 def slow(segments):
     print(segments[0].item, flush=True)
+    done.append(segments[0].item)
+    if len(done) == 5 and sys.argv[3] == "killed":
+        os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(0.05)
     return shared.features(segments)
 
@@ -118,13 +123,14 @@ shared.fill(pathlib.Path(sys.argv[2]), slow)
 
 def test_a_process_that_is_killed_leaves_its_share_to_the_other(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, __file__, str(tmp_path / "store")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    killed, other = processes
+    killed, other = (
+        subprocess.Popen([*command, fate], stdout=subprocess.PIPE, text=True) for fate in ("killed", "goes on")
+    )
     assert killed.stdout is not None
     for _ in range(5):
         killed.stdout.readline()
     killed.send_signal(signal.SIGKILL)
-    printed, _ = other.communicate(timeout=60)
+    printed, _ = other.communicate(timeout=300)
     killed.wait()
     assert other.returncode == 0
     assert COUNT - 10 < len(printed.split()) <= COUNT
