@@ -12,6 +12,7 @@ from hf_ser.command_line import path_argument, tell
 from hf_ser.evaluation import plots
 from hf_ser.hub.card import CARD, write_card
 from hf_ser.records import RESULTS
+from hf_ser.wording import per_cent
 
 
 def main() -> int:
@@ -80,8 +81,8 @@ def draw(results: dict[str, Any], folder: Path) -> None:
     """Draws the confusion matrix and the training curves, as far as `results` have them."""
     test, split = (results.get("metrics") or {}).get("test") or {}, results.get("split") or {}
     if test.get("confusion_matrix") and test.get("uar") is not None:
-        title = f"test ({split.get('name')} split): UAR {100 * test['uar']:.1f} %"
-        plots.confusion_matrix(test["confusion_matrix"], results["emotions"], title, folder / "confusion_matrix.png")
+        title = f"test ({split.get('name')} split): UAR {per_cent(test['uar']):.1f} %"
+        plots.confusion_matrix(test["confusion_matrix"], results["emotions"], folder / "confusion_matrix.png", title)
     if results.get("history"):
         history = [{key: value for key, value in entry.items() if value is not None} for entry in results["history"]]
         kept = (results.get("kept") or {}).get("epoch")

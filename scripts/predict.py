@@ -255,7 +255,7 @@ def print_segments(segments: Sequence[EmotionSegment]) -> None:
     """Prints where each segment begins and ends, its emotion and the emotion's mean probability."""
     print(f"{'start, s':>9}  {'stop, s':>9}  emotion")
     for segment in segments:
-        share = "" if segment.probability != segment.probability else f"  {100 * segment.probability:5.1f}%"
+        share = "" if segment.probability != segment.probability else f"  {100 * segment.probability:5.1f} %"
         print(f"{segment.start:9.2f}  {segment.stop:9.2f}  {segment.emotion:<10}{share}".rstrip())
 
 

@@ -29,7 +29,7 @@ from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
-from hf_ser.papers.runs import HOW_IT_IS_DONE, split_in_words
+from hf_ser.papers.runs import HOW_IT_IS_DONE, split_label
 from hf_ser.records import REPORT, RESULTS
 from hf_ser.splits import SplitError
 from hf_ser.wording import counted, listed
@@ -201,7 +201,7 @@ def missing(name: str, filled: papers.Filled, corpora: Sequence[str]) -> list[st
 
 def left(experiment: Experiment, filled: papers.Filled) -> int:
     """How many runs of an experiment are not finished."""
-    done = filled.finished.get(experiment.folder, {}).get(split_in_words(experiment.split), 0)
+    done = filled.finished.get(experiment.folder, {}).get(split_label(experiment.split), 0)
     return max(experiment.runs - done, 0)
 
 
@@ -266,7 +266,7 @@ def train_one(
 ) -> bool:
     """Trains what is missing of an experiment, `standard` on another split perhaps; `True` if that failed."""
     otherwise = told_otherwise(wanted.more)
-    done = 0 if otherwise else filled.finished[standard.folder].get(split_in_words(experiment.split), 0)
+    done = 0 if otherwise else filled.finished[standard.folder].get(split_label(experiment.split), 0)
     experiment = replace(experiment, folder="-".join([experiment.folder, *otherwise]))
     finished = f"{min(done, experiment.runs)} of {experiment.runs} runs finished"
     said = f"{name}: {experiment.folder}: {'not as in the paper' if otherwise else finished}"
@@ -285,7 +285,7 @@ def train_one(
     folder = wanted.runs / experiment.folder
     if not only_say and not otherwise and any(folder.rglob(RESULTS)):
         again = papers.fill(name, papers.read_runs(wanted.runs)[0], RECIPES, wanted.models)
-        if not again.finished[standard.folder].get(split_in_words(experiment.split), 0):
+        if not again.finished[standard.folder].get(split_label(experiment.split), 0):
             print(
                 f"{folder} holds runs that were trained otherwise than by the recipe; move it away to train as in the paper"
             )

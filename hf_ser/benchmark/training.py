@@ -1,7 +1,7 @@
 """How fast a variant trains, and whether two variants learn the same."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import SequenceFeatureExtractor, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
@@ -29,7 +27,7 @@ from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
 from hf_ser.models.positions import use_stock_positions
-from hf_ser.report.cost import start_memory
+from hf_ser.report.cost import operations, start_memory
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.training.trainer import SERTrainer
@@ -236,7 +234,7 @@ def measure(settings: Settings, name: str, variant: str) -> dict[str, Any]:
         trainer.model_wrapped.zero_grad()
         # Fetched before: to resample a clip is a convolution, too.
         batch = next(iter(trainer.get_train_dataloader()))
-        flops = count_flops(partial(trainer.training_step, trainer.model_wrapped, batch))
+        flops = operations(partial(trainer.training_step, trainer.model_wrapped, batch))
         counted = sum(places)
     epochs = len(window.step_seconds) / settings.steps
     return {
@@ -268,15 +266,6 @@ def watch_places(trainer: Trainer) -> list[int]:
 
     trainer.compute_loss = noted
     return places
-
-
-def count_flops(step: Callable[[], object]) -> int:
-    """The operations of the matrix products and convolutions in what `step` does."""
-    # Attention in plain matrix products: not every fused kernel is known to the counter.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        step()
-    total: int = counter.get_total_flops()
-    return total
 
 
 def check(settings: Settings, name: str) -> dict[str, Any]:

@@ -8,26 +8,41 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_ser.wording import per_cent
 
-def confusion_matrix(matrix: Sequence[Sequence[int]], emotions: Sequence[str], title: str, path: Path) -> None:
-    """Draws clips by true and predicted emotion, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them."""
+
+def confusion_matrix(
+    matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
+) -> None:
+    """
+    Draws clips by true and recognised emotion, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them, and as counts.
+
+    Args:
+        matrix (`Sequence[Sequence[int]]`): The clips, rows being the true emotions.
+        emotions (`Sequence[str]`): The emotions, in its order.
+        path (`Path`): The PNG to write.
+        title (`str`, *optional*): What stands above it.
+    """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     share = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    size = 1.8 + 0.75 * len(emotions)
+    size = 1.8 + 0.8 * len(emotions)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for i, j in np.ndindex(*share.shape):
-        axes.text(j, i, f"{share[i, j]:.1f}", ha="center", va="center", color="white" if share[i, j] > 55 else "black")
-    names = [f"{emotion}\n({int(total)})" for emotion, total in zip(emotions, totals[:, 0], strict=True)]
-    axes.set_xticks(range(len(emotions)), emotions, rotation=45, ha="right")
+        text = f"{per_cent(share[i, j] / 100):.1f} %\n{counts[i, j]:.0f}" if totals[i, 0] else "none"
+        axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if share[i, j] > 55 else "black")
+    plain = list(map(plain_text, emotions))
+    names = [f"{emotion}\n({int(total)})" for emotion, total in zip(plain, totals[:, 0], strict=True)]
+    axes.set_xticks(range(len(emotions)), plain, rotation=45, ha="right")
     axes.set_yticks(range(len(emotions)), names)
     axes.set_xlabel("recognised as")
     axes.set_ylabel("true emotion (clips)")
-    axes.set_title(title)
+    if title:
+        axes.set_title(title)
     figure.colorbar(image, ax=axes, label="% of the row", shrink=0.8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None, path: Path) -> None:
@@ -54,7 +69,7 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
             axes.legend()
     losses.set_ylabel("cross-entropy")
     metrics.set_ylabel("% on the validation part")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
@@ -94,7 +109,7 @@ def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel("UAR on test, %")
     axes.grid(alpha=0.3, axis="y")
     axes.set_title(f"mean ± standard deviation over {len(table[0]['uar'])} runs, {table[0]['split']} split")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _is_number(text: str) -> bool:
@@ -105,5 +120,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _save(figure: Figure, path: Path) -> None:
+def plain_text(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
     FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

@@ -21,6 +21,7 @@ from hf_ser.hub.errors import HubError, again, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.records import REPORT, RESULTS, SPLITS
+from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def summary(run: Path) -> str:
     """What a run is, in the words of its commit."""
     results = records.read_results(run / RESULTS)
     uar = results["metrics"]["test"]["uar"]
-    return f"{results['method']}: {100 * uar:.1f} % UAR on test ({results['split']['name']} split)"
+    return f"{results['method']}: {per_cent(uar):.1f} % UAR on test ({results['split']['name']} split)"
 
 
 def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_ser.papers.experiments import CELLS, Cell, Experiment, experiments_of, of_reports
-from hf_ser.papers.runs import Run, deviations, in_paper_split, misfits, split_in_words
+from hf_ser.papers.runs import Run, deviations, in_paper_split, misfits, split_label
 from hf_ser.papers.tables import Ours
 
 #: How the line of all corpora together begins.
@@ -96,7 +96,7 @@ def fill(table: str, runs: Sequence[Run], recipes: Path, models: Mapping[str, st
         {
             experiment.folder: [
                 run.folder
-                for run in groups[experiment.folder].get(split_in_words(experiment.split), {}).values()
+                for run in groups[experiment.folder].get(split_label(experiment.split), {}).values()
                 if run.report is None
             ]
             for experiment in experiments
@@ -129,14 +129,14 @@ def figure(run: Run, cell: Cell) -> float | None:
 
 
 def _label(run: Run, experiment: Experiment, recipes: Path) -> str:
-    return ", ".join([split_in_words(run.results["split"]), *deviations(run, experiment, recipes)])
+    return ", ".join([split_label(run.results["split"]), *deviations(run, experiment, recipes)])
 
 
 def _as_in_paper(runs: Iterable[Run], experiment: Experiment) -> str | None:
     """The label of runs that were split as in the paper and trained by the recipe, `None` if these were not split so."""
     if not all(in_paper_split(run, experiment) for run in runs):
         return None
-    return split_in_words(experiment.split)
+    return split_label(experiment.split)
 
 
 def _incomplete(runs: Sequence[Run], figures: int, experiment: Experiment) -> str:

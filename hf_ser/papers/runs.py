@@ -15,6 +15,7 @@ from hf_ser import records
 from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
 from hf_ser.hub.card.report import why_another
+from hf_ser.hub.card.split import split_kind
 from hf_ser.hub.card.training import UNTOLD as COMPUTED_ALIKE
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
@@ -178,7 +179,7 @@ def misfits(run: Run, experiment: Experiment, models: Mapping[str, str]) -> list
         if (told := _told(results, key)) != value:
             found.append(f"its {key} is {told}, not {value}")
     if experiment.only_split and not in_paper_split(run, experiment):
-        found.append(f"its split is {split_in_words(results['split'])}, not the paper's")
+        found.append(f"its split is {split_label(results['split'])}, not the paper's")
     if not found:
         wanted = total_parameters(experiment)
         total = results["parameters"]["total"]
@@ -195,9 +196,9 @@ def in_paper_split(run: Run, experiment: Experiment) -> bool:
     return all(split.get(key) == value for key, value in experiment.split.items())
 
 
-def split_in_words(split: Mapping[str, Any]) -> str:
+def split_label(split: Mapping[str, Any]) -> str:
     """A split in a few words, the same for all of its folds and seeds: `kfold split, 5 by session`."""
-    name = split["name"] if split["name"] != "file" else split.get("made_as") or "file"
+    name = split_kind(split)
     if name == "kfold":
         return f"kfold split, {split['folds']} by {split['by']}"
     if name == "emobox":

@@ -224,14 +224,20 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int | None]:
     return {"total": parameter_counts(model)[1], "adapter": adapter}
 
 
+def operations(step: Callable[[], object]) -> int:
+    """The floating-point operations of the matrix products and convolutions in what `step` does."""
+    # Attention in plain matrix products: not every fused kernel is known to the counter.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        step()
+    total: int = counter.get_total_flops()
+    return total
+
+
 @torch.no_grad()
 def count_flops(classifier: AudioClassificationPipeline, length: float) -> dict[str, Any]:
     """The floating-point operations for a clip of `length` seconds, and for a second of it."""
     inputs = extract(classifier, [speech(length)])
-    # Attention in plain matrix products: not every fused kernel is known to the counter.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        classifier.model(**inputs.to(classifier.device))
-    total = counter.get_total_flops()
+    total = operations(lambda: classifier.model(**inputs.to(classifier.device)))
     return {"per_second": total / length, "total": total, "seconds": length, "counted": FLOPS_COUNTED}
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hf_ser.evaluation.plots import confusion_matrix, plain_text, save_figure
 from hf_ser.wording import per_cent
 
 #: Okabe and Ito's colours, from dark to light; with each a line and a marker, which say the same without it.
@@ -44,7 +44,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     emotions = (report.get("model") or {}).get("emotions") or list(overall.get("recall") or {})
     drawn: dict[str, Callable[[Path], None] | None] = {
         "confusion_matrix": overall.get("confusion_matrix")
-        and (lambda path: confusion_matrix(overall, emotions, path)),
+        and (lambda path: confusion_matrix(overall["confusion_matrix"], emotions, path)),
         "recall": overall.get("recall") and (lambda path: recall(quality, path)),
         "reliability": quality.get("reliability") and (lambda path: reliability(quality, path)),
         "speakers": quality.get("speakers") and (lambda path: speakers(quality, path)),
@@ -58,34 +58,6 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
             pictures[name] = folder / f"{name}.png"
             function(pictures[name])
     return pictures
-
-
-def confusion_matrix(figures: Mapping[str, Any], emotions: Sequence[str], path: Path) -> None:
-    """
-    Draws the clips by true and recognised emotion, in per cent of each row and as counts.
-
-    Args:
-        figures (`dict`): Figures with a `confusion_matrix`, rows being the true emotions.
-        emotions (`Sequence[str]`): The emotions, in its order.
-        path (`Path`): The PNG to write.
-    """
-    counts = np.asarray(figures["confusion_matrix"], dtype=float)
-    totals = counts.sum(axis=1, keepdims=True)
-    share = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    size = 1.8 + 0.8 * len(emotions)
-    figure = Figure(figsize=(size + 1.2, size), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for i, j in np.ndindex(*share.shape):
-        text = f"{share[i, j]:.0f} %\n{counts[i, j]:.0f}" if totals[i, 0] else "none"
-        axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if share[i, j] > 55 else "black")
-    names = [f"{_plain(emotion)}\n({int(total)})" for emotion, total in zip(emotions, totals[:, 0], strict=True)]
-    axes.set_xticks(range(len(emotions)), list(map(_plain, emotions)), rotation=45, ha="right")
-    axes.set_yticks(range(len(emotions)), names)
-    axes.set_xlabel("recognised as")
-    axes.set_ylabel("true emotion (clips)")
-    figure.colorbar(image, ax=axes, label="% of the row", shrink=0.8)
-    _save(figure, path)
 
 
 def recall(quality: Mapping[str, Any], path: Path) -> None:
@@ -111,14 +83,14 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
             quality["overall"]["recall"]
         )  # of all emotions that it may say, whether there are clips or not
         axes.axvline(chance, color="grey", linestyle=":", label=f"chance {chance:.1f} %")
-    axes.set_yticks(range(len(names)), list(map(_plain, names)))
+    axes.set_yticks(range(len(names)), list(map(plain_text, names)))
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("recall, %" + (f" ({_level(quality)} intervals)" if any(intervals.values()) else ""))
     axes.grid(alpha=0.3, axis="x")
     axes.set_axisbelow(True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def reliability(quality: Mapping[str, Any], path: Path) -> None:
@@ -137,7 +109,9 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
     top.set_xlim(0, 100)
     top.set_ylim(0, 100)
     ece = quality["overall"].get("ece")
-    top.set_title(f"expected calibration error {100 * ece:.1f} %" if ece is not None else "reliability", fontsize=11)
+    top.set_title(
+        f"expected calibration error {per_cent(ece):.1f} %" if ece is not None else "reliability", fontsize=11
+    )
     top.legend(loc="upper left")
     widths = [100 * (entry["high"] - entry["low"]) if "high" in entry else 100 / 15 for entry in bins]
     centres = [
@@ -150,7 +124,7 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def speakers(quality: Mapping[str, Any], path: Path) -> None:
@@ -182,10 +156,10 @@ def speakers(quality: Mapping[str, Any], path: Path) -> None:
                     label="_" if place else "mean of the speakers")  # fmt: skip
     uar = quality["overall"].get("uar")
     if uar is not None:
-        axes.axhline(100 * uar, color="grey", linestyle="--", label=f"all clips, {100 * uar:.1f} %")
+        axes.axhline(100 * uar, color="grey", linestyle="--", label=f"all clips, {per_cent(uar):.1f} %")
     known = genders != [UNKNOWN]
     labels = [
-        f"{_plain(corpus)}\n{_plain(gender) if known else ''} ({len(groups[corpus, gender])})"
+        f"{plain_text(corpus)}\n{plain_text(gender) if known else ''} ({len(groups[corpus, gender])})"
         for corpus, gender in keys
     ]
     axes.set_xticks(range(len(keys)), labels, rotation=30 if len(keys) > 8 else 0)
@@ -195,7 +169,7 @@ def speakers(quality: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("corpus and gender (speakers)" if known else "corpus (speakers)")
     axes.grid(alpha=0.3, axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def group_of_speaker(name: str, figures: Mapping[str, Any], quality: Mapping[str, Any]) -> tuple[str, str]:
@@ -228,7 +202,7 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
         _draw_noises(panels.pop(0), noises, clean, robust.get("chance"))
     if others:
         _draw_conditions(panels.pop(0), others, clean, robust.get("chance"))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def clean_uar(robust: Mapping[str, Any]) -> float | None:
@@ -249,7 +223,7 @@ def _draw_noises(
         conditions = sorted(conditions, key=lambda condition: float(condition["level"]))
         levels = [condition["level"] for condition in conditions]
         values = [100 * condition["uar"] for condition in conditions]
-        axes.plot(levels, values, color=colour, linestyle=line, marker=marker, label=_plain(kind))
+        axes.plot(levels, values, color=colour, linestyle=line, marker=marker, label=plain_text(kind))
         if all(condition.get("interval") for condition in conditions):
             low, high = 100 * np.array([condition["interval"] for condition in conditions]).T
             axes.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -275,7 +249,7 @@ def _draw_conditions(
             error = [[max(values[i] - low, 0)], [max(high - values[i], 0)]]
             axes.errorbar(values[i], i, xerr=error, fmt="none", **ERROR)
     _draw_beside(axes, clean, chance, vertical=True)
-    axes.set_yticks(range(len(conditions)), [_plain(condition["name"]) for condition in conditions])
+    axes.set_yticks(range(len(conditions)), [plain_text(condition["name"]) for condition in conditions])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("UAR, %")
@@ -310,20 +284,11 @@ def latency(cost: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("length of the clip, s")
     axes.set_ylabel("from waveform to probabilities, ms")
     if name := (cost.get("device") or {}).get("name"):
-        axes.set_title(_plain(name), fontsize=11)
+        axes.set_title(plain_text(name), fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _level(quality: Mapping[str, Any]) -> str:
     return f"{100 * (quality.get('intervals') or {}).get('level', 0.95):g} %"
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
-    return str(text).replace("$", r"\$")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=120)

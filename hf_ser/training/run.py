@@ -31,6 +31,7 @@ from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
 from hf_ser.tuning import Tuned, fold_head, mergeable, save_adapter, tune
 from hf_ser.tuning.prompt import start_at_frames
+from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -352,8 +353,8 @@ def save_run(
     plots.confusion_matrix(
         test["confusion_matrix"],
         clips.emotions,
-        f"test ({clips.split.name} split): UAR {100 * test['uar']:.1f} %",
         folder / "confusion_matrix.png",
+        f"test ({clips.split.name} split): UAR {per_cent(test['uar']):.1f} %",
     )
     plots.training_curves(trainer.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
     write_card(results, folder)

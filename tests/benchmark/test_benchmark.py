@@ -28,8 +28,8 @@ from hf_ser.benchmark import (
 )
 from hf_ser.benchmark import clips as benchmark_clips
 from hf_ser.benchmark.run import complete
-from hf_ser.benchmark.training import count_flops
 from hf_ser.benchmark.variants import BASELINE, METHODS, VARIANTS, Setup, setups
+from hf_ser.report.cost import operations
 
 
 def quick(work: Path, model: Path, **given: Any) -> Settings:
@@ -168,9 +168,9 @@ def test_all_variants_take_the_clips_in_the_same_batches(settings: Settings) -> 
 def test_operations_by_hand() -> None:
     layer = torch.nn.Linear(3, 5)
     inputs = torch.ones(7, 3)
-    assert count_flops(lambda: layer(inputs)) == 2 * 7 * 3 * 5
+    assert operations(lambda: layer(inputs)) == 2 * 7 * 3 * 5
     # On the way back the weights' gradient is one more product; nothing asks for the input's.
-    assert count_flops(lambda: layer(inputs).sum().backward()) == 2 * 2 * 7 * 3 * 5
+    assert operations(lambda: layer(inputs).sum().backward()) == 2 * 2 * 7 * 3 * 5
 
 
 def test_made_up_clips_have_the_lengths_and_rates_of_real_ones(tmp_path: Path) -> None:

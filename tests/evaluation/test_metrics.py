@@ -119,7 +119,16 @@ class TestPerClip:
 
 
 def test_plots_are_drawn_even_where_a_row_or_a_log_is_empty(tmp_path: Path) -> None:
-    plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), "test", tmp_path / "matrix.png")
+    plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), tmp_path / "matrix.png", "test")
     plots.training_curves([{"epoch": 1, "loss": 2.0}], None, tmp_path / "curves.png")
     for name in ("matrix.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_confusion_matrix_has_shares_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    plots.confusion_matrix([[15, 1], [0, 0]], ("angry", "sad"), tmp_path / "matrix.png")
+    axes = figures[0].axes[0]
+    assert [text.get_text() for text in axes.texts] == ["93.8 %\n15", "6.3 %\n1", "none", "none"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["angry\n(16)", "sad\n(0)"]

@@ -19,8 +19,8 @@ ALL = {"confusion_matrix", "recall", "reliability", "speakers", "robustness", "l
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Axes]]:
     """Draws, and returns the axes of the figure that was saved."""
     figures: list[Figure] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
 
     def draw(function: Callable[..., None], *arguments: Any) -> list[Axes]:
         function(*arguments, tmp_path / "picture.png")
@@ -46,12 +46,6 @@ def test_all_pictures_of_a_report(report: dict[str, Any], tmp_path: Path) -> Non
 def test_of_a_reduced_report_what_can_be_drawn(reduced: dict[str, Any], tmp_path: Path) -> None:
     assert set(plots.draw(reduced, tmp_path)) == {"confusion_matrix", "recall"}
     assert plots.draw({"quality": None, "cost": None}, tmp_path) == {}
-
-
-def test_the_confusion_matrix_has_shares_and_counts(drawn: Any) -> None:
-    axes, *_ = drawn(plots.confusion_matrix, {"confusion_matrix": [[3, 1], [0, 0]]}, ["angry", "sad"])
-    assert [text.get_text() for text in axes.texts] == ["75 %\n3", "25 %\n1", "none", "none"]
-    assert "angry\n(4)" in words(axes)
 
 
 def test_recall_with_intervals_the_mean_and_chance(drawn: Any, report: dict[str, Any]) -> None:

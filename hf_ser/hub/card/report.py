@@ -14,7 +14,7 @@ from hf_ser.hub.card.figures import METRICS
 from hf_ser.hub.card.words import known, percent, table
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import REPORT
-from hf_ser.wording import counted
+from hf_ser.wording import counted, per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def points(value: float | None) -> str:
     """A difference between shares in percentage points, with its sign: `+3.2`."""
     if value is None or not known(value):
         return ""
-    rounded = round(100 * value, 1)
+    rounded = per_cent(value)
     return f"{rounded:+.1f}" if rounded else "0.0"
 
 

@@ -1,5 +1,8 @@
 """How the clips were split, and which speakers the parts share."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from hf_ser.hub.card.words import Results, table
 from hf_ser.wording import counted
 
@@ -32,10 +35,15 @@ def speakers(part: Results) -> str:
     return f"{counted(number, 'known speaker')} (and {counted(unknown, 'clip')} of unknown ones)"
 
 
+def split_kind(split: Mapping[str, Any]) -> str:
+    """What kind of split it is: of one that was read from a file, how that was made, if the file says so."""
+    return str(split["name"] if split["name"] != "file" else split.get("made_as") or "file")
+
+
 def split_in_words(results: Results) -> str:
     """What the split's name means."""
     split = results["split"]
-    name = split["name"] if split["name"] != "file" else split.get("made_as") or "file"
+    name = split_kind(split)
     words = {
         "speaker": "whole speakers go into one part each, so that the test part has voices that the model has not learned from",
         "random": f"clips are drawn at random, whoever speaks, as HuBERT-SER does; {_random(results)}",

@@ -13,7 +13,7 @@ from hf_ser.report.page.sections.cost import latency_table
 from hf_ser.report.page.sections.groups import groups_table
 from hf_ser.report.page.sections.quality import metrics_table
 from hf_ser.report.page.sections.robustness import conditions_table
-from hf_ser.report.page.words import printable
+from hf_ser.report.page.words import one_line
 
 WIDTH = 100  # columns of the console's
 
@@ -43,7 +43,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _wrapped(text: str, bullet: str = "") -> list[str]:
-    held = printable(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    held = one_line(text).replace(" %", "\N{NO-BREAK SPACE}%")
     lines = textwrap.wrap(held, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet or "  "))
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
@@ -51,8 +51,8 @@ def _wrapped(text: str, bullet: str = "") -> list[str]:
 def _text_table(table: Table) -> list[str]:
     """The caption, a line of names, the rows; the first column is cut where they would be too wide."""
     cells = [
-        [printable(name) for name in table.columns],
-        *([printable(cell.text) for cell in row] for row in table.rows),
+        [one_line(name) for name in table.columns],
+        *([one_line(cell.text) for cell in row] for row in table.rows),
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[0] = max(min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)), 8)

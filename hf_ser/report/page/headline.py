@@ -10,16 +10,16 @@ from hf_ser.report.page.words import (
     bytes_text,
     interval_text,
     milliseconds_text,
+    one_line,
     percent_text,
     points_text,
-    printable,
 )
 from hf_ser.report.plots import CLEAN, clean_uar
 from hf_ser.wording import counted, listed
 
 
 def title(report: Mapping[str, Any]) -> str:
-    return printable(f"Report on {part(report, 'model').get('name') or 'a model'}")
+    return one_line(f"Report on {part(report, 'model').get('name') or 'a model'}")
 
 
 def subtitle(report: Mapping[str, Any]) -> str:

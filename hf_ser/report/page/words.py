@@ -59,6 +59,6 @@ def were(things: Iterable[Any]) -> str:
     return "was" if len(list(things)) == 1 else "were"
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """Text of one line, without what a terminal takes for a command."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
