@@ -1,8 +1,11 @@
 """What a command says of its errors, and what status it ends with."""
 
+import argparse
+from pathlib import Path
+
 import pytest
 
-from hf_ser.command_line import errors_in_one_line, tell
+from hf_ser.command_line import errors_in_one_line, path_argument, tell
 
 
 def raising(error: BaseException):
@@ -58,3 +61,13 @@ def test_a_command_that_goes_well() -> None:
 def test_which_of_several_things_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
     tell(ValueError("no"), "runs/a")
     assert capsys.readouterr().err.startswith("error: runs/a: no\n")
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_unset_variable_of_the_shell_is_no_folder(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=path_argument)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--output", text])
+    assert "argument --output: no path is given" in capsys.readouterr().err
+    assert parser.parse_args(["--output", "a b"]).output == Path("a b")

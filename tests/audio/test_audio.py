@@ -275,6 +275,16 @@ class TestAugmentation:
             Augmentation(**changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("corpus", ["what?", "../../x", "..", "a/b", "<b>x</b> & y"])
+def test_a_corpus_may_have_any_name_and_stays_in_the_cache(corpus: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 800), 16_000)
+    rows = to_dataset([Row(str(tmp_path / "a.wav"), "a", "sad")], corpus)
+    assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == [""]
+    (folder,) = [path for path in (tmp_path / "cache" / "corpora").iterdir() if path.is_dir()]
+    assert (folder / "files.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "cache"}
+
+
 def test_audio_errors_can_be_counted() -> None:
     assert (AudioError("silent", "x").reason, str(AudioError("silent", "x"))) == ("silent", "silent: x")
 

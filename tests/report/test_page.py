@@ -350,6 +350,19 @@ def test_of_nothing_at_all() -> None:
     assert "Not in this report: quality" in summary({})
 
 
+def test_labels_that_may_be_other_words_for_the_emotions(report: dict[str, Any]) -> None:
+    def told() -> list[str]:
+        return [warning.text for warning in warnings(report) if "--label_map" in warning.text]
+
+    report["clips"] |= {"emotions": {"neutral": 3}, "left_out": {"happy": 4}}
+    report["model"]["emotions"] = ["fröhlich", "neutral", "wütend"]
+    assert told()[0].startswith(
+        "No clip is fröhlich or wütend. If these are other words for the emotions that are left out"
+    )
+    report["clips"]["left_out"] = {}
+    assert told() == []
+
+
 def test_what_is_warned_of(report: dict[str, Any]) -> None:
     def texts() -> list[str]:
         return [warning.text for warning in warnings(report) if warning.alarm]

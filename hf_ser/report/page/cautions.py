@@ -66,7 +66,7 @@ def warnings(report: Mapping[str, Any]) -> list[Caution]:
             others.append(f"{counted(sum(table.values()), 'clip')} {were(range(sum(table.values())))} {text}: {each}.")
     if part(clips, "left_out") and (unheard := _without_clips(report)):
         others.append(
-            f"No clip is {listed(unheard)}. If these are other words for the emotions that are left out, --label_map "
+            f"No clip is {listed(unheard, 'or')}. If these are other words for the emotions that are left out, --label_map "
             "LABEL=EMOTION says so, and the figures are of all clips."
         )
     if absent := [name for key, name in PARTS.items() if report.get(key) is None]:
