@@ -60,9 +60,8 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
 
 
 def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
-    name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(
-        "."
-    )  # a manifest's may be anything; the key tells them apart
+    # A manifest may call its corpus anything; the key tells apart those that are called alike.
+    name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(".")
     folder = cache / "corpora" / f"{name[:60]}-{_key(rows)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # processes that start together prepare once
