@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: An absolute path of two parts or more, or one below the home folder, where a word begins.
+#: A part of a path.
+PART = r"""[^\s/\\'"`,;:=()\[\]{}<>|]"""
+#: An absolute path of two parts or more, or one below the home folder, where a word begins. One of Windows begins with a drive, a
+#: server or the home folder; its backslashes are doubled in JSON. A backslash alone begins a part of a regular expression.
 PATH = re.compile(
-    r"""(?<![\w.~/)\]-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'"`,;:=()\[\]{}<>|]+[/\\])+[^\s/\\'"`,;:=()\[\]{}<>|]*"""
+    rf"(?<![\w.~/)\]-])(?:(?:~|[A-Za-z]:)?/(?:{PART}+[/\\])+{PART}*"
+    rf"|(?:~|[A-Za-z]:)\\+(?:{PART}+[/\\]+)+{PART}*"
+    rf"|\\{{2,4}}\w[\w.-]+\\+\w(?:{PART}*[/\\]+)*{PART}*)"
 )
 #: Text that is nothing but such a path, spaces and all, or `name=` before one.
-WHOLE = re.compile(r"(?P<name>[\w-]+=)?(?:~|[A-Za-z]:)?[/\\][^\n]*")
+WHOLE = re.compile(r"(?P<name>[\w-]+=)?(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\(?=\\\w[\w.-]+\\))\\)[^\n]*")
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 

@@ -24,6 +24,8 @@ def finished_runs(
             "full": ["--method", "full"],
             "merged": ["--method", "lora_qkv"],
             "whisper": ["--method", "head", "--head", "conv", "--model", str(tiny_whisper)],
+            "prompt": ["--method", "prompt"],
+            "bottleneck": ["--method", "adapter"],
             "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
         }.items():
             runs[name] = tmp_path_factory.mktemp("finished") / name

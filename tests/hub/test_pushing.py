@@ -56,6 +56,13 @@ class TestWhatGoesUp:
             answers(hf_ser.load(folder)), abs=1e-6
         )
 
+    @pytest.mark.parametrize("name", ["prompt", "bottleneck"])
+    def test_a_regular_expression_is_no_path(self, hub: Any, base: str, run: Run, name: str) -> None:
+        """PEFT's configurations of these tuners have one."""
+        folder = run(name)
+        push(folder, "lab/ser", PushOptions(base_model=base))
+        assert answers(hf_ser.load("lab/ser")) == pytest.approx(answers(hf_ser.load(folder)), abs=1e-6)
+
     def test_a_merged_run_has_its_adapter_beside_it(self, hub: Any, base: str, run: Run) -> None:
         folder = run("merged")
         push(folder, "lab/ser", PushOptions(base_model=base))
