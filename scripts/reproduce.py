@@ -29,9 +29,10 @@ from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import NAMES, CorpusError
 from hf_ser.papers import emobox
 from hf_ser.papers.experiments import Experiment, fold_folder
-from hf_ser.papers.runs import HOW_IT_IS_DONE, split_label
+from hf_ser.papers.runs import split_label
 from hf_ser.records import REPORT, RESULTS
 from hf_ser.splits import SplitError
+from hf_ser.training.results import HOW_IT_IS_DONE
 from hf_ser.wording import counted, listed
 
 SCRIPTS = Path(__file__).resolve().parent

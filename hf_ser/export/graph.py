@@ -19,7 +19,7 @@ from hf_ser.inference.batches import extract
 from hf_ser.models import FAMILIES, hears_thirty_seconds
 from hf_ser.models.positions import use_stock_positions
 from hf_ser.models.remote import ValidFramesGroupNorm
-from hf_ser.tuning import mergeable
+from hf_ser.tuning import merge, mergeable
 
 #: What the graph takes beside the waveforms or spectrograms, and what it gives.
 MASK, LOGITS = "attention_mask", "logits"
@@ -128,7 +128,7 @@ def _plain(classifier: AudioClassificationPipeline) -> PreTrainedModel:
     use_stock_positions(model)  # a transform of a fixed length is no good for clips of any
     if not isinstance(model, PeftModel):
         return model
-    return model.merge_and_unload() if mergeable(model) else model.get_base_model()
+    return merge(model) if mergeable(model) else model.get_base_model()
 
 
 def _example(classifier: AudioClassificationPipeline) -> dict[str, torch.Tensor]:

@@ -16,7 +16,6 @@ from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
 from hf_ser.hub.card.report import why_another
 from hf_ser.hub.card.split import split_kind
-from hf_ser.hub.card.training import UNTOLD as COMPUTED_ALIKE
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig
@@ -31,7 +30,7 @@ from hf_ser.training.arguments import (
     read_recipe,
     recipe_words,
 )
-from hf_ser.training.results import non_default
+from hf_ser.training.results import HOW_IT_IS_DONE, non_default
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 
@@ -39,14 +38,6 @@ from hf_ser.tuning.methods import apply
 CLIPS_SET_ASIDE = 0.02
 #: The parameters of a checkpoint may differ so much from those of its configuration: an embedding more or less.
 PARAMETERS_APART = 0.01
-#: What says how the work is done, and not what is learned, beside what a card leaves out for that reason.
-HOW_IT_IS_DONE = re.compile(
-    rf"{COMPUTED_ALIKE.pattern}|jobs|seeds|(data_)?seed|max_set_aside|shuffle_buffer"
-    r"|per_device_eval_batch_size|auto_find_batch_size|eval_accumulation_steps|tf32"
-    r"|torch_.*|use_(liger_kernel|cache)|liger_.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|dataloader_.*|length_column_name"
-    r"|skip_memory_metrics|include_.*|prediction_loss_only|eval_(do_concat_batches|use_gather_object)|batch_eval_metrics|log_on_each_node"
-    r"|enable_jit_checkpoint|ignore_data_skip|restore_callback_.*|full_determinism|local_rank|micro_batch_seconds"
-)
 #: What [`misfits`], the label of a split and the number of clips in a step tell in other words.
 TOLD_OTHERWISE = re.compile(
     r"corpora|emotions|label_source|split|splits|fold|folds|fold_by|split_seed|model|head|method|lora_r|bottleneck_size|prompt_length"

@@ -29,7 +29,7 @@ from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, fold_head, mergeable, save_adapter, tune
+from hf_ser.tuning import Tuned, fold_head, merge, mergeable, save_adapter, tune
 from hf_ser.tuning.prompt import start_at_frames
 from hf_ser.wording import per_cent
 
@@ -39,9 +39,11 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
            "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
-           "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-*",
+           "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*",
-           REPORT, "report.html", "report/*.png", "report/clips.csv", "report-answers")  # fmt: skip
+           REPORT, "report.html", "report/clips.csv", "report-answers",
+           *(f"report/{name}.png" for name in ("confusion_matrix", "recall", "reliability", "speakers", "robustness",
+                                               "latency")))  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
@@ -96,7 +98,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
-    begin_run(arguments, folder, clips, anew=checkpoint is None)
+    begin_run(arguments, folder, clips, anew=not is_in(checkpoint, folder))
     if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames" and checkpoint is None:
         start_at_frames(tuned.model, some_clips(trainer))
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
@@ -208,7 +210,8 @@ def push_options(arguments: Arguments) -> PushOptions:
 
 def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | None:
     """
-    The checkpoint that a run goes on from, `None` if it begins anew: then makes sure that it may write into `folder`.
+    The checkpoint that a run goes on from, `None` if it begins anew. Makes sure that it may write into `folder`, if the
+    checkpoint is not of the run there.
 
     Raises:
         FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
@@ -228,7 +231,10 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
                 f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
                 + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
             )
-        return checkpoint
+        if is_in(checkpoint, folder):
+            return checkpoint
+    else:
+        checkpoint = None
     finished = (folder / RESULTS).exists()
     if folder.is_dir() and any(folder.iterdir()):
         if not training.overwrite_output_dir:
@@ -240,7 +246,12 @@ def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | 
             )
         if not (finished or last or (folder / SPLITS).exists()):
             raise FileExistsError(f"--overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
-    return None
+    return checkpoint
+
+
+def is_in(checkpoint: str | None, folder: Path) -> bool:
+    """Whether a checkpoint is one of the run in `folder`: it is not if there is none, or it is another run's."""
+    return checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
 
 
 def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
@@ -345,7 +356,7 @@ def save_run(
             extractor.save_pretrained(adapter)
             model.config.save_pretrained(adapter)
         if merged:
-            model.merge_and_unload().save_pretrained(folder)
+            merge(model).save_pretrained(folder)
     else:
         fold_batch_norm(model).save_pretrained(folder)
     extractor.save_pretrained(folder)

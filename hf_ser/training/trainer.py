@@ -280,6 +280,15 @@ class SERTrainer(CheckpointingTrainer):
         self.add_callback(_Epochs(sampler))
         return sampler
 
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
+        # transformers would drop the last clips of what is evaluated, too: a figure is of all of them.
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if not isinstance(eval_dataset, StreamedSpeech):
             return super()._get_eval_sampler(eval_dataset)
@@ -298,5 +307,10 @@ class SERTrainer(CheckpointingTrainer):
         Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
         will see.
         """
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
+        original = vars(self.model).get("_original_forward")
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
+        if original is not None:
+            model.forward = (
+                original  # and, with it, transformers' own decorators: without them all layers would come out
+            )
         return self.predict(dataset, metric_key_prefix="")

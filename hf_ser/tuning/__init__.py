@@ -1,7 +1,7 @@
 """The ways to fine-tune a model. To add one, copy the shape of a neighbour in `methods.py`."""
 
 from hf_ser.tuning.adapter import adapter_weights, fold_head, name_without_adapters, save_adapter
-from hf_ser.tuning.methods import METHODS, Tuned, Tuning, mergeable, tune
+from hf_ser.tuning.methods import METHODS, Tuned, Tuning, merge, mergeable, tune
 from hf_ser.tuning.modes import frozen_modules, parameter_counts
 from hf_ser.tuning.registration import BottleneckConfig, CombinedConfig, PromptConfig
 
@@ -15,6 +15,7 @@ __all__ = [
     "adapter_weights",
     "fold_head",
     "frozen_modules",
+    "merge",
     "mergeable",
     "name_without_adapters",
     "parameter_counts",

@@ -5,12 +5,14 @@ II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prom
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from peft import LoraConfig, PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -331,6 +333,25 @@ def mergeable(model: PeftModel) -> bool:
     return str(model.peft_config["default"].peft_type.split(".")[-1]) in MERGEABLE
 
 
+def merge(model: PeftModel) -> PreTrainedModel:
+    """
+    The model with its adapter in the encoder's weights, and nothing of PEFT's around any module.
+
+    Raises:
+        RuntimeError: if something of PEFT's is left: transformers alone would open it with random weights.
+    """
+    merged = model.merge_and_unload()
+    for name, module in list(merged.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # some tuners leave them
+            parent, _, last = name.rpartition(".")
+            setattr(merged.get_submodule(parent), last, module.modules_to_save[module.active_adapters[0]])
+    if left := [
+        name for name in merged.state_dict() if re.search(r"\.(base_layer|original_module|modules_to_save)\.", name)
+    ]:
+        raise RuntimeError(f"{left[0]} is left of PEFT's: the merged model would not open")
+    return merged
+
+
 #: The methods that add nothing to the model.
 PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head}
 #: Those that are tuners of PEFT.
@@ -356,6 +377,15 @@ def apply(loaded: Loaded, tuning: Tuning) -> PreTrainedModel | PeftModel:
     return PLAIN[tuning.method](loaded, tuning)
 
 
+def trains_bias(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether biases of the encoder train with an adapter (PEFT's `bias`), which belongs to no encoder then but its own."""
+    return hasattr(model, "peft_config") and getattr(model.peft_config["default"], "bias", "none") not in (
+        "none",
+        None,
+        False,
+    )
+
+
 def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
     """
     Makes the parameters of `tuning.method` trainable and all others frozen, and logs how many train of how many.
@@ -374,4 +404,6 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
         100 * trainable / total,
     )
     layer_weights = ("layer_weights",) if loaded.model.config.use_weighted_layer_sum else ()
-    return Tuned(model, (*loaded.new, *layer_weights), keeps_base=fingerprint(loaded.model) == before)
+    return Tuned(
+        model, (*loaded.new, *layer_weights), keeps_base=fingerprint(loaded.model) == before and not trains_bias(model)
+    )

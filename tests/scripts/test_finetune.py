@@ -420,6 +420,17 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     )
     assert resumed["training"]["resumed_from"].startswith("checkpoint-")
     assert resumed["metrics"] == expected["metrics"]
+    # A checkpoint of elsewhere gives no leave to write over a run.
+    checkpoint = str(max((tmp_path / "cut").glob("checkpoint-*")))
+    whole = tmp_path / "whole"
+    before = (whole / "results.json").read_bytes()
+    onto = [*options, "--output_dir", str(whole), "--resume_from_checkpoint", checkpoint]
+    with pytest.raises(FileExistsError, match="holds a finished run"):
+        finetune(parse_arguments(onto))
+    assert (whole / "results.json").read_bytes() == before
+    (whole / "checkpoint-mine").mkdir()
+    finetune(parse_arguments([*onto, "--overwrite_output_dir", "True"]))
+    assert (whole / "checkpoint-mine").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hf_ser.evaluation import plots
 from hf_ser.splits import SplitError
 from hf_ser.training import parse_arguments
-from hf_ser.training.cross_validation import as_markdown, cross_validate, plan, read_seeds, read_sweep, summarise
+from hf_ser.training.cross_validation import Run, as_markdown, cross_validate, plan, read_seeds, read_sweep, summarise
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -128,6 +128,48 @@ def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
     assert row["standard_deviation"] == pytest.approx(statistics.stdev([0.5, 0.6]))
     assert row["seconds_per_epoch"] == 2
     assert "| full | 55.00 ± 7.07 | 2 | 7 | 2.0 |" in as_markdown([row])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "other"),
+    [
+        (["--folds", "2"], ["--folds", "3"], "folds was 2, and is 3"),
+        ([], ["--num_train_epochs", "9"], "num_train_epochs was the default, and is 9"),
+        (["--max_seconds", "4"], [], "max_seconds was 4.0, and is the default"),
+    ],
+)
+def test_runs_of_another_experiment_are_not_taken_for_ones_own(
+    first: list[str], second: list[str], other: str, tmp_path: Path, speech: Path
+) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+
+    def planned(*more: str) -> list[Run]:
+        argv = arguments(tmp_path, speech, "--method", "full", *more)
+        return plan(argv, parse_arguments(argv), {}, None)[:1]
+
+    assert cross_validate(planned(*first), script, jobs=1) == []
+    assert cross_validate(planned(*first, "--logging_steps", "3"), script, jobs=1) == []
+    with pytest.raises(ValueError, match=f"holds another run .*{other}"):
+        cross_validate(planned(*second), script, jobs=1)
+    (run,) = planned(*second)
+    run.told.unlink()  # as an earlier version left it
+    results = json.loads((run.folder / "results.json").read_text())
+    results["split"] |= {"fold": 1}
+    (run.folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="holds another run .*fold was 1, and is 0"):
+        cross_validate([run], script, jobs=1)
+
+
+def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Path) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE.replace('"epochs": 5', '"epochs": 0'))
+    argv = arguments(tmp_path, speech, "--method", "full")
+    runs = plan(argv, parse_arguments(argv), {}, None)[:1]
+    cross_validate(runs, script, jobs=1)
+    (row,) = summarise(runs)
+    assert row["seconds_per_epoch"] is None
+    assert as_markdown([row]).endswith("| - |")
 
 
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:

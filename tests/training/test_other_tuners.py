@@ -1,16 +1,54 @@
-"""A tuner of PEFT by its name, through a whole run, with no learning rate given."""
+"""Tuners of PEFT by their names, through a whole run, with no learning rate given."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+from transformers import pipeline
+
+import hf_ser
 from hf_ser.training import finetune, parse_arguments
+
+WAVE = np.random.default_rng(0).normal(size=12_000).astype(np.float32) / 9
+
+
+def train(folder: Path, speech: Path, model: Path, *more: str) -> tuple[Any, dict[str, Any]]:
+    words = ["--corpora", f"synthetic={speech}", "--model", str(model), "--num_train_epochs", "1", "--emotions", "happy", "sad",
+             "--lr_scheduler_type", "reduce_lr_on_plateau", "--disable_tqdm", "True", "--output_dir", str(folder), *more]  # fmt: skip
+    arguments = parse_arguments(words)
+    return arguments, finetune(arguments)
+
+
+def probabilities(classifier: Any) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
 
 
 def test_it_has_a_learning_rate_and_leaves_a_checkpoint(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-    words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "ia3", "--num_train_epochs", "1",
-             "--emotions", "happy", "sad", "--lr_scheduler_type", "reduce_lr_on_plateau", "--disable_tqdm", "True",
-             "--output_dir", str(tmp_path / "run")]  # fmt: skip
-    arguments = parse_arguments(words)
-    results = finetune(arguments)
+    arguments, results = train(tmp_path / "run", speech, tiny_hubert, "--method", "ia3")
     assert results["training"]["arguments"]["learning_rate"] == 5e-4
     assert arguments.training.lr_scheduler_kwargs["min_lr"] == 5e-5
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("method", ["adalora", "ia3", "ln_tuning", "loha", "oft", "vera"])
+def test_transformers_alone_opens_what_is_merged(method: str, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    """And it answers as the adapter beside it does: no weight is missing, which would be random."""
+    more = ["--peft_arguments", '{"oft_block_size": 0, "r": 1}'] if method == "oft" else []
+    train(tmp_path, speech, tiny_hubert, "--method", method, "--learning_rate", "1e-2", *more)
+    expected = probabilities(hf_ser.load(tmp_path / "adapter"))
+    assert probabilities(pipeline("audio-classification", model=str(tmp_path))) == pytest.approx(expected, abs=1e-4)
+
+
+def test_biases_that_train_make_an_adapter_that_belongs_to_no_encoder(
+    speech: Path, tiny_hubert: Path, tmp_path: Path
+) -> None:
+    words = ["--method", "lora_qkv", "--peft_arguments", '{"bias": "all"}', "--learning_rate", "1e-2"]
+    with pytest.raises(ValueError, match="it needs --save_format merged"):
+        train(tmp_path / "adapter", speech, tiny_hubert, *words, "--save_format", "adapter")
+    train(tmp_path / "merged", speech, tiny_hubert, *words)
+    assert not (tmp_path / "merged" / "adapter").exists()
+    assert hf_ser.load(tmp_path / "merged").model
+    with pytest.raises(ValueError, match="bias: 'all' is not for combinations"):
+        train(tmp_path / "both", speech, tiny_hubert, "--method", "adapter+lora_ff",
+              "--peft_arguments", '{"lora_ff": {"bias": "all"}}')  # fmt: skip

@@ -217,6 +217,30 @@ def test_gradient_checkpointing_changes_nothing(make: Make, method: str) -> None
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
+    options = ("--method", "head", "--per_device_eval_batch_size", "4")
+    trainer, _ = make(*options, "--dataloader_drop_last", "True")
+    assert len(trainer.eval_dataset) % 4
+    prediction = trainer.predict_clips(trainer.eval_dataset)
+    assert len(prediction.predictions) == len(trainer.eval_dataset)
+    assert trainer.args.dataloader_drop_last
+
+
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_a_weighted_layer_sum_in_bfloat16(make: Make, method: str) -> None:
+    """All layers' outputs, which the head is given, are no answers."""
+    options = ("--method", method, "--weighted_layer_sum", "True", "--num_train_epochs", "1")
+    trainer, _ = make(*options, "--bf16", "True")
+    trainer.train()
+    prediction = trainer.predict_clips(trainer.eval_dataset)
+    assert prediction.predictions.shape == (len(trainer.eval_dataset), 3)
+    model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    with torch.no_grad():
+        batch = trainer.data_collator([trainer.eval_dataset[0]])
+        plain = model(batch["input_values"], attention_mask=batch["attention_mask"])
+    np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
+
+
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     trainer, _ = make("--early_stopping_patience", "1", "--learning_rate", "0", "--num_train_epochs", "9", "--report_to",
                       "tensorboard", "--method", "lora_classifier")  # fmt: skip

@@ -80,5 +80,7 @@ def _plain(part: PeftConfig | dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"parts: {given.get('peft_type')!r} is no type of PEFT")
     if given.get("modules_to_save"):
         raise ValueError(f"modules_to_save: give {given['modules_to_save']} to the combination, not to {kind}")
+    if given.get("bias") not in ("none", None, False):
+        raise ValueError(f"bias: {given['bias']!r} is not for combinations; leave it out of {kind}")
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in given.items()}
     return {**{key: value for key, value in plain.items() if key not in SHARED}, "peft_type": kind}
