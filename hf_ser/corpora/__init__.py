@@ -18,7 +18,7 @@ from hf_ser.corpora import (
     tess,
 )
 from hf_ser.corpora.about import About
-from hf_ser.corpora.rows import CorpusError, Row, SetAside, to_dataset
+from hf_ser.corpora.rows import CorpusError, Row, SetAside, corpus_of, to_dataset
 
 __all__ = [
     "ABOUT",
@@ -29,6 +29,7 @@ __all__ = [
     "CorpusError",
     "Row",
     "SetAside",
+    "corpus_of",
     "labelled_by",
     "read",
     "read_corpora",

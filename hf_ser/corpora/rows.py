@@ -57,6 +57,17 @@ class SetAside:
     detail: str
 
 
+def corpus_of(clip: str, corpora: Iterable[str]) -> str:
+    """
+    The corpus that a clip's name begins with. A manifest may call one `lab` and another `lab/phone`: the longest name counts.
+
+    Args:
+        clip (`str`): The clip's name.
+        corpora (`Iterable[str]`): Those that it may be of; of none of them, what is before the first slash.
+    """
+    return max((name for name in corpora if clip.startswith(f"{name}/")), key=len, default=clip.partition("/")[0])
+
+
 #: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown; `copy_of` names
 #: the clip that is used in place of this one.
 TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split", "copy_of")

@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_dat
 
 from hf_ser import splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut, prepare
-from hf_ser.corpora import CorpusError, SetAside, read_corpora
+from hf_ser.corpora import CorpusError, SetAside, corpus_of, read_corpora
 from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection
@@ -323,10 +323,11 @@ def report(rows: Dataset, set_aside: Sequence[SetAside], limit: float) -> None:
         CorpusError: if more than `limit` of a corpus' clips cannot be used. Copies of other clips do not count.
     """
     sizes = Counter(rows["corpus"][:])
-    for corpus, size in sizes.items():
-        mine = [clip for clip in set_aside if clip.clip.startswith(f"{corpus}/")]
-        if not mine:
-            continue
+    by_corpus: dict[str, list[SetAside]] = {}
+    for clip in set_aside:
+        by_corpus.setdefault(corpus_of(clip.clip, sizes), []).append(clip)
+    for corpus, mine in by_corpus.items():
+        size = sizes[corpus]
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(clip.reason for clip in mine).most_common())
         logger.warning("%s: %d of %d clips are set aside: %s", corpus, len(mine), size, reasons)
         bad = [clip for clip in mine if clip.reason != "duplicate"]

@@ -19,7 +19,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.integrations import CodeCarbonCallback
 
-from hf_ser.corpora import CORPORA
+from hf_ser.corpora import CORPORA, corpus_of
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
@@ -235,7 +235,8 @@ def left_out_by_split(clips: RunClips) -> dict[str, int]:
 
 def set_aside_table(clips: RunClips) -> dict[str, dict[str, int]]:
     """For each corpus how many clips were set aside, by reason."""
-    counts = Counter((clip.clip.partition("/")[0], clip.reason) for clip in clips.set_aside)
+    known = set(clips.table.corpora)
+    counts = Counter((corpus_of(clip.clip, known), clip.reason) for clip in clips.set_aside)
     table: dict[str, dict[str, int]] = {}
     for (corpus, reason), count in sorted(counts.items()):
         table.setdefault(corpus, {})[reason] = count

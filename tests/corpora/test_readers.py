@@ -12,7 +12,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import prepare
-from hf_ser.corpora import CorpusError, read, read_corpora
+from hf_ser.corpora import CorpusError, corpus_of, read, read_corpora
 
 # HuBERT-SER, Table 2: clips per emotion.
 TABLE_2 = {
@@ -307,3 +307,9 @@ def test_a_name_that_is_no_utf_8_sets_its_clip_aside_and_no_other(tmp_path: Path
         "ravdess/Actor_01/03-01-05-01-01-01-01": "",
         "ravdess/caf\\udce9/03-01-04-01-01-01-01": "unreadable",
     }
+
+
+def test_whose_a_clip_is_where_one_name_begins_with_another() -> None:
+    assert [corpus_of(clip, ["lab", "lab/phone"]) for clip in ("lab/1", "lab/phone/1", "other/2")] == [
+        "lab", "lab/phone", "other",
+    ]  # fmt: skip
