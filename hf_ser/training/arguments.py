@@ -180,6 +180,28 @@ LEARNING_RATES = {
     **dict.fromkeys(("head", "lora_ff", "adapter", "parallel_adapter", "prompt"), 5e-4),  # PEFT-SER's
 }
 
+#: What can choose the best model, by its name in an evaluation without `eval_`.
+METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
+
+#: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
+UNUSABLE: dict[str, tuple[Any, str]] = {
+    "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
+    "bf16_full_eval": (False, "evaluations run in the model's own precision; use --bf16, which holds for them, too"),
+    "fp16_full_eval": (False, "evaluations run in the model's own precision; use --bf16, which holds for them, too"),
+    "neftune_noise_alpha": (
+        None,
+        "it adds noise to the embeddings of words, and speech has none; use --noise_probability",
+    ),
+    "prediction_loss_only": (False, "the metrics need what the model predicts"),
+    "include_for_metrics": ([], "the metrics take the predictions, labels and clips alone"),
+    "eval_do_concat_batches": (True, "the metrics need the predictions of all batches together"),
+    "train_sampling_strategy": (
+        "random",
+        "clips are drawn at random, and clips of like length go through the model together already; see --micro_batch_seconds",
+    ),
+    "do_train": (True, "a run trains; scripts/evaluate.py evaluates one that is finished"),
+}
+
 
 @dataclass
 class SERTrainingArguments(TrainingArguments):
@@ -281,7 +303,7 @@ class SERTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model, not the last."})
     metric_for_best_model: str | None = field(
         default="uar",
-        metadata={"help": "What best means, on validation: uar, accuracy, f1_weighted, f1_macro, eer or loss."},
+        metadata={"help": f"What best means, on validation: {', '.join(METRICS[:-1])} or {METRICS[-1]}."},
     )
     greater_is_better: bool | None = field(
         default=None, metadata={"help": "Whether metric_for_best_model is to grow; by default as it is defined."}
@@ -290,6 +312,7 @@ class SERTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave as it is: the audio would be removed."})
+    do_train: bool = field(default=True, metadata={"help": "Leave as it is: scripts/evaluate.py evaluates alone."})
     bf16: bool | None = field(
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
     )
@@ -297,6 +320,7 @@ class SERTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise ValueError("--output_dir: name the run's folder")
+        self._require_what_can_be_done()
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.micro_batch_seconds is not None and self.micro_batch_seconds < 0:
@@ -327,6 +351,21 @@ class SERTrainingArguments(TrainingArguments):
             torch.set_num_threads(
                 self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
             )
+
+    def _require_what_can_be_done(self) -> None:
+        for name, (value, why) in UNUSABLE.items():
+            if (found := getattr(self, name)) != value:
+                raise ValueError(f"--{name}: {why}; found {found}")
+        for name in ("num_train_epochs", "learning_rate"):
+            number = getattr(self, name)
+            if number is not None and not number >= 0:  # NaN is not, either
+                raise ValueError(f"--{name}: must not be below 0, found {number}")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name}: must be at least 1 clip, found {getattr(self, name)}")
+        metric = self.metric_for_best_model
+        if metric is not None and metric.removeprefix("eval_") not in METRICS:
+            raise ValueError(f"--metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
 
     def require_launcher(self) -> None:
         """
