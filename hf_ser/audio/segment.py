@@ -1,5 +1,6 @@
 """Long recordings are cut into segments of fixed length (HuBERT-SER, section 3.3)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,13 @@ def cut(samples: npt.ArrayLike, length: float | None = None, overlap: float = 0.
         overlap (`float`, *optional*, defaults to 0): How much of a segment the next one repeats, in seconds.
 
     Raises:
-        ValueError: if `length` is not positive, or `overlap` is negative or not less than `length`.
+        ValueError: if `length` is not positive and finite, or `overlap` is negative or not less than `length`.
     """
     sizes = np.asarray(samples, dtype=np.int64)
     if length is None:
         return Segments(np.arange(len(sizes)), np.zeros_like(sizes), sizes)
-    if length <= 0:
-        raise ValueError(f"segment_length: must be more than 0 s, found {length}")
+    if not 0 < length < math.inf:  # NaN is not, either
+        raise ValueError(f"segment_length: must be a number of seconds above 0, found {length}")
     if not 0 <= overlap < length:
         raise ValueError(
             f"segment_overlap: must be at least 0 s and less than segment_length ({length} s), found {overlap}"

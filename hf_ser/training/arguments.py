@@ -13,7 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
-from hf_ser.audio import Augmentation
+from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
@@ -102,10 +102,14 @@ class DataArguments:
             raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         if self.split_seed < 0:
             raise ValueError(f"--split_seed: must not be below 0, found {self.split_seed}")
-        if self.segment_overlap and not self.segment_length:
+        if self.segment_overlap and self.segment_length is None:
             raise ValueError(
                 f"--segment_overlap: is of use with --segment_length alone, found {self.segment_overlap} without it"
             )
+        try:
+            cut((), self.segment_length, self.segment_overlap)
+        except ValueError as error:
+            raise ValueError(f"--{error}") from error
         require_share("max_set_aside", self.max_set_aside)
         self.corpora = labelled_by(self.corpora, self.label_source)
 

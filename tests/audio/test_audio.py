@@ -1,5 +1,6 @@
 """Decoding, preparing, segmenting and augmenting waveforms."""
 
+import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -205,7 +206,9 @@ class TestSegments:
         assert segments.clip.tolist() == [0, 1]
         assert segments.samples.tolist() == [5, 7]
 
-    @pytest.mark.parametrize(("length", "overlap"), [(0, 0), (-1, 0), (2, 2), (2, -0.5)])
+    @pytest.mark.parametrize(
+        ("length", "overlap"), [(0, 0), (-1, 0), (math.nan, 0), (math.inf, 0), (2, 2), (2, -0.5), (2, math.nan)]
+    )
     def test_impossible_lengths(self, length: float, overlap: float) -> None:
         with pytest.raises(ValueError, match="segment_"):
             cut([16_000], length, overlap)
