@@ -65,6 +65,10 @@ def decode(audio: dict[str, Any]) -> Decoded:
         AudioError: if it cannot be decoded.
     """
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
+    if audio["bytes"] is None and not path:
+        raise AudioError("unreadable", "no path is given")
+    if audio["bytes"] is None and b"\0" in path:  # soundfile would open what is called as the part before it
+        raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
         with soundfile.SoundFile(source) as file:

@@ -94,7 +94,7 @@ def _key(rows: Dataset) -> str:
 def _status(path: str) -> str:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a null byte in the path is a ValueError
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
 

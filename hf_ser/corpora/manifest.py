@@ -46,7 +46,8 @@ def read(root: Path) -> dict[str, list[Row]]:
     The clips that a manifest lists, by corpus. Paths are relative to the manifest's folder, or absolute.
 
     A manifest has the columns path and emotion, and optionally speaker, gender, session, split and corpus (else the
-    corpus is called as the manifest's file); each may go by the other names in `COLUMN_NAMES`.
+    corpus is called as the manifest's file); each may go by the other names in `COLUMN_NAMES`. A row without a path becomes a
+    clip that cannot be read, and is set aside as `row-` and its number, from 1.
 
     Raises:
         CorpusError: if the file is missing, of another kind, without such columns, or without lines.
@@ -71,13 +72,13 @@ def read(root: Path) -> dict[str, list[Row]]:
     texts = [map(_text, table[column[key]].tolist()) if key in column else repeat(None) for key in COLUMN_NAMES]
     folder = str(root.parent)
     rows: dict[str, list[Row]] = {}
-    for line in islice(zip(*texts, strict=False), len(table)):
+    for number, line in enumerate(islice(zip(*texts, strict=False), len(table)), 1):
         value = dict(zip(COLUMN_NAMES, line, strict=True))
         path = value["path"] or ""
         rows.setdefault(value["corpus"] or root.stem, []).append(
             Row(
-                path=os.path.join(folder, path),
-                name=Path(path).with_suffix("").as_posix().lstrip("/"),
+                path=path and os.path.join(folder, path),
+                name=_clip_name(path, number),
                 emotion=canonical(value["emotion"] or ""),
                 speaker=value["speaker"],
                 gender=gender(value["gender"]),
@@ -103,6 +104,12 @@ def split(word: str | None) -> str | None:
     """`train`, `validation`, `test` or `None` for how a table says it; another word stays as it is."""
     word = (word or "").strip().lower()
     return SPLIT_OF_WORD.get(word, word or None)
+
+
+def _clip_name(path: str, row: int) -> str:
+    if not Path(path).name:  # none at all, or a folder as "." and "/"
+        return f"row-{row}"
+    return Path(path).with_suffix("").as_posix().lstrip("/").replace("\0", "\\0")
 
 
 def _text(value: Any) -> str | None:

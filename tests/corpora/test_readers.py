@@ -292,6 +292,30 @@ def test_a_manifest_of_jsonl_with_numbers(tmp_path: Path) -> None:
     assert rows["speaker"][:] == ["m_3", None]
 
 
+def test_a_row_whose_path_is_none_sets_its_clip_aside_and_no_other(tmp_path: Path, write_clip: Write) -> None:
+    write_clip(tmp_path / "1.wav")
+    paths = ["1.wav", "", None, ".", "1.wav\0.mp3"]
+    lines = [json.dumps({"path": path, "emotion": "sad"}) for path in paths]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    prepared = prepare(read(f"manifest={tmp_path / 'm.jsonl'}"), tmp_path / "cache", 1)
+    assert dict(zip(prepared["clip"][:], prepared["problem"][:], strict=True)) == {
+        "m/1": "",
+        "m/1.wav\\0": "unreadable",
+        "m/row-2": "unreadable",
+        "m/row-3": "unreadable",
+        "m/row-4": "unreadable",
+    }
+    details = dict(zip(prepared["clip"][:], prepared["detail"][:], strict=True))
+    assert details["m/row-2"] == details["m/row-3"] == "no path is given"
+    assert details["m/1.wav\\0"] == "there is a null byte in its path"
+
+
+def test_a_line_of_a_table_without_a_path(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,emotion\n1.wav,sad\n,sad\n", encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
+    assert rows["clip"][:] == ["m/1", "m/row-2"]
+
+
 def test_a_name_that_is_no_utf_8_sets_its_clip_aside_and_no_other(tmp_path: Path, write_clip: Write) -> None:
     """The tables of a data set hold UTF-8 alone; a disk may hold whatever bytes."""
     write_clip(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav")
