@@ -99,6 +99,14 @@ def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path, write_c
     np.testing.assert_array_equal(read_segment(content, 5000, 9000), read_mono(content)[5000:9000])
 
 
+@pytest.mark.skipif(os.sep == "\\", reason="there they are no part of a name")
+def test_backslashes_in_the_path_of_a_file_that_is_not_there_are_told(tmp_path: Path, write_clip: Write) -> None:
+    with pytest.raises(AudioError, match=r"there is no file .*; on this system a backslash is part of a name"):
+        read_mono(f"{tmp_path}/a\\1.wav")
+    write_clip(tmp_path / "1.wav").rename(tmp_path / "a\\1.wav")
+    assert len(read_mono(f"{tmp_path}/a\\1.wav"))
+
+
 class TestPrepare:
     def rows(self, folder: Path) -> list[Row]:
         return [Row(str(path), path.stem, "sad") for path in sorted(folder.glob("*.*"))]
@@ -134,7 +142,9 @@ class TestPrepare:
     def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path, write_clip: Write) -> None:
         write_clip(tmp_path / "a/1.wav")
         rows = [*self.rows(tmp_path / "a"), Row(str(tmp_path / "a/2.wav"), "2", "sad")]
-        assert prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)["problem"][:] == ["", "unreadable"]
+        prepared = prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)
+        assert prepared["problem"][:] == ["", "unreadable"]
+        assert prepared["detail"][1] == f"there is no file {str(tmp_path / 'a/2.wav')!r}"
 
     def test_nothing_is_decoded_twice(self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         for n in range(4):
