@@ -1,6 +1,8 @@
 """Any audio with a table of it: CSV, TSV, JSON lines or Parquet."""
 
+import csv
 import os
+import warnings
 from collections.abc import Callable
 from itertools import islice, repeat
 from pathlib import Path
@@ -14,12 +16,16 @@ from hf_ser.emotions import canonical
 NAME = "manifest"
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-    ".tsv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, sep="\t"),
+    ".csv": lambda path: _read_separated(path, ","),
+    ".tsv": lambda path: _read_separated(path, "\t"),
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
     ".json": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
 }
+#: What to do about a table whose lines are one field each.
+ONE_FIELD = (
+    "Each line is one field: a .csv has a comma between its fields, a .tsv a tab, and no quotes around a whole line."
+)
 #: What a column may be called, in order of preference.
 COLUMN_NAMES = {
     "path": ("path", "file", "audio", "file_name", "filename"),
@@ -58,13 +64,15 @@ def read(root: Path) -> dict[str, list[Row]]:
         raise CorpusError(f"manifest: {str(root)!r} is none of {', '.join(sorted(READERS))}")
     try:
         table = READERS[root.suffix.lower()](root)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise CorpusError(f"manifest: {str(root)!r} cannot be read as {root.suffix}: {error}") from error
     column = {key: name for key in COLUMN_NAMES if (name := find_column(list(table.columns), key))}
     if missing := sorted({"path", "emotion"} - set(column)):
+        looked_for = "; ".join(" or ".join(COLUMN_NAMES[key]) for key in missing)
+        one_field = len(table.columns) == 1 and any(sign in str(table.columns[0]) for sign in ",;\t|")
         raise CorpusError(
-            f"manifest: {str(root)!r} has no column for {' and '.join(missing)}. Looked for "
-            f"{'; '.join(' or '.join(COLUMN_NAMES[key]) for key in missing)}; found {', '.join(map(str, table.columns))}."
+            f"manifest: {str(root)!r} has no column for {' and '.join(missing)}. Looked for {looked_for}; found "
+            f"{', '.join(map(str, table.columns))}.{f' {ONE_FIELD}' if one_field else ''}"
         )
     if table.empty:
         raise CorpusError(f"manifest: {str(root)!r} lists no clip")
@@ -104,6 +112,35 @@ def split(word: str | None) -> str | None:
     """`train`, `validation`, `test` or `None` for how a table says it; another word stays as it is."""
     word = (word or "").strip().lower()
     return SPLIT_OF_WORD.get(word, word or None)
+
+
+def _read_separated(path: Path, separator: str) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without index_col=False the first fields of lines that are longer than the header become an index, and all others
+            # move to the columns before theirs.
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+        raise ValueError(_longer_line(path, separator) or str(error).strip()) from error
+    first, others = table.iloc[:, 0], table.iloc[:, 1:]
+    if len(table) and first.str.contains(separator, regex=False).all() and others.eq("").all(axis=None):
+        raise ValueError(ONE_FIELD)
+    return table
+
+
+def _longer_line(path: Path, separator: str) -> str | None:
+    """What to say of the first line with more fields than the header, if there is one."""
+    called = {",": "comma", "\t": "tab"}[separator]
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=separator)
+        columns = len(next((fields for fields in lines if fields), []))
+        for fields in lines:
+            if len(fields) > columns:
+                quote, end = f"quote what has a {called} in it", f"is there a {called} at the end of the lines?"
+                why = quote if any(fields[columns:]) else end
+                return f"line {lines.line_num} has {len(fields)} fields, and the header {columns}; {why}"
+    return None
 
 
 def _clip_name(path: str, row: int) -> str:

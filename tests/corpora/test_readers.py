@@ -222,6 +222,18 @@ class TestBadInput:
             ("a.csv", "path,emotion\n", "lists no clip"),
             ("a.csv", "", "cannot be read"),
             ("a.xlsx", "x", "is none of"),
+            (
+                "a.csv",
+                "path,emotion,speaker\n1,sad,7,8,9\n2,sad,7,8,9\n",
+                "a.csv.*line 2 has 5 fields, and the header 3",
+            ),
+            ("a.csv", "path,emotion\n1,sad\n\n2,sad,so so\n", "line 4 has 3 fields, .*quote what has a comma in it"),
+            ("a.csv", "path,emotion\n1,sad,\n2,sad,\n", "line 2 has 3 fields, .*a comma at the end of the lines"),
+            ("a.tsv", "path\temotion\n1\tsad\t\n2\tsad\n", "line 2 has 3 fields, .*a tab at the end of the lines"),
+            ("a.csv", '"path,emotion"\n"1.wav,sad"\n', "no quotes around a whole line"),
+            ("a.csv", "path;emotion\n1.wav;sad\n", "Each line is one field: a .csv has a comma"),
+            ("a.csv", 'path,emotion\n"1.wav,sad"\n"2.wav,sad"\n', "cannot be read as .csv: Each line is one field"),
+            ("a.csv", 'path,emotion\n"1.wav,sad\n2.wav,sad\n', "cannot be read"),
             ("a.jsonl", "{", "cannot be read"),
         ],
     )
@@ -290,6 +302,12 @@ def test_a_manifest_of_jsonl_with_numbers(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     [rows] = read(f"manifest={tmp_path / 'm.jsonl'}")
     assert rows["speaker"][:] == ["m_3", None]
+
+
+def test_a_table_with_a_comma_at_the_end_of_all_its_lines_and_a_field_that_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,emotion,\n"1,2.wav",sad,\n', encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
+    assert (rows["clip"][:], rows["emotion"][:]) == (["m/1,2"], ["sad"])
 
 
 def test_a_row_whose_path_is_none_sets_its_clip_aside_and_no_other(tmp_path: Path, write_clip: Write) -> None:
