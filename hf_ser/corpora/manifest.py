@@ -98,8 +98,8 @@ def read(root: Path) -> dict[str, list[Row]]:
 
 
 def find_column(columns: list[str], key: str) -> str | None:
-    """The column that holds `key` (one of `COLUMN_NAMES`), whatever its case, or `None`."""
-    by_lower_name = {str(name).lower(): name for name in columns}
+    """The column that holds `key` (one of `COLUMN_NAMES`), whatever its case and the spaces around it, or `None`."""
+    by_lower_name = {str(name).strip().lower(): name for name in columns}
     return next((by_lower_name[name] for name in COLUMN_NAMES[key] if name in by_lower_name), None)
 
 

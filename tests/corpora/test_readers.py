@@ -310,6 +310,12 @@ def test_a_table_with_a_comma_at_the_end_of_all_its_lines_and_a_field_that_is_qu
     assert (rows["clip"][:], rows["emotion"][:]) == (["m/1,2"], ["sad"])
 
 
+def test_spaces_around_the_names_of_columns_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("emotion, Path,Speaker \nsad, 1.wav,7 \n", encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
+    assert (rows["clip"][:], rows["speaker"][:]) == (["m/1"], ["m_7"])
+
+
 def test_a_row_whose_path_is_none_sets_its_clip_aside_and_no_other(tmp_path: Path, write_clip: Write) -> None:
     write_clip(tmp_path / "1.wav")
     paths = ["1.wav", "", None, ".", "1.wav\0.mp3"]
