@@ -17,6 +17,7 @@ from datasets import (
 from hf_ser.corpora.manifest import find_column, gender, split
 from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError
 from hf_ser.emotions import canonical
+from hf_ser.wording import listed
 
 NAME = "dataset"
 
@@ -77,7 +78,7 @@ def audio_column(features: Features, source: str) -> str:
     if audio is None or find_column([name for name in features if name != audio], "emotion") is None:
         raise CorpusError(
             f"dataset: {source!r} needs a column of type Audio and one called emotion or label; found "
-            + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+            + listed((f"{name} ({type(feature).__name__})" for name, feature in features.items()), most=10)
         )
     return audio
 

@@ -12,20 +12,22 @@ import pandas as pd
 
 from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row
 from hf_ser.emotions import canonical
+from hf_ser.wording import listed
 
 NAME = "manifest"
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: _read_separated(path, ","),
     ".tsv": lambda path: _read_separated(path, "\t"),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
-    ".json": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".jsonl": lambda path: _read_json_lines(path),
+    ".json": lambda path: _read_json_lines(path),
     ".parquet": pd.read_parquet,
 }
 #: What to do about a table whose lines are one field each.
 ONE_FIELD = (
     "Each line is one field: a .csv has a comma between its fields, a .tsv a tab, and no quotes around a whole line."
 )
+JSON_LINES = 'JSON lines are needed, one object on each line: {"path": "1.wav", "emotion": "sad"}'
 #: What a column may be called, in order of preference.
 COLUMN_NAMES = {
     "path": ("path", "file", "audio", "file_name", "filename"),
@@ -72,7 +74,7 @@ def read(root: Path) -> dict[str, list[Row]]:
         one_field = len(table.columns) == 1 and any(sign in str(table.columns[0]) for sign in ",;\t|")
         raise CorpusError(
             f"manifest: {str(root)!r} has no column for {' and '.join(missing)}. Looked for {looked_for}; found "
-            f"{', '.join(map(str, table.columns))}.{f' {ONE_FIELD}' if one_field else ''}"
+            f"{listed(table.columns, most=10)}.{f' {ONE_FIELD}' if one_field else ''}"
         )
     if table.empty:
         raise CorpusError(f"manifest: {str(root)!r} lists no clip")
@@ -141,6 +143,16 @@ def _longer_line(path: Path, separator: str) -> str | None:
                 why = quote if any(fields[columns:]) else end
                 return f"line {lines.line_num} has {len(fields)} fields, and the header {columns}; {why}"
     return None
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+    except ValueError as error:
+        raise ValueError(f"{error}; {JSON_LINES}") from error
+    if not all(isinstance(name, str) for name in table.columns):  # the places in an array
+        raise ValueError(JSON_LINES)
+    return table
 
 
 def _clip_name(path: str, row: int) -> str:

@@ -218,7 +218,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("a.csv", "path,mood\n1.wav,sad\n", "no column for emotion.*found path, mood"),
+            ("a.csv", "path,mood\n1.wav,sad\n", "no column for emotion.*found path and mood"),
+            ("a.csv", ",".join("abcdefghijklmn") + "\n1\n", r"found a, b, c, d, e, f, g, h, i, j and 4 more\.$"),
+            ("a.json", '[{"path": "1.wav", "emotion": "sad"}]', "cannot be read as .json: JSON lines are needed"),
+            ("a.json", '[\n{"path": "1.wav", "emotion": "sad"}\n]', "JSON lines are needed, one object on each line"),
             ("a.csv", "path,emotion\n", "lists no clip"),
             ("a.csv", "", "cannot be read"),
             ("a.xlsx", "x", "is none of"),
