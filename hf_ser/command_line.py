@@ -43,7 +43,8 @@ def errors_in_one_line(
             except KeyboardInterrupt as interruption:
                 if interrupted is None:
                     raise
-                print(f"\n{interruption.args[0] if interruption.args else interrupted}", file=sys.stderr)
+                if not quiet:
+                    print(f"\n{interruption.args[0] if interruption.args else interrupted}", file=sys.stderr)
                 return 130
 
         return told

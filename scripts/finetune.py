@@ -1,8 +1,10 @@
 """Fine-tune a pretrained speech encoder to recognise emotion: accelerate launch scripts/finetune.py --config RECIPE.yaml"""
 
 import logging
+import os
 import sys
 
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
 from hf_ser.command_line import errors_in_one_line
@@ -19,9 +21,16 @@ def main() -> int:
     if not first:
         transformers_logging.set_verbosity_error()
 
-    @errors_in_one_line(quiet=not first)
+    @errors_in_one_line(interrupted="interrupted; there is no checkpoint yet to go on from", quiet=not first)
     def train() -> int:
-        finetune(arguments)
+        try:
+            finetune(arguments)
+        except KeyboardInterrupt:
+            folder = arguments.training.output_dir or ""
+            if os.path.isdir(folder) and get_last_checkpoint(folder):
+                told = "interrupted; with --resume_from_checkpoint True it goes on from the last checkpoint"
+                raise KeyboardInterrupt(told) from None
+            raise
         return 0
 
     return train()

@@ -50,6 +50,8 @@ def test_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "\ninterrupted; nothing was left\n"
     assert told(raising(KeyboardInterrupt("interrupted; it goes on")))() == 130
     assert capsys.readouterr().err == "\ninterrupted; it goes on\n"
+    assert errors_in_one_line(interrupted="interrupted", quiet=True)(raising(KeyboardInterrupt()))() == 130
+    assert capsys.readouterr().err == ""
     with pytest.raises(KeyboardInterrupt):
         errors_in_one_line()(raising(KeyboardInterrupt()))()
 

@@ -1,12 +1,24 @@
 """What the scripts without a test file of their own say of what does not fit."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def load(name: str) -> Any:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 @pytest.mark.parametrize(
@@ -26,13 +38,35 @@ def test_it_is_told_in_one_line(
 ) -> None:  # fmt: skip
     (tmp_path / "list").write_text("- head")
     (tmp_path / "broken").write_text("a: [")
-    spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load(name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(word.format(folder=tmp_path) for word in arguments)])
     assert script.main() == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message.format(folder=tmp_path) in error
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ("logs", "interrupted; there is no checkpoint yet to go on from"),
+        ("checkpoint-3", "interrupted; with --resume_from_checkpoint True it goes on from the last checkpoint"),
+    ],
+)
+def test_a_training_that_is_interrupted_says_how_it_goes_on(
+    left: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        (tmp_path / "run" / left).mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    script = load("finetune")
+    monkeypatch.setattr(script, "finetune", interrupted)
+    monkeypatch.setattr(script, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "--output_dir", str(tmp_path / "run")])
+    logger = logging.getLogger("hf_ser")
+    level = logger.level
+    status = script.main()
+    logger.setLevel(level)
+    assert status == 130
+    assert capsys.readouterr().err.endswith(f"\n{message}\n")
