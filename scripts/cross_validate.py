@@ -11,12 +11,15 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.evaluation import plots
-from hf_ser.training import cross_validation, parse_arguments
+from hf_ser.training import Arguments, cross_validation, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
+from hf_ser.wording import listed
 
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
@@ -43,11 +46,14 @@ def main() -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     recipe = read_recipe(own.config) if own.config else {}
     sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
+    require_arguments(sweep)
     given = recipe.pop("seeds", None)
     seeds = own.seeds or cross_validation.read_seeds(given)
     argv = [*recipe_words(recipe), *rest]
     arguments = parse_arguments(argv)
     runs = cross_validation.plan(argv, arguments, sweep, seeds)
+    for one_of_its_runs in {tuple(run.setting.items()): run for run in runs}.values():
+        parse_arguments(one_of_its_runs.argv)  # a value that cannot be would end it only when its turn comes
     if own.plan:
         for run in runs:
             print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
@@ -63,6 +69,18 @@ def main() -> int:
             f"\nmean ± sample standard deviation over folds and seeds; {table[0]['split']} split; all figures in {root}"
         )
     return 1 if failed else 0
+
+
+def require_arguments(sweep: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: if a sweep sets what is no argument of a run.
+    """
+    known = {field.name for group in Arguments.__annotations__.values() for field in fields(group)} | {"config"}
+    if unknown := [name for name in sweep if name.replace("-", "_") not in known]:
+        raise ValueError(
+            f"--sweep: scripts/finetune.py has no argument {listed(map(repr, unknown), 'or')}; see its --help"
+        )
 
 
 if __name__ == "__main__":

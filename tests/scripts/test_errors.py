@@ -30,6 +30,11 @@ def load(name: str) -> Any:
         ("cross_validate", ["--config", "{folder}/list"], "--config: '{folder}/list' must hold lines of the form"),
         ("cross_validate", ["--config", "{folder}/broken"], "--config: '{folder}/broken' is no YAML (line 1)"),
         ("cross_validate", ["--sweep", "method"], "--sweep: 'method' is not of the form argument=value,value"),
+        (
+            "cross_validate",
+            ["--sweep", "nonsense=1,2", "--plan"],
+            "--sweep: scripts/finetune.py has no argument 'nonsense'",
+        ),
     ],
 )
 def test_it_is_told_in_one_line(
@@ -70,3 +75,17 @@ def test_a_training_that_is_interrupted_says_how_it_goes_on(
     logger.setLevel(level)
     assert status == 130
     assert capsys.readouterr().err.endswith(f"\n{message}\n")
+
+
+def test_a_value_of_a_sweep_that_cannot_be_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--split", "kfold", "--output_dir", str(tmp_path / "cv"), "--plan", "--sweep"]
+    script = load("cross_validate")
+    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=head,magic"])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "--method: 'magic' is none of" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=head,adapter", "learning-rate=1e-3,1e-4"])
+    assert script.main() == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 2 * 5
