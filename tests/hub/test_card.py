@@ -533,6 +533,23 @@ class TestReport:
         assert re.findall("^### .*$", told, flags=re.MULTILINE) == ["### How far its probabilities can be believed"]
         assert "It was made" not in told
 
+    def test_what_was_measured_is_no_limitation(self) -> None:
+        def limits(report: Results | None) -> str:
+            return section(render(run(), report=report), "## Limitations")
+
+        everything = "Noise, music, several people at once, telephones and other microphones were not tested."
+        for nothing in (None, little_report()):
+            assert "was not measured, nor whether it serves women and men alike." in limits(nothing)
+            assert everything in limits(nothing)
+        told = limits(report())
+        assert "ways of speaking was not measured." in told
+        assert "women and men" not in told
+        assert "Music, several people at once and other microphones were not tested." in told
+        one = report() | {"fairness": little_report()["fairness"]}
+        one["robustness"]["conditions"] = one["robustness"]["conditions"][:2]  # clean, and in noise
+        assert "nor whether it serves women and men alike" in limits(one)
+        assert "Music, several people at once, telephones and other microphones were not tested." in limits(one)
+
     def test_the_metadata_stay_as_they_are(self) -> None:
         assert metadata(render(run(), report=report())) == metadata(render(run()))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hf_ser.corpora import About
 from hf_ser.hub.card.corpora import abouts
+from hf_ser.hub.card.report import Report, has_fairness, kinds_of_conditions
 from hf_ser.hub.card.split import speakers
 from hf_ser.hub.card.words import Results, capital
 from hf_ser.wording import counted, listed
@@ -18,8 +19,11 @@ def all_acted(results: Results) -> bool:
     return bool(facts) and all(each is not None and each.acted for each in facts)
 
 
-def limitations(results: Results) -> list[str]:
-    """What holds for these corpora, this split and this size; each as a paragraph."""
+def limitations(results: Results, report: Report | None = None) -> list[str]:
+    """
+    What holds for these corpora, this split and this size; each as a paragraph. What the run's `report` has measured is not
+    said to be untested.
+    """
     every = list(abouts(results).values())
     facts = [each for each in every if each]
     all_known = bool(facts) and len(facts) == len(every)
@@ -51,12 +55,16 @@ def limitations(results: Results) -> list[str]:
         voices = counted(train["speakers"], "known voice" if train.get("clips_without_speaker") else "voice")
         text = f"**{capital(voices)}.** It learned from {learned}"
         text += f" and was tested on {speakers(test)}." if speakers(test) else "."
-        found.append(
-            f"{text} How it does for other ages, accents and ways of speaking was not measured, nor whether it serves women and "
-            "men alike."
-        )
+        genders = "" if report and has_fairness(report) else ", nor whether it serves women and men alike"
+        found.append(f"{text} How it does for other ages, accents and ways of speaking was not measured{genders}.")
     if all_known and all(each.text != "free" for each in facts):
-        others = "Noise, music, several people at once, telephones and other microphones"
+        untested = ["noise", "music", "several people at once", "telephones", "other microphones"]
+        kinds = kinds_of_conditions(report) if report else set()
+        if any("noise" in kind for kind in kinds):
+            untested.remove("noise")
+        if any("telephone" in kind for kind in kinds):
+            untested.remove("telephones")
+        others = capital(listed(untested))
     else:
         others = "Recordings other than those of its corpora"
     found.append(f"**The corpora's own recordings.** {others} were not tested.")

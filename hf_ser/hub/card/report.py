@@ -98,6 +98,12 @@ def genders_table(report: Report) -> str:
     return table(["Gender", "Clips", "UAR"], rows)
 
 
+def has_fairness(report: Report) -> bool:
+    """Whether it was measured that the genders are treated alike, or not."""
+    fairness = report.get("fairness") or {}
+    return known(fairness.get("demographic_parity")) or known(fairness.get("equality_of_odds"))
+
+
 def fairness_note(report: Report) -> str:
     """The two figures of fairness between the genders, and what they mean."""
     fairness = report.get("fairness") or {}
@@ -150,6 +156,11 @@ def conditions_table(report: Report) -> str:
     conditions = _conditions(report)
     several = len({condition["kind"] for condition in conditions}) < len(conditions)
     return _conditions_table(conditions) if several else ""
+
+
+def kinds_of_conditions(report: Report) -> set[str]:
+    """The kinds of the conditions under which robustness was measured, as in `hf_ser.audio.distort.KINDS`."""
+    return {condition["kind"] for condition in _conditions(report)}
 
 
 def _conditions(report: Report) -> list[Mapping[str, Any]]:
