@@ -236,7 +236,7 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
         files[name] = folder / name
         files[name].parent.mkdir(parents=True, exist_ok=True)
         files[name].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_card(results, folder, model_id=repo_id, license=options.license)
+    write_card(results, folder, model_id=repo_id, revision=options.revision, license=options.license)
     files["README.md"] = folder / "README.md"
     require_public(files, run, options)
     return files

@@ -293,6 +293,7 @@ class TestReport:
 class TestTheCardsCode:
     """It runs as it is printed, for anybody who has a `speech.wav`."""
 
+    @pytest.mark.parametrize("revision", [None, "wide"])
     @pytest.mark.parametrize(("kind", "blocks"), [("full", 3), ("merged", 4), ("adapter", 3)])
     def test_from_the_hub(
         self,
@@ -301,18 +302,21 @@ class TestTheCardsCode:
         run: Run,
         kind: str,
         blocks: int,
+        revision: str | None,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        push(run(kind), "lab/ser", PushOptions(base_model=base))
+        push(run(kind), "lab/ser", PushOptions(base_model=base, revision=revision))
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         monkeypatch.chdir(tmp_path)
         code = re.findall(
-            r"```python\n(.*?)```", Path(hf_hub_download("lab/ser", "README.md")).read_text(), flags=re.DOTALL
+            r"```python\n(.*?)```",
+            Path(hf_hub_download("lab/ser", "README.md", revision=revision)).read_text(),
+            flags=re.DOTALL,
         )
         assert len(code) == blocks
-        expected = answers(hf_ser.load("lab/ser"))
+        expected = answers(hf_ser.load("lab/ser", revision=revision))
         for block in code:
             torch.manual_seed(11)
             names: dict[str, Any] = {"__name__": "__main__"}
@@ -325,23 +329,28 @@ class TestTheCardsCode:
         printed = capsys.readouterr()
         assert "is not supported for audio-classification" not in printed.err
 
+    def test_of_a_pull_request_opens_the_branch_that_it_is_for(self, hub: Any, run: Run) -> None:
+        push(run("full"), "lab/ser", PushOptions(create_pr=True))
+        assert "revision=" not in Path(hf_hub_download("lab/ser", "README.md", revision="refs/pr/1")).read_text()
+
+    @pytest.mark.parametrize("revision", [None, "wide"])
     def test_of_a_model_that_brings_its_code(
-        self, hub: Any, run: Run, python: Callable[..., Any], tmp_path: Path
+        self, hub: Any, run: Run, python: Callable[..., Any], tmp_path: Path, revision: str | None
     ) -> None:
         """In a new process that has not imported this package, as it is printed."""
         folder = run("whisper")
-        push(folder, "lab/ser")
+        push(folder, "lab/ser", PushOptions(revision=revision))
         code = {"configuration_hf_ser.py", "encoders_hf_ser.py", "feature_extraction_hf_ser.py", "modeling_hf_ser.py"}
-        assert files("lab/ser") == CHECKPOINT | RESULTS | code
+        assert files("lab/ser", revision=revision) == CHECKPOINT | RESULTS | code
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
-        card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
+        card = Path(hf_hub_download("lab/ser", "README.md", revision=revision)).read_text()
         first, second, _ = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
         assert first.count("trust_remote_code=True") == 1
         assert second.count("trust_remote_code=True") == 2
         script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{first}\n{second}\nassert 'hf_ser' not in sys.modules\n"
         done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert done.returncode == 0, done.stderr[-3000:]
-        expected = answers(hf_ser.load("lab/ser"))
+        expected = answers(hf_ser.load("lab/ser", revision=revision))
         best = max(expected, key=expected.__getitem__)
         assert f"{best}: {expected[best]:.2f}" in done.stdout
         found = [float(number) for number in re.findall(r"tensor\(\[(.*?)\]", done.stdout)[-1].split(",")]

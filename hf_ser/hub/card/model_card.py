@@ -53,6 +53,7 @@ class SERModelCardData(ModelCardData):
 
     Args:
         model_id (`str`, *optional*): The model's name on the Hub, `user/name`; the card's code opens it from there.
+        revision (`str`, *optional*): The branch that it is on there, if that is not the main one.
         license (`str`, *optional*):
             The model's licence, as the Hub's metadata spell it. By default that of its corpus; of several corpora with
             different licences `other`; none where a corpus' licence is not known.
@@ -63,6 +64,7 @@ class SERModelCardData(ModelCardData):
 
     # Given by the user
     model_id: str | None = None
+    revision: str | None = None
     license: str | None = None
     language: str | list[str] | None = None
     base_model: str | None = None
@@ -119,6 +121,7 @@ class SERModelCardData(ModelCardData):
         *,
         report: Mapping[str, Any] | None = None,
         model_id: str | None = None,
+        revision: str | None = None,
         license: str | None = None,
         language: str | list[str] | None = None,
         base_model: str | None = None,
@@ -142,6 +145,7 @@ class SERModelCardData(ModelCardData):
             raise ValueError(f"these results are not those of a run: they lack {', '.join(missing)}")
         return cls(
             model_id=model_id,
+            revision=revision,
             license=license,
             language=language,
             base_model=base_model,
@@ -241,6 +245,8 @@ def template() -> str:
 def _opening(data: SERModelCardData) -> dict[str, str]:
     """How the card's code opens the model, and its adapter."""
     place = json.dumps(data.model_id or data.folder, ensure_ascii=False)
+    if data.model_id and data.revision:
+        place += f", revision={json.dumps(data.revision, ensure_ascii=False)}"
     adapter = (
         f'{place}, subfolder="adapter"' if data.model_id else json.dumps(f"{data.folder}/adapter", ensure_ascii=False)
     )
@@ -276,7 +282,7 @@ def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
         folder (`Path`):
             The run's folder. Whether it holds an adapter, a `report.json` of this run, and which pictures, decides what the
             card shows.
-        given: `model_id`, `license`, `language`, `base_model` and `tags`, see [`SERModelCardData`].
+        given: `model_id`, `revision`, `license`, `language`, `base_model` and `tags`, see [`SERModelCardData`].
 
     Raises:
         ValueError: if `results` lacks what a card needs.
