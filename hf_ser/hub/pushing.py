@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from transformers import AutoConfig
 
 from hf_ser import records, splits
 from hf_ser.hub.card import write_card
@@ -35,6 +36,10 @@ CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.jso
 WRITTEN = ("README.md", RESULTS, SPLITS)
 #: What an earlier push may have left that this one does not have: it would belong to another model.
 OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES, "set_aside.csv", "adapter/*")
+#: What of an encoder's configuration, Whisper's words among them, must be the same for an adapter to fit it.
+SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel", "conv_stride",
+         "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim",
+         "num_mel_bins", "feature_projection_input_dim")  # fmt: skip
 #: Where an example begins in a report's notes: it may name a clip.
 EXAMPLE = ", for instance: "
 
@@ -140,7 +145,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="hf_ser-push-") as staged:
         files = stage(run, Path(staged), repo_id, options)
         if ADAPTER in files:
-            require_own_labels(api, json.loads(files["adapter_config.json"].read_text(encoding="utf-8")), files)
+            require_fitting_base(api, json.loads(files["adapter_config.json"].read_text(encoding="utf-8")), files)
         with explained(repo_id, options.revision):
             plan = compare(api, repo_id, files, options.revision)
         if dry_run:
@@ -285,25 +290,69 @@ def require_public(files: dict[str, Path], run: Path, options: PushOptions) -> N
             raise ValueError(f"{name} holds {found}, which must not be published; nothing was pushed")
 
 
-def require_own_labels(api: HfApi, adapter: dict[str, Any], files: dict[str, Path]) -> None:
+def require_fitting_base(api: HfApi, adapter: dict[str, Any], files: dict[str, Path]) -> None:
     """
-    transformers puts an adapter on its base model's own head. With another number of labels that fails; with the same number
-    it would answer in the base's names for them.
+    Looks at the configuration of the base model that an adapter says is its own.
 
     Raises:
         HubError: if the base model is not on the Hub.
-        ValueError: if the base has as many labels as the adapter, with other names.
+        ValueError: if the base is an encoder of another shape, or has as many labels as the adapter, with other names.
     """
     base = adapter["base_model_name_or_path"]
     with explained(base):
         theirs = json.loads(Path(api.hf_hub_download(base, "config.json")).read_text(encoding="utf-8"))
-    ours = json.loads(files["config.json"].read_text(encoding="utf-8"))["id2label"]
+    ours = json.loads(files["config.json"].read_text(encoding="utf-8"))
+    require_same_encoder(base, theirs, ours)
+    require_own_labels(base, theirs, ours)
+
+
+def require_same_encoder(base: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """
+    An adapter opens on no encoder of another shape, and on one that normalises otherwise it answers wrongly.
+
+    Args:
+        base (`str`): The base model's name, for the message.
+        theirs, ours (`dict`): What the `config.json` of the base model and of the adapter hold.
+
+    Raises:
+        ValueError: if the encoders differ; names the first difference with both values.
+    """
+    types = [(config.get("encoder") or config).get("model_type") for config in (theirs, ours)]
+    differs = {"model_type": types} if types[0] != types[1] else {}
+    if not differs:
+        found, wanted = (_whole(config.get("encoder") or config) for config in (theirs, ours))
+        differs = {key: [found.get(key), wanted.get(key)] for key in SHAPE if found.get(key) != wanted.get(key)}
+    for key, (has, needed) in differs.items():
+        raise ValueError(
+            f"base_model: {base} is not the base model of this adapter, which could not be opened on it: its {key} is {has}, "
+            f"and the adapter's {needed}. Name the one that the run began with; nothing was pushed."
+        )
+
+
+def _whole(config: dict[str, Any]) -> dict[str, Any]:
+    """What the `config.json` of an encoder holds, with the defaults that it leaves out."""
+    return dict(json.loads(AutoConfig.for_model(**config).to_json_string(use_diff=False)))
+
+
+def require_own_labels(base: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """
+    transformers puts an adapter on its base model's own head. With another number of labels that fails; with the same number
+    it would answer in the base's names for them.
+
+    Args:
+        base (`str`): The base model's name, for the message.
+        theirs, ours (`dict`): What the `config.json` of the base model and of the adapter hold.
+
+    Raises:
+        ValueError: if the base has as many labels as the adapter, with other names.
+    """
+    emotions = ours["id2label"]
     # A configuration with two labels, the default, does not say so.
     labels = theirs.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    if len(labels) == len(ours) and labels != ours:
+    if len(labels) == len(emotions) and labels != emotions:
         raise ValueError(
             f"{base} has {len(labels)} labels of its own ({', '.join(labels.values())}), as many as this adapter: a plain "
-            f"pipeline would open it and answer in their names, not in {', '.join(ours.values())}. Publish the merged "
+            f"pipeline would open it and answer in their names, not in {', '.join(emotions.values())}. Publish the merged "
             "checkpoint, which the adapter lies beside (--save_format merged, without adapter_only)."
         )
 

@@ -14,7 +14,14 @@ import torch
 from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AudioClassificationPipeline, HubertForSequenceClassification, pipeline
+from transformers import (
+    AudioClassificationPipeline,
+    HubertConfig,
+    HubertForSequenceClassification,
+    PretrainedConfig,
+    Wav2Vec2Config,
+    pipeline,
+)
 
 import hf_ser
 from hf_ser.hub import HubError, PushOptions, push
@@ -106,6 +113,30 @@ class TestWhatGoesUp:
         model.push_to_hub("lab/other-head")
         with pytest.raises(ValueError, match=r"lab/other-head has 3 labels of its own \(sad, angry, happy\)"):
             push(run("adapter"), "lab/adapter", PushOptions(base_model="lab/other-head"))
+
+    @pytest.mark.parametrize("kind", ["adapter", "merged"])
+    @pytest.mark.parametrize(
+        ("other", "says"),
+        [
+            (HubertConfig(hidden_size=48, num_hidden_layers=1), "its hidden_size is 48, and the adapter's 32"),
+            (Wav2Vec2Config(), "its model_type is wav2vec2, and the adapter's hubert"),
+            (None, "its feat_extract_norm is group, and the adapter's layer"),
+        ],
+        ids=["size", "type", "norm"],
+    )
+    def test_an_adapter_alone_on_a_base_that_it_does_not_fit_is_refused(
+        self,
+        hub: Any,
+        run: Run,
+        group_norm_hubert: Path,
+        kind: str,
+        other: PretrainedConfig | None,
+        says: str,
+    ) -> None:
+        (other or HubertConfig.from_pretrained(group_norm_hubert)).push_to_hub("lab/other")
+        with pytest.raises(ValueError, match=f"lab/other is not the base model of this adapter, .*: {says}"):
+            push(run(kind), "lab/adapter", PushOptions(base_model="lab/other", adapter_only=True))
+        assert not HfApi().repo_exists("lab/adapter")
 
     def test_an_adapter_alone_whose_base_is_gone_is_refused(self, hub: Any, run: Run) -> None:
         with pytest.raises(HubError, match="lab/gone is not on the Hub"):
