@@ -90,7 +90,10 @@ def check_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
 class PredictionFile:
     """
     A file of predictions that is written as they come: `.csv` or `.jsonl`, whose lines are whole at any time, or `.json`,
-    which is written when it is closed. To be used in a `with` statement.
+    which is there when all of them are. To be used in a `with` statement.
+
+    What is to be replaced stays until there is something to replace it with: a `.json` until its `with` ends without an error,
+    a table until the first prediction.
 
     A line has the clip's `name`, its `duration` in seconds, its most likely `emotion`, the emotions' probabilities (in
     CSV a column for each, else `probabilities`), the `problem`, if there is one, and the `model`, where it is given. Bytes
@@ -126,9 +129,13 @@ class PredictionFile:
         self.predictions: list[Prediction] = []
         self.names = self._go_on() if resume and path.exists() else frozenset()
         self.places = frozenset(map(_place, self.names))
-        self.file = path.open("a" if resume else "w", encoding="utf-8", errors="backslashreplace", newline="")
-        if path.suffix == ".csv" and not self.file.tell():
-            csv.writer(self.file).writerow(self.columns)
+        # Opened now, so that a place where nothing can be written is found out before the model runs.
+        target = path.resolve()
+        self.opened = target.with_name(f".{path.name}.{os.getpid()}") if path.suffix == ".json" else target
+        self.file = self.opened.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        self.begun = resume and self.file.tell() > 0
+        if not self.file.tell():
+            self._begin()
 
     def __enter__(self) -> "PredictionFile":
         return self
@@ -139,18 +146,35 @@ class PredictionFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path.suffix == ".json":
-            json.dump(
-                [self._entry(prediction) for prediction in self.predictions], self.file, indent=1, ensure_ascii=False
-            )
-            self.file.write("\n")
-        self.file.close()
+        try:
+            with self.file:
+                if error is None:
+                    self._begin()
+                    if self.path.suffix == ".json":
+                        entries = [self._entry(prediction) for prediction in self.predictions]
+                        json.dump(entries, self.file, indent=1, ensure_ascii=False)
+                        self.file.write("\n")
+            if error is None and self.path.suffix == ".json":
+                self.opened.replace(self.path.resolve())
+        finally:
+            if self.path.suffix == ".json":
+                self.opened.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        """Empties the file, the first time."""
+        if self.begun:
+            return
+        self.begun = True
+        self.file.truncate(0)
+        if self.path.suffix == ".csv":
+            csv.writer(self.file).writerow(self.columns)
 
     def write(self, prediction: Prediction) -> None:
         """Adds a prediction, at once where the file has a line for each."""
         if self.path.suffix == ".json":
             self.predictions.append(prediction)
             return
+        self._begin()
         if self.path.suffix == ".csv":
             entry = self._entry(prediction)
             shares = [entry["probabilities"].get(emotion) for emotion in self.emotions]

@@ -146,6 +146,51 @@ def test_only_predictions_of_the_same_emotions_are_gone_on_with(tmp_path: Path, 
         PredictionFile(tmp_path / "p.json", EMOTIONS, resume=True)
 
 
+def interrupted(path: Path, predictions: list[Prediction]) -> None:
+    """Ctrl-C, after these predictions."""
+
+    def write() -> None:
+        with PredictionFile(path, EMOTIONS, overwrite=True) as file:
+            for prediction in predictions:
+                file.write(prediction)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
+def test_what_is_to_be_replaced_stays_until_there_is_something_to_replace_it_with(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p.{suffix}"
+    save(PREDICTIONS, path)
+    old = path.read_bytes()
+    interrupted(path, [])
+    assert path.read_bytes() == old
+    interrupted(path, PREDICTIONS[1:2])
+    save(PREDICTIONS[1:2], tmp_path / f"one.{suffix}")
+    # A list that ends early looks like one that is whole; of a table the lines that there are can be gone on with.
+    assert path.read_bytes() == (old if suffix == "json" else (tmp_path / f"one.{suffix}").read_bytes())
+    save(PREDICTIONS[1:2], path, overwrite=True)
+    assert path.read_bytes() == (tmp_path / f"one.{suffix}").read_bytes()
+    with PredictionFile(path, EMOTIONS, overwrite=True):
+        pass
+    assert (json.loads(path.read_text()) if suffix == "json" else rows(path) if suffix == "csv" else lines(path)) == []
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, f"one.{suffix}"}
+
+
+def test_a_list_that_was_interrupted_is_not_there(tmp_path: Path) -> None:
+    interrupted(tmp_path / "p.json", PREDICTIONS[1:2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "p.json")
+    save(PREDICTIONS, tmp_path / "link.json", overwrite=True)
+    save(PREDICTIONS, tmp_path / "link.json", overwrite=True)
+    assert (tmp_path / "link.json").is_symlink()
+    assert len(json.loads((tmp_path / "p.json").read_text())) == len(PREDICTIONS)
+
+
 def test_segments_of_a_generator(tmp_path: Path) -> None:
     save((EmotionSegment(i, i + 1, "sad", 0.5) for i in range(3)), tmp_path / "s.txt")
     assert (tmp_path / "s.txt").read_text().count("sad") == 3
