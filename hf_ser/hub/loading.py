@@ -63,14 +63,18 @@ def load(
     Raises:
         FileNotFoundError: if a folder is there but no model in it, or no pickle-free one.
         HubError: if the Hub cannot give it: there is no such model, the token does not open it, no network.
-        ValueError: if a file is damaged, a weight is neither in the model nor in its base (it would be random), or there is no
-            such device.
+        ValueError: if a file is damaged, a weight is neither in the model nor in its base (it would be random), there is no such
+            device, or `revision` or `base` is given for a model that has none.
     """
+    if revision is not None and Path(model).expanduser().is_dir():
+        raise ValueError(f"--revision: {str(model)!r} is a folder here; a revision is of a model on the Hub")
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     path, name = _fetch(str(model), revision, subfolder, hub)
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name!r} is no model: it has no config.json")
     if (path / WEIGHTS).is_file() or (path / f"{WEIGHTS}.index.json").is_file():
+        if base is not None:
+            raise ValueError(f"--base: {name!r} is a whole checkpoint, not an adapter; it has no base model")
         opened = _checkpoint(path, name)
     elif (path / ADAPTER).is_file():
         opened = _with_adapter(path, name, base, hub)

@@ -39,6 +39,20 @@ def test_the_base_model_may_be_elsewhere(adapter: Path, tiny_hubert: Path, tmp_p
     assert hf_ser.load(adapter, base=str(tiny_hubert)).model.config.num_labels == 2
 
 
+def test_what_would_be_ignored_is_refused(adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    """Whoever asks for it would take it for what was used."""
+    with pytest.raises(
+        ValueError, match=r"--revision: '.*adapter' is a folder here; a revision is of a model on the Hub"
+    ):
+        hf_ser.load(adapter, revision="v2")
+    loaded = load_model(str(tiny_hubert), ("happy", "sad"))
+    loaded.model.save_pretrained(tmp_path / "whole")
+    loaded.feature_extractor.save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match=r"--base: '.*whole' is a whole checkpoint, not an adapter"):
+        hf_ser.load(tmp_path / "whole", base=str(tiny_hubert))
+    assert hf_ser.load(tmp_path / "whole").model.config.num_labels == 2
+
+
 def test_an_adapter_that_lacks_its_head_is_refused(adapter: Path) -> None:
     """Trap: a head that is saved nowhere would be random."""
     weights = load_file(adapter / "adapter_model.safetensors")
