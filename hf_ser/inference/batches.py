@@ -47,7 +47,7 @@ def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None)
     """
     if batch_seconds is None:
         return 8.0 if classifier.device.type == "cpu" else 120.0
-    if batch_seconds <= 0:
+    if not batch_seconds > 0:  # nor NaN
         raise ValueError(f"batch_seconds: must be more than 0 s, found {batch_seconds}")
     return batch_seconds
 

@@ -83,7 +83,7 @@ def predict(
         ValueError: if an argument is out of range, or a source is none.
     """
     seconds = budget(classifier, batch_seconds)
-    if longest < 1:
+    if not longest >= 1:  # nor NaN
         raise ValueError(f"longest: must be at least 1 s, found {longest}")
     emotions_of(classifier)
     if isinstance(sources, str | Path | dict | Clip | Sequence):

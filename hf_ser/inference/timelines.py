@@ -108,9 +108,9 @@ class Timeline:
             minimum (`float`, defaults to 0): No segment is shorter, in seconds, unless the recording is.
 
         Raises:
-            ValueError: if `minimum` is negative.
+            ValueError: if `minimum` is negative or NaN.
         """
-        if minimum < 0:
+        if not minimum >= 0:  # nor NaN
             raise ValueError(f"minimum: must not be negative, found {minimum}")
         names = (*self.emotions, SILENCE)
         borders = self.borders
@@ -187,13 +187,13 @@ def timeline(
         ValueError: if an argument is out of range, or names more than one recording.
     """
     minimum = minimum_samples(classifier.model.config)
-    if window * SAMPLING_RATE < minimum:
+    if not window * SAMPLING_RATE >= minimum:  # nor NaN
         raise ValueError(f"window: the encoder needs at least {minimum / SAMPLING_RATE} s, found {window}")
     if window > (most := longest_heard(classifier)):
         raise ValueError(f"window: the model hears {most:g} s at most, found {window}")
     if not 1 / SAMPLING_RATE <= hop <= window:
         raise ValueError(f"hop: must be more than 0 s and not more than the window ({window} s), found {hop}")
-    if smoothing < 0:
+    if not smoothing >= 0:  # nor NaN
         raise ValueError(f"smoothing: must not be negative, found {smoothing}")
     seconds = budget(classifier, batch_seconds)
     emotions = emotions_of(classifier)

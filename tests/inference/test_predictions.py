@@ -183,8 +183,11 @@ def test_what_cannot_be_asked(pitch: SimpleNamespace, tmp_path: Path) -> None:
         predict(pitch, [tmp_path / "gone"])
     with pytest.raises(ValueError, match="batch_seconds: must be more than 0 s, found 0"):
         predict(pitch, [], batch_seconds=0)
-    with pytest.raises(ValueError, match=r"longest: must be at least 1 s, found 0.5"):
-        predict(pitch, [], longest=0.5)
+    with pytest.raises(ValueError, match="batch_seconds: must be more than 0 s, found nan"):
+        predict(pitch, [], batch_seconds=float("nan"))
+    for longest in (0.5, float("nan")):
+        with pytest.raises(ValueError, match=f"longest: must be at least 1 s, found {longest}"):
+            predict(pitch, [], longest=longest)
     pitch.model.config.problem_type = "regression"
     with pytest.raises(ValueError, match="problem_type is 'regression'"):
         predict(pitch, [])

@@ -1,6 +1,7 @@
 """Windows, smoothing and segments of a long recording."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -106,6 +107,8 @@ def test_a_minimum_longer_than_the_recording_leaves_one_segment() -> None:
     assert (segment.start, segment.stop, segment.emotion) == (0, 3, "b")
     with pytest.raises(ValueError, match=r"minimum: must not be negative, found -1"):
         made([A]).segments(-1)
+    with pytest.raises(ValueError, match=r"minimum: must not be negative, found nan"):
+        made([A]).segments(math.nan)
 
 
 def test_a_day_of_flicker_is_merged_in_seconds() -> None:
@@ -180,6 +183,10 @@ def test_what_cannot_be_heard_or_asked(pitch: SimpleNamespace, tmp_path: Path, m
         ({"hop": 3.1}, r"hop: .*found 3.1"),
         ({"smoothing": -1.0}, r"smoothing: must not be negative"),
         ({"batch_seconds": 0.0}, r"batch_seconds: must be more than 0"),
+        ({"window": math.nan}, r"window: the encoder needs at least 0.025 s, found nan"),
+        ({"hop": math.nan}, r"hop: .*found nan"),
+        ({"smoothing": math.nan}, r"smoothing: must not be negative, found nan"),
+        ({"batch_seconds": math.nan}, r"batch_seconds: must be more than 0 s, found nan"),
     ]:
         with pytest.raises(ValueError, match=message):
             timeline(pitch, good, **options)
