@@ -19,7 +19,7 @@ from pathlib import Path
 from transformers import AudioClassificationPipeline
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.audio import SAMPLING_RATE
+from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.export import open_classifier
 from hf_ser.inference import (
@@ -224,15 +224,18 @@ def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip]
             "for each, or leave --timeline out"
         )
     began = time.perf_counter()
-    waveform = clips[0].read()
     given = {name: getattr(arguments, name) for name in ("window", "hop", "smoothing")}
-    result = timeline(
-        classifier,
-        {"array": waveform, "sampling_rate": SAMPLING_RATE},
-        **{name: value for name, value in given.items() if value is not None},
-        batch_seconds=arguments.batch_seconds,
-        progress=True,
-    )
+    try:
+        waveform = clips[0].read()
+        result = timeline(
+            classifier,
+            {"array": waveform, "sampling_rate": SAMPLING_RATE},
+            **{name: value for name, value in given.items() if value is not None},
+            batch_seconds=arguments.batch_seconds,
+            progress=True,
+        )
+    except AudioError as error:
+        raise ValueError(f"{clips[0].name}: {error}") from error
     segments = result.segments(arguments.minimum or 0.0)
     if arguments.output:
         save(result, arguments.output, overwrite=arguments.overwrite, minimum=arguments.minimum or 0.0)

@@ -154,7 +154,7 @@ def test_a_timeline_with_all_its_files(
         (["{clips}", "--minimum", "0"], "--minimum is for the emotions over time: add --timeline"),
         (["{clips}", "--timeline"], "--timeline is for one recording, found 4: "),
         (["{clips}/0.wav", "--timeline", "--hop", "9"], "hop: must be more than 0 s and not more than the window"),
-        (["{clips}/broken.wav", "--timeline"], "unreadable: "),
+        (["{clips}/broken.wav", "--timeline"], "{clips}/broken.wav: unreadable: "),
         (["{clips}", "--resume"], "--resume goes on with an --output of clips"),
         (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s"),
     ],
@@ -165,7 +165,7 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert main(model, *(word.format(clips=clips) for word in arguments)) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert message in error
+    assert message.format(clips=clips) in error
 
 
 def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
