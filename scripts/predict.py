@@ -153,6 +153,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is for the emotions over time: add --timeline")
     if arguments.resume and (arguments.timeline or arguments.overwrite or not arguments.output):
         raise ValueError("--resume goes on with an --output of clips: it goes with neither --timeline nor --overwrite")
+    files: dict[Path, str] = {}
+    for name in ("output", "labels", "plot"):
+        if (path := getattr(arguments, name)) and (other := files.setdefault(path.resolve(), name)) != name:
+            raise ValueError(f"--{other} and --{name} are one file, {str(path)!r}; give each its own")
     if arguments.output:
         check_path(arguments.output, TABLES, arguments.overwrite or arguments.resume)
     if arguments.labels:

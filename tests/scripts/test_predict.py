@@ -155,6 +155,10 @@ def test_a_timeline_with_all_its_files(
         (["{clips}", "--timeline"], "--timeline is for one recording, found 4: "),
         (["{clips}/0.wav", "--timeline", "--hop", "9"], "hop: must be more than 0 s and not more than the window"),
         (["{clips}/broken.wav", "--timeline"], "{clips}/broken.wav: unreadable: "),
+        (
+            ["{clips}/0.wav", "--timeline", "--output", "{clips}/a.csv", "--labels", "{clips}/../clips/a.csv"],
+            "--output and --labels are one file, '{clips}/../clips/a.csv'",
+        ),
         (["{clips}", "--resume"], "--resume goes on with an --output of clips"),
         (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s"),
     ],
@@ -166,6 +170,7 @@ def test_what_is_wrong_is_said_without_a_traceback(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message.format(clips=clips) in error
+    assert not (clips / "a.csv").exists()
 
 
 def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
