@@ -38,6 +38,7 @@ from hf_ser.inference import (
     save,
     timeline,
 )
+from hf_ser.inference.sources import in_one_line
 from hf_ser.memory import keep_freed_memory
 
 
@@ -214,10 +215,12 @@ def model_name(arguments: argparse.Namespace) -> str:
 
 def line(prediction: Prediction, width: int) -> str:
     """A line of the table: emotion, its probability, seconds, name, and what is wrong with it."""
+    name = in_one_line(prediction.name)
     if prediction.emotion is None:
-        return f"{'-':<{width}}  {'':6}  {prediction.duration:7.1f} s  {prediction.name}  ({prediction.problem})"
+        problem = in_one_line(prediction.problem or "")
+        return f"{'-':<{width}}  {'':6}  {prediction.duration:7.1f} s  {name}  ({problem})"
     share = 100 * prediction.probabilities[prediction.emotion]
-    return f"{prediction.emotion:<{width}}  {share:5.1f}%  {prediction.duration:7.1f} s  {prediction.name}"
+    return f"{prediction.emotion:<{width}}  {share:5.1f}%  {prediction.duration:7.1f} s  {name}"
 
 
 def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip], arguments: argparse.Namespace) -> int:
@@ -239,7 +242,7 @@ def show_timeline(classifier: AudioClassificationPipeline, clips: Sequence[Clip]
             progress=True,
         )
     except AudioError as error:
-        raise ValueError(f"{clips[0].name}: {error}") from error
+        raise ValueError(f"{in_one_line(clips[0].name)}: {error}") from error
     segments = result.segments(arguments.minimum or 0.0)
     if arguments.output:
         save(result, arguments.output, overwrite=arguments.overwrite, minimum=arguments.minimum or 0.0)

@@ -1,5 +1,6 @@
 """What a user names (files, folders, patterns, data sets, arrays) becomes clips that are read one at a time."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,8 @@ from hf_ser.corpora import hub_dataset
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
 DATASET = f"{hub_dataset.NAME}="
+#: What breaks a line of a table, or changes the terminal that it is printed on.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ Source = str | Path | dict[str, Any] | Clip
 def printable(name: str) -> str:
     """A clip's name as it can be printed and saved: bytes of a file's name that are no UTF-8 as `\\udcff`."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def in_one_line(text: str) -> str:
+    """A name, or what is wrong with a clip, as a table can show it: line breaks and other control characters as `\\n`."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:

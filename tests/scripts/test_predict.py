@@ -186,6 +186,17 @@ def test_a_name_that_is_no_unicode_in_a_file(
     assert [row["name"] for row in table(tmp_path / "out.csv")] == [f"{tmp_path}/bad\\udcff.wav"]
 
 
+def test_a_clip_is_a_line_whatever_its_name(
+    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(tmp_path / "a.wav").rename(tmp_path / "two\nlines,\x1b[31m été.wav")
+    (tmp_path / "z\rz.wav").write_bytes(b"no audio")
+    assert main(model, tmp_path) == 0
+    good, bad = capsys.readouterr().out.splitlines()
+    assert good.endswith("/two\\nlines,\\x1b[31m été.wav")
+    assert "/z\\rz.wav  (unreadable: " in bad
+
+
 @pytest.mark.parametrize("timeline", [[], ["--timeline"]])
 def test_whoever_reads_the_first_lines_alone_gets_no_error(model: Path, clips: Path, timeline: list[str]) -> None:
     source = clips / "0.wav" if timeline else clips
