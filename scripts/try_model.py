@@ -1,6 +1,7 @@
 """Open a run's folder in transformers' pipeline, and see what it says of one clip: python scripts/try_model.py runs/demo"""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import pipeline
 from hf_ser.audio import SAMPLING_RATE, read_mono
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import synthetic
+from hf_ser.hub.loading import ADAPTER
 from hf_ser.records import SPLITS
 from hf_ser.splits import SavedSplit
 
@@ -21,12 +23,25 @@ def main() -> int:
         "clip", nargs="?", help="a WAV, FLAC, OGG or MP3 file; by default a synthetic clip of the test part"
     )
     arguments = parser.parse_args()
+    require_checkpoint(arguments.folder)
     clip = arguments.clip or synthetic_test_clip(arguments.folder)
     classifier = pipeline("audio-classification", model=str(arguments.folder))
     print(f"\nThe model is in {arguments.folder}. Of {clip} it says:")
     for answer in classifier({"array": read_mono(clip), "sampling_rate": SAMPLING_RATE}, top_k=3):
         print(f"  {answer['label']:<10} {100 * answer['score']:5.1f} %")
     return 0
+
+
+def require_checkpoint(run: Path) -> None:
+    """
+    Raises:
+        ValueError: if a folder holds an adapter alone, which a plain pipeline does not open.
+    """
+    if (run / ADAPTER).is_file() and not any(run.glob("model*.safetensors")):
+        raise ValueError(
+            f"{str(run)!r} holds an adapter and no checkpoint; scripts/predict.py opens it: "
+            f"python scripts/predict.py {shlex.quote(str(run))} CLIP"
+        )
 
 
 def synthetic_test_clip(run: Path) -> str:

@@ -25,6 +25,11 @@ def load(name: str) -> Any:
     ("name", "arguments", "message"),
     [
         ("try_model", ["{folder}"], "splits.json"),
+        (
+            "try_model",
+            ["{folder}/adapter", "clip.wav"],
+            "'{folder}/adapter' holds an adapter and no checkpoint; scripts/predict.py opens it",
+        ),
         ("corpora", ["ravdess={folder}/gone"], "ravdess: there is no folder '{folder}/gone'"),
         ("cross_validate", ["--config", "{folder}/gone"], "--config: '{folder}/gone' cannot be read: No such file"),
         ("cross_validate", ["--config", "{folder}/list"], "--config: '{folder}/list' must hold lines of the form"),
@@ -43,6 +48,8 @@ def test_it_is_told_in_one_line(
 ) -> None:  # fmt: skip
     (tmp_path / "list").write_text("- head")
     (tmp_path / "broken").write_text("a: [")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
     script = load(name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(word.format(folder=tmp_path) for word in arguments)])
     assert script.main() == 1
