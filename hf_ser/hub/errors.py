@@ -93,6 +93,12 @@ def http_error(error: BaseException) -> HTTPError | None:
     return next((cause for cause in causes(error) if isinstance(cause, HTTPError)), None)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the Hub does not take what it was sent, and would not take it another time either."""
+    failed = http_error(error)
+    return isinstance(failed, HfHubHTTPError) and failed.response.status_code in (400, 413, 422)
+
+
 def _known(error: BaseException, repository: str, revision: str | None) -> str | None:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, HFValidationError):
@@ -130,4 +136,5 @@ def _short(error: BaseException) -> str:
     """An error of a request in one line, with what the Hub says of it and without where to read about HTTP."""
     text = str(error).partition("For more information check")[0] or type(error).__name__
     said = error.server_message if isinstance(error, HfHubHTTPError) else None
-    return re.sub(r"\s+", " ", f"{text} {said or ''}").strip()[:300]
+    text, said = (re.sub(r"\s+", " ", words or "").strip() for words in (text, said))
+    return (text if said in text else f"{text} {said}")[:300]

@@ -11,14 +11,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoConfig
 
 from hf_ser import records, splits
 from hf_ser.hub.card import write_card
 from hf_ser.hub.card.report import PICTURES, read_report
-from hf_ser.hub.errors import HubError, again, explained
+from hf_ser.hub.errors import HubError, again, explained, is_refusal
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.records import REPORT, RESULTS, SPLITS
@@ -148,6 +148,8 @@ def push(
             require_fitting_base(api, json.loads(files["adapter_config.json"].read_text(encoding="utf-8")), files)
         with explained(repo_id, options.revision):
             plan = compare(api, repo_id, files, options.revision)
+            # The Hub would say so only when the weights are there, and the repository is made.
+            again(ModelCard.load(files["README.md"]).validate, repo_id)
         if dry_run:
             return plan, None
         # A branch that is not there yet replaces nothing.
@@ -162,6 +164,8 @@ def push(
             with explained(repo_id, options.revision):
                 return plan, _publish(api, repo_id, files, plan, options, summary(run))
         except HubError as error:
+            if is_refusal(error):
+                raise HubError(f"{error}. Nothing is lost: the run is in {run}") from error
             command = shlex.join(["python", "scripts/push.py", str(run), repo_id, *options.words()])
             raise HubError(
                 f"{error}. Nothing is lost: the run is in {run}, and `{command}` goes on from here"

@@ -541,6 +541,21 @@ class TestBadConnections:
         assert self.puts(hub) == []  # it was all there
         assert files("lab/ser") == CHECKPOINT | RESULTS
 
+    def test_what_the_hub_does_not_take_is_told_once_and_before_anything_is_there(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        for dry_run in (True, False):
+            with pytest.raises(HubError) as raised:
+                push(folder, "lab/ser", PushOptions(license="banana"), dry_run=dry_run)
+            assert str(raised.value).count("banana") == 1
+            assert "goes on from here" not in str(raised.value)
+        assert hub.repositories == {}
+
+    def test_a_refusal_does_not_promise_that_the_same_command_goes_on(self, hub: Any, run: Run) -> None:
+        hub.fail("POST", "/commit/", status=400, times=1000)
+        folder = run("full")
+        with pytest.raises(HubError, match=f"Nothing is lost: the run is in {re.escape(str(folder))}$"):
+            push(folder, "lab/ser")
+
     def test_how_to_go_on_has_all_options_but_the_token(self, hub: Any, run: Run) -> None:
         hub.fail("POST", "/repos/create", status=503, times=1000)
         options = PushOptions(private=True, revision="dev", license="mit", token=hub.token)
