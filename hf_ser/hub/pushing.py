@@ -1,6 +1,8 @@
 """A finished run goes to the Hub: one commit, with everything that a reader needs and nothing that is only yours."""
 
+import csv
 import hashlib
+import io
 import json
 import logging
 import shlex
@@ -223,7 +225,8 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
         beside = [run / "adapter" / name for name in ADAPTER_FILES] + sorted((run / "adapter").glob(CODE[0]))
         files |= {f"adapter/{path.name}": path for path in beside}
     if options.clip_names:
-        files["set_aside.csv"] = run / "set_aside.csv"
+        files["set_aside.csv"] = folder / "set_aside.csv"
+        files["set_aside.csv"].write_text(without_paths_in_lines(run / "set_aside.csv"), encoding="utf-8")
 
     split = splits.SavedSplit.read(run / SPLITS).content
     written = {RESULTS: results, SPLITS: split if options.clip_names else splits.hashed(split)}
@@ -249,6 +252,15 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
     files["README.md"] = folder / "README.md"
     require_public(files, run, options)
     return files
+
+
+def without_paths_in_lines(path: Path) -> str:
+    """A CSV without paths of this machine: a clip that is not there was set aside with the path that was tried."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [without_paths(row) for row in csv.reader(file)]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def without_names(report: dict[str, Any]) -> dict[str, Any]:

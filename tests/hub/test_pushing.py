@@ -180,6 +180,14 @@ class TestWhatGoesUp:
         there = json.loads(Path(hf_hub_download("lab/ser", "splits.json")).read_text())
         assert there["parts"] == json.loads((folder / "splits.json").read_text())["parts"]
 
+    def test_the_path_of_a_clip_that_was_not_there_stays_here(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        with (folder / "set_aside.csv").open("a") as file:
+            file.write("calls/7,unreadable,\"there is no file '/srv/lab/7.wav', nor another\"\n")
+        push(folder, "lab/ser", PushOptions(clip_names=True))
+        published = Path(hf_hub_download("lab/ser", "set_aside.csv")).read_text()
+        assert published.splitlines()[-1] == "calls/7,unreadable,\"there is no file '7.wav', nor another\""
+
     def test_names_in_any_script_are_no_paths(self, hub: Any, run: Run) -> None:
         folder = run("full")
         results = json.loads((folder / "results.json").read_text())
