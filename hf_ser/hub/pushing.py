@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, ModelCardData, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoConfig
 
@@ -442,12 +442,15 @@ def check_repository(repo_id: str, options: PushOptions) -> str:
 
     Raises:
         FileExistsError: if the branch holds a model already, and nothing was said about it.
-        HubError: if the token is none, or the Hub cannot be reached.
+        HubError: if the token is none, the licence is none of the Hub's, or the Hub cannot be reached.
     """
     api = HfApi(token=options.token, library_name="hf_ser")
     with explained(repo_id, options.revision):
         repo_id = full_name(api, repo_id)
         api.whoami()
+        if options.license:  # the Hub alone knows the licences that it takes
+            metadata = ModelCardData(license=options.license).to_yaml()
+            again(ModelCard(f"---\n{metadata}\n---\n").validate, repo_id)
         try:
             there = api.list_repo_files(repo_id, revision=options.revision)
         except (RevisionNotFoundError, RepositoryNotFoundError):

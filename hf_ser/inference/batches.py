@@ -1,5 +1,6 @@
 """Waveforms through the model, in batches of like length."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -49,6 +50,8 @@ def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None)
         return 8.0 if classifier.device.type == "cpu" else 120.0
     if not batch_seconds > 0:  # nor NaN
         raise ValueError(f"batch_seconds: must be more than 0 s, found {batch_seconds}")
+    if batch_seconds == math.inf:
+        raise ValueError("batch_seconds: must be a number of seconds that memory can hold, found inf")
     return batch_seconds
 
 

@@ -183,6 +183,8 @@ def test_what_cannot_be_asked(pitch: SimpleNamespace, tmp_path: Path) -> None:
         predict(pitch, [tmp_path / "gone"])
     with pytest.raises(ValueError, match="batch_seconds: must be more than 0 s, found 0"):
         predict(pitch, [], batch_seconds=0)
+    with pytest.raises(ValueError, match="batch_seconds: must be a number of seconds that memory can hold, found inf"):
+        predict(pitch, [], batch_seconds=float("inf"))
     with pytest.raises(ValueError, match="batch_seconds: must be more than 0 s, found nan"):
         predict(pitch, [], batch_seconds=float("nan"))
     for longest in (0.5, float("nan")):

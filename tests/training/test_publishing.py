@@ -210,6 +210,14 @@ def test_a_checkpoint_here_that_is_behind_the_hubs_is_not_gone_on_from(
     assert found["training"]["resumed_from"] == further
 
 
+def test_a_licence_that_the_hub_does_not_know_is_told_before_the_training(
+    hub: Any, train: Callable[..., dict[str, Any]]
+) -> None:
+    with pytest.raises(HubError, match="banana"):
+        train("run", "--hub_license", "banana", "--corpora", "ravdess=/nowhere/at/all")
+    assert hub.repositories == {}
+
+
 def test_a_corpus_that_is_not_there_leaves_no_repository(hub: Any, train: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="there is no folder"):
         train("run", "--corpora", "ravdess=/nowhere/at/all")
