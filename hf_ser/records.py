@@ -15,6 +15,12 @@ REPORT = "report.json"
 HELD = ("base_model", "method", "emotions", "corpora", "split", "metrics")
 
 
+def run_of(model: Path) -> Path | None:
+    """The folder of the run that has left a model: its own, or of an `adapter/` the one above; `None` if there is none."""
+    places = [model, model.parent] if model.name == "adapter" else [model]
+    return next((place for place in places if (place / RESULTS).is_file()), None)
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
     """Writes one of these files, whole or not at all: whoever finds it takes what it says for finished."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -56,6 +56,9 @@ class SetAside:
     reason: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.clip}: {self.reason} ({self.detail})"
+
 
 def corpus_of(clip: str, corpora: Iterable[str]) -> str:
     """

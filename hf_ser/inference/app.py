@@ -116,8 +116,8 @@ def describe(model: str, *, revision: str | None = None, token: str | None = Non
     folder = Path(model).expanduser()
     if folder.is_dir():
         name = f"`{folder.resolve().name}`"
-        places = [folder / records.RESULTS, *([folder.parent / records.RESULTS] if folder.name == "adapter" else [])]
-        file = next((place for place in places if place.is_file()), None)
+        run = records.run_of(folder)
+        file = run and run / records.RESULTS
     else:
         name = f"[{model}](https://huggingface.co/{model})"
         try:

@@ -101,12 +101,11 @@ class ModelRecords:
         """
         if folder is None:
             return cls()
-        places = [folder, folder.parent] if folder.name == "adapter" else [folder]
-        for place in places:
-            if (place / RESULTS).is_file():
-                split = place / SPLITS
-                return cls(records.read(place / RESULTS), SavedSplit.read(split) if split.is_file() else None)
-        return cls()
+        run = records.run_of(folder)
+        if run is None:
+            return cls()
+        split = run / SPLITS
+        return cls(records.read(run / RESULTS), SavedSplit.read(split) if split.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,7 @@ def load_clips(
     told = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
     left_out = dict(sorted(Counter(spoken[i] for i in usable if i not in told).items()))
     if not usable:
-        raise CorpusError(
-            f"--corpora: none of {counted(len(rows), 'clip')} can be used, for instance {_in_words(set_aside[0])}"
-        )
+        raise CorpusError(f"--corpora: none of {counted(len(rows), 'clip')} can be used, for instance {set_aside[0]}")
     if not told:
         there = sorted({spoken[i] for i in usable})
         raise CorpusError(
@@ -228,10 +225,6 @@ def load_clips(
         notes=notes,
         max_set_aside=max_set_aside,
     )
-
-
-def _in_words(clip: SetAside) -> str:
-    return f"{clip.clip}: {clip.reason} ({clip.detail})"
 
 
 def _choose(

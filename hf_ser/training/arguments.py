@@ -19,6 +19,7 @@ from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
 from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
+from hf_ser.wording import listed
 
 
 @dataclass
@@ -307,7 +308,7 @@ class SERTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model, not the last."})
     metric_for_best_model: str | None = field(
         default="uar",
-        metadata={"help": f"What best means, on validation: {', '.join(METRICS[:-1])} or {METRICS[-1]}."},
+        metadata={"help": f"What best means, on validation: {listed(METRICS, 'or')}."},
     )
     greater_is_better: bool | None = field(
         default=None, metadata={"help": "Whether metric_for_best_model is to grow; by default as it is defined."}

@@ -332,7 +332,7 @@ def report(rows: Dataset, set_aside: Sequence[SetAside], limit: float) -> None:
         logger.warning("%s: %d of %d clips are set aside: %s", corpus, len(mine), size, reasons)
         bad = [clip for clip in mine if clip.reason != "duplicate"]
         if len(bad) > limit * size:
-            examples = "\n".join(f"  {clip.clip}: {clip.reason} ({clip.detail})" for clip in bad[:5])
+            examples = "\n".join(f"  {clip}" for clip in bad[:5])
             raise CorpusError(
                 f"{corpus}: {len(bad)} of {size} clips cannot be used, more than --max_set_aside {limit:g} allows. "
                 f"For instance:\n{examples}"
