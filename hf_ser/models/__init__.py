@@ -1,6 +1,6 @@
 """An encoder with a head on it, from a checkpoint's name."""
 
-from hf_ser.models.heads import HEADS, BatchNormClassifier, fold_batch_norm
+from hf_ser.models.heads import HEADS, BatchNormClassifier, StandardisedLinear, fold_training_layers, start_linear_head
 from hf_ser.models.load import (
     FAMILIES,
     Loaded,
@@ -19,12 +19,14 @@ __all__ = [
     "BatchNormClassifier",
     "Loaded",
     "SpeechClassifier",
-    "fold_batch_norm",
+    "StandardisedLinear",
+    "fold_training_layers",
     "hears_thirty_seconds",
     "load_feature_extractor",
     "load_model",
     "open_on_base",
     "ready",
     "resolve_checkpoint",
+    "start_linear_head",
     "valid_samples",
 ]

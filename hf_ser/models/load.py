@@ -1,7 +1,7 @@
 """A checkpoint's name becomes a model that tells the run's emotions apart."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
 from hf_ser.features import encoder_config, spec_augment
 from hf_ser.models import tiny
-from hf_ser.models.heads import HEADS, BatchNormClassifier
+from hf_ser.models.heads import HEADS, BatchNormClassifier, start_linear_head
 from hf_ser.models.positions import use_fourier_positions
 from hf_ser.models.remote import (
     SpeechClassifier,
@@ -89,12 +89,13 @@ def load_model(
     mask, and WavLM's attention calls its projections.
 
     A checkpoint that already tells the same emotions apart (under whatever order and synonyms) keeps its classifier,
-    with its rows in the order of `emotions`; any other classifier is replaced, and the log says so.
+    with its rows in the order of `emotions`, unless the head is `linear`; any other classifier is replaced, and the log says so.
 
     Args:
         checkpoint (`str`): A folder or a name on the Hub, of one of [`FAMILIES`], or fine-tuned with this package.
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
-        head (`str`, defaults to `"stock"`): `stock`, `batchnorm` or `conv`, see [`HEADS`].
+        head (`str`, defaults to `"stock"`): `linear`, `stock`, `batchnorm` or `conv`, see [`HEADS`]. A `linear` one has
+            zeros until its probe is solved, see `hf_ser.training.probe`.
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
         mask_time_prob, mask_feature_prob (`float`, *optional*): SpecAugment's shares of masked frames and features in
             training, in place of the checkpoint's own.
@@ -106,10 +107,10 @@ def load_model(
         raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
-    if (head == "conv" and config.model_type != SpeechClassifierConfig.model_type) or config.model_type in OWN_CLASS:
+    if _needs_own_class(config, head):
         if head == "batchnorm":
-            raise ValueError(f"--head batchnorm is not made for {config.model_type}; choose stock or conv")
-        return _with_own_head(source, config, emotions, head, weighted_layer_sum, mask_time_prob, mask_feature_prob)
+            raise ValueError(f"--head batchnorm is not made for {config.model_type}; choose linear, stock or conv")
+        return _with_own_head(source, encoder_config(config), emotions, head, weighted_layer_sum, mask_time_prob, mask_feature_prob)
     trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
     config.id2label = dict(enumerate(emotions))
     config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
@@ -117,12 +118,16 @@ def load_model(
     # Whole layers left out at random fail with distributed training and with gradient checkpointing.
     encoder.layerdrop = 0.0
     _set_masks(encoder, mask_time_prob, mask_feature_prob)
+    if head == "linear":
+        config.use_weighted_layer_sum, config.classifier_proj_size = True, len(emotions)
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     try:
         model, missing, mismatched = from_checkpoint(source, config)
     except OSError as error:
         raise ValueError(f"--model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     new = missing | mismatched
+    if head == "linear":
+        new |= {name for name, _ in model.named_parameters() if name.startswith(HEAD)}
     replaced = any(key.startswith("classifier.") for key in new)
     if not replaced and trained_for != list(emotions):
         # The base's own rows would come back under an adapter that did not bring these along.
@@ -147,11 +152,27 @@ def load_model(
             f" (new, too: {kept})" if kept else "",
             ", ".join(trained_for) if "classifier.weight" not in missing else "nothing",
         )
+    if head == "linear":
+        start_linear_head(model)
+        new = renamed_by_linear_head(new)
     if head == "batchnorm":
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
     return Loaded(ready(model), load_feature_extractor(source, config), tuple(sorted(new)))
+
+
+def _needs_own_class(config: PretrainedConfig, head: str) -> bool:
+    """Whether a checkpoint of `config` gets its `head` in the package's own model class, with nothing of its own head."""
+    if config.model_type == SpeechClassifierConfig.model_type:
+        return head == "linear"
+    return head == "conv" or config.model_type in OWN_CLASS
+
+
+def renamed_by_linear_head(names: Iterable[str]) -> set[str]:
+    """The names of parameters, of those of the projection as they are in training."""
+    changed = {name.replace("projector.", "projector.linear.") for name in names}
+    return changed | {"projector.mean", "projector.scale"}
 
 
 def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | None) -> None:
@@ -188,6 +209,9 @@ def _with_own_head(
     except OSError as error:
         raise ValueError(f"--model: the weights of {source!r} cannot be loaded: {error}") from error
     logger.info("%s: a new %s head for %d emotions", source, head, len(emotions))
+    if head == "linear":
+        start_linear_head(model)
+        new = tuple(sorted(renamed_by_linear_head(new)))
     return Loaded(ready(model), load_feature_extractor(source, config), new)
 
 

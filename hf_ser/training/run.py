@@ -18,7 +18,7 @@ from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import check_repository, make_repository
-from hf_ser.models import fold_batch_norm, load_model
+from hf_ser.models import fold_training_layers, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, SPLITS
 from hf_ser.splits import PARTS
@@ -358,7 +358,7 @@ def save_run(
         if merged:
             merge(model).save_pretrained(folder)
     else:
-        fold_batch_norm(model).save_pretrained(folder)
+        fold_training_layers(model).save_pretrained(folder)
     extractor.save_pretrained(folder)
     test = results["metrics"]["test"]
     plots.confusion_matrix(

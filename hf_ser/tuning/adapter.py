@@ -16,7 +16,7 @@ from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from hf_ser.models import BatchNormClassifier
+from hf_ser.models import BatchNormClassifier, StandardisedLinear
 
 PREFIX = "base_model.model."
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
@@ -87,7 +87,7 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
 
 def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     """
-    Turns the `batchnorm` head of a trained adapter, if it has one, into the stock head that gives the same answers, so that
+    Turns the `batchnorm` or `linear` head of a trained adapter, if it has one, into plain layers with the same outputs, so that
     PEFT and transformers alone open it and never put a random head in its place.
 
     Args:
@@ -95,10 +95,19 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
         new (`Iterable[str]`): See [`adapter_weights`].
 
     Returns:
-        `new`, with the names that the stock head has.
+        `new`, with the names that the plain layers have.
     """
     inner = model.get_base_model()
     config = model.peft_config["default"]
+    projector = inner.projector
+    standardised = projector.modules_to_save["default"] if isinstance(projector, ModulesToSaveWrapper) else projector
+    if isinstance(standardised, StandardisedLinear):
+        if isinstance(projector, ModulesToSaveWrapper):
+            projector.modules_to_save["default"] = standardised.folded()
+        else:
+            inner.projector = standardised.folded()
+        renamed = {name.replace("projector.linear.", "projector.") for name in new}
+        return tuple(sorted(renamed - {"projector.mean", "projector.scale"}))
     head = inner.classifier
     trained = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
     if not isinstance(trained, BatchNormClassifier):

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hf_ser.features import SpeechCollator
-from hf_ser.models import BatchNormClassifier, fold_batch_norm, load_model, resolve_checkpoint
+from hf_ser.models import BatchNormClassifier, fold_training_layers, load_model, resolve_checkpoint
 
 FOUR = ("angry", "happy", "neutral", "sad")
 
@@ -241,7 +241,7 @@ class TestBatchNormHead:
         values = torch.randn(3, 8000)
         with torch.no_grad():
             before = trained(values).logits
-            fold_batch_norm(trained).save_pretrained(tmp_path)
+            fold_training_layers(trained).save_pretrained(tmp_path)
             stock = AutoModelForAudioClassification.from_pretrained(tmp_path)
             torch.testing.assert_close(stock(values).logits, before, atol=1e-5, rtol=1e-5)
         assert type(stock.classifier) is torch.nn.Linear
@@ -261,7 +261,7 @@ class TestBatchNormHead:
     def test_a_stock_head_is_left_as_it_is(self, tiny_hubert: Path) -> None:
         model = load_model(str(tiny_hubert), FOUR).model
         before = model.classifier
-        assert fold_batch_norm(model).classifier is before
+        assert fold_training_layers(model).classifier is before
 
 
 def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

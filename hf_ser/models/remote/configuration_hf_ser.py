@@ -19,13 +19,14 @@ class SpeechClassifierConfig(PretrainedConfig):
             training and with gradient checkpointing.
         head (`str`, *optional*, defaults to `"conv"`): `"conv"` is PEFT-SER's (section III): a learned average of all
             layers, three pointwise convolutions, the mean over time, two linear layers. `"stock"` is transformers' own:
-            one projection, the mean over time, one linear layer.
+            one projection, the mean over time, one linear layer. `"linear"` projects the mean and the standard deviation
+            over time of every layer, and of what enters the first, to the emotions; one linear layer follows.
         conv_size (`int`, *optional*, defaults to 256): The features of the convolutions of `"conv"`, and of its first
             linear layer.
         head_dropout (`float`, *optional*, defaults to 0.1): The dropout between those convolutions, in training.
         classifier_proj_size (`int`, *optional*, defaults to 256): The features of the projection of `"stock"`.
         use_weighted_layer_sum (`bool`, *optional*): Whether the head sees a learned average of all layers and not the last.
-            Always true of `"conv"`; of `"stock"` only if asked for.
+            Always true of `"conv"`, and false of `"linear"`; of `"stock"` only if asked for.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.
 
     Raises:
@@ -45,8 +46,8 @@ class SpeechClassifierConfig(PretrainedConfig):
         use_weighted_layer_sum: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        if head not in ("conv", "stock"):
-            raise ValueError(f"head: {head!r} is none of conv, stock")
+        if head not in ("conv", "stock", "linear"):
+            raise ValueError(f"head: {head!r} is none of conv, stock, linear")
         if isinstance(encoder, PretrainedConfig):
             self.encoder = encoder
         else:
@@ -57,7 +58,7 @@ class SpeechClassifierConfig(PretrainedConfig):
         self.conv_size = conv_size
         self.head_dropout = head_dropout
         self.classifier_proj_size = classifier_proj_size
-        self.use_weighted_layer_sum = head == "conv" or bool(use_weighted_layer_sum)
+        self.use_weighted_layer_sum = head == "conv" or (head == "stock" and bool(use_weighted_layer_sum))
         super().__init__(**kwargs)
 
     @property

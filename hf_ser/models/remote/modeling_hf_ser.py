@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
@@ -19,12 +19,15 @@ from .encoders_hf_ser import ENCODERS, ClipWhisperEncoder, hear_valid_frames
 
 class SpeechClassifier(PreTrainedModel):
     """
-    Any encoder with PEFT-SER's head (section III), or with the stock one.
+    Any encoder with PEFT-SER's head (section III), the stock one, or a linear one on statistics of all layers.
 
     The `conv` head averages the outputs of all transformer layers with learned weights (the paper's "hidden outputs of all
     encoder layers": what enters the first layer is none of them), passes each frame through three pointwise convolutions
     of 256 features with ReLU and dropout between them, averages over the clip's own frames, and classifies with two linear
     layers. On 12 layers of 768 features and for four emotions that is 395,280 parameters, the 0.4 M of its Table IV.
+
+    The `linear` head takes the mean and the standard deviation over the clip's own frames of every layer and of what enters
+    the first, side by side: what a logistic regression on a frozen encoder takes.
 
     A clip gets the same answer alone as in any padded batch, whatever the encoder.
 
@@ -72,6 +75,9 @@ class SpeechClassifier(PreTrainedModel):
             )
             self.hidden = nn.Linear(conv, conv)
             self.classifier = nn.Linear(conv, config.num_labels)
+        elif config.head == "linear":
+            self.projector = nn.Linear(2 * (config.num_hidden_layers + 1) * hidden, config.num_labels)
+            self.classifier = nn.Linear(config.num_labels, config.num_labels)
         else:
             if config.use_weighted_layer_sum:
                 layers = config.num_hidden_layers + 1  # with what enters the first, as in transformers' own
@@ -114,6 +120,8 @@ class SpeechClassifier(PreTrainedModel):
         family = ENCODERS.get(config.encoder.model_type, AutoModel)
         if family is ClipWhisperEncoder:
             hub["key_mapping"] = {r"^(?:model\.)?encoder\.": ""}
+        elif AutoConfig.from_pretrained(checkpoint, **hub).model_type == config.model_type:
+            hub["key_mapping"] = {r"^encoder\.": ""}  # another model of this class
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # what a checkpoint has beside its encoder is left out without a word
         try:
@@ -206,15 +214,18 @@ class SpeechClassifier(PreTrainedModel):
         outputs = self.encoder(
             inputs,
             attention_mask=attention_mask,
-            output_hidden_states=output_hidden_states or self.config.use_weighted_layer_sum,
+            output_hidden_states=output_hidden_states or self.takes_all_layers,
             output_attentions=output_attentions,
             **kwargs,
         )
-        hidden = self._average_layers(outputs) if self.config.use_weighted_layer_sum else outputs.last_hidden_state
-        if self.config.head == "conv":
+        if self.config.head == "linear":
+            pooled = self.projector(self.statistics(outputs, attention_mask).flatten(1))
+        elif self.config.head == "conv":
+            hidden = self._average_layers(outputs)
             projected = self.projector(hidden.transpose(1, 2)).transpose(1, 2)
             pooled = nn.functional.relu(self.hidden(self._average_frames(projected, attention_mask)))
         else:
+            hidden = self._average_layers(outputs) if self.config.use_weighted_layer_sum else outputs.last_hidden_state
             pooled = self._average_frames(self.projector(hidden), attention_mask)
         logits = self.classifier(pooled)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
@@ -227,10 +238,35 @@ class SpeechClassifier(PreTrainedModel):
         as_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if as_tuple else output
 
+    @property
+    def takes_all_layers(self) -> bool:
+        """Whether the head takes the outputs of all layers, and not of the last alone."""
+        return self.config.head == "linear" or self.config.use_weighted_layer_sum
+
     def layers(self, outputs: Any) -> tuple[torch.Tensor, ...]:
-        """Of the encoder's outputs those that are averaged, each `(batch, frames, hidden)`."""
+        """Of the encoder's outputs those that the head takes, each `(batch, frames, hidden)`."""
         # The last layer as it leaves the encoder, normalised: what else it is differs between transformers' versions.
-        return (*outputs.hidden_states[:-1], outputs.last_hidden_state)[-len(self.layer_weights) :]
+        layers = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+        return layers if self.config.head == "linear" else layers[-len(self.layer_weights) :]
+
+    def statistics(self, outputs: Any, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """
+        The mean and the standard deviation of each layer over the frames of each clip, side by side.
+
+        Args:
+            outputs: The encoder's, with all layers `(batch, frames, hidden)`.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)` or `(batch, mel frames)`, *optional*): See [`forward`].
+
+        Returns:
+            `(batch, layers, 2 * hidden)`, in float32.
+        """
+        found = []
+        for layer in self.layers(outputs):
+            layer = layer.float()
+            mean = self._average_frames(layer, attention_mask)
+            variance = self._average_frames((layer - mean[:, None]).square(), attention_mask)
+            found.append(torch.cat([mean, (variance + 1e-8).sqrt()], dim=-1))  # the root's slope is finite for one frame, too
+        return torch.stack(found, dim=1)
 
     def _average_layers(self, outputs: Any) -> torch.Tensor:
         """The layers' outputs, each `(batch, frames, hidden)`, averaged with the learned weights."""

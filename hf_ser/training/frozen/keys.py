@@ -10,7 +10,7 @@ from torch import nn
 from transformers import SequenceFeatureExtractor
 
 from hf_ser.features import SpeechDataset
-from hf_ser.training.frozen.parts import LAYERS, front
+from hf_ser.training.frozen.parts import LAYERS, front, layer_count
 
 #: Raise it when the code of this package changes what is computed or how it is kept.
 VERSION = 1
@@ -43,7 +43,7 @@ def describe(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
         "version": VERSION,
         "part": part,
         # Which layers there are is the model's decision.
-        "layers": f"{len(model.layer_weights)} of {type(model).__name__}" if part in LAYERS else None,
+        "layers": f"{layer_count(model)} of {type(model).__name__}" if part in LAYERS else None,
         "weights": weights_hash(front(model, part)),
         "config": config,
         "feature_extractor": extractor.to_dict(),

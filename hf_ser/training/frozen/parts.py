@@ -9,7 +9,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.models import SpeechClassifier, valid_samples
+from hf_ser.models import SpeechClassifier, StandardisedLinear, valid_samples
 
 #: What of a model is kept.
 PARTS = {
@@ -18,11 +18,12 @@ PARTS = {
     "layers": "what all layers of the frozen encoder make of a clip",
     "pooled": "what the frozen encoder makes of a clip, averaged over time",
     "pooled_layers": "what all layers of the frozen encoder make of a clip, averaged over time",
+    "statistics": "the mean and the standard deviation over time of all layers of the frozen encoder",
 }
 #: The parts of which all layers are kept, `(frames, layers, width)`.
-LAYERS = ("layers", "pooled_layers")
-#: The parts of which the mean over time is kept, as one frame.
-POOLED = ("pooled", "pooled_layers")
+LAYERS = ("layers", "pooled_layers", "statistics")
+#: The parts that are one frame for each clip.
+POOLED = ("pooled", "pooled_layers", "statistics")
 
 
 def frozen_part(model: Any) -> str | None:
@@ -35,6 +36,8 @@ def frozen_part(model: Any) -> str | None:
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):
+        if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+            return "statistics"
         if averages_first(model):
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
@@ -46,13 +49,20 @@ def frozen_part(model: Any) -> str | None:
 
 
 def averages_first(model: Any) -> bool:
-    """Whether all that the head does to the frames before it averages them is one linear layer, the same in training."""
+    """Whether all that the head does to the frames before it averages them is one affine map, the same in training."""
     if isinstance(model, SpeechClassifier) and model.config.head != "stock":
         return False
     projector = model.projector
     if isinstance(projector, ModulesToSaveWrapper):
         projector = projector.modules_to_save[projector.active_adapters[0]]
-    return type(projector) is nn.Linear  # a LoRA around it drops out frame by frame
+    return type(projector) in (nn.Linear, StandardisedLinear)  # a LoRA around it drops out frame by frame
+
+
+def layer_count(model: Any) -> int:
+    """How many layers the head takes, what enters the first among them where it takes that."""
+    if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+        return int(model.config.num_hidden_layers) + 1
+    return len(model.layer_weights)
 
 
 def front(model: Any, part: str) -> nn.Module:
@@ -74,6 +84,9 @@ def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> 
         For each clip `(frames, width)` or `(frames, layers, width)`; one frame, in float32, if the part is pooled.
     """
     encoder = model.base_model
+    if part == "statistics":
+        outputs = encoder(values, attention_mask=mask, output_hidden_states=True)
+        return list(model.statistics(outputs, mask)[:, None].cpu())  # (batch, 1, layers, width)
     if part == "feature_encoder":
         with valid_samples(encoder, mask):
             found = encoder.feature_extractor(values).transpose(1, 2)
@@ -102,6 +115,9 @@ def fed_with_features(model: Any, part: str) -> Iterator[None]:
     # Methods of these instances, not modules: what is saved stays whole.
     if part == "feature_encoder":
         frozen.forward = lambda frames: frames.transpose(1, 2)
+    elif part == "statistics":
+        frozen.forward = lambda frames, **_: frames[:, 0]
+        model.statistics = lambda statistics, _: statistics
     elif part in LAYERS:
         frozen.forward = lambda frames, **_: BaseModelOutput(
             last_hidden_state=frames[:, :, -1], hidden_states=frames.unbind(2)
@@ -118,5 +134,6 @@ def fed_with_features(model: Any, part: str) -> Iterator[None]:
         yield
     finally:
         model.main_input_name = name
+        vars(model).pop("statistics", None)
         del frozen.forward, frozen.train, model._get_feat_extract_output_lengths
         del encoder._get_feat_extract_output_lengths
