@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 import subprocess
 from collections.abc import Callable
 from io import BytesIO
@@ -78,6 +79,73 @@ class TestDecode:
         resampled = read_mono(str(shared / "data/ravdess/Actor_01/03-01-02-01-01-02-01.flac"))
         n = min(len(ours), len(resampled))
         assert np.corrcoef(ours[:n], resampled[:n])[0, 1] > 0.99
+
+
+def encoded(format: str, seconds: float = 4.0, channels: int = 1) -> bytearray:
+    """A tone at 16 kHz as a file of some format."""
+    tone = 0.3 * np.sin(np.arange(round(seconds * 16_000)) / 20)
+    buffer = BytesIO()
+    soundfile.write(buffer, np.stack([tone] * channels, axis=1), 16_000, format=format)
+    return bytearray(buffer.getvalue())
+
+
+def claims_samples(format: str, samples: int, channels: int = 1) -> bytes:
+    """A file of 4 s whose header claims to have `samples`."""
+    content = encoded(format, channels=channels)
+    if format == "MP3":  # the Xing header counts frames, of 576 samples at 16 kHz
+        at = content.index(b"Xing") + 8
+        content[at : at + 4] = struct.pack(">I", samples // 576)
+    elif format == "FLAC":  # the last 36 bits before the checksum in STREAMINFO
+        assert content[:4] == b"fLaC"
+        content[21] = content[21] & 0xF0 | samples >> 32
+        content[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
+    else:  # WAV: the size of the data, and of everything
+        at = content.index(b"data") + 4
+        content[at : at + 4] = struct.pack("<I", 2 * channels * samples)
+        content[4:8] = struct.pack("<I", 2 * channels * samples + 36)
+    return bytes(content)
+
+
+class TestDamagedFiles:
+    @pytest.mark.parametrize("format", ["MP3", "WAV"])
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_only_the_samples_that_are_there_are_decoded(self, format: str, channels: int) -> None:
+        waveform = read_mono({"bytes": claims_samples(format, 600 * 16_000, channels), "path": None})
+        assert len(waveform) == pytest.approx(4 * 16_000, abs=1200)
+        assert np.abs(waveform).max() == pytest.approx(0.3, abs=0.05)
+
+    def test_a_flac_that_ends_before_its_header_says_is_unreadable(self) -> None:
+        with pytest.raises(AudioError, match="^unreadable"):
+            read_mono({"bytes": claims_samples("FLAC", 600 * 16_000), "path": None})
+
+    def test_a_damaged_mp3_is_decoded_as_far_as_it_goes(self) -> None:
+        content = claims_samples("MP3", 600 * 16_000)
+        assert len(read_mono({"bytes": content[: len(content) // 2], "path": None})) == pytest.approx(32_000, abs=4000)
+
+    @pytest.mark.parametrize("rate", [1, 3999, 384_001, (1 << 31) - 1])
+    def test_a_sampling_rate_that_no_recording_has_is_refused(self, rate: int) -> None:
+        content = encoded("WAV", 0.5)
+        content[24:28] = struct.pack("<I", rate)
+        with pytest.raises(AudioError, match=f"its sampling rate is {rate} Hz, and must be from 4000 to 384000 Hz"):
+            read_mono({"bytes": bytes(content), "path": None})
+
+    @pytest.mark.parametrize(("rate", "samples"), [(16_000, 32_000), (8000, 16_000), (48_000, 96_000)])
+    def test_a_recording_longer_than_the_limit_is_refused(self, rate: int, samples: int, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.flac", np.sin(np.arange(samples)) / 2, rate)
+        assert len(read_mono(str(tmp_path / "a.flac"), longest=2.0)) == 32_000
+        with pytest.raises(
+            AudioError, match=r"^too long: it lasts more than 0\.0332 minutes at .* cut it into shorter files"
+        ):
+            read_mono(str(tmp_path / "a.flac"), longest=1.99)
+
+    def test_no_more_samples_are_decoded_than_fit_into_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hf_ser.audio.decode.MOST_SAMPLES", 96_000)
+        monkeypatch.setattr("hf_ser.audio.decode.BLOCK", 1000)
+        soundfile.write(tmp_path / "a.flac", np.sin(np.arange(96_001)) / 2, 96_000)
+        with pytest.raises(AudioError, match=r"too long: it lasts more than 0\.0167 minutes at 96000 Hz"):
+            read_mono(str(tmp_path / "a.flac"))
 
 
 BAD = {
