@@ -13,6 +13,8 @@ import soundfile
 import torch
 import torchaudio
 
+from hf_ser.audio.mpg123 import silenced
+
 #: What every encoder here was pretrained on, in Hz.
 SAMPLING_RATE = 16_000
 #: A clip whose loudest sample is below this is silent (-80 dB of full scale).
@@ -77,7 +79,7 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
         raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
-        with soundfile.SoundFile(source) as file:
+        with silenced(), soundfile.SoundFile(source) as file:
             return Decoded(_mean_of_channels(file, longest), file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):

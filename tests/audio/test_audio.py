@@ -2,9 +2,12 @@
 
 import math
 import os
+import platform
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -146,6 +149,26 @@ class TestDamagedFiles:
         soundfile.write(tmp_path / "a.flac", np.sin(np.arange(96_001)) / 2, 96_000)
         with pytest.raises(AudioError, match=r"too long: it lasts more than 0\.0167 minutes at 96000 Hz"):
             read_mono(str(tmp_path / "a.flac"))
+
+    @pytest.mark.skipif(
+        platform.libc_ver()[0] != "glibc", reason="elsewhere stderr of the C library cannot be replaced"
+    )
+    def test_libmpg123_prints_nothing_and_others_still_print(self, capfd: pytest.CaptureFixture[str]) -> None:
+        content = bytearray(claims_samples("MP3", 600 * 16_000))
+        content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+        audio = {"bytes": bytes(content), "path": None}
+        soundfile.read(BytesIO(content))
+        assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err
+        with ThreadPoolExecutor(2) as pool:
+            reading = [pool.submit(read_mono, audio) for _ in range(200)]
+            printed = 0
+            while not all(future.done() for future in reading):
+                print("x", end="", file=sys.stderr, flush=True)
+                printed += 1
+            assert subprocess.run([sys.executable, "-c", "import os; os.write(2, b'y')"], check=True)
+        assert capfd.readouterr().err == "x" * printed + "y"
+        soundfile.read(BytesIO(content))
+        assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err
 
 
 BAD = {
