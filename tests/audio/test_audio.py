@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from datasets import Audio, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, preparation, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
-from hf_ser.audio.decode import resample
+from hf_ser.audio.decode import encode, resample
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
@@ -198,6 +199,13 @@ def test_backslashes_in_the_path_of_a_file_that_is_not_there_are_told(tmp_path: 
     assert len(read_mono(f"{tmp_path}/a\\1.wav"))
 
 
+def save_data_set(folder: Path, content: bytes) -> None:
+    """A data set of one clip, with its audio inside."""
+    struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+    data = Dataset.from_dict({"audio": [{"bytes": content, "path": None}], "label": ["sad"]}, features=struct)
+    data.cast_column("audio", Audio(decode=False)).save_to_disk(folder)
+
+
 class TestPrepare:
     def rows(self, folder: Path) -> list[Row]:
         return [Row(str(path), path.stem, "sad") for path in sorted(folder.glob("*.*"))]
@@ -260,15 +268,34 @@ class TestPrepare:
         after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
         assert before != after
 
+    def test_data_sets_that_differ_in_one_sample_do_not_share_audio(self, tmp_path: Path) -> None:
+        loudest = []
+        for level in (0.25, 0.5):
+            samples = np.zeros(16_000, np.float32)
+            samples[8000] = level
+            save_data_set(tmp_path / str(level) / "mine", encode(samples, "PCM_16"))
+            (row,) = prepare(read(f"dataset={tmp_path / str(level) / 'mine'}"), tmp_path / "cache", 1)
+            loudest.append(read_mono(row["audio"]).max())
+        assert loudest == [0.25, 0.5]
+
+    @pytest.mark.parametrize("package", ["hf_ser", "torchaudio", "soundfile"])
+    def test_another_version_of_what_decodes_and_resamples_decodes_again(
+        self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch, package: str
+    ) -> None:
+        write_clip(tmp_path / "a/1.wav", rate=8000)
+        rows = to_dataset(self.rows(tmp_path / "a"), "a")
+        for version in ("1.0", "1.0", "1.1"):
+            monkeypatch.setattr(
+                "hf_ser.audio.preparation.version",
+                {"hf_ser": "0", "torchaudio": "0", "soundfile": "0", package: version}.get,
+            )
+            prepare([rows], tmp_path / "cache", 1)
+        assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
+
     def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(
         self, tmp_path: Path, write_clip: Write, python: Python
     ) -> None:
-        from datasets import Audio, Dataset, Features, Value
-
-        content = write_clip(tmp_path / "1.wav").read_bytes()
-        struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
-        data = Dataset.from_dict({"audio": [{"bytes": content, "path": None}], "label": ["sad"]}, features=struct)
-        data.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "mine")
+        save_data_set(tmp_path / "mine", write_clip(tmp_path / "1.wav").read_bytes())
         assert prepare(read(f"dataset={tmp_path / 'mine'}"), tmp_path / "cache", 1)["problem"][:] == [""]
         code = f"""
 from pathlib import Path
