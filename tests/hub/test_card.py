@@ -630,6 +630,15 @@ class TestHonesty:
         assert "taken in float32" in card
         assert "segments of 6 s, each 1 s into the next" in card
 
+    def test_figures_of_the_beginning_of_each_clip_are_said_to_be_that(self) -> None:
+        results = run()
+        sentence = (
+            "The metrics were measured on the first 4.5 s of each clip; the published model receives whole clips."
+        )
+        assert "the published model receives whole clips" not in render(results)
+        results["training"]["arguments"]["max_seconds"] = 4.5
+        assert sentence in render(results)
+
     @pytest.mark.parametrize(
         ("kept", "words"),
         [
