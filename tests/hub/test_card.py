@@ -585,6 +585,13 @@ class TestHonesty:
         card = render(results)
         assert card.count("> [!WARNING]") == 2
         assert "> 12 speakers are in both train and test" in card
+        results["split"]["speakers_shared_by_train_and_validation"] = 1
+        card = render(results)
+        assert card.count("> [!WARNING]") == 3
+        warning = "1 speaker is in both train and validation: figures on validation say nothing about a new speaker."
+        assert f"> {warning}" in card
+        results["warnings"].append(warning)
+        assert render(results).count(warning) == 1
 
     def test_no_speaker_is_shared(self) -> None:
         card = render(run())
