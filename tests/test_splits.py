@@ -136,6 +136,13 @@ def test_the_random_split_says_that_it_shares_speakers() -> None:
     assert any("2 speakers are in both train and test" in warning for warning in splits.check(split, clips, EMOTIONS))
 
 
+def test_speakers_shared_by_train_and_validation_alone_are_warned_of() -> None:
+    clips = clips_of({"a": 6, "b": 3}, official=["train"] * 3 + ["validation"] * 3 + ["test"] * 3)
+    assert splits.check(splits.official(clips), clips, EMOTIONS) == [
+        "1 speaker is in both train and validation: figures on validation say nothing about a new speaker."
+    ]
+
+
 def test_official_takes_the_corpus_own_and_leaves_the_rest_out() -> None:
     clips = clips_of({"a": 8}, official=["train"] * 4 + ["validation", "test", "test2", None])
     split = splits.official(clips)

@@ -13,12 +13,18 @@ import soundfile
 import torch
 import torchaudio
 
+from hf_ser.audio.mpg123 import silenced
+
 #: What every encoder here was pretrained on, in Hz.
 SAMPLING_RATE = 16_000
 #: A clip whose loudest sample is below this is silent (-80 dB of full scale).
 SILENCE = 1e-4
 
-#: Frames that are decoded at a time.
+#: The lowest and highest sampling rate of a recording, in Hz. Others are those of a damaged header.
+RATES = (4_000, 384_000)
+#: The longest recording that is decoded, in seconds, and the most samples of its mean (4 GB): 6 hours at up to 48 kHz.
+LONGEST, MOST_SAMPLES = 6 * 3600.0, 1 << 30
+#: Samples that are decoded at a time.
 BLOCK = 1 << 20
 #: Above so many phases a polyphase filter is not made.
 PHASES = 1000
@@ -53,16 +59,18 @@ class Decoded:
     subtype: str
 
 
-def decode(audio: dict[str, Any]) -> Decoded:
+def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
     """
     Decodes what an undecoded `Audio` column holds, block by block: of a long recording with many channels no more is in
-    memory than the mean of them.
+    memory than the mean of them. Memory grows with what is decoded; the length in a damaged header has no effect.
 
     Args:
         audio (`dict`): `bytes`, or where they are none, the `path` of a file that soundfile reads.
+        longest (`float`, *optional*, defaults to 6 hours): The longest recording that is accepted, in seconds.
 
     Raises:
-        AudioError: if it cannot be decoded.
+        AudioError: if it cannot be decoded, its sampling rate is outside of `RATES`, or it is longer than `longest` or
+            `MOST_SAMPLES`.
     """
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
     if audio["bytes"] is None and not path:
@@ -71,13 +79,8 @@ def decode(audio: dict[str, Any]) -> Decoded:
         raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
-        with soundfile.SoundFile(source) as file:
-            blocks = [
-                block.mean(axis=1, dtype=np.float32)
-                for block in file.blocks(blocksize=BLOCK, dtype="float32", always_2d=True)
-            ]
-            mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-            return Decoded(mono, file.samplerate, file.channels, file.subtype)
+        with silenced(), soundfile.SoundFile(source) as file:
+            return Decoded(_mean_of_channels(file, longest), file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):
             raise AudioError("empty", "the file has no bytes") from error
@@ -85,6 +88,29 @@ def decode(audio: dict[str, Any]) -> Decoded:
             raise AudioError("unreadable", f"there is no file {audio['path']!r}{_backslashes(path)}") from error
         hint = "; convert it to WAV or FLAC" if "Format not recognised" in str(error) else ""
         raise AudioError("unreadable", f"{error}{hint}".replace(repr(path), "'the file'")) from error
+
+
+def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
+    rate = file.samplerate
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(
+            "unreadable",
+            f"its sampling rate is {rate} Hz, and must be from {RATES[0]} to {RATES[1]} Hz; its header may be damaged",
+        )
+    most = min(int(longest * rate), MOST_SAMPLES)
+    mono = [np.zeros(0, np.float32)]
+    samples = 0
+    # Not SoundFile.blocks: it makes as many blocks as the header claims, whatever is left in the file.
+    while len(block := file.read(max(BLOCK // file.channels, 1), dtype="float32", always_2d=True)):
+        samples += len(block)
+        if samples > most:
+            raise AudioError(
+                "too long",
+                f"it lasts more than {most / rate / 60:.3g} minutes at {rate} Hz, the longest that is accepted; "
+                "cut it into shorter files",
+            )
+        mono.append(block.mean(axis=1, dtype=np.float32))
+    return np.concatenate(mono)
 
 
 def _is_missing(path: bytes) -> bool:
@@ -132,14 +158,14 @@ def check(waveform: Waveform) -> None:
         raise AudioError("silent", f"its loudest sample is {peak:.1g} of full scale")
 
 
-def read_mono(audio: str | dict[str, Any]) -> Waveform:
+def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform:
     """
     Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`.
 
     Raises:
-        AudioError: if it cannot be decoded, or is empty, silent or not finite.
+        AudioError: if it cannot be decoded (see [`decode`]), or is empty, silent or not finite.
     """
-    decoded = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio)
+    decoded = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio, longest)
     waveform = resample(decoded.mono, decoded.sampling_rate)
     check(waveform)
     return waveform

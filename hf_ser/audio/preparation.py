@@ -7,11 +7,14 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+import soundfile
 import torch
+import xxhash
 from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 from filelock import FileLock
 
@@ -21,7 +24,7 @@ from hf_ser.machine import processors
 
 logger = logging.getLogger(__name__)
 
-#: Part of the key of everything prepared: raise it when the code below changes what is kept.
+#: Part of the key of everything prepared: raise it when the code below changes what is kept, between releases.
 VERSION = 1
 #: Bytes of a batch that is written at once, and how many times larger than its file a clip may be once it is decoded.
 BATCH_BYTES, INFLATED = 1 << 28, 12
@@ -41,9 +44,9 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
     """
     Gives every clip its 16 kHz mono audio, decoded and resampled at most once.
 
-    What was prepared is kept under `cache` and keyed by the files' names, sizes and times of change, not by the labels:
-    another choice of emotions or split decodes nothing again. A clip that cannot be used is kept without audio, with
-    the reason in `problem`.
+    What was prepared is kept under `cache`. Its key has the files' names, sizes and times of change, a hash of audio that is no
+    file, and the versions of the packages that decode and resample. Labels are not in it: another choice of emotions or split
+    decodes nothing again. A clip that cannot be used is kept without audio, with the reason in `problem`.
 
     Args:
         corpora (`Sequence[Dataset]`): Undecoded rows, see `hf_ser.corpora.read_corpora`.
@@ -75,18 +78,14 @@ def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
 
 
 def _key(rows: Dataset) -> str:
-    digest = hashlib.sha256(f"{VERSION} {SAMPLING_RATE}".encode())
+    versions = [f"{name} {version(name)}" for name in ("hf_ser", "torchaudio", "soundfile")]
+    decoder = soundfile.__libsndfile_version__  # it may be the system's
+    digest = hashlib.sha256(f"{VERSION} {SAMPLING_RATE} {versions} {decoder}".encode())
     for batch in rows.select_columns(["clip", "audio"]).with_format("arrow").iter(batch_size=1000):
         audio = batch["audio"].combine_chunks()
-        inside = audio.field("bytes")  # none where the audio is a file
-        ends = zip(
-            pc.binary_length(inside), pc.binary_slice(inside, 0, 4096), pc.binary_slice(inside, -4096), strict=True
-        )
-        for clip, path, (size, head, tail) in zip(batch["clip"], audio.field("path"), ends, strict=True):
-            if size.is_valid:
-                found = f"{size} {hashlib.sha256(head.as_py() + tail.as_py()).hexdigest()}"
-            else:
-                found = _status(path.as_py())
+        for clip, path, content in zip(batch["clip"], audio.field("path"), audio.field("bytes"), strict=True):
+            # There is no content where the audio is a file.
+            found = xxhash.xxh3_128_hexdigest(content.as_buffer()) if content.is_valid else _status(path.as_py())
             digest.update(f"{clip} {found}\n".encode())
     return digest.hexdigest()[:20]
 

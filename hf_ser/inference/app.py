@@ -2,7 +2,6 @@
 
 import html
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import soundfile
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AudioClassificationPipeline
@@ -79,15 +77,7 @@ def hear(classifier: AudioClassificationPipeline, path: str | Path) -> Heard:
     Raises:
         AudioError: if the file cannot be decoded, or is silent, shorter than 0.3 s or longer than 5 minutes.
     """
-    try:
-        length = soundfile.info(os.fsencode(path)).duration  # looked up first: a small file may decode to hours
-    except soundfile.SoundFileError:
-        length = 0.0  # read_mono says why
-    if length > LONGEST:
-        raise AudioError(
-            "too long", f"it lasts {length / 60:.1f} minutes, and this page takes {LONGEST / 60:.0f} at most"
-        )
-    waveform = read_mono(str(path))
+    waveform = read_mono(str(path), longest=LONGEST)
     length = len(waveform) / SAMPLING_RATE
     if length < SHORTEST:
         raise AudioError("too short", f"it lasts {length:.2f} s, and this page takes {SHORTEST} s at least")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Audio, Dataset
 
-from hf_ser.audio.decode import Waveform, decode, resample
+from hf_ser.audio.decode import RATES, Waveform, decode, resample
 from hf_ser.corpora import hub_dataset
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
@@ -57,13 +57,13 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
     Args:
         sources (`str`, `Path`, `dict`, `Clip`, or several of them): Each is one of
 
-            - a file of any name, sampling rate and number of channels that soundfile decodes;
+            - a file of any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels;
             - a folder: all audio files in it and below it;
             - a pattern (`recordings/**/*.wav`): all audio files that it matches;
             - `dataset=user/name`, `dataset=user/name:configuration` or `dataset=FOLDER` of `save_to_disk`: all parts of
               a data set with a column of type Audio, whatever else it has;
             - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
-              or integers of full scale, at any rate in Hz; `path`, if it is there, is the clip's name;
+              or integers of full scale, at 4,000 to 384,000 Hz; `path`, if it is there, is the clip's name;
             - a [`Clip`].
 
     Raises:
@@ -161,8 +161,10 @@ def _from_array(source: dict[str, Any], place: int) -> Clip:
         )
     if array.dtype.kind not in "iuf":
         raise ValueError(f"source {place}: 'array' must hold floats or integers, found {array.dtype}")
-    if int(sampling_rate) != sampling_rate or sampling_rate <= 0:
-        raise ValueError(f"source {place}: 'sampling_rate' must be a whole number of Hz above 0, found {sampling_rate}")
+    if int(sampling_rate) != sampling_rate or not RATES[0] <= sampling_rate <= RATES[1]:
+        raise ValueError(
+            f"source {place}: 'sampling_rate' must be a whole number of Hz from {RATES[0]} to {RATES[1]}, found {sampling_rate}"
+        )
     return Clip(str(source.get("path") or f"array {place}"), partial(_read_array, array, int(sampling_rate)))
 
 

@@ -75,10 +75,10 @@ class Split:
         known = Words.of(clips.speakers)
         return {part: {name for name in known.take(rows).counts() if name} for part, rows in self.parts.items()}
 
-    def shared_speakers(self, clips: Clips) -> list[str]:
-        """The speakers that are both in train and in test, computed from the clips, whatever the split is called."""
+    def shared_speakers(self, clips: Clips, part: str = "test") -> list[str]:
+        """The speakers that are both in train and in `part`, computed from the clips, whatever the split is called."""
         speakers = self.speakers(clips)
-        return sorted(speakers["train"] & speakers["test"])
+        return sorted(speakers["train"] & speakers[part])
 
     def describe(self, clips: Clips) -> dict[str, Any]:
         """The split in figures: for each part its clips, speakers and emotions, and what train and test share."""

@@ -182,11 +182,11 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
         ValueError: if one is there already and was told something else, or its `results.json` is none: before anything is
             trained.
     """
-    gpus = torch.cuda.device_count()
-    jobs = jobs or max(gpus, 1)
-    places: queue.Queue[int] = queue.Queue()
+    gpus = visible_gpus()
+    jobs = jobs or max(len(gpus), 1)
+    places: queue.Queue[dict[str, str]] = queue.Queue()
     for place in range(jobs):
-        places.put(place)
+        places.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {})
     for run in runs:
         require_same(run)
     waiting = [run for run in runs if not (run.folder / RESULTS).exists()]
@@ -196,10 +196,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     def train(run: Run) -> int:
         place = places.get()
         try:
-            environment = dict(os.environ)
-            if gpus:
-                environment["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
-            return _train(run, script, jobs, environment, running)
+            return _train(run, script, jobs, {**os.environ, **place}, running)
         finally:
             places.put(place)
 
@@ -220,6 +217,17 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
         raise
     pool.shutdown()
     return failed
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them: by index, `GPU-uuid` or `MIG-uuid`."""
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not count:
+        return [str(index) for index in range(count)]
+    names = [name.strip() for name in visible.split(",")]
+    # CUDA ignores what follows a device that is not there. Of several MIG devices it gives a process only the first.
+    return names if names[0].startswith("MIG-") else names[:count]
 
 
 def require_same(run: Run) -> None:

@@ -383,7 +383,9 @@ def _finite(value: Any) -> Any:
 
 
 def _log_split(clips: RunClips) -> None:
-    for part, figures in clips.split.describe(clips.table)["parts"].items():
+    split = clips.split.describe(clips.table)
+    for part, figures in split["parts"].items():
         logger.info("%s: %d clips of %d speakers", part, figures["clips"], figures["speakers"])
-    shared = clips.split.shared_speakers(clips.table)
-    logger.info("%s split: %d speakers are in both train and test", clips.split.name, len(shared))
+    for part in ("test", "validation"):
+        shared = split[f"speakers_shared_by_train_and_{part}"]
+        logger.info("%s split: %d speakers are in both train and %s", split["name"], shared, part)

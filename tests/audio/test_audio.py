@@ -2,8 +2,12 @@
 
 import math
 import os
+import platform
+import struct
 import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -11,12 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from datasets import Audio, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, preparation, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
-from hf_ser.audio.decode import resample
+from hf_ser.audio.decode import encode, resample
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
@@ -80,6 +85,93 @@ class TestDecode:
         assert np.corrcoef(ours[:n], resampled[:n])[0, 1] > 0.99
 
 
+def encoded(format: str, seconds: float = 4.0, channels: int = 1) -> bytearray:
+    """A tone at 16 kHz as a file of some format."""
+    tone = 0.3 * np.sin(np.arange(round(seconds * 16_000)) / 20)
+    buffer = BytesIO()
+    soundfile.write(buffer, np.stack([tone] * channels, axis=1), 16_000, format=format)
+    return bytearray(buffer.getvalue())
+
+
+def claims_samples(format: str, samples: int, channels: int = 1) -> bytes:
+    """A file of 4 s whose header claims to have `samples`."""
+    content = encoded(format, channels=channels)
+    if format == "MP3":  # the Xing header counts frames, of 576 samples at 16 kHz
+        at = content.index(b"Xing") + 8
+        content[at : at + 4] = struct.pack(">I", samples // 576)
+    elif format == "FLAC":  # the last 36 bits before the checksum in STREAMINFO
+        assert content[:4] == b"fLaC"
+        content[21] = content[21] & 0xF0 | samples >> 32
+        content[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
+    else:  # WAV: the size of the data, and of everything
+        at = content.index(b"data") + 4
+        content[at : at + 4] = struct.pack("<I", 2 * channels * samples)
+        content[4:8] = struct.pack("<I", 2 * channels * samples + 36)
+    return bytes(content)
+
+
+class TestDamagedFiles:
+    @pytest.mark.parametrize("format", ["MP3", "WAV"])
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_only_the_samples_that_are_there_are_decoded(self, format: str, channels: int) -> None:
+        waveform = read_mono({"bytes": claims_samples(format, 600 * 16_000, channels), "path": None})
+        assert len(waveform) == pytest.approx(4 * 16_000, abs=1200)
+        assert np.abs(waveform).max() == pytest.approx(0.3, abs=0.05)
+
+    def test_a_flac_that_ends_before_its_header_says_is_unreadable(self) -> None:
+        with pytest.raises(AudioError, match="^unreadable"):
+            read_mono({"bytes": claims_samples("FLAC", 600 * 16_000), "path": None})
+
+    def test_a_damaged_mp3_is_decoded_as_far_as_it_goes(self) -> None:
+        content = claims_samples("MP3", 600 * 16_000)
+        assert len(read_mono({"bytes": content[: len(content) // 2], "path": None})) == pytest.approx(32_000, abs=4000)
+
+    @pytest.mark.parametrize("rate", [1, 3999, 384_001, (1 << 31) - 1])
+    def test_a_sampling_rate_that_no_recording_has_is_refused(self, rate: int) -> None:
+        content = encoded("WAV", 0.5)
+        content[24:28] = struct.pack("<I", rate)
+        with pytest.raises(AudioError, match=f"its sampling rate is {rate} Hz, and must be from 4000 to 384000 Hz"):
+            read_mono({"bytes": bytes(content), "path": None})
+
+    @pytest.mark.parametrize(("rate", "samples"), [(16_000, 32_000), (8000, 16_000), (48_000, 96_000)])
+    def test_a_recording_longer_than_the_limit_is_refused(self, rate: int, samples: int, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.flac", np.sin(np.arange(samples)) / 2, rate)
+        assert len(read_mono(str(tmp_path / "a.flac"), longest=2.0)) == 32_000
+        with pytest.raises(
+            AudioError, match=r"^too long: it lasts more than 0\.0332 minutes at .* cut it into shorter files"
+        ):
+            read_mono(str(tmp_path / "a.flac"), longest=1.99)
+
+    def test_no_more_samples_are_decoded_than_fit_into_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hf_ser.audio.decode.MOST_SAMPLES", 96_000)
+        monkeypatch.setattr("hf_ser.audio.decode.BLOCK", 1000)
+        soundfile.write(tmp_path / "a.flac", np.sin(np.arange(96_001)) / 2, 96_000)
+        with pytest.raises(AudioError, match=r"too long: it lasts more than 0\.0167 minutes at 96000 Hz"):
+            read_mono(str(tmp_path / "a.flac"))
+
+    @pytest.mark.skipif(
+        platform.libc_ver()[0] != "glibc", reason="elsewhere stderr of the C library cannot be replaced"
+    )
+    def test_libmpg123_prints_nothing_and_others_still_print(self, capfd: pytest.CaptureFixture[str]) -> None:
+        content = bytearray(claims_samples("MP3", 600 * 16_000))
+        content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+        audio = {"bytes": bytes(content), "path": None}
+        soundfile.read(BytesIO(content))
+        assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err
+        with ThreadPoolExecutor(2) as pool:
+            reading = [pool.submit(read_mono, audio) for _ in range(200)]
+            printed = 0
+            while not all(future.done() for future in reading):
+                print("x", end="", file=sys.stderr, flush=True)
+                printed += 1
+            assert subprocess.run([sys.executable, "-c", "import os; os.write(2, b'y')"], check=True)
+        assert capfd.readouterr().err == "x" * printed + "y"
+        soundfile.read(BytesIO(content))
+        assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err
+
+
 BAD = {
     "unreadable": b"this is no audio",
     "empty": lambda: _wav(np.zeros(0, np.float32)),
@@ -105,6 +197,13 @@ def test_backslashes_in_the_path_of_a_file_that_is_not_there_are_told(tmp_path: 
         read_mono(f"{tmp_path}/a\\1.wav")
     write_clip(tmp_path / "1.wav").rename(tmp_path / "a\\1.wav")
     assert len(read_mono(f"{tmp_path}/a\\1.wav"))
+
+
+def save_data_set(folder: Path, content: bytes) -> None:
+    """A data set of one clip, with its audio inside."""
+    struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+    data = Dataset.from_dict({"audio": [{"bytes": content, "path": None}], "label": ["sad"]}, features=struct)
+    data.cast_column("audio", Audio(decode=False)).save_to_disk(folder)
 
 
 class TestPrepare:
@@ -169,15 +268,34 @@ class TestPrepare:
         after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
         assert before != after
 
+    def test_data_sets_that_differ_in_one_sample_do_not_share_audio(self, tmp_path: Path) -> None:
+        loudest = []
+        for level in (0.25, 0.5):
+            samples = np.zeros(16_000, np.float32)
+            samples[8000] = level
+            save_data_set(tmp_path / str(level) / "mine", encode(samples, "PCM_16"))
+            (row,) = prepare(read(f"dataset={tmp_path / str(level) / 'mine'}"), tmp_path / "cache", 1)
+            loudest.append(read_mono(row["audio"]).max())
+        assert loudest == [0.25, 0.5]
+
+    @pytest.mark.parametrize("package", ["hf_ser", "torchaudio", "soundfile"])
+    def test_another_version_of_what_decodes_and_resamples_decodes_again(
+        self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch, package: str
+    ) -> None:
+        write_clip(tmp_path / "a/1.wav", rate=8000)
+        rows = to_dataset(self.rows(tmp_path / "a"), "a")
+        for version in ("1.0", "1.0", "1.1"):
+            monkeypatch.setattr(
+                "hf_ser.audio.preparation.version",
+                {"hf_ser": "0", "torchaudio": "0", "soundfile": "0", package: version}.get,
+            )
+            prepare([rows], tmp_path / "cache", 1)
+        assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
+
     def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(
         self, tmp_path: Path, write_clip: Write, python: Python
     ) -> None:
-        from datasets import Audio, Dataset, Features, Value
-
-        content = write_clip(tmp_path / "1.wav").read_bytes()
-        struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
-        data = Dataset.from_dict({"audio": [{"bytes": content, "path": None}], "label": ["sad"]}, features=struct)
-        data.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "mine")
+        save_data_set(tmp_path / "mine", write_clip(tmp_path / "1.wav").read_bytes())
         assert prepare(read(f"dataset={tmp_path / 'mine'}"), tmp_path / "cache", 1)["problem"][:] == [""]
         code = f"""
 from pathlib import Path

@@ -585,6 +585,13 @@ class TestHonesty:
         card = render(results)
         assert card.count("> [!WARNING]") == 2
         assert "> 12 speakers are in both train and test" in card
+        results["split"]["speakers_shared_by_train_and_validation"] = 1
+        card = render(results)
+        assert card.count("> [!WARNING]") == 3
+        warning = "1 speaker is in both train and validation: figures on validation say nothing about a new speaker."
+        assert f"> {warning}" in card
+        results["warnings"].append(warning)
+        assert render(results).count(warning) == 1
 
     def test_no_speaker_is_shared(self) -> None:
         card = render(run())
@@ -629,6 +636,15 @@ class TestHonesty:
         assert "set aside before the split: 1 duplicate and 2 unreadable in RAVDESS." in card
         assert "taken in float32" in card
         assert "segments of 6 s, each 1 s into the next" in card
+
+    def test_figures_of_the_beginning_of_each_clip_are_said_to_be_that(self) -> None:
+        results = run()
+        sentence = (
+            "The metrics were measured on the first 4.5 s of each clip; the published model receives whole clips."
+        )
+        assert "the published model receives whole clips" not in render(results)
+        results["training"]["arguments"]["max_seconds"] = 4.5
+        assert sentence in render(results)
 
     @pytest.mark.parametrize(
         ("kept", "words"),

@@ -19,20 +19,20 @@ Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 #: Trains nothing: writes what a run leaves, or fails, or is interrupted after a checkpoint.
 FAKE = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 
 words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 folder = Path(words["--output_dir"])
 if words["--method"] == "lora_qkv":
     sys.exit("it diverged")
-if words["--fold"] == "1" and not (folder / "checkpoint-3").exists():
+if words.get("--fold") == "1" and not (folder / "checkpoint-3").exists():
     (folder / "checkpoint-3").mkdir(parents=True)
     sys.exit("killed")
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "results.json").write_text(json.dumps({
-    "words": words, "base_model": "tiny", "method": words["--method"], "emotions": [], "corpora": {},
-    "metrics": {"test": {"uar": 0.5 + 0.1 * int(words["--fold"])}},
+    "words": words, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "base_model": "tiny", "method": words["--method"], "emotions": [], "corpora": {},
+    "metrics": {"test": {"uar": 0.5 + 0.1 * int(words.get("--fold", 0))}},
     "parameters": {"trainable": 7, "total": 9},
     "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
     "training": {"seconds": 10, "epochs": 5},
@@ -128,6 +128,33 @@ def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
     assert row["standard_deviation"] == pytest.approx(statistics.stdev([0.5, 0.6]))
     assert row["seconds_per_epoch"] == 2
     assert "| full | 55.00 ± 7.07 | 2 | 7 | 2.0 |" in as_markdown([row])
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "given"),
+    [
+        (None, 2, ["0", "1"]),
+        ("2, 3", 2, ["2", "3"]),
+        ("5,7,64,0", 2, ["5", "7"]),  # CUDA ignores what follows a device that is not there
+        ("GPU-8f2d,GPU-19ab", 2, ["GPU-8f2d", "GPU-19ab"]),
+        ("MIG-8f2d,MIG-19ab", 1, ["MIG-8f2d", "MIG-19ab"]),  # a process counts one MIG device, however many there are
+        ("", 0, ["", ""]),
+    ],
+)
+def test_each_run_gets_one_of_the_gpus_that_are_visible(
+    visible: str | None, count: int, given: list[str], tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
+    runs = plan(argv, parse_arguments(argv), {}, [1, 2])
+    assert cross_validate(runs, script) == []
+    assert sorted(json.loads((run.folder / "results.json").read_text())["gpus"] for run in runs) == sorted(given)
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,14 @@ def kept_note(results: Results) -> str:
 
 
 def taken_note(results: Results) -> str:
-    """In which precision and on what the figures were taken."""
+    """In which precision and on which part of each clip the figures were taken."""
     sentences = []
     if precision := results.get("evaluated_in"):
         sentences.append(f"Figures are per clip and taken in {precision}, whatever the model was trained in.")
+    if seconds := ((results.get("training") or {}).get("arguments") or {}).get("max_seconds"):
+        sentences.append(
+            f"The metrics were measured on the first {seconds:g} s of each clip; the published model receives whole clips."
+        )
     segments = results.get("segments") or {}
     if length := segments.get("length"):
         overlap = f", each {segments['overlap']:g} s into the next" if segments.get("overlap") else ""

@@ -10,10 +10,11 @@ from hf_ser.wording import counted
 def warnings(results: Results) -> list[str]:
     """What a reader must know before any figure."""
     found = [str(warning) for warning in results.get("warnings") or []]
-    shared = shared_speakers(results)
-    if shared and not any("both train and test" in warning for warning in found):
-        found.insert(0, f"{counted(shared, 'speaker is', 'speakers are')} in both train and test: figures on test say nothing "
-                        "about a new speaker.")  # fmt: skip
+    for part in ("validation", "test"):
+        shared = results["split"].get(f"speakers_shared_by_train_and_{part}")
+        if shared and not any(f"both train and {part}" in warning for warning in found):
+            found.insert(0, f"{counted(shared, 'speaker is', 'speakers are')} in both train and {part}: figures on {part} say "
+                            "nothing about a new speaker.")  # fmt: skip
     return found
 
 
