@@ -1,6 +1,7 @@
 """Everything a run can be told, from a YAML recipe and the command line."""
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
+from hf_ser.models import HEADS
 from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
@@ -127,12 +129,13 @@ class ModelArguments:
         },
     )
     head: str = field(
-        default="stock",
+        default="linear",
         metadata={
-            "help": "stock: transformers' own. batchnorm: batch norm and dropout before the last layer; saved as a stock one. "
-            "conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in transformers with "
-            "trust_remote_code=True.",
-            "choices": ["stock", "batchnorm", "conv"],
+            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (logistic regression on "
+            "the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before the "
+            "last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
+            "transformers with trust_remote_code=True.",
+            "choices": list(HEADS),
         },
     )
     weighted_layer_sum: bool = field(
@@ -177,13 +180,16 @@ class HubArguments:
     )
 
 
-#: A learning rate at which each method learns; HuBERT-SER's 1e-5 is in its recipes.
-LEARNING_RATES = {
-    "full": 1e-4,
-    "lora_qkv": 1e-3,
-    "lora_classifier": 1e-2,
-    **dict.fromkeys(("head", "lora_ff", "adapter", "parallel_adapter", "prompt"), 5e-4),  # PEFT-SER's
+#: A learning rate for each method, by the parameters of the largest encoder that it is for: `full` from 50 M on is the rate of
+#: SpeechBrain's IEMOCAP recipe and of the MSP-Podcast challenge's baseline (Interspeech 2025), below it was measured on RAVDESS
+#: with the encoders of 8 and 20 M (see the README). What is added to a frozen encoder has PEFT-SER's rate (section V.A).
+LEARNING_RATES: dict[str, dict[float, float]] = {
+    "full": {50e6: 5e-5, float("inf"): 1e-5},
+    "lora_classifier": {float("inf"): 1e-2},
 }
+ADDED_LEARNING_RATE = 5e-4
+#: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
+HEAD_LEARNING_RATE = 1e-4
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
@@ -273,11 +279,43 @@ class SERTrainingArguments(TrainingArguments):
     learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "The highest learning rate. By default "
-            + ", ".join(f"{v:g} ({k})" for k, v in LEARNING_RATES.items())
+            "help": "The highest learning rate, of what trains in the encoder. By default "
+            + "; ".join(
+                f"{name} {', '.join(f'{rate:g} up to {size / 1e6:g} M parameters' for size, rate in rates.items())}"
+                for name, rates in LEARNING_RATES.items()
+            )
+            + f"; others {ADDED_LEARNING_RATE:g}."
         },
     )
-    num_train_epochs: float = field(default=20.0, metadata={"help": "Epochs."})
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": f"The highest learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts at "
+            "its solution, and learning_rate for the others."
+        },
+    )
+    layer_decay: float = field(
+        default=1.0,
+        metadata={
+            "help": "Each layer of the encoder has this share of the learning rate of the layer above it; what lies below the "
+            "layers has the share of one layer more. 1: the same for all."
+        },
+    )
+    average_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "Keep the mean of the weights over this share of the steps, at the end of training. 0: the last weights. Not "
+            "with load_best_model_at_end, FSDP or DeepSpeed."
+        },
+    )
+    interpolation: bool = field(
+        default=True,
+        metadata={
+            "help": "With a linear head: keep the point between the solved probe and the trained weights with the best UAR on "
+            "validation. Where that is the probe itself, log, results and card say so."
+        },
+    )
+    num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Clips in a batch, on each device."})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Clips in a batch of an evaluation."})
     lr_scheduler_type: str = field(
@@ -305,7 +343,13 @@ class SERTrainingArguments(TrainingArguments):
         default="epoch", metadata={"help": "When the training loss is logged: no, steps, epoch."}
     )
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best one."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model, not the last."})
+    load_best_model_at_end: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the epoch with the best metric_for_best_model. On the few speakers of a validation part that is mostly "
+            "luck: by default the end of the schedule is kept."
+        },
+    )
     metric_for_best_model: str | None = field(
         default="uar",
         metadata={"help": f"What best means, on validation: {listed(METRICS, 'or')}."},
@@ -334,7 +378,8 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(f"--frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
         if self.frozen_cache_views < 0:
             raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
-        require_share("label_smoothing_factor", self.label_smoothing_factor)
+        for name in ("label_smoothing_factor", "average_share", "layer_decay"):
+            require_share(name, getattr(self, name))
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:
@@ -342,6 +387,10 @@ class SERTrainingArguments(TrainingArguments):
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
             self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
+        if self.early_stopping_patience is not None and not self.load_best_model_at_end:
+            raise ValueError(
+                "--early_stopping_patience: the epoch at which it stops is of use with --load_best_model_at_end True alone"
+            )
         self.set_learning_rate(self.learning_rate)
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
             # The re-entrant kind loses the gradient behind a frozen layer.
@@ -361,7 +410,7 @@ class SERTrainingArguments(TrainingArguments):
         for name, (value, why) in UNUSABLE.items():
             if (found := getattr(self, name)) != value:
                 raise ValueError(f"--{name}: {why}; found {found}")
-        for name in ("num_train_epochs", "learning_rate"):
+        for name in ("num_train_epochs", "learning_rate", "head_learning_rate"):
             number = getattr(self, name)
             if number is not None and not number >= 0:  # NaN is not, either
                 raise ValueError(f"--{name}: must not be below 0, found {number}")
@@ -391,9 +440,18 @@ class SERTrainingArguments(TrainingArguments):
             self.lr_scheduler_kwargs.setdefault("min_lr", rate / 10)
 
 
-def default_learning_rate(method: str) -> float:
-    """A learning rate at which a method learns; of PEFT's other tuners, PEFT-SER's; of several, the smallest."""
-    return min(LEARNING_RATES.get(name, 5e-4) for name in method.split("+"))
+def default_learning_rate(method: str, parameters: int) -> float:
+    """
+    A learning rate for a method, or the smallest of those of several.
+
+    Args:
+        method (`str`): The method; of PEFT's other tuners, their names.
+        parameters (`int`): How many parameters the model has.
+    """
+    return min(
+        next(rate for size, rate in LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}).items() if parameters <= size)
+        for name in method.split("+")
+    )
 
 
 class Arguments(NamedTuple):

@@ -20,6 +20,7 @@ from transformers.utils import PushInProgress
 
 from hf_ser.hub import checkpoints
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
+from hf_ser.training.averaging import WeightAverage
 from hf_ser.training.sharding import FSDPShards, Shards
 from hf_ser.tuning import save_adapter
 
@@ -74,6 +75,8 @@ class CheckpointingTrainer(Trainer):
     _head_alone: bool
     #: Parameters that an adapter must bring along, see `hf_ser.tuning.Tuned`.
     _new: tuple[str, ...]
+    #: The mean of the last weights, if that is what is kept.
+    average: WeightAverage | None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
@@ -103,6 +106,8 @@ class CheckpointingTrainer(Trainer):
         self.processing_class.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.average and self.args.should_save:
+            self.average.save(Path(output_dir))
         if not isinstance(self._shards, FSDPShards):
             super()._save_optimizer_and_scheduler(output_dir)
             return
@@ -114,6 +119,8 @@ class CheckpointingTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
+        if self.average:
+            self.average.load(folder)
         has_head = (folder / HEAD_WEIGHTS).exists()
         if not isinstance(self._shards, FSDPShards):
             if has_head:

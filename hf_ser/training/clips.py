@@ -73,10 +73,13 @@ class RunClips:
         return Segments(rows[pieces.clip], pieces.start, pieces.stop)
 
     def training_set(
-        self, length: float | None, overlap: float, augmentation: Augmentation, seed: int
+        self, length: float | None, overlap: float, augmentation: Augmentation, seed: int, most: int | None = None
     ) -> SpeechDataset:
-        """The segments that train."""
+        """The segments that train; if there are more than `most`, so many of them, drawn at random."""
         segments = self.segments("train", length, overlap)
+        if most is not None and len(segments) > most:
+            some = np.sort(np.random.default_rng(seed).choice(len(segments), most, replace=False))
+            segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
         if self.stream is not None:
             return StreamedSpeech(self.clips, segments, self.stream, augmentation, seed)
         return SpeechDataset(self.clips, segments, augmentation, seed)

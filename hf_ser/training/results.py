@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+import math
 import os
 import platform
 import re
@@ -32,6 +34,8 @@ from hf_ser.training.clips import RunClips
 from hf_ser.training.launch import launch_command
 from hf_ser.training.trainer import SERTrainer
 from hf_ser.tuning import Tuned, parameter_counts
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
 #: Arguments that say where and how something is stored or shown, not what is learned; or that are told elsewhere.
@@ -86,11 +90,19 @@ class RunRecord(TrainerCallback):
         loaded (`Loaded`): The model that it began with.
         tuned (`Tuned`): The same, with the right parameters trainable.
         resumed_from (`str`, *optional*): The checkpoint that it goes on from.
+        probe (`dict`): How the probe was solved and what it reaches, see `hf_ser.training.run.load_with_probe`.
     """
 
     def __init__(
-        self, arguments: Arguments, clips: RunClips, loaded: Loaded, tuned: Tuned, resumed_from: str | None
+        self,
+        arguments: Arguments,
+        clips: RunClips,
+        loaded: Loaded,
+        tuned: Tuned,
+        resumed_from: str | None,
+        probe: dict[str, Any],
     ) -> None:
+        self.probe = probe
         self.arguments = arguments
         self.clips = clips
         self.model_type = encoder_config(loaded.model.config).model_type
@@ -137,8 +149,9 @@ class RunRecord(TrainerCallback):
             "left_out_by_split": left_out_by_split(clips),
             "segments": {"length": arguments.data.segment_length, "overlap": arguments.data.segment_overlap},
             "split": clips.split.describe(clips.table),
-            "warnings": clips.warnings,
+            "warnings": [*clips.warnings, *training_warnings(state.log_history, training.max_grad_norm)],
             "metrics": metrics,
+            "probe": self.probe,
             "evaluated_in": "float32",
             "kept": kept_model(trainer),
             "parameters": {"trainable": self.trainable, "total": self.total},
@@ -171,17 +184,43 @@ class RunRecord(TrainerCallback):
 
 
 def kept_model(trainer: SERTrainer) -> dict[str, Any]:
-    """Which of the models that a training passed through it has kept, and by what: the best on validation, or the last."""
+    """
+    Which of the models that a training passed through it has kept, and by what: the best on validation, or the last, averaged
+    over `averaged_steps`; and of those between the probe and that one, at which share of the way (`interpolation`).
+    """
     state, arguments = trainer.state, trainer.args
     if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
-        return {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
+        last = {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
+        return {**last, "averaged_steps": trainer.average.steps if trainer.average else 0, **(trainer.kept_between or {})}
     best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
     return {
         "by": f"{arguments.metric_for_best_model} on validation",
         "value": state.best_metric,
         "step": state.best_global_step,
         "epoch": best["epoch"],
+        **(trainer.kept_between or {}),
     }
+
+
+def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> list[str]:
+    """What in the log of a training says that it did not go well."""
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    norms = [entry["grad_norm"] for entry in log if "grad_norm" in entry]
+    found = []
+    if not all(map(math.isfinite, losses)):
+        found.append("The training diverged: its loss is not finite. Lower the learning rate.")
+    elif len(losses) > 2 and losses[-1] >= losses[0]:
+        found.append(
+            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end. Lower the learning rate."
+        )
+    if max_grad_norm and len(norms) > 2 and min(norms) > 10 * max_grad_norm:
+        found.append(
+            f"Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
+            f"--max_grad_norm is {max_grad_norm:g}). Lower the learning rate."
+        )
+    for warning in found:
+        logger.warning("%s", warning)
+    return found
 
 
 def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -18,18 +18,25 @@ from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import check_repository, make_repository
-from hf_ser.models import fold_training_layers, load_model
+from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, SPLITS
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
-from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
+from hf_ser.training import probe as probing
+from hf_ser.training.arguments import (
+    HEAD_LEARNING_RATE,
+    Arguments,
+    DataArguments,
+    SERTrainingArguments,
+    default_learning_rate,
+)
 from hf_ser.training.clips import RunClips, heard, load_clips, require_heard_whole, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, fold_head, merge, mergeable, save_adapter, tune
+from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
 from hf_ser.tuning.prompt import start_at_frames
 from hf_ser.wording import per_cent
 
@@ -74,21 +81,13 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if checkpoint:
         require_same_run(Path(checkpoint).parent / checkpoints.RUN, arguments)
     transformers.set_seed(training.seed)
-    if training.learning_rate is None:
-        training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
     config = load_config(resolve_checkpoint(arguments.model.model))
     clips = load_clips(data, features.minimum_samples(config))
     require_heard_whole(clips, data, features.maximum_samples(config))
     _log_split(clips)
-    loaded = load_model(
-        arguments.model.model,
-        clips.emotions,
-        head=arguments.model.head,
-        weighted_layer_sum=arguments.model.weighted_layer_sum,
-        mask_time_prob=arguments.model.mask_time_prob,
-        mask_feature_prob=arguments.model.mask_feature_prob,
-    )
+    loaded, probe = load_with_probe(arguments, clips)
+    set_learning_rates(training, arguments, parameter_counts(loaded.model)[1])
     tuned = tune(loaded, arguments.tuning)
     if not tuned.keeps_base and not (mergeable(tuned.model) and training.save_format == "merged"):
         raise ValueError(
@@ -99,14 +98,17 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
     begin_run(arguments, folder, clips, anew=not is_in(checkpoint, folder))
-    if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames" and checkpoint is None:
+    if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames":
         start_at_frames(tuned.model, some_clips(trainer))
-    record = RunRecord(arguments, clips, loaded, tuned, checkpoint)
+    record = RunRecord(arguments, clips, loaded, tuned, checkpoint, probe)
     trainer.add_callback(record)
-    with cached_frozen_part(trainer, training.frozen_cache_gb, training.frozen_cache_views):
-        trainer.train(resume_from_checkpoint=checkpoint)
+    if arguments.tuning.method == "probe":
+        trainer.keep_whole()
+    else:
+        with cached_frozen_part(trainer, training.frozen_cache_gb, training.frozen_cache_views):
+            trainer.train(resume_from_checkpoint=checkpoint)
 
-    parts = {part: evaluate(trainer, clips, part, data.segment_length, data.segment_overlap) for part in PARTS[1:]}
+    parts = {part: evaluate(trainer, clips, part, data) for part in PARTS[1:]}
     record.clips = clips = heard(clips, lambda tensor: trainer.accelerator.gather(tensor.to(training.device)))
     results = _finite(record.results(trainer, parts, time.perf_counter() - began))
     if trainer.is_world_process_zero():
@@ -118,6 +120,56 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         if training.hub_strategy != HubStrategy.END:
             checkpoints.delete(training.hub_model_id, training.hub_revision, training.hub_token)
     return results
+
+
+def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, dict[str, Any]]:
+    """
+    The model that a run starts with, and its probe: what logistic regression on the frozen encoder reaches on the same parts. A
+    `linear` head starts from that.
+
+    Returns:
+        The model, and how the probe was solved, with its metrics on `validation` and `test`, each between 0 and 1.
+
+    Raises:
+        ValueError: see `hf_ser.models.load_model`.
+    """
+    model, data, training = arguments.model, arguments.data, arguments.training
+
+    def load(head: str) -> Loaded:
+        return load_model(
+            model.model,
+            clips.emotions,
+            head=head,
+            weighted_layer_sum=model.weighted_layer_sum and head != "linear",
+            mask_time_prob=model.mask_time_prob,
+            mask_feature_prob=model.mask_feature_prob,
+        )
+
+    loaded = load("linear")
+    untouched = {name: p.requires_grad for name, p in loaded.model.named_parameters()}
+    trainer = make_trainer(arguments, clips, tune(loaded, Tuning(method="probe")), loaded.feature_extractor)
+    trainer.keep_whole()
+    solving = clips.training_set(
+        data.segment_length, data.segment_overlap, arguments.augmentation, training.seed, most=probing.CLIPS
+    )
+    found = probing.solved(trainer, solving, clips.table.speakers, training.frozen_cache_views)
+    for part in PARTS[1:]:
+        metrics = evaluate(trainer, clips, part, data)
+        found[part] = {name: metrics[name] for name in ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer")}
+    if model.head != "linear":
+        return load(model.head), found
+    for name, parameter in loaded.model.named_parameters():
+        parameter.requires_grad_(untouched[name])
+    return loaded, found
+
+
+def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, parameters: int) -> None:
+    """Sets the learning rates that were not given: by the method, the head and the number of parameters."""
+    if training.learning_rate is None:
+        training.set_learning_rate(default_learning_rate(arguments.tuning.method, parameters))
+    if training.head_learning_rate is None:
+        linear = arguments.model.head == "linear"
+        training.head_learning_rate = HEAD_LEARNING_RATE if linear else training.learning_rate
 
 
 def check_hub(arguments: Arguments, folder: Path) -> None:
@@ -311,11 +363,9 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
             yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}
 
 
-def evaluate(
-    trainer: SERTrainer, clips: RunClips, part: str, segment_length: float | None, segment_overlap: float
-) -> dict[str, Any]:
-    """The kept model's figures on a part, per clip, each between 0 and 1."""
-    dataset = clips.evaluation_set(part, segment_length, segment_overlap)
+def evaluate(trainer: SERTrainer, clips: RunClips, part: str, data: DataArguments) -> dict[str, Any]:
+    """The kept model's metrics on a part, per clip, each between 0 and 1."""
+    dataset = clips.evaluation_set(part, data.segment_length, data.segment_overlap)
     with cached_predictions(trainer, dataset, trainer.args.frozen_cache_gb) as dataset:
         prediction = trainer.predict_clips(dataset)
     labels, rows = prediction.label_ids

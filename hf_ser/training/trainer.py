@@ -1,5 +1,6 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,10 +20,12 @@ from hf_ser.features import (
     StepSampler,
     pieces_of_like_length,
 )
+from hf_ser.models import StandardisedLinear
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
+from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.sharding import (
@@ -92,6 +95,30 @@ def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
     return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
 
 
+#: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
+
+
+def learning_rates(names: Sequence[str], args: SERTrainingArguments) -> dict[str, float]:
+    """
+    The highest learning rate of each parameter: the head's own, and in the encoder less from layer to layer towards its input
+    (`layer_decay`).
+
+    Args:
+        names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
+        args (`SERTrainingArguments`): With both learning rates resolved.
+    """
+    depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    layers = max(depths.values(), default=0) + 1
+    return {
+        name: args.head_learning_rate
+        if IN_HEAD.search(name)
+        else args.learning_rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
+        for name in names
+    }
+
+
 class _Epochs(TrainerCallback):
     """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
 
@@ -152,6 +179,16 @@ class SERTrainer(CheckpointingTrainer):
         self.model_accepts_loss_kwargs = False
         if adalora:
             self.add_callback(RankAllocation())
+        #: The mean of the last weights, unless the best epoch is kept or the model is spread over the processes.
+        self.average = None
+        if args.average_share and not (args.load_best_model_at_end or self.shares_model):
+            self.average = WeightAverage(args.average_share)
+            self.add_callback(self.average)
+        #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
+        self.kept_between: dict[str, Any] | None = None
+        self._interpolates = args.interpolation and any(
+            isinstance(module, StandardisedLinear) for module in tuned.model.modules()
+        )
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
@@ -163,6 +200,21 @@ class SERTrainer(CheckpointingTrainer):
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        named = {id(p): name for name, p in (self.model if model is None else model).named_parameters()}
+        rates = learning_rates(list(named.values()), self.args)
+        groups: dict[tuple[int, float], dict[str, Any]] = {}
+        for i, group in enumerate(optimizer.param_groups):
+            for parameter in group["params"]:
+                rate = rates[named[id(parameter)]]
+                mine = groups.setdefault((i, rate), {**group, "params": [], "lr": rate})
+                mine["params"].append(parameter)
+        # The encoder's highest rate first, which is the one that is logged.
+        in_order = sorted(groups.items(), key=lambda item: (item[0][1] != self.args.learning_rate, item[0]))
+        optimizer.param_groups[:] = [group for _, group in in_order]
+        return optimizer
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -189,10 +241,22 @@ class SERTrainer(CheckpointingTrainer):
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
+        start = trained_weights(self.model) if self._interpolates else {}
         output = super().train(*args, **kwargs)
         if self._shards:
             self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
+        if self._interpolates and len(self.eval_dataset):
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), start, self._validation_uar)
         return output
+
+    def _validation_uar(self) -> float:
+        """Not by `evaluate`, which would log it as that of an epoch."""
+        metrics = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval").metrics
+        return float(metrics["eval_uar"])
+
+    def keep_whole(self) -> None:
+        """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
+        self._keep_whole(self.model.to(self.args.device))
 
     def _keep_whole(self, model: Any) -> None:
         """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""

@@ -32,7 +32,8 @@ class Tuning:
     method: str = field(
         default="full",
         metadata={
-            "help": "What trains. full: every weight. head: the head alone. lora_qkv: LoRA on the attention's query, key and "
+            "help": "What trains. full: every weight. head: the head alone. probe: nothing by gradient steps; the linear head is "
+            "the solved probe. lora_qkv: LoRA on the attention's query, key and "
             "value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the "
             "feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, and the "
             "head. prompt: embeddings before every layer, and the head. Or the name of another tuner of PEFT (ia3, adalora, "
@@ -48,7 +49,7 @@ class Tuning:
         },
     )
     freeze_feature_encoder: bool = field(
-        default=False, metadata={"help": "With full: leave the convolutional feature encoder as it is."}
+        default=True, metadata={"help": "With full: leave the convolutional feature encoder as it is."}
     )
     lora_r: int = field(default=8, metadata={"help": "LoRA's rank."})
     lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
@@ -353,7 +354,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
 
 
 #: The methods that add nothing to the model.
-PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head}
+PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head, "probe": head}
 #: Those that are tuners of PEFT.
 ADAPTERS: dict[str, Callable[[Loaded, Tuning], Part]] = {
     "lora_qkv": lora_qkv,

@@ -4,7 +4,7 @@ disk. `parts.py` says what of a model that is, `keys.py` when it is the same, `s
 fills in what is missing, `features.py` makes batches of it, and `cache.py` lets a Trainer train from them.
 """
 
-from hf_ser.training.frozen.cache import cached_frozen_part, cached_predictions
+from hf_ser.training.frozen.cache import cached_frozen_part, cached_predictions, frozen_features
 from hf_ser.training.frozen.parts import frozen_part
 
-__all__ = ["cached_frozen_part", "cached_predictions", "frozen_part"]
+__all__ = ["cached_frozen_part", "cached_predictions", "frozen_features", "frozen_part"]

@@ -45,7 +45,10 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
     """
     datasets = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
     with ExitStack() as stack:
-        features = stack.enter_context(_features(trainer, datasets, limit, views, folder, trainer.accelerator.autocast))
+        # What is one vector for each clip is computed once and in float32, as it is for a prediction.
+        pooled = parts.frozen_part(_untuned(trainer)) in parts.POOLED
+        precision = nullcontext if pooled else trainer.accelerator.autocast
+        features = stack.enter_context(_features(trainer, datasets, limit, views, folder, precision))
         if features is not None:
             stack.enter_context(_trained_from(trainer, features))
         yield
@@ -75,6 +78,18 @@ def cached_predictions(
         else:
             stack.enter_context(_trained_from(trainer, features))
             yield features.datasets[""]
+
+
+@contextmanager
+def frozen_features(
+    trainer: SERTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
+) -> Iterator[FrozenFeatures | None]:
+    """
+    What the frozen part of a Trainer's model makes of the clips of `dataset` in float32, for whoever reads it whole; `None` where
+    it is not kept, see [`cached_frozen_part`].
+    """
+    with _features(trainer, {"": dataset}, limit, views, folder, nullcontext) as features:
+        yield features.datasets[""] if features else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""What is kept at the end of a training: the mean of the last weights, and a point between the probe and them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback
+
+from hf_ser.wording import per_cent
+
+logger = logging.getLogger(__name__)
+
+AVERAGE = "average.safetensors"
+#: How far to go from the probe (0) to the trained weights (1).
+STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+Weights = dict[str, torch.Tensor]
+
+
+def trained_weights(model: nn.Module) -> Weights:
+    """Copies of the parameters that train, by name, on the CPU."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def put(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Replaces parameters by name."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        parameters[name].copy_(tensor)
+
+
+class WeightAverage(TrainerCallback):
+    """
+    Averages what trains over the last steps of a training, and leaves the model with the mean (Izmailov et al. 2018,
+    arXiv:1803.05407).
+
+    Args:
+        share (`float`): The share of the steps, at the end, that are averaged.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.steps = 0
+        self.mean: Weights = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Adds the weights of a step."""
+        if state.global_step <= (1 - self.share) * state.max_steps:
+            return
+        self.steps += 1
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                now = parameter.detach().float().clone()
+                self.mean[name] = torch.lerp(self.mean.get(name, now).to(now.device), now, 1 / self.steps)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Leaves the model with the mean."""
+        if self.steps:
+            put(model, self.mean)
+
+    def save(self, checkpoint: Path) -> None:
+        """Writes the mean so far into a checkpoint."""
+        if self.steps:
+            found = {name: tensor.cpu().contiguous() for name, tensor in self.mean.items()}
+            save_file({**found, "steps": torch.tensor(self.steps)}, checkpoint / AVERAGE, metadata={"format": "pt"})
+
+    def load(self, checkpoint: Path) -> None:
+        """Goes on from a checkpoint."""
+        if (checkpoint / AVERAGE).exists():
+            self.mean = load_file(checkpoint / AVERAGE)
+            self.steps = int(self.mean.pop("steps"))
+
+
+def interpolate(model: nn.Module, start: Weights, uar: Callable[[], float]) -> dict[str, Any]:
+    """
+    Leaves a trained model at the best point between where it started and where it is (Wortsman et al. 2022, arXiv:2109.01903).
+
+    Args:
+        model (`nn.Module`): The model.
+        start (`dict[str, torch.Tensor]`): What trains, at the start; see [`trained_weights`].
+        uar (`Callable`): The model's UAR on validation.
+
+    Returns:
+        `interpolation`, the share of the way from the start (0) to the end of training (1), and `validation_uar` at each share
+        that was tried. Of equal ones the largest counts.
+    """
+    end = trained_weights(model)
+    found = {}
+    for step in STEPS:
+        put(model, {name: torch.lerp(start[name], tensor, step) for name, tensor in end.items()})
+        found[step] = uar()
+    best = max(STEPS, key=lambda step: (found[step], step))
+    put(model, {name: torch.lerp(start[name], tensor, best) for name, tensor in end.items()})
+    logger.info(
+        "between the start (0) and the end of training (1), validation UAR is %s; %g is kept",
+        ", ".join(f"{per_cent(value):.1f} % at {step:g}" for step, value in found.items()),
+        best,
+    )
+    return {"interpolation": best, "validation_uar": [found[step] for step in STEPS]}

@@ -1,0 +1,232 @@
+"""
+The probe: a logistic regression on statistics of a frozen encoder, solved and not trained step by step.
+
+A `linear` head starts from it, and every run says what it reaches on the same clips: whoever fine-tunes sees what that brought.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.utils.class_weight import compute_sample_weight
+
+from hf_ser.features import IGNORED, SpeechDataset
+from hf_ser.models import StandardisedLinear
+from hf_ser.training.frozen import frozen_features
+from hf_ser.training.frozen.parts import compute, frozen_part
+from hf_ser.training.trainer import SERTrainer
+
+logger = logging.getLogger(__name__)
+
+Features = npt.NDArray[np.float32]
+
+#: The strengths of the L2 penalty that cross-validation chooses from: `C` of scikit-learn, its inverse.
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+#: Folds of training speakers that choose it.
+FOLDS = 5
+#: No more clips solve a probe: more cost time and memory, and change it little.
+CLIPS = 10_000
+#: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
+FIRST_LAYER = -10.0
+
+
+@dataclass(frozen=True)
+class Clips:
+    """
+    What a probe is solved on.
+
+    Args:
+        features (`array` of shape `(clips, layers, features)`): Statistics of each layer.
+        labels (`array` of shape `(clips,)`): The numbers of the emotions.
+        speakers (`Sequence[str | None]`): Who speaks.
+    """
+
+    features: Features
+    labels: npt.NDArray[np.int64]
+    speakers: Sequence[str | None]
+
+
+def solve(model: Any, clips: Clips, *, views: int = 1, balanced: bool = False) -> float:
+    """
+    Solves the probe and starts the `linear` head of a model from it, in place.
+
+    With a stock model the layers from the first on are averaged, each divided by one number, its standard deviation; with the
+    package's own class they stand side by side. Each feature is standardised. The strength of the L2 penalty is chosen by
+    a cross-validation that leaves training speakers out.
+
+    Args:
+        model (`PreTrainedModel`): With a `linear` head.
+        clips (`Clips`): Of the training part alone.
+        views (`int`, defaults to 1): How many times each clip is among `clips`, differently augmented.
+        balanced (`bool`, defaults to `False`): Whether every emotion has the same weight, whatever its number of clips.
+
+    Returns:
+        The chosen `C`, the inverse of the penalty's strength, for one view of each clip.
+    """
+    head = model.projector
+    assert isinstance(head, StandardisedLinear)
+    features = clips.features
+    if model.config.use_weighted_layer_sum:
+        with torch.no_grad():
+            start_layer_weights(model.layer_weights, features)
+            weights = model.layer_weights.softmax(0).cpu().numpy()
+        features = np.einsum("clf,l->cf", features, weights)
+    else:
+        features = features.reshape(len(features), -1)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale < 1e-6 * np.abs(mean) + 1e-12] = 1.0  # a constant says nothing
+    features = (features - mean) / scale
+    strength = choose_strength(features, clips.labels, clips.speakers, views, balanced)
+    fitted = regression(balanced).set_params(C=strength / views).fit(features, clips.labels)
+    with torch.no_grad():
+        device = head.mean.device
+        head.mean.copy_(torch.from_numpy(mean))
+        head.scale.copy_(torch.from_numpy(scale))
+        weight, bias = full_rows(fitted, model.config.num_labels)
+        head.linear.weight.copy_(torch.from_numpy(weight).to(device))
+        head.linear.bias.copy_(torch.from_numpy(bias).to(device))
+    return strength
+
+
+def start_layer_weights(weights: torch.Tensor, features: Features) -> None:
+    """Weighs each layer by the inverse of its standard deviation, in place; `weights` `(layers,)` go through a softmax."""
+    deviation = torch.from_numpy(features.std(axis=(0, 2), dtype=np.float64)).clamp(min=1e-12)
+    start = -deviation.log()
+    start[0] += FIRST_LAYER
+    weights.copy_(start - start.max())
+
+
+def regression(balanced: bool) -> LogisticRegression:
+    """The regression that is solved."""
+    return LogisticRegression(max_iter=1000, warm_start=True, class_weight="balanced" if balanced else None)
+
+
+def choose_strength(
+    features: Features, labels: npt.NDArray[np.int64], speakers: Sequence[str | None], views: int, balanced: bool
+) -> float:
+    """
+    The one of [`STRENGTHS`] with the least log loss on training speakers that are left out. Log loss and not UAR: it moves less
+    by chance, and an overconfident probe would leave no gradient to fine-tune from.
+    """
+    losses = dict.fromkeys(STRENGTHS, 0.0)
+    for train, test in folds(labels, speakers):
+        model = regression(balanced)
+        for strength in STRENGTHS:  # each from the solution of the one before
+            model.set_params(C=strength / views).fit(features[train], labels[train])
+            known = np.isin(labels[test], model.classes_)
+            truth = labels[test][known]
+            if len(truth):
+                losses[strength] += log_loss(
+                    truth,
+                    model.predict_proba(features[test][known]),
+                    labels=model.classes_,
+                    normalize=False,
+                    sample_weight=compute_sample_weight("balanced", truth) if balanced else None,
+                )
+    return min(STRENGTHS, key=losses.__getitem__) if any(losses.values()) else STRENGTHS[len(STRENGTHS) // 2]
+
+
+def folds(
+    labels: npt.NDArray[np.int64], speakers: Sequence[str | None]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Folds of the clips by speaker; by clip where fewer than two speakers are known. None if there are too few clips."""
+    groups = np.array([speaker or "" for speaker in speakers])
+    number = len(set(groups))
+    if number > 1:
+        splits = GroupKFold(min(FOLDS, number)).split(labels, labels, groups)
+    else:
+        fewest = int(np.bincount(labels)[np.unique(labels)].min())
+        if fewest < 2:
+            return
+        splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(labels, labels)
+    for train, test in splits:
+        if len(set(labels[train])) > 1:
+            yield train, test
+
+
+def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Features]:
+    """Weight `(emotions, features)` and bias `(emotions,)` of a regression that may not have seen every emotion, or just two."""
+    weight, bias = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # one row, for the second against the first
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    rows = np.zeros((emotions, weight.shape[1]), np.float32)
+    # An emotion without a clip is as unlikely as the rarest of all that were seen.
+    offsets = np.full(emotions, bias.min() - 10, np.float32)
+    rows[fitted.classes_], offsets[fitted.classes_] = weight, bias
+    return rows, offsets
+
+
+def clip_statistics(trainer: SERTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int) -> Clips:
+    """
+    What the frozen encoder of a Trainer's model makes of each clip, from the cache of frozen layers where there is one.
+
+    Args:
+        trainer (`SERTrainer`): Of a model with a `linear` head on a frozen encoder.
+        dataset (`SpeechDataset`): The clips.
+        speakers (`Sequence[str | None]`): Of all clips of the run.
+        views (`int`): How many augmented views of each clip are taken.
+
+    Returns:
+        `views` times as many clips as there are in the dataset.
+    """
+    with frozen_features(trainer, dataset, trainer.args.frozen_cache_gb, views) as cached:
+        if cached is not None:
+            rows = cached.first.ravel()
+            features = cached.frames.tensor(cached.frames.array[rows]).float().numpy()
+            labels, clip = (np.tile(values, len(cached.first)) for values in (cached.labels, dataset.segments.clip))
+        else:
+            features, labels, clip = computed(trainer, dataset)
+    used = labels != IGNORED
+    return Clips(features[used], labels[used], [speakers[i] for i in clip[used]])
+
+
+@torch.no_grad()
+def computed(
+    trainer: SERTrainer, dataset: SpeechDataset
+) -> tuple[Features, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The same of clips whose features are not kept: statistics, labels and numbers of the clips."""
+    model: Any = trainer.accelerator.unwrap_model(trainer.model).eval()
+    part = frozen_part(model)
+    assert part is not None
+    found: list[list[torch.Tensor]] = []
+    for batch in trainer.get_eval_dataloader(dataset):
+        statistics = compute(model, part, batch[model.main_input_name], batch["attention_mask"])
+        together = torch.cat(statistics).to(batch["labels"].device)
+        found.append(trainer.accelerator.gather_for_metrics((together, batch["labels"], batch["clip"])))
+    features, labels, clip = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
+    return features, labels, clip
+
+
+def solved(trainer: SERTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int) -> dict[str, Any]:
+    """
+    Solves the probe of a Trainer's model on a dataset of training clips, and starts its `linear` head from it.
+
+    Returns:
+        How: `C`, `clips`, `views`, and the `seconds` that it took with the frozen pass.
+    """
+    began = time.perf_counter()
+    clips = clip_statistics(trainer, dataset, speakers, views)
+    views = max(len(clips.labels) // max(len(dataset), 1), 1)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        strength = solve(model, clips, views=views, balanced=trainer.args.class_weights)
+    seconds = time.perf_counter() - began
+    logger.info(
+        "probe: solved on %d clips (%d views of each) in %.1f s; C=%g by cross-validation over training speakers",
+        len(dataset),
+        views,
+        seconds,
+        strength,
+    )
+    return {"C": strength, "clips": len(dataset), "views": views, "seconds": round(seconds, 1)}
