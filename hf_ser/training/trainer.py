@@ -20,7 +20,7 @@ from hf_ser.features import (
     pieces_of_like_length,
 )
 from hf_ser.streaming import StreamedSpeech, StreamSampler
-from hf_ser.training.adalora import RankAllocation, is_adalora
+from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.checkpoints import CheckpointingTrainer
@@ -134,6 +134,8 @@ class SERTrainer(CheckpointingTrainer):
         )
         stopping = args.early_stopping_patience
         adalora = is_adalora(tuned.model)
+        if adalora:
+            loss = regularised(loss, tuned.model)
         args.require_launcher()
         require_shardable(args, adalora)
         super().__init__(
