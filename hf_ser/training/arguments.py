@@ -426,7 +426,10 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
         parsed = parser.parse_args_into_dataclasses([*recipe, *rest], look_for_args_file=False)
     except ValueError as error:
         parser.error(str(error))
-    return Arguments(*parsed[: len(Arguments._fields)])
+    arguments = Arguments(*parsed[: len(Arguments._fields)])
+    if arguments.training.learning_rate is None:
+        arguments.training.set_learning_rate(default_learning_rate(arguments.tuning.method))
+    return arguments
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

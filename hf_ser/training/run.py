@@ -1,6 +1,5 @@
 """One training, from corpora on disk to a folder that can be published."""
 
-import json
 import logging
 import math
 import shutil
@@ -20,12 +19,13 @@ from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import fold_batch_norm, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.records import REPORT, RESULTS, SPLITS
+from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
-from hf_ser.training.arguments import Arguments, SERTrainingArguments, default_learning_rate
+from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips, heard, load_clips, require_heard_whole, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
+from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
            "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
+ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*",
            REPORT, "report.html", "report/clips.csv", "report-answers",
@@ -61,7 +61,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     Raises:
         CorpusError, SplitError: see `hf_ser.training.clips.load_clips`.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
-        ValueError: if an argument does not fit.
+        ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
     began = time.perf_counter()
     data, training = arguments.data, arguments.training
@@ -72,10 +72,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         check_hub(arguments, folder)
     checkpoint = checkpoint_to_resume(training, folder)
     if checkpoint:
-        require_same_run(Path(checkpoint).parent / checkpoints.RUN, arguments)
+        require_same_run(Path(checkpoint).parent, arguments)
     transformers.set_seed(training.seed)
-    if training.learning_rate is None:
-        training.set_learning_rate(default_learning_rate(arguments.tuning.method))
 
     config = load_config(resolve_checkpoint(arguments.model.model))
     clips = load_clips(data, features.minimum_samples(config))
@@ -145,54 +143,6 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
                 )
 
 
-def identity(arguments: Arguments) -> dict[str, Any]:
-    """What a run must be told again if it goes on from a checkpoint."""
-    data, tuning, training = arguments.data, arguments.tuning, arguments.training
-    told = {
-        "model": Path(arguments.model.model).name,
-        "head": arguments.model.head,
-        "method": tuning.method,
-        "lora_r": tuning.lora_r,
-        "lora_alpha": tuning.lora_alpha,
-        "freeze_feature_encoder": tuning.freeze_feature_encoder,
-        "weighted_layer_sum": arguments.model.weighted_layer_sum,
-        "lora_target_modules": tuning.lora_target_modules,
-        "bottleneck_size": tuning.bottleneck_size,
-        "prompt_length": tuning.prompt_length,
-        "peft_arguments": tuning.peft_arguments,
-        "seed": training.seed,
-        # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
-        "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
-        "streaming": data.streaming,  # the clips come in another order
-    }
-    if data.streaming:  # each process that reads has row groups of its own
-        told |= {
-            "processes": training.world_size,
-            "per_device_train_batch_size": training.train_batch_size,
-            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
-            "shuffle_buffer": data.shuffle_buffer,
-        }
-    return told
-
-
-def require_same_run(began_with: Path, arguments: Arguments) -> None:
-    """
-    Raises:
-        ValueError: if a checkpoint is of a run that was told something else.
-    """
-    if not began_with.exists():
-        return
-    told = json.loads(began_with.read_text(encoding="utf-8"))
-    now = identity(arguments)
-    if other := [
-        f"{name} was {told.get(name)}, and is {now.get(name)}" for name in told if told[name] != now.get(name)
-    ]:
-        raise ValueError(
-            f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
-            "with, or choose another --output_dir."
-        )
-
-
 def push_options(arguments: Arguments) -> PushOptions:
     """How the arguments want the run to be published."""
     training, hub = arguments.training, arguments.hub
@@ -256,8 +206,8 @@ def is_in(checkpoint: str | None, folder: Path) -> bool:
 
 def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
     """
-    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes down what the
-    run was told and its split, by which a resumed run knows that it goes on with the same. Makes its repository.
+    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
+    arguments and its split, with which those of a resumed run are compared. Makes its repository.
     """
     training = arguments.training
     with training.main_process_first(desc="beginning the run"):
@@ -266,8 +216,7 @@ def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool
                 make_repository(training.hub_model_id, push_options(arguments))
             delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
             folder.mkdir(parents=True, exist_ok=True)
-            told = json.dumps(identity(arguments), indent=1)
-            (folder / checkpoints.RUN).write_text(told + "\n", encoding="utf-8")
+            records.write(folder / RUN, identity(arguments))
             clips.split.save(folder / SPLITS, clips.table)
             write_set_aside(clips.set_aside, folder / "set_aside.csv")
 
