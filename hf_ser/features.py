@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,9 +104,17 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return {"waveform": waveform, "label": IGNORED if filler else row["label"], "clip": clip}
 
     def drawn(self, epoch: int, i: int) -> int:
-        """The seed of what augmentation does to the segment `i` in an epoch."""
-        digest = hashlib.blake2b(f"{self.seed} {epoch} {i}".encode(), digest_size=7).digest()
-        return int.from_bytes(digest, "big")
+        """
+        The seed of what augmentation does to the segment `i` in an epoch. It depends on the clip and not on `i`: in another fold
+        the same clip is augmented alike, so that its features are found again.
+        """
+        clip, start = int(self.segments.clip[i]), int(self.segments.start[i])
+        name = f"{self.seed} {epoch} {self._hashes[clip]} {start}"
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+
+    @cached_property
+    def _hashes(self) -> list[str]:
+        return list(self.clips["samples_hash"][:])
 
     def locate(self, key: int) -> tuple[int, int, bool]:
         """The epoch and the segment that `key` stands for, and whether it is a filler."""

@@ -7,6 +7,8 @@ from typing import Any
 
 #: What a run knows of itself and of its figures. It is written last: a run is finished if it is there.
 RESULTS = "results.json"
+#: The arguments of a run that can change what it learns. It is written when the run starts.
+RUN = "run.json"
 #: Which clips trained, chose and tested the model.
 SPLITS = "splits.json"
 #: What scripts/evaluate.py found out.

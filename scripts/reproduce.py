@@ -32,13 +32,15 @@ from hf_ser.papers.experiments import Experiment, fold_folder
 from hf_ser.papers.runs import split_label
 from hf_ser.records import REPORT, RESULTS
 from hf_ser.splits import SplitError
-from hf_ser.training.results import HOW_IT_IS_DONE
+from hf_ser.training.identity import NOT_COUNTED
 from hf_ser.wording import counted, listed
 
 SCRIPTS = Path(__file__).resolve().parent
 RECIPES = SCRIPTS / "recipes"
 #: What would make other runs of those that a table is made of.
 REFUSED = ("config", "sweep", "plan", "output_dir", "corpora", "model", "split")
+#: What makes more runs of the same experiment, or trains more of them at a time.
+SAME_EXPERIMENT = ("jobs", "seeds", "seed", "data_seed")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -312,7 +314,11 @@ def told_otherwise(more: Sequence[str]) -> list[str]:
         raise ValueError(
             f"--{refused[0]} after --: the tables say which runs there are; scripts/cross_validate.py trains others"
         )
-    return [re.sub(r"[^\w.+-]", "_", "-".join(part)) for part in parts if not HOW_IT_IS_DONE.fullmatch(part[0])]
+    return [
+        re.sub(r"[^\w.+-]", "_", "-".join(part))
+        for part in parts
+        if not (part[0] in SAME_EXPERIMENT or NOT_COUNTED.fullmatch(part[0]))
+    ]
 
 
 def report(name: str, wanted: Wanted, *, only_say: bool) -> bool:

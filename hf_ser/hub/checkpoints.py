@@ -18,13 +18,11 @@ from huggingface_hub.errors import (
 from hf_ser import splits
 from hf_ser.hub.errors import again, explain, explained
 from hf_ser.hub.privacy import without_paths
-from hf_ser.records import SPLITS
+from hf_ser.records import RUN, SPLITS
 
 logger = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"
-#: What says whose checkpoints a folder or branch has: what the run was told.
-RUN = "run.json"
 STAGED = ".upload-"
 
 

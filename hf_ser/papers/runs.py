@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from hf_ser import records
-from hf_ser.audio import Augmentation
 from hf_ser.features import encoder_config
 from hf_ser.hub.card.report import why_another
 from hf_ser.hub.card.split import split_kind
@@ -22,15 +21,8 @@ from hf_ser.models.remote import SpeechClassifierConfig
 from hf_ser.papers.experiments import MODELS, Experiment
 from hf_ser.records import REPORT, RESULTS
 from hf_ser.training import parse_arguments
-from hf_ser.training.arguments import (
-    DataArguments,
-    ModelArguments,
-    SERTrainingArguments,
-    default_learning_rate,
-    read_recipe,
-    recipe_words,
-)
-from hf_ser.training.results import HOW_IT_IS_DONE, non_default
+from hf_ser.training.arguments import Arguments, read_recipe, recipe_words
+from hf_ser.training.identity import counted, identity
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 
@@ -41,7 +33,7 @@ PARAMETERS_APART = 0.01
 #: What [`misfits`], the label of a split and the number of clips in a step tell in other words.
 TOLD_OTHERWISE = re.compile(
     r"corpora|emotions|label_source|split|splits|fold|folds|fold_by|split_seed|model|head|method|lora_r|bottleneck_size|prompt_length"
-    r"|per_device_train_batch_size|gradient_accumulation_steps"
+    r"|per_device_train_batch_size|gradient_accumulation_steps|(data_)?seed"
 )
 #: What `results.json` must hold of a run, and of what type.
 HELD: dict[tuple[str, ...], type] = {
@@ -167,7 +159,7 @@ def misfits(run: Run, experiment: Experiment, models: Mapping[str, str]) -> list
             if abs(clips - wanted) > CLIPS_SET_ASIDE * wanted:
                 found.append(f"it has {clips:,} clips of {name}, where the paper has {wanted:,}")
     for key, value in experiment.settings.items():
-        if (told := _told(results, key)) != value:
+        if (told := _recorded(results)[key]) != value:
             found.append(f"its {key} is {told}, not {value}")
     if experiment.only_split and not in_paper_split(run, experiment):
         found.append(f"its split is {split_label(results['split'])}, not the paper's")
@@ -199,66 +191,36 @@ def split_label(split: Mapping[str, Any]) -> str:
 
 def deviations(run: Run, experiment: Experiment, recipes: Path) -> list[str]:
     """In what a run was trained otherwise than by the experiment's recipe: `learning_rate 0.001 in place of 1e-05`."""
-    recipe, batch = by_recipe(recipes / experiment.recipe, experiment.method)
-    skipped = set()
-    if not experiment.method.startswith("lora"):
-        skipped |= {"lora_alpha", "lora_dropout", "lora_target_modules"}
-    if experiment.method != "prompt":
-        skipped |= {"prompt_start"}
-    if experiment.method != "full":
-        skipped |= {"freeze_feature_encoder"}
-    if run.results["split"]["name"] not in ("random", "speaker"):
-        skipped |= {"test_share", "validation_share"}
-    found = []
-    for name in learning():
-        if name in skipped:
-            continue
-        wanted, told = recipe.get(name, _defaults()[name]), _told(run.results, name)
-        if _plain(told) != _plain(wanted):
-            found.append(f"{name} {told} in place of {wanted}")
-    if (clips := run.results["training"]["clips_per_step"]) != batch:
-        found.append(f"{clips} clips a step in place of {batch}")
-    return found
+    wanted, found = by_recipe(recipes / experiment.recipe, experiment.method), _recorded(run.results)
+    return [
+        f"{name} {value} in place of {recipe}"
+        for name, value in counted(found).items()
+        if not TOLD_OTHERWISE.fullmatch(name) and value != (recipe := wanted.get(name, _defaults().get(name)))
+    ]
 
 
 @cache
-def learning() -> tuple[str, ...]:
-    """What a run can be told that changes what it learns, and is no matter of which experiment it is."""
-    return tuple(name for name in _defaults() if not (HOW_IT_IS_DONE.fullmatch(name) or TOLD_OTHERWISE.fullmatch(name)))
-
-
-@cache
-def by_recipe(recipe: Path, method: str) -> tuple[dict[str, Any], int]:
-    """What a recipe tells a run with a method, as `results.json` has it, and the clips in a step."""
+def by_recipe(recipe: Path, method: str) -> dict[str, Any]:
+    """The identity of the runs that a recipe gives with a method."""
     words = recipe_words({name: value for name, value in read_recipe(recipe).items() if name not in ("sweep", "seeds")})
-    arguments = parse_arguments([*words, "--corpora", "ravdess=.", "--method", method, "--output_dir", "."])
-    told = non_default(arguments)
-    told.setdefault("learning_rate", default_learning_rate(method))
-    return told, arguments.training.per_device_train_batch_size * arguments.training.gradient_accumulation_steps
+    return identity(parse_arguments([*words, "--corpora", "ravdess=.", "--method", method, "--output_dir", "."]))
 
 
 @cache
 def _defaults() -> dict[str, Any]:
     """Every argument's default."""
-    parts = (DataArguments, ModelArguments, Tuning, Augmentation, SERTrainingArguments)
     return {
         field.name: field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        for part in parts
+        for part in Arguments.__annotations__.values()
         for field in dataclasses.fields(part)
     }
 
 
-def _told(results: Mapping[str, Any], name: str) -> Any:
-    """What a run was told; its results hold what differs from the defaults."""
-    return results["training"]["arguments"].get(name, _defaults()[name])
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be compared, however it was read."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    value = getattr(value, "value", value)  # an enumeration's
-    return float(value) if isinstance(value, int | float) else value
+def _recorded(results: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's arguments; its results hold what differs from the defaults."""
+    training = results["training"]
+    own = {"method": results["method"], "split": results["split"]["name"], "clips_per_step": training["clips_per_step"]}
+    return {**_defaults(), **training["arguments"], **own}
 
 
 def _is_model(found: str, wanted: str, models: Mapping[str, str]) -> bool:

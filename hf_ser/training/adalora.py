@@ -1,10 +1,11 @@
 """
-AdaLoRA, whose ranks become fewer as it trains: when they are shared out, and what a checkpoint holds of it.
+AdaLoRA, whose ranks become fewer as it trains: its regulariser, when the ranks are shared out, and what a checkpoint holds.
 
 An adapter on disk has the ranks that are left alone, and does not fit the model in training, which has them all: those that are
 out are zero, and may come back as long as the importance of each is followed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
+
+from hf_ser.features import IGNORED
 
 RANKS = "adalora.safetensors"
 #: What PEFT's allocator follows of each weight, as it calls it.
@@ -22,6 +25,42 @@ WEIGHT, KEPT = "weight", "kept"
 def is_adalora(model: Any) -> bool:
     """Whether a model trains by AdaLoRA."""
     return hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA"
+
+
+def regularised(loss: Callable[..., torch.Tensor], model: Any) -> Callable[..., torch.Tensor]:
+    """
+    Adds AdaLoRA's regulariser to a loss in training: PEFT adds it only where the model computes the loss itself.
+
+    Args:
+        loss (`Callable`): The loss of some clips of a step, as the Trainer calls it.
+        model (`PeftModel`): The model.
+
+    Returns:
+        A loss that adds to each clip's an equal share of `orth_reg_weight` times [`orthogonality`]: over all micro-batches and
+        processes of a step the shares add up to one.
+    """
+    weight = model.peft_config["default"].orth_reg_weight
+
+    def regularised_loss(
+        outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        found = loss(outputs, labels, num_items_in_batch)
+        if not (weight and found.requires_grad):  # an evaluation
+            return found
+        count = torch.as_tensor(num_items_in_batch).clamp(min=1)
+        return found + (labels != IGNORED).sum() / count * weight * orthogonality(model)
+
+    return regularised_loss
+
+
+def orthogonality(model: Any) -> torch.Tensor:
+    """
+    How far AdaLoRA's matrices are from orthogonal ones (arXiv 2303.10512, equation 4; as PEFT computes it): the mean Frobenius
+    norm of `PᵀP - I` (PEFT's `lora_B`) and `QQᵀ - I` (`lora_A`), without unit.
+    """
+    ranks = _ranks(model)
+    rows = [p.T if ".lora_B." in name else p for name, p in ranks.items() if ".lora_A." in name or ".lora_B." in name]
+    return torch.stack([(p @ p.T - torch.eye(len(p), device=p.device)).norm() for p in rows]).mean()
 
 
 class RankAllocation(TrainerCallback):

@@ -1,7 +1,6 @@
 """Every fold and seed of an experiment, and of every setting of a sweep: each run a process of its own."""
 
 import itertools
-import json
 import logging
 import os
 import queue
@@ -25,7 +24,7 @@ from hf_ser.machine import processors
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, parse_arguments
-from hf_ser.training.results import HOW_IT_IS_DONE, non_default
+from hf_ser.training.identity import require_same_run
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +51,6 @@ class Run:
     seed: int
     folder: Path
     argv: tuple[str, ...]
-
-    @property
-    def told(self) -> Path:
-        """What the run was told, beside its folder, by which it is known again."""
-        return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def log(self) -> Path:
@@ -179,8 +173,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
         The runs that failed.
 
     Raises:
-        ValueError: if one is there already and was told something else, or its `results.json` is none: before anything is
-            trained.
+        ValueError: if one is there already with other arguments, or its `results.json` is none: before anything is trained.
     """
     gpus = visible_gpus()
     jobs = jobs or max(len(gpus), 1)
@@ -188,7 +181,10 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     for place in range(jobs):
         places.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {})
     for run in runs:
-        require_same(run)
+        if (run.folder / RESULTS).exists():
+            records.read_results(run.folder / RESULTS)
+        if run.folder.exists():
+            require_same_run(run.folder, parse_arguments(run.argv))
     waiting = [run for run in runs if not (run.folder / RESULTS).exists()]
     failed: list[Run] = []
     running: set[subprocess.Popen[bytes]] = set()
@@ -230,50 +226,6 @@ def visible_gpus() -> list[str]:
     return names if names[0].startswith("MIG-") else names[:count]
 
 
-def require_same(run: Run) -> None:
-    """
-    Makes sure that what is in a run's folder, finished or not, is this run: a figure of another would count as its own.
-
-    Raises:
-        ValueError: if it is another; names what differs.
-    """
-    results = records.read_results(run.folder / RESULTS) if (run.folder / RESULTS).exists() else None
-    if run.told.exists():
-        before = json.loads(run.told.read_text(encoding="utf-8"))["arguments"]
-        if before == list(run.argv):
-            return
-        was, now = (_as_told(words) for words in (before, run.argv))
-        other = [
-            f"{name} was {was.get(name, 'the default')}, and is {now.get(name, 'the default')}"
-            for name in sorted({*was, *now})
-            if was.get(name) != now.get(name)
-        ]
-    elif results:  # a run that was not begun here
-        words = dict(zip(run.argv, run.argv[1:], strict=False))
-        other = [
-            f"{name} was {found}, and is {words[f'--{name}']}"
-            for name, found in (
-                ("method", results["method"]),
-                *((key, results["split"].get(key)) for key in ("fold", "folds")),
-            )
-            if f"--{name}" in words and found is not None and str(found) != words[f"--{name}"]
-        ]
-    else:
-        return
-    if other:
-        raise ValueError(
-            f"{run.folder} holds another run ({'; '.join(other)}). Choose another --output_dir, or go on with what it was told."
-        )
-
-
-def _as_told(words: Sequence[str]) -> dict[str, Any]:
-    """What changes what a run learns, of all that it is told."""
-    arguments = parse_arguments(list(words))
-    told = {"corpora": sorted(arguments.data.corpora), "splits": arguments.data.splits, "model": arguments.model.model,
-            "method": arguments.tuning.method, "head": arguments.model.head}  # fmt: skip
-    return told | {name: value for name, value in non_default(arguments).items() if not HOW_IT_IS_DONE.fullmatch(name)}
-
-
 def _train(
     run: Run, script: Path, jobs: int, environment: dict[str, str], running: set["subprocess.Popen[bytes]"]
 ) -> int:
@@ -284,7 +236,6 @@ def _train(
     threads = max(processors() // jobs, 1)
     words = [*run.argv, *more, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    run.told.write_text(json.dumps({"arguments": list(run.argv)}, indent=1) + "\n", encoding="utf-8")
     with run.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, str(script), *words], stdout=log, stderr=subprocess.STDOUT, env=environment

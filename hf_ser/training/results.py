@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import platform
-import re
 import resource
 import shlex
 import sys
@@ -25,7 +24,6 @@ from hf_ser.corpora import CORPORA, corpus_of
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
-from hf_ser.hub.card.training import UNTOLD as COMPUTED_ALIKE
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
 from hf_ser.models import Loaded
@@ -69,14 +67,6 @@ LOOKED_FOR = (
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
 LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")
-#: What says how the work is done, and not what is learned, beside what a card leaves out for that reason.
-HOW_IT_IS_DONE = re.compile(
-    rf"{COMPUTED_ALIKE.pattern}|jobs|seeds|(data_)?seed|max_set_aside|shuffle_buffer"
-    r"|per_device_eval_batch_size|auto_find_batch_size|eval_accumulation_steps|tf32"
-    r"|torch_.*|use_(liger_kernel|cache)|liger_.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|dataloader_.*|length_column_name"
-    r"|skip_memory_metrics|include_.*|prediction_loss_only|eval_(do_concat_batches|use_gather_object)|batch_eval_metrics|log_on_each_node"
-    r"|enable_jit_checkpoint|ignore_data_skip|restore_callback_.*|full_determinism|local_rank|micro_batch_seconds"
-)
 HISTORY = ("loss", "learning_rate", "eval_loss", "eval_uar", "eval_accuracy", "eval_f1_weighted", "eval_eer")
 
 

@@ -1,6 +1,5 @@
 """One training, from corpora on disk to a folder that can be published."""
 
-import json
 import logging
 import math
 import shutil
@@ -20,7 +19,7 @@ from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.records import REPORT, RESULTS, SPLITS
+from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training import probe as probing
@@ -33,6 +32,7 @@ from hf_ser.training.arguments import (
 )
 from hf_ser.training.clips import RunClips, heard, load_clips, require_heard_whole, write_set_aside
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
+from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
            "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (*WEIGHTS, RESULTS, SPLITS, checkpoints.RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
+ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*",
            REPORT, "report.html", "report/clips.csv", "report-answers",
@@ -68,7 +68,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     Raises:
         CorpusError, SplitError: see `hf_ser.training.clips.load_clips`.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
-        ValueError: if an argument does not fit.
+        ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
     began = time.perf_counter()
     data, training = arguments.data, arguments.training
@@ -77,9 +77,10 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     require_shardable(training, "adalora" in arguments.tuning.methods)
     if training.push_to_hub:
         check_hub(arguments, folder)
+    given = identity(arguments)  # before defaults are resolved, which depend on the model
     checkpoint = checkpoint_to_resume(training, folder)
     if checkpoint:
-        require_same_run(Path(checkpoint).parent / checkpoints.RUN, arguments)
+        require_same_run(Path(checkpoint).parent, arguments)
     transformers.set_seed(training.seed)
 
     config = load_config(resolve_checkpoint(arguments.model.model))
@@ -97,7 +98,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
-    begin_run(arguments, folder, clips, anew=not is_in(checkpoint, folder))
+    begin_run(arguments, given, folder, clips, anew=not is_in(checkpoint, folder))
     if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames":
         start_at_frames(tuned.model, some_clips(trainer))
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint, probe)
@@ -167,9 +168,8 @@ def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, par
     """Sets the learning rates that were not given: by the method, the head and the number of parameters."""
     if training.learning_rate is None:
         training.set_learning_rate(default_learning_rate(arguments.tuning.method, parameters))
-    if training.head_learning_rate is None:
-        linear = arguments.model.head == "linear"
-        training.head_learning_rate = HEAD_LEARNING_RATE if linear else training.learning_rate
+    if training.head_learning_rate is None and arguments.model.head == "linear":
+        training.head_learning_rate = HEAD_LEARNING_RATE
 
 
 def check_hub(arguments: Arguments, folder: Path) -> None:
@@ -195,54 +195,6 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
                     f"--hub_strategy: {training.hub_model_id} has the checkpoints of an unfinished run on its branch {branch!r}. "
                     "Go on with it by --resume_from_checkpoint True, or delete them with --hub_overwrite True."
                 )
-
-
-def identity(arguments: Arguments) -> dict[str, Any]:
-    """What a run must be told again if it goes on from a checkpoint."""
-    data, tuning, training = arguments.data, arguments.tuning, arguments.training
-    told = {
-        "model": Path(arguments.model.model).name,
-        "head": arguments.model.head,
-        "method": tuning.method,
-        "lora_r": tuning.lora_r,
-        "lora_alpha": tuning.lora_alpha,
-        "freeze_feature_encoder": tuning.freeze_feature_encoder,
-        "weighted_layer_sum": arguments.model.weighted_layer_sum,
-        "lora_target_modules": tuning.lora_target_modules,
-        "bottleneck_size": tuning.bottleneck_size,
-        "prompt_length": tuning.prompt_length,
-        "peft_arguments": tuning.peft_arguments,
-        "seed": training.seed,
-        # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
-        "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
-        "streaming": data.streaming,  # the clips come in another order
-    }
-    if data.streaming:  # each process that reads has row groups of its own
-        told |= {
-            "processes": training.world_size,
-            "per_device_train_batch_size": training.train_batch_size,
-            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
-            "shuffle_buffer": data.shuffle_buffer,
-        }
-    return told
-
-
-def require_same_run(began_with: Path, arguments: Arguments) -> None:
-    """
-    Raises:
-        ValueError: if a checkpoint is of a run that was told something else.
-    """
-    if not began_with.exists():
-        return
-    told = json.loads(began_with.read_text(encoding="utf-8"))
-    now = identity(arguments)
-    if other := [
-        f"{name} was {told.get(name)}, and is {now.get(name)}" for name in told if told[name] != now.get(name)
-    ]:
-        raise ValueError(
-            f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
-            "with, or choose another --output_dir."
-        )
 
 
 def push_options(arguments: Arguments) -> PushOptions:
@@ -306,10 +258,12 @@ def is_in(checkpoint: str | None, folder: Path) -> bool:
     return checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
 
 
-def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool) -> None:
+def begin_run(
+    arguments: Arguments, given: dict[str, Any], folder: Path, clips: RunClips, *, anew: bool
+) -> None:
     """
-    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes down what the
-    run was told and its split, by which a resumed run knows that it goes on with the same. Makes its repository.
+    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
+    arguments and its split, with which those of a resumed run are compared. Makes its repository.
     """
     training = arguments.training
     with training.main_process_first(desc="beginning the run"):
@@ -318,8 +272,7 @@ def begin_run(arguments: Arguments, folder: Path, clips: RunClips, *, anew: bool
                 make_repository(training.hub_model_id, push_options(arguments))
             delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
             folder.mkdir(parents=True, exist_ok=True)
-            told = json.dumps(identity(arguments), indent=1)
-            (folder / checkpoints.RUN).write_text(told + "\n", encoding="utf-8")
+            records.write(folder / RUN, given)
             clips.split.save(folder / SPLITS, clips.table)
             write_set_aside(clips.set_aside, folder / "set_aside.csv")
 

@@ -22,7 +22,7 @@ from hf_ser.features import (
 )
 from hf_ser.models import StandardisedLinear
 from hf_ser.streaming import StreamedSpeech, StreamSampler
-from hf_ser.training.adalora import RankAllocation, is_adalora
+from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
@@ -107,12 +107,13 @@ def learning_rates(names: Sequence[str], args: SERTrainingArguments) -> dict[str
 
     Args:
         names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
-        args (`SERTrainingArguments`): With both learning rates resolved.
+        args (`SERTrainingArguments`): With `learning_rate` resolved.
     """
+    head = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
     depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
     layers = max(depths.values(), default=0) + 1
     return {
-        name: args.head_learning_rate
+        name: head
         if IN_HEAD.search(name)
         else args.learning_rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
         for name in names
@@ -161,6 +162,8 @@ class SERTrainer(CheckpointingTrainer):
         )
         stopping = args.early_stopping_patience
         adalora = is_adalora(tuned.model)
+        if adalora:
+            loss = regularised(loss, tuned.model)
         args.require_launcher()
         require_shardable(args, adalora)
         super().__init__(

@@ -320,8 +320,8 @@ def with_adapters(loaded: Loaded, tuning: Tuning) -> PeftModel:
         model = get_peft_model(loaded.model, config)
     except (TypeError, ValueError) as error:
         raise _refused(tuning, error) from error
-    if loaded.model.config.use_weighted_layer_sum:
-        loaded.model.layer_weights.requires_grad_(True)
+    if loaded.model.config.use_weighted_layer_sum and "lora_classifier" not in tuning.methods:
+        loaded.model.layer_weights.requires_grad_(True)  # they train with the head, and PEFT has frozen them
     return model
 
 
@@ -404,7 +404,8 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
         f"{total:,}",
         100 * trainable / total,
     )
-    layer_weights = ("layer_weights",) if loaded.model.config.use_weighted_layer_sum else ()
+    weighted = loaded.model.config.use_weighted_layer_sum and loaded.model.layer_weights.requires_grad
+    layer_weights = ("layer_weights",) if weighted else ()
     return Tuned(
         model, (*loaded.new, *layer_weights), keeps_base=fingerprint(loaded.model) == before and not trains_bias(model)
     )

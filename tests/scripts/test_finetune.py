@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -340,30 +341,60 @@ class TestAnExistingFolder:
             )
 
 
-def test_a_run_is_not_resumed_with_another_split(arguments: list[str], tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_split(arguments: list[str], speech: Path, tmp_path: Path) -> None:
     """A speaker would move from train to test, and be tested by a model that has learned them."""
     options = [*arguments, "--method", "lora_classifier", "--output_dir", str(tmp_path / "run")]
     finetune(parse_arguments(options))
     before = (tmp_path / "run/results.json").read_text()
-    resume = [*options, "--resume_from_checkpoint", "True", "--num_train_epochs", "3"]
-    for changed in (["--split_seed", "7"], ["--emotions", "angry", "sad", "happy", "calm=happy"]):
-        with pytest.raises(ValueError, match=r"not those that the run began with .*splits\.json"):
+    resume = [*options, "--resume_from_checkpoint", "True"]
+    fewer = ["--corpora", f"synthetic={tmp_path / 'fewer'}"]
+    shutil.copytree(speech, tmp_path / "fewer")
+    min((tmp_path / "fewer").rglob("*_sad_*.wav")).unlink()
+    for changed, message in (
+        (["--split_seed", "7"], "split_seed: found 42, given 7"),
+        (["--emotions", "angry", "sad", "happy", "calm=happy"], r"emotions: found \["),
+        (fewer, r"not those that the run began with .*splits\.json"),
+    ):
+        with pytest.raises(ValueError, match=message):
             finetune(parse_arguments([*resume, *changed]))
     assert (tmp_path / "run/results.json").read_text() == before
     elsewhere = [
         *options,
         "--output_dir",
         str(tmp_path / "elsewhere"),
-        "--num_train_epochs",
-        "3",
         "--resume_from_checkpoint",
     ]
     last = str(max((tmp_path / "run").glob("checkpoint-*")))
     with pytest.raises(ValueError, match="not those that the run began with"):
-        finetune(parse_arguments([*elsewhere, last, "--split_seed", "7"]))
-    assert finetune(parse_arguments([*elsewhere, last]))["training"]["epochs"] == 3
+        finetune(parse_arguments([*elsewhere, last, *fewer]))
+    epochs = json.loads(before)["training"]["epochs"]
+    assert finetune(parse_arguments([*elsewhere, last]))["training"]["epochs"] == epochs
     assert (tmp_path / "elsewhere/splits.json").read_text() == (tmp_path / "run/splits.json").read_text()
-    assert finetune(parse_arguments(resume))["training"]["epochs"] == 3
+    assert finetune(parse_arguments(resume))["training"]["epochs"] == epochs
+
+
+def test_a_run_is_not_resumed_with_another_objective(arguments: list[str], tmp_path: Path) -> None:
+    """Its results would state the new one for all epochs. It is known from the start, before there are results."""
+    options = [*arguments, "--method", "lora_qkv", "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1"]
+    finetune(parse_arguments(options))
+    (tmp_path / "run/results.json").unlink()
+    for name, value in (
+        ("class_weights", "True"),
+        ("label_smoothing_factor", "0.1"),
+        ("noise_probability", "0.5"),
+        ("weight_decay", "0.1"),
+        ("learning_rate", "0.5"),
+        ("lr_scheduler_type", "constant"),
+        ("max_seconds", "0.5"),
+        ("lora_dropout", "0.5"),
+        ("num_train_epochs", "2"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"{tmp_path}/run holds a run with other arguments .*\n  {name}: found .*\n"
+        ):
+            finetune(parse_arguments([*options, "--resume_from_checkpoint", "True", f"--{name}", value]))
+    assert not (tmp_path / "run/results.json").exists()
+    assert finetune(parse_arguments([*options, "--resume_from_checkpoint", "True", "--save_total_limit", "3"]))
 
 
 def test_where_the_last_model_is_kept_the_results_say_so(arguments: list[str], tmp_path: Path) -> None:
@@ -452,8 +483,6 @@ def test_bad_input_ends_in_one_line(
 
 
 def test_too_many_bad_clips_stop_the_run(speech: Path, arguments: list[str], tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(speech, tmp_path / "corpus")
     for n in range(20):
         (tmp_path / f"corpus/f01/f01_sad_{70 + n}.wav").write_bytes(bytes([n]))

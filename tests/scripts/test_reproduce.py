@@ -67,15 +67,7 @@ def finished_run(folder: Path) -> dict[str, Any]:
         "parameters": {"total": total_parameters(experiment)},
         "training": {
             "clips_per_step": 8,
-            "arguments": {
-                "learning_rate": 1e-5,
-                "num_train_epochs": 50.0,
-                "lr_scheduler_type": "constant",
-                "warmup_steps": 0.0,
-                "noise_probability": 0.3,
-                "pitch_probability": 0.3,
-                "stretch_probability": 0.3,
-            },
+            "arguments": dict(by_recipe(SCRIPT.parent / "recipes" / experiment.recipe, "full")),
         },
         "seeds": {"training": 42},
     }
@@ -221,7 +213,7 @@ def test_reports_are_made_for_the_table_that_is_made_of_them(
     reproduce: Reproduce, started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = peft_ser(WAVLM, "head", "CREMA-D")
-    arguments, clips_per_step = by_recipe(SCRIPT.parent / "recipes" / experiment.recipe, "head")
+    arguments = by_recipe(SCRIPT.parent / "recipes" / experiment.recipe, "head")
     for fold in range(5):
         folder = tmp_path / "runs" / experiment.folder / str(fold)
         results = finished_run(folder)
@@ -235,7 +227,7 @@ def test_reports_are_made_for_the_table_that_is_made_of_them(
             "split": {**experiment.split, "fold": fold},
             "metrics": {"test": {"uar": 0.5, "confusion_matrix": [[1] * 4] * 4}},
             "parameters": {"total": total_parameters(experiment)},
-            "training": {"clips_per_step": clips_per_step, "arguments": arguments},
+            "training": {"clips_per_step": arguments["clips_per_step"], "arguments": arguments},
         }
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     options = ("--table", "peft_ser/VI", "--only", "/head", "--runs", tmp_path / "runs")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import yaml
 
 from hf_ser.training import Arguments, SERTrainingArguments, parse_arguments
 from hf_ser.training.arguments import recipe_words
-from hf_ser.training.run import identity, require_same_run
+from hf_ser.training.identity import counted, identity, require_same_run
 
 
 def recipe(folder: Path, text: str) -> str:
@@ -143,52 +144,120 @@ def test_without_an_output_dir(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--output_dir: name the run's folder" in capsys.readouterr().err
 
 
-class TestWhatARunGoesOnWith:
-    """A checkpoint in the middle of an epoch knows how many steps to skip, not which clips they heard."""
+class TestTheSameRun:
+    """A checkpoint continues the run that it is of: every argument that changes what is learned must be the same."""
 
     @pytest.fixture
-    def began(self, tmp_path: Path) -> Path:
-        return tmp_path / "run.json"
+    def given(self) -> Callable[..., Arguments]:
+        def parse(*argv: str) -> Arguments:
+            return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
 
-    @staticmethod
-    def told(*argv: str) -> Arguments:
-        return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
+        return parse
+
+    @pytest.fixture
+    def started(self, given: Callable[..., Arguments], tmp_path: Path) -> Callable[..., Path]:
+        """A run's folder, as it is when the run has started with some arguments."""
+
+        def start(*argv: str) -> Path:
+            (tmp_path / "run.json").write_text(json.dumps(identity(given(*argv))))
+            return tmp_path
+
+        return start
 
     @pytest.mark.parametrize(
         ("argv", "message"),
         [
-            (["--shuffle_buffer", "20"], "shuffle_buffer was 1000, and is 20"),
-            (["--dataloader_num_workers", "2"], "dataloader_num_workers was 1, and is 2"),
+            (["--class_weights", "True"], "class_weights: found False, given True"),
+            (["--label_smoothing_factor", "0.1"], "label_smoothing_factor: found 0.0, given 0.1"),
+            (["--noise_probability", "0.5"], "noise_probability: found 0.0, given 0.5"),
+            (["--noise_snr", "5", "15"], r"noise_snr: found \[10.0, 30.0\], given \[5.0, 15.0\]"),
+            (["--weight_decay", "0.1"], "weight_decay: found 0.0, given 0.1"),
+            (["--adam", "True"], "adam: found False, given True"),
+            (["--optim", "sgd"], "optim: found 'adamw_torch_fused', given 'sgd'"),
+            (["--learning_rate", "0.5"], "learning_rate: found 0.001, given 0.5"),
+            (["--method", "lora_classifier"], "learning_rate: found 0.001, given 0.01\n  method: found 'lora_qkv'"),
+            (["--lr_scheduler_type", "constant"], "lr_scheduler_type: found 'linear', given 'constant'"),
+            (["--num_train_epochs", "30"], "num_train_epochs: found 20.0, given 30.0"),
+            (["--max_seconds", "4"], "max_seconds: found None, given 4.0"),
+            (["--lora_dropout", "0"], "lora_dropout: found 0.05, given 0.0"),
+            (["--mask_time_prob", "0.1"], "mask_time_prob: found None, given 0.1"),
+            (["--peft_arguments", '{"use_dora": true}'], "peft_arguments: found None, given {'use_dora': True}"),
+            (["--metric_for_best_model", "loss"], "metric_for_best_model: found 'uar', given 'loss'"),
+            (["--seed", "7"], "seed: found 42, given 7"),
+            (["--emotions", "sad", "happy"], r"emotions: found \[\], given \['sad', 'happy'\]"),
+            (["--corpora", "ravdess=/data"], r"corpora: found \['synthetic'\], given \['ravdess'\]"),
+            (["--dataloader_drop_last", "True"], "dataloader_drop_last: found False, given True"),
+            (["--gradient_accumulation_steps", "2"], "clips_per_step: found 8, given 16"),
+        ],
+    )
+    def test_whatever_changes_what_is_learned_is_named(
+        self, argv: list[str], message: str, given: Callable[..., Arguments], started: Callable[..., Path]
+    ) -> None:
+        folder = started("--method", "lora_qkv")
+        with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments.*\n  {message}.*\nGive"):
+            require_same_run(folder, given("--method", "lora_qkv", *argv))
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ["--output_dir", "y", "--run_name", "y", "--logging_steps", "3", "--save_total_limit", "7", "--report_to", "none"],
+            ["--bf16", "True", "--cpu_threads", "1", "--frozen_cache_gb", "1", "--micro_batch_seconds", "3"],
+            ["--push_to_hub", "True", "--hub_model_id", "lab/ser", "--hub_token", "secret", "--hub_clip_names", "True"],
+            ["--corpora", "synthetic=/elsewhere", "--prepare_workers", "1", "--dataloader_num_workers", "2"],
+            ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"],
+            ["--learning_rate", "1e-3"],  # what the method has by default
+            ["--prompt_start", "random", "--bottleneck_size", "8", "--freeze_feature_encoder", "True"],  # of other methods
+            ["--model", "/elsewhere/hubert-large-superb-er"],
+            ["--shuffle_buffer", "20"],
+        ],
+    )  # fmt: skip
+    def test_whatever_else_is_given_may_change(
+        self, argv: list[str], given: Callable[..., Arguments], started: Callable[..., Path]
+    ) -> None:
+        require_same_run(started("--method", "lora_qkv"), given("--method", "lora_qkv", *argv))
+
+    def test_an_argument_that_is_added_counts(self) -> None:
+        known = {"method": "full", "split": "speaker", "streaming": False}
+        assert counted({**known, "added": 0.25, "save_added": 1}) == {**known, "added": 0.25}
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--shuffle_buffer", "20"], "shuffle_buffer: found 1000, given 20"),
+            (["--dataloader_num_workers", "2"], "dataloader_num_workers: found 1, given 2"),
             (
                 ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"],
-                "batch_size was 8, and is 4",
+                "batch_size: found 8, given 4",
             ),
         ],
     )
-    def test_the_order_of_a_stream_is_the_same(self, argv: list[str], message: str, began: Path) -> None:
-        began.write_text(json.dumps(identity(self.told("--streaming", "True"))))
-        require_same_run(began, self.told("--streaming", "True", "--dataloader_num_workers", "1"))
+    def test_the_order_of_a_stream_is_the_same(
+        self, argv: list[str], message: str, given: Callable[..., Arguments], started: Callable[..., Path]
+    ) -> None:
+        folder = started("--streaming", "True")
+        require_same_run(folder, given("--streaming", "True", "--dataloader_num_workers", "1"))
         with pytest.raises(ValueError, match=message):
-            require_same_run(began, self.told("--streaming", "True", *argv))
-        began.write_text(json.dumps(identity(self.told())))
-        require_same_run(began, self.told(*argv))  # of clips on the disk it depends on none of that
+            require_same_run(folder, given("--streaming", "True", *argv))
 
     def test_as_many_clips_are_in_a_step_on_however_many_processes(
-        self, began: Path, monkeypatch: pytest.MonkeyPatch
+        self, given: Callable[..., Arguments], started: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        began.write_text(json.dumps(identity(self.told())))
-        streamed = began.with_name("streamed.json")
-        streamed.write_text(json.dumps(identity(self.told("--streaming", "True"))))
+        folder = started()
         monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
-        with pytest.raises(ValueError, match="clips_per_step was 8, and is 16"):
-            require_same_run(began, self.told())
+        with pytest.raises(ValueError, match="clips_per_step: found 8, given 16"):
+            require_same_run(folder, given())
         halved = ("--per_device_train_batch_size", "4")
-        require_same_run(began, self.told(*halved))
-        with pytest.raises(ValueError, match="processes was 1, and is 2"):
-            require_same_run(streamed, self.told("--streaming", "True", *halved))
+        require_same_run(folder, given(*halved))
+        monkeypatch.undo()
+        folder = started("--streaming", "True")
+        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        with pytest.raises(ValueError, match="processes: found 1, given 2"):
+            require_same_run(folder, given("--streaming", "True", *halved))
 
-    def test_older_runs_did_not_say_it(self, began: Path) -> None:
-        said = identity(self.told("--streaming", "True"))
-        new = ("clips_per_step", "processes", "per_device_train_batch_size", "dataloader_num_workers", "shuffle_buffer")
-        began.write_text(json.dumps({name: value for name, value in said.items() if name not in new}))
-        require_same_run(began, self.told("--streaming", "True", "--shuffle_buffer", "20"))
+    def test_what_an_older_version_has_not_written_is_not_compared(
+        self, given: Callable[..., Arguments], started: Callable[..., Path]
+    ) -> None:
+        folder = started("--streaming", "True")
+        found = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({name: found[name] for name in found if name != "shuffle_buffer"}))
+        require_same_run(folder, given("--streaming", "True", "--shuffle_buffer", "20"))

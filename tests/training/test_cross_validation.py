@@ -14,6 +14,7 @@ from hf_ser.evaluation import plots
 from hf_ser.splits import SplitError
 from hf_ser.training import parse_arguments
 from hf_ser.training.cross_validation import Run, as_markdown, cross_validate, plan, read_seeds, read_sweep, summarise
+from hf_ser.training.identity import identity
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -160,9 +161,9 @@ def test_each_run_gets_one_of_the_gpus_that_are_visible(
 @pytest.mark.parametrize(
     ("first", "second", "other"),
     [
-        (["--folds", "2"], ["--folds", "3"], "folds was 2, and is 3"),
-        ([], ["--num_train_epochs", "9"], "num_train_epochs was the default, and is 9"),
-        (["--max_seconds", "4"], [], "max_seconds was 4.0, and is the default"),
+        (["--folds", "2"], ["--folds", "3"], "folds: found 2, given 3"),
+        ([], ["--num_train_epochs", "9"], "num_train_epochs: found 20.0, given 9.0"),
+        (["--max_seconds", "4"], [], "max_seconds: found 4.0, given None"),
     ],
 )
 def test_runs_of_another_experiment_are_not_taken_for_ones_own(
@@ -175,17 +176,15 @@ def test_runs_of_another_experiment_are_not_taken_for_ones_own(
         argv = arguments(tmp_path, speech, "--method", "full", *more)
         return plan(argv, parse_arguments(argv), {}, None)[:1]
 
-    assert cross_validate(planned(*first), script, jobs=1) == []
+    (run,) = planned(*first)
+    assert cross_validate([run], script, jobs=1) == []
+    # A true run writes it when it starts.
+    (run.folder / "run.json").write_text(json.dumps(identity(parse_arguments(run.argv))))
     assert cross_validate(planned(*first, "--logging_steps", "3"), script, jobs=1) == []
-    with pytest.raises(ValueError, match=f"holds another run .*{other}"):
-        cross_validate(planned(*second), script, jobs=1)
-    (run,) = planned(*second)
-    run.told.unlink()  # as an earlier version left it
-    results = json.loads((run.folder / "results.json").read_text())
-    results["split"] |= {"fold": 1}
-    (run.folder / "results.json").write_text(json.dumps(results))
-    with pytest.raises(ValueError, match="holds another run .*fold was 1, and is 0"):
-        cross_validate([run], script, jobs=1)
+    for left in ("results.json", "nothing"):  # of a finished run, and of one that was interrupted
+        with pytest.raises(ValueError, match=rf"{run.folder} holds a run with other arguments.*\n  {other}\n"):
+            cross_validate(planned(*second), script, jobs=1)
+        (run.folder / left).unlink(missing_ok=True)
 
 
 def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Path) -> None:
@@ -232,3 +231,6 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
         for fold in (0, 1)
     ]
     assert not tested[0] & tested[1]
+    done = python("scripts/cross_validate.py", "--config", recipe, "--class_weights", "True")
+    assert done.returncode == 1
+    assert "class_weights: found False, given True\n" in done.stderr

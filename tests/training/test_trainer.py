@@ -31,6 +31,13 @@ def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tu
     return loss, found
 
 
+def distances_from_orthogonal(model: torch.nn.Module) -> list[float]:
+    """How far the columns of P and the rows of Q are from orthonormal ones, for each matrix of AdaLoRA."""
+    p = [weight.T for name, weight in model.named_parameters() if ".lora_B." in name]
+    q = [weight for name, weight in model.named_parameters() if ".lora_A." in name]
+    return [(rows @ rows.T - torch.eye(len(rows))).norm().item() for rows in (*p, *q)]
+
+
 class TestLoss:
     @pytest.mark.parametrize(
         "options",
@@ -57,6 +64,29 @@ class TestLoss:
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+    def test_the_regulariser_of_adalora_counts_once_in_a_step(self, make: Make) -> None:
+        """However the step is cut, and not in an evaluation, whose loss chooses the model."""
+        found = {}
+        for weight in (0, 100):
+            trainer, _ = make("--method", "adalora", "--peft_arguments", f'{{"orth_reg_weight": {weight}}}')
+            trainer.model.config.attention_dropout = 0.0
+            for module in trainer.model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                    module.dropout = 0.0
+            items = [trainer.train_dataset[i] for i in range(8)]
+            batches = [[items], [items[:3], items[3:]]]
+            found[weight] = [gradients(trainer, [*map(trainer.data_collator, batch)]) for batch in batches]
+            found[weight].append((trainer.evaluate()["eval_loss"], {}))
+        distances = distances_from_orthogonal(trainer.model)
+        (whole, expected), (cut, gradient), _ = found[100]
+        assert whole - found[0][0][0] == pytest.approx(100 * np.mean(distances), rel=1e-4)
+        assert cut == pytest.approx(whole, rel=1e-5)
+        for name in expected:
+            torch.testing.assert_close(gradient[name], expected[name], atol=1e-5, rtol=1e-3, msg=name)
+        assert found[100][2] == found[0][2]
 
     @pytest.mark.parametrize("norm", ["layer", "group", "whisper"])
     @pytest.mark.parametrize("method", ["full", "lora_ff", "head"])
@@ -239,6 +269,17 @@ def test_a_weighted_layer_sum_in_bfloat16(make: Make, method: str) -> None:
         batch = trainer.data_collator([trainer.eval_dataset[0]])
         plain = model(batch["input_values"], attention_mask=batch["attention_mask"])
     np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
+
+
+def test_the_matrices_of_adalora_become_orthogonal(make: Make) -> None:
+    """Trap: PEFT adds its regulariser where the model computes the loss, and here the Trainer does."""
+    found = {}
+    for weight in (0, 10):
+        trainer, _ = make("--method", "adalora", "--peft_arguments", f'{{"orth_reg_weight": {weight}}}',
+                          "--num_train_epochs", "4", "--learning_rate", "0.02", "--load_best_model_at_end", "False")  # fmt: skip
+        trainer.train()
+        found[weight] = np.mean(distances_from_orthogonal(trainer.model))
+    assert found[10] < 0.8 * found[0]
 
 
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:

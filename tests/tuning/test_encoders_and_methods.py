@@ -124,8 +124,7 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
         added = {kinds.get(name.partition("_")[0], "bottleneck_") for name in method.split("+")}
         assert added == {kind for kind in added if any(kind in name for name in in_encoder)}
         assert all(any(kind in name for kind in added) for name in in_encoder)
-    if method != "lora_classifier" and head == "conv":
-        assert "layer_weights" in names
+    assert ("layer_weights" in names) is (head == "conv" and "lora_classifier" not in method)
 
     expected = logits(tuned.model, inputs)
     if hasattr(tuned.model, "peft_config"):

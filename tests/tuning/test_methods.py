@@ -218,6 +218,29 @@ class TestAdapter:
         Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
         torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("new", [True, False], ids=["new", "of the checkpoint"])
+    def test_lora_classifier_leaves_the_weights_of_a_layer_sum_as_they_are(
+        self, new: bool, make_hubert: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        """HuBERT-SER trains the LoRA alone. The adapter holds the weights if the checkpoint does not."""
+        base = make_hubert(tmp_path / "base")
+        if not new:
+            HubertForSequenceClassification.from_pretrained(base, use_weighted_layer_sum=True).save_pretrained(base)
+        tuned = tuned_model(base, "lora_classifier", weighted_layer_sum=new)
+        if new:
+            with torch.no_grad():
+                tuned.model.get_base_model().layer_weights.normal_()
+        moved, _ = train_a_little(tuned.model)
+        assert {".".join(name.split(".")[-4:-2]) for name in moved} == {"classifier.lora_A", "classifier.lora_B"}
+        save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(base))
+        tuned.model.config.save_pretrained(tmp_path / "adapter")
+        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "adapter")
+        with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
+            keys = set(file.keys())
+        assert any("layer_weights" in key for key in keys) is new
+        opened = hf_ser.load(tmp_path / "adapter").model
+        torch.testing.assert_close(logits(opened), logits(tuned.model), atol=1e-5, rtol=0)
+
 
 @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
 def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(

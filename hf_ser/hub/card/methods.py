@@ -75,7 +75,8 @@ def method_words(results: Results) -> tuple[str, str]:
         if method == "lora_classifier" and batch_norm:
             rest += ", but for the batch norm before the last layer, which is trained, too"
         words = f"with LoRA on {modules}; {rest}"
-    if results.get("weighted_layer_sum", arguments.get("weighted_layer_sum")):
+    weighted = results.get("weighted_layer_sum", arguments.get("weighted_layer_sum"))
+    if weighted and method != "lora_classifier":
         words += "; the weights of the sum over the encoder's layers that the head is given are trained, too"
     return heading, words
 

@@ -1,0 +1,110 @@
+"""
+What makes two runs the same: all arguments but those that cannot change what is learned. Resuming, cross-validation and the
+papers' tables compare runs by it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hf_ser import records
+from hf_ser.corpora import CORPORA
+from hf_ser.hub.privacy import without_paths
+from hf_ser.records import RUN
+from hf_ser.training.arguments import Arguments
+
+#: Arguments that cannot change what is learned. All others count, so that an argument that is added counts by itself.
+NOT_COUNTED = re.compile(
+    # What is stored, logged and published, and where.
+    r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"
+    r"|log_.*|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|debug|include_.*|do_(train|eval|predict)"
+    # How clips are read, and how many of them must be usable; the split itself is compared clip by clip.
+    r"|prepare_workers|max_set_aside|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)"
+    # How and on what the model is computed.
+    r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
+    r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
+    r"|frozen_cache_gb|per_device_eval_batch_size|eval_accumulation_steps"
+)
+#: Arguments that have an effect with some values of another argument alone: its name, and those values.
+USED_WITH = {
+    "lora_.*": ("method", "lora_.*"),
+    "prompt_.*": ("method", "prompt"),
+    "bottleneck_size": ("method", "(parallel_)?adapter"),
+    "freeze_feature_encoder": ("method", "full"),
+    "(test|validation)_share": ("split", "random|speaker"),
+    "shuffle_buffer": ("streaming", "True"),
+}
+
+
+def counted(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all arguments of a run, by name, those that can change what it learns."""
+
+    def used(name: str) -> bool:
+        for names, (other, values) in USED_WITH.items():
+            if re.fullmatch(names, name):
+                return any(re.fullmatch(values, value) for value in str(arguments[other]).split("+"))
+        return True
+
+    return {name: value for name, value in arguments.items() if not NOT_COUNTED.fullmatch(name) and used(name)}
+
+
+def identity(arguments: Arguments) -> dict[str, Any]:
+    """
+    The arguments that can change what a run learns, by name, ready for JSON. Defaults that depend on other arguments are
+    resolved. Of a path only the last part is left: a run may go on on another machine.
+    """
+    data, training = arguments.data, arguments.training
+    every = {field.name: getattr(part, field.name) for part in arguments for field in fields(part) if field.init}
+    del every["label_source"]  # is in the corpora's names
+    # Clips are drawn in the same order, however the clips of a step are shared among processes and batches.
+    batch = every.pop("per_device_train_batch_size") * training.world_size
+    found = counted(every) | {
+        "model": Path(arguments.model.model).name,
+        "corpora": sorted(map(_corpus, data.corpora)),
+        "splits": Path(data.splits).name if data.splits else None,
+        "clips_per_step": batch * every["gradient_accumulation_steps"],
+    }
+    del found["gradient_accumulation_steps"]
+    if data.streaming:  # each process that reads has row groups of its own
+        found |= {
+            "processes": training.world_size,
+            "per_device_train_batch_size": training.per_device_train_batch_size,
+            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
+        }
+    plain: dict[str, Any] = without_paths(json.loads(json.dumps(found)))
+    return plain
+
+
+def _corpus(specification: str) -> str:
+    name, equals, source = specification.partition("=")
+    return name if name in CORPORA or not equals else f"{name}={Path(source).name}"
+
+
+def require_same_run(folder: Path, arguments: Arguments) -> None:
+    """
+    Makes sure that the run in a folder, finished or not, was started with the same arguments.
+
+    Args:
+        folder (`Path`): The run's folder. Without `run.json`, which a run writes when it starts, there is nothing to compare.
+        arguments (`Arguments`): The arguments that are given now.
+
+    Raises:
+        ValueError: if it was not; lists each argument that differs.
+    """
+    if not (folder / RUN).exists():
+        return
+    found, given = records.read(folder / RUN), identity(arguments)
+    different = [
+        f"  {name}: found {found[name]!r}, given {given[name]!r}"
+        for name in found.keys() & given.keys()
+        if found[name] != given[name]
+    ]
+    if different:
+        lines = "\n".join(sorted(different))
+        raise ValueError(
+            f"{folder} holds a run with other arguments ({RUN}):\n{lines}\nGive the arguments that the run was started with, or "
+            "choose another --output_dir."
+        )
