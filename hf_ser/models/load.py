@@ -270,9 +270,8 @@ def load_config(source: str) -> PretrainedConfig:
 def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
     """
     The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
-    attention mask where transformers' own encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained
-    without a mask; layer-norm ones (HuBERT Large) need it, though many checkpoints leave it out of
-    `preprocessor_config.json`.
+    attention mask, with which the model is trained and evaluated: without it, padding counts as speech. Many checkpoints leave
+    it out of `preprocessor_config.json`.
 
     With Whisper it is the package's own, which hears the clip and not 30 s.
 
@@ -286,16 +285,19 @@ def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> Sequenc
         raise ValueError(
             f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
         )
-    extractor.return_attention_mask = wants_attention_mask(config)
+    extractor.return_attention_mask = True
     if hasattr(extractor, "do_normalize"):
         extractor.do_normalize = True
     return extractor
 
 
-def wants_attention_mask(config: PretrainedConfig) -> bool:
-    """Whether the model, opened by transformers, takes a mask that says where padding begins."""
-    # data2vec-audio has layer norm and does not say so.
-    return config.model_type == "hf_ser" or config.to_dict().get("feat_extract_norm", "layer") == "layer"
+def padding_changes_answers(config: PretrainedConfig) -> bool:
+    """
+    Whether transformers' own class of a model gives slightly different probabilities for a clip in a padded batch than for the
+    clip alone: group norm takes its statistics over the padding too, and so do data2vec's positional convolutions. This
+    package's encoders do not, see [`~hf_ser.models.remote.hear_valid_frames`].
+    """
+    return config.model_type == "data2vec-audio" or config.to_dict().get("feat_extract_norm") == "group"
 
 
 def hears_thirty_seconds(config: PretrainedConfig) -> bool:

@@ -26,7 +26,7 @@ from hf_ser.features import encoder_config
 from hf_ser.hub.card.training import UNTOLD as COMPUTED_ALIKE
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
-from hf_ser.models import Loaded
+from hf_ser.models import Loaded, padding_changes_answers
 from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.launch import launch_command
@@ -95,6 +95,7 @@ class RunRecord(TrainerCallback):
         self.clips = clips
         self.model_type = encoder_config(loaded.model.config).model_type
         self.remote_code = loaded.model.config.model_type == "hf_ser"
+        self.padding_changes_answers = padding_changes_answers(loaded.model.config)
         self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(tuned.model)
         self.resumed_from = Path(resumed_from).name if resumed_from else None
@@ -128,6 +129,7 @@ class RunRecord(TrainerCallback):
             "method": arguments.tuning.method,
             "head": arguments.model.head,
             "remote_code": self.remote_code,
+            "padding_changes_answers": self.padding_changes_answers,
             "weighted_layer_sum": self.weighted_layer_sum,
             "emotions": list(clips.emotions),
             "merged_emotions": clips.merged,
