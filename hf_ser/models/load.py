@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
-from hf_ser.features import encoder_config, spec_augment
+from hf_ser.features import encoder_config
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier
 from hf_ser.models.positions import use_fourier_positions
@@ -81,8 +81,8 @@ def load_model(
     *,
     head: str = "stock",
     weighted_layer_sum: bool = False,
-    mask_time_prob: float | None = None,
-    mask_feature_prob: float | None = None,
+    mask_time_prob: float = 0.0,
+    mask_feature_prob: float = 0.0,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Every encoder takes an attention
@@ -96,8 +96,8 @@ def load_model(
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
         head (`str`, defaults to `"stock"`): `stock`, `batchnorm` or `conv`, see [`HEADS`].
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
-        mask_time_prob, mask_feature_prob (`float`, *optional*): SpecAugment's shares of masked frames and features in
-            training, in place of the checkpoint's own.
+        mask_time_prob, mask_feature_prob (`float`, defaults to 0): SpecAugment's shares of masked frames and features in
+            training. 0 masks nothing, whatever the checkpoint's configuration says.
 
     Raises:
         ValueError: if the checkpoint cannot be loaded, is of another family, or `head` is unknown.
@@ -106,17 +106,17 @@ def load_model(
         raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
+    feature_extractor = load_feature_extractor(source, config)
+    _set_spec_augment(encoder_config(config), mask_time_prob, mask_feature_prob)
     if (head == "conv" and config.model_type != SpeechClassifierConfig.model_type) or config.model_type in OWN_CLASS:
         if head == "batchnorm":
             raise ValueError(f"--head batchnorm is not made for {config.model_type}; choose stock or conv")
-        return _with_own_head(source, config, emotions, head, weighted_layer_sum, mask_time_prob, mask_feature_prob)
+        return _with_own_head(source, config, feature_extractor, emotions, head, weighted_layer_sum)
     trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
     config.id2label = dict(enumerate(emotions))
     config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
-    encoder = encoder_config(config)
     # Whole layers left out at random fail with distributed training and with gradient checkpointing.
-    encoder.layerdrop = 0.0
-    _set_masks(encoder, mask_time_prob, mask_feature_prob)
+    encoder_config(config).layerdrop = 0.0
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     try:
         model, missing, mismatched = from_checkpoint(source, config)
@@ -151,31 +151,28 @@ def load_model(
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
-    return Loaded(ready(model), load_feature_extractor(source, config), tuple(sorted(new)))
+    return Loaded(ready(model), feature_extractor, tuple(sorted(new)))
 
 
-def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | None) -> None:
-    """SpecAugment's shares, where they are given."""
-    masks = {"mask_time_prob": time, "mask_feature_prob": feature}
-    asked = {name: share for name, share in masks.items() if share is not None}
-    if asked and encoder.model_type == "whisper":
-        raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --mask_probability")
-    if asked:
-        own = {name: getattr(encoder, name) if spec_augment(encoder) else 0.0 for name in masks}
-        encoder.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
+def _set_spec_augment(encoder: PretrainedConfig, time: float, feature: float) -> None:
+    """SpecAugment as it is asked for: the checkpoint's own would act under some methods only."""
+    encoder.apply_spec_augment = time > 0 or feature > 0
+    if encoder.apply_spec_augment:
+        encoder.update({"mask_time_prob": time, "mask_feature_prob": feature})
+        logger.info("SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", time, feature)
+    else:
+        logger.info("SpecAugment is off (--mask_time_prob and --mask_feature_prob are 0)")
 
 
 def _with_own_head(
     source: str,
     encoder: PretrainedConfig,
+    feature_extractor: SequenceFeatureExtractor,
     emotions: Sequence[str],
     head: str,
     weighted_layer_sum: bool,
-    mask_time_prob: float | None,
-    mask_feature_prob: float | None,
 ) -> Loaded:
     """A bare encoder in the package's own model class."""
-    _set_masks(encoder, mask_time_prob, mask_feature_prob)
     config = SpeechClassifierConfig(
         encoder=encoder,
         head=head,
@@ -188,7 +185,7 @@ def _with_own_head(
     except OSError as error:
         raise ValueError(f"--model: the weights of {source!r} cannot be loaded: {error}") from error
     logger.info("%s: a new %s head for %d emotions", source, head, len(emotions))
-    return Loaded(ready(model), load_feature_extractor(source, config), new)
+    return Loaded(ready(model), feature_extractor, new)
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:

@@ -156,6 +156,8 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "lora_alpha": tuning.lora_alpha,
         "freeze_feature_encoder": tuning.freeze_feature_encoder,
         "weighted_layer_sum": arguments.model.weighted_layer_sum,
+        "mask_time_prob": arguments.model.mask_time_prob,
+        "mask_feature_prob": arguments.model.mask_feature_prob,
         "lora_target_modules": tuning.lora_target_modules,
         "bottleneck_size": tuning.bottleneck_size,
         "prompt_length": tuning.prompt_length,

@@ -110,7 +110,7 @@ def arguments(speech: Path, hubert: Path) -> list[str]:
 RUNS = {
     "full": ["--method", "full"],
     "full-batchnorm": ["--method", "full", "--head", "batchnorm", "--bf16", "False"],
-    "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True"],
+    "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True", "--mask_time_prob", "0.1"],
     "lora_qkv-batchnorm": ["--method", "lora_qkv", "--head", "batchnorm"],
     "lora_classifier": ["--method", "lora_classifier"],
     "head-conv": ["--method", "head", "--head", "conv"],
@@ -213,6 +213,7 @@ def test_results_tell_what_was_measured_on_what(runs: dict[str, tuple[Path, np.n
     assert results["parameters"]["trainable"] < results["parameters"]["total"]
     assert results["peak_memory_bytes"]["process"] > 1e8
     assert results["training"]["arguments"]["class_weights"] is True
+    assert results["training"]["spec_augment"] is True
     assert results["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     assert results["kept"]["by"] == "uar on validation"
     assert results["left_out"]["fear"] == 12
@@ -245,6 +246,7 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     ))  # fmt: skip
     saved = json.loads((folder / "preprocessor_config.json").read_text())
     assert saved["return_attention_mask"] is True
+    assert results["training"]["spec_augment"] is False
 
     printed = python("-c", PLAIN, tmp_path / "speech", folder)
     assert printed.returncode == 0, printed.stderr[-3000:]
