@@ -67,6 +67,26 @@ class TestFeatureExtractor:
         config = AutoConfig.from_pretrained(group_norm_hubert)
         assert load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
 
+    @pytest.mark.parametrize("own", [True, False])
+    def test_normalisation_is_the_checkpoints_unless_asked_for(
+        self, make_hubert: Callable[..., Path], tmp_path: Path, own: bool
+    ) -> None:
+        folder = make_hubert(tmp_path / "hubert")
+        Wav2Vec2FeatureExtractor(do_normalize=own).save_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+        assert load_feature_extractor(str(folder), config).do_normalize is own
+        waveform = np.random.default_rng(0).standard_normal(8000).astype(np.float32) + 3
+        for asked in (True, False):
+            extractor = load_feature_extractor(str(folder), config, do_normalize=asked)
+            batch = SpeechCollator(extractor, 400)([{"waveform": waveform, "label": 0, "clip": 0}])
+            assert batch["input_values"].mean().item() == pytest.approx(0 if asked else 3, abs=0.05)
+
+    @pytest.mark.parametrize("encoder", ["tiny_whisper", "tiny_wav2vec2_bert"])
+    def test_spectrograms_are_not_normalised(self, encoder: str, request: pytest.FixtureRequest) -> None:
+        folder = request.getfixturevalue(encoder)
+        with pytest.raises(ValueError, match="--do_normalize: .* takes spectrograms .*; leave --do_normalize out"):
+            load_feature_extractor(str(folder), AutoConfig.from_pretrained(folder), do_normalize=True)
+
     def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(
         self, clips: Dataset, tiny_hubert: Path
     ) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     SequenceFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -83,6 +84,7 @@ def load_model(
     weighted_layer_sum: bool = False,
     mask_time_prob: float = 0.0,
     mask_feature_prob: float = 0.0,
+    do_normalize: bool | None = None,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Every encoder takes an attention
@@ -98,15 +100,17 @@ def load_model(
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
         mask_time_prob, mask_feature_prob (`float`, defaults to 0): SpecAugment's shares of masked frames and features in
             training. 0 masks nothing, whatever the checkpoint's configuration says.
+        do_normalize (`bool`, *optional*): See [`load_feature_extractor`].
 
     Raises:
-        ValueError: if the checkpoint cannot be loaded, is of another family, or `head` is unknown.
+        ValueError: if the checkpoint cannot be loaded, is of another family, `head` is unknown, or the feature extractor has
+            no `do_normalize`.
     """
     if head not in HEADS:
         raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
-    feature_extractor = load_feature_extractor(source, config)
+    feature_extractor = load_feature_extractor(source, config, do_normalize)
     _set_spec_augment(encoder_config(config), mask_time_prob, mask_feature_prob)
     if (head == "conv" and config.model_type != SpeechClassifierConfig.model_type) or config.model_type in OWN_CLASS:
         if head == "batchnorm":
@@ -264,27 +268,40 @@ def load_config(source: str) -> PretrainedConfig:
     return config
 
 
-def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
+def load_feature_extractor(
+    checkpoint: str, config: PretrainedConfig, do_normalize: bool | None = None
+) -> SequenceFeatureExtractor:
     """
-    The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
-    attention mask, with which the model is trained and evaluated: without it, padding counts as speech. Many checkpoints leave
-    it out of `preprocessor_config.json`.
+    The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, with which the model
+    is trained and evaluated: without it, padding counts as speech. Many checkpoints leave it out of
+    `preprocessor_config.json`.
 
-    With Whisper it is the package's own, which hears the clip and not 30 s.
+    With Whisper it is a [`SpeechFeatureExtractor`], which pads to the longest clip of a batch and not to 30 s.
+
+    Args:
+        checkpoint (`str`): A folder or a name on the Hub.
+        config (`PretrainedConfig`): The model's configuration.
+        do_normalize (`bool`, *optional*): Whether each waveform is scaled to zero mean and unit variance, by default as the
+            checkpoint's feature extractor does.
 
     Raises:
-        ValueError: if the checkpoint's sampling rate is not 16 kHz.
+        ValueError: if the checkpoint's sampling rate is not 16 kHz, or `do_normalize` is given and the feature extractor
+            computes spectrograms.
     """
-    if encoder_config(config).model_type == "whisper":
-        return SpeechFeatureExtractor.from_pretrained(checkpoint, return_attention_mask=True)
-    extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
+    whisper = encoder_config(config).model_type == "whisper"
+    extractor = (SpeechFeatureExtractor if whisper else AutoFeatureExtractor).from_pretrained(checkpoint)
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(
             f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
         )
     extractor.return_attention_mask = True
-    if hasattr(extractor, "do_normalize"):
-        extractor.do_normalize = True
+    if do_normalize is not None:
+        if not isinstance(extractor, Wav2Vec2FeatureExtractor):
+            raise ValueError(
+                f"--do_normalize: {checkpoint} takes spectrograms ({type(extractor).__name__}), and only waveforms can be "
+                "normalised; leave --do_normalize out"
+            )
+        extractor.do_normalize = do_normalize
     return extractor
 
 

@@ -150,6 +150,13 @@ class ModelArguments:
         default=0.0,
         metadata={"help": "SpecAugment in training: share of the features that are masked; as --mask_time_prob."},
     )
+    do_normalize: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default "
+            "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
+        },
+    )
 
     def __post_init__(self) -> None:
         require_share("mask_time_prob", self.mask_time_prob)

@@ -88,6 +88,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         weighted_layer_sum=arguments.model.weighted_layer_sum,
         mask_time_prob=arguments.model.mask_time_prob,
         mask_feature_prob=arguments.model.mask_feature_prob,
+        do_normalize=arguments.model.do_normalize,
     )
     tuned = tune(loaded, arguments.tuning)
     if not tuned.keeps_base and not (mergeable(tuned.model) and training.save_format == "merged"):
@@ -158,6 +159,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         "weighted_layer_sum": arguments.model.weighted_layer_sum,
         "mask_time_prob": arguments.model.mask_time_prob,
         "mask_feature_prob": arguments.model.mask_feature_prob,
+        "do_normalize": arguments.model.do_normalize,
         "lora_target_modules": tuning.lora_target_modules,
         "bottleneck_size": tuning.bottleneck_size,
         "prompt_length": tuning.prompt_length,

@@ -51,6 +51,11 @@ class TestLoad:
         folder = make_hubert(tmp_path / "drop", layerdrop=0.5)
         assert load_model(str(folder), FOUR).model.config.layerdrop == 0.0
 
+    def test_the_feature_extractor_is_normalised_as_asked(self, tiny_hubert: Path) -> None:
+        for head in ("stock", "conv"):
+            loaded = load_model(str(tiny_hubert), FOUR, head=head, do_normalize=False)
+            assert loaded.feature_extractor.do_normalize is False
+
     def test_what_is_new_is_said_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             loaded = load_model(str(tiny_hubert), FOUR)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from transformers import Wav2Vec2FeatureExtractor
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -238,6 +239,7 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     synthetic.make(tmp_path / "speech", speakers=6, clips_per_emotion=4)
     group_norm = {**tiny.CONFIG, "do_stable_layer_norm": False, "conv_bias": False, "feat_extract_norm": "group"}
     hubert = make_hubert(tmp_path / "hubert", **group_norm)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(hubert)  # as WavLM Base+
     folder = tmp_path / "run"
     results = finetune(parse_arguments(
         ["--corpora", f"synthetic={tmp_path / 'speech'}", "--model", str(hubert), "--emotions", "angry", "happy", "neutral", "sad",
@@ -246,6 +248,7 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     ))  # fmt: skip
     saved = json.loads((folder / "preprocessor_config.json").read_text())
     assert saved["return_attention_mask"] is True
+    assert saved["do_normalize"] is False
     assert results["training"]["spec_augment"] is False
 
     printed = python("-c", PLAIN, tmp_path / "speech", folder)
