@@ -21,10 +21,10 @@ def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
     return config.encoder if config.model_type == "hf_ser" else config
 
 
-def spec_augment(config: PretrainedConfig) -> bool:
-    """Whether an encoder masks spans of frames in training; one whose configuration does not say (data2vec's) does."""
+def masks_frames(config: PretrainedConfig) -> bool:
+    """Whether SpecAugment masks spans of frames in training."""
     config = encoder_config(config)
-    return config.model_type != "whisper" and getattr(config, "apply_spec_augment", True)
+    return config.apply_spec_augment and config.mask_time_prob > 0
 
 
 def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
@@ -47,8 +47,7 @@ def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
 
 def minimum_samples_in_training(config: PretrainedConfig) -> int:
     """The samples of the shortest batch that an encoder trains on: SpecAugment fails on one that is shorter than its masks."""
-    frames = encoder_config(config).mask_time_length + 1 if spec_augment(config) else 1
-    return minimum_samples(config, frames)
+    return minimum_samples(config, encoder_config(config).mask_time_length + 1 if masks_frames(config) else 1)
 
 
 def maximum_samples(config: PretrainedConfig) -> float:

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel, HubertConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModel, HubertConfig, PretrainedConfig, Wav2Vec2FeatureExtractor
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
@@ -62,9 +62,30 @@ class TestFeatureExtractor:
     def test_a_layer_norm_encoder_gets_the_mask_that_its_checkpoint_leaves_out(self, tiny_hubert: Path) -> None:
         assert load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)).return_attention_mask
 
-    def test_a_group_norm_encoder_is_saved_without_it_for_plain_transformers(self, group_norm_hubert: Path) -> None:
+    def test_so_does_a_group_norm_encoder(self, group_norm_hubert: Path) -> None:
+        """Trap: without the mask, padding counts as speech in a plain pipeline with a batch size."""
         config = AutoConfig.from_pretrained(group_norm_hubert)
-        assert not load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
+        assert load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
+
+    @pytest.mark.parametrize("own", [True, False])
+    def test_normalisation_is_the_checkpoints_unless_asked_for(
+        self, make_hubert: Callable[..., Path], tmp_path: Path, own: bool
+    ) -> None:
+        folder = make_hubert(tmp_path / "hubert")
+        Wav2Vec2FeatureExtractor(do_normalize=own).save_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+        assert load_feature_extractor(str(folder), config).do_normalize is own
+        waveform = np.random.default_rng(0).standard_normal(8000).astype(np.float32) + 3
+        for asked in (True, False):
+            extractor = load_feature_extractor(str(folder), config, do_normalize=asked)
+            batch = SpeechCollator(extractor, 400)([{"waveform": waveform, "label": 0, "clip": 0}])
+            assert batch["input_values"].mean().item() == pytest.approx(0 if asked else 3, abs=0.05)
+
+    @pytest.mark.parametrize("encoder", ["tiny_whisper", "tiny_wav2vec2_bert"])
+    def test_spectrograms_are_not_normalised(self, encoder: str, request: pytest.FixtureRequest) -> None:
+        folder = request.getfixturevalue(encoder)
+        with pytest.raises(ValueError, match="--do_normalize: .* takes spectrograms .*; leave --do_normalize out"):
+            load_feature_extractor(str(folder), AutoConfig.from_pretrained(folder), do_normalize=True)
 
     def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(
         self, clips: Dataset, tiny_hubert: Path
@@ -82,9 +103,7 @@ class TestFeatureExtractor:
         assert batch["labels"].tolist() == [0, 1]
         assert batch["clip"].tolist() == [0, 5]
 
-    def test_a_group_norm_encoder_gets_the_mask_here_though_its_own_extractor_leaves_it_out(
-        self, clips: Dataset, group_norm_hubert: Path
-    ) -> None:
+    def test_a_clip_is_the_same_alone_and_in_a_batch(self, clips: Dataset, group_norm_hubert: Path) -> None:
         config = AutoConfig.from_pretrained(group_norm_hubert)
         collator = SpeechCollator(load_feature_extractor(str(group_norm_hubert), config), 400)
         dataset = SpeechDataset(clips, whole(clips))
@@ -94,8 +113,6 @@ class TestFeatureExtractor:
         torch.testing.assert_close(together["input_values"][:1, :8000], alone["input_values"])
 
     def test_another_sampling_rate_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
-        from transformers import Wav2Vec2FeatureExtractor
-
         Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="8000 Hz"):
             load_feature_extractor(str(tmp_path), AutoConfig.from_pretrained(tiny_hubert))

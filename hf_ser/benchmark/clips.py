@@ -92,7 +92,7 @@ def load(settings: Settings) -> BenchmarkClips:
     """
     corpora = read_corpora(settings.corpora)
     prepared = prepare(corpora, cache=settings.work / PREPARED, workers=settings.threads)
-    least = minimum_samples(load_config(settings.model), 20) / SAMPLING_RATE  # SpecAugment wants some frames
+    least = minimum_samples(load_config(settings.model)) / SAMPLING_RATE
     usable = [
         i
         for i, (problem, seconds) in enumerate(zip(prepared["problem"][:], prepared["duration"][:], strict=True))

@@ -74,7 +74,8 @@ def load(
         use_weighted_layer_sum=method.weighted,
     )
     whisper = config.model_type == "whisper"
-    # The same work for both: whole layers are left out at random by neither.
+    # The same work for both: neither leaves out layers at random, and neither masks.
+    config.apply_spec_augment = False
     setattr(config, "encoder_layerdrop" if whisper else "layerdrop", 0.0)
     network = AutoModelForAudioClassification.from_pretrained(model, config=config, dtype=torch.float32)
     extractor = AutoFeatureExtractor.from_pretrained(model, return_attention_mask=not whisper)

@@ -8,6 +8,7 @@ from hf_ser.models.load import (
     load_feature_extractor,
     load_model,
     open_on_base,
+    padding_changes_answers,
     ready,
     resolve_checkpoint,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "load_feature_extractor",
     "load_model",
     "open_on_base",
+    "padding_changes_answers",
     "ready",
     "resolve_checkpoint",
     "start_linear_head",

@@ -14,13 +14,14 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     SequenceFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
 )
 from transformers.utils import logging as transformers_logging
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
-from hf_ser.features import encoder_config, spec_augment
+from hf_ser.features import encoder_config
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier, start_linear_head
 from hf_ser.models.positions import use_fourier_positions
@@ -81,8 +82,9 @@ def load_model(
     *,
     head: str = "stock",
     weighted_layer_sum: bool = False,
-    mask_time_prob: float | None = None,
-    mask_feature_prob: float | None = None,
+    mask_time_prob: float = 0.0,
+    mask_feature_prob: float = 0.0,
+    do_normalize: bool | None = None,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Every encoder takes an attention
@@ -97,27 +99,29 @@ def load_model(
         head (`str`, defaults to `"stock"`): `linear`, `stock`, `batchnorm` or `conv`, see [`HEADS`]. A `linear` one has
             zeros until its probe is solved, see `hf_ser.training.probe`.
         weighted_layer_sum (`bool`, defaults to `False`): The head sees a learned average of all layers, not the last.
-        mask_time_prob, mask_feature_prob (`float`, *optional*): SpecAugment's shares of masked frames and features in
-            training, in place of the checkpoint's own.
+        mask_time_prob, mask_feature_prob (`float`, defaults to 0): SpecAugment's shares of masked frames and features in
+            training. 0 masks nothing, whatever the checkpoint's configuration says.
+        do_normalize (`bool`, *optional*): See [`load_feature_extractor`].
 
     Raises:
-        ValueError: if the checkpoint cannot be loaded, is of another family, or `head` is unknown.
+        ValueError: if the checkpoint cannot be loaded, is of another family, `head` is unknown, or the feature extractor has
+            no `do_normalize`.
     """
     if head not in HEADS:
         raise ValueError(f"--head: {head!r} is none of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
+    feature_extractor = load_feature_extractor(source, config, do_normalize)
+    _set_spec_augment(encoder_config(config), mask_time_prob, mask_feature_prob)
     if _needs_own_class(config, head):
         if head == "batchnorm":
             raise ValueError(f"--head batchnorm is not made for {config.model_type}; choose linear, stock or conv")
-        return _with_own_head(source, encoder_config(config), emotions, head, weighted_layer_sum, mask_time_prob, mask_feature_prob)
+        return _with_own_head(source, encoder_config(config), feature_extractor, emotions, head, weighted_layer_sum)
     trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
     config.id2label = dict(enumerate(emotions))
     config.label2id = {emotion: i for i, emotion in enumerate(emotions)}
-    encoder = encoder_config(config)
     # Whole layers left out at random fail with distributed training and with gradient checkpointing.
-    encoder.layerdrop = 0.0
-    _set_masks(encoder, mask_time_prob, mask_feature_prob)
+    encoder_config(config).layerdrop = 0.0
     if head == "linear":
         config.use_weighted_layer_sum, config.classifier_proj_size = True, len(emotions)
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
@@ -159,7 +163,7 @@ def load_model(
         model.classifier = BatchNormClassifier(model.classifier, config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
-    return Loaded(ready(model), load_feature_extractor(source, config), tuple(sorted(new)))
+    return Loaded(ready(model), feature_extractor, tuple(sorted(new)))
 
 
 def _needs_own_class(config: PretrainedConfig, head: str) -> bool:
@@ -175,28 +179,25 @@ def renamed_by_linear_head(names: Iterable[str]) -> set[str]:
     return changed | {"projector.mean", "projector.scale"}
 
 
-def _set_masks(encoder: PretrainedConfig, time: float | None, feature: float | None) -> None:
-    """SpecAugment's shares, where they are given."""
-    masks = {"mask_time_prob": time, "mask_feature_prob": feature}
-    asked = {name: share for name, share in masks.items() if share is not None}
-    if asked and encoder.model_type == "whisper":
-        raise ValueError("--mask_time_prob and --mask_feature_prob are not for Whisper; use --mask_probability")
-    if asked:
-        own = {name: getattr(encoder, name) if spec_augment(encoder) else 0.0 for name in masks}
-        encoder.update({**own, **asked, "apply_spec_augment": any({**own, **asked}.values())})
+def _set_spec_augment(encoder: PretrainedConfig, time: float, feature: float) -> None:
+    """SpecAugment as it is asked for: the checkpoint's own would act under some methods only."""
+    encoder.apply_spec_augment = time > 0 or feature > 0
+    if encoder.apply_spec_augment:
+        encoder.update({"mask_time_prob": time, "mask_feature_prob": feature})
+        logger.info("SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", time, feature)
+    else:
+        logger.info("SpecAugment is off (--mask_time_prob and --mask_feature_prob are 0)")
 
 
 def _with_own_head(
     source: str,
     encoder: PretrainedConfig,
+    feature_extractor: SequenceFeatureExtractor,
     emotions: Sequence[str],
     head: str,
     weighted_layer_sum: bool,
-    mask_time_prob: float | None,
-    mask_feature_prob: float | None,
 ) -> Loaded:
     """A bare encoder in the package's own model class."""
-    _set_masks(encoder, mask_time_prob, mask_feature_prob)
     config = SpeechClassifierConfig(
         encoder=encoder,
         head=head,
@@ -212,7 +213,7 @@ def _with_own_head(
     if head == "linear":
         start_linear_head(model)
         new = tuple(sorted(renamed_by_linear_head(new)))
-    return Loaded(ready(model), load_feature_extractor(source, config), new)
+    return Loaded(ready(model), feature_extractor, new)
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:
@@ -291,35 +292,50 @@ def load_config(source: str) -> PretrainedConfig:
     return config
 
 
-def load_feature_extractor(checkpoint: str, config: PretrainedConfig) -> SequenceFeatureExtractor:
+def load_feature_extractor(
+    checkpoint: str, config: PretrainedConfig, do_normalize: bool | None = None
+) -> SequenceFeatureExtractor:
     """
-    The checkpoint's feature extractor, as it is saved with a model: zero mean and unit variance for each clip, and the
-    attention mask where transformers' own encoder wants it. Group-norm encoders (HuBERT Base, Wav2Vec2 Base) were trained
-    without a mask; layer-norm ones (HuBERT Large) need it, though many checkpoints leave it out of
+    The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, with which the model
+    is trained and evaluated: without it, padding counts as speech. Many checkpoints leave it out of
     `preprocessor_config.json`.
 
-    With Whisper it is the package's own, which hears the clip and not 30 s.
+    With Whisper it is a [`SpeechFeatureExtractor`], which pads to the longest clip of a batch and not to 30 s.
+
+    Args:
+        checkpoint (`str`): A folder or a name on the Hub.
+        config (`PretrainedConfig`): The model's configuration.
+        do_normalize (`bool`, *optional*): Whether each waveform is scaled to zero mean and unit variance, by default as the
+            checkpoint's feature extractor does.
 
     Raises:
-        ValueError: if the checkpoint's sampling rate is not 16 kHz.
+        ValueError: if the checkpoint's sampling rate is not 16 kHz, or `do_normalize` is given and the feature extractor
+            computes spectrograms.
     """
-    if encoder_config(config).model_type == "whisper":
-        return SpeechFeatureExtractor.from_pretrained(checkpoint, return_attention_mask=True)
-    extractor = AutoFeatureExtractor.from_pretrained(checkpoint)
+    whisper = encoder_config(config).model_type == "whisper"
+    extractor = (SpeechFeatureExtractor if whisper else AutoFeatureExtractor).from_pretrained(checkpoint)
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(
             f"{checkpoint}: its feature extractor wants {extractor.sampling_rate} Hz; {SAMPLING_RATE} are used here"
         )
-    extractor.return_attention_mask = wants_attention_mask(config)
-    if hasattr(extractor, "do_normalize"):
-        extractor.do_normalize = True
+    extractor.return_attention_mask = True
+    if do_normalize is not None:
+        if not isinstance(extractor, Wav2Vec2FeatureExtractor):
+            raise ValueError(
+                f"--do_normalize: {checkpoint} takes spectrograms ({type(extractor).__name__}), and only waveforms can be "
+                "normalised; leave --do_normalize out"
+            )
+        extractor.do_normalize = do_normalize
     return extractor
 
 
-def wants_attention_mask(config: PretrainedConfig) -> bool:
-    """Whether the model, opened by transformers, takes a mask that says where padding begins."""
-    # data2vec-audio has layer norm and does not say so.
-    return config.model_type == "hf_ser" or config.to_dict().get("feat_extract_norm", "layer") == "layer"
+def padding_changes_answers(config: PretrainedConfig) -> bool:
+    """
+    Whether transformers' own class of a model gives slightly different probabilities for a clip in a padded batch than for the
+    clip alone: group norm takes its statistics over the padding too, and so do data2vec's positional convolutions. This
+    package's encoders do not, see [`~hf_ser.models.remote.hear_valid_frames`].
+    """
+    return config.model_type == "data2vec-audio" or config.to_dict().get("feat_extract_norm") == "group"
 
 
 def hears_thirty_seconds(config: PretrainedConfig) -> bool:

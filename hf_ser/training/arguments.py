@@ -141,14 +141,23 @@ class ModelArguments:
     weighted_layer_sum: bool = field(
         default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
     )
-    mask_time_prob: float | None = field(
-        default=None,
-        metadata={"help": "SpecAugment in training: share of the frames that are masked; by default the model's own."},
+    mask_time_prob: float = field(
+        default=0.0,
+        metadata={
+            "help": "SpecAugment in training: share of the frames that are masked. 0, the default, masks none, whatever the "
+            "checkpoint's configuration says, so that methods can be compared. A frozen encoder masks nothing: above 0 is an "
+            "error there."
+        },
     )
-    mask_feature_prob: float | None = field(
+    mask_feature_prob: float = field(
+        default=0.0,
+        metadata={"help": "SpecAugment in training: share of the features that are masked; as --mask_time_prob."},
+    )
+    do_normalize: bool | None = field(
         default=None,
         metadata={
-            "help": "SpecAugment in training: share of the features that are masked; by default the model's own."
+            "help": "Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default "
+            "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
         },
     )
 

@@ -26,7 +26,7 @@ from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
-from hf_ser.models import Loaded
+from hf_ser.models import Loaded, padding_changes_answers
 from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.launch import launch_command
@@ -63,7 +63,8 @@ SECRET = {"hub_token"}
 LOOKED_FOR = (
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-    "label_smoothing_factor", "class_weights", "metric_for_best_model", "seed", "split_seed",
+    "label_smoothing_factor", "class_weights", "mask_time_prob", "mask_feature_prob", "metric_for_best_model", "seed",
+    "split_seed",
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
 LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")
@@ -97,6 +98,8 @@ class RunRecord(TrainerCallback):
         self.clips = clips
         self.model_type = encoder_config(loaded.model.config).model_type
         self.remote_code = loaded.model.config.model_type == "hf_ser"
+        self.padding_changes_answers = padding_changes_answers(loaded.model.config)
+        self.spec_augment = encoder_config(loaded.model.config).apply_spec_augment
         self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(tuned.model)
         self.resumed_from = Path(resumed_from).name if resumed_from else None
@@ -130,6 +133,7 @@ class RunRecord(TrainerCallback):
             "method": arguments.tuning.method,
             "head": arguments.model.head,
             "remote_code": self.remote_code,
+            "padding_changes_answers": self.padding_changes_answers,
             "weighted_layer_sum": self.weighted_layer_sum,
             "emotions": list(clips.emotions),
             "merged_emotions": clips.merged,
@@ -157,6 +161,7 @@ class RunRecord(TrainerCallback):
                 "seconds": round(self.seconds, 1),
                 "seconds_in_all": round(seconds_in_all, 1),
                 "resumed_from": self.resumed_from,
+                "spec_augment": self.spec_augment,
                 "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
                 "arguments": told,
                 "defaults": {name: value for name, value in looked_for(arguments).items() if name not in told},
@@ -293,7 +298,7 @@ def looked_for(arguments: Arguments) -> dict[str, Any]:
         names += LOOKED_FOR_IN_LORA
     if "prompt" in arguments.tuning.methods:
         names += LOOKED_FOR_IN_PROMPTS
-    parts = {field.name: part for part in (arguments.training, arguments.data, arguments.tuning)
+    parts = {field.name: part for part in (arguments.training, arguments.data, arguments.model, arguments.tuning)
              for field in dataclasses.fields(part)}  # fmt: skip
     return {name: _plain(getattr(parts[name], name)) for name in names}
 

@@ -87,6 +87,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     clips = load_clips(data, features.minimum_samples(config))
     require_heard_whole(clips, data, features.maximum_samples(config))
     _log_split(clips)
+    if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
+        splits.require_same(began_with, clips.split, clips.table)
     loaded, probe = load_with_probe(arguments, clips)
     set_learning_rates(training, arguments, parameter_counts(loaded.model)[1])
     tuned = tune(loaded, arguments.tuning)
@@ -96,8 +98,6 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
             "--save_format merged"
         )
     trainer = make_trainer(arguments, clips, tuned, loaded.feature_extractor)
-    if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
-        splits.require_same(began_with, clips.split, clips.table)
     begin_run(arguments, given, folder, clips, anew=not is_in(checkpoint, folder))
     if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames":
         start_at_frames(tuned.model, some_clips(trainer))
@@ -144,6 +144,7 @@ def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, dict
             weighted_layer_sum=model.weighted_layer_sum and head != "linear",
             mask_time_prob=model.mask_time_prob,
             mask_feature_prob=model.mask_feature_prob,
+            do_normalize=model.do_normalize,
         )
 
     loaded = load("linear")

@@ -16,7 +16,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.features import encoder_config, spec_augment
+from hf_ser.features import encoder_config, masks_frames
 from hf_ser.models import BatchNormClassifier, Loaded
 from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.modes import parameter_counts
@@ -141,7 +141,7 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     """Every weight trains, but for those that no input can move (section 2.2.1)."""
     model = loaded.model
     config = encoder_config(model.config)
-    if config.model_type != "whisper" and not (spec_augment(config) and config.mask_time_prob > 0):
+    if not masks_frames(config):
         # The embedding of masked frames: unused, it would count as trained and stop distributed training.
         embedding = getattr(model.base_model, "masked_spec_embed", None)  # there is none where nothing is ever masked
         if embedding is not None:
@@ -392,10 +392,16 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
     Makes the parameters of `tuning.method` trainable and all others frozen, and logs how many train of how many.
 
     Raises:
-        ValueError: if the method is unknown or does not fit the model.
+        ValueError: if the method is unknown or does not fit the model, or SpecAugment is on and the encoder is frozen.
     """
     before = fingerprint(loaded.model)
     model = apply(loaded, tuning)
+    encoder = loaded.model.base_model
+    if encoder.config.apply_spec_augment and not any(p.requires_grad for p in encoder.parameters()):
+        raise ValueError(
+            f"--mask_time_prob, --mask_feature_prob: --method {tuning.method} freezes the encoder, which then runs in eval mode "
+            "and masks nothing; leave them at 0"
+        )
     trainable, total = parameter_counts(model)
     logger.info(
         "%s: %s of %s parameters train (%.3g %%)",

@@ -775,6 +775,26 @@ class TestHonesty:
         assert 'hf_ser.load("someone/model", subfolder="adapter")\n' in tiny
         assert "local folder" not in tiny
 
+    @pytest.mark.parametrize(
+        ("results", "words"),
+        [
+            ({"padding_changes_answers": False}, "hold at every `batch_size` of the pipeline."),
+            ({"padding_changes_answers": True}, "computes the group norm of the first layer over the padding, too"),
+            (
+                {"padding_changes_answers": True, "model_type": "data2vec-audio"},
+                "computes the positional convolutions over the padding, too",
+            ),
+            ({"padding_changes_answers": False, "model_type": "whisper"}, "Leave the pipeline's `batch_size` at 1"),
+        ],
+    )
+    def test_what_holds_at_which_batch_size(self, results: Results, words: str) -> None:
+        card = " ".join(render(run(**results)).split())
+        assert words in card
+        assert card.count("`batch_size` ") + card.count("`batch_size`.") + card.count("`batch_size=1`") <= 2
+
+    def test_older_results_do_not_say_what_holds_at_which_batch_size(self) -> None:
+        assert "batch_size" not in prose(render(run()))
+
     def test_no_path_from_the_root(self) -> None:
         results = run(
             base_model="/home/someone/models/hubert",

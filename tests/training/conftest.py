@@ -26,7 +26,11 @@ def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple
         clips = load_clips(arguments.data, 400)
         model = arguments.model
         loaded = load_model(
-            str(checkpoint), clips.emotions, head=model.head, weighted_layer_sum=model.weighted_layer_sum
+            str(checkpoint),
+            clips.emotions,
+            head=model.head,
+            weighted_layer_sum=model.weighted_layer_sum,
+            mask_time_prob=model.mask_time_prob,
         )
         return make_trainer(arguments, clips, tune(loaded, arguments.tuning), loaded.feature_extractor), clips
 

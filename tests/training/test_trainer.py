@@ -202,12 +202,17 @@ class TestEvaluation:
         np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
 def test_short_training_batches_are_padded_for_spec_augment(
-    make: Make, make_hubert: Callable[..., Path], tmp_path: Path
+    make: Make, encoder: str, request: pytest.FixtureRequest
 ) -> None:
-    folder = make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.3)
-    trainer, _ = make(checkpoint=folder)
+    short = ("--segment_length", "0.05", "--max_steps", "1")
+    folder = request.getfixturevalue(encoder)
+    plain, _ = make(*short, checkpoint=folder)
+    assert plain.data_collator.minimum_samples == minimum_samples(plain.model.config)
+    trainer, _ = make(*short, "--mask_time_prob", "0.3", checkpoint=folder)
     assert trainer.data_collator.minimum_samples == minimum_samples(trainer.model.config, 11)
+    trainer.train()
 
 
 def _loss_history(trainer: SERTrainer) -> list[Any]:

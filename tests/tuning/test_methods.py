@@ -22,7 +22,8 @@ def tuned_model(checkpoint: Path, method: str, **options: object) -> Tuned:
     torch.manual_seed(0)
     head = str(options.pop("head", "stock"))
     weighted = bool(options.pop("weighted_layer_sum", False))
-    loaded = load_model(str(checkpoint), FOUR, head=head, weighted_layer_sum=weighted)
+    masks = float(str(options.pop("mask_time_prob", 0)))
+    loaded = load_model(str(checkpoint), FOUR, head=head, weighted_layer_sum=weighted, mask_time_prob=masks)
     return tune(loaded, Tuning(method=method, **options))  # type: ignore[arg-type]
 
 
@@ -69,8 +70,8 @@ def test_full_trains_everything_but_the_unused_mask(tiny_hubert: Path) -> None:
     assert {name for name, _ in model.named_parameters()} - names(model) == {"hubert.masked_spec_embed"}
 
 
-def test_full_trains_the_mask_where_it_is_used(make_hubert: Callable[..., Path], tmp_path: Path) -> None:
-    model = tuned_model(make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.5), "full").model
+def test_full_trains_the_mask_where_it_is_used(tiny_hubert: Path) -> None:
+    model = tuned_model(tiny_hubert, "full", mask_time_prob=0.5).model
     moved, trainable = train_a_little(model)
     assert "hubert.masked_spec_embed" in moved & trainable
 
@@ -109,11 +110,19 @@ def test_targets_rank_and_scale_can_be_chosen(tiny_hubert: Path) -> None:
 class TestFrozen:
     """Trap: frozen modules left in train mode drop out and mask at random."""
 
+    @pytest.mark.parametrize("head", ["stock", "conv"])
+    @pytest.mark.parametrize("method", ["head", "lora_classifier"])
+    @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
+    def test_spec_augment_is_refused(
+        self, encoder: str, method: str, head: str, request: pytest.FixtureRequest
+    ) -> None:
+        with pytest.raises(ValueError, match=f"--mask_time_prob.*--method {method} freezes the encoder"):
+            tuned_model(request.getfixturevalue(encoder), method, head=head, mask_time_prob=0.1)
+
     def test_lora_classifier_hears_the_same_in_training_as_in_evaluation(
         self, make_hubert: Callable[..., Path], tmp_path: Path
     ) -> None:
-        folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5,
-                             apply_spec_augment=True, mask_time_prob=0.5)  # fmt: skip
+        folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5)
         model = tuned_model(folder, "lora_classifier", lora_dropout=0.0).model
         expected = logits(model)
         frozen = frozen_modules(model)

@@ -17,7 +17,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioPositionalConvEmbedding
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperModel
 from transformers.utils.output_capturing import capture_outputs
 
 
@@ -218,6 +218,8 @@ class ClipWhisperEncoder(WhisperEncoder):
                 f"input_features: a clip of {input_features.shape[-1] / 100:g} s, and Whisper hears at most "
                 f"{longest / 100:g} s. Cut it into shorter ones (with hf_ser: --segment_length {longest / 100:g})."
             )
+        if self.training:  # SpecAugment, if the configuration asks for it; in transformers WhisperModel applies it
+            input_features = WhisperModel._mask_input_features(self, input_features.clone(), attention_mask)
         frames_mask = None
         if attention_mask is not None:
             # Both convolutions see zeros beyond the end of a clip that is alone.

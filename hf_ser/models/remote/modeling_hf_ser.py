@@ -183,7 +183,8 @@ class SpeechClassifier(PreTrainedModel):
     ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
         """
         Args:
-            input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, each with mean 0 and variance 1.
+            input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, as the feature extractor returns
+                them.
             attention_mask (`torch.Tensor` of shape `(batch, samples)` or `(batch, mel frames)`, *optional*): 1 where the
                 input is the clip's, 0 where it is padding, on the right.
             labels (`torch.Tensor` of shape `(batch,)`, *optional*): The emotions' numbers; -100 does not count.

@@ -36,7 +36,7 @@ CHANGES: dict[str, Callable[[Loaded], Any]] = {
     "the classifier": lambda loaded: nudge(loaded, "classifier.weight"),
     "the projector": lambda loaded: nudge(loaded, "projector.weight"),
     "the emotions": lambda loaded: loaded.model.config.update({"id2label": {0: "x", 1: "y"}}),
-    "masks and dropout": lambda loaded: loaded.model.config.update({"mask_time_prob": 0.5, "hidden_dropout": 0.4}),
+    "masks and dropout": lambda loaded: loaded.model.config.update({"apply_spec_augment": True, "mask_time_prob": 0.5, "hidden_dropout": 0.4}),
     "what stands for masked frames": lambda loaded: nudge(loaded, "hubert.masked_spec_embed"),
 }  # fmt: skip
 OF_THE_ENCODER = list(CHANGES)[:5]
@@ -45,7 +45,7 @@ OF_THE_CONVOLUTIONS = [change for change in OF_THE_ENCODER if "convolutions" in 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_front_is_another_store(make_hubert: Callable[..., Path], tmp_path: Path, change: str) -> None:
-    folder = make_hubert(tmp_path / "model", apply_spec_augment=True)
+    folder = make_hubert(tmp_path / "model")
     before, after = (load_model(str(folder), EMOTIONS) for _ in range(2))
     assert name_of(before) == name_of(after)  # though their classifiers are drawn at random
     CHANGES[change](after)
