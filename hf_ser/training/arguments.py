@@ -131,9 +131,9 @@ class ModelArguments:
     head: str = field(
         default="linear",
         metadata={
-            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (logistic regression on "
-            "the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before the "
-            "last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
+            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (a logistic regression "
+            "on the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before "
+            "the last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
             "transformers with trust_remote_code=True.",
             "choices": list(HEADS),
         },
@@ -299,8 +299,8 @@ class SERTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": f"The highest learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts at "
-            "its solution, and learning_rate for the others."
+            "help": f"The highest learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
+            "at its solution, and learning_rate for the others."
         },
     )
     layer_decay: float = field(
@@ -458,7 +458,11 @@ def default_learning_rate(method: str, parameters: int) -> float:
         parameters (`int`): How many parameters the model has.
     """
     return min(
-        next(rate for size, rate in LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}).items() if parameters <= size)
+        next(
+            rate
+            for size, rate in LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}).items()
+            if parameters <= size
+        )
         for name in method.split("+")
     )
 

@@ -186,7 +186,11 @@ def kept_model(trainer: SERTrainer) -> dict[str, Any]:
     state, arguments = trainer.state, trainer.args
     if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
         last = {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
-        return {**last, "averaged_steps": trainer.average.steps if trainer.average else 0, **(trainer.kept_between or {})}
+        return {
+            **last,
+            "averaged_steps": trainer.average.steps if trainer.average else 0,
+            **(trainer.kept_between or {}),
+        }
     best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
     return {
         "by": f"{arguments.metric_for_best_model} on validation",

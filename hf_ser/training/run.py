@@ -259,9 +259,7 @@ def is_in(checkpoint: str | None, folder: Path) -> bool:
     return checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
 
 
-def begin_run(
-    arguments: Arguments, given: dict[str, Any], folder: Path, clips: RunClips, *, anew: bool
-) -> None:
+def begin_run(arguments: Arguments, given: dict[str, Any], folder: Path, clips: RunClips, *, anew: bool) -> None:
     """
     If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
     arguments and its split, with which those of a resumed run are compared. Makes its repository.

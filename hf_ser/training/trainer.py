@@ -109,13 +109,13 @@ def learning_rates(names: Sequence[str], args: SERTrainingArguments) -> dict[str
         names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
         args (`SERTrainingArguments`): With `learning_rate` resolved.
     """
-    head = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
+    rate = args.learning_rate
+    assert rate is not None
+    head = rate if args.head_learning_rate is None else args.head_learning_rate
     depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
     layers = max(depths.values(), default=0) + 1
     return {
-        name: head
-        if IN_HEAD.search(name)
-        else args.learning_rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
+        name: head if IN_HEAD.search(name) else rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
         for name in names
     }
 

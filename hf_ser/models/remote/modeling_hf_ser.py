@@ -266,7 +266,9 @@ class SpeechClassifier(PreTrainedModel):
             layer = layer.float()
             mean = self._average_frames(layer, attention_mask)
             variance = self._average_frames((layer - mean[:, None]).square(), attention_mask)
-            found.append(torch.cat([mean, (variance + 1e-8).sqrt()], dim=-1))  # the root's slope is finite for one frame, too
+            found.append(
+                torch.cat([mean, (variance + 1e-8).sqrt()], dim=-1)
+            )  # the root's slope is finite for one frame, too
         return torch.stack(found, dim=1)
 
     def _average_layers(self, outputs: Any) -> torch.Tensor:
