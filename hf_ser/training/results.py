@@ -104,7 +104,7 @@ class RunRecord(TrainerCallback):
         self.trainable, self.total = parameter_counts(tuned.model)
         self.resumed_from = Path(resumed_from).name if resumed_from else None
         self.began = time.perf_counter()
-        self.seconds = 0.0
+        self.seconds: float = probe["seconds"]  # of a probe alone
         self.energy_kwh: float | None = None
 
     def on_train_end(

@@ -70,12 +70,47 @@ def figures_table(results: Results) -> str:
     """Each metric on the test part, with its intervals."""
     test = results["metrics"]["test"]
     units = [unit for unit in ("clips", "speakers") if (test.get("intervals") or {}).get(unit)]
+    probe = probe_metrics(results)
     rows = [
-        [name, percent(test[key]), *(interval(results, unit, key) or "-" for unit in units)]
+        [
+            name,
+            percent(test[key]),
+            *(interval(results, unit, key) or "-" for unit in units),
+            *([percent(probe.get(key)) or "-"] if probe else []),
+        ]
         for key, name in METRICS.items()
         if test.get(key) is not None
     ]
-    return table(["Metric", "Test", *intervals_head(results)], rows)
+    return table(["Metric", "Test", *intervals_head(results), *(["Probe"] if probe else [])], rows)
+
+
+def probe_metrics(results: Results) -> Results:
+    """The metrics of the probe on the test part; none where the model is the probe itself."""
+    if results.get("method") == "probe":
+        return {}
+    return (results.get("probe") or {}).get("test") or {}
+
+
+def probe_note(results: Results) -> str:
+    """What the probe is, and what fine-tuning brought beside it."""
+    probe = results.get("probe") or {}
+    if results.get("method") == "probe":
+        return (
+            "The model is a probe: a logistic regression on statistics of the frozen encoder, solved on the training part without "
+            f"gradient steps (L2 penalty of C={probe.get('C', 0):g}, by cross-validation over training speakers)."
+        )
+    there, here = probe_metrics(results).get("uar"), results["metrics"]["test"].get("uar")
+    if not known(there) or not known(here):
+        return ""
+    points = per_cent(here) - per_cent(there)
+    brought = f"{abs(points):.1f} points more" if points > 0 else f"{abs(points):.1f} points less" if points else "as much"
+    note = (
+        "The probe is a logistic regression on the frozen encoder, solved on the same training part: what this encoder gives without "
+        f"fine-tuning. The model has {brought} UAR on the same test clips."
+    )
+    if results["kept"].get("interpolation") == 0:
+        note += " No step of the training was better on validation than the probe it started from, so the probe was kept."
+    return note
 
 
 def intervals_head(results: Results) -> list[str]:
@@ -148,7 +183,7 @@ def kept_note(results: Results) -> str:
     of = f" of {epochs:g}" if known(epochs) and known(kept.get("epoch")) else ""
     metric, _, part = str(kept["by"]).partition(" on ")
     if not part:
-        return f"The weights of the last epoch ({epoch}{of}) were kept; no part was used to choose among epochs."
+        return f"{_last(kept)} ({epoch}{of}) were kept; no part was used to choose among epochs.{_between(kept)}"
     metric = metric.removeprefix("eval_")
     value = kept.get("value")
     figure = ""
@@ -156,7 +191,23 @@ def kept_note(results: Results) -> str:
         figure = f" ({percent(value)})" if metric in METRICS else f" ({value:.3g})"
     return (
         f"The weights of {epoch}{of} were kept, the best by {SHORT_METRICS.get(metric, metric)} on {part}{figure}. The test "
-        "part had no say in that."
+        f"part had no say in that.{_between(kept)}"
+    )
+
+
+def _last(kept: Results) -> str:
+    steps = kept.get("averaged_steps")
+    return f"The mean of the weights after each of the last {steps} steps" if steps else "The weights of the last epoch"
+
+
+def _between(kept: Results) -> str:
+    share = kept.get("interpolation")
+    if share is None:
+        return ""
+    tried = ", ".join(percent(value) for value in kept["validation_uar"])
+    return (
+        f" Of the points between the start (the probe) and these weights, the one at {percent(share)} of the way was kept, the best "
+        f"by UAR on validation (at equal distances from the start on: {tried})."
     )
 
 

@@ -18,6 +18,10 @@ METHODS = {
         "were loaded or drawn",
     ),
     "head": ("the head alone", "by training the head alone; the encoder stays as it was"),
+    "probe": (
+        "probe",
+        "by solving a logistic regression on statistics of all layers; the encoder stays as it was",
+    ),
     "lora_ff": (
         "LoRA on the feed-forward",
         "with LoRA on both matrices of every layer's feed-forward; the head is trained as a whole",

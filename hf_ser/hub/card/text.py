@@ -10,6 +10,7 @@ from hf_ser.hub.card.figures import (
     headline_interval,
     intervals_note,
     kept_note,
+    probe_note,
     taken_note,
     tested_on,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "parameters_note",
     "parts_table",
     "percent",
+    "probe_note",
     "set_aside_note",
     "shared_note",
     "split_in_words",
