@@ -1,0 +1,256 @@
+"""The solved probe, what starts from it, and what is kept at the end of a training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from hf_ser import records
+from hf_ser.models import StandardisedLinear, fold_training_layers, load_model
+from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
+from hf_ser.training.probe import STRENGTHS, Clips, solve
+from hf_ser.training.results import training_warnings
+from hf_ser.training.trainer import learning_rates
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+def made_up(model: Any, clips: int = 60, shift: float = 1.5) -> Clips:
+    """Statistics of clips whose emotion can be told, with features of very different scale."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(clips) % 3
+    whole = model.config.use_weighted_layer_sum
+    width = model.projector.linear.in_features
+    layers = model.config.num_hidden_layers + 1
+    features = rng.normal(size=(clips, layers, width if whole else width // layers)).astype(np.float32)
+    features[:, :, :3] += shift * np.eye(3)[labels][:, None]
+    features *= np.logspace(-2, 2, features.shape[-1], dtype=np.float32)
+    return Clips(features, labels, [f"speaker {i // 6}" for i in range(clips)])
+
+
+@pytest.fixture(params=["tiny_hubert", "tiny_whisper"])
+def linear(request: pytest.FixtureRequest) -> Any:
+    """A model with a linear head: a stock one, and one of the package's own class."""
+    return load_model(str(request.getfixturevalue(request.param)), EMOTIONS, head="linear").model.eval()
+
+
+class TestSolving:
+    def test_is_the_logistic_regression_of_scikit_learn(self, linear: Any) -> None:
+        clips = made_up(linear)
+        strength = solve(linear, clips)
+        features = torch.from_numpy(clips.features)
+        if linear.config.use_weighted_layer_sum:
+            pooled = (features * linear.layer_weights.softmax(0)[:, None]).sum(1)
+        else:
+            pooled = features.flatten(1)
+        scaled = StandardScaler().fit_transform(pooled.detach().numpy())
+        expected = LogisticRegression(C=strength, max_iter=1000).fit(scaled, clips.labels).predict_proba(scaled)
+        with torch.no_grad():
+            found = linear.classifier(linear.projector(pooled)).softmax(-1).numpy()
+        assert strength in STRENGTHS
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+
+    def test_every_layer_but_the_input_of_the_first_weighs_alike_on_the_scale_of_its_deviation(
+        self, tiny_hubert: Path
+    ) -> None:
+        model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+        clips = made_up(model)
+        clips.features[:, 2] *= 1000
+        solve(model, clips)
+        shares = model.layer_weights.softmax(0).detach().numpy() * clips.features.std(axis=(0, 2))
+        assert shares[1] == pytest.approx(shares[2], rel=1e-4)
+        assert shares[0] < 1e-3 * shares[1]
+
+    def test_the_penalty_is_strong_where_nothing_can_be_learned(self, linear: Any) -> None:
+        assert solve(linear, made_up(linear, shift=0.0)) == min(STRENGTHS)
+
+    @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1] * 3, [0, 2] * 3, [1, 1, 1, 1, 1, 2]])
+    def test_few_clips_unknown_speakers_and_missing_emotions_are_no_obstacle(
+        self, linear: Any, labels: list[int]
+    ) -> None:
+        clips = made_up(linear, len(labels))
+        solve(linear, Clips(clips.features, np.array(labels), [None] * len(labels)))
+        assert torch.isfinite(linear.projector.linear.weight).all()
+        absent = sorted(set(range(3)) - set(labels))
+        if absent:
+            pooled = torch.zeros(linear.projector.linear.in_features)
+            assert linear.projector(pooled).argmax() not in absent
+
+    def test_balanced_emotions_change_it(self, tiny_hubert: Path) -> None:
+        few = made_up(load_model(str(tiny_hubert), EMOTIONS, head="linear").model, shift=0.3)
+        rare = np.flatnonzero((few.labels != 2) | (np.arange(len(few.labels)) < 12))
+        clips = Clips(few.features[rare], few.labels[rare], [few.speakers[i] for i in rare])
+        biases = []
+        for balanced in (False, True):
+            model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+            solve(model, clips, balanced=balanced)
+            biases.append(model.projector.linear.bias[2].item())
+        assert biases[1] > biases[0]
+
+
+class TestFolding:
+    @settings(max_examples=20)
+    @given(seed=st.integers(0, 1000), width=st.integers(1, 20), spread=st.floats(0, 3))
+    def test_folded_layer_has_the_same_outputs(self, seed: int, width: int, spread: float) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        head = StandardisedLinear(torch.nn.Linear(width, 4))
+        head.mean.copy_(torch.randn(width, generator=generator) * 10**spread)
+        head.scale.copy_(10 ** (spread * (torch.rand(width, generator=generator) - 0.5)))
+        features = head.mean + head.scale * torch.randn(7, width, generator=generator)
+        torch.testing.assert_close(head.folded()(features), head(features), atol=2e-3, rtol=1e-3)
+
+    def test_model_has_the_same_outputs(self, linear: Any) -> None:
+        solve(linear, made_up(linear))
+        inputs = {linear.main_input_name: torch.randn(2, 8, 300)}
+        if linear.main_input_name == "input_values":
+            inputs = {"input_values": torch.randn(2, 8000), "attention_mask": torch.ones(2, 8000, dtype=torch.long)}
+        with torch.no_grad():
+            before = linear(**inputs).logits
+            after = fold_training_layers(linear)(**inputs).logits
+        assert type(linear.projector) is torch.nn.Linear
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+class TestLearningRates:
+    NAMES = (
+        "base_model.model.hubert.feature_projection.projection.weight",
+        "base_model.model.hubert.encoder.layers.0.attention.q_proj.lora_A.default.weight",
+        "hubert.encoder.layers.2.final_layer_norm.bias",
+        "projector.modules_to_save.default.linear.weight",
+        "layer_weights",
+    )
+
+    def rates(self, *words: str) -> list[float]:
+        arguments = parse_arguments(["--output_dir", "x", "--learning_rate", "0.1", *words])
+        found = learning_rates(self.NAMES, arguments.training)
+        return [found[name] for name in self.NAMES]
+
+    def test_head_has_its_own(self) -> None:
+        assert self.rates("--head_learning_rate", "0.01") == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
+
+    def test_layers_have_less_towards_the_input(self) -> None:
+        assert self.rates("--layer_decay", "0.5") == pytest.approx([0.0125, 0.025, 0.1, 0.1, 0.1])
+
+    def test_are_those_of_the_optimizer(self, make: Callable[..., Any]) -> None:
+        trainer, _ = make("--head", "linear", "--method", "full", "--head_learning_rate", "0.01", "--layer_decay", "0.5")
+        trainer.create_optimizer_and_scheduler(10)
+        at = {id(p): group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
+        named = {name: at[id(p)] for name, p in trainer.model.named_parameters() if p.requires_grad}
+        assert len(at) == len(named)
+        rates = {group["initial_lr"] for group in trainer.optimizer.param_groups}
+        assert sorted(rates) == pytest.approx([2.5e-4, 5e-4, 1e-3, 1e-2])
+
+
+class TestKeeping:
+    def test_mean_of_the_last_weights(self) -> None:
+        model = torch.nn.Linear(1, 1)
+        average = WeightAverage(0.5)
+        state = type("State", (), {"max_steps": 4, "global_step": 0})()
+        for step in range(1, 5):
+            with torch.no_grad():
+                model.weight.fill_(step)
+            state.global_step = step
+            average.on_step_end(None, state, None, model=model)
+        average.on_train_end(None, state, None, model=model)
+        assert model.weight.item() == pytest.approx(3.5)  # of steps 3 and 4
+        assert average.steps == 2
+
+    @pytest.mark.parametrize("best", [0.0, 0.5, 1.0])
+    def test_best_point_between_start_and_end_is_kept(self, best: float) -> None:
+        model = torch.nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            model.weight.fill_(2.0)
+        start = trained_weights(model)
+        with torch.no_grad():
+            model.weight.fill_(4.0)
+        found = interpolate(model, start, lambda: 1 - abs(model.weight.item() - 2 - 2 * best))
+        assert found["interpolation"] == best
+        assert model.weight.item() == pytest.approx(2 + 2 * best)
+
+    @pytest.mark.parametrize(
+        ("losses", "norms", "word"),
+        [
+            ([2.0, 1.0, 0.5], [1, 2, 3], None),
+            ([1.0, 1.2, 1.3], [1, 2, 3], "did not fall"),
+            ([1.0, float("nan"), float("nan")], [1, 2, 3], "diverged"),
+            ([2.0, 1.0, 0.5], [20, 30, 40], "clipped"),
+        ],
+    )
+    def test_a_training_that_went_wrong_is_warned_of(
+        self, losses: list[float], norms: list[float], word: str | None
+    ) -> None:
+        log = [{"loss": loss, "grad_norm": norm} for loss, norm in zip(losses, norms, strict=True)]
+        found = training_warnings(log, 1.0)
+        assert [word in warning for warning in found if word] == ([True] if word else [])
+        assert len(found) == (1 if word else 0)
+
+
+@pytest.fixture
+def run(speech: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Trains briefly on the small synthetic corpus."""
+
+    def run(model: Path, *words: str, folder: str = "run") -> dict[str, Any]:
+        return finetune(
+            parse_arguments(
+                ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model", str(model), "--bf16", "False",
+                 "--disable_tqdm", "True", "--num_train_epochs", "1", *words]
+            )
+        )  # fmt: skip
+
+    return run
+
+
+class TestRuns:
+    @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper", "group_norm_hubert", "tiny_wav2vec2_bert"])
+    def test_a_probe_is_a_model_like_any_other(
+        self,
+        encoder: str,
+        run: Callable[..., dict[str, Any]],
+        request: pytest.FixtureRequest,
+        tmp_path: Path,
+    ) -> None:
+        import hf_ser
+
+        results = run(request.getfixturevalue(encoder), "--method", "probe")
+        assert results["metrics"]["test"]["uar"] == results["probe"]["test"]["uar"] > 1 / 8
+        assert (tmp_path / "run" / "model.safetensors").exists()
+        assert "logistic regression" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+        assert type(hf_ser.load(tmp_path / "run").model.projector) is torch.nn.Linear
+        if encoder != "tiny_whisper":
+            from transformers import AutoConfig
+
+            assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "hf_ser"
+
+    @pytest.mark.parametrize("method", ["full", "head", "lora_qkv", "lora_classifier", "adapter", "prompt"])
+    def test_a_training_that_changes_nothing_has_the_figures_of_its_probe(
+        self, method: str, run: Callable[..., dict[str, Any]], tiny_hubert: Path
+    ) -> None:
+        words = ["--learning_rate", "0", "--head_learning_rate", "0", "--prompt_length", "1"]
+        results = run(tiny_hubert, "--method", method, *words)
+        tolerance = 0.1 if method == "prompt" else 1e-6  # prompts change what the layers see
+        assert results["metrics"]["test"]["uar"] == pytest.approx(results["probe"]["test"]["uar"], abs=tolerance)
+
+    def test_a_fine_tuned_model_says_what_the_probe_has(
+        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path, tmp_path: Path
+    ) -> None:
+        results = run(tiny_hubert, "--method", "lora_qkv", "--head", "stock")
+        card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+        assert f"{100 * results['probe']['test']['uar']:.1f} %" in card
+        assert "interpolation" not in results["kept"]
+
+    def test_a_harmful_training_ends_at_the_probe_and_says_so(
+        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path, tmp_path: Path
+    ) -> None:
+        results = run(tiny_hubert, "--method", "full", "--learning_rate", "10", "--head_learning_rate", "10")
+        assert results["kept"]["interpolation"] == 0
+        assert results["metrics"]["test"]["uar"] == pytest.approx(results["probe"]["test"]["uar"], abs=1e-6)
+        assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+        assert records.read_results(tmp_path / "run" / "results.json")["probe"]["C"] in STRENGTHS
