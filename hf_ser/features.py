@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import PretrainedConfig, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
+from hf_ser.audio.decode import Waveform
 
 
 def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
@@ -63,6 +64,13 @@ def spectra_samples(spectra: int) -> int:
 
 #: The label of what no loss counts, as in PyTorch.
 IGNORED = -100
+#: Clips that are added up to babble.
+VOICES = 5
+#: The second draw of a clip in an epoch counts as a draw of so many epochs later. More than there are epochs, and prime, so that
+#: it takes another view of the clip where --frozen_cache_views are used in turn.
+REPEAT = 1_000_003
+#: What a batch has of mixup.
+MIXUP = {"other_label", "weight"}
 
 
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -72,6 +80,10 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
     segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives
     the same item as a filler: its label is -100, which no loss counts.
+
+    With mixup (Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization) an item is
+    `weight * segment + (1 - weight) * other`, augmented after that. The other segment is cut, or padded with zeros at its end, to
+    the length of the first. The weight is at least 0.5: the label of the first segment is the main one.
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
@@ -93,14 +105,41 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.segments)
 
     def __getitem__(self, key: int) -> dict[str, Any]:
-        """`waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from."""
+        """
+        `waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from; with mixup the `other_label` and
+        the `weight` of `label`.
+        """
         epoch, i, filler = self.locate(key)
-        clip = int(self.segments.clip[i])
-        row = self.clips[clip]
-        waveform = read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i]))
+        waveform, label = self._read(i)
+        item: dict[str, Any] = {"label": IGNORED if filler else label, "clip": int(self.segments.clip[i])}
         if self.augmentation:
-            waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
-        return {"waveform": waveform, "label": IGNORED if filler else row["label"], "clip": clip}
+            partner, voices, weight = self.others(epoch, i)
+            if self.augmentation.mixup_alpha:
+                other, other_label = self._read(partner)
+                item |= {"other_label": IGNORED if filler else other_label, "weight": weight}
+                waveform = weight * waveform
+                common = min(len(waveform), len(other))
+                waveform[:common] += (1 - weight) * other[:common]
+            waveform = self.augmentation(
+                torch.from_numpy(waveform), self.drawn(epoch, i), lambda: [self._read(voice)[0] for voice in voices]
+            ).numpy()
+        return {"waveform": waveform, **item}
+
+    def _read(self, i: int) -> tuple[Waveform, int]:
+        """The waveform of the segment `i` `(samples,)`, and its label."""
+        row = self.clips[int(self.segments.clip[i])]
+        return read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i])), row["label"]
+
+    def others(self, epoch: int, i: int) -> tuple[int, list[int], float]:
+        """
+        The segment that the segment `i` is mixed with in an epoch, the segments of its babble, and its own weight in the mixture.
+        """
+        rng = np.random.default_rng((self.drawn(epoch, i), 1))
+        shift = rng.integers(max(len(self) - 1, 1), size=1 + VOICES)  # any but itself
+        partner, *voices = ((i + 1 + shift) % len(self)).tolist()
+        alpha = self.augmentation.mixup_alpha if self.augmentation else 0.0
+        weight = float(rng.beta(alpha, alpha)) if alpha else 1.0
+        return partner, voices, max(weight, 1 - weight)
 
     def drawn(self, epoch: int, i: int) -> int:
         """The seed of what augmentation does to the segment `i` in an epoch."""
@@ -151,7 +190,7 @@ class SpeechCollator:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
         and `attention_mask` `(batch, mel frames)`, for Wav2Vec2-BERT `(batch, frames, features)` and `(batch, frames)`;
-        `labels` and `clip` `(batch,)`.
+        `labels` and `clip` `(batch,)`, with mixup `other_label` and `weight` `(batch,)`, too.
         """
         waveforms = [item["waveform"] for item in items]
         longest = max(*map(len, waveforms), self.minimum_samples)
@@ -167,6 +206,8 @@ class SpeechCollator:
         )
         batch["labels"] = torch.tensor([item["label"] for item in items])
         batch["clip"] = torch.tensor([item["clip"] for item in items])
+        for name in MIXUP & items[0].keys():
+            batch[name] = torch.tensor([item[name] for item in items])
         return dict(batch)
 
     def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:

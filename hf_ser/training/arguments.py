@@ -1,6 +1,7 @@
 """Everything a run can be told, from a YAML recipe and the command line."""
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -267,6 +268,12 @@ class SERTrainingArguments(TrainingArguments):
     class_weights: bool = field(
         default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
     )
+    focal_gamma: float = field(
+        default=0.0,
+        metadata={
+            "help": "Focal loss: weigh each clip's loss by (1 - p)^gamma, p the probability of its emotion; 2 is usual. 0: off."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
     )
@@ -335,6 +342,13 @@ class SERTrainingArguments(TrainingArguments):
         if self.frozen_cache_views < 0:
             raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
         require_share("label_smoothing_factor", self.label_smoothing_factor)
+        if not 0 <= self.focal_gamma < math.inf:
+            raise ValueError(f"--focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
+        if self.focal_gamma and self.label_smoothing_factor:
+            raise ValueError(
+                f"--focal_gamma: needs one true emotion for each clip, and --label_smoothing_factor is "
+                f"{self.label_smoothing_factor:g}; use one of them"
+            )
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:

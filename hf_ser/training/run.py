@@ -68,6 +68,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     folder = Path(training.output_dir or "")
     training.require_launcher()
     require_shardable(training, "adalora" in arguments.tuning.methods)
+    require_compatible(arguments)
     if training.push_to_hub:
         check_hub(arguments, folder)
     checkpoint = checkpoint_to_resume(training, folder)
@@ -118,6 +119,17 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         if training.hub_strategy != HubStrategy.END:
             checkpoints.delete(training.hub_model_id, training.hub_revision, training.hub_token)
     return results
+
+
+def require_compatible(arguments: Arguments) -> None:
+    """
+    Raises:
+        ValueError: if arguments of different groups exclude each other.
+    """
+    if arguments.training.focal_gamma and arguments.augmentation.mixup_alpha:
+        raise ValueError(
+            "--focal_gamma: needs one true emotion for each clip, and --mixup_alpha gives it two; use one of them"
+        )
 
 
 def check_hub(arguments: Arguments, folder: Path) -> None:
@@ -308,7 +320,11 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
         clip = dataset[segment]
         if clip["label"] != features.IGNORED:
             batch = trainer.data_collator([clip])
-            yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}
+            yield {
+                name: value.to(device)
+                for name, value in batch.items()
+                if name not in ("clip", "labels", *features.MIXUP)
+            }
 
 
 def evaluate(

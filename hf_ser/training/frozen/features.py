@@ -32,6 +32,11 @@ class FrozenFeatures(SpeechDataset):
         self.lengths = np.array([[entry.frames for entry in view] for view in views], dtype=np.int64)
         self.minimum = minimum
         self.labels = np.array(dataset.clips["label"][:], dtype=np.int64)[dataset.segments.clip]
+        self.mixup = bool(dataset.augmentation and dataset.augmentation.mixup_alpha)
+        if self.mixup:
+            drawn = [[dataset.others(view, i) for i in range(len(self))] for view in range(len(views))]
+            self.other_labels = np.array([[self.labels[partner] for partner, _, _ in view] for view in drawn])
+            self.weights = np.array([[weight for _, _, weight in view] for view in drawn], dtype=np.float32)
 
     def __getitem__(self, key: int) -> dict[str, torch.Tensor]:
         """A batch of one."""
@@ -40,7 +45,8 @@ class FrozenFeatures(SpeechDataset):
     def __getitems__(self, keys: Sequence[int]) -> dict[str, torch.Tensor]:
         """
         A batch, as a DataLoader asks for it: `input_values` `(batch, frames, width)` or `(batch, frames, layers, width)`,
-        `attention_mask` `(batch, frames)` unless each segment is one frame, `labels` and `clip` `(batch,)`.
+        `attention_mask` `(batch, frames)` unless each segment is one frame, `labels` and `clip` `(batch,)`, with mixup
+        `other_label` and `weight` `(batch,)`, too.
         """
         asked = np.asarray(keys)
         filler = asked < 0
@@ -50,6 +56,9 @@ class FrozenFeatures(SpeechDataset):
             "labels": torch.from_numpy(np.where(filler, IGNORED, self.labels[i])),
             "clip": torch.from_numpy(self.segments.clip[i]),
         }
+        if self.mixup:
+            batch["other_label"] = torch.from_numpy(np.where(filler, IGNORED, self.other_labels[view, i]))
+            batch["weight"] = torch.from_numpy(self.weights[view, i])
         first, lengths = self.first[view, i], self.lengths[view, i]
         longest = max(int(lengths.max()), self.minimum)
         if longest == 1:
