@@ -260,6 +260,9 @@ class StepSampler(EpochSampler):
 
     The order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
 
+    A balanced epoch has as many segments, and each emotion equally often: some of a frequent emotion, and those of a rare one
+    several times, each time augmented in another way.
+
     Args:
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
         batch (`int`): Segments in one batch, over all processes.
@@ -269,6 +272,7 @@ class StepSampler(EpochSampler):
             Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
             All must get equally many batches: the last is filled up with fillers, which do not count, so that several
             processes learn the same as one.
+        balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
 
     Raises:
         ValueError: if `batch` is no multiple of `processes`.
@@ -276,7 +280,15 @@ class StepSampler(EpochSampler):
 
     seed: int
 
-    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, processes: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: SpeechDataset,
+        batch: int,
+        seed: int,
+        accumulated: int = 1,
+        processes: int = 1,
+        balanced: bool = False,
+    ) -> None:
         if batch % processes:
             raise ValueError(
                 f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
@@ -284,20 +296,46 @@ class StepSampler(EpochSampler):
         super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes
+        #: The label of each segment, if emotions are balanced.
+        self.labels = np.array(dataset.clips["label"][:])[dataset.segments.clip] if balanced else None
 
     def __iter__(self) -> Iterator[int]:
         lengths = self.dataset.segments.samples
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(lengths))
+        rng = np.random.default_rng((self.seed, self.epoch))
+        drawn = np.arange(len(lengths)) if self.labels is None else balanced_draws(self.labels, rng)
+        order = self.epoch * len(lengths) + rng.permutation(drawn)
         step, each = self.batch * self.accumulated, self.batch // self.processes
         for first in range(0, len(order), step):
-            clips = order[first : first + step]
-            keys = self.epoch * len(lengths) + clips
+            keys = order[first : first + step]
+            clips = keys % len(lengths)
             if self.fillers and first + step >= len(order):
                 shortest = np.full(self.fillers, np.argmin(lengths[clips]))
                 clips, keys = np.append(clips, clips[shortest]), np.append(keys, -1 - keys[shortest])
             shares = keys[deal(lengths[clips], self.processes)]  # (processes, segments), the longest first
             for at in range(0, shares.shape[1], each):
                 yield from shares[:, at : at + each].ravel().tolist()
+
+
+def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """
+    Draws as many segments as there are, each label equally often, or once more than others if they do not share out evenly. Of
+    one label no segment is drawn twice before all were drawn.
+
+    Args:
+        labels (`array` of shape `(segments,)`): The label of each segment.
+        rng (`np.random.Generator`): Draws.
+
+    Returns:
+        `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
+    """
+    present = rng.permutation(np.unique(labels))  # in this order, so that the remainder goes to others in every epoch
+    found = []
+    for label, share in zip(present, np.array_split(labels, len(present)), strict=True):
+        mine = np.flatnonzero(labels == label)
+        rounds = -(-len(share) // len(mine))
+        drawn = np.concatenate([n * REPEAT * len(labels) + rng.permutation(mine) for n in range(rounds)])
+        found.append(drawn[: len(share)])
+    return np.concatenate(found)
 
 
 def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:

@@ -272,8 +272,9 @@ class TestSpeechDataset:
 class _Lengths:
     """What the sampler needs of a dataset."""
 
-    def __init__(self, samples: list[int]) -> None:
+    def __init__(self, samples: list[int], labels: list[int] | None = None) -> None:
         n = len(samples)
+        self.clips = {"label": labels}
         self.segments = Segments(np.arange(n), np.zeros(n, dtype=np.int64), np.array(samples))
 
     def __len__(self) -> int:
@@ -379,6 +380,49 @@ class TestStepSampler:
         means = lengths[keys].reshape(-1, 32).mean(axis=1)
         expected = lengths.std() / np.sqrt(32)
         assert 0.7 * expected < means.std() < 1.4 * expected
+
+    @given(
+        labels=st.lists(st.integers(0, 4), min_size=1, max_size=80),
+        each=st.integers(1, 5),
+        processes=st.integers(1, 4),
+        accumulated=st.integers(1, 3),
+        epoch=st.integers(0, 3),
+    )
+    @settings(deadline=None)
+    def test_a_balanced_epoch_has_each_emotion_equally_often_on_however_many_processes(
+        self, labels: list[int], each: int, processes: int, accumulated: int, epoch: int
+    ) -> None:
+        n, batch = len(labels), each * processes
+        samples = [1 + i % 7 for i in range(n)]
+        found = []
+        for count in (1, processes):
+            sampler = StepSampler(_Lengths(samples, labels), batch, 5, accumulated, count, balanced=True)  # type: ignore[arg-type]
+            sampler.set_epoch(epoch)
+            found.append(list(sampler))
+            assert len(found[-1]) == len(sampler)
+            assert found[-1] == list(sampler)
+        one, several = found
+        step = batch * accumulated
+        for first in range(0, n, step):
+            assert sorted(k for k in several[first : first + step] if k >= 0) == sorted(one[first : first + step])
+        assert len(one) == len(set(one)) == n  # a clip that is drawn again is augmented in another way
+        draws = np.bincount([key % n for key in one], minlength=n)
+        by_emotion = [draws[np.array(labels) == emotion] for emotion in set(labels)]
+        totals = [mine.sum() for mine in by_emotion]
+        assert max(totals) - min(totals) <= 1
+        assert all(mine.max() - mine.min() <= 1 for mine in by_emotion)
+
+    def test_balanced_epochs_take_others_of_a_frequent_emotion_and_other_views_of_a_rare_one(self) -> None:
+        labels = [0] * 90 + [1] * 10
+        sampler = StepSampler(_Lengths([5] * 100, labels), 8, seed=0, balanced=True)  # type: ignore[arg-type]
+        epochs = []
+        for epoch in range(8):
+            sampler.set_epoch(epoch)
+            epochs.append(list(sampler))
+        assert {key % 100 for keys in epochs for key in keys} == set(range(100))
+        assert len({key for keys in epochs for key in keys}) == 800
+        views = [key // 100 % 4 for key in epochs[0] if key % 100 == 95]
+        assert set(views) == {0, 1, 2, 3}
 
     @pytest.mark.parametrize("processes", [1, 2])
     def test_epochs_differ_and_a_seed_repeats(self, processes: int) -> None:

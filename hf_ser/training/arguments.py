@@ -268,6 +268,13 @@ class SERTrainingArguments(TrainingArguments):
     class_weights: bool = field(
         default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
     )
+    balanced_sampling: bool = field(
+        default=False,
+        metadata={
+            "help": "Draw each emotion equally often: an epoch has as many clips as train, those of a rare emotion several times "
+            "and not all of a frequent one."
+        },
+    )
     focal_gamma: float = field(
         default=0.0,
         metadata={
@@ -348,6 +355,10 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"--focal_gamma: needs one true emotion for each clip, and --label_smoothing_factor is "
                 f"{self.label_smoothing_factor:g}; use one of them"
+            )
+        if self.balanced_sampling and self.class_weights:
+            raise ValueError(
+                "--balanced_sampling: gives every emotion the same share of the loss, as --class_weights does; use one of them"
             )
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)

@@ -130,6 +130,10 @@ def require_compatible(arguments: Arguments) -> None:
         raise ValueError(
             "--focal_gamma: needs one true emotion for each clip, and --mixup_alpha gives it two; use one of them"
         )
+    if arguments.training.balanced_sampling and arguments.data.streaming:
+        raise ValueError(
+            "--balanced_sampling: draws any clip at any time, and --streaming reads each once in an epoch; use --class_weights"
+        )
 
 
 def check_hub(arguments: Arguments, folder: Path) -> None:
@@ -176,6 +180,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
         "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
         "streaming": data.streaming,  # the clips come in another order
+        "balanced_sampling": training.balanced_sampling,
     }
     if data.streaming:  # each process that reads has row groups of its own
         told |= {

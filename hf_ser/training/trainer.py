@@ -297,7 +297,8 @@ class SERTrainer(CheckpointingTrainer):
         if isinstance(dataset, StreamedSpeech):
             sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
         else:
-            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes)
+            balanced = self.args.balanced_sampling
+            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes, balanced)
         self.add_callback(_Epochs(sampler))
         return sampler
 

@@ -114,6 +114,10 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
             "{focal_gamma: 2, label_smoothing_factor: 0.1}",
             "--focal_gamma: needs one true emotion .* --label_smoothing_factor is 0.1",
         ),
+        (
+            "{balanced_sampling: true, class_weights: true}",
+            "--balanced_sampling: .*as --class_weights does; use one of them",
+        ),
         ("distort_kinds: [MP3]", "invalid choice: 'MP3'"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],

@@ -249,10 +249,11 @@ def test_short_training_batches_are_padded_for_spec_augment(
     [
         ["--speed_probability", "0.5", "--distort_probability", "0.8"],
         ["--mixup_alpha", "0.4", "--prompt_start", "frames", "--method", "prompt"],
-        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "head"],
+        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "head", "--balanced_sampling", "True"],
         ["--focal_gamma", "2", "--class_weights", "True"],
+        ["--balanced_sampling", "True"],
     ],
-    ids=["augmented", "mixup", "mixup-kept", "focal"],
+    ids=["augmented", "mixup", "mixup-kept", "focal", "balanced"],
 )
 def test_a_run_with_an_option_is_another_and_is_repeated(
     options: list[str], speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +281,7 @@ def test_a_run_with_an_option_is_another_and_is_repeated(
     ("options", "message"),
     [
         (["--mixup_alpha", "1", "--focal_gamma", "2"], "--focal_gamma: .* --mixup_alpha gives it two"),
+        (["--balanced_sampling", "True", "--streaming", "True"], "--balanced_sampling: .* --streaming reads each once"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
