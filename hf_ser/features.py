@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import PretrainedConfig, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
+from hf_ser.audio.decode import Waveform
 
 
 def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
@@ -63,6 +64,13 @@ def spectra_samples(spectra: int) -> int:
 
 #: The label of what no loss counts, as in PyTorch.
 IGNORED = -100
+#: Clips that are added up to babble.
+VOICES = 5
+#: The second draw of a clip in an epoch counts as a draw of so many epochs later. More than there are epochs, and prime, so that
+#: it takes another view of the clip where --frozen_cache_views are used in turn.
+REPEAT = 1_000_003
+#: What a batch has of mixup.
+MIXUP = {"other_label", "weight"}
 
 
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -72,6 +80,10 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
     segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives
     the same item as a filler: its label is -100, which no loss counts.
+
+    With mixup (Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization) an item is
+    `weight * segment + (1 - weight) * other`, augmented after that. The other segment is cut, or padded with zeros at its end, to
+    the length of the first. The weight is at least 0.5: the label of the first segment is the main one.
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
@@ -93,14 +105,41 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.segments)
 
     def __getitem__(self, key: int) -> dict[str, Any]:
-        """`waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from."""
+        """
+        `waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from; with mixup the `other_label` and
+        the `weight` of `label`.
+        """
         epoch, i, filler = self.locate(key)
-        clip = int(self.segments.clip[i])
-        row = self.clips[clip]
-        waveform = read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i]))
+        waveform, label = self._read(i)
+        item: dict[str, Any] = {"label": IGNORED if filler else label, "clip": int(self.segments.clip[i])}
         if self.augmentation:
-            waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
-        return {"waveform": waveform, "label": IGNORED if filler else row["label"], "clip": clip}
+            partner, voices, weight = self.others(epoch, i)
+            if self.augmentation.mixup_alpha:
+                other, other_label = self._read(partner)
+                item |= {"other_label": IGNORED if filler else other_label, "weight": weight}
+                waveform = weight * waveform
+                common = min(len(waveform), len(other))
+                waveform[:common] += (1 - weight) * other[:common]
+            waveform = self.augmentation(
+                torch.from_numpy(waveform), self.drawn(epoch, i), lambda: [self._read(voice)[0] for voice in voices]
+            ).numpy()
+        return {"waveform": waveform, **item}
+
+    def _read(self, i: int) -> tuple[Waveform, int]:
+        """The waveform of the segment `i` `(samples,)`, and its label."""
+        row = self.clips[int(self.segments.clip[i])]
+        return read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i])), row["label"]
+
+    def others(self, epoch: int, i: int) -> tuple[int, list[int], float]:
+        """
+        The segment that the segment `i` is mixed with in an epoch, the segments of its babble, and its own weight in the mixture.
+        """
+        rng = np.random.default_rng((self.drawn(epoch, i), 1))
+        shift = rng.integers(max(len(self) - 1, 1), size=1 + VOICES)  # any but itself
+        partner, *voices = ((i + 1 + shift) % len(self)).tolist()
+        alpha = self.augmentation.mixup_alpha if self.augmentation else 0.0
+        weight = float(rng.beta(alpha, alpha)) if alpha else 1.0
+        return partner, voices, max(weight, 1 - weight)
 
     def drawn(self, epoch: int, i: int) -> int:
         """
@@ -159,7 +198,7 @@ class SpeechCollator:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
         and `attention_mask` `(batch, mel frames)`, for Wav2Vec2-BERT `(batch, frames, features)` and `(batch, frames)`;
-        `labels` and `clip` `(batch,)`.
+        `labels` and `clip` `(batch,)`, with mixup `other_label` and `weight` `(batch,)`, too.
         """
         waveforms = [item["waveform"] for item in items]
         longest = max(*map(len, waveforms), self.minimum_samples)
@@ -175,6 +214,8 @@ class SpeechCollator:
         )
         batch["labels"] = torch.tensor([item["label"] for item in items])
         batch["clip"] = torch.tensor([item["clip"] for item in items])
+        for name in MIXUP & items[0].keys():
+            batch[name] = torch.tensor([item[name] for item in items])
         return dict(batch)
 
     def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
@@ -227,6 +268,9 @@ class StepSampler(EpochSampler):
 
     The order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
 
+    A balanced epoch has as many segments, and each emotion equally often: some of a frequent emotion, and those of a rare one
+    several times, each time augmented in another way.
+
     Args:
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
         batch (`int`): Segments in one batch, over all processes.
@@ -236,6 +280,7 @@ class StepSampler(EpochSampler):
             Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
             All must get equally many batches: the last is filled up with fillers, which do not count, so that several
             processes learn the same as one.
+        balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
 
     Raises:
         ValueError: if `batch` is no multiple of `processes`.
@@ -243,7 +288,15 @@ class StepSampler(EpochSampler):
 
     seed: int
 
-    def __init__(self, dataset: SpeechDataset, batch: int, seed: int, accumulated: int = 1, processes: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: SpeechDataset,
+        batch: int,
+        seed: int,
+        accumulated: int = 1,
+        processes: int = 1,
+        balanced: bool = False,
+    ) -> None:
         if batch % processes:
             raise ValueError(
                 f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
@@ -251,20 +304,46 @@ class StepSampler(EpochSampler):
         super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes
+        #: The label of each segment, if emotions are balanced.
+        self.labels = np.array(dataset.clips["label"][:])[dataset.segments.clip] if balanced else None
 
     def __iter__(self) -> Iterator[int]:
         lengths = self.dataset.segments.samples
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(lengths))
+        rng = np.random.default_rng((self.seed, self.epoch))
+        drawn = np.arange(len(lengths)) if self.labels is None else balanced_draws(self.labels, rng)
+        order = self.epoch * len(lengths) + rng.permutation(drawn)
         step, each = self.batch * self.accumulated, self.batch // self.processes
         for first in range(0, len(order), step):
-            clips = order[first : first + step]
-            keys = self.epoch * len(lengths) + clips
+            keys = order[first : first + step]
+            clips = keys % len(lengths)
             if self.fillers and first + step >= len(order):
                 shortest = np.full(self.fillers, np.argmin(lengths[clips]))
                 clips, keys = np.append(clips, clips[shortest]), np.append(keys, -1 - keys[shortest])
             shares = keys[deal(lengths[clips], self.processes)]  # (processes, segments), the longest first
             for at in range(0, shares.shape[1], each):
                 yield from shares[:, at : at + each].ravel().tolist()
+
+
+def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """
+    Draws as many segments as there are, each label equally often, or once more than others if they do not share out evenly. Of
+    one label no segment is drawn twice before all were drawn.
+
+    Args:
+        labels (`array` of shape `(segments,)`): The label of each segment.
+        rng (`np.random.Generator`): Draws.
+
+    Returns:
+        `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
+    """
+    present = rng.permutation(np.unique(labels))  # in this order, so that the remainder goes to others in every epoch
+    found = []
+    for label, share in zip(present, np.array_split(labels, len(present)), strict=True):
+        mine = np.flatnonzero(labels == label)
+        rounds = -(-len(share) // len(mine))
+        drawn = np.concatenate([n * REPEAT * len(labels) + rng.permutation(mine) for n in range(rounds)])
+        found.append(drawn[: len(share)])
+    return np.concatenate(found)
 
 
 def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:

@@ -95,6 +95,9 @@ class StreamedSpeech(SpeechDataset):
         stream (`Stream`): Their audio.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
+
+    Raises:
+        ValueError: if the augmentation needs other clips.
     """
 
     def __init__(
@@ -105,6 +108,11 @@ class StreamedSpeech(SpeechDataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
+        if augmentation and augmentation.needs_other_clips:
+            raise ValueError(
+                "--streaming: clips come one after the other, and --mixup_alpha and babble (--distort_kinds) need other clips at "
+                "any time; leave them out, or leave --streaming out"
+            )
         super().__init__(clips, segments, augmentation, seed)
         self.stream = stream
         self.labels = np.array(clips["label"][:])

@@ -207,7 +207,8 @@ class TestSpeechDataset:
 
     @pytest.mark.parametrize("workers", [0, 1, 2])
     def test_augmentation_does_not_depend_on_the_number_of_workers(self, clips: Dataset, workers: int) -> None:
-        dataset = SpeechDataset(clips, whole(clips), Augmentation(noise_probability=1, stretch_probability=1), seed=1)
+        everything = Augmentation(noise_probability=1, stretch_probability=1, distort_probability=0.5, mixup_alpha=1)
+        dataset = SpeechDataset(clips, whole(clips), everything, seed=1)
         sampler = StepSampler(dataset, 2, seed=0)
         sampler.set_epoch(1)
         loader = torch.utils.data.DataLoader(
@@ -218,6 +219,60 @@ class TestSpeechDataset:
         assert [item["clip"] for item in found] == [item["clip"] for item in expected]
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a["waveform"], b["waveform"])
+            assert (a["other_label"], a["weight"]) == (b["other_label"], b["weight"])
+
+    @pytest.mark.parametrize("key", [0, 5, 8])
+    def test_mixup_adds_another_clip_with_its_weight(self, clips: Dataset, key: int) -> None:
+        plain = SpeechDataset(clips, whole(clips))
+        dataset = SpeechDataset(clips, whole(clips), Augmentation(mixup_alpha=1), seed=3)
+        item, own = dataset[key], plain[key % 6]
+        partner, _, weight = dataset.others(*divmod(key, 6))
+        assert partner != key % 6
+        other = plain[partner]
+        expected = weight * own["waveform"]
+        common = min(len(expected), len(other["waveform"]))
+        expected[:common] += (1 - weight) * other["waveform"][:common]
+        np.testing.assert_allclose(item["waveform"], expected, atol=1e-7)
+        assert item["waveform"].dtype == np.float32
+        assert (item["label"], item["other_label"], item["weight"]) == (own["label"], other["label"], weight)
+        filler = dataset[-1 - key]
+        assert (filler["label"], filler["other_label"]) == (-100, -100)
+
+    @given(alpha=st.floats(1e-3, 100), seed=st.integers(0, 9), key=st.integers(0, 999), size=st.integers(2, 50))
+    @settings(deadline=None)
+    def test_mixup_keeps_a_clip_the_louder_one(self, alpha: float, seed: int, key: int, size: int) -> None:
+        segments = cut([800] * size)
+        none = Dataset.from_dict({"label": [0] * size})
+        first, again = (SpeechDataset(none, segments, Augmentation(mixup_alpha=alpha), seed) for _ in range(2))
+        epoch, i = divmod(key, size)
+        partner, voices, weight = drawn = first.others(epoch, i)
+        assert drawn == again.others(epoch, i)
+        assert 0.5 <= weight <= 1
+        assert i not in (partner, *voices)
+        assert all(0 <= other < size for other in (partner, *voices))
+        # Which clips are drawn does not depend on how they are mixed.
+        assert SpeechDataset(none, segments, Augmentation(noise_probability=1), seed).others(epoch, i)[:2] == drawn[:2]
+
+    def test_mixup_weights_are_those_of_the_distribution(self) -> None:
+        none = Dataset.from_dict({"label": [0] * 1000})
+        dataset = SpeechDataset(none, cut([800] * 1000), Augmentation(mixup_alpha=0.2))
+        weights = [dataset.others(0, i)[2] for i in range(1000)]
+        rng = np.random.default_rng(0)
+        expected = rng.beta(0.2, 0.2, 100_000)
+        assert np.mean(weights) == pytest.approx(np.maximum(expected, 1 - expected).mean(), abs=0.02)
+
+    def test_babble_is_made_of_other_clips(self, clips: Dataset) -> None:
+        from hf_ser.audio import read_mono
+
+        babble = Augmentation(distort_probability=1, distort_kinds=["babble"])
+        dataset, again = (SpeechDataset(clips, whole(clips), babble, seed=3) for _ in range(2))
+        _, voices, _ = dataset.others(1, 2)
+        there = [read_mono(clips[voice]["audio"]) for voice in voices]
+        alone = read_mono(clips[2]["audio"])
+        expected = babble(torch.from_numpy(alone), dataset.drawn(1, 2), lambda: there).numpy()
+        np.testing.assert_array_equal(dataset[6 + 2]["waveform"], expected)
+        np.testing.assert_array_equal(again[6 + 2]["waveform"], expected)
+        assert not np.array_equal(alone, expected)
 
     def test_a_filler_is_the_same_clip_but_does_not_count(self, clips: Dataset) -> None:
         dataset = SpeechDataset(clips, whole(clips))
@@ -234,8 +289,9 @@ class TestSpeechDataset:
 class _Lengths:
     """What the sampler needs of a dataset."""
 
-    def __init__(self, samples: list[int]) -> None:
+    def __init__(self, samples: list[int], labels: list[int] | None = None) -> None:
         n = len(samples)
+        self.clips = {"label": labels}
         self.segments = Segments(np.arange(n), np.zeros(n, dtype=np.int64), np.array(samples))
 
     def __len__(self) -> int:
@@ -341,6 +397,49 @@ class TestStepSampler:
         means = lengths[keys].reshape(-1, 32).mean(axis=1)
         expected = lengths.std() / np.sqrt(32)
         assert 0.7 * expected < means.std() < 1.4 * expected
+
+    @given(
+        labels=st.lists(st.integers(0, 4), min_size=1, max_size=80),
+        each=st.integers(1, 5),
+        processes=st.integers(1, 4),
+        accumulated=st.integers(1, 3),
+        epoch=st.integers(0, 3),
+    )
+    @settings(deadline=None)
+    def test_a_balanced_epoch_has_each_emotion_equally_often_on_however_many_processes(
+        self, labels: list[int], each: int, processes: int, accumulated: int, epoch: int
+    ) -> None:
+        n, batch = len(labels), each * processes
+        samples = [1 + i % 7 for i in range(n)]
+        found = []
+        for count in (1, processes):
+            sampler = StepSampler(_Lengths(samples, labels), batch, 5, accumulated, count, balanced=True)  # type: ignore[arg-type]
+            sampler.set_epoch(epoch)
+            found.append(list(sampler))
+            assert len(found[-1]) == len(sampler)
+            assert found[-1] == list(sampler)
+        one, several = found
+        step = batch * accumulated
+        for first in range(0, n, step):
+            assert sorted(k for k in several[first : first + step] if k >= 0) == sorted(one[first : first + step])
+        assert len(one) == len(set(one)) == n  # a clip that is drawn again is augmented in another way
+        draws = np.bincount([key % n for key in one], minlength=n)
+        by_emotion = [draws[np.array(labels) == emotion] for emotion in set(labels)]
+        totals = [mine.sum() for mine in by_emotion]
+        assert max(totals) - min(totals) <= 1
+        assert all(mine.max() - mine.min() <= 1 for mine in by_emotion)
+
+    def test_balanced_epochs_take_others_of_a_frequent_emotion_and_other_views_of_a_rare_one(self) -> None:
+        labels = [0] * 90 + [1] * 10
+        sampler = StepSampler(_Lengths([5] * 100, labels), 8, seed=0, balanced=True)  # type: ignore[arg-type]
+        epochs = []
+        for epoch in range(8):
+            sampler.set_epoch(epoch)
+            epochs.append(list(sampler))
+        assert {key % 100 for keys in epochs for key in keys} == set(range(100))
+        assert len({key for keys in epochs for key in keys}) == 800
+        views = [key // 100 % 4 for key in epochs[0] if key % 100 == 95]
+        assert set(views) == {0, 1, 2, 3}
 
     @pytest.mark.parametrize("processes", [1, 2])
     def test_epochs_differ_and_a_seed_repeats(self, processes: int) -> None:

@@ -1,14 +1,27 @@
 """Augmentation of waveforms, in training only (HuBERT-SER, section 1; PEFT-SER, section V.A)."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torchaudio.functional as F
 
-from hf_ser.audio.decode import SAMPLING_RATE
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform
+from hf_ser.audio.distort import KINDS, Condition, distort
 
 N_FFT, HOP = 512, 128
+#: What has a probability.
+MEASURES = ("noise", "pitch", "stretch", "mask", "speed", "distort")
+#: The distortions of `hf_ser.audio.distort` for training, and the range that their level is drawn from: a signal-to-noise ratio
+#: in dB, or for reverberation the RT60 in seconds.
+DISTORT_LEVELS = {
+    "white noise": [5.0, 30.0],
+    "pink noise": [5.0, 30.0],
+    "babble": [5.0, 30.0],
+    "reverberation": [0.2, 0.8],
+}
 
 
 def _span(low: float, high: float, text: str) -> list[float]:
@@ -34,6 +47,13 @@ class Augmentation:
         stretch_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate; above 1 is faster.
         mask_probability (`float`, defaults to 0): A stretch of time is set to zero,
         mask_share (`list[float]`, defaults to [0.10, 0.15]): of a share of the clip.
+        speed_probability (`float`, defaults to 0): The clip is resampled, so that tempo and pitch change together (Ko et al.
+            2015, Audio Augmentation for Speech Recognition),
+        speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
+        distort_probability (`float`, defaults to 0): The clip is distorted, see `hf_ser.audio.distort`,
+        distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS`): by one of these, at a level from `DISTORT_LEVELS`.
+        mixup_alpha (`float`, defaults to 0): Each clip is mixed with another one, with a weight from Beta(alpha, alpha); see
+            `hf_ser.features.SpeechDataset`.
 
     Raises:
         ValueError: if a probability or a range is none.
@@ -47,12 +67,30 @@ class Augmentation:
     stretch_rate: list[float] = _span(0.9, 1.1, "The rate; above 1 is faster")
     mask_probability: float = _probability("a stretch of time is set to zero")
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
+    speed_probability: float = _probability("tempo and pitch are changed together, by resampling")
+    speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
+    distort_probability: float = _probability("one of --distort_kinds is applied")
+    distort_kinds: list[str] = field(
+        default_factory=lambda: list(DISTORT_LEVELS),
+        metadata={
+            "help": "Distortions to draw from. The level is drawn, too: noise and babble (other clips of train) at 5 to 30 dB "
+            "SNR, reverberation with an RT60 of 0.2 to 0.8 s.",
+            "choices": list(DISTORT_LEVELS),
+        },
+    )
+    mixup_alpha: float = field(
+        default=0.0,
+        metadata={
+            "help": "Mixup: add another clip of train to each clip, and train on both labels. Its weight is drawn from "
+            "Beta(alpha, alpha), and at most 0.5. 0: off."
+        },
+    )
 
     def __post_init__(self) -> None:
-        for name in ("noise", "pitch", "stretch", "mask"):
+        for name in MEASURES:
             if not 0 <= (value := getattr(self, f"{name}_probability")) <= 1:
                 raise ValueError(f"--{name}_probability: must lie between 0 and 1, found {value}")
-        for name in ("noise_snr", "pitch_semitones", "stretch_rate", "mask_share"):
+        for name in ("noise_snr", "pitch_semitones", "stretch_rate", "mask_share", "speed_rate"):
             span = getattr(self, name)
             if len(span) != 2 or span[0] > span[1]:
                 raise ValueError(f"--{name}: two numbers are needed, the lower one first; found {span}")
@@ -60,30 +98,68 @@ class Augmentation:
             raise ValueError(f"--stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
         if not (self.mask_share[0] >= 0 and self.mask_share[1] < 1):
             raise ValueError(f"--mask_share: must lie between 0 and 1, found {self.mask_share}")
+        speed = KINDS["speed"]
+        if not speed.lowest <= self.speed_rate[0] <= self.speed_rate[1] <= speed.highest:
+            raise ValueError(
+                f"--speed_rate: must lie between {speed.lowest:g} and {speed.highest:g}, found {self.speed_rate}"
+            )
+        if not self.distort_kinds or set(self.distort_kinds) - DISTORT_LEVELS.keys():
+            raise ValueError(
+                f"--distort_kinds: name some of {', '.join(map(repr, DISTORT_LEVELS))}; found {self.distort_kinds}"
+            )
+        if not 0 <= self.mixup_alpha < math.inf:
+            raise ValueError(f"--mixup_alpha: must be 0 or a number above, found {self.mixup_alpha}")
 
     @property
     def does_something(self) -> bool:
-        """Whether any of it has a probability above 0."""
-        return any((self.noise_probability, self.pitch_probability, self.stretch_probability, self.mask_probability))
+        """Whether any of it is on."""
+        return bool(self.mixup_alpha) or any(getattr(self, f"{name}_probability") for name in MEASURES)
 
-    def __call__(self, waveform: torch.Tensor, seed: int) -> torch.Tensor:
+    @property
+    def needs_other_clips(self) -> bool:
+        """Whether a clip is changed by means of other clips: mixup and babble."""
+        return bool(self.mixup_alpha or (self.distort_probability and "babble" in self.distort_kinds))
+
+    def __call__(
+        self, waveform: torch.Tensor, seed: int, babble: Callable[[], Sequence[Waveform]] = tuple
+    ) -> torch.Tensor:
         """
-        Augments a waveform `(samples,)`; stretching changes its length. The same waveform and seed give the same result,
-        in whatever process and order.
+        Augments a waveform `(samples,)`; stretching and speed change its length. The same waveform and seed give the same
+        result, in whatever process and order. Mixup is not done here.
+
+        Args:
+            waveform (`torch.Tensor`): The clip.
+            seed (`int`): At least 0.
+            babble (`Callable`, *optional*): Reads other clips, called where babble is drawn.
         """
         generator = torch.Generator().manual_seed(seed)
         # Everything is drawn first and always, so that switching one measure on leaves the others' draws as they are.
         happens = torch.rand(4, generator=generator).tolist()
         strength = torch.rand(4, generator=generator).tolist()
         where = torch.rand((), generator=generator).item()
+        # From another generator, since the noise below comes next from this one.
+        more = np.random.default_rng(seed)
+        happens += more.random(2).tolist()
+        strength += more.random(2).tolist()
+        kind = self.distort_kinds[more.integers(len(self.distort_kinds))]
 
         def drawn(span: list[float], nth: int) -> float:
             return span[0] + (span[1] - span[0]) * strength[nth]
 
+        if happens[4] < self.speed_probability:
+            # In hundredths, since the resampler's filter grows with the denominator.
+            speed = Condition("speed", round(drawn(self.speed_rate, 4), 2), KINDS["speed"].unit)
+            waveform = torch.from_numpy(distort(waveform.numpy(), speed, seed))
         if happens[0] < self.stretch_probability:
             waveform = time_stretch(waveform, drawn(self.stretch_rate, 0))
         if happens[1] < self.pitch_probability:
             waveform = pitch_shift(waveform, drawn(self.pitch_semitones, 1))
+        if happens[5] < self.distort_probability:
+            condition = Condition(kind, drawn(DISTORT_LEVELS[kind], 5), KINDS[kind].unit)
+            voices = babble() if kind == "babble" else ()
+            # Segments of long recordings may all be silent.
+            if kind != "babble" or any(voice.any() for voice in voices):
+                waveform = torch.from_numpy(distort(waveform.numpy(), condition, seed, voices))
         if happens[2] < self.noise_probability:
             noise = torch.randn(waveform.shape, generator=generator)
             waveform = F.add_noise(waveform, noise, torch.tensor(drawn(self.noise_snr, 2)))

@@ -282,6 +282,19 @@ class SERTrainingArguments(TrainingArguments):
     class_weights: bool = field(
         default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
     )
+    balanced_sampling: bool = field(
+        default=False,
+        metadata={
+            "help": "Draw each emotion equally often: an epoch has as many clips as train, those of a rare emotion several times "
+            "and not all of a frequent one."
+        },
+    )
+    focal_gamma: float = field(
+        default=0.0,
+        metadata={
+            "help": "Focal loss: weigh each clip's loss by (1 - p)^gamma, p the probability of its emotion; 2 is usual. 0: off."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
     )
@@ -389,6 +402,17 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
         for name in ("label_smoothing_factor", "average_share", "layer_decay"):
             require_share(name, getattr(self, name))
+        if not 0 <= self.focal_gamma < math.inf:
+            raise ValueError(f"--focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
+        if self.focal_gamma and self.label_smoothing_factor:
+            raise ValueError(
+                f"--focal_gamma: needs one true emotion for each clip, and --label_smoothing_factor is "
+                f"{self.label_smoothing_factor:g}; use one of them"
+            )
+        if self.balanced_sampling and self.class_weights:
+            raise ValueError(
+                "--balanced_sampling: gives every emotion the same share of the loss, as --class_weights does; use one of them"
+            )
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:
@@ -429,6 +453,11 @@ class SERTrainingArguments(TrainingArguments):
         metric = self.metric_for_best_model
         if metric is not None and metric.removeprefix("eval_") not in METRICS:
             raise ValueError(f"--metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
+
+    @property
+    def augmentation_seed(self) -> int:
+        """The seed of what augmentation draws: views that are kept are the same for runs with other seeds."""
+        return 0 if self.frozen_cache_views else self.seed
 
     def require_launcher(self) -> None:
         """

@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
+from hf_ser.tuning import Tuned, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
 from hf_ser.tuning.prompt import start_at_frames
 from hf_ser.wording import per_cent
 
@@ -75,6 +76,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     folder = Path(training.output_dir or "")
     training.require_launcher()
     require_shardable(training, "adalora" in arguments.tuning.methods)
+    require_compatible(arguments)
     if training.push_to_hub:
         check_hub(arguments, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
@@ -149,10 +151,12 @@ def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, dict
 
     loaded = load("linear")
     untouched = {name: p.requires_grad for name, p in loaded.model.named_parameters()}
-    trainer = make_trainer(arguments, clips, tune(loaded, Tuning(method="probe")), loaded.feature_extractor)
+    loaded.model.base_model.requires_grad_(False)
+    trainer = make_trainer(arguments, clips, Tuned(loaded.model, loaded.new), loaded.feature_extractor)
     trainer.keep_whole()
+    one_label = replace(arguments.augmentation, mixup_alpha=0.0)
     solving = clips.training_set(
-        data.segment_length, data.segment_overlap, arguments.augmentation, training.seed, most=probing.CLIPS
+        data.segment_length, data.segment_overlap, one_label, training.augmentation_seed, most=probing.CLIPS
     )
     found = probing.solved(trainer, solving, clips.table.speakers, training.frozen_cache_views)
     for part in PARTS[1:]:
@@ -171,6 +175,22 @@ def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, par
         training.set_learning_rate(default_learning_rate(arguments.tuning.method, parameters))
     if training.head_learning_rate is None and arguments.model.head == "linear":
         training.head_learning_rate = HEAD_LEARNING_RATE
+
+
+
+def require_compatible(arguments: Arguments) -> None:
+    """
+    Raises:
+        ValueError: if arguments of different groups exclude each other.
+    """
+    if arguments.training.focal_gamma and arguments.augmentation.mixup_alpha:
+        raise ValueError(
+            "--focal_gamma: needs one true emotion for each clip, and --mixup_alpha gives it two; use one of them"
+        )
+    if arguments.training.balanced_sampling and arguments.data.streaming:
+        raise ValueError(
+            "--balanced_sampling: draws any clip at any time, and --streaming reads each once in an epoch; use --class_weights"
+        )
 
 
 def check_hub(arguments: Arguments, folder: Path) -> None:
@@ -198,6 +218,58 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
                 )
 
 
+<<<<<<< HEAD
+=======
+def identity(arguments: Arguments) -> dict[str, Any]:
+    """What a run must be told again if it goes on from a checkpoint."""
+    data, tuning, training = arguments.data, arguments.tuning, arguments.training
+    told = {
+        "model": Path(arguments.model.model).name,
+        "head": arguments.model.head,
+        "method": tuning.method,
+        "lora_r": tuning.lora_r,
+        "lora_alpha": tuning.lora_alpha,
+        "freeze_feature_encoder": tuning.freeze_feature_encoder,
+        "weighted_layer_sum": arguments.model.weighted_layer_sum,
+        "lora_target_modules": tuning.lora_target_modules,
+        "bottleneck_size": tuning.bottleneck_size,
+        "prompt_length": tuning.prompt_length,
+        "peft_arguments": tuning.peft_arguments,
+        "seed": training.seed,
+        # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
+        "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
+        "streaming": data.streaming,  # the clips come in another order
+        "balanced_sampling": training.balanced_sampling,
+    }
+    if data.streaming:  # each process that reads has row groups of its own
+        told |= {
+            "processes": training.world_size,
+            "per_device_train_batch_size": training.train_batch_size,
+            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
+            "shuffle_buffer": data.shuffle_buffer,
+        }
+    return told
+
+
+def require_same_run(began_with: Path, arguments: Arguments) -> None:
+    """
+    Raises:
+        ValueError: if a checkpoint is of a run that was told something else.
+    """
+    if not began_with.exists():
+        return
+    told = json.loads(began_with.read_text(encoding="utf-8"))
+    now = identity(arguments)
+    if other := [
+        f"{name} was {told.get(name)}, and is {now.get(name)}" for name in told if told[name] != now.get(name)
+    ]:
+        raise ValueError(
+            f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
+            "with, or choose another --output_dir."
+        )
+
+
+>>>>>>> helper-d
 def push_options(arguments: Arguments) -> PushOptions:
     """How the arguments want the run to be published."""
     training, hub = arguments.training, arguments.hub
@@ -288,7 +360,7 @@ def make_trainer(
     """The Trainer of a run: train with augmentation, validation longest clip first."""
     data, training = arguments.data, arguments.training
     cutting = (data.segment_length, data.segment_overlap)
-    train = clips.training_set(*cutting, arguments.augmentation, training.seed)
+    train = clips.training_set(*cutting, arguments.augmentation, training.augmentation_seed)
     labels = clips.clips["label"][:]
     weights = None
     if training.class_weights:
@@ -312,7 +384,11 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
         clip = dataset[segment]
         if clip["label"] != features.IGNORED:
             batch = trainer.data_collator([clip])
-            yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}
+            yield {
+                name: value.to(device)
+                for name, value in batch.items()
+                if name not in ("clip", "labels", *features.MIXUP)
+            }
 
 
 def evaluate(trainer: SERTrainer, clips: RunClips, part: str, data: DataArguments) -> dict[str, Any]:

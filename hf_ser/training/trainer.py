@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from hf_ser.evaluation import per_clip, score
 from hf_ser.features import (
     IGNORED,
+    MIXUP,
     SpeechCollator,
     SpeechDataset,
     StepSampler,
@@ -62,22 +63,36 @@ def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
 
 def emotion_loss(
     outputs: Any,
-    labels: torch.Tensor,
+    labels: torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     num_items_in_batch: torch.Tensor | int | None = None,
     *,
     weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
 ) -> torch.Tensor:
     """
     Cross-entropy of the logits `(batch, emotions)`, summed over the batch and divided by the clips of the whole step: the
     sum over accumulated batches and processes is the mean over the step, whatever it is cut into. Weighted clips count
     with `weights[label]`, which average 1 over train, so that the divisor stays the number of clips.
+
+    With mixup `labels` are the labels, the other labels, and the shares of the first `(batch,)`: the loss is the weighted sum of
+    the losses of both. With `focal_gamma` a clip counts with `(1 - p)^gamma`, p the probability of its emotion (Lin et al. 2017,
+    Focal Loss for Dense Object Detection, equation 5); the divisor stays the number of clips.
     """
     logits = outputs["logits"].float()
     weights = None if weights is None else weights.to(logits.device)
-    total = cross_entropy(
-        logits, labels, weight=weights, reduction="sum", label_smoothing=label_smoothing, ignore_index=IGNORED
-    )
+    losses_for = partial(cross_entropy, logits, reduction="none", ignore_index=IGNORED)
+    if isinstance(labels, tuple):
+        labels, others, share = labels
+        first, second = (losses_for(them, weight=weights, label_smoothing=label_smoothing) for them in (labels, others))
+        losses = share * first + (1 - share) * second
+    else:
+        losses = losses_for(labels, weight=weights, label_smoothing=label_smoothing)
+    if focal_gamma:
+        doubt = -torch.expm1(-losses_for(labels))  # 1 - p
+        # Where p is 1 a power below 1 has no gradient.
+        losses = losses * doubt.clamp(min=torch.finfo(doubt.dtype).eps) ** focal_gamma
+    total = losses.sum()
     count = torch.as_tensor((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
     return total / count.clamp(min=1)  # a step may have nothing but broken clips
 
@@ -158,7 +173,10 @@ class SERTrainer(CheckpointingTrainer):
         weights: torch.Tensor | None = None,
     ) -> None:
         loss: Callable[..., torch.Tensor] = partial(
-            emotion_loss, weights=weights, label_smoothing=args.label_smoothing_factor
+            emotion_loss,
+            weights=weights,
+            label_smoothing=args.label_smoothing_factor,
+            focal_gamma=args.focal_gamma,
         )
         stopping = args.early_stopping_patience
         adalora = is_adalora(tuned.model)
@@ -249,13 +267,13 @@ class SERTrainer(CheckpointingTrainer):
         if self._shards:
             self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
         if self._interpolates and len(self.eval_dataset):
-            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), start, self._validation_uar)
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), start, self._validate)
         return output
 
-    def _validation_uar(self) -> float:
-        """Not by `evaluate`, which would log it as that of an epoch."""
+    def _validate(self) -> tuple[float, float]:
+        """UAR and loss on validation; not by `evaluate`, which would log them as those of an epoch."""
         metrics = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval").metrics
-        return float(metrics["eval_uar"])
+        return float(metrics["eval_uar"]), float(metrics["eval_loss"])
 
     def keep_whole(self) -> None:
         """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
@@ -275,7 +293,10 @@ class SERTrainer(CheckpointingTrainer):
         if model.training:
             for module in self._frozen:
                 module.eval()
-        return super().compute_loss(model, {k: v for k, v in inputs.items() if k != "clip"}, *args, **kwargs)
+        inputs = {k: v for k, v in inputs.items() if k != "clip"}
+        if inputs.keys() >= MIXUP:
+            inputs["labels"] = inputs["labels"], inputs.pop("other_label"), inputs.pop("weight")
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -343,7 +364,8 @@ class SERTrainer(CheckpointingTrainer):
         if isinstance(dataset, StreamedSpeech):
             sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
         else:
-            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes)
+            balanced = self.args.balanced_sampling
+            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes, balanced)
         self.add_callback(_Epochs(sampler))
         return sampler
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 from datasets import Audio, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, preparation, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.audio.decode import encode, resample
+from hf_ser.audio.distort import KINDS, Condition, distort
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
@@ -343,7 +345,9 @@ class TestSegments:
 
 
 class TestAugmentation:
-    ALL = Augmentation(noise_probability=1, pitch_probability=1, stretch_probability=1, mask_probability=1)
+    ALL = Augmentation(noise_probability=1, pitch_probability=1, stretch_probability=1, mask_probability=1,
+                       speed_probability=1, distort_probability=1,
+                       distort_kinds=["white noise", "pink noise", "reverberation"])  # fmt: skip
 
     @pytest.fixture
     def waveform(self) -> torch.Tensor:
@@ -387,6 +391,62 @@ class TestAugmentation:
         happened = np.mean([bool((some(torch.ones(2000), seed) == 0).any()) for seed in range(500)])
         assert happened == pytest.approx(0.3, abs=0.07)
 
+    @given(seed=st.integers(0, 2**56 - 1))
+    @settings(deadline=None)
+    def test_a_measure_that_is_switched_on_leaves_the_draws_of_the_others(self, seed: int) -> None:
+        """And those that came later leave the draws that there were."""
+        generator = torch.Generator().manual_seed(seed)
+        _, strengths, _ = (torch.rand(shape, generator=generator) for shape in (4, 4, ()))
+        noise = torch.randn(500, generator=generator)
+        waveform = torch.linspace(-0.1, 0.1, 500)
+        expected = torchaudio.functional.add_noise(waveform, noise, 10 + 20 * strengths[2])
+        torch.testing.assert_close(Augmentation(noise_probability=1)(waveform, seed), expected)
+        distorted = Augmentation(distort_probability=1, distort_kinds=["pink noise"])(waveform, seed)
+        both = Augmentation(noise_probability=1, distort_probability=1, distort_kinds=["pink noise"])(waveform, seed)
+        torch.testing.assert_close(
+            both, torchaudio.functional.add_noise(distorted, noise, 10 + 20 * strengths[2]), atol=1e-6, rtol=1e-4
+        )
+
+    @pytest.mark.parametrize("rate", [0.9, 1.1, 1.234])
+    def test_speed_changes_length_and_pitch_together(self, waveform: torch.Tensor, rate: float) -> None:
+        faster = Augmentation(speed_probability=1, speed_rate=[rate, rate])(waveform, 0)
+        assert len(faster) == pytest.approx(len(waveform) / round(rate, 2), abs=1)
+        assert pitch(faster.numpy()) == pytest.approx(300 * round(rate, 2), rel=0.002)
+        assert faster.dtype == torch.float32
+
+    def test_all_rates_are_drawn(self) -> None:
+        speed = Augmentation(speed_probability=1)
+        rates = [5000 / len(speed(torch.ones(5000), seed)) for seed in range(200)]
+        assert 0.89 < min(rates) < 0.92
+        assert 1.08 < max(rates) < 1.11
+        assert np.mean(rates) == pytest.approx(1, abs=0.02)
+
+    @pytest.mark.parametrize("kind", augmenting.DISTORT_LEVELS)
+    def test_a_distortion_is_a_condition_at_a_level_of_its_range(self, waveform: torch.Tensor, kind: str) -> None:
+        voices = [np.random.default_rng(n).standard_normal(9000).astype(np.float32) for n in range(5)]
+        found = Augmentation(distort_probability=1, distort_kinds=[kind])(waveform, 5, lambda: voices)
+        lowest, highest = (
+            distort(waveform.numpy(), Condition(kind, level, KINDS[kind].unit), 5, voices) - waveform.numpy()
+            for level in augmenting.DISTORT_LEVELS[kind]
+        )
+        change = found.numpy() - waveform.numpy()
+        power = [np.square(noise).sum() for noise in (lowest, change, highest)]
+        assert min(power) < power[1] < max(power)
+        if kind != "reverberation":  # the same noise, at another ratio
+            assert np.corrcoef(change, lowest)[0, 1] == pytest.approx(1, abs=1e-4)
+
+    def test_each_kind_is_drawn_as_often(self) -> None:
+        read: list[int] = []
+        half = Augmentation(distort_probability=0.5)
+        for seed in range(600):
+            half(torch.ones(400), seed, lambda: read.append(1) or [np.ones(400, dtype=np.float32)])
+        assert len(read) == pytest.approx(600 / 2 / 4, abs=25)
+
+    def test_silent_voices_make_no_babble(self, waveform: torch.Tensor) -> None:
+        babble = Augmentation(distort_probability=1, distort_kinds=["babble"])
+        silence = [np.zeros(400, dtype=np.float32)] * 5
+        assert torch.equal(babble(waveform, 0, lambda: silence), waveform)
+
     @pytest.mark.parametrize("samples", [400, 700, 4000])
     def test_short_clips_are_no_trouble(self, samples: int) -> None:
         assert torch.isfinite(self.ALL(torch.randn(samples) * 0.1, 0)).all()
@@ -399,6 +459,14 @@ class TestAugmentation:
             {"pitch_semitones": [1]},
             {"stretch_rate": [0, 1]},
             {"mask_share": [0.5, 1]},
+            {"speed_probability": -1},
+            {"speed_rate": [0.9, 5]},
+            {"speed_rate": [0, 1]},
+            {"distort_probability": 2},
+            {"distort_kinds": []},
+            {"distort_kinds": ["MP3"]},
+            {"mixup_alpha": -0.1},
+            {"mixup_alpha": math.nan},
         ],
     )
     def test_what_makes_no_sense_is_refused(self, changes: dict[str, object]) -> None:

@@ -324,7 +324,8 @@ class TestUnderAccelerate:
             command = [sys.executable, *LAUNCH, "--num_processes", str(processes), *(["--multi_gpu"] if processes > 1 else []),
                        "scripts/finetune.py", *arguments, "--method", "lora_qkv", "--lora_dropout", "0", "--bf16", "False",
                        "--per_device_train_batch_size", str(6 // processes), "--per_device_eval_batch_size", "5",
-                       "--noise_probability", "0.5", "--output_dir", str(folder), "--logging_strategy", "steps",
+                       "--noise_probability", "0.5", "--distort_probability", "0.5", "--mixup_alpha", "0.5",
+                       "--balanced_sampling", "True", "--output_dir", str(folder), "--logging_strategy", "steps",
                        "--logging_steps", "1"]  # fmt: skip
             done = subprocess.run(
                 command,

@@ -110,6 +110,16 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("learning_rate: -0.1", "--learning_rate: must not be below 0, found -0.1"),
         ("per_device_train_batch_size: 0", "--per_device_train_batch_size: must be at least 1 clip, found 0"),
         ("per_device_eval_batch_size: -2", "--per_device_eval_batch_size: must be at least 1 clip, found -2"),
+        ("focal_gamma: -1", "--focal_gamma: must be 0 or a number above, found -1.0"),
+        (
+            "{focal_gamma: 2, label_smoothing_factor: 0.1}",
+            "--focal_gamma: needs one true emotion .* --label_smoothing_factor is 0.1",
+        ),
+        (
+            "{balanced_sampling: true, class_weights: true}",
+            "--balanced_sampling: .*as --class_weights does; use one of them",
+        ),
+        ("distort_kinds: [MP3]", "invalid choice: 'MP3'"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],
 )

@@ -288,6 +288,17 @@ def test_segments_need_to_know_how_long_clips_are(push: Callable[..., str], tiny
     assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
 
 
+@pytest.mark.parametrize("option", [["--mixup_alpha", "1"], ["--distort_probability", "0.5"]])
+def test_other_clips_are_not_there_for_mixup_and_babble(
+    push: Callable[..., str], option: list[str], tiny_hubert: Path, tmp_path: Path
+) -> None:
+    arguments = words(push(), tmp_path, tiny_hubert, "--streaming", "True", *option)
+    with pytest.raises(
+        ValueError, match=r"--streaming: .*--mixup_alpha and babble \(--distort_kinds\) need other clips"
+    ):
+        finetune(parse_arguments(arguments))
+
+
 def test_whisper_needs_to_know_how_long_clips_are(push: Callable[..., str], tiny_whisper: Path, tmp_path: Path) -> None:
     """Else a clip of more than 30 s would end the run, whenever it comes."""
     argv = words(push(), tmp_path / "run", tiny_whisper, "--streaming", "True", "--bf16", "False")

@@ -1,5 +1,6 @@
 """What is learned does not depend on how it is computed."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_ser.corpora import CorpusError
-from hf_ser.features import SpeechDataset, minimum_samples
+from hf_ser.features import IGNORED, SpeechDataset, minimum_samples
 from hf_ser.training import SERTrainer, SERTrainingArguments, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.clips import RunClips
@@ -41,8 +42,14 @@ def distances_from_orthogonal(model: torch.nn.Module) -> list[float]:
 class TestLoss:
     @pytest.mark.parametrize(
         "options",
-        [[], ["--class_weights", "True"], ["--label_smoothing_factor", "0.1"]],
-        ids=["plain", "weighted", "smoothed"],
+        [
+            [],
+            ["--class_weights", "True"],
+            ["--label_smoothing_factor", "0.1"],
+            ["--focal_gamma", "2", "--class_weights", "True"],
+            ["--mixup_alpha", "0.5", "--class_weights", "True"],
+        ],
+        ids=["plain", "weighted", "smoothed", "focal", "mixup"],
     )
     @pytest.mark.parametrize("method", ["full", "lora_qkv"])
     def test_eight_clips_at_once_or_in_four_accumulated_batches(
@@ -143,6 +150,63 @@ class TestLoss:
         expected = torch.nn.functional.cross_entropy(logits, labels)
         assert emotion_loss({"logits": logits}, labels).item() == pytest.approx(expected.item())
 
+    @pytest.mark.parametrize("gamma", [0.5, 2.0])
+    @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.1]])
+    def test_focal_loss_by_its_formula(self, gamma: float, weights: list[float] | None) -> None:
+        logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+        labels = torch.tensor([0, 1, 2, 3, 0, IGNORED, 1])
+        expected, counted = 0.0, 0
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+            if label != IGNORED:
+                p = math.exp(row[label]) / sum(map(math.exp, row))
+                expected -= (weights[label] if weights else 1) * (1 - p) ** gamma * math.log(p)
+                counted += 1
+        found = emotion_loss(
+            {"logits": logits}, labels, weights=torch.tensor(weights) if weights else None, focal_gamma=gamma
+        )
+        assert found.item() == pytest.approx(expected / counted, rel=1e-5)
+
+    @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+    def test_focal_loss_has_gradients_where_a_clip_is_certain(self, gamma: float) -> None:
+        """Trap: at p = 1 the derivative of (1 - p)^0.5 is infinite."""
+        logits = torch.tensor([[200.0, 0.0], [0.0, 200.0], [0.0, 1.0]], requires_grad=True)
+        loss = emotion_loss({"logits": logits}, torch.tensor([0, 0, IGNORED]), focal_gamma=gamma)
+        loss.backward()
+        assert loss.item() == pytest.approx(100)
+        torch.testing.assert_close(logits.grad, torch.tensor([[0.0, 0.0], [-0.5, 0.5], [0.0, 0.0]]))
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_mixup_is_the_weighted_sum_of_both_losses(self, smoothing: float) -> None:
+        logits = torch.randn(3, 4)
+        labels, others, share = (
+            torch.tensor([0, 1, IGNORED]),
+            torch.tensor([2, 1, IGNORED]),
+            torch.tensor([0.7, 0.5, 0.6]),
+        )
+        weights = torch.tensor([0.5, 1.0, 2.0, 0.1])
+
+        def loss(row: int, label: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(
+                logits[row : row + 1], label[row : row + 1], weights, label_smoothing=smoothing, reduction="sum"
+            )
+
+        expected = sum(share[i] * loss(i, labels) + (1 - share[i]) * loss(i, others) for i in range(2)) / 2
+        found = emotion_loss({"logits": logits}, (labels, others, share), weights=weights, label_smoothing=smoothing)
+        torch.testing.assert_close(found, expected)
+
+    def test_a_mixed_batch_learns_both_labels(self, make: Make) -> None:
+        trainer, _ = make("--method", "head", "--mixup_alpha", "1")
+        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
+        assert (batch["other_label"] != batch["labels"]).any()
+        trainer.model.eval()
+        with torch.no_grad():
+            logits = trainer.model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
+            found = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=8)
+        chances = logits.log_softmax(dim=1)
+        rows, share = range(8), batch["weight"]
+        both = share * chances[rows, batch["labels"]] + (1 - share) * chances[rows, batch["other_label"]]
+        torch.testing.assert_close(found, -both.mean())
+
     def test_weights_give_every_emotion_the_same_share(self) -> None:
         labels = [0] * 6 + [1] * 3 + [2]
         weights = inverse_frequencies(labels, 3)
@@ -213,6 +277,51 @@ def test_short_training_batches_are_padded_for_spec_augment(
     trainer, _ = make(*short, "--mask_time_prob", "0.3", checkpoint=folder)
     assert trainer.data_collator.minimum_samples == minimum_samples(trainer.model.config, 11)
     trainer.train()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--speed_probability", "0.5", "--distort_probability", "0.8"],
+        ["--mixup_alpha", "0.4", "--prompt_start", "frames", "--method", "prompt"],
+        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "head", "--balanced_sampling", "True"],
+        ["--focal_gamma", "2", "--class_weights", "True"],
+        ["--balanced_sampling", "True"],
+    ],
+    ids=["augmented", "mixup", "mixup-kept", "focal", "balanced"],
+)
+def test_a_run_with_an_option_is_another_and_is_repeated(
+    options: list[str], speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
+
+    def history(name: str, *more: str) -> Any:
+        results = finetune(
+            parse_arguments(
+                ["--output_dir", str(tmp_path / name), "--corpora", f"synthetic={speech}", "--model", str(tiny_hubert),
+                 "--method", "lora_classifier", "--emotions", "angry", "sad", "calm=sad", "--num_train_epochs", "1",
+                 "--per_device_train_batch_size", "6", "--learning_rate", "1e-2", "--bf16", "False", "--disable_tqdm", "True",
+                 *more]
+            )
+        )  # fmt: skip
+        return results["history"]
+
+    first = history("first", *options)
+    assert history("again", *options) == first
+    method = options[options.index("--method") :][:2] if "--method" in options else []
+    assert history("plain", *method) != first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mixup_alpha", "1", "--focal_gamma", "2"], "--focal_gamma: .* --mixup_alpha gives it two"),
+        (["--balanced_sampling", "True", "--streaming", "True"], "--balanced_sampling: .* --streaming reads each once"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        finetune(parse_arguments(["--output_dir", str(tmp_path / "run"), *options]))
 
 
 def _loss_history(trainer: SERTrainer) -> list[Any]:

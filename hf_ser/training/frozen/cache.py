@@ -135,7 +135,7 @@ def _features(
         try:
             store = _Front(trainer, model, part, precision).fill(place, about, list(wanted.values()), limit * 1e9)
             minimum = 1 if part in parts.POOLED else _minimum_frames(model, trainer.data_collator)
-            features = _Features(part, {name: _found(store, clips, minimum) for name, clips in wanted.items()})
+            features = _Features(part, {name: _found(store, clips, minimum, model.main_input_name) for name, clips in wanted.items()})
         except NoRoomError as error:
             logger.warning("no features of a frozen part are kept: %s", error)
             held.close()  # others may drop it
@@ -177,11 +177,11 @@ def _wanted(dataset: SpeechDataset, views: int, args: Any) -> Wanted:
     return Wanted(dataset, [keys.segment_keys(dataset, view) for view in range(count)])
 
 
-def _found(store: FeatureStore, wanted: Wanted, minimum: int) -> FrozenFeatures:
+def _found(store: FeatureStore, wanted: Wanted, minimum: int, name: str) -> FrozenFeatures:
     frames = store.frames
     assert frames is not None
     views = [[store.entries[key] for key in view] for view in wanted.views]
-    return FrozenFeatures(wanted.dataset, frames, views, minimum)
+    return FrozenFeatures(wanted.dataset, frames, views, minimum, name)
 
 
 def _minimum_frames(model: Any, collator: SpeechCollator) -> int:

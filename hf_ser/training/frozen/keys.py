@@ -74,12 +74,19 @@ def weights_hash(module: nn.Module) -> str:
 def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
     """
     A key of 16 bytes for each segment of a dataset, made of its samples, where it begins and ends in its clip, and if clips are
-    augmented, of what the epoch `view` does to it.
+    augmented, of what the epoch `view` does to it, and of which other segments it does that with.
     """
     hashes = dataset.clips["samples_hash"][:]
     segments = dataset.segments
     places = zip(segments.clip.tolist(), segments.start.tolist(), segments.stop.tolist(), strict=True)
     names = [f"{hashes[clip]} {start} {stop}" for clip, start, stop in places]
     if dataset.augmentation:
-        names = [f"{name} {dataset.augmentation} {dataset.drawn(view, i)}" for i, name in enumerate(names)]
+        others = [""] * len(names)
+        if dataset.augmentation.needs_other_clips:
+            drawn = [dataset.others(view, i) for i in range(len(names))]
+            others = [f"{weight} {[names[i] for i in (partner, *voices)]}" for partner, voices, weight in drawn]
+        names = [
+            f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other}"
+            for i, (name, other) in enumerate(zip(names, others, strict=True))
+        ]
     return [hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names]

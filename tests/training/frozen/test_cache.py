@@ -135,6 +135,14 @@ class TestViews:
         assert losses(make(*epochs)[0], 1, tmp_path, views=2) == cold
         assert not computed
 
+    @pytest.mark.parametrize("head", ["stock", "conv"])
+    def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make, tmp_path: Path, head: str) -> None:
+        options = ("--method", "head", "--mixup_alpha", "1", "--distort_probability", "0.5", "--class_weights", "True",
+                   "--num_train_epochs", "2", "--head", head, *STEPS)  # fmt: skip
+        plain, kept = losses(make(*options)[0], 0, tmp_path), losses(make(*options)[0], 1, tmp_path, views=2)
+        assert len(kept) > 6
+        np.testing.assert_allclose(kept, plain, rtol=1e-5)
+
     def test_no_more_views_than_epochs(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
         trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1")
         losses(trainer, 1, tmp_path, views=50)

@@ -99,3 +99,17 @@ def test_an_augmented_view_is_known_by_all_that_is_drawn(clips: Dataset) -> None
     others = [keys(1), keys(seed=2), keys(augmentation=louder), keys(augmentation=None)]
     assert len({key for found in (keys(), *others) for key in found}) == 15
     assert keys(1, augmentation=None) == keys(augmentation=None)  # nothing is drawn
+
+
+@pytest.mark.parametrize(
+    "augmentation", [Augmentation(mixup_alpha=1), Augmentation(distort_probability=1, distort_kinds=["babble"])]
+)
+def test_a_view_with_other_clips_is_known_by_them(clips: Dataset, augmentation: Augmentation) -> None:
+    segments = cut([16_000, 40_000, 16_000])
+    before = segment_keys(SpeechDataset(clips, segments, augmentation))
+    changed = clips.remove_columns("samples_hash").add_column("samples_hash", ["first", "second", "another"])
+    after = segment_keys(SpeechDataset(changed, segments, augmentation))
+    others = [SpeechDataset(clips, segments, augmentation).others(0, i) for i in range(3)]
+    takes_third = [2 in (i, partner, *voices) for i, (partner, voices, _) in enumerate(others)]
+    assert [a != b for a, b in zip(before, after, strict=True)] == takes_third
+    assert takes_third[2]
