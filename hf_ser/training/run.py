@@ -177,7 +177,6 @@ def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, par
         training.head_learning_rate = HEAD_LEARNING_RATE
 
 
-
 def require_compatible(arguments: Arguments) -> None:
     """
     Raises:
@@ -218,58 +217,6 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
                 )
 
 
-<<<<<<< HEAD
-=======
-def identity(arguments: Arguments) -> dict[str, Any]:
-    """What a run must be told again if it goes on from a checkpoint."""
-    data, tuning, training = arguments.data, arguments.tuning, arguments.training
-    told = {
-        "model": Path(arguments.model.model).name,
-        "head": arguments.model.head,
-        "method": tuning.method,
-        "lora_r": tuning.lora_r,
-        "lora_alpha": tuning.lora_alpha,
-        "freeze_feature_encoder": tuning.freeze_feature_encoder,
-        "weighted_layer_sum": arguments.model.weighted_layer_sum,
-        "lora_target_modules": tuning.lora_target_modules,
-        "bottleneck_size": tuning.bottleneck_size,
-        "prompt_length": tuning.prompt_length,
-        "peft_arguments": tuning.peft_arguments,
-        "seed": training.seed,
-        # How many clips an epoch's first steps have heard. On how many processes they were, their order does not depend.
-        "clips_per_step": training.train_batch_size * training.world_size * training.gradient_accumulation_steps,
-        "streaming": data.streaming,  # the clips come in another order
-        "balanced_sampling": training.balanced_sampling,
-    }
-    if data.streaming:  # each process that reads has row groups of its own
-        told |= {
-            "processes": training.world_size,
-            "per_device_train_batch_size": training.train_batch_size,
-            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
-            "shuffle_buffer": data.shuffle_buffer,
-        }
-    return told
-
-
-def require_same_run(began_with: Path, arguments: Arguments) -> None:
-    """
-    Raises:
-        ValueError: if a checkpoint is of a run that was told something else.
-    """
-    if not began_with.exists():
-        return
-    told = json.loads(began_with.read_text(encoding="utf-8"))
-    now = identity(arguments)
-    if other := [
-        f"{name} was {told.get(name)}, and is {now.get(name)}" for name in told if told[name] != now.get(name)
-    ]:
-        raise ValueError(
-            f"--resume_from_checkpoint: {began_with.parent} holds another run ({'; '.join(other)}). Go on with what it began "
-            "with, or choose another --output_dir."
-        )
-
-
->>>>>>> helper-d
 def push_options(arguments: Arguments) -> PushOptions:
     """How the arguments want the run to be published."""
     training, hub = arguments.training, arguments.hub

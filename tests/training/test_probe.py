@@ -141,7 +141,9 @@ class TestLearningRates:
         assert self.rates("--layer_decay", "0.5") == pytest.approx([0.0125, 0.025, 0.1, 0.1, 0.1])
 
     def test_are_those_of_the_optimizer(self, make: Callable[..., Any]) -> None:
-        trainer, _ = make("--head", "linear", "--method", "full", "--head_learning_rate", "0.01", "--layer_decay", "0.5")
+        trainer, _ = make(
+            "--head", "linear", "--method", "full", "--head_learning_rate", "0.01", "--layer_decay", "0.5"
+        )
         trainer.create_optimizer_and_scheduler(10)
         at = {id(p): group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
         named = {name: at[id(p)] for name, p in trainer.model.named_parameters() if p.requires_grad}

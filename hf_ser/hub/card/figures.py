@@ -103,13 +103,17 @@ def probe_note(results: Results) -> str:
     if not known(there) or not known(here):
         return ""
     points = per_cent(here) - per_cent(there)
-    brought = f"{abs(points):.1f} points more" if points > 0 else f"{abs(points):.1f} points less" if points else "as much"
+    brought = (
+        f"{abs(points):.1f} points more" if points > 0 else f"{abs(points):.1f} points less" if points else "as much"
+    )
     note = (
         "The probe is a logistic regression on the frozen encoder, solved on the same training part: what this encoder gives without "
         f"fine-tuning. The model has {brought} UAR on the same test clips."
     )
     if results["kept"].get("interpolation") == 0:
-        note += " No step of the training was better on validation than the probe it started from, so the probe was kept."
+        note += (
+            " No step of the training was better on validation than the probe it started from, so the probe was kept."
+        )
     return note
 
 

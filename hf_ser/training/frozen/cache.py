@@ -135,7 +135,9 @@ def _features(
         try:
             store = _Front(trainer, model, part, precision).fill(place, about, list(wanted.values()), limit * 1e9)
             minimum = 1 if part in parts.POOLED else _minimum_frames(model, trainer.data_collator)
-            features = _Features(part, {name: _found(store, clips, minimum, model.main_input_name) for name, clips in wanted.items()})
+            features = _Features(
+                part, {name: _found(store, clips, minimum, model.main_input_name) for name, clips in wanted.items()}
+            )
         except NoRoomError as error:
             logger.warning("no features of a frozen part are kept: %s", error)
             held.close()  # others may drop it
