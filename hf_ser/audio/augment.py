@@ -12,6 +12,8 @@ from hf_ser.audio.decode import SAMPLING_RATE, Waveform
 from hf_ser.audio.distort import KINDS, Condition, distort
 
 N_FFT, HOP = 512, 128
+#: A clip that was not longer than that many samples does not become longer: Whisper takes 30 s.
+LONGEST = 30 * SAMPLING_RATE
 #: What has a probability.
 MEASURES = ("noise", "pitch", "stretch", "mask", "speed", "distort")
 #: The distortions of `hf_ser.audio.distort` for training, and the range that their level is drawn from: a signal-to-noise ratio
@@ -29,8 +31,8 @@ def _span(low: float, high: float, text: str) -> list[float]:
     return field(default_factory=lambda: [low, high], metadata={"help": f"{text} (two numbers: lowest, highest)."})
 
 
-def _probability(text: str) -> float:
-    return field(default=0.0, metadata={"help": f"Probability that {text}, in training."})
+def _probability(text: str, default: float = 0.0) -> float:
+    return field(default=default, metadata={"help": f"Probability that {text}, in training."})
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Augmentation:
         stretch_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate; above 1 is faster.
         mask_probability (`float`, defaults to 0): A stretch of time is set to zero,
         mask_share (`list[float]`, defaults to [0.10, 0.15]): of a share of the clip.
-        speed_probability (`float`, defaults to 0): The clip is resampled, so that tempo and pitch change together (Ko et al.
+        speed_probability (`float`, defaults to 0.7): The clip is resampled, so that tempo and pitch change together (Ko et al.
             2015, Audio Augmentation for Speech Recognition),
         speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
         distort_probability (`float`, defaults to 0): The clip is distorted, see `hf_ser.audio.distort`,
@@ -67,7 +69,7 @@ class Augmentation:
     stretch_rate: list[float] = _span(0.9, 1.1, "The rate; above 1 is faster")
     mask_probability: float = _probability("a stretch of time is set to zero")
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
-    speed_probability: float = _probability("tempo and pitch are changed together, by resampling")
+    speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
     distort_probability: float = _probability("one of --distort_kinds is applied")
     distort_kinds: list[str] = field(
@@ -132,6 +134,7 @@ class Augmentation:
             seed (`int`): At least 0.
             babble (`Callable`, *optional*): Reads other clips, called where babble is drawn.
         """
+        longest = max(len(waveform), LONGEST)
         generator = torch.Generator().manual_seed(seed)
         # Everything is drawn first and always, so that switching one measure on leaves the others' draws as they are.
         happens = torch.rand(4, generator=generator).tolist()
@@ -165,7 +168,7 @@ class Augmentation:
             waveform = F.add_noise(waveform, noise, torch.tensor(drawn(self.noise_snr, 2)))
         if happens[3] < self.mask_probability:
             waveform = time_mask(waveform, drawn(self.mask_share, 3), where)
-        return waveform
+        return waveform[:longest]
 
 
 def time_stretch(waveform: torch.Tensor, rate: float) -> torch.Tensor:

@@ -249,10 +249,11 @@ class SERTrainingArguments(TrainingArguments):
         },
     )
     frozen_cache_views: int = field(
-        default=0,
+        default=3,
         metadata={
-            "help": "Where clips are augmented: keep so many views of each, those of the first epochs, and train with them in "
-            "turn. Faster than a new view in every epoch, and less varied. 0: every epoch hears a new one, and nothing is kept."
+            "help": "Where clips are augmented and layers are frozen: keep so many views of each clip, those of the first "
+            "epochs, and train with them in turn. Faster than a new view in every epoch, and less varied. 0: a new view in every "
+            "epoch, and nothing is kept; the probe is then solved on clips that are not augmented."
         },
     )
     micro_batch_seconds: float | None = field(

@@ -96,19 +96,19 @@ def probe_note(results: Results) -> str:
     probe = results.get("probe") or {}
     if results.get("method") == "probe":
         return (
-            "The model is a probe: a logistic regression on statistics of the frozen encoder, solved on the training part without "
-            f"gradient steps (L2 penalty of C={probe.get('C', 0):g}, by cross-validation over training speakers)."
+            "The model is a probe: a logistic regression on statistics of the frozen encoder, solved on the training part "
+            f"without gradient steps (L2 penalty of C={probe.get('C', 0):g}, by cross-validation over training speakers)."
         )
     there, here = probe_metrics(results).get("uar"), results["metrics"]["test"].get("uar")
-    if not known(there) or not known(here):
+    if there is None or here is None:
         return ""
     points = per_cent(here) - per_cent(there)
     brought = (
         f"{abs(points):.1f} points more" if points > 0 else f"{abs(points):.1f} points less" if points else "as much"
     )
     note = (
-        "The probe is a logistic regression on the frozen encoder, solved on the same training part: what this encoder gives without "
-        f"fine-tuning. The model has {brought} UAR on the same test clips."
+        "The probe is a logistic regression on the frozen encoder, solved on the same training part: what this encoder gives "
+        f"without fine-tuning. The model has {brought} UAR on the same test clips."
     )
     if results["kept"].get("interpolation") == 0:
         note += (
@@ -210,8 +210,8 @@ def _between(kept: Results) -> str:
         return ""
     tried = ", ".join(percent(value) for value in kept["validation_uar"])
     return (
-        f" Of the points between the start (the probe) and these weights, the one at {percent(share)} of the way was kept, the best "
-        f"by UAR on validation (at equal distances from the start on: {tried})."
+        f" Of the points between the start (the probe) and these weights, the one at {percent(share)} of the way was kept, the "
+        f"best by UAR on validation (at equal distances from the start on: {tried})."
     )
 
 
