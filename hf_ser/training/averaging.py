@@ -77,29 +77,29 @@ class WeightAverage(TrainerCallback):
             self.steps = int(self.mean.pop("steps"))
 
 
-def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[float, float]]) -> dict[str, Any]:
+def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, float]]) -> dict[str, Any]:
     """
-    Leaves a trained model at the best point between where it started and where it is (Wortsman et al. 2022, arXiv:2109.01903).
+    Leaves a trained model at the best point between its probe and where it is (Wortsman et al. 2022, arXiv:2109.01903).
 
     Args:
         model (`nn.Module`): The model.
-        start (`dict[str, torch.Tensor]`): What trains, at the start; see [`trained_weights`].
+        probe (`dict[str, torch.Tensor]`): What trains, as it was with the solved probe; see [`trained_weights`].
         validate (`Callable`): The model's UAR and loss on validation.
 
     Returns:
-        `interpolation`, the share of the way from the start (0) to the end of training (1), and `validation_uar` at each share
+        `interpolation`, the share of the way from the probe (0) to the end of training (1), and `validation_uar` at each share
         that was tried. Of equal ones the one with the least loss is kept.
     """
     end = trained_weights(model)
     found = {}
     for step in STEPS:
-        put(model, {name: torch.lerp(start[name], tensor, step) for name, tensor in end.items()})
+        put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
         uar, loss = validate()
         found[step] = (uar, -loss if math.isfinite(loss) else -math.inf)
     best = max(STEPS, key=found.__getitem__)
-    put(model, {name: torch.lerp(start[name], tensor, best) for name, tensor in end.items()})
+    put(model, {name: torch.lerp(probe[name], tensor, best) for name, tensor in end.items()})
     logger.info(
-        "between the start (0) and the end of training (1), validation UAR is %s; %g is kept",
+        "between the probe (0) and the end of training (1), validation UAR is %s; %g is kept",
         ", ".join(f"{per_cent(value):.1f} % at {step:g}" for step, (value, _) in found.items()),
         best,
     )

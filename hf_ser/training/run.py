@@ -91,7 +91,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     _log_split(clips)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
-    loaded, probe = load_with_probe(arguments, clips)
+    loaded, solution, probe = load_with_probe(arguments, clips)
     set_learning_rates(training, arguments, parameter_counts(loaded.model)[1])
     tuned = tune(loaded, arguments.tuning)
     if not tuned.keeps_base and not (mergeable(tuned.model) and training.save_format == "merged"):
@@ -103,6 +103,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     begin_run(arguments, given, folder, clips, anew=not is_in(checkpoint, folder))
     if "prompt" in arguments.tuning.methods and arguments.tuning.prompt_start == "frames":
         start_at_frames(tuned.model, some_clips(trainer))
+    if solution:
+        trainer.start_from(solution.start)
     record = RunRecord(arguments, clips, loaded, tuned, checkpoint, probe)
     trainer.add_callback(record)
     if arguments.tuning.method == "probe":
@@ -125,13 +127,14 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     return results
 
 
-def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, dict[str, Any]]:
+def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, probing.Solution | None, dict[str, Any]]:
     """
     The model that a run starts with, and its probe: what logistic regression on the frozen encoder reaches on the same parts. A
     `linear` head starts from that.
 
     Returns:
-        The model, and how the probe was solved, with its metrics on `validation` and `test`, each between 0 and 1.
+        The model, the solution that a `linear` head starts from, and how the probe was solved, with its metrics on `validation`
+        and `test`, each between 0 and 1.
 
     Raises:
         ValueError: see `hf_ser.models.load_model`.
@@ -158,15 +161,15 @@ def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, dict
     solving = clips.training_set(
         data.segment_length, data.segment_overlap, one_label, training.augmentation_seed, most=probing.CLIPS
     )
-    found = probing.solved(trainer, solving, clips.table.speakers, training.frozen_cache_views)
+    solution, found = probing.solved(trainer, solving, clips.table.speakers, training.frozen_cache_views)
     for part in PARTS[1:]:
         metrics = evaluate(trainer, clips, part, data)
         found[part] = {name: metrics[name] for name in ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer")}
     if model.head != "linear":
-        return load(model.head), found
+        return load(model.head), None, found
     for name, parameter in loaded.model.named_parameters():
         parameter.requires_grad_(untouched[name])
-    return loaded, found
+    return loaded, solution, found
 
 
 def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, parameters: int) -> None:

@@ -26,7 +26,7 @@ from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERTrainingArguments
 from hf_ser.training.attention import use_plain_attention
-from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
+from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.sharding import (
@@ -207,9 +207,7 @@ class SERTrainer(CheckpointingTrainer):
             self.add_callback(self.average)
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
-        self._interpolates = args.interpolation and any(
-            isinstance(module, StandardisedLinear) for module in tuned.model.modules()
-        )
+        self._probe: Weights = {}
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
@@ -261,13 +259,26 @@ class SERTrainer(CheckpointingTrainer):
         """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
+    def start_from(self, head: dict[str, torch.Tensor]) -> None:
+        """
+        Lets the training of a model with a solved `linear` head start from another solution, if its encoder trains, too; and
+        lets it end between the probe and the trained weights, see `hf_ser.training.averaging.interpolate`.
+
+        Args:
+            head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection.
+        """
+        if self.args.interpolation:
+            self._probe = trained_weights(self.model)
+        for module in self.model.modules():
+            if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad and not self._head_alone:
+                module.linear.load_state_dict(head)
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        start = trained_weights(self.model) if self._interpolates else {}
         output = super().train(*args, **kwargs)
         if self._shards:
             self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
-        if self._interpolates and len(self.eval_dataset):
-            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), start, self._validate)
+        if self._probe and len(self.eval_dataset):
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, self._validate)
         return output
 
     def _validate(self) -> tuple[float, float]:

@@ -111,9 +111,7 @@ def probe_note(results: Results) -> str:
         f"without fine-tuning. The model has {brought} UAR on the same test clips."
     )
     if results["kept"].get("interpolation") == 0:
-        note += (
-            " No step of the training was better on validation than the probe it started from, so the probe was kept."
-        )
+        note += " No step of the training was better on validation than the probe, so the probe was kept."
     return note
 
 
@@ -210,8 +208,8 @@ def _between(kept: Results) -> str:
         return ""
     tried = ", ".join(percent(value) for value in kept["validation_uar"])
     return (
-        f" Of the points between the start (the probe) and these weights, the one at {percent(share)} of the way was kept, the "
-        f"best by UAR on validation (at equal distances from the start on: {tried})."
+        f" Of the points between the probe and these weights, the one at {percent(share)} of the way was kept, the "
+        f"best by UAR on validation (at equal distances from the probe on: {tried})."
     )
 
 
