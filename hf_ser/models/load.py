@@ -130,6 +130,8 @@ def load_model(
     except OSError as error:
         raise ValueError(f"--model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     new = missing | mismatched
+    if "layer_weights" in new:  # transformers leaves WavLM's and UniSpeech's as they come from memory
+        torch.nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     if head == "linear":
         new |= {name for name, _ in model.named_parameters() if name.startswith(HEAD)}
     replaced = any(key.startswith("classifier.") for key in new)

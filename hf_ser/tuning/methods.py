@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.features import encoder_config, masks_frames
-from hf_ser.models import BatchNormClassifier, Loaded
+from hf_ser.models import BatchNormClassifier, Loaded, SpeechClassifier
 from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.modes import parameter_counts
 from hf_ser.tuning.registration import BottleneckConfig, CombinedConfig, PromptConfig
@@ -146,6 +146,10 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
         embedding = getattr(model.base_model, "masked_spec_embed", None)  # there is none where nothing is ever masked
         if embedding is not None:
             embedding.requires_grad_(False)
+    averages = model.config.use_weighted_layer_sum and not isinstance(model, SpeechClassifier)
+    if averages and config.to_dict().get("do_stable_layer_norm"):
+        # The norm behind the last layer is not in what transformers averages.
+        model.base_model.encoder.layer_norm.requires_grad_(False)
     if tuning.freeze_feature_encoder:
         if config.model_type == "wav2vec2-bert":
             logger.info("--freeze_feature_encoder: this encoder has no convolutional front")

@@ -299,3 +299,15 @@ def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HF_SER_CACHE", str(tmp_path))
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(resolve_checkpoint, ["hubert-tiny-random"] * 4))) == 1
+
+
+@pytest.mark.parametrize("family", ["wavlm", "unispeech-sat", "hubert"])
+def test_new_weights_of_the_layers_are_all_alike(family: str, tmp_path: Path) -> None:
+    config = AutoConfig.for_model(
+        family, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, conv_dim=[16] * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm="layer", do_stable_layer_norm=True,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    weights = load_model(str(tmp_path), ["a", "b"], weighted_layer_sum=True).model.layer_weights
+    torch.testing.assert_close(weights.detach(), torch.full((3,), 1 / 3))

@@ -16,7 +16,7 @@ from transformers import (
 
 import hf_ser
 from hf_ser.features import SpeechCollator, minimum_samples
-from hf_ser.models import load_model
+from hf_ser.models import fold_training_layers, load_model
 from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -30,13 +30,14 @@ ENCODERS = (
     "unispeech-sat",
     "wav2vec2-bert",
 )
-HEADS = {"whisper": ("stock", "conv")}
+HEADS = ("linear", "stock", "conv")
 COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
 PAIRS = [
     (encoder, method, head)
     for encoder in ENCODERS
     for method in (*METHODS, *COMBINED)
-    for head in HEADS.get(encoder, ("stock", "conv"))
+    for head in HEADS
+    if (head, method) != ("linear", "probe")  # it trains as "head" does
 ]
 
 
@@ -71,6 +72,10 @@ def encoders(
 def build(folder: Path, method: str, head: str) -> tuple[Tuned, SpeechCollator, Any]:
     torch.manual_seed(0)
     loaded = load_model(str(folder), FOUR, head=head)
+    if head == "linear":  # as if a probe had been solved
+        torch.nn.init.normal_(loaded.model.projector.linear.weight, std=0.1)
+        loaded.model.projector.mean.normal_()
+        loaded.model.projector.scale.uniform_(0.5, 2.0)
     tuned = tune(loaded, Tuning(method=method, lora_dropout=0.0))
     collator = SpeechCollator(loaded.feature_extractor, minimum_samples(loaded.model.config))
     return tuned, collator, loaded
@@ -117,21 +122,22 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
     in_encoder = {name for name in names if name.startswith(loaded.model.base_model_prefix + ".")}
     if method == "full":
         assert len(in_encoder) > 20
-    elif method in ("head", "lora_classifier"):
+    elif method in ("head", "probe", "lora_classifier"):
         assert not in_encoder
     else:
         kinds = {"lora": "lora_", "ia3": "ia3_l", "prompt": "prompt_"}
         added = {kinds.get(name.partition("_")[0], "bottleneck_") for name in method.split("+")}
         assert added == {kind for kind in added if any(kind in name for name in in_encoder)}
         assert all(any(kind in name for kind in added) for name in in_encoder)
-    assert ("layer_weights" in names) is (head == "conv" and "lora_classifier" not in method)
+    averaged = head == "conv" or (head == "linear" and encoder != "whisper")
+    assert ("layer_weights" in names) is (averaged and "lora_classifier" not in method)
 
     expected = logits(tuned.model, inputs)
     if hasattr(tuned.model, "peft_config"):
         save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders[encoder]))
         tuned.model.config.save_pretrained(tmp_path)
     else:
-        tuned.model.save_pretrained(tmp_path)
+        fold_training_layers(tuned.model).save_pretrained(tmp_path)
     loaded.feature_extractor.save_pretrained(tmp_path)
     torch.manual_seed(7)  # nothing that is opened is random
     opened = hf_ser.load(tmp_path).model
