@@ -40,7 +40,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(INSTALL) -e '.[dev,tensorboard,demo,export]'
+	@$(INSTALL) -e '.[dev,tensorboard,demo,export,search]'
 	@touch $@
 
 clean:

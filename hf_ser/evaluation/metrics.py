@@ -129,6 +129,10 @@ def equal_error_rate(scores: Array, positive: Array) -> float:
     return float(false_alarm[before] + weight * (false_alarm[after] - false_alarm[before]))
 
 
+class DivergedError(ValueError):
+    """A training that ended in weights without finite outputs."""
+
+
 def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, Array]:
     """
     Averages the probabilities of each clip's segments.
@@ -143,10 +147,10 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
         The clips `(clips,)` in ascending order, their probabilities `(clips, emotions)` and labels `(clips,)`.
 
     Raises:
-        ValueError: if a logit is not finite: no figure can be made of it.
+        DivergedError: if a logit is not finite: no figure can be made of it.
     """
     if not np.isfinite(logits).all():
-        raise ValueError(
+        raise DivergedError(
             "the model's outputs are not finite (NaN or infinite): training has diverged. Lower --learning_rate."
         )
     counted = np.asarray(labels) != IGNORED

@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -523,18 +523,35 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
     Raises:
         SystemExit: after a message, if an argument is unknown or of the wrong kind.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", type=Path)
-    known, rest = first.parse_known_args(argv)
-    parser = HfArgumentParser(list(Arguments.__annotations__.values()), description=description, allow_abbrev=False)
-    parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in --help
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
+    parser = _parser(description)
     try:
-        recipe = recipe_words(read_recipe(known.config)) if known.config else []
-        parsed = parser.parse_args_into_dataclasses([*recipe, *rest], look_for_args_file=False)
+        parsed = parser.parse_args_into_dataclasses(_with_recipe(argv), look_for_args_file=False)
     except ValueError as error:
         parser.error(str(error))
     return Arguments(*parsed[: len(Arguments._fields)])
+
+
+def given_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """The arguments that a command line and its recipe set, by name, as one recipe."""
+    names = [field.name for group in Arguments.__annotations__.values() for field in fields(group) if field.init]
+    # What the namespace has, argparse gives no default.
+    parsed = _parser().parse_args(_with_recipe(argv), argparse.Namespace(**dict.fromkeys(names)))
+    return {name: value for name, value in vars(parsed).items() if value is not None}
+
+
+def _parser(description: str | None = None) -> HfArgumentParser:
+    parser = HfArgumentParser(list(Arguments.__annotations__.values()), description=description, allow_abbrev=False)
+    parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in --help
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
+    return parser
+
+
+def _with_recipe(argv: Sequence[str]) -> list[str]:
+    """A command line with the lines of its recipe, if it has one, in front."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    known, rest = first.parse_known_args(argv)
+    return [*(recipe_words(read_recipe(known.config)) if known.config else []), *rest]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -57,6 +57,14 @@ class Run:
         """What the run prints. Beside its folder, which must be empty when it begins."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
+    @property
+    def resumption(self) -> tuple[str, ...]:
+        """The arguments with which an interrupted run goes on; none if it has not begun."""
+        if any(self.folder.glob("checkpoint-*")):
+            return "--resume_from_checkpoint", "True"
+        # With a split and no checkpoint it stopped early.
+        return ("--overwrite_output_dir", "True") if (self.folder / SPLITS).exists() else ()
+
 
 def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
     """
@@ -180,12 +188,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     places: queue.Queue[dict[str, str]] = queue.Queue()
     for place in range(jobs):
         places.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {})
-    for run in runs:
-        if (run.folder / RESULTS).exists():
-            records.read_results(run.folder / RESULTS)
-        if run.folder.exists():
-            require_same_run(run.folder, parse_arguments(run.argv))
-    waiting = [run for run in runs if not (run.folder / RESULTS).exists()]
+    waiting = unfinished(runs)
     failed: list[Run] = []
     running: set[subprocess.Popen[bytes]] = set()
 
@@ -215,6 +218,21 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     return failed
 
 
+def unfinished(runs: Sequence[Run]) -> list[Run]:
+    """
+    The runs that are not finished yet.
+
+    Raises:
+        ValueError: if one is there already with other arguments, or its `results.json` is none.
+    """
+    for run in runs:
+        if (run.folder / RESULTS).exists():
+            records.read_results(run.folder / RESULTS)
+        if run.folder.exists():
+            require_same_run(run.folder, parse_arguments(run.argv))
+    return [run for run in runs if not (run.folder / RESULTS).exists()]
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them: by index, `GPU-uuid` or `MIG-uuid`."""
     count = torch.cuda.device_count()
@@ -229,12 +247,8 @@ def visible_gpus() -> list[str]:
 def _train(
     run: Run, script: Path, jobs: int, environment: dict[str, str], running: set["subprocess.Popen[bytes]"]
 ) -> int:
-    began = any(run.folder.glob("checkpoint-*"))
-    more = ["--resume_from_checkpoint", "True"] if began else []
-    if not began and (run.folder / SPLITS).exists():
-        more = ["--overwrite_output_dir", "True"]  # it stopped before its first checkpoint
     threads = max(processors() // jobs, 1)
-    words = [*run.argv, *more, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
+    words = [*run.argv, *run.resumption, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("ab") as log:
         process = subprocess.Popen(
@@ -253,8 +267,8 @@ def _last_lines(log: Path, count: int = 5) -> str:
 
 def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
-    For each setting the UAR on test of every finished run, their mean and sample standard deviation, the trained parameters
-    and the seconds of an epoch. A setting of which no run is finished is left out.
+    For each setting the UAR on test of every finished run, mean and sample standard deviation of it and of accuracy, weighted F1
+    and the probe's UAR, the trained parameters and the seconds of an epoch. A setting without a finished run is left out.
     """
     table: list[dict[str, Any]] = []
     for setting, group in _by_setting(runs):
@@ -263,15 +277,23 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         ]
         if not finished:
             continue
-        uars = [results["metrics"]["test"]["uar"] for _, results in finished]
+        figures = [_figures(results) for _, results in finished]
+        uars = [run["uar"] for run in figures]
         table.append(
             {
                 "setting": setting,
                 "uar": uars,
-                "runs": [{"fold": run.fold, "seed": run.seed} for run, _ in finished],
+                "runs": [
+                    {"fold": run.fold, "seed": run.seed, **found}
+                    for (run, _), found in zip(finished, figures, strict=True)
+                ],
                 "missing": len(group) - len(finished),
-                "mean": statistics.mean(uars),
-                "standard_deviation": statistics.stdev(uars) if len(uars) > 1 else None,
+                **_spread(uars),
+                **{
+                    name: _spread([run[name] for run in figures])
+                    for name in ("accuracy", "f1_weighted", "probe_uar")
+                    if all(name in run for run in figures)
+                },
                 "parameters": finished[0][1]["parameters"],
                 "split": finished[0][1]["split"]["name"],
                 "speakers_shared_by_train_and_test": max(
@@ -287,6 +309,20 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return table
 
 
+def _figures(results: dict[str, Any]) -> dict[str, float]:
+    """Figures on test; runs of earlier versions have no probe."""
+    test = results["metrics"]["test"]
+    probe = {"probe_uar": results["probe"]["test"]["uar"]} if "probe" in results else {}
+    return {**{name: test[name] for name in ("uar", "accuracy", "f1_weighted")}, **probe}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "mean": statistics.mean(values),
+        "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
 def _mean_or_none(values: Iterable[float]) -> float | None:
     found = list(values)
     return statistics.mean(found) if found else None
@@ -298,15 +334,23 @@ def _by_setting(runs: Sequence[Run]) -> Iterator[tuple[dict[str, str], list[Run]
         yield together[0].setting, together
 
 
+def mean_and_deviation(spread: Mapping[str, Any] | None) -> str:
+    """A mean and its standard deviation as text, in per cent."""
+    if spread is None:
+        return "-"
+    mean, deviation = spread["mean"], spread["standard_deviation"]
+    return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+
+
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The summary as PEFT-SER's Table V gives it: UAR on test in per cent, mean ± standard deviation over folds and seeds."""
     keys = list(table[0]["setting"]) if table else []
-    head = [*keys, "UAR on test, %", "runs", "trained parameters", "s per epoch"]
+    head = [*keys, "UAR on test, %", "probe's UAR on test, %", "runs", "trained parameters", "s per epoch"]
     rows = [
         [
             *(Path(row["setting"][key]).name for key in keys),
-            f"{100 * row['mean']:.2f}"
-            + (f" ± {100 * row['standard_deviation']:.2f}" if row["standard_deviation"] is not None else ""),
+            mean_and_deviation(row),
+            mean_and_deviation(row.get("probe_uar")),
             f"{len(row['uar'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
             f"{row['parameters']['trainable']:,}",
             f"{row['seconds_per_epoch']:.1f}" if row["seconds_per_epoch"] is not None else "-",

@@ -33,7 +33,8 @@ if words.get("--fold") == "1" and not (folder / "checkpoint-3").exists():
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "results.json").write_text(json.dumps({
     "words": words, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "base_model": "tiny", "method": words["--method"], "emotions": [], "corpora": {},
-    "metrics": {"test": {"uar": 0.5 + 0.1 * int(words.get("--fold", 0))}},
+    "metrics": {"test": {"uar": 0.5 + 0.1 * int(words.get("--fold", 0)), "accuracy": 0.5, "f1_weighted": 0.4}},
+    "probe": {"test": {"uar": 0.3 + 0.1 * int(words.get("--fold", 0))}},
     "parameters": {"trainable": 7, "total": 9},
     "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
     "training": {"seconds": 10, "epochs": 5},
@@ -128,7 +129,7 @@ def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
     assert row["mean"] == pytest.approx(0.55)
     assert row["standard_deviation"] == pytest.approx(statistics.stdev([0.5, 0.6]))
     assert row["seconds_per_epoch"] == 2
-    assert "| full | 55.00 ± 7.07 | 2 | 7 | 2.0 |" in as_markdown([row])
+    assert "| full | 55.00 ± 7.07 | 35.00 ± 7.07 | 2 | 7 | 2.0 |" in as_markdown([row])
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,15 @@ def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Pa
     assert as_markdown([row]).endswith("| - |")
 
 
+def test_a_run_of_an_earlier_version_has_no_probe(tmp_path: Path, speech: Path) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(re.sub('    "probe": .*\n', "", FAKE))
+    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
+    runs = plan(argv, parse_arguments(argv), {}, None)
+    cross_validate(runs, script, jobs=1)
+    assert as_markdown(summarise(runs)).endswith("\n| 50.00 | - | 1 | 7 | 2.0 |")
+
+
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     def row(**setting: str) -> dict[str, Any]:
         return {"setting": setting, "uar": [0.5], "mean": 0.5, "standard_deviation": None, "split": "kfold"}
@@ -221,7 +231,9 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
     )
     done = python("scripts/cross_validate.py", "--config", recipe)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "| lora_r | UAR on test, % | runs | trained parameters | s per epoch |" in done.stdout
+    assert (
+        "| lora_r | UAR on test, % | probe's UAR on test, % | runs | trained parameters | s per epoch |" in done.stdout
+    )
     (row,) = json.loads((tmp_path / "cv" / "cross_validation.json").read_text())
     assert len(row["uar"]) == 2
     assert row["speakers_shared_by_train_and_test"] == 0

@@ -1,0 +1,281 @@
+"""
+A search for hyperparameters with Optuna.
+
+A trial trains once for each inner fold of the training speakers, and its objective is the mean UAR on the speakers that a fold
+leaves out. The validation and the test part of the arguments' own split are in no fold. transformers' `hyperparameter_search`
+trains one Trainer on one split in each trial; so Optuna's study is used directly, and each training is a whole run
+([`finetune`]) with a `splits.json` of its own.
+"""
+
+import gc
+import statistics
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
+
+from hf_ser import features, records, splits
+from hf_ser.evaluation import DivergedError
+from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.records import RUN
+from hf_ser.splits import PARTS, Clips, Split, SplitError
+from hf_ser.training.arguments import (
+    ADDED_LEARNING_RATE,
+    HEAD_LEARNING_RATE,
+    LEARNING_RATES,
+    Arguments,
+    given_arguments,
+    parse_arguments,
+)
+from hf_ser.training.clips import load_clips
+from hf_ser.training.identity import identity, require_same_run
+from hf_ser.training.run import finetune
+from hf_ser.wording import per_cent
+
+STUDY = "study.db"
+BEST = "best.yaml"
+
+Space = dict[str, BaseDistribution]
+
+
+def default_space(arguments: Arguments) -> Space:
+    """What is searched by default: what the method has, around the default values."""
+    methods = arguments.tuning.methods
+    space: Space = {}
+    in_head = set(methods) <= {"head", "lora_classifier"}
+    if not in_head:
+        rates = [
+            rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()
+        ]
+        space["learning_rate"] = FloatDistribution(min(rates) / 5, max(rates) * 5, log=True)
+    solved = arguments.model.head == "linear" and "lora_classifier" not in methods
+    low, high = (HEAD_LEARNING_RATE / 10, HEAD_LEARNING_RATE * 10) if solved else (1e-4, 3e-2)
+    space["head_learning_rate"] = FloatDistribution(low, high, log=True)
+    space["num_train_epochs"] = IntDistribution(2, 15)
+    if not arguments.training.focal_gamma:
+        space["label_smoothing_factor"] = FloatDistribution(0.0, 0.2)
+    if "full" in methods:
+        space["layer_decay"] = FloatDistribution(0.6, 1.0)
+    if any(method.startswith("lora_") for method in methods):
+        space["lora_r"] = CategoricalDistribution(("4", "8", "16", "32"))
+    space["weight_decay"] = FloatDistribution(0.0, 0.1)
+    return space
+
+
+def read_space(words: Sequence[str]) -> Space:
+    """
+    A space from `NAME=LOW:HIGH`, `NAME=LOW:HIGH:log` or `NAME=VALUE,VALUE`. A range between whole numbers has whole numbers.
+
+    Raises:
+        ValueError: if a word has another form.
+    """
+    space: Space = {}
+    for word in words:
+        name, equals, given = word.partition("=")
+        low, colon, rest = given.partition(":")
+        high, also, scale = rest.partition(":")
+        try:
+            if not (name and equals and given) or (also and scale != "log"):
+                raise ValueError
+            if not colon:
+                space[name] = CategoricalDistribution(given.split(","))
+            elif low.isdigit() and high.isdigit():
+                space[name] = IntDistribution(int(low), int(high), log=bool(also))
+            else:
+                space[name] = FloatDistribution(float(low), float(high), log=bool(also))
+        except ValueError as error:
+            reason = f": {error}" if str(error) else ""
+            raise ValueError(
+                f"--space: expected NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE, found {word!r}{reason}"
+            ) from None
+    return space
+
+
+def inner_folds(clips: Clips, rows: splits.Indices, folds: int) -> list[Split]:
+    """
+    Folds of some clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its test part, and
+    about a fifth of the others its validation part.
+
+    Args:
+        clips (`Clips`): All clips.
+        rows (`np.ndarray`): Those that are split: the training part of a run.
+        folds (`int`): How many folds.
+
+    Raises:
+        SplitError: if a clip has no speaker, or there are too few speakers.
+    """
+    some = clips.of(rows)
+    speakers = np.array([speaker or "" for speaker in some.speakers])
+    number = len(set(speakers))
+    if "" in speakers or folds < 2 or number < max(folds, 3):
+        raise SplitError(
+            f"--inner_folds: {folds} folds need a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 "
+            f"folds; found {number - ('' in speakers)} speakers, and {int((speakers == '').sum())} clips without one"
+        )
+    traits = np.array([str(columns) for columns in zip(some.labels, some.genders, some.corpora, strict=True)])
+
+    def cut(among: splits.Indices, count: int) -> list[splits.Indices]:
+        cutter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")
+            return [among[part] for _, part in cutter.split(among, traits[among], speakers[among])]
+
+    every = np.arange(len(rows))
+    found = []
+    for fold, test in enumerate(cut(every, folds)):
+        others = np.setdiff1d(every, test)
+        validation = cut(others, min(5, len(set(speakers[others]))))[0]
+        parts = (np.setdiff1d(others, validation), validation, test)
+        settings = {"fold": fold, "folds": folds}
+        found.append(Split("inner", settings, {part: rows[mine] for part, mine in zip(PARTS, parts, strict=True)}))
+    return found
+
+
+def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: int, folds: int) -> optuna.Study:
+    """
+    Goes on with the search in `output_dir` until it has so many trials, and writes the best arguments as a recipe, `best.yaml`.
+    Weights are deleted after each training.
+
+    Args:
+        argv (`Sequence[str]`): The arguments that all trials share, as `scripts/finetune.py` takes them.
+        arguments (`Arguments`): The same, parsed.
+        space (`dict[str, BaseDistribution]`): The arguments that are searched.
+        trials (`int`): Trials in all, those of earlier calls included.
+        folds (`int`): Inner folds.
+
+    Raises:
+        ValueError: if the arguments do not fit a search, or differ from those that the search was started with.
+    """
+    training, root = arguments.training, Path(arguments.training.output_dir or "")
+    training.require_launcher()
+    if training.world_size > 1:
+        raise ValueError(f"a search runs in one process, found {training.world_size}; start it with python")
+    if training.push_to_hub:
+        raise ValueError("--push_to_hub: a search publishes nothing; leave it out")
+    if arguments.tuning.method == "probe":
+        raise ValueError("--method probe: trains nothing by gradient steps; choose another method")
+    if (root / RUN).exists() and not (root / STUDY).exists():
+        raise FileExistsError(f"--output_dir: {str(root)!r} holds a run; choose another folder")
+    require_same_run(root, arguments)
+
+    config = load_config(resolve_checkpoint(arguments.model.model))
+    clips = load_clips(arguments.data, features.minimum_samples(config))
+    files = _write_folds(root, clips.table, inner_folds(clips.table, clips.split.parts["train"], folds))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=f"sqlite:///{(root / STUDY).resolve()}",
+        study_name="search",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+    )
+    # With the same seed, a search that goes on would draw the same values again.
+    study.sampler = optuna.samplers.TPESampler(seed=training.seed + len(study.trials))
+    records.write(root / RUN, identity(arguments))
+
+    done = len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    with tqdm(total=trials, initial=min(done, trials), unit=" trials") as bar:
+        for _ in range(done, trials):
+            trial = study.ask(space)
+            try:
+                study.tell(trial, _mean_uar(argv, arguments, trial, files))
+            except (optuna.TrialPruned, DivergedError):
+                study.tell(trial, state=TrialState.PRUNED)
+            if finished := ranking(study):
+                bar.set_postfix_str(f"best UAR {per_cent(finished[0].values[0]):.1f} %")
+            bar.update()
+    if not (finished := ranking(study)):
+        raise ValueError("every training diverged; search lower learning rates with --space learning_rate=LOW:HIGH:log")
+    _write_recipe(root / BEST, argv, finished[0], len(files))
+    return study
+
+
+def _write_folds(root: Path, clips: Clips, folds: Sequence[Split]) -> list[Path]:
+    root.mkdir(parents=True, exist_ok=True)
+    files = [root / f"inner-{fold}.json" for fold in range(len(folds))]
+    for file, split in zip(files, folds, strict=True):
+        if not file.exists():
+            split.save(file, clips)
+            continue
+        try:
+            splits.require_same(file, split, clips)
+        except SplitError as error:
+            raise SplitError(
+                f"--output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name}). Give the "
+                "arguments that it was started with, or choose another folder."
+            ) from error
+    return files
+
+
+def _mean_uar(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Sequence[Path]) -> float:
+    words = [*argv, *_words(trial.params), "--disable_tqdm", "True", "--overwrite_output_dir", "False"]
+    if not arguments.training.load_best_model_at_end:
+        words += ["--save_strategy", "no"]
+    found: list[float] = []
+    for fold, file in enumerate(files):
+        with tempfile.TemporaryDirectory(prefix="trial-", dir=file.parent) as folder:
+            results = finetune(parse_arguments([*words, "--splits", str(file), "--output_dir", folder]))
+        gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
+        found.append(results["metrics"]["test"]["uar"])
+        trial.report(statistics.mean(found), fold)
+        if fold + 1 < len(files) and trial.should_prune():
+            raise optuna.TrialPruned
+    return statistics.mean(found)
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def require_space(space: Space, argv: Sequence[str]) -> None:
+    """
+    Makes sure that the arguments take the ends of each range, and each choice.
+
+    Raises:
+        SystemExit: after a message, if one of them does not.
+    """
+    for name, values in space.items():
+        ends = values.choices if isinstance(values, CategoricalDistribution) else (values.low, values.high)  # type: ignore[attr-defined]
+        for value in ends:
+            parse_arguments([*argv, *_words({name: value})])
+
+
+def ranking(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that trained on all folds, the best first."""
+    return sorted(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda trial: -trial.values[0])
+
+
+def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, folds: int) -> None:
+    given = given_arguments([*argv, *_words(best.params)])
+    recipe = {name: value for name, value in given.items() if name not in ("output_dir", "overwrite_output_dir")}
+    about = f"# Trial {best.number}: UAR {per_cent(best.values[0]):.1f} %, mean over {folds} folds of the training speakers.\n"
+    path.write_text(about + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def as_markdown(study: optuna.Study, count: int = 10) -> str:
+    """The best trials: the mean UAR over the inner folds in per cent, and the arguments."""
+    best = ranking(study)[:count]
+    names = list(dict.fromkeys(name for trial in best for name in trial.params))
+    rows = [
+        [
+            str(trial.number),
+            f"{per_cent(trial.values[0]):.1f}",
+            *(_short(trial.params.get(name, "-")) for name in names),
+        ]
+        for trial in best
+    ]
+    head = ["trial", "UAR, %", *names]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

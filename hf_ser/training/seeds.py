@@ -1,0 +1,67 @@
+"""The same run with several seeds, one after the other in one process group."""
+
+import gc
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_ser import records
+from hf_ser.training.arguments import Arguments, parse_arguments
+from hf_ser.training.cross_validation import Run, mean_and_deviation, summarise, unfinished
+from hf_ser.training.run import finetune
+
+SUMMARY = "seeds.json"
+
+
+def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[int]) -> dict[str, Any]:
+    """
+    Trains a run with each seed, in `output_dir/seed-42` and so on, and writes `seeds.json`. Finished runs are kept, and
+    interrupted ones go on, unless `overwrite_output_dir` is set.
+
+    Under `accelerate launch` every process calls it.
+
+    Args:
+        argv (`Sequence[str]`): The arguments of the run, without a seed.
+        arguments (`Arguments`): The same, parsed.
+        seeds (`Sequence[int]`): The seeds.
+
+    Returns:
+        The figures of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
+
+    Raises:
+        ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
+    """
+    if any(word.partition("=")[0] == "--seed" for word in argv):
+        raise ValueError("--seeds: --seed is given, too; use one of them")
+    if arguments.training.push_to_hub:
+        raise ValueError(
+            f"--push_to_hub: one run is published, and --seeds trains {len(seeds)}; leave it out, and publish one of them with "
+            "scripts/push.py"
+        )
+    root, anew = Path(arguments.training.output_dir or ""), arguments.training.overwrite_output_dir
+    runs = []
+    for seed in dict.fromkeys(seeds):
+        folder = root / f"seed-{seed}"
+        own = ("--seed", str(seed), "--output_dir", str(folder))
+        runs.append(Run({}, arguments.data.fold, seed, folder, (*argv, *own)))
+    # Before the first run, whose files another process may write already when this one comes to a later line.
+    waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
+    for run, resumption in waiting:
+        sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
+        finetune(parse_arguments([*run.argv, *resumption]))
+        gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
+    (summary,) = summarise(runs)
+    if arguments.training.process_index == 0:
+        records.write(root / SUMMARY, summary)
+    return summary
+
+
+def as_markdown(summary: dict[str, Any]) -> str:
+    """The figures on test of each seed in per cent, and their means and sample standard deviations."""
+    head = ["seed", "UAR on test, %", "accuracy, %", "weighted F1, %", "probe's UAR on test, %"]
+    names = ("uar", "accuracy", "f1_weighted", "probe_uar")
+    rows = [[str(run["seed"]), *(f"{100 * run[name]:.2f}" for name in names)] for run in summary["runs"]]
+    means = [summary, *(summary[name] for name in names[1:])]
+    rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
