@@ -366,7 +366,7 @@ class TestAugmentation:
         assert torch.equal(before, waveform)
 
     def test_noise_has_the_ratio_it_was_asked_for(self, waveform: torch.Tensor) -> None:
-        noisy = Augmentation(noise_probability=1, noise_snr=[15, 15])(waveform, 0)
+        noisy = Augmentation(noise_probability=1, noise_snr=[15, 15], speed_probability=0)(waveform, 0)
         noise = noisy - waveform
         assert 10 * torch.log10(waveform.square().mean() / noise.square().mean()) == pytest.approx(15, abs=0.1)
 
@@ -400,8 +400,10 @@ class TestAugmentation:
         noise = torch.randn(500, generator=generator)
         waveform = torch.linspace(-0.1, 0.1, 500)
         expected = torchaudio.functional.add_noise(waveform, noise, 10 + 20 * strengths[2])
-        torch.testing.assert_close(Augmentation(noise_probability=1)(waveform, seed), expected)
-        distorted = Augmentation(distort_probability=1, distort_kinds=["pink noise"])(waveform, seed)
+        torch.testing.assert_close(Augmentation(noise_probability=1, speed_probability=0)(waveform, seed), expected)
+        distorted = Augmentation(distort_probability=1, distort_kinds=["pink noise"], speed_probability=0)(
+            waveform, seed
+        )
         both = Augmentation(noise_probability=1, distort_probability=1, distort_kinds=["pink noise"])(waveform, seed)
         torch.testing.assert_close(
             both, torchaudio.functional.add_noise(distorted, noise, 10 + 20 * strengths[2]), atol=1e-6, rtol=1e-4
@@ -443,7 +445,7 @@ class TestAugmentation:
         assert len(read) == pytest.approx(600 / 2 / 4, abs=25)
 
     def test_silent_voices_make_no_babble(self, waveform: torch.Tensor) -> None:
-        babble = Augmentation(distort_probability=1, distort_kinds=["babble"])
+        babble = Augmentation(distort_probability=1, distort_kinds=["babble"], speed_probability=0)
         silence = [np.zeros(400, dtype=np.float32)] * 5
         assert torch.equal(babble(waveform, 0, lambda: silence), waveform)
 

@@ -36,7 +36,7 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
     training = parse_arguments(["--output_dir", "x"]).training
     assert training.metric_for_best_model == "uar"
     assert training.greater_is_better is True
-    assert training.load_best_model_at_end
+    assert not training.load_best_model_at_end  # on few speakers the best epoch is mostly luck
     assert not training.remove_unused_columns  # trap: the audio would be removed before it is seen
     assert training.report_to in ([], ["none"])
 
@@ -49,6 +49,7 @@ RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_one(path: Path) -> None:
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe.pop("seeds", None)
     for key, values in recipe.pop("sweep", {}).items():
         recipe[key] = values[0]
     assert parse_arguments([*recipe_words(recipe), "--output_dir", "x"])
@@ -184,13 +185,13 @@ class TestTheSameRun:
             (["--weight_decay", "0.1"], "weight_decay: found 0.0, given 0.1"),
             (["--adam", "True"], "adam: found False, given True"),
             (["--optim", "sgd"], "optim: found 'adamw_torch_fused', given 'sgd'"),
-            (["--learning_rate", "0.5"], "learning_rate: found 0.001, given 0.5"),
-            (["--method", "lora_classifier"], "learning_rate: found 0.001, given 0.01\n  method: found 'lora_qkv'"),
+            (["--learning_rate", "0.5"], "learning_rate: found None, given 0.5"),
+            (["--method", "lora_classifier"], "method: found 'lora_qkv', given 'lora_classifier'"),
             (["--lr_scheduler_type", "constant"], "lr_scheduler_type: found 'linear', given 'constant'"),
-            (["--num_train_epochs", "30"], "num_train_epochs: found 20.0, given 30.0"),
+            (["--num_train_epochs", "30"], "num_train_epochs: found 3.0, given 30.0"),
             (["--max_seconds", "4"], "max_seconds: found None, given 4.0"),
             (["--lora_dropout", "0"], "lora_dropout: found 0.05, given 0.0"),
-            (["--mask_time_prob", "0.1"], "mask_time_prob: found None, given 0.1"),
+            (["--mask_time_prob", "0.1"], "mask_time_prob: found 0.0, given 0.1"),
             (["--peft_arguments", '{"use_dora": true}'], "peft_arguments: found None, given {'use_dora': True}"),
             (["--metric_for_best_model", "loss"], "metric_for_best_model: found 'uar', given 'loss'"),
             (["--seed", "7"], "seed: found 42, given 7"),
@@ -215,8 +216,7 @@ class TestTheSameRun:
             ["--push_to_hub", "True", "--hub_model_id", "lab/ser", "--hub_token", "secret", "--hub_clip_names", "True"],
             ["--corpora", "synthetic=/elsewhere", "--prepare_workers", "1", "--dataloader_num_workers", "2"],
             ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"],
-            ["--learning_rate", "1e-3"],  # what the method has by default
-            ["--prompt_start", "random", "--bottleneck_size", "8", "--freeze_feature_encoder", "True"],  # of other methods
+            ["--prompt_start", "random", "--bottleneck_size", "8", "--freeze_feature_encoder", "False"],  # of other methods
             ["--model", "/elsewhere/hubert-large-superb-er"],
             ["--shuffle_buffer", "20"],
         ],
