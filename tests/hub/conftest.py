@@ -30,7 +30,7 @@ def finished_runs(
         }.items():
             runs[name] = tmp_path_factory.mktemp("finished") / name
             words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
-                     "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(runs[name]),
+                     "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--interpolation", "False", "--output_dir", str(runs[name]),
                      "--hub-token", SECRET, *options]  # fmt: skip
             # What a run writes down of its command line, a user has typed.
             patch.setattr("sys.argv", ["/home/jdoe/hf_ser/scripts/finetune.py", *words])

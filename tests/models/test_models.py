@@ -98,7 +98,7 @@ class TestLoad:
             load_model("nobody/nothing", FOUR)
 
     def test_an_unknown_head_is_refused(self, tiny_hubert: Path) -> None:
-        with pytest.raises(ValueError, match="--head: 'big' is none of stock, batchnorm"):
+        with pytest.raises(ValueError, match="--head: 'big' is none of linear, stock, batchnorm"):
             load_model(str(tiny_hubert), FOUR, head="big")
 
 

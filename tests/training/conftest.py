@@ -20,7 +20,7 @@ def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple
     def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, RunClips]:
         arguments = parse_arguments(
             ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model", str(checkpoint), "--bf16", "False",
-             "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3", "--speed_probability", "0",
+             "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3", "--speed_probability", "0", "--head", "stock",
              *argv]
         )  # fmt: skip
         torch.manual_seed(0)

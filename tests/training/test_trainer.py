@@ -398,7 +398,7 @@ def test_the_matrices_of_adalora_become_orthogonal(make: Make) -> None:
 
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     trainer, _ = make("--early_stopping_patience", "1", "--learning_rate", "0", "--num_train_epochs", "9", "--report_to",
-                      "tensorboard", "--method", "lora_classifier")  # fmt: skip
+                      "tensorboard", "--method", "lora_classifier", "--load_best_model_at_end", "True")  # fmt: skip
     trainer.train()
     assert trainer.state.epoch == 2
     assert list(Path(trainer.args.output_dir).rglob("events.out.tfevents.*"))
@@ -407,8 +407,9 @@ def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
 @pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier", "adalora", "randlora"])
 def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
     trainer, _ = make(
-        "--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02"
-    )
+        "--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02",
+        "--load_best_model_at_end", "True",
+    )  # fmt: skip
     trainer.train()
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)
@@ -417,7 +418,7 @@ def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
 def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> None:
     """It would be written again at every epoch. What a checkpoint lacks is what was loaded."""
     options = ["--method", "head", "--head", "batchnorm", "--num_train_epochs", "2", "--metric_for_best_model", "loss",
-               "--learning_rate", "0.05", "--logging_strategy", "steps", "--logging_steps", "1",
+               "--load_best_model_at_end", "True", "--learning_rate", "0.05", "--logging_strategy", "steps", "--logging_steps", "1",
                "--per_device_train_batch_size", "6"]  # fmt: skip
     trainer, _ = make(*options)
     trainer.train()

@@ -66,7 +66,7 @@ def names(model: torch.nn.Module) -> set[str]:
 
 
 def test_full_trains_everything_but_the_unused_mask(tiny_hubert: Path) -> None:
-    model = tuned_model(tiny_hubert, "full").model
+    model = tuned_model(tiny_hubert, "full", freeze_feature_encoder=False).model
     assert {name for name, _ in model.named_parameters()} - names(model) == {"hubert.masked_spec_embed"}
 
 
@@ -293,7 +293,7 @@ def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path)
 
 
 def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:
-    with pytest.raises(ValueError, match="--method: 'magic' is none of full, head, lora_qkv"):
+    with pytest.raises(ValueError, match="--method: 'magic' is none of full, head, probe, lora_qkv"):
         tuned_model(tiny_hubert, "magic")
 
 

@@ -48,6 +48,8 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
         # What is one vector for each clip is computed once and in float32, as it is for a prediction.
         pooled = parts.frozen_part(_untuned(trainer)) in parts.POOLED
         precision = nullcontext if pooled else trainer.accelerator.autocast
+        if trainer.args.max_steps <= 0:
+            views = min(views, math.ceil(trainer.args.num_train_epochs))
         features = stack.enter_context(_features(trainer, datasets, limit, views, folder, precision))
         if features is not None:
             stack.enter_context(_trained_from(trainer, features))
@@ -127,7 +129,7 @@ def _features(
     about = keys.describe(model, part, trainer.data_collator.feature_extractor, mixed)
     family = model.base_model.config.model_type
     place = (folder or cache_folder() / "frozen") / f"{family}-{part}-{keys.digest(about)}"
-    wanted = {name: _wanted(dataset, views, trainer.args) for name, dataset in datasets.items()}
+    wanted = {name: _wanted(dataset, views) for name, dataset in datasets.items()}
     with ExitStack() as held:
         if trainer.is_local_process_zero():  # the run's processes on a machine are one user of the store
             held.enter_context(in_use(place))
@@ -171,11 +173,8 @@ def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], 
     return ""
 
 
-def _wanted(dataset: SpeechDataset, views: int, args: Any) -> Wanted:
-    count = 1
-    if dataset.augmentation:
-        epochs = math.ceil(args.num_train_epochs) if args.max_steps <= 0 else views
-        count = min(views, epochs)
+def _wanted(dataset: SpeechDataset, views: int) -> Wanted:
+    count = views if dataset.augmentation else 1
     return Wanted(dataset, [keys.segment_keys(dataset, view) for view in range(count)])
 
 

@@ -77,6 +77,8 @@ def segments(trainer: SERTrainer) -> int:
         (["--method", "lora_classifier"], "pooled", "whisper"),
         (["--method", "head"], "pooled", "layer"),
         (["--method", "head", "--head", "batchnorm"], "pooled", "layer"),
+        (["--method", "head", "--head", "linear"], "pooled_layers", "group"),
+        (["--method", "head", "--head", "linear"], "statistics", "whisper"),
         (["--method", "lora_classifier", "--lora_target_modules", "projector", "classifier"], "encoder", "layer"),
         (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "pooled_layers", "layer"),
         (["--method", "head", "--weighted_layer_sum", "True"], "pooled_layers", "whisper"),
@@ -149,12 +151,18 @@ class TestViews:
         assert sum(computed) <= segments(trainer) + 1
 
     def test_another_augmentation_is_another_view(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
-        for changes in ((), ("--noise_snr", "0", "5"), ("--seed", "7")):
+        for changes in ((), ("--noise_snr", "0", "5"), ("--seed", "7", "--frozen_cache_views", "0")):
             trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1", *changes)
             losses(trainer, 1, tmp_path, views=1)
             others = len(trainer.train_dataset) if changes else segments(trainer)  # validation is never augmented
             assert others <= sum(computed) <= others + 1
             computed.clear()
+
+    def test_another_seed_finds_the_views_that_are_kept(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
+        losses(make(*self.OPTIONS, "--num_train_epochs", "1")[0], 1, tmp_path, views=1)
+        computed.clear()
+        losses(make(*self.OPTIONS, "--num_train_epochs", "1", "--seed", "7")[0], 1, tmp_path, views=1)
+        assert not computed
 
 
 def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
@@ -259,7 +267,7 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "limit", "reason"),
     [
-        (["--method", "full"], 1, "nothing at the model's front is frozen"),
+        (["--method", "full", "--freeze_feature_encoder", "False"], 1, "nothing at the model's front is frozen"),
         (["--method", "lora_qkv", "--noise_probability", "0.5"], 1, "clips are augmented (--frozen_cache_views"),
         (["--method", "head"], 0, "--frozen_cache_gb is 0"),
         (["--method", "head"], 1e-7, "they would take 0.00 GB more. --frozen_cache_gb allows 1e-07 GB"),
@@ -365,7 +373,7 @@ def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert:
                    "--dynamo_backend", "no", "--num_processes", processes, *(["--multi_gpu"] if processes > 1 else []),
                    "scripts/finetune.py", "--output_dir", folder, "--corpora", f"synthetic={speech}", "--model", tiny_hubert,
                    "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method", "head",
-                   "--num_train_epochs", "2", *STEPS, "--per_device_train_batch_size", 6 // processes, "--report_to", "none",
+                   "--speed_probability", "0", "--num_train_epochs", "2", *STEPS, "--per_device_train_batch_size", 6 // processes, "--report_to", "none",
                    "--cpu_threads", "1", "--save_strategy", "epoch", "--save_total_limit", "9"]  # fmt: skip
         done = subprocess.run(
             [str(word) for word in command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
@@ -377,14 +385,11 @@ def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert:
         found[processes] = [entry["loss"] for entry in history if "loss" in entry]
     assert len(found[1]) >= 8
     np.testing.assert_allclose(found[2], found[1], rtol=1e-5)
-    assert re.findall(r"is kept: (\d+) of", done.stdout + done.stderr) == [
-        "0",
-        "0",
-        "0",
-    ]  # of train, validation and test
-    [store] = (tmp_path / "cache" / "frozen").glob("hubert-pooled-*")
+    computed = re.findall(r"is kept: (\d+) of", done.stdout + done.stderr)
+    assert computed == ["0"] * 6  # of train, validation and test, for the probe and for the training
+    [store] = (tmp_path / "cache" / "frozen").glob("hubert-pooled_layers-*")
     segments = (store / "index.bin").stat().st_size // RECORD.itemsize
-    assert segments == (store / "features.bin").stat().st_size // (4 * 32) == 36  # none twice
+    assert segments == (store / "features.bin").stat().st_size // (4 * 3 * 32) == 36  # none twice
 
 
 def test_a_killed_run_goes_on_with_what_is_kept(make: Make, tmp_path: Path, computed: list[int]) -> None:
