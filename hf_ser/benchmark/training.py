@@ -165,7 +165,7 @@ def own_trainer(settings: Settings, clips: BenchmarkClips, method: Method, setup
     trainer = _OrderedSERTrainer(
         tuned,
         SERTrainingArguments(
-            load_best_model_at_end=False,
+            average_share=0.0,  # the baseline averages nothing
             cpu_threads=settings.threads,
             frozen_cache_gb=setup.cache_gb,
             **arguments(settings, setup, max_steps),

@@ -108,7 +108,7 @@ class Method:
 
 
 METHODS = {
-    "full": Method({"method": "full"}, whole_encoder=True),
+    "full": Method({"method": "full", "freeze_feature_encoder": False}, whole_encoder=True),
     "full_frozen_convolutions": Method({"method": "full", "freeze_feature_encoder": True}, whole_encoder=True),
     "lora_qkv": Method({"method": "lora_qkv"}, targets=("q_proj", "k_proj", "v_proj")),
     "lora_ff": Method({"method": "lora_ff"}, targets=("fc1", "fc2", "intermediate_dense", "output_dense")),

@@ -163,7 +163,7 @@ def test_each_run_gets_one_of_the_gpus_that_are_visible(
     ("first", "second", "other"),
     [
         (["--folds", "2"], ["--folds", "3"], "folds: found 2, given 3"),
-        ([], ["--num_train_epochs", "9"], "num_train_epochs: found 20.0, given 9.0"),
+        ([], ["--num_train_epochs", "9"], "num_train_epochs: found 3.0, given 9.0"),
         (["--max_seconds", "4"], [], "max_seconds: found 4.0, given None"),
     ],
 )
