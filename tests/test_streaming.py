@@ -111,7 +111,9 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def streamed(start: Sequence[int], stop: Sequence[int]) -> StreamedSpeech:
     """Two row groups of four clips, of each a piece."""
     audio = HubStream([RowGroup("clips.parquet", number, 4, "audio") for number in range(2)])
-    clips = Dataset.from_dict({"label": [n % 3 for n in range(8)], "row": list(range(8))})
+    clips = Dataset.from_dict(
+        {"label": [n % 3 for n in range(8)], "row": list(range(8)), "samples_hash": [str(n) for n in range(8)]}
+    )
     segments = Segments(np.arange(8), np.array(start), np.array(stop))
     return StreamedSpeech(clips, segments, Stream(audio, 400, 0.0, 10), Augmentation())
 

@@ -138,7 +138,8 @@ def _write(
     folder: Path, model: str, base: str | None, revision: str | None, title: str, examples: Sequence[str | Path]
 ) -> None:
     package = Path(hf_ser.__file__).parent
-    shutil.copytree(package, folder / "hf_ser", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    # The search needs Optuna, which a Space does not install.
+    shutil.copytree(package, folder / "hf_ser", ignore=shutil.ignore_patterns("__pycache__", ".*", "search.py"))
     if (licence := package.parent / "LICENSE").is_file():  # it is elsewhere if the package was installed from a wheel
         shutil.copy(licence, folder)
     clips = []
