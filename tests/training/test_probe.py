@@ -253,7 +253,9 @@ class TestRuns:
     def test_a_harmful_training_ends_at_the_probe_and_says_so(
         self, run: Callable[..., dict[str, Any]], tiny_hubert: Path, tmp_path: Path
     ) -> None:
-        results = run(tiny_hubert, "--method", "full", "--learning_rate", "10", "--head_learning_rate", "10")
+        words = ["--emotions", "angry", "sad", "--learning_rate", "1000", "--head_learning_rate", "1000"]
+        results = run(tiny_hubert, "--method", "full", *words)
+        assert results["probe"]["validation"]["uar"] > 0.5
         assert results["kept"]["interpolation"] == 0
         assert results["metrics"]["test"]["uar"] == pytest.approx(results["probe"]["test"]["uar"], abs=1e-6)
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
