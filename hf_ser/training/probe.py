@@ -4,6 +4,7 @@ The probe: a logistic regression on statistics of a frozen encoder, solved and n
 A `linear` head starts from it, and every run says what it reaches on the same clips: whoever fine-tunes sees what that brought.
 """
 
+import copy
 import logging
 import time
 import warnings
@@ -220,15 +221,17 @@ def clip_statistics(trainer: SERTrainer, dataset: SpeechDataset, speakers: Seque
         views (`int`): How many augmented views of each clip are taken.
 
     Returns:
-        `views` times as many clips as there are in the dataset.
+        `views` times as many clips as there are in the dataset; where they are not kept, each once and not augmented.
     """
-    with frozen_features(trainer, dataset, trainer.args.frozen_cache_gb, views) as cached:
+    plain = copy.copy(dataset)
+    plain.augmentation = None  # of what is not kept there is one view, the clip as it is
+    with frozen_features(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
         if cached is not None:
             rows = cached.first.ravel()
             features = cached.frames.tensor(cached.frames.array[rows]).float().numpy()
             labels, clip = (np.tile(values, len(cached.first)) for values in (cached.labels, dataset.segments.clip))
         else:
-            features, labels, clip = computed(trainer, dataset)
+            features, labels, clip = computed(trainer, plain)
     used = labels != IGNORED
     return Clips(features[used], labels[used], [speakers[i] for i in clip[used]])
 

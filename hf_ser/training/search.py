@@ -142,7 +142,7 @@ def inner_folds(clips: Clips, rows: splits.Indices, folds: int) -> list[Split]:
 
 def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: int, folds: int) -> optuna.Study:
     """
-    Goes on with the search in `output_dir` until it has so many trials, and writes the best arguments as a recipe, `best.yaml`.
+    Continues the search in `output_dir` up to a number of trials, and writes the best arguments as a recipe, `best.yaml`.
     Weights are deleted after each training.
 
     Args:

@@ -261,3 +261,13 @@ class TestRuns:
         kept["interpolation"] = 0.0
         write_card(results, tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("words", [["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]])
+    def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
+        self, words: list[str], run: Callable[..., dict[str, Any]], tiny_hubert: Path
+    ) -> None:
+        noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
+        found = run(tiny_hubert, *noisy, *words)["probe"]
+        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean")["probe"]
+        assert found["views"] == 1
+        assert found["test"] == pytest.approx(clean["test"], abs=1e-6)
