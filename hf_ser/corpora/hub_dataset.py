@@ -37,7 +37,7 @@ def read(source: str) -> Dataset:
     """
     parts = load_parts(source)
     corpus = Path(source.partition(":")[0]).name.lower()
-    return concatenate_datasets([_rows(part, corpus, name, source) for name, part in parts.items()])
+    return concatenate_datasets([rows_of(part, corpus, name, source) for name, part in parts.items()])
 
 
 def load_parts(source: str) -> dict[str | None, Dataset]:
@@ -59,7 +59,13 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
     return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
 
 
-def _rows(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dataset:
+def rows_of(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dataset:
+    """
+    The clips of one data set as rows, its audio undecoded.
+
+    Raises:
+        CorpusError: if it lacks an audio or a label column; the message calls it `source`.
+    """
     audio = audio_column(part.features, source)
     sound = part.select_columns([audio]).cast_column(audio, Audio(decode=False))
     if audio != "audio":

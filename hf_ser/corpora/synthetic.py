@@ -106,14 +106,14 @@ class Speaker:
         )
 
 
-def make(folder: Path, *, speakers: int = 12, clips_per_emotion: int = 6, seed: int = 0) -> None:
+def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: int = 0) -> None:
     """
     Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s a clip. The
     same arguments give the same bytes. The folder appears only once it is complete.
 
     Args:
         folder (`Path`): Where the corpus goes. Must not exist, or be empty.
-        speakers (`int`, *optional*, defaults to 12):
+        speakers (`int`, *optional*, defaults to 24):
             How many speakers, named `f01`, `m02`, `f03` and so on: women and men in turn.
         clips_per_emotion (`int`, *optional*, defaults to 6):
             How many clips each speaker has of each of the eight emotions.

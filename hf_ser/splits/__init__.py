@@ -1,26 +1,25 @@
-"""Which clips train, which choose the model, and which test it: random, by speaker, k-fold, official, or from a file."""
+"""Which clips train, which validate, and which test: by speaker, at random, in folds, official, or from a file."""
 
-from hf_ser.splits.checking import check
-from hf_ser.splits.making import SPLITS, kfold, official, random, speaker
-from hf_ser.splits.saved import NAMED_BY, SavedSplit, from_file, hash_name, hashed, require_same
-from hf_ser.splits.split import PARTS, Clips, Indices, Split, SplitError
+from hf_ser.splits.describing import check, describe, shared_speakers, speakers_of
+from hf_ser.splits.files import NAMED_BY, SavedSplit, hash_name, hashed, read_splits, require_same_splits, save_splits
+from hf_ser.splits.making import PARTS, Indices, SplitError, official_split, speaker_folds, train_test_split
 
 __all__ = [
     "NAMED_BY",
     "PARTS",
-    "SPLITS",
-    "Clips",
     "Indices",
     "SavedSplit",
-    "Split",
     "SplitError",
     "check",
-    "from_file",
+    "describe",
     "hash_name",
     "hashed",
-    "kfold",
-    "official",
-    "random",
-    "require_same",
-    "speaker",
+    "official_split",
+    "read_splits",
+    "require_same_splits",
+    "save_splits",
+    "shared_speakers",
+    "speaker_folds",
+    "speakers_of",
+    "train_test_split",
 ]

@@ -1,91 +1,109 @@
-"""Ways to split clips: at random, by speaker, k-fold, as the corpus has it."""
+"""Ways to split a dataset of clips into train, validation and test."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from datasets import Dataset, DatasetDict
 
+from hf_ser.clips import as_clips, column, emotion_column, names_of
 from hf_ser.corpora.columns import Words
-from hf_ser.splits.split import PARTS, Clips, Indices, Split, SplitError
 
 logger = logging.getLogger(__name__)
 
+PARTS = ("train", "validation", "test")
 
-def _split(name: str, settings: dict[str, Any], **parts: npt.ArrayLike) -> Split:
-    return Split(name, settings, {part: np.sort(np.asarray(parts[part], dtype=np.int64)) for part in PARTS})
+Indices = npt.NDArray[np.int64]
 
 
-def random(clips: Clips, *, seed: int = 42, test_share: float = 0.2, validation_share: float = 0.1) -> Split:
+class SplitError(ValueError):
+    """A split that the clips do not allow: the message says what was found, what is needed and what to do."""
+
+
+def train_test_split(
+    clips: Dataset,
+    by: str = "speaker",
+    *,
+    test_size: float = 0.2,
+    validation_size: float = 0.1,
+    seed: int = 42,
+) -> DatasetDict:
     """
-    HuBERT-SER's split: `test_share` of all clips drawn at random, and `validation_share` of all from the rest. Speakers
-    are in every part, so its figures say nothing about a new speaker.
+    Splits clips into `train`, `validation` and `test`.
+
+    Args:
+        clips (`datasets.Dataset`): From [`hf_ser.load_corpora`], or any dataset with `audio` and `label`, and for a split by speaker
+            `speaker`.
+        by (`str`, defaults to `"speaker"`):
+            `speaker`: speaker-independent, no speaker is in two parts, and each emotion, gender and corpus is close to its share
+            in every part. `random`: HuBERT-SER's; speakers are in all parts, so that metrics say nothing about a new speaker.
+        test_size, validation_size (`float`, defaults to 0.2 and 0.1): Shares of all clips, each between 0 and 1.
+        seed (`int`, defaults to 42): The same seed gives the same split of the same clips.
+
+    Returns:
+        `DatasetDict` with `train`, `validation` and `test`.
 
     Raises:
-        SplitError: if a part would have no clip.
+        SplitError: if a clip has no speaker, or there are too few speakers or clips.
     """
-    _check_shares(test_share, validation_share)
+    if by not in ("speaker", "random"):
+        raise SplitError(f"by={by!r}: expected 'speaker' or 'random'")
+    if not (0 < test_size < 1 and 0 < validation_size < 1 and test_size + validation_size < 1):
+        raise SplitError(
+            "test_size and validation_size: expected shares between 0 and 1 that leave clips to train on, found "
+            f"{test_size} and {validation_size}"
+        )
+    clips = as_clips(clips)
+    make = _by_speaker if by == "speaker" else _at_random
+    rows = make(clips, test_size, validation_size, seed)
+    return _parts(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
+
+
+def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
     order = np.random.default_rng(seed).permutation(len(clips))
-    test = round(test_share * len(clips))
-    validation = round(validation_share * len(clips))
+    test, validation = round(test_size * len(clips)), round(validation_size * len(clips))
     if min(test, validation, len(clips) - test - validation) < 1:
         raise SplitError(f"random split: {len(clips)} clips are too few for three parts")
-    settings = {"seed": seed, "test_share": test_share, "validation_share": validation_share}
-    return _split(
-        "random",
-        settings,
-        test=order[:test],
-        validation=order[test : test + validation],
-        train=order[test + validation :],
-    )
+    return dict(zip(("test", "validation", "train"), np.split(order, [test, test + validation]), strict=True))
 
 
-def speaker(
-    clips: Clips, *, seed: int = 42, test_share: float = 0.2, validation_share: float = 0.1, tries: int = 20
-) -> Split:
-    """
-    No speaker is in two parts. Of `tries` seeded assignments of the speakers, the one is taken whose parts come closest
-    to their shares of every emotion, gender and corpus.
-
-    Raises:
-        SplitError: if a clip has no speaker, or there are fewer than three speakers.
-    """
-    _check_shares(test_share, validation_share)
-    speakers = _groups(clips, clips.speakers, "speaker")
+def _by_speaker(
+    clips: Dataset, test_size: float, validation_size: float, seed: int, tries: int = 20
+) -> dict[str, Indices]:
+    """Of `tries` assignments of the speakers the one whose parts are closest to their shares of each emotion, gender and corpus."""
+    known = column(clips, "speaker")
+    speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:
         raise SplitError(
-            f"speaker split: three speakers at least are needed, one for each part; found {len(speakers)} "
-            f"({', '.join(speakers)}). Add a corpus, or use --split random (its figures say nothing about a new speaker)."
+            f"speaker split: expected three speakers at least, one for each part; found {len(speakers)} "
+            f"({', '.join(speakers)}). Add a corpus, or split at random (its metrics say nothing about a new speaker)."
         )
-    row = _places(clips.speakers, speakers)
+    row = _places(known, speakers)
     # Clips of each speaker by emotion, gender and corpus: (speakers, traits)
-    counts = np.concatenate(
-        [_counts(row, len(speakers), column) for column in (clips.labels, clips.genders, clips.corpora)], axis=1
-    )
-    shares = np.array([1 - test_share - validation_share, validation_share, test_share])
+    traits = (emotion_column(clips), column(clips, "gender"), column(clips, "corpus"))
+    counts = np.concatenate([_counts(row, len(speakers), trait) for trait in traits], axis=1)
+    shares = np.array([1 - test_size - validation_size, validation_size, test_size])
     wanted = shares[:, None] * counts.sum(axis=0)  # (parts, traits)
 
     rng = np.random.default_rng(seed)
     candidates = (_assign(counts, wanted, rng) for _ in range(tries))
     _, part_of = min(candidates, key=lambda candidate: candidate[0])
-    part_of_clip = part_of[row]
-    settings = {"seed": seed, "test_share": test_share, "validation_share": validation_share}
-    return Split("speaker", settings, {part: np.flatnonzero(part_of_clip == k) for k, part in enumerate(PARTS)})
+    return {part: np.flatnonzero(part_of[row] == k) for k, part in enumerate(PARTS)}
 
 
-def _places(column: Sequence[str | None], words: Sequence[str]) -> Indices:
-    """For each clip the place of its word in `words`, -1 if it is none of them."""
-    coded = Words.of(column)
-    place = {word: k for k, word in enumerate(words)}
+def _places(words: Words, order: Sequence[str]) -> Indices:
+    """For each clip the place of its word in `order`, -1 if it is none of them."""
+    place = {word: k for k, word in enumerate(order)}
     # The last one is for clips without a word, whose code is -1.
-    return np.array([*(place.get(word, -1) for word in coded.words), -1], dtype=np.int64)[coded.codes]
+    return np.array([*(place.get(word, -1) for word in words.words), -1], dtype=np.int64)[words.codes]
 
 
-def _counts(row: Indices, rows: int, column: Sequence[str | None]) -> npt.NDArray[np.float64]:
+def _counts(row: Indices, rows: int, words: Words) -> npt.NDArray[np.float64]:
     """How often each word of a column, in sorted order, is in each row: `(rows, words)`."""
-    coded = Words.of([str(word) for word in column])  # an unknown one counts, too
+    coded = Words.of([str(word) for word in words])  # an unknown one counts, too
     order = sorted(coded.words)
     counts = np.bincount(row * len(order) + _places(coded, order), minlength=rows * len(order))
     return counts.reshape(rows, len(order)).astype(np.float64)
@@ -130,86 +148,88 @@ def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.G
     return best, part_of
 
 
-def kfold(clips: Clips, *, fold: int, folds: int | None = None, by: str = "speaker") -> Split:
+def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker") -> list[DatasetDict]:
     """
-    PEFT-SER's folds (section V.A). By speaker: the speakers in sorted order, cut into `folds` unshuffled blocks (5 by
-    default), block `fold` is the test part and the last fifth of the other speakers the validation part. By session:
-    session `fold` is the test part, the last of the others the validation part, and there are as many folds as sessions.
+    PEFT-SER's folds (section V.A). By speaker: the speakers in sorted order are cut into unshuffled blocks; each block is the test
+    part once, and the last fifth of the other speakers validates. By session: each session is the test part once, and the last of
+    the others validates.
 
     Args:
-        fold (`int`): Which one, from 0.
-        folds (`int`, *optional*): How many there are.
+        clips (`datasets.Dataset`): See [`train_test_split`]; a fold by session needs a column `session`.
+        folds (`int`, *optional*): How many; by default 5 by speaker, and as many as there are sessions by session. As many as there
+            are speakers leaves one speaker out each time.
         by (`str`, defaults to `"speaker"`): `speaker` or `session`.
 
+    Returns:
+        A `DatasetDict` with `train`, `validation` and `test` for each fold.
+
     Raises:
-        SplitError: if a clip has no speaker (session), there are too few of them, or no such fold.
+        SplitError: if a clip has no speaker (session), or there are too few of them.
     """
     if by not in ("speaker", "session"):
-        raise SplitError(f"kfold split: folds are made by speaker or session, found {by!r}")
-    column = Words.of(clips.speakers if by == "speaker" else clips.sessions)
-    groups = _groups(clips, column, by)
+        raise SplitError(f"by={by!r}: expected 'speaker' or 'session'")
+    clips = as_clips(clips)
+    words = column(clips, by)
+    groups = _groups(clips, words, by)
     folds = folds or (5 if by == "speaker" else len(groups))
     if folds < 2 or len(groups) < max(folds, 3):
         raise SplitError(
-            f"kfold split: {folds} folds by {by} need two folds at least, and a {by} for each and three in all; "
-            f"found {len(groups)} ({', '.join(groups[:10])}). Choose fewer --folds, or --split random."
+            f"folds={folds} by {by}: expected two folds at least, a {by} for each and three in all; found {len(groups)} "
+            f"({', '.join(groups[:10])}). Choose fewer folds, or split at random."
         )
-    if not 0 <= fold < folds:
-        raise SplitError(f"kfold split: --fold must lie between 0 and {folds - 1}, found {fold}")
-    test = set(np.array_split(np.array(groups), folds)[fold].tolist())
-    rest = [group for group in groups if group not in test]
-    if len(rest) < 2:
-        raise SplitError(
-            f"kfold split: fold {fold} leaves {len(rest)} {by} for train and validation; choose more --folds"
-        )
-    validation = set(rest[-max(len(rest) // 5, 1) :] if by == "speaker" else rest[-1:])
-    return _split(
-        "kfold",
-        {"by": by, "fold": fold, "folds": folds},
-        test=[i for i, group in enumerate(column) if group in test],
-        validation=[i for i, group in enumerate(column) if group in validation],
-        train=[i for i, group in enumerate(column) if group not in test | validation],
-    )
+    places = _places(words, groups)
+    found = []
+    for fold, test in enumerate(np.array_split(np.arange(len(groups)), folds)):
+        rest = np.setdiff1d(np.arange(len(groups)), test)
+        if len(rest) < 2:
+            raise SplitError(
+                f"folds={folds}: fold {fold} leaves {len(rest)} {by} for train and validation; choose more folds"
+            )
+        validation = rest[-max(len(rest) // 5, 1) :] if by == "speaker" else rest[-1:]
+        inside = {"test": np.isin(places, test), "validation": np.isin(places, validation)}
+        rows = {part: np.flatnonzero(mask) for part, mask in inside.items()}
+        rows["train"] = np.flatnonzero(~(inside["test"] | inside["validation"]))
+        found.append(_parts(clips, "kfold", {"by": by, "fold": fold, "folds": folds}, rows))
+    return found
 
 
-def official(clips: Clips) -> Split:
+def official_split(clips: Dataset) -> DatasetDict:
     """
-    The corpus' own parts. Clips that it puts in none of the three are left out, and the log says how many.
+    The corpus' own parts, from its column `split`. Clips in none of the three are left out, and the log says how many.
 
     Raises:
         SplitError: if a part has no clip.
     """
-    official = _places(clips.official, PARTS)
-    parts = {part: np.flatnonzero(official == k) for k, part in enumerate(PARTS)}
-    if empty := [part for part, rows in parts.items() if not len(rows)]:
-        found = Counter(str(name) for name in clips.official)
+    clips = as_clips(clips)
+    official = column(clips, "split")
+    places = _places(official, PARTS)
+    rows = {part: np.flatnonzero(places == k) for k, part in enumerate(PARTS)}
+    if empty := [part for part in PARTS if not len(rows[part])]:
+        found = Counter(str(name) for name in official)
         raise SplitError(
-            f"official split: no clip for {', '.join(empty)}. The corpus' split column must say train, validation and "
-            f"test; found {', '.join(f'{name} ({count} clips)' for name, count in found.most_common(5))}."
+            f"official split: no clip for {', '.join(empty)}. The corpus' column split must be train, validation or test; "
+            f"found {', '.join(f'{name} ({count} clips)' for name, count in found.most_common(5))}."
         )
-    if left := len(clips) - sum(map(len, parts.values())):
+    if left := len(clips) - sum(map(len, rows.values())):
         logger.warning("official split: %d clips are in none of train, validation and test, and are left out", left)
-    return _split("official", {}, **parts)
+    return _parts(clips, "official", {}, rows)
 
 
-def _groups(clips: Clips, column: Sequence[str | None], by: str) -> list[str]:
-    coded = Words.of(column)
-    if coded.unknown:
-        without = clips.names[int(np.argmax(coded.codes < 0))]
+def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
+    if words.unknown:
+        without = names_of(clips)[int(np.argmax(words.codes < 0))]
         raise SplitError(
-            f"a split by {by} needs the {by} of every clip; {coded.unknown} of {len(clips)} have none, for instance "
-            f"{without!r}. Add a {by} column, leave that corpus out, or use --split random."
+            f"a split by {by} needs the {by} of every clip; {words.unknown} of {len(clips)} have none, for instance "
+            f"{without!r}. Add a column {by}, leave that corpus out, or split at random."
         )
-    return list(coded.counts())
+    return list(words.counts())
 
 
-def _check_shares(test_share: float, validation_share: float) -> None:
-    if not (0 < test_share < 1 and 0 < validation_share < 1 and test_share + validation_share < 1):
-        raise SplitError(
-            f"--test_share and --validation_share must lie between 0 and 1 and leave something to train on; found "
-            f"{test_share} and {validation_share}"
-        )
-
-
-#: The splits by name; each takes the clips and its own settings.
-SPLITS: dict[str, Callable[..., Split]] = {"random": random, "speaker": speaker, "kfold": kfold, "official": official}
+def _parts(clips: Dataset, name: str, settings: dict[str, Any], rows: Mapping[str, Indices]) -> DatasetDict:
+    """The parts with `rows` of the clips; each knows how it was made."""
+    unused = np.setdiff1d(np.arange(len(clips)), np.concatenate([rows[part] for part in PARTS]))
+    parts = DatasetDict({part: clips.select(np.sort(rows[part])) for part in PARTS})
+    for dataset in parts.values():
+        dataset.info.split = {"name": name, **settings}
+        dataset.info.left_out_by_split = column(clips, "corpus").take(unused).counts()
+    return parts

@@ -19,15 +19,21 @@ from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
 from hf_ser.models import HEADS
-from hf_ser.splits import SPLITS
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
 
 
 @dataclass
-class DataArguments:
-    """The corpora, and how they are split."""
+class ScriptArguments:
+    """The model to start from, the corpora, and how they are split."""
 
+    model_name_or_path: str = field(
+        default="superb/hubert-large-superb-er",
+        metadata={
+            "help": "A pretrained HuBERT, Wav2Vec2, WavLM or Whisper (its encoder is used): a folder or a name on the Hub; "
+            "hubert-tiny-random is the package's own, for trying things out."
+        },
+    )
     corpora: list[str] = field(
         default_factory=lambda: ["synthetic"],
         metadata={
@@ -56,14 +62,14 @@ class DataArguments:
         metadata={
             "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and figures say "
             "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own.",
-            "choices": sorted(SPLITS),
+            "choices": ["kfold", "official", "random", "speaker"],
         },
     )
     splits: str | None = field(
         default=None, metadata={"help": "A splits.json to read the split from, in place of --split."}
     )
-    test_share: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
-    validation_share: float = field(
+    test_size: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
+    validation_size: float = field(
         default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."}
     )
     fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold)."})
@@ -74,14 +80,7 @@ class DataArguments:
         default="speaker", metadata={"help": "What stays together (kfold).", "choices": ["speaker", "session"]}
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split, apart from the training's."})
-    max_seconds: float | None = field(
-        default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
-    )
-    segment_length: float | None = field(
-        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; figures stay per clip."}
-    )
-    segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
-    max_set_aside: float = field(
+    max_excluded: float = field(
         default=0.05,
         metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."},
     )
@@ -105,88 +104,8 @@ class DataArguments:
             raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         if self.split_seed < 0:
             raise ValueError(f"--split_seed: must not be below 0, found {self.split_seed}")
-        if self.segment_overlap and self.segment_length is None:
-            raise ValueError(
-                f"--segment_overlap: is of use with --segment_length alone, found {self.segment_overlap} without it"
-            )
-        try:
-            cut((), self.segment_length, self.segment_overlap)
-        except ValueError as error:
-            raise ValueError(f"--{error}") from error
-        require_share("max_set_aside", self.max_set_aside)
+        require_share("max_excluded", self.max_excluded)
         self.corpora = labelled_by(self.corpora, self.label_source)
-
-
-@dataclass
-class ModelArguments:
-    """The model to start from."""
-
-    model: str = field(
-        default="superb/hubert-large-superb-er",
-        metadata={
-            "help": "A pretrained HuBERT, Wav2Vec2, WavLM or Whisper (its encoder is used): a folder or a name on the Hub; "
-            "hubert-tiny-random is the package's own, for trying things out."
-        },
-    )
-    head: str = field(
-        default="linear",
-        metadata={
-            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (a logistic regression "
-            "on the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before "
-            "the last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
-            "transformers with trust_remote_code=True.",
-            "choices": list(HEADS),
-        },
-    )
-    weighted_layer_sum: bool = field(
-        default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
-    )
-    mask_time_prob: float = field(
-        default=0.0,
-        metadata={
-            "help": "SpecAugment in training: share of the frames that are masked. 0, the default, masks none, whatever the "
-            "checkpoint's configuration says, so that methods can be compared. A frozen encoder masks nothing: above 0 is an "
-            "error there."
-        },
-    )
-    mask_feature_prob: float = field(
-        default=0.0,
-        metadata={"help": "SpecAugment in training: share of the features that are masked; as --mask_time_prob."},
-    )
-    do_normalize: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default "
-            "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        require_share("mask_time_prob", self.mask_time_prob)
-        require_share("mask_feature_prob", self.mask_feature_prob)
-
-
-@dataclass
-class HubArguments:
-    """How the run is published with `--push_to_hub`, beside transformers' own hub_model_id, hub_private_repo and the like."""
-
-    hub_create_pr: bool = field(
-        default=False, metadata={"help": "Open a pull request instead of committing to the branch."}
-    )
-    hub_overwrite: bool = field(
-        default=False,
-        metadata={"help": "Replace the model that hub_model_id holds already; else the run does not begin."},
-    )
-    hub_license: str | None = field(
-        default=None,
-        metadata={"help": "The model's licence, by its identifier on the Hub; by default the corpus' own."},
-    )
-    hub_base_model: str | None = field(
-        default=None, metadata={"help": "The base model's name on the Hub, if --model is a folder."}
-    )
-    hub_clip_names: bool = field(
-        default=False, metadata={"help": "Publish the clips' names; by default splits.json has hashes in their place."}
-    )
 
 
 #: A learning rate for each method, by the parameters of the largest model that it is for. `full` from 50 M on has the rate of
@@ -231,7 +150,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 
 
 @dataclass
-class SERTrainingArguments(TrainingArguments):
+class SERConfig(TrainingArguments):
     """transformers' `TrainingArguments` with defaults for emotion recognition, and what it lacks."""
 
     output_dir: str | None = field(default=None, metadata={"help": "The run's folder. Required."})
@@ -239,6 +158,45 @@ class SERTrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."},
     )
+    head: str = field(
+        default="linear",
+        metadata={
+            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (a logistic regression "
+            "on the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before "
+            "the last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
+            "transformers with trust_remote_code=True.",
+            "choices": list(HEADS),
+        },
+    )
+    weighted_layer_sum: bool = field(
+        default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
+    )
+    mask_time_prob: float = field(
+        default=0.0,
+        metadata={
+            "help": "SpecAugment in training: share of the frames that are masked. 0, the default, masks none, whatever the "
+            "checkpoint's configuration says, so that methods can be compared. A frozen encoder masks nothing: above 0 is an "
+            "error there."
+        },
+    )
+    mask_feature_prob: float = field(
+        default=0.0,
+        metadata={"help": "SpecAugment in training: share of the features that are masked; as --mask_time_prob."},
+    )
+    do_normalize: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default "
+            "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
+        },
+    )
+    max_seconds: float | None = field(
+        default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
+    )
+    segment_length: float | None = field(
+        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; figures stay per clip."}
+    )
+    segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
     save_format: str = field(
         default="merged",
         metadata={
@@ -280,6 +238,23 @@ class SERTrainingArguments(TrainingArguments):
             "the end.",
             "choices": [strategy.value for strategy in HubStrategy],
         },
+    )
+    hub_create_pr: bool = field(
+        default=False, metadata={"help": "Open a pull request instead of committing to the branch."}
+    )
+    hub_overwrite: bool = field(
+        default=False,
+        metadata={"help": "Replace the model that hub_model_id holds already; else the run does not begin."},
+    )
+    hub_license: str | None = field(
+        default=None,
+        metadata={"help": "The model's licence, by its identifier on the Hub; by default the corpus' own."},
+    )
+    hub_base_model: str | None = field(
+        default=None, metadata={"help": "The base model's name on the Hub, if --model is a folder."}
+    )
+    hub_clip_names: bool = field(
+        default=False, metadata={"help": "Publish the clips' names; by default splits.json has hashes in their place."}
     )
     cpu_threads: int | None = field(
         default=None,
@@ -408,7 +383,12 @@ class SERTrainingArguments(TrainingArguments):
             raise ValueError(f"--frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
         if self.frozen_cache_views < 0:
             raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
-        for name in ("label_smoothing_factor", "average_share", "layer_decay"):
+        if self.segment_overlap and self.segment_length is None:
+            raise ValueError(
+                f"segment_overlap: is of use with segment_length alone, found {self.segment_overlap} without it"
+            )
+        cut((), self.segment_length, self.segment_overlap)
+        for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
             require_share(name, getattr(self, name))
         if not 0 <= self.focal_gamma < math.inf:
             raise ValueError(f"--focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
@@ -507,12 +487,10 @@ def default_learning_rate(method: str, parameters: int) -> float:
 class Arguments(NamedTuple):
     """All arguments of a run."""
 
-    data: DataArguments
-    model: ModelArguments
+    script: ScriptArguments
     tuning: Tuning
     augmentation: Augmentation
-    training: SERTrainingArguments
-    hub: HubArguments
+    training: SERConfig
 
 
 def parse_arguments(argv: Sequence[str], description: str | None = None) -> Arguments:

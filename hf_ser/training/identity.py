@@ -22,7 +22,7 @@ NOT_COUNTED = re.compile(
     r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"
     r"|log_.*|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|debug|include_.*|do_(train|eval|predict)"
     # How clips are read, and how many of them must be usable; the split itself is compared clip by clip.
-    r"|prepare_workers|max_set_aside|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)"
+    r"|prepare_workers|max_excluded|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)"
     # How and on what the model is computed.
     r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
     r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
@@ -34,7 +34,7 @@ USED_WITH = {
     "prompt_.*": ("method", "prompt"),
     "bottleneck_size": ("method", "(parallel_)?adapter"),
     "freeze_feature_encoder": ("method", "full"),
-    "(test|validation)_share": ("split", "random|speaker"),
+    "(test|validation)_size": ("split", "random|speaker"),
     "shuffle_buffer": ("streaming", "True"),
 }
 
@@ -56,19 +56,19 @@ def identity(arguments: Arguments) -> dict[str, Any]:
     The arguments that can change what a run learns, by name, ready for JSON. Defaults that depend on other arguments are
     resolved. Of a path only the last part is left: a run may go on on another machine.
     """
-    data, training = arguments.data, arguments.training
+    script, training = arguments.script, arguments.training
     every = {field.name: getattr(part, field.name) for part in arguments for field in fields(part) if field.init}
     del every["label_source"]  # is in the corpora's names
     # Clips are drawn in the same order, however the clips of a step are shared among processes and batches.
     batch = every.pop("per_device_train_batch_size") * training.world_size
     found = counted(every) | {
-        "model": Path(arguments.model.model).name,
-        "corpora": sorted(map(_corpus, data.corpora)),
-        "splits": Path(data.splits).name if data.splits else None,
+        "model_name_or_path": Path(script.model_name_or_path).name,
+        "corpora": sorted(map(_corpus, script.corpora)),
+        "splits": Path(script.splits).name if script.splits else None,
         "clips_per_step": batch * every["gradient_accumulation_steps"],
     }
     del found["gradient_accumulation_steps"]
-    if data.streaming:  # each process that reads has row groups of its own
+    if script.streaming:  # each process that reads has row groups of its own
         found |= {
             "processes": training.world_size,
             "per_device_train_batch_size": training.per_device_train_batch_size,

@@ -23,9 +23,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.models import StandardisedLinear
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import frozen_features
 from hf_ser.training.frozen.parts import compute, frozen_part
-from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -210,12 +210,12 @@ def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Feat
     return rows, offsets
 
 
-def clip_statistics(trainer: SERTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int) -> Clips:
+def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int) -> Clips:
     """
     What the frozen encoder of a Trainer's model makes of each clip, from the cache of frozen layers where there is one.
 
     Args:
-        trainer (`SERTrainer`): Of a model with a `linear` head on a frozen encoder.
+        trainer (`BaseTrainer`): Of a model with a `linear` head on a frozen encoder.
         dataset (`SpeechDataset`): The clips.
         speakers (`Sequence[str | None]`): Of all clips of the run.
         views (`int`): How many augmented views of each clip are taken.
@@ -238,7 +238,7 @@ def clip_statistics(trainer: SERTrainer, dataset: SpeechDataset, speakers: Seque
 
 @torch.no_grad()
 def computed(
-    trainer: SERTrainer, dataset: SpeechDataset
+    trainer: BaseTrainer, dataset: SpeechDataset
 ) -> tuple[Features, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The same of clips whose features are not kept: statistics, labels and numbers of the clips."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model).eval()
@@ -254,7 +254,7 @@ def computed(
 
 
 def solved(
-    trainer: SERTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int
+    trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int
 ) -> tuple[Solution, dict[str, Any]]:
     """
     Solves the probe of a Trainer's model on a dataset of training clips, and starts its `linear` head from it.

@@ -11,42 +11,45 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.integrations import CodeCarbonCallback
 
-from hf_ser.corpora import CORPORA, corpus_of
-from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
+from hf_ser import splits
+from hf_ser.clips import column, excluded_of, seconds_of
+from hf_ser.corpora import corpus_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.features import encoder_config
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
 from hf_ser.models import Loaded, padding_changes_answers
-from hf_ser.training.arguments import Arguments, SERTrainingArguments
-from hf_ser.training.clips import RunClips
+from hf_ser.training.arguments import SERConfig
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.launch import launch_command
-from hf_ser.training.trainer import SERTrainer
-from hf_ser.tuning import Tuned, parameter_counts
+from hf_ser.tuning import parameter_counts
+
+if TYPE_CHECKING:
+    from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
-#: Arguments that say where and how something is stored or shown, not what is learned; or that are told elsewhere.
-UNTOLD = {
+#: Arguments that say where and how something is stored or shown, not what is learned; or that stand elsewhere.
+HIDDEN = {
     "output_dir",
     "overwrite_output_dir",
     "logging_dir",
-    "corpora",
-    "model",
     "method",
     "head",
     "run_name",
-    "splits",
     "resume_from_checkpoint",
     "push_to_hub",
     "hub_model_id",
@@ -54,8 +57,15 @@ UNTOLD = {
     "hub_private_repo",
     "hub_always_push",
     "hub_revision",
+    "hub_create_pr",
+    "hub_overwrite",
+    "hub_license",
+    "hub_base_model",
+    "hub_clip_names",
     "report_to",
     "disable_tqdm",
+    "segment_length",
+    "segment_overlap",
 }
 #: What never leaves the machine.
 SECRET = {"hub_token"}
@@ -64,7 +74,6 @@ LOOKED_FOR = (
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
     "label_smoothing_factor", "class_weights", "mask_time_prob", "mask_feature_prob", "metric_for_best_model", "seed",
-    "split_seed",
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
 LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")
@@ -76,101 +85,92 @@ class RunRecord(TrainerCallback):
     Notes what a run does, when it does it.
 
     Args:
-        arguments (`Arguments`): What the run was told.
-        clips (`RunClips`): Its clips.
-        loaded (`Loaded`): The model that it began with.
-        tuned (`Tuned`): The same, with the right parameters trainable.
-        resumed_from (`str`, *optional*): The checkpoint that it goes on from.
-        probe (`dict`): How the probe was solved and what it reaches, see `hf_ser.training.run.load_with_probe`.
+        trainer (`SERTrainer`): The trainer.
+        loaded (`Loaded`): The model that it starts with.
     """
 
-    def __init__(
-        self,
-        arguments: Arguments,
-        clips: RunClips,
-        loaded: Loaded,
-        tuned: Tuned,
-        resumed_from: str | None,
-        probe: dict[str, Any],
-    ) -> None:
-        self.probe = probe
-        self.arguments = arguments
-        self.clips = clips
-        self.model_type = encoder_config(loaded.model.config).model_type
-        self.remote_code = loaded.model.config.model_type == "hf_ser"
-        self.padding_changes_answers = padding_changes_answers(loaded.model.config)
-        self.spec_augment = encoder_config(loaded.model.config).apply_spec_augment
-        self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
-        self.trainable, self.total = parameter_counts(tuned.model)
-        self.resumed_from = Path(resumed_from).name if resumed_from else None
-        self.began = time.perf_counter()
-        self.seconds: float = probe["seconds"]  # of a probe alone
+    def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
+        self.trainer = trainer
+        config = loaded.model.config
+        self.model_type = encoder_config(config).model_type
+        self.remote_code = config.model_type == "hf_ser"
+        self.padding_changes_answers = padding_changes_answers(config)
+        self.spec_augment = encoder_config(config).apply_spec_augment
+        self.weighted_layer_sum = bool(config.use_weighted_layer_sum)
+        self.trainable, self.total = parameter_counts(trainer.tuned.model)
+        self.resumed_from: str | None = None
+        self.made = self.began = time.perf_counter()
+        self.seconds = 0.0
         self.energy_kwh: float | None = None
+
+    def start_clock(self) -> None:
+        """Starts the clock of the training: what is computed once for all epochs counts."""
+        self.began = time.perf_counter()
 
     def on_train_end(
         self, args: Any, state: Any, control: Any, callbacks: Sequence[Any] | None = None, **kwargs: Any
     ) -> None:
-        """Stops the clock, which has run since the record was made: what was computed once for all epochs is in it."""
+        """Stops the clock."""
         self.seconds = time.perf_counter() - self.began
 
-    def note_energy(self, trainer: SERTrainer) -> None:
-        """Takes over what CodeCarbon has measured, where it was asked to (`--report_to codecarbon`)."""
-        for callback in trainer.callback_handler.callbacks:
+    def note_energy(self) -> None:
+        """Takes over what CodeCarbon has measured, where it was asked to (`report_to="codecarbon"`)."""
+        for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, CodeCarbonCallback) and callback.tracker is not None:
                 self.energy_kwh = callback.tracker._total_energy.kWh
 
-    def results(self, trainer: SERTrainer, metrics: dict[str, Any], seconds_in_all: float) -> dict[str, Any]:
-        """All that is known of the run once it is evaluated, ready for JSON but for figures that are not finite."""
-        arguments, clips, state = self.arguments, self.clips, trainer.state
-        training = arguments.training
-        base = Path(arguments.model.model).expanduser()
-        self.note_energy(trainer)
-        told = non_default(arguments)
+    def results(self) -> dict[str, Any]:
+        """All that is known of the run once it is evaluated, ready for JSON but for numbers that are not finite."""
+        trainer, args, state = self.trainer, self.trainer.args, self.trainer.state
+        parts, clips = trainer.clips, trainer.clips["train"]
+        base = Path(trainer.checkpoint.name).expanduser()
+        probe = trainer.probe or {}
+        self.note_energy()
+        groups = (trainer.tuning, trainer.augmentation, args)
+        given = non_default(groups)
         found = {
-            "base_model": base.name if base.is_dir() else arguments.model.model,
-            "base_model_on_hub": not base.is_dir() and arguments.model.model.count("/") == 1,
+            "base_model": base.name if base.is_dir() else trainer.checkpoint.name,
+            "base_model_on_hub": not base.is_dir() and trainer.checkpoint.name.count("/") == 1,
             "model_type": self.model_type,
-            "method": arguments.tuning.method,
-            "head": arguments.model.head,
+            "method": trainer.tuning.method,
+            "head": args.head,
             "remote_code": self.remote_code,
             "padding_changes_answers": self.padding_changes_answers,
             "weighted_layer_sum": self.weighted_layer_sum,
-            "emotions": list(clips.emotions),
-            "merged_emotions": clips.merged,
-            "corpora": corpora_table(clips, arguments.data.corpora),
-            "set_aside": set_aside_table(clips),
-            "left_out": clips.left_out,
-            "left_out_by_split": left_out_by_split(clips),
-            "segments": {"length": arguments.data.segment_length, "overlap": arguments.data.segment_overlap},
-            "split": clips.split.describe(clips.table),
-            "warnings": [*clips.warnings, *training_warnings(state.log_history, training.max_grad_norm)],
-            "metrics": metrics,
-            "probe": self.probe,
+            "emotions": list(trainer.emotions),
+            "merged_emotions": clips.info.merged,
+            "corpora": corpora_table(parts),
+            "excluded": excluded_table(clips),
+            "left_out": clips.info.left_out,
+            "left_out_by_split": clips.info.left_out_by_split,
+            "segments": {"length": args.segment_length, "overlap": args.segment_overlap},
+            "split": splits.describe(parts),
+            "warnings": [*splits.check(parts), *training_warnings(state.log_history, args.max_grad_norm)],
+            "metrics": trainer.metrics,
+            "probe": probe,
             "evaluated_in": "float32",
             "kept": kept_model(trainer),
             "parameters": {"trainable": self.trainable, "total": self.total},
             "training": {
                 "epochs": state.epoch,
                 "steps": state.global_step,
-                "clips_per_step": training.train_batch_size
-                * training.world_size
-                * training.gradient_accumulation_steps,
-                "processes": training.world_size,
-                "machines": machines(training),
+                "clips_per_step": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
+                "processes": args.world_size,
+                "machines": machines(args),
                 "parallelism": trainer.parallelism,
-                "seconds": round(self.seconds, 1),
-                "seconds_in_all": round(seconds_in_all, 1),
+                "seconds": round(self.seconds or probe.get("seconds", 0.0), 1),
+                "seconds_in_all": round(time.perf_counter() - self.made, 1),
                 "resumed_from": self.resumed_from,
                 "spec_augment": self.spec_augment,
-                "precision": "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32",
-                "arguments": told,
-                "defaults": {name: value for name, value in looked_for(arguments).items() if name not in told},
+                "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+                "arguments": given,
+                "defaults": {name: value for name, value in looked_for(groups).items() if name not in given},
             },
             "history": history(state.log_history),
             "peak_memory_bytes": peak_memory(),
-            "seeds": {"training": training.seed, "split": clips.split.settings.get("seed")},
+            "seeds": {"training": args.seed, "split": clips.info.split.get("seed")},
             "environment": environment(),
-            "command": command(sys.argv, launcher(training)),
+            "command": command(sys.argv, launcher(args)),
         }
         if self.energy_kwh is not None:
             found["training"]["energy_kwh"] = self.energy_kwh
@@ -178,7 +178,7 @@ class RunRecord(TrainerCallback):
         return without_paths(found)
 
 
-def kept_model(trainer: SERTrainer) -> dict[str, Any]:
+def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
     """
     Which of the models that a training passed through it has kept, and by what: the best on validation, or the last, averaged
     over `averaged_steps`; and of those between the probe and that one, at which share of the way (`interpolation`).
@@ -232,91 +232,75 @@ def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [at[epoch] for epoch in sorted(at)]
 
 
-def corpora_table(clips: RunClips, specifications: Sequence[str]) -> dict[str, dict[str, Any]]:
+def corpora_table(parts: Mapping[str, Dataset]) -> dict[str, dict[str, Any]]:
     """
-    For each corpus the clips that the split uses, their speakers and hours, the reader that it came from (`read_as`: its
-    own, `manifest` or `dataset`), and its name on the Hub if it came from there.
+    For each corpus the clips of all parts, their speakers and hours, the reader that it came from (`read_as`: its own, `manifest`
+    or `dataset`), and its name on the Hub if it came from there.
     """
-    durations = clips.clips["duration"][:]
-    table: dict[str, dict[str, Any]] = {}
-    speakers: dict[str, set[str]] = {}
-    for row in sorted(row for rows in clips.split.parts.values() for row in rows.tolist()):
-        corpus, speaker = clips.table.corpora[row], clips.table.speakers[row]
-        entry = table.setdefault(corpus, {"clips": 0, "speakers": 0, "clips_without_speaker": 0, "hours": 0.0})
-        entry["clips"] += 1
-        entry["hours"] += float(durations[row]) / 3600
-        if speaker:
-            speakers.setdefault(corpus, set()).add(speaker)
-            entry["speakers"] = len(speakers[corpus])
-        else:
-            entry["clips_without_speaker"] += 1
-    found: dict[str, dict[str, str]] = {}
-    for specification in specifications:
-        kind, _, source = specification.partition("=")
-        if kind in CORPORA:
-            found[kind] = {"read_as": kind}
-        elif kind == HUB_DATASET:
-            name = source.partition(":")[0]
-            on_hub = {} if Path(name).expanduser().exists() else {"hub_dataset": name}
-            found[Path(name).name.lower()] = {"read_as": HUB_DATASET, **on_hub}
-    return {
-        corpus: {**entry, "hours": round(entry["hours"], 3), **found.get(corpus, {"read_as": MANIFEST})}
-        for corpus, entry in sorted(table.items())
-    }
+    columns = {"corpus": [], "speaker": [], "seconds": []}  # type: dict[str, list[Any]]
+    for clips in parts.values():
+        columns["corpus"] += column(clips, "corpus")
+        columns["speaker"] += column(clips, "speaker")
+        columns["seconds"] += np.nan_to_num(seconds_of(clips)).tolist()
+    found = {}
+    sources = parts["train"].info.sources
+    for corpus, rows in pd.DataFrame(columns).groupby("corpus"):
+        found[str(corpus)] = {
+            "clips": len(rows),
+            "speakers": int(rows["speaker"].nunique()),
+            "clips_without_speaker": int(rows["speaker"].isna().sum()),
+            "hours": round(float(rows["seconds"].sum()) / 3600, 3),
+            **sources.get(str(corpus), {"read_as": MANIFEST}),
+        }
+    return found
 
 
-def left_out_by_split(clips: RunClips) -> dict[str, int]:
-    """For each corpus the clips that are in no part of the split, where there are any."""
-    used = {row for rows in clips.split.parts.values() for row in rows.tolist()}
-    return dict(sorted(Counter(corpus for row, corpus in enumerate(clips.table.corpora) if row not in used).items()))
-
-
-def set_aside_table(clips: RunClips) -> dict[str, dict[str, int]]:
-    """For each corpus how many clips were set aside, by reason."""
-    known = set(clips.table.corpora)
-    counts = Counter((corpus_of(clip.clip, known), clip.reason) for clip in clips.set_aside)
+def excluded_table(clips: Dataset) -> dict[str, dict[str, int]]:
+    """For each corpus how many clips are excluded, by reason."""
+    known = set(column(clips, "corpus").counts())
+    counts = Counter((corpus_of(clip.clip, known), clip.reason) for clip in excluded_of(clips))
     table: dict[str, dict[str, int]] = {}
     for (corpus, reason), count in sorted(counts.items()):
         table.setdefault(corpus, {})[reason] = count
     return table
 
 
-def non_default(arguments: Arguments) -> dict[str, Any]:
-    """The arguments that differ from their defaults, without secrets."""
-    told: dict[str, Any] = {}
-    for part in (arguments.data, arguments.model, arguments.tuning, arguments.augmentation, arguments.training):
-        for field in dataclasses.fields(part):
-            if not field.init or field.name in UNTOLD | SECRET:
+def non_default(groups: Iterable[Any]) -> dict[str, Any]:
+    """The arguments of some dataclasses that differ from their defaults, without secrets."""
+    found: dict[str, Any] = {}
+    for group in groups:
+        for field in dataclasses.fields(group):
+            if not field.init or field.name in HIDDEN | SECRET:
                 continue
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-            value = getattr(part, field.name)
+            value = getattr(group, field.name)
             if value != default and isinstance(value, str | int | float | list | bool | dict):
-                told[field.name] = _plain(value)
-    return told
+                found[field.name] = _plain(value)
+    return found
 
 
-def looked_for(arguments: Arguments) -> dict[str, Any]:
+def looked_for(groups: Sequence[Any]) -> dict[str, Any]:
     """The values of `LOOKED_FOR`, whether they are defaults or not."""
+    tuning = groups[0]
     names: tuple[str, ...] = LOOKED_FOR
-    if any(name.startswith("lora_") for name in arguments.tuning.methods):
+    if any(name.startswith("lora_") for name in tuning.methods):
         names += LOOKED_FOR_IN_LORA
-    if "prompt" in arguments.tuning.methods:
+    if "prompt" in tuning.methods:
         names += LOOKED_FOR_IN_PROMPTS
-    parts = {field.name: part for part in (arguments.training, arguments.data, arguments.model, arguments.tuning)
-             for field in dataclasses.fields(part)}  # fmt: skip
-    return {name: _plain(getattr(parts[name], name)) for name in names}
+    values = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
+    return {name: _plain(values[name]) for name in names}
 
 
 def _plain(value: Any) -> Any:
     return value.value if hasattr(value, "value") else value
 
 
-def machines(training: SERTrainingArguments) -> int:
+def machines(training: SERConfig) -> int:
     """How many machines a run is on, each with as many processes as this one."""
     return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE") or training.world_size)
 
 
-def launcher(training: SERTrainingArguments) -> list[str]:
+def launcher(training: SERConfig) -> list[str]:
     """The command that starts the run's processes, without the script."""
     # What the run's own arguments say of sharding comes behind the script's name.
     told = {} if training.fsdp or training.deepspeed else os.environ

@@ -1,416 +1,487 @@
-"""transformers' Trainer, where emotion recognition needs it to be different."""
+"""The trainer: from datasets of clips and a model's name to a model that can be published."""
 
-import re
-from collections.abc import Callable, Sequence
-from functools import partial
+import copy
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+import transformers
+from datasets import Dataset
+from peft import PeftConfig
+from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
+from transformers.trainer_utils import HubStrategy, PredictionOutput
 
-from hf_ser.evaluation import per_clip, score
-from hf_ser.features import (
-    IGNORED,
-    MIXUP,
-    SpeechCollator,
-    SpeechDataset,
-    StepSampler,
-    pieces_of_like_length,
-)
-from hf_ser.models import StandardisedLinear
-from hf_ser.streaming import StreamedSpeech, StreamSampler
-from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
-from hf_ser.training.arguments import SERTrainingArguments
-from hf_ser.training.attention import use_plain_attention
-from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
-from hf_ser.training.checkpoints import CheckpointingTrainer
-from hf_ser.training.dropout import use_word_dropout
-from hf_ser.training.sharding import (
-    FSDPShards,
-    Shards,
-    ZeroShards,
-    require_shardable,
-    shard_on_cpu,
-    shown_to_accelerate,
-)
-from hf_ser.tuning import Tuned, frozen_modules
+from hf_ser import features, records, splits
+from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
+from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, seconds_of, write_excluded
+from hf_ser.corpora import CorpusError
+from hf_ser.evaluation import bootstrap, per_clip, plots, score
+from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
+from hf_ser.hub import PushOptions, checkpoints, push
+from hf_ser.hub.card import write_card
+from hf_ser.models import Loaded, fold_training_layers, load_model
+from hf_ser.records import RESULTS, SPLITS
+from hf_ser.streaming import WHOLE, StreamedSpeech
+from hf_ser.training import probe as probing
+from hf_ser.training.arguments import HEAD_LEARNING_RATE, SERConfig, default_learning_rate
+from hf_ser.training.base import BaseTrainer, inverse_frequencies
+from hf_ser.training.frozen import cached_frozen_part, cached_predictions
+from hf_ser.training.results import RunRecord
+from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
+from hf_ser.tuning.prompt import start_at_frames
+from hf_ser.wording import per_cent
 
-#: Parameters of HuBERT Base, for which the next two hold.
-HUBERT_BASE = 94.4e6
-#: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
-MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
-#: What a piece costs however small it is, in seconds of speech that take as long.
-PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
+logger = logging.getLogger(__name__)
+
+#: What of a probe's metrics is kept beside the model's.
+PROBE_METRICS = ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer")
 
 
-def lightness(model: nn.Module) -> float:
+class SERTrainer(BaseTrainer):
     """
-    How many seconds of speech go through a model while HuBERT Base hears one, at least 1: by its number of parameters. What a
-    piece costs by itself does not shrink with the model: cut finely, a step of Whisper tiny takes half as long again.
-    """
-    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
+    Fine-tunes a pretrained speech encoder to recognise emotion.
 
-
-def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
-    """Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1."""
-    counts = np.bincount(labels, minlength=emotions)
-    return torch.tensor(len(labels) / (emotions * counts.clip(min=1)), dtype=torch.float32)
-
-
-def emotion_loss(
-    outputs: Any,
-    labels: torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    num_items_in_batch: torch.Tensor | int | None = None,
-    *,
-    weights: torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
-) -> torch.Tensor:
-    """
-    Cross-entropy of the logits `(batch, emotions)`, summed over the batch and divided by the clips of the whole step: the
-    sum over accumulated batches and processes is the mean over the step, whatever it is cut into. Weighted clips count
-    with `weights[label]`, which average 1 over train, so that the divisor stays the number of clips.
-
-    With mixup `labels` are the labels, the other labels, and the shares of the first `(batch,)`: the loss is the weighted sum of
-    the losses of both. With `focal_gamma` a clip counts with `(1 - p)^gamma`, p the probability of its emotion (Lin et al. 2017,
-    Focal Loss for Dense Object Detection, equation 5); the divisor stays the number of clips.
-    """
-    logits = outputs["logits"].float()
-    weights = None if weights is None else weights.to(logits.device)
-    losses_for = partial(cross_entropy, logits, reduction="none", ignore_index=IGNORED)
-    if isinstance(labels, tuple):
-        labels, others, share = labels
-        first, second = (losses_for(them, weight=weights, label_smoothing=label_smoothing) for them in (labels, others))
-        losses = share * first + (1 - share) * second
-    else:
-        losses = losses_for(labels, weight=weights, label_smoothing=label_smoothing)
-    if focal_gamma:
-        doubt = -torch.expm1(-losses_for(labels))  # 1 - p
-        # Where p is 1 a power below 1 has no gradient.
-        losses = losses * doubt.clamp(min=torch.finfo(doubt.dtype).eps) ** focal_gamma
-    total = losses.sum()
-    count = torch.as_tensor((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-    return total / count.clamp(min=1)  # a step may have nothing but broken clips
-
-
-def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
-    """The metrics of an evaluation, per clip; see `hf_ser.evaluation.score`."""
-    labels, clips = prediction.label_ids
-    _, probabilities, labels = per_clip(prediction.predictions, labels, clips)
-    return score(probabilities, labels)
-
-
-def adam_settings(args: SERTrainingArguments) -> dict[str, Any]:
-    """What `torch.optim.Adam` takes of the training arguments."""
-    betas = (args.adam_beta1, args.adam_beta2)
-    return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
-
-
-#: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
-LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
-
-
-def learning_rates(names: Sequence[str], args: SERTrainingArguments) -> dict[str, float]:
-    """
-    The highest learning rate of each parameter: the head's own, and in the encoder less from layer to layer towards its input
-    (`layer_decay`).
+    With the default head, training starts from a solved probe (a logistic regression on the frozen encoder), and the metrics of
+    that probe stand beside the model's in results and card. Weights, results, card and plots go to `args.output_dir` with
+    [`save_model`] and [`create_model_card`], and to the Hub with [`push_to_hub`].
 
     Args:
-        names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
-        args (`SERTrainingArguments`): With `learning_rate` resolved.
-    """
-    rate = args.learning_rate
-    assert rate is not None
-    head = rate if args.head_learning_rate is None else args.head_learning_rate
-    depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
-    layers = max(depths.values(), default=0) + 1
-    return {
-        name: head if IN_HEAD.search(name) else rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
-        for name in names
-    }
+        model (`str`, `Path` or `PreTrainedModel`):
+            A name on the Hub, a folder, or a model; of Whisper the encoder is used. A head that recognises other emotions is
+            replaced.
+        args (`SERConfig`): The arguments of training.
+        train_dataset (`datasets.Dataset`):
+            Clips with `audio` and `label`, from [`hf_ser.load_corpora`] or anywhere else; see [`hf_ser.clips.as_clips`].
+        eval_dataset (`datasets.Dataset`, *optional*): Clips that validate: after each epoch, and to choose the weights that are kept.
+        peft_config (`str`, `PeftConfig` or `Tuning`, *optional*):
+            What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for full
+            fine-tuning.
+        processing_class (`SequenceFeatureExtractor`, *optional*): By default the model's own.
+        augmentation (`Augmentation`, *optional*): How training clips are changed; by default their speed.
+        callbacks (`list[TrainerCallback]`, *optional*): More callbacks.
 
-
-class _Epochs(TrainerCallback):
-    """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
-
-    def __init__(self, sampler: StepSampler | StreamSampler) -> None:
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.sampler.set_epoch(int(state.epoch or 0))
-
-
-class SERTrainer(CheckpointingTrainer):
-    """
-    A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
-    modules run in eval mode, and whose adapters are saved whole.
-
-    Args:
-        tuned (`Tuned`): The model.
-        args (`SERTrainingArguments`): The arguments.
-        collator (`SpeechCollator`): Makes the batches.
-        train_dataset (`SpeechDataset`): What trains.
-        eval_dataset (`SpeechDataset`): What chooses the model.
-        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
+    Raises:
+        ValueError: if an argument does not fit the model or the method.
+        CorpusError: if a dataset lacks a column, or the encoder does not take clips of their length.
     """
 
-    is_fsdp_enabled: bool
-    is_deepspeed_enabled: bool
+    args: SERConfig
 
     def __init__(
         self,
-        tuned: Tuned,
-        args: SERTrainingArguments,
+        model: str | Path | PreTrainedModel,
+        args: SERConfig,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        peft_config: "str | PeftConfig | Tuning | None" = None,
+        processing_class: SequenceFeatureExtractor | None = None,
         *,
-        collator: SpeechCollator,
-        train_dataset: SpeechDataset,
-        eval_dataset: SpeechDataset,
-        weights: torch.Tensor | None = None,
+        augmentation: Augmentation | None = None,
+        callbacks: list[TrainerCallback] | None = None,
     ) -> None:
-        loss: Callable[..., torch.Tensor] = partial(
-            emotion_loss,
-            weights=weights,
-            label_smoothing=args.label_smoothing_factor,
-            focal_gamma=args.focal_gamma,
-        )
-        stopping = args.early_stopping_patience
-        adalora = is_adalora(tuned.model)
-        if adalora:
-            loss = regularised(loss, tuned.model)
-        args.require_launcher()
-        require_shardable(args, adalora)
+        transformers.set_seed(args.seed)
+        self.tuning = Tuning.of(peft_config)
+        self.augmentation = augmentation or Augmentation()
+        require_compatible(args, self.augmentation)
+        self.checkpoint = Checkpoint(model, processing_class)
+        #: The clips of each part, by `train`, `validation` and `test`.
+        self.clips: dict[str, Dataset] = {"train": as_clips(train_dataset)}
+        if eval_dataset is not None:
+            self.clips["validation"] = as_clips(eval_dataset)
+        self.emotions = emotions_of(self.clips["train"])
+        self.metrics: dict[str, dict[str, Any]] = {}
+        self.probe: dict[str, Any] | None = None
+        self._probe_head: dict[str, torch.Tensor] = {}
+
+        loaded = self._load(args, args.head)
+        for clips in self.clips.values():
+            require_length(clips, args, features.maximum_samples(loaded.model.config))
+        self.tuned = tune(loaded, self.tuning)
+        if not self.tuned.keeps_base and not (mergeable(self.tuned.model) and args.save_format == "merged"):
+            raise ValueError(
+                "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected 'merged'"
+            )
+        set_learning_rates(args, self.tuning, parameter_counts(loaded.model)[1])
+        train = self._training_set(args)
+        weights = None
+        if args.class_weights:
+            labels = self.clips["train"]["label"][:]
+            weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(self.emotions))
         super().__init__(
-            model=tuned.model,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=collator.feature_extractor,
-            compute_loss_func=loss,
-            compute_metrics=clip_metrics,
-            callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
-            optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
+            self.tuned,
+            args,
+            collator=SpeechCollator(
+                loaded.feature_extractor, features.minimum_samples_in_training(self.tuned.model.config)
+            ),
+            train_dataset=train,
+            eval_dataset=self._evaluation_set(self.clips["validation"], args) if "validation" in self.clips else None,
+            weights=weights,
         )
-        # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
-        self.model_accepts_loss_kwargs = False
-        if adalora:
-            self.add_callback(RankAllocation())
-        #: The mean of the last weights, unless the best epoch is kept or the model is spread over the processes.
-        self.average = None
-        if args.average_share and not (args.load_best_model_at_end or self.shares_model):
-            self.average = WeightAverage(args.average_share)
-            self.add_callback(self.average)
-        #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
-        self.kept_between: dict[str, Any] | None = None
-        self._probe: Weights = {}
-        self._new = tuned.new
-        self._frozen = frozen_modules(tuned.model)
-        self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
-        if args.device.type == "cpu":
-            use_word_dropout(tuned.model)
-            use_plain_attention(tuned.model)
-        self._lightness = lightness(tuned.model)
-        # Batch norm learns from the whole batch.
-        self._whole_batches = any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
+        for callback in callbacks or []:
+            self.add_callback(callback)
+        self.record = RunRecord(self, loaded)
+        self.add_callback(self.record)
+
+    def _load(self, args: SERConfig, head: str) -> Loaded:
+        return load_model(
+            self.checkpoint.path,
+            self.emotions,
+            head=head,
+            weighted_layer_sum=args.weighted_layer_sum and head != "linear",
+            mask_time_prob=args.mask_time_prob,
+            mask_feature_prob=args.mask_feature_prob,
+            do_normalize=args.do_normalize,
         )
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        optimizer = super().create_optimizer(model)
-        named = {id(p): name for name, p in (self.model if model is None else model).named_parameters()}
-        rates = learning_rates(list(named.values()), self.args)
-        groups: dict[tuple[int, float], dict[str, Any]] = {}
-        for i, group in enumerate(optimizer.param_groups):
-            for parameter in group["params"]:
-                rate = rates[named[id(parameter)]]
-                mine = groups.setdefault((i, rate), {**group, "params": [], "lr": rate})
-                mine["params"].append(parameter)
-        # The encoder's highest rate first, which is the one that is logged.
-        in_order = sorted(groups.items(), key=lambda item: (item[0][1] != self.args.learning_rate, item[0]))
-        optimizer.param_groups[:] = [group for _, group in in_order]
-        return optimizer
+    def _training_set(
+        self, args: SERConfig, augmentation: Augmentation | None = None, most: int | None = None
+    ) -> SpeechDataset:
+        """The segments that train; if there are more than `most`, so many of them, drawn at random."""
+        clips = self.clips["train"]
+        segments = segments_of(clips, args)
+        if most is not None and len(segments) > most:
+            some = np.sort(np.random.default_rng(args.augmentation_seed).choice(len(segments), most, replace=False))
+            segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
+        return speech(clips, segments, augmentation or self.augmentation, args.augmentation_seed)
 
-    def create_accelerator_and_postprocess(self) -> None:
-        super().create_accelerator_and_postprocess()
-        self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards: Shards | None = None
-        #: How several processes share the training; `None` for one.
-        self.parallelism = "DDP" if self.args.world_size > 1 else None
-        if self.is_fsdp_enabled:
-            self._shards = FSDPShards(self.model)
-            self.parallelism = "FSDP 2"
-        elif self.is_deepspeed_enabled:
-            self._shards = ZeroShards(self.model)
-            self.parallelism = f"DeepSpeed ZeRO-{self.accelerator.state.deepspeed_plugin.zero_stage}"
+    def _evaluation_set(self, clips: Dataset, args: SERConfig) -> SpeechDataset:
+        """The segments of clips for an evaluation: the longest first, or as they come from the Hub."""
+        segments = segments_of(clips, args)
+        return speech(clips, segments if clips.info.stream else longest_first(segments))
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.is_fsdp_enabled:
-            return super()._prepare_for_training(*args, **kwargs)
-        with shown_to_accelerate(self.model, self.accelerator.state.fsdp_plugin):
-            return super()._prepare_for_training(*args, **kwargs)
-
-    @property
-    def shares_model(self) -> bool:
-        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def start_from(self, head: dict[str, torch.Tensor]) -> None:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
-        Lets the training of a model with a solved `linear` head start from another solution, if its encoder trains, too; and
-        lets it end between the probe and the trained weights, see `hf_ser.training.averaging.interpolate`.
+        Trains. It solves the probe first, and starts a `linear` head from it.
 
         Args:
-            head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection.
+            resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
         """
-        if self.args.interpolation:
-            self._probe = trained_weights(self.model)
-        for module in self.model.modules():
-            if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad and not self._head_alone:
-                module.linear.load_state_dict(head)
+        if isinstance(resume_from_checkpoint, str):
+            self.record.resumed_from = Path(resume_from_checkpoint).name
+        solution = self._solve_probe()
+        if "prompt" in self.tuning.methods and self.tuning.prompt_start == "frames":
+            start_at_frames(self.tuned.model, some_clips(self))
+        if self.args.head == "linear":
+            self.set_head(self._probe_head)
+            self.start_from(solution.start)
+        self.record.start_clock()
+        if self.tuning.method == "probe":
+            self.keep_whole()
+            return None
+        with cached_frozen_part(self, self.args.frozen_cache_gb, self.args.frozen_cache_views):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().train(*args, **kwargs)
-        if self._shards:
-            self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
-        if self._probe and len(self.eval_dataset):
-            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, self._validate)
-        return output
+    def _probe_trainer(self) -> BaseTrainer:
+        """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
+        loaded = self._load(self.args, "linear")
+        loaded.model.base_model.requires_grad_(False)
+        trainer = BaseTrainer(
+            Tuned(loaded.model, loaded.new),
+            self.args,
+            collator=SpeechCollator(loaded.feature_extractor, features.minimum_samples(loaded.model.config)),
+            train_dataset=self.train_dataset,
+            eval_dataset=self.eval_dataset,
+        )
+        trainer.keep_whole()
+        if self._probe_head:
+            trainer.set_head(self._probe_head)
+        return trainer
 
-    def _validate(self) -> tuple[float, float]:
-        """UAR and loss on validation; not by `evaluate`, which would log them as those of an epoch."""
-        metrics = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval").metrics
-        return float(metrics["eval_uar"]), float(metrics["eval_loss"])
+    def _solve_probe(self) -> probing.Solution:
+        one_label = Augmentation(**{**vars(self.augmentation), "mixup_alpha": 0.0})
+        dataset = self._training_set(self.args, one_label, most=probing.CLIPS)
+        trainer = self._probe_trainer()
+        speakers = column(self.clips["train"], "speaker")
+        solution, self.probe = probing.solved(trainer, dataset, speakers, self.args.frozen_cache_views)
+        self._probe_head = trainer.head_weights()
+        return solution
 
-    def keep_whole(self) -> None:
-        """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
-        self._keep_whole(self.model.to(self.args.device))
-
-    def _keep_whole(self, model: Any) -> None:
-        """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""
-        self.accelerator.free_memory()
-        self.accelerator._models = [model]
-        for keeper in (self, self.callback_handler):
-            keeper.model, keeper.optimizer, keeper.lr_scheduler = model, None, None
-        self.model_wrapped, self.deepspeed = model, None
-        self._frozen = frozen_modules(model)
-        self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if model.training:
-            for module in self._frozen:
-                module.eval()
-        inputs = {k: v for k, v in inputs.items() if k != "clip"}
-        if inputs.keys() >= MIXUP:
-            inputs["labels"] = inputs["labels"], inputs.pop("other_label"), inputs.pop("weight")
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def training_step(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """The step's gradients, a piece of like lengths after the other: the loss is a sum over the clips of the step."""
-        *pieces, last = self._pieces(inputs)
-        loss = torch.zeros((), device=self.args.device)
-        for piece in pieces:
-            with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, piece, num_items_in_batch)
-        return loss + super().training_step(model, last, num_items_in_batch)
-
-    def _pieces(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        device = "cpu" if self.args.device.type == "cpu" else "gpu"
-        seconds = self.args.micro_batch_seconds
-        if seconds is None:
-            seconds = MICRO_BATCH_SECONDS[device] * self._lightness
-        # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
-        # shared, each piece would fetch all weights, and every process would need equally many.
-        whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
-        if not seconds or whole:
-            return [inputs]
-        collator = self.data_collator
-        lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = PIECE_SECONDS[device] * self._lightness * collator.per_second
-        return [
-            collator.cut(inputs, rows, int(lengths[rows[0]]))
-            for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)
-        ]
-
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        # transformers would watch what chooses the model, and lower the learning rate while UAR rises.
-        metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
-        if isinstance(self.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not skip_scheduler:
-            self.lr_scheduler.step(metrics["eval_loss"])
-        return metrics
-
-    def evaluation_loop(
+    def evaluate(
         self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
+        eval_dataset: Any = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        if self._whole_batches and self.args.world_size > 1:
-            # The batch norms of each process have counted its own clips; what is saved is the first one's model.
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        # Not the mean of the batches' means: that changes with their size and with the number of processes.
-        labels, _ = output.label_ids
-        logits = torch.from_numpy(output.predictions)
-        output.metrics[f"{metric_key_prefix}_loss"] = self.compute_loss_func(
-            {"logits": logits}, torch.from_numpy(labels)
-        ).item()
-        return output
+    ) -> dict[str, Any]:
+        """
+        Metrics per clip, each between 0 and 1, in float32 whatever the precision of training.
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler | StreamSampler:
-        dataset = train_dataset or self.train_dataset
-        batch, processes = self.args.train_batch_size, self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        accumulated = self.args.gradient_accumulation_steps
-        sampler: StepSampler | StreamSampler
-        if isinstance(dataset, StreamedSpeech):
-            sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
+        Args:
+            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate.
+            metric_key_prefix (`str`, defaults to `"eval"`): Begins the names of the metrics. The metrics of `eval` and `test` go
+                into results and card as those of the test part, with the speakers that it shares with the training clips.
+
+        Returns:
+            `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall` by emotion,
+            `eval_confusion_matrix`, `eval_intervals` (95 %, by clip and by speaker), `eval_clips`.
+        """
+        if not isinstance(eval_dataset, Dataset):
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        part = "test" if metric_key_prefix == "eval" else metric_key_prefix
+        self.clips[part] = clips = as_clips(eval_dataset)
+        self.metrics[part] = found = self._metrics(self, clips, part)
+        if self.probe is not None:
+            if self.tuning.method == "probe":
+                probed = found
+            else:
+                probed = self._metrics(self._probe_trainer(), clips, f"{part}, probe")
+            self.probe[part] = {name: probed[name] for name in PROBE_METRICS}
+        return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+
+    def _metrics(self, trainer: BaseTrainer, clips: Dataset, name: str) -> dict[str, Any]:
+        require_length(clips, self.args, features.maximum_samples(trainer.model.config))
+        prediction = self._predict(trainer, clips)
+        rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
+        metrics = score(probabilities, labels)
+        told = ", ".join(f"{key} {100 * value:.2f} %" for key, value in metrics.items() if isinstance(value, float))
+        logger.info("%s (%d clips): %s", name, len(labels), told)
+        recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
+        speakers = column(clips, "speaker")
+        return {
+            "clips": len(labels),
+            **metrics,
+            "recall": dict(zip(self.emotions, recalls, strict=True)),
+            "intervals": bootstrap.intervals(probabilities, labels, [speakers[row] for row in rows]),
+        }
+
+    def _predict(self, trainer: BaseTrainer, clips: Dataset) -> PredictionOutput:
+        dataset = self._evaluation_set(clips, self.args)
+        with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
+            return trainer.predict_clips(dataset)
+
+    def results(self) -> dict[str, Any]:
+        """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""
+        for part in ("validation",):
+            if part in self.clips and part not in self.metrics:
+                self.evaluate(self.clips[part], metric_key_prefix=part)
+        return _finite(self.record.results())
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        Saves what opens in `pipeline("audio-classification")`: a checkpoint with adapters merged in and the adapter in `adapter/`, or
+        the adapter alone (`save_format="adapter"`, and methods that cannot be merged).
+        """
+        if _internal_call:
+            super().save_model(output_dir, _internal_call)
+        elif self.is_world_process_zero():
+            self._save_whole(Path(output_dir or self.args.output_dir or ""))
+
+    def _save_whole(self, folder: Path) -> None:
+        # A copy: folding the head and merging the adapter would end the training of the model itself.
+        model = copy.deepcopy(self.accelerator.unwrap_model(self.model)).cpu()
+        extractor: Any = self.processing_class
+        if hasattr(model, "peft_config"):
+            merged = mergeable(model) and self.args.save_format == "merged"
+            adapter = folder / "adapter" if merged else folder
+            new = fold_head(model, self.tuned.new)
+            if self.tuned.keeps_base:
+                save_adapter(model, new, adapter, base=self.checkpoint.base)
+                extractor.save_pretrained(adapter)
+                model.config.save_pretrained(adapter)
+            if merged:
+                merge(model).save_pretrained(folder)
         else:
-            balanced = self.args.balanced_sampling
-            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes, balanced)
-        self.add_callback(_Epochs(sampler))
-        return sampler
+            fold_training_layers(model).save_pretrained(folder)
+        extractor.save_pretrained(folder)
 
-    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
-        # transformers would drop the last clips of what is evaluated, too: a figure is of all of them.
-        drop_last = self.args.dataloader_drop_last
-        self.args.dataloader_drop_last = drop_last and is_training
-        try:
-            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
-        finally:
-            self.args.dataloader_drop_last = drop_last
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        if not isinstance(eval_dataset, StreamedSpeech):
-            return super()._get_eval_sampler(eval_dataset)
-        args = self.args
-        return StreamSampler(eval_dataset, args.eval_batch_size, None, args.world_size, args.dataloader_num_workers)
-
-    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
-        matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
-        super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)
-        if matrices:
-            self.state.log_history[-1].update(matrices)
-
-    def predict_clips(self, dataset: SpeechDataset) -> PredictionOutput:
+    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> None:
         """
-        Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
-        will see.
+        Writes `README.md`, the model card, and what it is made of: `results.json`, `splits.json`, `excluded.csv`,
+        `confusion_matrix.png` and `training_curves.png`.
         """
-        original = vars(self.model).get("_original_forward")
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
-        if original is not None:
-            model.forward = (
-                original  # and, with it, transformers' own decorators: without them all layers would come out
-            )
-        return self.predict(dataset, metric_key_prefix="")
+        results = self.results()
+        if not self.is_world_process_zero():
+            return
+        folder = Path(output_dir or self.args.output_dir or "")
+        self.save_splits(folder)
+        if "test" in results["metrics"]:
+            test = results["metrics"]["test"]
+            title = f"test ({results['split']['name']} split): UAR {per_cent(test['uar']):.1f} %"
+            plots.confusion_matrix(test["confusion_matrix"], self.emotions, folder / "confusion_matrix.png", title)
+        plots.training_curves(self.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
+        write_card(results, folder)
+        records.write(folder / RESULTS, results)
+        logger.info("the run is in %s", folder)
+
+    def save_splits(self, folder: Path) -> None:
+        """Writes `splits.json` and `excluded.csv`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        splits.save_splits(self.clips, folder / SPLITS)
+        write_excluded(excluded_of(self.clips["train"]), folder / "excluded.csv")
+
+    def push_to_hub(self, repo_id: str | None = None, **options: Any) -> str:
+        """
+        Saves the model and its card, and publishes them in one commit.
+
+        Args:
+            repo_id (`str`, *optional*): The repository, `user/name`; by default `args.hub_model_id`.
+            options: See [`hf_ser.hub.PushOptions`]: `private`, `revision`, `create_pr`, `overwrite`, `license`, `token` ...
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileExistsError: if the repository holds a model and `overwrite` is not set.
+        """
+        if not repo_id and not self.args.hub_model_id:
+            raise ValueError("repo_id: expected the repository's name, user/name")
+        self.save_model()
+        self.create_model_card()
+        return self.publish(repo_id, **options)
+
+    def publish(self, repo_id: str | None = None, **options: Any) -> str:
+        """Pushes the run's folder as it is; see [`push_to_hub`]."""
+        if not self.is_world_process_zero():
+            return ""
+        given = PushOptions(**{**push_options(self.args), **options})
+        name = repo_id or str(self.args.hub_model_id)
+        _, address = push(Path(self.args.output_dir or ""), name, given)
+        logger.info("published: %s", address)
+        if self.args.hub_strategy != HubStrategy.END:
+            checkpoints.delete(name, self.args.hub_revision, self.args.hub_token)
+        return str(address)
+
+
+class Checkpoint:
+    """
+    Where the weights that a run starts from lie.
+
+    Args:
+        model (`str`, `Path` or `PreTrainedModel`): A model is written to a temporary folder, from which it is opened again.
+        processing_class (`SequenceFeatureExtractor`, *optional*): Takes the place of the checkpoint's own.
+    """
+
+    def __init__(
+        self, model: str | Path | PreTrainedModel, processing_class: SequenceFeatureExtractor | None = None
+    ) -> None:
+        self._folder: TemporaryDirectory[str] | None = None
+        self.name = model.config._name_or_path if isinstance(model, PreTrainedModel) else str(model)
+        self.path = self.name
+        if isinstance(model, PreTrainedModel) or processing_class is not None:
+            self._folder = TemporaryDirectory(prefix="hf_ser-")
+            self.path = self._folder.name
+            opened = model if isinstance(model, PreTrainedModel) else transformers.AutoModel.from_pretrained(self.name)
+            opened.save_pretrained(self.path)
+            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name)
+            extractor.save_pretrained(self.path)
+
+    @property
+    def base(self) -> str:
+        """The name by which an adapter finds its base again, from wherever it is opened."""
+        folder = Path(self.name).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else self.name
+
+
+def segments_of(clips: Dataset, args: SERConfig) -> Segments:
+    """The segments that clips are cut into; see `hf_ser.audio.cut`."""
+    if clips.info.stream and args.segment_length is None:
+        samples = np.full(len(clips), WHOLE)
+    else:
+        samples = np.rint(seconds_of(clips) * SAMPLING_RATE).astype(np.int64)
+    if args.max_seconds is not None:
+        samples = np.minimum(samples, round(args.max_seconds * SAMPLING_RATE))
+    return cut(samples, args.segment_length, args.segment_overlap)
+
+
+def speech(
+    clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
+) -> SpeechDataset:
+    """Segments of clips, from the disk or from the Hub."""
+    if clips.info.stream:
+        return StreamedSpeech(clips, segments, clips.info.stream, augmentation, seed)
+    return SpeechDataset(clips, segments, augmentation, seed)
+
+
+def require_length(clips: Dataset, args: SERConfig, maximum_samples: float) -> None:
+    """
+    Makes sure that the encoder takes all of each clip, before anything is trained.
+
+    Args:
+        clips (`datasets.Dataset`): The clips.
+        args (`SERConfig`): How they are cut.
+        maximum_samples (`float`): The longest clip that the encoder takes, in samples at 16 kHz.
+
+    Raises:
+        CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
+    """
+    most = maximum_samples / SAMPLING_RATE
+    seconds = seconds_of(clips)
+    if args.segment_length is not None and np.isnan(seconds).any():
+        raise CorpusError(
+            f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a stream "
+            "cannot be cut without it. Add that column, use max_seconds, or do not stream."
+        )
+    for limit in (args.max_seconds, args.segment_length):
+        if limit is not None:
+            seconds = np.fmin(seconds, limit)  # of NaN and a limit the limit
+    advice = f"cut clips into segments (segment_length {most:g}), or take their beginning (max_seconds {most:g})"
+    if (long := seconds > most).any():
+        longest = int(np.nanargmax(seconds))
+        raise CorpusError(
+            f"the encoder takes {most:g} s at most, and {long.sum()} of {len(seconds)} clips are longer, for instance "
+            f"{names_of(clips)[longest]} with {seconds[longest]:.1f} s; {advice}"
+        )
+    if not math.isinf(most) and np.isnan(seconds).any():
+        raise CorpusError(f"the encoder takes {most:g} s at most, and the length of some clips is unknown; {advice}")
+
+
+def set_learning_rates(args: SERConfig, tuning: Tuning, parameters: int) -> None:
+    """Sets the learning rates that were not given: by the method, the head and the number of parameters."""
+    if args.learning_rate is None:
+        args.set_learning_rate(default_learning_rate(tuning.method, parameters))
+    if args.head_learning_rate is None and args.head == "linear":
+        args.head_learning_rate = HEAD_LEARNING_RATE
+
+
+def require_compatible(args: SERConfig, augmentation: Augmentation) -> None:
+    """
+    Raises:
+        ValueError: if arguments exclude each other.
+    """
+    if args.focal_gamma and augmentation.mixup_alpha:
+        raise ValueError(
+            "focal_gamma: needs one true emotion for each clip, and mixup_alpha gives it two; use one of them"
+        )
+
+
+def push_options(args: SERConfig) -> dict[str, Any]:
+    """How the arguments want the run to be published."""
+    return {
+        "private": args.hub_private_repo,
+        "revision": args.hub_revision,
+        "create_pr": args.hub_create_pr,
+        "overwrite": args.hub_overwrite,
+        "clip_names": args.hub_clip_names,
+        "base_model": args.hub_base_model,
+        "license": args.hub_license,
+        "token": args.hub_token,
+    }
+
+
+def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:
+    """Inputs of the model for some training clips, one at a time: spread over all clips, or the first ones of a stream."""
+    dataset = trainer.train_dataset
+    device = next(trainer.model.parameters()).device
+    step = 1 if isinstance(dataset, StreamedSpeech) else max(len(dataset) // count, 1)
+    for segment in range(0, len(dataset), step)[:count]:
+        clip = dataset[segment]
+        if clip["label"] != features.IGNORED:
+            batch = trainer.data_collator([clip])
+            yield {
+                name: value.to(device)
+                for name, value in batch.items()
+                if name not in ("clip", "labels", *features.MIXUP)
+            }
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,6 +3,7 @@ HuBERT-SER's three methods (its section 2.2): everything, LoRA on q/k/v, LoRA on
 II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt. Those that are tuners of PEFT can be combined.
 """
 
+import copy
 import json
 import logging
 import re
@@ -97,6 +98,20 @@ class Tuning:
                         f"--peft_arguments: of combined methods they are given by the methods' names, "
                         f'{{"{self.methods[0]}": {{...}}}}; found {name!r}'
                     )
+
+    #: A configuration of PEFT that takes the place of the method's own.
+    config: PeftConfig | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, method: "str | PeftConfig | Tuning | None") -> "Tuning":
+        """How a model is fine-tuned, by a method's name, by any configuration of PEFT, or everything."""
+        if isinstance(method, Tuning):
+            return method
+        if not isinstance(method, PeftConfig):
+            return cls(method or "full")
+        tuning = cls(str(method.peft_type).split(".")[-1].lower())
+        object.__setattr__(tuning, "config", method)
+        return tuning
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -278,6 +293,12 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         ValueError: if the methods do not fit the model or each other, or PEFT refuses their arguments.
     """
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
+    if tuning.config is not None:
+        config = copy.deepcopy(tuning.config)
+        config.modules_to_save = config.modules_to_save or head_modules(loaded)
+        if config.target_modules is None:
+            config.target_modules = attention(loaded)[:3]
+        return config
     if tuning.peft_arguments and batch_norm:
         raise ValueError(
             "--peft_arguments: --head batchnorm is folded into plain LoRA alone; choose --head stock or conv"

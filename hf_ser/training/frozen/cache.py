@@ -14,12 +14,12 @@ import torch
 from hf_ser.cache import cache_folder
 from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.streaming import StreamedSpeech
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import keys, parts
 from hf_ser.training.frozen.computing import Segment, Wanted, compute_missing, missing
 from hf_ser.training.frozen.features import FrozenFeatures, whole
 from hf_ser.training.frozen.room import NoRoomError, in_use, make_room, size, sole_user
 from hf_ser.training.frozen.store import RECORD, FeatureStore
-from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,9 @@ Precision = Callable[[], AbstractContextManager[Any]]
 
 
 @contextmanager
-def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder: Path | None = None) -> Iterator[None]:
+def cached_frozen_part(
+    trainer: BaseTrainer, limit: float, views: int = 0, folder: Path | None = None
+) -> Iterator[None]:
     """
     Within it, `trainer` trains and validates from what the frozen part of its model made of each clip. That is computed once,
     and kept on disk for other runs with the same frozen part: other folds, seeds, heads and methods.
@@ -37,7 +39,7 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
     views are asked for, features would take more room than there is, or the model is spread over the processes.
 
     Args:
-        trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
+        trainer (`BaseTrainer`): The Trainer; it is as before when the context ends.
         limit (`float`): GB (10^9 bytes) of disk that all that is kept of all models may take; 0 switches this off.
         views (`int`, *optional*, defaults to 0): Where clips are augmented, so many views of each are computed, those of the
             first epochs, and used in turn: epoch `e` hears view `e` modulo `views`.
@@ -58,7 +60,7 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
 
 @contextmanager
 def cached_predictions(
-    trainer: SERTrainer, dataset: SpeechDataset, limit: float, folder: Path | None = None
+    trainer: BaseTrainer, dataset: SpeechDataset, limit: float, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
     For `trainer.predict_clips`: gives `dataset` with what the frozen part of the model makes of each clip in float32, or
@@ -66,7 +68,7 @@ def cached_predictions(
     predicts once would write more than he saves.
 
     Args:
-        trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
+        trainer (`BaseTrainer`): The Trainer; it is as before when the context ends.
         dataset (`SpeechDataset`): Clips that are not augmented.
         limit (`float`): GB of disk.
         folder (`Path`, *optional*): Where to keep them, by default `frozen` in the package's cache.
@@ -84,7 +86,7 @@ def cached_predictions(
 
 @contextmanager
 def frozen_features(
-    trainer: SERTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
+    trainer: BaseTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
 ) -> Iterator[FrozenFeatures | None]:
     """
     What the frozen part of a Trainer's model makes of the clips of `dataset` in float32, for whoever reads it whole; `None` where
@@ -102,7 +104,7 @@ class _Features:
     datasets: dict[str, FrozenFeatures]
 
 
-def _untuned(trainer: SERTrainer) -> Any:
+def _untuned(trainer: BaseTrainer) -> Any:
     """The model without PEFT's wrapper."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -110,7 +112,7 @@ def _untuned(trainer: SERTrainer) -> Any:
 
 @contextmanager
 def _features(
-    trainer: SERTrainer,
+    trainer: BaseTrainer,
     datasets: Mapping[str, SpeechDataset],
     limit: float,
     views: int,
@@ -147,7 +149,7 @@ def _features(
 
 
 @contextmanager
-def _all_or_none(trainer: SERTrainer) -> Iterator[None]:
+def _all_or_none(trainer: BaseTrainer) -> Iterator[None]:
     """If one of the run's processes finds no room within it, all of them raise [`NoRoomError`]. Each waits for the last."""
     error: NoRoomError | None = None
     try:
@@ -159,7 +161,7 @@ def _all_or_none(trainer: SERTrainer) -> Iterator[None]:
         raise error or NoRoomError("another process of this run has found no room for them")
 
 
-def _reason_against(trainer: SERTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
+def _reason_against(trainer: BaseTrainer, datasets: Mapping[str, SpeechDataset], limit: float, views: int) -> str:
     if not limit:
         return "--frozen_cache_gb is 0"
     if trainer.shares_model:
@@ -194,7 +196,7 @@ def _minimum_frames(model: Any, collator: SpeechCollator) -> int:
 class _Front:
     """The frozen part of a Trainer's model, that computes in the precision of a context."""
 
-    trainer: SERTrainer
+    trainer: BaseTrainer
     model: Any
     part: str
     precision: Precision
@@ -279,7 +281,7 @@ class _Front:
 
 
 @contextmanager
-def _trained_from(trainer: SERTrainer, features: _Features) -> Iterator[None]:
+def _trained_from(trainer: BaseTrainer, features: _Features) -> Iterator[None]:
     """Within it the Trainer's datasets are those of `features`, and its model takes what they give."""
     before = trainer.train_dataset, trainer.eval_dataset, trainer.data_collator
     args = trainer.args

@@ -4,19 +4,35 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset, DatasetDict
 
-from hf_ser.splits.split import PARTS, Clips, Indices, Split, SplitError
+from hf_ser.clips import as_clips, names_of
+from hf_ser.splits.describing import describe, shared_speakers
+from hf_ser.splits.making import PARTS, Indices, SplitError, _parts
 
 logger = logging.getLogger(__name__)
 
 #: The key in `splits.json` that says how clips are named in it, if not by their names.
 NAMED_BY = "clips_named_by"
+
+
+def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
+    """Writes `splits.json`: the names of each part's clips, what the split was made with, and the speakers that parts share."""
+    made = dict(next(iter(parts.values())).info.split)
+    content = {
+        "name": made.pop("name", "given"),
+        "settings": made,
+        "shared_speakers": shared_speakers(parts),
+        "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
+        "parts": {part: list(names_of(parts[part])) for part in PARTS},
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def hashed(saved: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +60,7 @@ def hash_name(name: str) -> str:
 @dataclass(frozen=True)
 class SavedSplit:
     """
-    A split that [`Split.save`] wrote.
+    A split that [`save_splits`] wrote.
 
     Args:
         path (`Path`): The file.
@@ -91,14 +107,14 @@ class SavedSplit:
         """Clips' names in the way that this file names them."""
         return [hash_name(name) for name in names] if NAMED_BY in self.content else list(names)
 
-    def find(self, clips: Clips) -> tuple[dict[str, Indices], int]:
+    def find(self, clips: Dataset) -> tuple[dict[str, Indices], int]:
         """
         Which of the clips are in which part; a part may have none.
 
         Returns:
             For each part the indices of its clips, sorted; and how many clips of the file are not there.
         """
-        index = {name: i for i, name in enumerate(self.named(clips.names))}
+        index = {name: i for i, name in enumerate(self.named(names_of(clips)))}
         found = {part: sorted(index[name] for name in names if name in index) for part, names in self.parts.items()}
         missed = sum(map(len, self.parts.values())) - sum(map(len, found.values()))
         return {part: np.array(rows, dtype=np.int64) for part, rows in found.items()}, missed
@@ -109,43 +125,43 @@ class SavedSplit:
         return sum(name in there for name in self.named(names))
 
 
-def from_file(clips: Clips, path: Path) -> Split:
+def read_splits(clips: Dataset, path: Path) -> DatasetDict:
     """
-    Reads back a split that [`Split.save`] wrote. Clips that are not in it are left out, clips in it that are not there
-    are missed, and the log says how many.
+    Reads back a split that [`save_splits`] wrote. Clips that are not in it are left out, clips in it that are not there are
+    missing, and the log says how many.
 
     Raises:
         SplitError: if the file is missing or no such file, names a clip twice, or a part has no clip that is there.
     """
+    clips = as_clips(clips)
     saved = SavedSplit.read(path)
-    parts, missed = saved.find(clips)
-    if empty := [part for part, rows in parts.items() if not len(rows)]:
+    rows, missed = saved.find(clips)
+    if empty := [part for part in PARTS if not len(rows[part])]:
         names = [name for part in PARTS for name in saved.parts[part]]
         raise SplitError(
             f"none of the clips of {' and '.join(empty)} in {str(path)!r} is in the corpora. It names clips such as "
-            f"{next(iter(names), 'none')!r}; the corpora have clips such as {saved.named(clips.names[:1])[0]!r}."
+            f"{next(iter(names), 'none')!r}; the corpora have clips such as {saved.named(names_of(clips)[:1])[0]!r}."
         )
-    left = len(clips) - sum(map(len, parts.values()))
+    left = len(clips) - sum(map(len, rows.values()))
     if missed or left:
         logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
-    return Split("file", saved.settings, parts)
+    return _parts(clips, "file", saved.settings, rows)
 
 
-def require_same(path: Path, split: Split, clips: Clips) -> None:
+def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
     """
     Makes sure that a run goes on with the split that it began with: a clip that moved from test to train would be tested
-    after all, by a model that has learned it.
+    by a model that was trained on it.
 
     Raises:
         SplitError: if the clips of a part, or their emotions, are not those that `path` has, or it cannot be read.
     """
     began = SavedSplit.read(path)
-    emotions = {part: entry["emotions"] for part, entry in split.describe(clips)["parts"].items()}
-    names = began.named(clips.names)
-    moved = {part: set(began.parts[part]) ^ {names[i] for i in rows} for part, rows in split.parts.items()}
+    emotions = {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()}
+    moved = {part: set(began.parts[part]) ^ set(began.named(names_of(parts[part]))) for part in PARTS}
     if any(moved.values()) or began.content.get("emotions") != emotions:
         found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
         raise SplitError(
-            f"--resume_from_checkpoint: the clips are not those that the run began with ({found} differ from {path}). "
-            f"Resume with the same corpora, emotions and split, or add --splits {path}."
+            f"resume_from_checkpoint: the clips are not those that the run began with ({found} differ from {path}). "
+            f"Resume with the same corpora, emotions and split, or with the split in {path}."
         )

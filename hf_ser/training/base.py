@@ -1,0 +1,437 @@
+"""transformers' Trainer, where emotion recognition needs it to be different."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+
+from hf_ser.evaluation import per_clip, score
+from hf_ser.features import (
+    IGNORED,
+    MIXUP,
+    SpeechCollator,
+    SpeechDataset,
+    StepSampler,
+    pieces_of_like_length,
+)
+from hf_ser.models import StandardisedLinear
+from hf_ser.models.load import HEAD
+from hf_ser.streaming import StreamedSpeech, StreamSampler
+from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
+from hf_ser.training.arguments import SERConfig
+from hf_ser.training.attention import use_plain_attention
+from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
+from hf_ser.training.checkpoints import CheckpointingTrainer
+from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.sharding import (
+    FSDPShards,
+    Shards,
+    ZeroShards,
+    require_shardable,
+    shard_on_cpu,
+    shown_to_accelerate,
+)
+from hf_ser.tuning import Tuned, frozen_modules
+
+#: Parameters of HuBERT Base, for which the next two hold.
+HUBERT_BASE = 94.4e6
+#: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
+MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
+#: What a piece costs however small it is, in seconds of speech that take as long.
+PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
+
+
+def lightness(model: nn.Module) -> float:
+    """
+    How many seconds of speech go through a model while HuBERT Base hears one, at least 1: by its number of parameters. What a
+    piece costs by itself does not shrink with the model: cut finely, a step of Whisper tiny takes half as long again.
+    """
+    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
+
+
+def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
+    """Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1."""
+    counts = np.bincount(labels, minlength=emotions)
+    return torch.tensor(len(labels) / (emotions * counts.clip(min=1)), dtype=torch.float32)
+
+
+def emotion_loss(
+    outputs: Any,
+    labels: torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> torch.Tensor:
+    """
+    Cross-entropy of the logits `(batch, emotions)`, summed over the batch and divided by the clips of the whole step: the
+    sum over accumulated batches and processes is the mean over the step, whatever it is cut into. Weighted clips count
+    with `weights[label]`, which average 1 over train, so that the divisor stays the number of clips.
+
+    With mixup `labels` are the labels, the other labels, and the shares of the first `(batch,)`: the loss is the weighted sum of
+    the losses of both. With `focal_gamma` a clip counts with `(1 - p)^gamma`, p the probability of its emotion (Lin et al. 2017,
+    Focal Loss for Dense Object Detection, equation 5); the divisor stays the number of clips.
+    """
+    logits = outputs["logits"].float()
+    weights = None if weights is None else weights.to(logits.device)
+    losses_for = partial(cross_entropy, logits, reduction="none", ignore_index=IGNORED)
+    if isinstance(labels, tuple):
+        labels, others, share = labels
+        first, second = (losses_for(them, weight=weights, label_smoothing=label_smoothing) for them in (labels, others))
+        losses = share * first + (1 - share) * second
+    else:
+        losses = losses_for(labels, weight=weights, label_smoothing=label_smoothing)
+    if focal_gamma:
+        doubt = -torch.expm1(-losses_for(labels))  # 1 - p
+        # Where p is 1 a power below 1 has no gradient.
+        losses = losses * doubt.clamp(min=torch.finfo(doubt.dtype).eps) ** focal_gamma
+    total = losses.sum()
+    count = torch.as_tensor((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    return total / count.clamp(min=1)  # a step may have nothing but broken clips
+
+
+def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+    """The metrics of an evaluation, per clip; see `hf_ser.evaluation.score`."""
+    labels, clips = prediction.label_ids
+    _, probabilities, labels = per_clip(prediction.predictions, labels, clips)
+    return score(probabilities, labels)
+
+
+def adam_settings(args: SERConfig) -> dict[str, Any]:
+    """What `torch.optim.Adam` takes of the training arguments."""
+    betas = (args.adam_beta1, args.adam_beta2)
+    return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
+
+
+#: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
+
+
+def learning_rates(names: Sequence[str], args: SERConfig) -> dict[str, float]:
+    """
+    The highest learning rate of each parameter: the head's own, and in the encoder less from layer to layer towards its input
+    (`layer_decay`).
+
+    Args:
+        names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
+        args (`SERConfig`): With `learning_rate` resolved.
+    """
+    rate = args.learning_rate
+    assert rate is not None
+    head = rate if args.head_learning_rate is None else args.head_learning_rate
+    depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    layers = max(depths.values(), default=0) + 1
+    return {
+        name: head if IN_HEAD.search(name) else rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
+        for name in names
+    }
+
+
+def untuned_name(name: str) -> str:
+    """The name that a parameter has in the model before PEFT wrapped it."""
+    return re.sub(
+        r"\.(base_layer|original_module|modules_to_save\.\w+)(?=\.)", "", name.removeprefix("base_model.model.")
+    )
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
+
+    def __init__(self, sampler: StepSampler | StreamSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
+class BaseTrainer(CheckpointingTrainer):
+    """
+    A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
+    modules run in eval mode, and whose adapters are saved whole.
+
+    Args:
+        tuned (`Tuned`): The model.
+        args (`SERConfig`): The arguments.
+        collator (`SpeechCollator`): Makes the batches.
+        train_dataset (`SpeechDataset`): What trains.
+        eval_dataset (`SpeechDataset`): What chooses the model.
+        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
+    """
+
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
+
+    def __init__(
+        self,
+        tuned: Tuned,
+        args: SERConfig,
+        *,
+        collator: SpeechCollator,
+        train_dataset: SpeechDataset,
+        eval_dataset: SpeechDataset,
+        weights: torch.Tensor | None = None,
+    ) -> None:
+        loss: Callable[..., torch.Tensor] = partial(
+            emotion_loss,
+            weights=weights,
+            label_smoothing=args.label_smoothing_factor,
+            focal_gamma=args.focal_gamma,
+        )
+        stopping = args.early_stopping_patience
+        adalora = is_adalora(tuned.model)
+        if adalora:
+            loss = regularised(loss, tuned.model)
+        args.require_launcher()
+        require_shardable(args, adalora)
+        super().__init__(
+            model=tuned.model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=collator.feature_extractor,
+            compute_loss_func=loss,
+            compute_metrics=clip_metrics,
+            callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
+            optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
+        )
+        # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
+        self.model_accepts_loss_kwargs = False
+        if adalora:
+            self.add_callback(RankAllocation())
+        #: The mean of the last weights, unless the best epoch is kept or the model is spread over the processes.
+        self.average = None
+        if args.average_share and not (args.load_best_model_at_end or self.shares_model):
+            self.average = WeightAverage(args.average_share)
+            self.add_callback(self.average)
+        #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
+        self.kept_between: dict[str, Any] | None = None
+        self._probe: Weights = {}
+        self._new = tuned.new
+        self._frozen = frozen_modules(tuned.model)
+        self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
+        if args.device.type == "cpu":
+            use_word_dropout(tuned.model)
+            use_plain_attention(tuned.model)
+        self._lightness = lightness(tuned.model)
+        # Batch norm learns from the whole batch.
+        self._whole_batches = any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        named = {id(p): name for name, p in (self.model if model is None else model).named_parameters()}
+        rates = learning_rates(list(named.values()), self.args)
+        groups: dict[tuple[int, float], dict[str, Any]] = {}
+        for i, group in enumerate(optimizer.param_groups):
+            for parameter in group["params"]:
+                rate = rates[named[id(parameter)]]
+                mine = groups.setdefault((i, rate), {**group, "params": [], "lr": rate})
+                mine["params"].append(parameter)
+        # The encoder's highest rate first, which is the one that is logged.
+        in_order = sorted(groups.items(), key=lambda item: (item[0][1] != self.args.learning_rate, item[0]))
+        optimizer.param_groups[:] = [group for _, group in in_order]
+        return optimizer
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
+        self._shards: Shards | None = None
+        #: How several processes share the training; `None` for one.
+        self.parallelism = "DDP" if self.args.world_size > 1 else None
+        if self.is_fsdp_enabled:
+            self._shards = FSDPShards(self.model)
+            self.parallelism = "FSDP 2"
+        elif self.is_deepspeed_enabled:
+            self._shards = ZeroShards(self.model)
+            self.parallelism = f"DeepSpeed ZeRO-{self.accelerator.state.deepspeed_plugin.zero_stage}"
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_fsdp_enabled:
+            return super()._prepare_for_training(*args, **kwargs)
+        with shown_to_accelerate(self.model, self.accelerator.state.fsdp_plugin):
+            return super()._prepare_for_training(*args, **kwargs)
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def head_weights(self) -> dict[str, torch.Tensor]:
+        """The weights and buffers of a `linear` head, by their names in the untuned model."""
+        state = self.accelerator.unwrap_model(self.model).state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items() if name.startswith(HEAD)}
+
+    def set_head(self, weights: dict[str, torch.Tensor]) -> None:
+        """Replaces the `linear` head by what [`head_weights`] returned, in whatever PEFT has wrapped around it."""
+        names = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in names.items():
+                if (found := weights.get(untuned_name(name))) is not None:
+                    tensor.copy_(found)
+
+    def start_from(self, head: dict[str, torch.Tensor]) -> None:
+        """
+        Lets the training of a model with a solved `linear` head start from another solution, if its encoder trains, too; and
+        lets it end between the probe and the trained weights, see `hf_ser.training.averaging.interpolate`.
+
+        Args:
+            head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection.
+        """
+        if self.args.interpolation:
+            self._probe = trained_weights(self.model)
+        for module in self.model.modules():
+            if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad and not self._head_alone:
+                module.linear.load_state_dict(head)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().train(*args, **kwargs)
+        if self._shards:
+            self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
+        if self._probe and len(self.eval_dataset):
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, self._validate)
+        return output
+
+    def _validate(self) -> tuple[float, float]:
+        """UAR and loss on validation; not by `evaluate`, which would log them as those of an epoch."""
+        metrics = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval").metrics
+        return float(metrics["eval_uar"]), float(metrics["eval_loss"])
+
+    def keep_whole(self) -> None:
+        """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
+        self._keep_whole(self.model.to(self.args.device))
+
+    def _keep_whole(self, model: Any) -> None:
+        """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""
+        self.accelerator.free_memory()
+        self.accelerator._models = [model]
+        for keeper in (self, self.callback_handler):
+            keeper.model, keeper.optimizer, keeper.lr_scheduler = model, None, None
+        self.model_wrapped, self.deepspeed = model, None
+        self._frozen = frozen_modules(model)
+        self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if model.training:
+            for module in self._frozen:
+                module.eval()
+        inputs = {k: v for k, v in inputs.items() if k != "clip"}
+        if inputs.keys() >= MIXUP:
+            inputs["labels"] = inputs["labels"], inputs.pop("other_label"), inputs.pop("weight")
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """The step's gradients, a piece of like lengths after the other: the loss is a sum over the clips of the step."""
+        *pieces, last = self._pieces(inputs)
+        loss = torch.zeros((), device=self.args.device)
+        for piece in pieces:
+            with self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, piece, num_items_in_batch)
+        return loss + super().training_step(model, last, num_items_in_batch)
+
+    def _pieces(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        device = "cpu" if self.args.device.type == "cpu" else "gpu"
+        seconds = self.args.micro_batch_seconds
+        if seconds is None:
+            seconds = MICRO_BATCH_SECONDS[device] * self._lightness
+        # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
+        # shared, each piece would fetch all weights, and every process would need equally many.
+        whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
+        if not seconds or whole:
+            return [inputs]
+        collator = self.data_collator
+        lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
+        fixed = PIECE_SECONDS[device] * self._lightness * collator.per_second
+        return [
+            collator.cut(inputs, rows, int(lengths[rows[0]]))
+            for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)
+        ]
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        # transformers would watch what chooses the model, and lower the learning rate while UAR rises.
+        metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
+        if isinstance(self.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not skip_scheduler:
+            self.lr_scheduler.step(metrics["eval_loss"])
+        return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        if self._whole_batches and self.args.world_size > 1:
+            # The batch norms of each process have counted its own clips; what is saved is the first one's model.
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        # Not the mean of the batches' means: that changes with their size and with the number of processes.
+        labels, _ = output.label_ids
+        logits = torch.from_numpy(output.predictions)
+        output.metrics[f"{metric_key_prefix}_loss"] = self.compute_loss_func(
+            {"logits": logits}, torch.from_numpy(labels)
+        ).item()
+        return output
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler | StreamSampler:
+        dataset = train_dataset or self.train_dataset
+        batch, processes = self.args.train_batch_size, self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        accumulated = self.args.gradient_accumulation_steps
+        sampler: StepSampler | StreamSampler
+        if isinstance(dataset, StreamedSpeech):
+            sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
+        else:
+            balanced = self.args.balanced_sampling
+            sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes, balanced)
+        self.add_callback(_Epochs(sampler))
+        return sampler
+
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
+        # transformers would drop the last clips of what is evaluated, too: a figure is of all of them.
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if not isinstance(eval_dataset, StreamedSpeech):
+            return super()._get_eval_sampler(eval_dataset)
+        args = self.args
+        return StreamSampler(eval_dataset, args.eval_batch_size, None, args.world_size, args.dataloader_num_workers)
+
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
+        matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
+        super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)
+        if matrices:
+            self.state.log_history[-1].update(matrices)
+
+    def predict_clips(self, dataset: SpeechDataset) -> PredictionOutput:
+        """
+        Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
+        will see.
+        """
+        original = vars(self.model).get("_original_forward")
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
+        if original is not None:
+            model.forward = (
+                original  # and, with it, transformers' own decorators: without them all layers would come out
+            )
+        return self.predict(dataset, metric_key_prefix="")
