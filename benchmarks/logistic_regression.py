@@ -1,7 +1,7 @@
 """
 What twenty lines of scikit-learn reach: logistic regression on the time-averaged states of all layers of a frozen encoder.
 
-    python benchmarks/logistic_regression.py --model MODEL --corpora ravdess=FOLDER --split kfold --folds 3
+    python benchmarks/logistic_regression.py --model_name_or_path MODEL --corpora ravdess=FOLDER --split kfold --folds 3
 
 takes the arguments of scripts/finetune.py, and uses this package to read the corpora and to split them, so that the clips are
 those of its runs. Everything else is transformers and scikit-learn: `StandardScaler`, then `LogisticRegression(C=0.01)`, trained
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
+from datasets import Dataset, concatenate_datasets
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
@@ -27,16 +28,16 @@ from tqdm import tqdm
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.models import load_model
 from hf_ser.training import parse_arguments
-from hf_ser.training.clips import RunClips, load_clips
+from hf_ser.training.clips import load_splits
 from hf_ser.training.cross_validation import fold_count
 
 
-def states(model: str, clips: RunClips) -> npt.NDArray[np.float32]:
+def states(model: str, clips: Dataset) -> npt.NDArray[np.float32]:
     """The mean over time of every layer's states and of what enters the first, `(clips, layers * hidden)`."""
-    loaded = load_model(model, clips.emotions)
+    loaded = load_model(model, clips.features["label"].names)
     encoder, extractor = loaded.model.base_model.eval(), loaded.feature_extractor
     found = []
-    for row in tqdm(clips.clips, desc="frozen states", unit=" clips"):
+    for row in tqdm(clips, desc="frozen states", unit=" clips"):
         waveform, _ = soundfile.read(BytesIO(row["audio"]["bytes"]), dtype="float32")
         inputs = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt", padding=True)
         with torch.no_grad():
@@ -55,19 +56,22 @@ def main() -> None:
         print(__doc__)
         return
     arguments = parse_arguments([*sys.argv[1:], "--output_dir", "unused"])
-    features, table = None, []
+    known: dict[str, npt.NDArray[np.float32]] = {}
+    table = []
     for fold in range(fold_count(arguments)):
-        arguments.data.fold = fold
-        clips = load_clips(arguments.data, 400)
-        if features is None:
-            features = states(arguments.model.model, clips)
-        labels, parts = np.array(clips.clips["label"][:]), clips.split.parts
+        arguments.script.fold = fold
+        parts = load_splits(arguments.script, 400)
+        if not known:  # every fold has all clips
+            clips = concatenate_datasets(list(parts.values()))
+            known = dict(zip(clips["clip"], states(arguments.script.model_name_or_path, clips), strict=True))
+        features = {part: np.stack([known[name] for name in clips["clip"]]) for part, clips in parts.items()}
         row = []
-        for train in (parts["train"], np.concatenate([parts["train"], parts["validation"]])):
+        for train in (["train"], ["train", "validation"]):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-            model.fit(features[train], labels[train])
-            found = model.predict(features[parts["test"]])
-            row.append(100 * recall_score(labels[parts["test"]], found, average="macro"))
+            labels = np.concatenate([parts[part]["label"] for part in train])
+            model.fit(np.concatenate([features[part] for part in train]), labels)
+            found = model.predict(features["test"])
+            row.append(100 * recall_score(parts["test"]["label"], found, average="macro"))
         table.append(row)
     print("| test part | UAR, trained on train | UAR, trained on train and validation |\n|---|---|---|")
     for fold, row in enumerate(table):

@@ -2,7 +2,7 @@
 
 from hf_ser.splits.describing import check, describe, shared_speakers, speakers_of
 from hf_ser.splits.files import NAMED_BY, SavedSplit, hash_name, hashed, read_splits, require_same_splits, save_splits
-from hf_ser.splits.making import PARTS, Indices, SplitError, official_split, speaker_folds, train_test_split
+from hf_ser.splits.making import PARTS, Indices, SplitError, official_split, parts_of, speaker_folds, train_test_split
 
 __all__ = [
     "NAMED_BY",
@@ -15,6 +15,7 @@ __all__ = [
     "hash_name",
     "hashed",
     "official_split",
+    "parts_of",
     "read_splits",
     "require_same_splits",
     "save_splits",

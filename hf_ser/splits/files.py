@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_ser.clips import as_clips, names_of
 from hf_ser.splits.describing import describe, shared_speakers
-from hf_ser.splits.making import PARTS, Indices, SplitError, _parts
+from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def read_splits(clips: Dataset, path: Path) -> DatasetDict:
     left = len(clips) - sum(map(len, rows.values()))
     if missed or left:
         logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
-    return _parts(clips, "file", saved.settings, rows)
+    return parts_of(clips, "file", saved.settings, rows)
 
 
 def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:

@@ -59,7 +59,7 @@ def train_test_split(
     clips = as_clips(clips)
     make = _by_speaker if by == "speaker" else _at_random
     rows = make(clips, test_size, validation_size, seed)
-    return _parts(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
+    return parts_of(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
 
 
 def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
@@ -189,7 +189,7 @@ def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker")
         inside = {"test": np.isin(places, test), "validation": np.isin(places, validation)}
         rows = {part: np.flatnonzero(mask) for part, mask in inside.items()}
         rows["train"] = np.flatnonzero(~(inside["test"] | inside["validation"]))
-        found.append(_parts(clips, "kfold", {"by": by, "fold": fold, "folds": folds}, rows))
+        found.append(parts_of(clips, "kfold", {"by": by, "fold": fold, "folds": folds}, rows))
     return found
 
 
@@ -212,7 +212,7 @@ def official_split(clips: Dataset) -> DatasetDict:
         )
     if left := len(clips) - sum(map(len, rows.values())):
         logger.warning("official split: %d clips are in none of train, validation and test, and are left out", left)
-    return _parts(clips, "official", {}, rows)
+    return parts_of(clips, "official", {}, rows)
 
 
 def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
@@ -225,7 +225,7 @@ def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
     return list(words.counts())
 
 
-def _parts(clips: Dataset, name: str, settings: dict[str, Any], rows: Mapping[str, Indices]) -> DatasetDict:
+def parts_of(clips: Dataset, name: str, settings: dict[str, Any], rows: Mapping[str, Indices]) -> DatasetDict:
     """The parts with `rows` of the clips; each knows how it was made."""
     unused = np.setdiff1d(np.arange(len(clips)), np.concatenate([rows[part] for part in PARTS]))
     parts = DatasetDict({part: clips.select(np.sort(rows[part])) for part in PARTS})

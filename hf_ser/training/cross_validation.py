@@ -141,7 +141,7 @@ def plan(
             folder = root / name / f"fold-{fold}-seed-{seed}"
             own = [word for key, value in setting.items() for word in (f"--{key}", *value.split())]
             own += ["--seed", str(seed), "--output_dir", str(folder)]
-            if arguments.data.split == "kfold":
+            if arguments.script.split == "kfold":
                 own += ["--fold", str(fold), "--folds", str(folds)]
             runs.append(Run(setting, fold, seed, folder, (*argv, *own)))
     if len({run.folder for run in runs}) < len(runs):
@@ -156,12 +156,12 @@ def fold_count(arguments: Arguments) -> int:
     Raises:
         SplitError: if folds are made by session, and the corpora have none.
     """
-    data = arguments.data
-    if data.split != "kfold" or data.splits:
+    script = arguments.script
+    if script.split != "kfold" or script.splits:
         return 1
-    if data.folds or data.fold_by == "speaker":
-        return data.folds or 5
-    sessions = {session for rows in read_corpora(data.corpora) for session in rows["session"][:]} - {None}
+    if script.folds or script.fold_by == "speaker":
+        return script.folds or 5
+    sessions = {session for rows in read_corpora(script.corpora) for session in rows["session"][:]} - {None}
     if not sessions:
         raise SplitError("--fold_by session: the corpora have no sessions; use --fold_by speaker")
     return len(sessions)

@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
+from datasets import Dataset, DatasetDict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from hf_ser import features, records, splits
+from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
-from hf_ser.splits import PARTS, Clips, Split, SplitError
+from hf_ser.splits import SplitError
 from hf_ser.training.arguments import (
     ADDED_LEARNING_RATE,
     HEAD_LEARNING_RATE,
@@ -36,7 +38,7 @@ from hf_ser.training.arguments import (
     given_arguments,
     parse_arguments,
 )
-from hf_ser.training.clips import load_clips
+from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
 from hf_ser.wording import per_cent
@@ -57,7 +59,7 @@ def default_space(arguments: Arguments) -> Space:
             rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()
         ]
         space["learning_rate"] = FloatDistribution(min(rates) / 5, max(rates) * 5, log=True)
-    solved = arguments.model.head == "linear" and "lora_classifier" not in methods
+    solved = arguments.training.head == "linear" and "lora_classifier" not in methods
     low, high = (HEAD_LEARNING_RATE / 10, HEAD_LEARNING_RATE * 10) if solved else (1e-4, 3e-2)
     space["head_learning_rate"] = FloatDistribution(low, high, log=True)
     space["num_train_epochs"] = IntDistribution(2, 15)
@@ -100,43 +102,41 @@ def read_space(words: Sequence[str]) -> Space:
     return space
 
 
-def inner_folds(clips: Clips, rows: splits.Indices, folds: int) -> list[Split]:
+def inner_folds(clips: Dataset, folds: int) -> list[DatasetDict]:
     """
     Folds of some clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its test part, and
     about a fifth of the others its validation part.
 
     Args:
-        clips (`Clips`): All clips.
-        rows (`np.ndarray`): Those that are split: the training part of a run.
+        clips (`datasets.Dataset`): The training part of a run.
         folds (`int`): How many folds.
 
     Raises:
         SplitError: if a clip has no speaker, or there are too few speakers.
     """
-    some = clips.of(rows)
-    speakers = np.array([speaker or "" for speaker in some.speakers])
-    number = len(set(speakers))
-    if "" in speakers or folds < 2 or number < max(folds, 3):
+    speakers = column(clips, "speaker")
+    number = len(speakers.counts())
+    if speakers.unknown or folds < 2 or number < max(folds, 3):
         raise SplitError(
-            f"--inner_folds: {folds} folds need a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 "
-            f"folds; found {number - ('' in speakers)} speakers, and {int((speakers == '').sum())} clips without one"
+            f"inner_folds={folds}: expected a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 folds; "
+            f"found {number} speakers, and {speakers.unknown} clips without one"
         )
-    traits = np.array([str(columns) for columns in zip(some.labels, some.genders, some.corpora, strict=True)])
+    columns = (emotion_column(clips), column(clips, "gender"), column(clips, "corpus"))
+    traits = np.array([str(values) for values in zip(*columns, strict=True)])
 
     def cut(among: splits.Indices, count: int) -> list[splits.Indices]:
         cutter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
-            return [among[part] for _, part in cutter.split(among, traits[among], speakers[among])]
+            return [among[part] for _, part in cutter.split(among, traits[among], speakers.codes[among])]
 
-    every = np.arange(len(rows))
+    every = np.arange(len(clips))
     found = []
     for fold, test in enumerate(cut(every, folds)):
         others = np.setdiff1d(every, test)
-        validation = cut(others, min(5, len(set(speakers[others]))))[0]
-        parts = (np.setdiff1d(others, validation), validation, test)
-        settings = {"fold": fold, "folds": folds}
-        found.append(Split("inner", settings, {part: rows[mine] for part, mine in zip(PARTS, parts, strict=True)}))
+        validation = cut(others, min(5, len(set(speakers.codes[others]))))[0]
+        rows = {"train": np.setdiff1d(others, validation), "validation": validation, "test": test}
+        found.append(splits.parts_of(clips, "inner", {"fold": fold, "folds": folds}, rows))
     return found
 
 
@@ -167,9 +167,9 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
         raise FileExistsError(f"--output_dir: {str(root)!r} holds a run; choose another folder")
     require_same_run(root, arguments)
 
-    config = load_config(resolve_checkpoint(arguments.model.model))
-    clips = load_clips(arguments.data, features.minimum_samples(config))
-    files = _write_folds(root, clips.table, inner_folds(clips.table, clips.split.parts["train"], folds))
+    config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
+    parts = load_splits(arguments.script, features.minimum_samples(config))
+    files = _write_folds(root, inner_folds(parts["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{(root / STUDY).resolve()}",
@@ -199,15 +199,15 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     return study
 
 
-def _write_folds(root: Path, clips: Clips, folds: Sequence[Split]) -> list[Path]:
+def _write_folds(root: Path, folds: Sequence[DatasetDict]) -> list[Path]:
     root.mkdir(parents=True, exist_ok=True)
     files = [root / f"inner-{fold}.json" for fold in range(len(folds))]
-    for file, split in zip(files, folds, strict=True):
+    for file, parts in zip(files, folds, strict=True):
         if not file.exists():
-            split.save(file, clips)
+            splits.save_splits(parts, file)
             continue
         try:
-            splits.require_same(file, split, clips)
+            splits.require_same_splits(file, parts)
         except SplitError as error:
             raise SplitError(
                 f"--output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name}). Give the "

@@ -44,7 +44,7 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
     for seed in dict.fromkeys(seeds):
         folder = root / f"seed-{seed}"
         own = ("--seed", str(seed), "--output_dir", str(folder))
-        runs.append(Run({}, arguments.data.fold, seed, folder, (*argv, *own)))
+        runs.append(Run({}, arguments.script.fold, seed, folder, (*argv, *own)))
     # Before the first run, whose files another process may write already when this one comes to a later line.
     waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
     for run, resumption in waiting:
