@@ -21,7 +21,7 @@ def shared_speakers(parts: Mapping[str, Dataset], part: str = "test") -> list[st
 
 
 def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
-    """The split in numbers: for each part its clips, speakers and emotions, and the speakers that train shares with the others."""
+    """The split in numbers: for each part its clips, speakers and emotions, and the speakers that train and others share."""
     made = next(iter(parts.values())).info.split
     return {
         "name": "given",
@@ -43,7 +43,7 @@ def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
 
 def check(parts: Mapping[str, Dataset]) -> list[str]:
     """
-    What a reader of the metrics must know: an emotion that a part lacks, speakers that train shares with test or validation, clips
+    What a reader of the metrics must know: an emotion that a part lacks, speakers that train shares with another part, clips
     whose speaker is unknown. Each as a sentence.
 
     Raises:
@@ -56,12 +56,12 @@ def check(parts: Mapping[str, Dataset]) -> list[str]:
         if absent := [emotion for emotion in emotions_of(clips) if emotion not in present]:
             if part == "train":
                 raise SplitError(
-                    f"{name} split: train has no clip of {', '.join(absent)}. Leave it out of the emotions, merge it into another, or "
-                    "choose another split or seed."
+                    f"{name} split: train has no clip of {', '.join(absent)}. Leave it out, merge it into another, or choose "
+                    " another split or seed."
                 )
             warnings.append(f"{part} has no clip of {', '.join(absent)}: metrics on it say nothing about that.")
     for part in ("test", "validation"):
-        if shared := shared_speakers(parts, part):
+        if part in parts and (shared := shared_speakers(parts, part)):
             warnings.append(
                 f"{counted(len(shared), 'speaker is', 'speakers are')} in both train and {part}: metrics on {part} say nothing "
                 "about a new speaker."
