@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import per_clip, score
@@ -30,6 +30,7 @@ from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import (
     FSDPShards,
     Shards,
@@ -204,6 +205,10 @@ class BaseTrainer(CheckpointingTrainer):
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
             optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
         )
+        # One bar and a line for each epoch, in place of a bar for each evaluation and dictionaries of raw metrics.
+        self.pop_callback(ProgressCallback)
+        self.pop_callback(PrinterCallback)
+        self.add_callback(Progress())
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
         if adalora:

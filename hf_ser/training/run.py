@@ -16,6 +16,7 @@ from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
+from hf_ser.training.progress import table
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, push_options
 
@@ -79,6 +80,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric
     trainer.save_model()
     trainer.create_model_card()
+    logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
     trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
     if args.push_to_hub:
         trainer.publish()

@@ -13,7 +13,7 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import PeftConfig
-from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
+from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, PredictionOutput
 
 from hf_ser import features, records, splits
@@ -100,7 +100,7 @@ class SERTrainer(BaseTrainer):
 
         loaded = self._load(args, args.head)
         for clips in self.clips.values():
-            require_length(clips, args, features.maximum_samples(loaded.model.config))
+            require_length(clips, args, loaded.model.config)
         self.tuned = tune(loaded, self.tuning)
         if not self.tuned.keeps_base and not (mergeable(self.tuned.model) and args.save_format == "merged"):
             raise ValueError(
@@ -223,22 +223,20 @@ class SERTrainer(BaseTrainer):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         part = "test" if metric_key_prefix == "eval" else metric_key_prefix
         self.clips[part] = clips = as_clips(eval_dataset)
-        self.metrics[part] = found = self._metrics(self, clips, part)
+        self.metrics[part] = found = self._metrics(self, clips)
         if self.probe is not None:
             if self.tuning.method == "probe":
                 probed = found
             else:
-                probed = self._metrics(self._probe_trainer(), clips, f"{part}, probe")
+                probed = self._metrics(self._probe_trainer(), clips)
             self.probe[part] = {name: probed[name] for name in PROBE_METRICS}
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
-    def _metrics(self, trainer: BaseTrainer, clips: Dataset, name: str) -> dict[str, Any]:
-        require_length(clips, self.args, features.maximum_samples(trainer.model.config))
+    def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
+        require_length(clips, self.args, self.tuned.model.config)
         prediction = self._predict(trainer, clips)
         rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
         metrics = score(probabilities, labels)
-        told = ", ".join(f"{key} {100 * value:.2f} %" for key, value in metrics.items() if isinstance(value, float))
-        logger.info("%s (%d clips): %s", name, len(labels), told)
         recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
         speakers = column(clips, "speaker")
         return {
@@ -305,7 +303,6 @@ class SERTrainer(BaseTrainer):
         plots.training_curves(self.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
         write_card(results, folder)
         records.write(folder / RESULTS, results)
-        logger.info("the run is in %s", folder)
 
     def save_splits(self, folder: Path) -> None:
         """Writes `splits.json` and `excluded.csv`."""
@@ -396,19 +393,23 @@ def speech(
     return SpeechDataset(clips, segments, augmentation, seed)
 
 
-def require_length(clips: Dataset, args: SERConfig, maximum_samples: float) -> None:
+def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) -> None:
     """
     Makes sure that the encoder takes all of each clip, before anything is trained.
 
     Args:
         clips (`datasets.Dataset`): The clips.
         args (`SERConfig`): How they are cut.
-        maximum_samples (`float`): The longest clip that the encoder takes, in samples at 16 kHz.
+        config (`PretrainedConfig`): The encoder's.
 
     Raises:
         CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
     """
-    most = maximum_samples / SAMPLING_RATE
+    least, most = (
+        samples / SAMPLING_RATE for samples in (features.minimum_samples(config), features.maximum_samples(config))
+    )
+    if args.max_seconds is not None and args.max_seconds < least:
+        raise CorpusError(f"max_seconds={args.max_seconds:g}: the encoder needs {least:g} s at least")
     seconds = seconds_of(clips)
     if args.segment_length is not None and np.isnan(seconds).any():
         raise CorpusError(

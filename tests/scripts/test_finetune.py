@@ -44,7 +44,7 @@ FILES = {
     "preprocessor_config.json",
     "results.json",
     "run.json",
-    "set_aside.csv",
+    "excluded.csv",
     "splits.json",
     "training_curves.png",
 }
@@ -105,7 +105,7 @@ def hubert(make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def arguments(speech: Path, hubert: Path) -> list[str]:
-    return ["--corpora", f"synthetic={speech}", "--model", str(hubert), "--num_train_epochs", "2", "--learning_rate", "3e-3",
+    return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(hubert), "--num_train_epochs", "2", "--learning_rate", "3e-3",
             "--disable_tqdm", "True", "--emotions", "angry", "sad", "happy", "calm=sad"]  # fmt: skip
 
 
@@ -245,8 +245,8 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(hubert)  # as WavLM Base+
     folder = tmp_path / "run"
     results = finetune(parse_arguments(
-        ["--corpora", f"synthetic={tmp_path / 'speech'}", "--model", str(hubert), "--emotions", "angry", "happy", "neutral", "sad",
-         "--num_train_epochs", "8", "--learning_rate", "3e-3", "--test_share", "0.34", "--split", "random", "--seed", "2", "--disable_tqdm", "True", "--bf16", "False",
+        ["--corpora", f"synthetic={tmp_path / 'speech'}", "--model_name_or_path", str(hubert), "--emotions", "angry", "happy", "neutral", "sad",
+         "--num_train_epochs", "8", "--learning_rate", "3e-3", "--test_size", "0.34", "--split", "random", "--seed", "2", "--disable_tqdm", "True", "--bf16", "False",
          "--output_dir", str(folder)]
     ))  # fmt: skip
     saved = json.loads((folder / "preprocessor_config.json").read_text())
@@ -306,7 +306,7 @@ def test_bad_clips_are_set_aside_and_listed(speech: Path, arguments: list[str], 
     )
     finetune(parse_arguments([*arguments, "--corpora", f"synthetic={tmp_path / 'corpus'}", "--method", "lora_classifier",
                               "--num_train_epochs", "1", "--output_dir", str(tmp_path / "run")]))  # fmt: skip
-    with (tmp_path / "run/set_aside.csv").open(newline="") as file:
+    with (tmp_path / "run/excluded.csv").open(newline="") as file:
         listed = {line["clip"]: line["reason"] for line in csv.DictReader(file)}
     assert listed == {
         "synthetic/f01/f01_sad_98": "unreadable",

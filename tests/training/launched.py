@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from hf_ser.training import SERTrainingArguments, finetune, parse_arguments
+from hf_ser.training import SERConfig, finetune, parse_arguments
 from hf_ser.training.dropout import WordDropout
 
 
-def forget_all_but_first_checkpoint(run: Path, copy: Path, training: SERTrainingArguments) -> None:
+def forget_all_but_first_checkpoint(run: Path, copy: Path, training: SERConfig) -> None:
     """`copy` is what `run` had left, had it stopped behind its first checkpoint."""
     with training.main_process_first():
         if training.process_index == 0:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_ser.training import Arguments, SERTrainingArguments, parse_arguments
+from hf_ser.training import Arguments, SERConfig, parse_arguments
 from hf_ser.training.arguments import recipe_words
 from hf_ser.training.identity import counted, identity, require_same_run
 
@@ -24,8 +24,8 @@ def test_a_recipe_gives_defaults_and_the_command_line_overrides_them(tmp_path: P
     arguments = parse_arguments(
         ["--config", path, "--output_dir", "x", "--learning_rate", "2e-4", "--emotions", "angry", "calm"]
     )
-    assert arguments.data.corpora == ["ravdess=/data/ravdess", "synthetic"]
-    assert arguments.data.emotions == ["angry", "calm"]
+    assert arguments.script.corpora == ["ravdess=/data/ravdess", "synthetic"]
+    assert arguments.script.emotions == ["angry", "calm"]
     assert arguments.training.learning_rate == 2e-4
     assert arguments.training.class_weights is True
     assert arguments.augmentation.noise_snr == [5.0, 15.0]
@@ -92,7 +92,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ),
         ("{segment_length: 2, segment_overlap: -1}", r"--segment_overlap: must be at least 0 s .* found -1.0"),
         ("{segment_length: 2, segment_overlap: .nan}", r"--segment_overlap: must be at least 0 s .* found nan"),
-        ("max_set_aside: 1.5", "--max_set_aside: a share from 0 to 1 is needed, found 1.5"),
+        ("max_set_aside: 1.5", "--max_excluded: a share from 0 to 1 is needed, found 1.5"),
         ("mask_time_prob: -1", "--mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
         ("mask_feature_prob: 3", "--mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
         ("label_smoothing_factor: 2", "--label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
@@ -217,7 +217,7 @@ class TestTheSameRun:
             ["--corpora", "synthetic=/elsewhere", "--prepare_workers", "1", "--dataloader_num_workers", "2"],
             ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"],
             ["--prompt_start", "random", "--bottleneck_size", "8", "--freeze_feature_encoder", "False"],  # of other methods
-            ["--model", "/elsewhere/hubert-large-superb-er"],
+            ["--model_name_or_path", "/elsewhere/hubert-large-superb-er"],
             ["--shuffle_buffer", "20"],
         ],
     )  # fmt: skip
@@ -253,14 +253,14 @@ class TestTheSameRun:
         self, given: Callable[..., Arguments], started: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = started()
-        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="clips_per_step: found 8, given 16"):
             require_same_run(folder, given())
         halved = ("--per_device_train_batch_size", "4")
         require_same_run(folder, given(*halved))
         monkeypatch.undo()
         folder = started("--streaming", "True")
-        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="processes: found 1, given 2"):
             require_same_run(folder, given("--streaming", "True", *halved))
 

@@ -51,7 +51,7 @@ def arguments(
     hubert = make_hubert(tmp_path_factory.mktemp("models") / "still", **dict.fromkeys(dropout, 0.0))
 
     def build(method: str, processes: int, folder: Path) -> list[str]:
-        return ["--corpora", f"synthetic={speech}", "--emotions", "angry", "sad", "happy", "--model", str(hubert), "--bf16", "False",
+        return ["--corpora", f"synthetic={speech}", "--emotions", "angry", "sad", "happy", "--model_name_or_path", str(hubert), "--bf16", "False",
                 *METHODS[method], "--learning_rate", "1e-3", "--num_train_epochs", "2", "--logging_strategy", "steps",
                 "--logging_steps", "1", "--per_device_train_batch_size", str(6 // processes), "--per_device_eval_batch_size", "5",
                 "--save_total_limit", "9", "--frozen_cache_gb", "0", "--average_share", "0", "--disable_tqdm", "True",

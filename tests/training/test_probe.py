@@ -204,7 +204,7 @@ def run(speech: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(model: Path, *words: str, folder: str = "run") -> dict[str, Any]:
         return finetune(
             parse_arguments(
-                ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model", str(model), "--bf16", "False",
+                ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--bf16", "False",
                  "--disable_tqdm", "True", "--num_train_epochs", "1", *words]
             )
         )  # fmt: skip

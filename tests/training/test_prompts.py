@@ -12,7 +12,7 @@ from hf_ser.training import finetune, parse_arguments
 def test_a_run_starts_them_where_it_was_told_and_says_so(
     start: str, told: tuple[str, ...], speech: Path, tiny_hubert: Path, tmp_path: Path
 ) -> None:
-    words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "prompt", "--learning_rate", "1e-9",
+    words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "prompt", "--learning_rate", "1e-9",
              "--max_steps", "1", "--prompt_length", "200", "--emotions", "happy", "sad", "--disable_tqdm", "True", "--bf16", "False",
              "--output_dir", str(tmp_path / "run"), *told]  # fmt: skip
     finetune(parse_arguments(words))

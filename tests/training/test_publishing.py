@@ -34,7 +34,7 @@ def train(hub: Any, speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable
     def run(name: str, *options: str) -> dict[str, Any]:
         return finetune(
             parse_arguments(
-                ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
+                ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
                  "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(tmp_path / name),
                  "--push_to_hub", "True", "--hub_model_id", "ser", *options]
             )

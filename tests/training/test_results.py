@@ -1,11 +1,8 @@
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
 import pytest
+from datasets import Dataset
 
-from hf_ser.splits import PARTS, Clips, Split
-from hf_ser.training.results import command, corpora_table, history, left_out_by_split
+from hf_ser.clips import ClipsInfo, sources
+from hf_ser.training.results import command, corpora_table, history
 
 
 @pytest.mark.parametrize(
@@ -19,7 +16,10 @@ from hf_ser.training.results import command, corpora_table, history, left_out_by
             ["finetune.py", "--corpora", "manifest=../../clients/list.csv"],
             "scripts/finetune.py --corpora manifest=list.csv",
         ),
-        (["finetune.py", "--output_dir=/runs/a/", "--model", "a/b"], "scripts/finetune.py --output_dir=a --model a/b"),
+        (
+            ["finetune.py", "--output_dir=/runs/a/", "--model_name_or_path", "a/b"],
+            "scripts/finetune.py --output_dir=a --model_name_or_path a/b",
+        ),
     ],
 )
 def test_a_command_tells_no_token_and_no_path(argv: list[str], expected: str) -> None:
@@ -39,33 +39,27 @@ def test_the_history_has_one_entry_an_epoch() -> None:
     ]
 
 
-def clips(corpora: list[str], speakers: list[str | None], parts: list[list[int]]) -> Any:
+def clips(corpora: list[str], speakers: list[str | None]) -> Dataset:
     """Clips of half an hour each, as far as the tables look at them."""
-    nothing = [None] * len(corpora)
-    table = Clips(
-        list(map(str, range(len(corpora)))), ["sad"] * len(corpora), speakers, nothing, corpora, nothing, nothing
+    return Dataset.from_dict({"corpus": corpora, "speaker": speakers, "duration": [1800.0] * len(corpora)})
+
+
+def test_corpora_are_counted_over_all_parts_with_the_reader_that_they_came_from() -> None:
+    train = Dataset(
+        clips(["a", "ravdess"], ["a_1", None]).data, info=ClipsInfo(sources={"ravdess": {"read_as": "ravdess"}})
     )
-    split = Split("file", {}, {part: np.array(rows) for part, rows in zip(PARTS, parts, strict=True)})
-    durations = np.full(len(corpora), 1800.0)
-    return SimpleNamespace(table=table, split=split, clips={"duration": durations})
-
-
-def test_corpora_are_counted_as_the_split_uses_them() -> None:
-    run = clips(["a", "a", "a", "a", "b"], ["a_1", None, "a_2", "a_3", "b_1"], [[0], [1], [2]])
-    assert corpora_table(run, ["manifest=list.csv"]) == {
-        "a": {"clips": 3, "speakers": 2, "clips_without_speaker": 1, "hours": 1.5, "read_as": "manifest"}
+    parts = {"train": train, "validation": clips(["a"], [None]), "test": clips(["a"], ["a_2"])}
+    assert corpora_table(parts) == {
+        "a": {"clips": 3, "speakers": 2, "clips_without_speaker": 1, "hours": 1.5, "read_as": "manifest"},
+        "ravdess": {"clips": 1, "speakers": 0, "clips_without_speaker": 1, "hours": 0.5, "read_as": "ravdess"},
     }
-    assert left_out_by_split(run) == {"a": 1, "b": 1}
-    assert left_out_by_split(clips(["a"] * 3, [None] * 3, [[0], [1], [2]])) == {}
 
 
-def test_it_is_told_which_reader_a_corpus_came_from() -> None:
-    names = ["ravdess", "synthetic", "tess", "emodb", "savee"]
-    specifications = ["ravdess=R", "dataset=someone/synthetic", "dataset=tess:all", "manifest=list.csv"]
-    table = corpora_table(clips(names, [None] * 5, [[0, 1, 2], [3], [4]]), specifications)
-    assert {name: entry["read_as"] for name, entry in table.items()} == {
-        "ravdess": "ravdess", "synthetic": "dataset", "tess": "dataset", "emodb": "manifest", "savee": "manifest"
-    }  # fmt: skip
-    assert table["synthetic"]["hub_dataset"] == "someone/synthetic"
-    own = corpora_table(clips(["synthetic"] * 3, [None] * 3, [[0], [1], [2]]), ["synthetic"])
-    assert own["synthetic"]["read_as"] == "synthetic"
+def test_sources_tell_a_reader_from_a_data_set_on_the_hub() -> None:
+    assert sources(
+        ["ravdess=R", "dataset=someone/synthetic", "dataset=tess:all", "manifest=list.csv", "synthetic"]
+    ) == {
+        "ravdess": {"read_as": "ravdess"},
+        "synthetic": {"read_as": "synthetic"},
+        "tess": {"read_as": "dataset", "hub_dataset": "tess"},
+    }

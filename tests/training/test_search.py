@@ -15,14 +15,14 @@ from hf_ser.evaluation import DivergedError  # noqa: E402
 from hf_ser.splits import SplitError  # noqa: E402
 from hf_ser.training import parse_arguments, search  # noqa: E402
 from hf_ser.training.arguments import given_arguments  # noqa: E402
-from hf_ser.training.clips import load_clips  # noqa: E402
+from hf_ser.training.clips import load_splits  # noqa: E402
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def words(speech: Path, tiny_hubert: Path, tmp_path: Path) -> list[str]:
-    return ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "lora_qkv", "--bf16", "False",
+    return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "lora_qkv", "--bf16", "False",
             "--emotions", "angry", "sad", "happy", "--output_dir", str(tmp_path / "search")]  # fmt: skip
 
 
@@ -32,7 +32,9 @@ def test_a_search_goes_on_and_ends_in_a_recipe(
     root = tmp_path / "search"
     used = []
     finetune = search.finetune
-    monkeypatch.setattr(search, "finetune", lambda arguments: used.append(arguments.data.splits) or finetune(arguments))
+    monkeypatch.setattr(
+        search, "finetune", lambda arguments: used.append(arguments.script.splits) or finetune(arguments)
+    )
     words += ["--inner_folds", "2", "--space", "learning_rate=1e-4:1e-2:log", "lora_r=2,4", "num_train_epochs=1:1"]
     assert run_script("search", *words, "--trials", "2").returncode == 0
     assert len(used) == 4
@@ -50,10 +52,9 @@ def test_a_search_goes_on_and_ends_in_a_recipe(
     assert best.tuning.method == "lora_qkv"
     assert best.tuning.lora_r == int(table[2].split(" | ")[3])
     assert f"{best.training.learning_rate:.3g}" == table[2].split(" | ")[2]
-    assert best.data.emotions == ["angry", "sad", "happy"]
+    assert best.script.emotions == ["angry", "sad", "happy"]
 
-    clips = load_clips(best.data, 400)
-    names = {part: {clips.table.names[i] for i in rows} for part, rows in clips.split.parts.items()}
+    names = {part: set(clips["clip"]) for part, clips in load_splits(best.script, 400).items()}
     tested: list[str] = []
     for file in sorted(root.glob("inner-*.json")):
         parts = json.loads(file.read_text())["parts"]
@@ -137,9 +138,9 @@ def test_a_space_that_the_arguments_do_not_take(
 
 
 def test_too_few_speakers(words: list[str]) -> None:
-    clips = load_clips(parse_arguments(words).data, 400)
-    with pytest.raises(SplitError, match="--inner_folds: 9 folds need .* at least 9 speakers"):
-        search.inner_folds(clips.table, clips.split.parts["train"], 9)
+    train = load_splits(parse_arguments(words).script, 400)["train"]
+    with pytest.raises(SplitError, match="inner_folds=9: expected .* at least 9 speakers"):
+        search.inner_folds(train, 9)
 
 
 def test_a_command_line_as_a_recipe(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def served(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def words(corpus: str, folder: Path, model: Path, *more: str) -> list[str]:
-    return ["--corpora", f"dataset={corpus}", "--model", str(model), "--output_dir", str(folder), "--num_train_epochs", "2",
+    return ["--corpora", f"dataset={corpus}", "--model_name_or_path", str(model), "--output_dir", str(folder), "--num_train_epochs", "2",
             "--method", "full", "--disable_tqdm", "True", "--bf16", "False", *more]  # fmt: skip
 
 
@@ -105,13 +105,13 @@ def test_the_tables_alone_are_read_to_split(push: Callable[..., str], served: li
     name = push()
     size = SPEAKERS * CLIPS * len(wav(0))
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert, "--streaming", "True"))
-    streamed = load_clips(arguments.data, 400)
+    streamed = load_clips(arguments.script, 400)
     assert streamed.stream is not None
     got = sum(count for path, count in served if path.endswith(".parquet"))
     assert 0 < got < 0.1 * size
     served.clear()
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert))
-    downloaded = load_clips(arguments.data, 400)
+    downloaded = load_clips(arguments.script, 400)
     assert sum(count for _, count in served) > size
     for part in ("train", "validation", "test"):
         assert np.array_equal(streamed.split.parts[part], downloaded.split.parts[part])
@@ -184,7 +184,7 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
     sets = []
     for more in ((), ("--streaming", "True")):
         arguments = parse_arguments(words(name, tmp_path, tiny_hubert, "--max_seconds", "0.25", *more))
-        clips = load_clips(arguments.data, 400)
+        clips = load_clips(arguments.script, 400)
         sets.append(clips.evaluation_set("test", None, 0.0))
     items = [{item["clip"]: item for item in (speech[i] for i in range(len(speech)))} for speech in sets]
     assert items[0].keys() == items[1].keys()
@@ -207,7 +207,7 @@ class TestBrokenClips:
             results = finetune(parse_arguments(argv))
         assert "no features of a frozen part are kept: clips are streamed" in caplog.text
         assert "frozen_cache_gb" not in results["training"]["arguments"]  # nobody said anything of it
-        with (tmp_path / "run" / "set_aside.csv").open() as file:
+        with (tmp_path / "run" / "excluded.csv").open() as file:
             reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
         assert reasons == {
             "clips/train/0000007": "empty",
@@ -253,7 +253,7 @@ class TestBrokenClips:
         name = push(broken=dict.fromkeys(range(0, 96, 2), b"x"))
         argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True")
         with pytest.raises(
-            CorpusError, match=r"--streaming: 5 of 96 clips cannot be used, more than --max_set_aside 0.05"
+            CorpusError, match=r"--streaming: 5 of 96 clips cannot be used, more than --max_excluded 0.05"
         ):
             finetune(parse_arguments(argv))
 

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 
 from hf_ser.corpora import CorpusError
 from hf_ser.features import IGNORED, SpeechDataset, minimum_samples
-from hf_ser.training import SERTrainer, SERTrainingArguments, finetune, parse_arguments
+from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
-from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import cached_frozen_part
-from hf_ser.training.trainer import emotion_loss, inverse_frequencies, lightness
+from hf_ser.training.base import emotion_loss, inverse_frequencies, lightness
+from hf_ser.training.trainer import segments_of
 
-Make = Callable[..., tuple[SERTrainer, RunClips]]
+Make = Callable[..., tuple[SERTrainer, DatasetDict]]
 
 
 def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -221,7 +222,7 @@ class TestEvaluation:
     ) -> None:
         """Trap: the batch norms of each process have counted that process' clips."""
         trainer, _ = make("--head", "batchnorm")
-        monkeypatch.setattr(SERTrainingArguments, "world_size", 2)
+        monkeypatch.setattr(SERConfig, "world_size", 2)
         monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, source: tensor.fill_(5 + source))
         trainer.evaluate()
         (norm,) = (module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm1d))
@@ -231,17 +232,17 @@ class TestEvaluation:
     def test_a_cut_clip_counts_once(self, make: Make) -> None:
         """Segments are averaged per clip; a clip's segments are all in its part."""
         trainer, clips = make("--segment_length", "0.4", "--segment_overlap", "0.1")
-        segments = clips.segments("validation", 0.4, 0.1)
-        assert len(segments) > len(clips.split.parts["validation"])
-        assert set(segments.clip) == set(clips.split.parts["validation"])
+        segments = trainer.eval_dataset.segments
+        assert len(segments) > len(clips["validation"])
+        assert set(segments.clip) == set(range(len(clips["validation"])))
         matrix = trainer.evaluate()["eval_confusion_matrix"]
-        assert np.sum(matrix) == len(clips.split.parts["validation"])
+        assert np.sum(matrix) == len(clips["validation"])
 
     def test_the_order_and_the_batches_do_not_matter(self, make: Make) -> None:
         trainer, clips = make()
-        straight = SpeechDataset(clips.clips, clips.segments("test", None, 0))
+        straight = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
         by_length = SpeechDataset(
-            clips.clips, trainer.eval_dataset.segments.__class__(*(c[::-1] for c in vars(straight.segments).values()))
+            clips["test"], trainer.eval_dataset.segments.__class__(*(c[::-1] for c in vars(straight.segments).values()))
         )
         found = []
         for dataset, size in ((straight, 1), (by_length, 5)):
@@ -256,7 +257,7 @@ class TestEvaluation:
             "--bf16", "True", "--num_train_epochs", "1", "--load_best_model_at_end", "False", "--save_strategy", "no"
         )
         trainer.train()
-        dataset = SpeechDataset(clips.clips, clips.segments("test", None, 0))
+        dataset = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
         prediction = trainer.predict_clips(dataset)
         batch = trainer.data_collator([dataset[0]])
         with torch.no_grad():
@@ -298,7 +299,7 @@ def test_a_run_with_an_option_is_another_and_is_repeated(
     def history(name: str, *more: str) -> Any:
         results = finetune(
             parse_arguments(
-                ["--output_dir", str(tmp_path / name), "--corpora", f"synthetic={speech}", "--model", str(tiny_hubert),
+                ["--output_dir", str(tmp_path / name), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert),
                  "--method", "lora_classifier", "--emotions", "angry", "sad", "calm=sad", "--num_train_epochs", "1",
                  "--per_device_train_batch_size", "6", "--learning_rate", "1e-2", "--bf16", "False", "--disable_tqdm", "True",
                  *more]
@@ -493,14 +494,14 @@ def test_adam_has_its_weight_decay_in_the_gradient(make: Make) -> None:
 
 
 def test_of_longer_clips_only_the_beginning_is_used(make: Make) -> None:
-    _, whole = make()
-    _, clips = make("--max_seconds", "0.3")
-    for part in ("train", "test"):
-        before, after = whole.segments(part, None, 0), clips.segments(part, None, 0)
-        assert (before.samples > 4800).any()
-        assert (after.samples == np.minimum(before.samples, 4800)).all()
-        assert (after.start == 0).all()
-    with pytest.raises(ValueError, match=r"--max_seconds: 0\.01 s are too few; the encoder needs 0\.025 s"):
+    whole, _ = make()
+    cut, _ = make("--max_seconds", "0.3")
+    for before, after in ((whole.train_dataset, cut.train_dataset), (whole.eval_dataset, cut.eval_dataset)):
+        lengths = dict(zip(before.segments.clip, before.segments.samples, strict=True))
+        assert max(lengths.values()) > 4800
+        for clip, samples, start in zip(after.segments.clip, after.segments.samples, after.segments.start, strict=True):
+            assert (samples, start) == (min(lengths[clip], 4800), 0)
+    with pytest.raises(ValueError, match=r"max_seconds=0\.01: the encoder needs 0\.025 s at least"):
         make("--max_seconds", "0.01")
 
 
@@ -517,12 +518,12 @@ def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 200)[: 31 * rate], rate)
     rows.append(f"{tmp_path / 'long.wav'},sad,somebody")
     (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
-    words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model", str(tiny_whisper), "--method", "head", "--bf16", "False",
+    words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model_name_or_path", str(tiny_whisper), "--method", "head", "--bf16", "False",
              "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1", "--disable_tqdm", "True"]  # fmt: skip
-    with pytest.raises(CorpusError, match=r"hears 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*--max_seconds"):
+    with pytest.raises(CorpusError, match=r"takes 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*max_seconds"):
         finetune(parse_arguments(words))
     assert not (tmp_path / "run/results.json").exists()
-    with pytest.raises(CorpusError, match="1 of .* clips would be longer"):
+    with pytest.raises(CorpusError, match="1 of .* clips are longer"):
         finetune(parse_arguments([*words, "--segment_length", "30.5"]))
     finetune(parse_arguments([*words, "--segment_length", "30", "--segment_overlap", "2"]))
     assert (tmp_path / "run/results.json").exists()

@@ -1,0 +1,78 @@
+"""What a training prints: one progress bar, and a line for each epoch."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from transformers import TrainerCallback
+
+from hf_ser.wording import per_cent
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(TrainerCallback):
+    """Shows a bar over the steps, and logs a line for each evaluation."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.log: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Opens the bar."""
+        if state.is_world_process_zero:
+            self.redirection = logging_redirect_tqdm()
+            self.redirection.__enter__()
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                unit=" steps",
+                disable=args.disable_tqdm,
+                dynamic_ncols=True,
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Moves the bar."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Takes note of a loss; with an evaluation's metrics, logs the line."""
+        self.log.update({name: value for name, value in (logs or {}).items() if isinstance(value, int | float)})
+        if state.is_world_process_zero and "eval_uar" in self.log and self.bar is not None:
+            logger.info("%s", line(self.log, state.epoch, state.num_train_epochs))
+            self.log = {}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Closes the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.redirection.__exit__(None, None, None)
+            self.bar = None
+
+
+def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
+    """`epoch 2/3: loss 1.10, validation UAR 45.3 %, learning rate 0.0005`."""
+    found = [f"loss {log['loss']:.3f}"] if "loss" in log else []
+    found += [f"validation UAR {per_cent(log['eval_uar'])} %, loss {log['eval_loss']:.3f}"]
+    if "learning_rate" in log:
+        found.append(f"learning rate {log['learning_rate']:.2g}")
+    return f"epoch {epoch:g}/{epochs:g}: {', '.join(found)}"
+
+
+def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> str:
+    """The metrics of each part in per cent, with the 95 % interval of UAR (by speaker where there are enough) and the probe's UAR, as a table."""
+    head = ["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]
+    rows = [head]
+    for part, found in metrics.items():
+        low, high = (found["intervals"]["speakers"] or found["intervals"]["clips"])["uar"]
+        between = f"{per_cent(low)} to {per_cent(high)}"
+        probed = probe.get(part, {}).get("uar")
+        shares = [f"{per_cent(found[name])}" for name in ("accuracy", "f1_macro")]
+        rows.append([part, str(found["clips"]), f"{per_cent(found['uar'])}", between, *shares, "" if probed is None else str(per_cent(probed))])  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
