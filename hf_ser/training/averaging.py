@@ -77,30 +77,37 @@ class WeightAverage(TrainerCallback):
             self.steps = int(self.mean.pop("steps"))
 
 
-def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, float]]) -> dict[str, Any]:
+def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, int]]) -> dict[str, Any]:
     """
-    Leaves a trained model at the best point between its probe and where it is (Wortsman et al. 2022, arXiv:2109.01903).
+    Leaves a trained model at a point between its probe and where training ended (Wortsman et al. 2022, arXiv:2109.01903).
+
+    Half way is kept, unless another point is better on validation by more than the standard error of its UAR: on the few speakers of
+    a validation part, smaller differences are chance. Of several such points the one nearest to the middle is kept.
 
     Args:
         model (`nn.Module`): The model.
-        probe (`dict[str, torch.Tensor]`): What trains, as it was with the solved probe; see [`trained_weights`].
-        validate (`Callable`): The model's UAR and loss on validation.
+        probe (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
+        validate (`Callable`): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite; and the number
+            of clips.
 
     Returns:
         `interpolation`, the share of the way from the probe (0) to the end of training (1), and `validation_uar` at each share
-        that was tried. Of equal ones the one with the least loss is kept.
+        that was tried.
     """
     end = trained_weights(model)
     found = {}
+    clips = 1
     for step in STEPS:
         put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
-        uar, loss = validate()
-        found[step] = (uar, -loss if math.isfinite(loss) else -math.inf)
-    best = max(STEPS, key=found.__getitem__)
-    put(model, {name: torch.lerp(probe[name], tensor, best) for name, tensor in end.items()})
+        uar, clips = validate()
+        found[step] = uar if math.isfinite(uar) else -1.0
+    best = max(found.values())
+    near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
+    kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
+    put(model, {name: torch.lerp(probe[name], tensor, kept) for name, tensor in end.items()})
     logger.info(
         "between the probe (0) and the end of training (1), validation UAR is %s; %g is kept",
-        ", ".join(f"{per_cent(value):.1f} % at {step:g}" for step, (value, _) in found.items()),
-        best,
+        ", ".join(f"{per_cent(uar)} % at {step:g}" for step, uar in found.items()),
+        kept,
     )
-    return {"interpolation": best, "validation_uar": [found[step][0] for step in STEPS]}
+    return {"interpolation": kept, "validation_uar": [found[step] for step in STEPS]}

@@ -1,5 +1,6 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -303,14 +304,15 @@ class BaseTrainer(CheckpointingTrainer):
         output = super().train(*args, **kwargs)
         if self._shards:
             self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
-        if self._probe and len(self.eval_dataset):
+        if self._probe and self.eval_dataset:
             self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, self._validate)
         return output
 
-    def _validate(self) -> tuple[float, float]:
-        """UAR and loss on validation; not by `evaluate`, which would log them as those of an epoch."""
-        metrics = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval").metrics
-        return float(metrics["eval_uar"]), float(metrics["eval_loss"])
+    def _validate(self) -> tuple[float, int]:
+        """UAR and the number of clips on validation; not by `evaluate`, which would log them as those of an epoch."""
+        output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
+        finite = math.isfinite(output.metrics["eval_loss"])
+        return float(output.metrics["eval_uar"]) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
     def keep_whole(self) -> None:
         """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""

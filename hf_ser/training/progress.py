@@ -63,15 +63,15 @@ def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
 
 
 def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> str:
-    """The metrics of each part in per cent, with the 95 % interval of UAR (by speaker where there are enough) and the probe's UAR, as a table."""
+    """The metrics of each part in per cent, with the 95 % interval of UAR and the probe's UAR, as a table."""
     head = ["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]
     rows = [head]
     for part, found in metrics.items():
         low, high = (found["intervals"]["speakers"] or found["intervals"]["clips"])["uar"]
         between = f"{per_cent(low)} to {per_cent(high)}"
-        probed = probe.get(part, {}).get("uar")
-        shares = [f"{per_cent(found[name])}" for name in ("accuracy", "f1_macro")]
-        rows.append([part, str(found["clips"]), f"{per_cent(found['uar'])}", between, *shares, "" if probed is None else str(per_cent(probed))])  # fmt: skip
+        cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]
+        uar, *others = ["" if share is None else str(per_cent(share)) for share in cells]
+        rows.append([part, str(found["clips"]), uar, between, *others])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

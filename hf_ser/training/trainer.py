@@ -87,12 +87,12 @@ class SERTrainer(BaseTrainer):
         transformers.set_seed(args.seed)
         self.tuning = Tuning.of(peft_config)
         self.augmentation = augmentation or Augmentation()
-        require_compatible(args, self.augmentation)
         self.checkpoint = Checkpoint(model, processing_class)
         #: The clips of each part, by `train`, `validation` and `test`.
         self.clips: dict[str, Dataset] = {"train": as_clips(train_dataset)}
         if eval_dataset is not None:
             self.clips["validation"] = as_clips(eval_dataset)
+        require_compatible(args, self.augmentation, self.clips["train"])
         self.emotions = emotions_of(self.clips["train"])
         self.metrics: dict[str, dict[str, Any]] = {}
         self.probe: dict[str, Any] | None = None
@@ -438,7 +438,7 @@ def set_learning_rates(args: SERConfig, tuning: Tuning, parameters: int) -> None
         args.head_learning_rate = HEAD_LEARNING_RATE
 
 
-def require_compatible(args: SERConfig, augmentation: Augmentation) -> None:
+def require_compatible(args: SERConfig, augmentation: Augmentation, train: Dataset) -> None:
     """
     Raises:
         ValueError: if arguments exclude each other.
@@ -446,6 +446,10 @@ def require_compatible(args: SERConfig, augmentation: Augmentation) -> None:
     if args.focal_gamma and augmentation.mixup_alpha:
         raise ValueError(
             "focal_gamma: needs one true emotion for each clip, and mixup_alpha gives it two; use one of them"
+        )
+    if args.balanced_sampling and train.info.stream:
+        raise ValueError(
+            "balanced_sampling: draws any clip at any time, and streaming reads each once in an epoch; use class_weights"
         )
 
 
