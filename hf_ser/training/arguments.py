@@ -494,6 +494,15 @@ class Arguments(NamedTuple):
     training: SERConfig
 
 
+#: The arguments by kind, in the order of the help, each with a heading.
+GROUPS: dict[Any, str] = {
+    ScriptArguments: "model, corpora and split",
+    Tuning: "what trains",
+    Augmentation: "augmentation of training clips",
+    SERConfig: "training (transformers' other arguments: --help_all)",
+}
+
+
 def parse_arguments(argv: Sequence[str], description: str | None = None) -> Arguments:
     """
     Parses a command line. `--config recipe.yaml` gives defaults, the rest of the line overrides them:
@@ -502,7 +511,7 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
     Raises:
         SystemExit: after a message, if an argument is unknown or of the wrong kind.
     """
-    parser = _parser(description)
+    parser = _parser(description, everything="--help_all" in argv or "--help-all" in argv)
     try:
         parsed = parser.parse_args_into_dataclasses(_with_recipe(argv), look_for_args_file=False)
     except ValueError as error:
@@ -512,17 +521,35 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
 
 def given_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """The arguments that a command line and its recipe set, by name, as one recipe."""
-    names = [field.name for group in Arguments.__annotations__.values() for field in fields(group) if field.init]
+    names = [field.name for group in GROUPS for field in fields(group) if field.init]
     # What the namespace has, argparse gives no default.
     parsed = _parser().parse_args(_with_recipe(argv), argparse.Namespace(**dict.fromkeys(names)))
     return {name: value for name, value in vars(parsed).items() if value is not None}
 
 
-def _parser(description: str | None = None) -> HfArgumentParser:
-    parser = HfArgumentParser(list(Arguments.__annotations__.values()), description=description, allow_abbrev=False)
-    parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in --help
+def _parser(description: str | None = None, *, everything: bool = False) -> HfArgumentParser:
+    """The parser of a run's arguments; its help leaves out transformers' own arguments unless it shall have `everything`."""
+    parser = HfArgumentParser(description=description, allow_abbrev=False, add_help=False)
+    parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in the help
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
+    parser.add_argument("-h", "--help", action="help", help="Print this package's arguments.")
+    parser.add_argument("--help_all", "--help-all", action="help", help="Print transformers' arguments, too.")
+    own = set(SERConfig.__annotations__)
+    for kind, title in GROUPS.items():
+        before = len(parser._actions)
+        kind._argument_group_name = title  # type: ignore[attr-defined]
+        parser.dataclass_types = [*parser.dataclass_types, kind]
+        parser._add_dataclass_arguments(kind)
+        if kind is SERConfig:
+            for action in parser._actions[before:]:
+                if action.dest not in own and not everything:
+                    action.help = argparse.SUPPRESS
     return parser
+
+
+def option_names() -> set[str]:
+    """The options of a training's command line."""
+    return {option for action in _parser()._actions for option in action.option_strings} | {"--seeds"}
 
 
 def _with_recipe(argv: Sequence[str]) -> list[str]:
@@ -535,7 +562,7 @@ def _with_recipe(argv: Sequence[str]) -> list[str]:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """
-    A YAML recipe, as it stands in the file.
+    A YAML recipe. `extends: other.yaml` takes over the lines of a recipe beside it that it does not have itself.
 
     Raises:
         ValueError: if the file cannot be read or is no mapping.
@@ -549,7 +576,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ValueError(f"--config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
-    return recipe
+    parent = recipe.pop("extends", None)
+    return recipe if parent is None else {**read_recipe(path.parent / str(parent)), **recipe}
 
 
 def recipe_words(recipe: dict[str, Any]) -> list[str]:

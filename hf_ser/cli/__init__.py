@@ -1,0 +1,66 @@
+"""`hf-ser COMMAND ...`: what the files in scripts/ do, as one command."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import torch
+from accelerate.commands.launch import launch_command, launch_command_parser
+
+#: The commands, each a module here with a `main()`, and what it does.
+COMMANDS = {
+    "finetune": "train a model on corpora, and test it on speakers who were not in training",
+    "cross-validate": "train every fold and seed, and every setting of a sweep",
+    "search": "search for hyperparameters over folds of the training speakers",
+    "evaluate": "report on a model: quality, fairness, robustness, cost, leakage",
+    "predict": "recognise the emotion in recordings",
+    "push": "publish a run on the Hub",
+    "export": "write an ONNX model for a CPU",
+    "demo": "open a page in the browser to try a model",
+    "corpora": "list corpora, and count what is in a folder",
+    "card": "write a model card anew from results.json",
+}
+USAGE = "usage: hf-ser COMMAND ...\n\n" + "\n".join(f"  {name:<16}{about}" for name, about in COMMANDS.items())
+
+
+def main() -> int:
+    """The console command."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(f"{USAGE}\n\nhf-ser COMMAND --help explains a command.")
+        return 0
+    name, argv = sys.argv[1].replace("_", "-"), sys.argv[2:]
+    if name not in COMMANDS:
+        print(f"{USAGE}\n\nerror: found no command {sys.argv[1]!r}", file=sys.stderr)
+        return 2
+    if name == "finetune" and not {"-h", "--help", "--help_all", "--help-all"} & set(argv):
+        return launch(argv)
+    module = import_module(f"hf_ser.cli.{name.replace('-', '_')}")
+    sys.argv = [f"hf-ser {name}", *argv]
+    return int(module.main())
+
+
+def launch(argv: Sequence[str]) -> int:
+    """Starts a training as `accelerate launch` does: one process for each GPU, unless accelerate's own options say otherwise."""
+    parser = launch_command_parser()
+    options = {option: action for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    own = _own_options()
+    launcher: list[str] = []
+    words: list[str] = []
+    to_launcher = False
+    for word in argv:
+        if word.startswith("--"):
+            option = word.partition("=")[0]
+            to_launcher = option in options and option not in own
+        (launcher if to_launcher else words).append(word)
+    if not launcher:
+        processes = max(torch.cuda.device_count(), 1)
+        launcher = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
+        launcher += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
+    launch_command(parser.parse_args([*launcher, "--module", "hf_ser.cli.finetune", *words]))
+    return 0
+
+
+def _own_options() -> set[str]:
+    from hf_ser.training.arguments import option_names
+
+    return option_names()
