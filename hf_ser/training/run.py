@@ -15,9 +15,9 @@ from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
 from hf_ser import features, records, splits
 from hf_ser.evaluation import bootstrap, per_clip, plots, score
-from hf_ser.hub import PushOptions, checkpoints, push
+from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
-from hf_ser.hub.pushing import check_repository, make_repository
+from hf_ser.hub.pushing import check_repository
 from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
@@ -119,9 +119,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         save_run(folder, trainer, tuned, arguments, clips, results)
     trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
-    if trainer.is_world_process_zero() and training.push_to_hub and training.hub_model_id:
-        _, address = push(folder, training.hub_model_id, push_options(arguments))
-        logger.info("published: %s", address)
+    if training.push_to_hub and (published := trainer.push_to_hub(**push_options(arguments))):
+        logger.info("published: %s", published.url)
         if training.hub_strategy != HubStrategy.END:
             checkpoints.delete(training.hub_model_id, training.hub_revision, training.hub_token)
     return results
@@ -207,32 +206,33 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
-                training.hub_model_id or folder.resolve().name, push_options(arguments)
+                training.hub_model_id or folder.resolve().name,
+                revision=training.hub_revision,
+                replace=arguments.hub.hub_overwrite or arguments.hub.hub_create_pr,
+                license=arguments.hub.hub_license,
+                token=training.hub_token,
             )
             resuming = str(training.resume_from_checkpoint or False).lower() != "false"
             if training.hub_strategy == HubStrategy.END or resuming or arguments.hub.hub_overwrite:
                 return
-            branch = checkpoints.branch(training.hub_revision)
-            if checkpoints.whose(training.hub_model_id, training.hub_revision, training.hub_token):
+            if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
                 raise FileExistsError(
-                    f"--hub_strategy: {training.hub_model_id} has the checkpoints of an unfinished run on its branch {branch!r}. "
-                    "Go on with it by --resume_from_checkpoint True, or delete them with --hub_overwrite True."
+                    f"hub_model_id: {training.hub_model_id} has the checkpoints of an unfinished run on its branch "
+                    f"{checkpoints.branch(training.hub_revision)!r}. Resume it (resume_from_checkpoint), or delete them "
+                    "(hub_overwrite)."
                 )
 
 
-def push_options(arguments: Arguments) -> PushOptions:
-    """How the arguments want the run to be published."""
-    training, hub = arguments.training, arguments.hub
-    return PushOptions(
-        private=training.hub_private_repo,
-        revision=training.hub_revision,
-        create_pr=hub.hub_create_pr,
-        overwrite=hub.hub_overwrite,
-        clip_names=hub.hub_clip_names,
-        base_model=hub.hub_base_model,
-        license=hub.hub_license,
-        token=training.hub_token,
-    )
+def push_options(arguments: Arguments) -> dict[str, Any]:
+    """How the run is published, see [`hf_ser.hub.push`]."""
+    hub = arguments.hub
+    return {
+        "create_pr": hub.hub_create_pr,
+        "overwrite": hub.hub_overwrite,
+        "clip_names": hub.hub_clip_names,
+        "base_model": hub.hub_base_model,
+        "license": hub.hub_license,
+    }
 
 
 def checkpoint_to_resume(training: SERTrainingArguments, folder: Path) -> str | None:
@@ -284,13 +284,11 @@ def is_in(checkpoint: str | None, folder: Path) -> bool:
 def begin_run(arguments: Arguments, given: dict[str, Any], folder: Path, clips: RunClips, *, anew: bool) -> None:
     """
     If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
-    arguments and its split, with which those of a resumed run are compared. Makes its repository.
+    arguments and its split, with which those of a resumed run are compared.
     """
     training = arguments.training
     with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            if training.push_to_hub and training.hub_model_id:
-                make_repository(training.hub_model_id, push_options(arguments))
             delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
             folder.mkdir(parents=True, exist_ok=True)
             records.write(folder / RUN, given)

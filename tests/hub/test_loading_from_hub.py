@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants
 from transformers import AudioClassificationPipeline, pipeline
 
 import hf_ser
-from hf_ser.hub import HubError, PushOptions, push
+from hf_ser.hub import HubError, push
 
 Run = Callable[[str], Path]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
@@ -38,7 +38,7 @@ def adapter(hub: Any, run: Run, tiny_hubert: Path) -> Path:
     HfApi().create_repo("lab/base")
     HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
     folder = run("adapter")
-    push(folder, "lab/adapter", PushOptions(base_model="lab/base"))
+    push(folder, "lab/adapter", base_model="lab/base")
     hub.requests.clear()
     return folder
 
@@ -52,7 +52,7 @@ def test_only_what_a_model_is_opened_from_is_downloaded(hub: Any, published: Pat
 def test_by_branch_and_commit(hub: Any, published: Path, run: Run) -> None:
     commit = HfApi().model_info("lab/ser").sha
     other = run("merged")
-    push(other, "lab/ser", PushOptions(overwrite=True))
+    push(other, "lab/ser", overwrite=True)
     HfApi().create_tag("lab/ser", tag="v2")
     assert answers(hf_ser.load("lab/ser", revision=commit)) == pytest.approx(answers(hf_ser.load(published)), abs=1e-6)
     assert answers(hf_ser.load("lab/ser", revision="v2")) == pytest.approx(answers(hf_ser.load(other)), abs=1e-6)

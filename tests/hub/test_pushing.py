@@ -25,7 +25,7 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.hub import HubError, PushOptions, push
+from hf_ser.hub import HubError, push
 from hf_ser.splits import hash_name
 
 Run = Callable[[str], Path]
@@ -55,9 +55,9 @@ def base(hub: Any, tiny_hubert: Path) -> str:
 class TestWhatGoesUp:
     def test_a_full_run_in_one_commit(self, hub: Any, run: Run) -> None:
         folder = run("full")
-        plan, address = push(folder, "ser")
+        plan = push(folder, "ser")
         assert plan.repo_id == "lab/ser"
-        assert address.startswith(f"{hub.endpoint}/lab/ser/commit/")
+        assert plan.url.startswith(f"{hub.endpoint}/lab/ser/commit/")
         assert files("lab/ser") == CHECKPOINT | RESULTS
         assert len(HfApi().list_repo_commits("lab/ser")) == 2  # the Hub makes the first with the repository
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(
@@ -68,12 +68,12 @@ class TestWhatGoesUp:
     def test_a_regular_expression_is_no_path(self, hub: Any, base: str, run: Run, name: str) -> None:
         """PEFT's configurations of these tuners have one."""
         folder = run(name)
-        push(folder, "lab/ser", PushOptions(base_model=base))
+        push(folder, "lab/ser", base_model=base)
         assert answers(hf_ser.load("lab/ser")) == pytest.approx(answers(hf_ser.load(folder)), abs=1e-6)
 
     def test_a_merged_run_has_its_adapter_beside_it(self, hub: Any, base: str, run: Run) -> None:
         folder = run("merged")
-        push(folder, "lab/ser", PushOptions(base_model=base))
+        push(folder, "lab/ser", base_model=base)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {f"adapter/{name}" for name in ADAPTER}
         expected = answers(hf_ser.load(folder))
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(expected, abs=1e-5)
@@ -83,7 +83,7 @@ class TestWhatGoesUp:
     @pytest.mark.parametrize("kind", ["adapter", "merged"])
     def test_an_adapter_alone_opens_on_its_base_from_the_hub(self, hub: Any, base: str, run: Run, kind: str) -> None:
         folder = run(kind)
-        push(folder, "lab/adapter", PushOptions(base_model=base, adapter_only=True))
+        push(folder, "lab/adapter", base_model=base, adapter_only=True)
         assert files("lab/adapter") == ADAPTER | RESULTS
         expected = answers(hf_ser.load(folder))
         torch.manual_seed(3)  # nothing of it is random
@@ -102,7 +102,7 @@ class TestWhatGoesUp:
         self, hub: Any, base: str, run: Run, kind: str
     ) -> None:
         """Traps: a base has another head, or none; what does not fit is silently drawn at random."""
-        push(run(kind), "lab/adapter", PushOptions(base_model=base, adapter_only=True))
+        push(run(kind), "lab/adapter", base_model=base, adapter_only=True)
         says = r"has no attribute 'logits'|ignore_mismatched_sizes|Target modules .* not found"
         with pytest.raises((ValueError, AttributeError), match=says):
             answers(pipeline("audio-classification", model="lab/adapter"))
@@ -115,7 +115,7 @@ class TestWhatGoesUp:
         model.config.id2label = {0: "sad", 1: "angry", 2: "happy"}
         model.push_to_hub("lab/other-head")
         with pytest.raises(ValueError, match=r"lab/other-head has 3 labels of its own \(sad, angry, happy\)"):
-            push(run("adapter"), "lab/adapter", PushOptions(base_model="lab/other-head"))
+            push(run("adapter"), "lab/adapter", base_model="lab/other-head")
 
     @pytest.mark.parametrize("kind", ["adapter", "merged"])
     @pytest.mark.parametrize(
@@ -138,18 +138,18 @@ class TestWhatGoesUp:
     ) -> None:
         (other or HubertConfig.from_pretrained(group_norm_hubert)).push_to_hub("lab/other")
         with pytest.raises(ValueError, match=f"lab/other is not the base model of this adapter, .*: {says}"):
-            push(run(kind), "lab/adapter", PushOptions(base_model="lab/other", adapter_only=True))
+            push(run(kind), "lab/adapter", base_model="lab/other", adapter_only=True)
         assert not HfApi().repo_exists("lab/adapter")
 
     def test_an_adapter_alone_whose_base_is_gone_is_refused(self, hub: Any, run: Run) -> None:
         with pytest.raises(HubError, match="lab/gone is not on the Hub"):
-            push(run("adapter"), "lab/adapter", PushOptions(base_model="lab/gone"))
+            push(run("adapter"), "lab/adapter", base_model="lab/gone")
 
     def test_an_adapter_alone_without_a_base_on_the_hub_is_refused(self, hub: Any, run: Run) -> None:
         with pytest.raises(ValueError, match="of use only with its base model, and that is a folder of yours"):
             push(run("adapter"), "lab/adapter")
         with pytest.raises(ValueError, match="is a run without an adapter"):
-            push(run("full"), "lab/adapter", PushOptions(adapter_only=True))
+            push(run("full"), "lab/adapter", adapter_only=True)
         assert hub.repositories == {}
 
     @pytest.mark.parametrize("kind", ["full", "merged"])
@@ -178,7 +178,7 @@ class TestWhatGoesUp:
 
     def test_clip_names_go_up_when_asked(self, hub: Any, run: Run) -> None:
         folder = run("full")
-        push(folder, "lab/ser", PushOptions(clip_names=True))
+        push(folder, "lab/ser", clip_names=True)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {"set_aside.csv"}
         there = json.loads(Path(hf_hub_download("lab/ser", "splits.json")).read_text())
         assert there["parts"] == json.loads((folder / "splits.json").read_text())["parts"]
@@ -187,7 +187,7 @@ class TestWhatGoesUp:
         folder = run("full")
         with (folder / "set_aside.csv").open("a") as file:
             file.write("calls/7,unreadable,\"there is no file '/srv/lab/7.wav', nor another\"\n")
-        push(folder, "lab/ser", PushOptions(clip_names=True))
+        push(folder, "lab/ser", clip_names=True)
         published = Path(hf_hub_download("lab/ser", "set_aside.csv")).read_text()
         assert published.splitlines()[-1] == "calls/7,unreadable,\"there is no file '7.wav', nor another\""
 
@@ -210,7 +210,7 @@ class TestWhatGoesUp:
         assert hub.repositories == {}
 
     def test_the_card_is_valid_and_shows_its_results_on_the_hub(self, hub: Any, run: Run) -> None:
-        push(run("full"), "lab/ser", PushOptions(license="mit"))
+        push(run("full"), "lab/ser", license="mit")
         card = ModelCard.load("lab/ser")
         card.validate()
         uar = json.loads(Path(hf_hub_download("lab/ser", "results.json")).read_text())["metrics"]["test"]["uar"]
@@ -294,7 +294,7 @@ class TestReport:
     def test_names_go_up_when_asked(self, hub: Any, run: Run) -> None:
         folder = run("full")
         names = add_report(folder)
-        push(folder, "lab/ser", PushOptions(clip_names=True))
+        push(folder, "lab/ser", clip_names=True)
         assert files("lab/ser") == CHECKPOINT | RESULTS | PICTURES | {"report.json", "set_aside.csv"}
         text = Path(hf_hub_download("lab/ser", "report.json")).read_text()
         there = json.loads(text)
@@ -317,10 +317,10 @@ class TestReport:
         push(folder, "lab/ser")
         HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="report/mine.png", repo_id="lab/ser")
         (folder / "report.json").unlink()
-        plan, _ = push(folder, "lab/ser", dry_run=True)
+        plan = push(folder, "lab/ser", dry_run=True)
         deleted = {name for name, change in plan.changes.items() if change == "deleted"}
         assert deleted == PICTURES | {"report.json"}
-        push(folder, "lab/ser", PushOptions(overwrite=True))
+        push(folder, "lab/ser", overwrite=True)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {"report/mine.png"}
 
     def test_a_downloaded_run_is_hashed_once(self, hub: Any, run: Run) -> None:
@@ -328,7 +328,7 @@ class TestReport:
         add_report(folder)
         push(folder, "lab/ser")
         (folder / "report.json").write_bytes(Path(hf_hub_download("lab/ser", "report.json")).read_bytes())
-        plan, _ = push(folder, "lab/ser", dry_run=True)
+        plan = push(folder, "lab/ser", dry_run=True)
         assert not plan.anything
 
 
@@ -349,7 +349,7 @@ class TestTheCardsCode:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        push(run(kind), "lab/ser", PushOptions(base_model=base, revision=revision))
+        push(run(kind), "lab/ser", base_model=base, revision=revision)
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         monkeypatch.chdir(tmp_path)
         code = re.findall(
@@ -372,7 +372,7 @@ class TestTheCardsCode:
         assert "is not supported for audio-classification" not in printed.err
 
     def test_of_a_pull_request_opens_the_branch_that_it_is_for(self, hub: Any, run: Run) -> None:
-        push(run("full"), "lab/ser", PushOptions(create_pr=True))
+        push(run("full"), "lab/ser", create_pr=True)
         assert "revision=" not in Path(hf_hub_download("lab/ser", "README.md", revision="refs/pr/1")).read_text()
 
     @pytest.mark.parametrize("revision", [None, "wide"])
@@ -381,7 +381,7 @@ class TestTheCardsCode:
     ) -> None:
         """In a new process that has not imported this package, as it is printed."""
         folder = run("whisper")
-        push(folder, "lab/ser", PushOptions(revision=revision))
+        push(folder, "lab/ser", revision=revision)
         code = {"configuration_hf_ser.py", "encoders_hf_ser.py", "feature_extraction_hf_ser.py", "modeling_hf_ser.py"}
         assert files("lab/ser", revision=revision) == CHECKPOINT | RESULTS | code
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
@@ -417,8 +417,8 @@ class TestTheCardsCode:
 
 class TestWhatIsThereAlready:
     def test_a_dry_run_changes_nothing(self, hub: Any, run: Run) -> None:
-        plan, address = push(run("full"), "lab/ser", dry_run=True)
-        assert address is None
+        plan = push(run("full"), "lab/ser", dry_run=True)
+        assert plan.url is None
         assert hub.repositories == {}
         assert not plan.exists
         assert set(plan.changes.values()) == {"new"}
@@ -426,43 +426,43 @@ class TestWhatIsThereAlready:
         assert "model.safetensors" in str(plan)
 
     def test_another_model_is_not_replaced_without_a_word(self, hub: Any, base: str, run: Run) -> None:
-        push(run("merged"), "lab/ser", PushOptions(base_model=base))
+        push(run("merged"), "lab/ser", base_model=base)
         HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id="lab/ser")
         before = HfApi().model_info("lab/ser").sha
         full = run("full")
         with pytest.raises(FileExistsError, match="holds a model already, and this push would replace"):
             push(full, "lab/ser")
-        plan, _ = push(full, "lab/ser", dry_run=True)
+        plan = push(full, "lab/ser", dry_run=True)
         assert plan.changes["adapter/adapter_model.safetensors"] == "deleted"
         assert plan.changes["model.safetensors"] == "changed"
         assert "notes.txt" not in plan.changes
         assert HfApi().model_info("lab/ser").sha == before
 
-        push(full, "lab/ser", PushOptions(overwrite=True))
+        push(full, "lab/ser", overwrite=True)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {"notes.txt"}
 
     def test_the_same_again_makes_no_commit(self, hub: Any, run: Run) -> None:
         folder = run("full")
         push(folder, "lab/ser")
         before = HfApi().model_info("lab/ser").sha
-        plan, _ = push(folder, "lab/ser")
+        plan = push(folder, "lab/ser")
         assert not plan.anything
         assert HfApi().model_info("lab/ser").sha == before
 
     def test_a_branch_leaves_the_main_one_alone(self, hub: Any, run: Run) -> None:
-        push(run("full"), "lab/ser", PushOptions(revision="wide"))
+        push(run("full"), "lab/ser", revision="wide")
         assert files("lab/ser") == set()
         assert files("lab/ser", revision="wide") == CHECKPOINT | RESULTS
         assert set(answers(hf_ser.load("lab/ser", revision="wide"))) == {"angry", "happy", "sad"}
 
     def test_a_new_branch_replaces_nothing_of_the_model_on_main(self, hub: Any, base: str, run: Run) -> None:
-        push(run("merged"), "lab/ser", PushOptions(base_model=base))
+        push(run("merged"), "lab/ser", base_model=base)
         full = run("full")
-        push(full, "lab/ser", PushOptions(revision="v2"))
+        push(full, "lab/ser", revision="v2")
         assert files("lab/ser", revision="v2") == CHECKPOINT | RESULTS
         assert "adapter/adapter_model.safetensors" in files("lab/ser")
         with pytest.raises(FileExistsError, match="holds a model already"):
-            push(run("adapter"), "lab/ser", PushOptions(revision="v2", base_model=base))
+            push(run("adapter"), "lab/ser", revision="v2", base_model=base)
 
     def test_what_another_has_pushed_meanwhile_is_not_overwritten(
         self, hub: Any, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -481,20 +481,20 @@ class TestWhatIsThereAlready:
 
         monkeypatch.setattr(HfApi, "preupload_lfs_files", meanwhile)
         with pytest.raises(HubError, match="412"):
-            push(folder, "lab/ser", PushOptions(overwrite=True))
+            push(folder, "lab/ser", overwrite=True)
 
     def test_a_pull_request_leaves_the_main_branch_alone(self, hub: Any, base: str, run: Run) -> None:
-        push(run("merged"), "lab/ser", PushOptions(base_model=base))
+        push(run("merged"), "lab/ser", base_model=base)
         before = HfApi().model_info("lab/ser").sha
         folder = run("full")
-        _, address = push(folder, "lab/ser", PushOptions(create_pr=True))
-        assert address.endswith("/discussions/1")
+        plan = push(folder, "lab/ser", create_pr=True)
+        assert plan.url.endswith("/discussions/1")
         assert HfApi().model_info("lab/ser").sha == before
         expected = answers(hf_ser.load(folder))
         assert answers(hf_ser.load("lab/ser", revision="refs/pr/1")) == pytest.approx(expected, abs=1e-6)
 
     def test_a_private_repository(self, hub: Any, run: Run) -> None:
-        push(run("full"), "lab/ser", PushOptions(private=True))
+        push(run("full"), "lab/ser", private=True)
         assert HfApi().model_info("lab/ser").private
         with pytest.raises(HubError, match="is not on the Hub, or it is private and your token does not open it"):
             hf_ser.load("lab/ser", token=hub.login("other"))
@@ -504,11 +504,11 @@ class TestWhatIsThereAlready:
 class TestBadTokens:
     def test_a_wrong_one(self, hub: Any, run: Run) -> None:
         with pytest.raises(HubError, match="the Hub does not know your token"):
-            push(run("full"), "lab/ser", PushOptions(token="hf_wrong"))
+            push(run("full"), "lab/ser", token="hf_wrong")
 
     def test_one_that_may_only_read(self, hub: Any, run: Run) -> None:
         with pytest.raises(HubError, match="your token may not do this. Make one with write access"):
-            push(run("full"), "reader/ser", PushOptions(token=hub.login("reader", role="read")))
+            push(run("full"), "reader/ser", token=hub.login("reader", role="read"))
 
     def test_in_the_name_of_another(self, hub: Any, run: Run) -> None:
         with pytest.raises(HubError, match="your token may not do this"):
@@ -556,7 +556,7 @@ class TestBadConnections:
         folder = run("full")
         for dry_run in (True, False):
             with pytest.raises(HubError) as raised:
-                push(folder, "lab/ser", PushOptions(license="banana"), dry_run=dry_run)
+                push(folder, "lab/ser", license="banana", dry_run=dry_run)
             assert str(raised.value).count("banana") == 1
             assert "goes on from here" not in str(raised.value)
         assert hub.repositories == {}
@@ -569,7 +569,7 @@ class TestBadConnections:
 
     def test_how_to_go_on_has_all_options_but_the_token(self, hub: Any, run: Run) -> None:
         hub.fail("POST", "/repos/create", status=503, times=1000)
-        options = PushOptions(private=True, revision="dev", license="mit", token=hub.token)
+        options = private=True, revision="dev", license="mit", token=hub.token
         with pytest.raises(HubError) as raised:
             push(run("full"), "lab/ser", options)
         assert "lab/ser --private --revision dev --license mit` goes on" in str(raised.value)

@@ -14,17 +14,12 @@ from huggingface_hub.errors import RevisionNotFoundError
 from transformers import pipeline
 
 import hf_ser
-from hf_ser.hub import HubError, errors
+from hf_ser.hub import HubError
 from hf_ser.hub.checkpoints import branch
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.results import RunRecord
 
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "PAUSE", 0.0)
 
 
 @pytest.fixture
