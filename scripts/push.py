@@ -18,9 +18,7 @@ def main() -> int:
     parser.add_argument("run", type=path_argument, help="the run's folder, written by scripts/finetune.py")
     parser.add_argument("repo_id", help="the repository: user/name, or name under your own account")
     parser.add_argument("--dry_run", action="store_true", help="change nothing, show what would change")
-    parser.add_argument(
-        "--private", action="store_true", default=None, help="create the repository as a private one"
-    )
+    parser.add_argument("--private", action="store_true", default=None, help="create the repository as a private one")
     parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, which is created if need be")
     parser.add_argument("--create_pr", action="store_true", help="open a pull request instead")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the repository holds")
@@ -33,7 +31,8 @@ def main() -> int:
         "--base_model", metavar="user/name", help="the base model on the Hub, if the run started from a folder"
     )
     parser.add_argument(
-        "--license", help="the model's licence by its identifier on the Hub, such as cc-by-nc-sa-4.0; by default that of the corpus"
+        "--license",
+        help="the model's licence by its identifier on the Hub, such as cc-by-nc-sa-4.0; by default that of the corpus",
     )
     parser.add_argument(
         "--clip_names", action="store_true", help="publish the names of clips and speakers, which are otherwise hashed"

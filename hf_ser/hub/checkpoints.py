@@ -96,9 +96,7 @@ def download(repo_id: str, revision: str | None, run: Path, token: str | None) -
         if last <= max((_step(path.name) for path in run.glob("checkpoint-*")), default=-1):
             return
         patterns = [RUN, SPLITS, "checkpoint-*/*"]
-        snapshot_download(
-            repo_id, revision=branch(revision), token=token, local_dir=staged, allow_patterns=patterns
-        )
+        snapshot_download(repo_id, revision=branch(revision), token=token, local_dir=staged, allow_patterns=patterns)
     for name in (RUN, SPLITS):
         (staged / name).replace(run / name)
     for checkpoint in sorted(staged.glob("checkpoint-*"), key=lambda path: _step(path.name)):

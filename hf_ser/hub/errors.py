@@ -59,7 +59,9 @@ def _message(error: BaseException, repository: str, revision: str | None) -> str
     if status == 401:
         return f"{repository}: the Hub does not accept your token. Log in again with `hf auth login`, or set HF_TOKEN"
     if status == 403:
-        return f"{repository}: your token has no write access. Create one that has at {constants.ENDPOINT}/settings/tokens"
+        return (
+            f"{repository}: your token has no write access. Create one that has at {constants.ENDPOINT}/settings/tokens"
+        )
     if status is not None:
         return f"{repository}: the Hub answered with an error ({_one_line(error)})"
     if isinstance(error, OfflineModeIsEnabled):
@@ -70,7 +72,9 @@ def _message(error: BaseException, repository: str, revision: str | None) -> str
             "larger disk; the download continues where it stopped"
         )
     if isinstance(error, HTTPError | ConnectionError | TimeoutError):
-        return f"{repository}: no connection to {constants.ENDPOINT} ({_one_line(error)}). Check the network and try again"
+        return (
+            f"{repository}: no connection to {constants.ENDPOINT} ({_one_line(error)}). Check the network and try again"
+        )
     return None
 
 

@@ -24,7 +24,14 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "model*.safetensors"
 ADAPTER = "adapter_model.safetensors"
 #: What is downloaded of a repository to open its model: no pictures, logs or pickles.
-OPENED = ("config.json", "preprocessor_config.json", WEIGHTS, "model.safetensors.index.json", "adapter_config.json", ADAPTER)
+OPENED = (
+    "config.json",
+    "preprocessor_config.json",
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    ADAPTER,
+)
 #: Many older base models have no safetensors. Their pickles are read as plain tensors.
 PICKLED = ("config.json", "pytorch_model*.bin*")
 #: What describes a run beside its model.
@@ -65,14 +72,18 @@ def load(
             `revision` or `base` is given for a model that has none.
     """
     if revision is not None and Path(model).expanduser().is_dir():
-        raise ValueError(f"revision={revision!r}: {str(model)!r} is a local folder; only repositories on the Hub have revisions")
+        raise ValueError(
+            f"revision={revision!r}: {str(model)!r} is a local folder; only repositories on the Hub have revisions"
+        )
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     path, name = _fetch(str(model), revision, hub, OPENED, subfolder)
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{name!r} is not a model: it has no config.json")
     whole = any(path.glob(WEIGHTS))
     if whole and base is not None:
-        raise ValueError(f"base={base!r}: {name!r} is a complete checkpoint, and not an adapter that needs a base model")
+        raise ValueError(
+            f"base={base!r}: {name!r} is a complete checkpoint, and not an adapter that needs a base model"
+        )
     if not whole and not (path / ADAPTER).is_file():
         raise FileNotFoundError(
             f"{name!r} has neither model.safetensors nor {ADAPTER}. A pickle (pytorch_model.bin) is not opened: open it with "
@@ -132,7 +143,9 @@ def _fetch(
     if local.is_dir():
         return local / (subfolder or ""), str(local / (subfolder or ""))
     if local.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise FileNotFoundError(f"{model!r} is neither an existing folder nor a name on the Hub, which has the form user/name")
+        raise FileNotFoundError(
+            f"{model!r} is neither an existing folder nor a name on the Hub, which has the form user/name"
+        )
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     with explained(model, revision):
         folder = Path(

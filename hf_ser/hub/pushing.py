@@ -24,7 +24,7 @@ from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.records import REPORT, RESULTS, SPLITS
-from hf_ser.wording import per_cent
+from hf_ser.wording import counted, per_cent
 
 #: The files of a model: weights, configurations and the code of the package's own model class.
 MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_hf_ser.py", "config.json",
@@ -132,7 +132,10 @@ def push(
                     api.create_branch(repo_id, branch=revision, exist_ok=True)
                 commit = api.create_commit(
                     repo_id,
-                    [*additions, *(CommitOperationDelete(n) for n, change in plan.changes.items() if change == "deleted")],
+                    [
+                        *additions,
+                        *(CommitOperationDelete(n) for n, change in plan.changes.items() if change == "deleted"),
+                    ],
                     commit_message=summary(results),
                     revision=revision,
                     create_pr=create_pr,
@@ -140,7 +143,9 @@ def push(
                     parent_commit=None if create_pr else plan.parent,
                 )
         except HubError as error:
-            raise HubError(f"{error}. The run in {run} is unchanged; another push uploads only what is missing") from error
+            raise HubError(
+                f"{error}. The run in {run} is unchanged; another push uploads only what is missing"
+            ) from error
     return replace(plan, url=str(commit.pr_url or commit.commit_url))
 
 
@@ -155,9 +160,7 @@ def summary(results: dict[str, Any]) -> str:
     return f"{results['method']}: {uar:.1f} % UAR on test ({results['split']['name']} split)"
 
 
-def stage(
-    run: Path, folder: Path, *, base_model: str | None, adapter_only: bool, clip_names: bool
-) -> dict[str, Path]:
+def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool, clip_names: bool) -> dict[str, Path]:
     """
     Writes what is published, but the card, into `folder`, without paths of this machine; weights stay where they are.
 
@@ -229,7 +232,9 @@ def without_names(report: dict[str, Any]) -> dict[str, Any]:
             return {splits.hash_name(k) if key == "speakers" else k: hashed(item, k) for k, item in value.items()}
         if isinstance(value, list):
             return [hashed(item, key) for item in value]
-        return splits.hash_name(value) if key in ("speakers", "clip", "train_clip") and isinstance(value, str) else value
+        return (
+            splits.hash_name(value) if key in ("speakers", "clip", "train_clip") and isinstance(value, str) else value
+        )
 
     return {
         **{key: hashed(report[key], key) for key in report},
@@ -282,8 +287,8 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
             )
     if len(theirs.id2label) == len(ours.id2label) and theirs.id2label != ours.id2label:
         raise ValueError(
-            f"base_model: {base} has {len(theirs.id2label)} labels of its own ({', '.join(theirs.id2label.values())}), as many as "
-            f"the adapter ({', '.join(ours.id2label.values())}): a plain pipeline would answer with the wrong ones. Publish a "
+            f"base_model: {base} has {len(theirs.id2label)} labels of its own ({', '.join(theirs.id2label.values())}), as many "
+            f"as the adapter ({', '.join(ours.id2label.values())}): a plain pipeline would answer with the wrong ones. Publish a "
             "merged checkpoint (save_format: merged, without adapter_only)."
         )
 
@@ -319,7 +324,7 @@ def require_free(repo_id: str, files: list[str]) -> None:
     """
     if files:
         raise FileExistsError(
-            f"{repo_id} holds {len(files)} files that this push would replace ({', '.join(files[:4])}"
+            f"{repo_id} holds {counted(len(files), 'file')} that this push would replace ({', '.join(files[:4])}"
             f"{', ...' if len(files) > 4 else ''}). Choose another name or a new branch (revision), open a pull request "
             "(create_pr), or allow it (overwrite)."
         )

@@ -185,4 +185,6 @@ class CheckpointingTrainer(Trainer):
             return None
         args = self.args
         options = {"private": args.hub_private_repo, "revision": args.hub_revision, "token": args.hub_token, **options}
-        return push(Path(args.output_dir), repo_id or args.hub_model_id or Path(args.output_dir).resolve().name, **options)
+        return push(
+            Path(args.output_dir), repo_id or args.hub_model_id or Path(args.output_dir).resolve().name, **options
+        )
