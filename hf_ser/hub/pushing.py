@@ -122,9 +122,9 @@ def push(
             ModelCard.load(files[CARD]).validate()  # before the weights are uploaded, and in a dry run
         if dry_run:
             return plan
-        replaced = [name for name, change in plan.changes.items() if change in ("changed", "deleted")]
+        deleted = [name for name, change in plan.changes.items() if change == "deleted"]
         if plan.parent and not (overwrite or create_pr):
-            require_free(repo_id, replaced)
+            require_free(repo_id, [*deleted, *(name for name, change in plan.changes.items() if change == "changed")])
         try:
             with explained(repo_id, revision):
                 api.create_repo(repo_id, private=private, exist_ok=True)
@@ -132,10 +132,7 @@ def push(
                     api.create_branch(repo_id, branch=revision, exist_ok=True)
                 commit = api.create_commit(
                     repo_id,
-                    [
-                        *additions,
-                        *(CommitOperationDelete(n) for n, change in plan.changes.items() if change == "deleted"),
-                    ],
+                    [*additions, *map(CommitOperationDelete, deleted)],
                     commit_message=summary(results),
                     revision=revision,
                     create_pr=create_pr,
@@ -189,6 +186,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
     files = {}
     for path in [path for prefix in ("", "adapter/") for pattern in MODEL for path in root.glob(prefix + pattern)]:
         name = path.relative_to(root).as_posix()
+        (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
             content = without_paths(json.loads(path.read_text(encoding="utf-8")))
             content.pop("_name_or_path", None)
@@ -210,15 +208,16 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(run / name, folder / name)
     if clip_names:
-        with (run / EXCLUDED).open(newline="", encoding="utf-8") as source:
-            rows = [without_paths(row) for row in csv.reader(source)]  # a reason may name the file that is missing
-        with (folder / EXCLUDED).open("w", newline="", encoding="utf-8") as target:
-            csv.writer(target).writerows(rows)
+        with (
+            (run / EXCLUDED).open(newline="", encoding="utf-8") as source,
+            (folder / EXCLUDED).open("w", newline="", encoding="utf-8") as target,
+        ):
+            # A reason may name the file that is missing.
+            csv.writer(target).writerows(map(without_paths, csv.reader(source)))
     return files | {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -227,18 +226,21 @@ def without_names(report: dict[str, Any]) -> dict[str, Any]:
     if splits.NAMED_BY in report:
         return report
 
-    def hashed(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {splits.hash_name(k) if key == "speakers" else k: hashed(item, k) for k, item in value.items()}
-        if isinstance(value, list):
-            return [hashed(item, key) for item in value]
-        return (
-            splits.hash_name(value) if key in ("speakers", "clip", "train_clip") and isinstance(value, str) else value
-        )
-
+    name_hash = splits.hash_name
+    quality, leakage = dict(report["quality"]), dict(report.get("leakage") or {})
+    if quality.get("speakers"):
+        # Sorted, since the order of the names would reveal them.
+        quality["speakers"] = dict(sorted((name_hash(name), metrics) for name, metrics in quality["speakers"].items()))
+    if leakage.get("speakers"):
+        leakage["speakers"] = sorted(map(name_hash, leakage["speakers"]))
+    for key in ("clip", "train_clip"):
+        if leakage.get("duplicates"):
+            leakage["duplicates"] = [{**entry, key: name_hash(entry[key])} for entry in leakage["duplicates"]]
     return {
-        **{key: hashed(report[key], key) for key in report},
+        **report,
         splits.NAMED_BY: "the first 16 digits of the SHA-256 of the name",
+        "quality": quality,
+        "leakage": leakage or None,
         # An example, which may name a clip, follows a colon.
         "notes": [note.partition(":")[0] for note in report.get("notes") or []],
     }

@@ -29,7 +29,9 @@ def launch_command(environment: Mapping[str, str], processes: int, machines: int
         machines (`int`, defaults to 1): The number of machines; with several, the command is that of the first.
     """
     if environment.get("ACCELERATE_USE_FSDP") == "true":
-        settings = {FSDP.get(name, name.lower()): value for name, value in environment.items() if name.startswith("FSDP_")}
+        settings = {
+            FSDP.get(name, name.lower()): value for name, value in environment.items() if name.startswith("FSDP_")
+        }
         words = ["--use_fsdp", *_other_than_default(settings)]
     elif environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
         settings = {DEEPSPEED[name]: value for name, value in environment.items() if name in DEEPSPEED}
