@@ -73,6 +73,7 @@ class CheckpointingTrainer(Trainer):
     _head_alone: bool
     #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
     _new: tuple[str, ...]
+    push_in_progress: PushInProgress | None
     #: The average of the last weights, if the run keeps one.
     average: WeightAverage | None
 

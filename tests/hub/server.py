@@ -400,7 +400,9 @@ class HubServer(ThreadingHTTPServer):
             self.user(request)
             for (verb, pattern), handle in ROUTES.items():
                 if verb == method and (match := re.fullmatch(pattern, request.path)):
-                    parts = {name: unquote(part) for name, part in match.groupdict().items() if part is not None}
+                    parts: dict[str, Any] = {
+                        name: unquote(part) for name, part in match.groupdict().items() if part is not None
+                    }
                     with self.lock:
                         if "repo" in parts:
                             kind = parts.pop("kind", "models")
@@ -501,8 +503,9 @@ class HubServer(ThreadingHTTPServer):
     def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
         card = card_data(commit.files["README.md"].content.decode()) if "README.md" in commit.files else None
-        shown = {name: card[name] for name in ("library_name", "pipeline_tag", "model-index") if name in (card or {})}
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        card = card or {}
+        shown = {name: card[name] for name in ("library_name", "pipeline_tag", "model-index") if name in card}
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
         if request.flag("blobs"):
             for sibling in siblings:
                 entry = commit.files[sibling["rfilename"]].entry("")
@@ -515,7 +518,7 @@ class HubServer(ThreadingHTTPServer):
             "id": repository.id,
             "sha": commit.oid,
             "private": repository.private,
-            "tags": card_words(card or {}, "tags"),
+            "tags": card_words(card, "tags"),
             "siblings": siblings,
             "lastModified": commit.date,
         }

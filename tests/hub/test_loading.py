@@ -182,7 +182,7 @@ class TestTheHub:
         ],
     )
     def test_a_model_that_is_not_there(
-        self, hub: Any, published: Path, name: str, options: dict[str, str], says: str
+        self, hub: Any, published: Path, name: str, options: dict[str, Any], says: str
     ) -> None:
         with pytest.raises(OSError, match=says):
             hf_ser.load(name, **options)

@@ -61,7 +61,7 @@ class TestWhatGoesUp:
     def test_a_full_run_in_one_commit(self, hub: Any, run: Run) -> None:
         folder = run("full")
         plan = push(folder, "ser")
-        assert plan.url.startswith(f"{hub.endpoint}/lab/ser/commit/")
+        assert str(plan.url).startswith(f"{hub.endpoint}/lab/ser/commit/")
         assert files("lab/ser") == CHECKPOINT | RESULTS
         assert len(HfApi().list_repo_commits("lab/ser")) == 2  # the Hub makes the first with the repository
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(
@@ -395,7 +395,7 @@ class TestWhatIsThereAlready:
         before = HfApi().model_info("lab/ser").sha
         folder = run("full")
         plan = push(folder, "lab/ser", create_pr=True)
-        assert plan.url.endswith("/discussions/1")
+        assert str(plan.url).endswith("/discussions/1")
         assert HfApi().model_info("lab/ser").sha == before
         # Its card is for the branch that it will be merged into.
         assert "revision=" not in Path(hf_hub_download("lab/ser", "README.md", revision="refs/pr/1")).read_text()
@@ -424,7 +424,11 @@ class TestFailing:
     def test_a_wrong_token_or_name(
         self, hub: Any, run: Run, monkeypatch: pytest.MonkeyPatch, user: str | None, name: str, says: str
     ) -> None:
-        tokens = {"lab": hub.token, "reader": hub.login("reader", role="read"), "nobody": "hf_wrong"}
+        tokens: dict[str | None, str] = {
+            "lab": hub.token,
+            "reader": hub.login("reader", role="read"),
+            "nobody": "hf_wrong",
+        }
         monkeypatch.delenv("HF_TOKEN")
         with pytest.raises(OSError, match=says):
             push(run("full"), name, token=tokens.get(user))
