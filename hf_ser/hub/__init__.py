@@ -2,6 +2,6 @@
 
 from hf_ser.hub.errors import HubError
 from hf_ser.hub.loading import fetch_records, load
-from hf_ser.hub.pushing import Plan, PushOptions, push
+from hf_ser.hub.pushing import Plan, push
 
-__all__ = ["HubError", "Plan", "PushOptions", "fetch_records", "load", "push"]
+__all__ = ["HubError", "Plan", "fetch_records", "load", "push"]

@@ -1,12 +1,9 @@
-"""What goes wrong between here and the Hub, in words that say what to do."""
+"""What goes wrong between this machine and the Hub, in words that say what to do."""
 
 import errno
-import logging
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -14,127 +11,74 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,  # of whatever HTTP library the client uses
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-#: How often something is tried, and the seconds before the second time; each later one waits twice as long.
-TRIES, PAUSE = 5, 1.0
-
 
 class HubError(OSError):
-    """The Hub cannot give or take something; the message says why and what to do."""
+    """The Hub cannot be read or written; the message says why and what to do."""
 
 
 @contextmanager
 def explained(repository: str, revision: str | None = None) -> Iterator[None]:
     """
-    Turns whatever the Hub's client raises within it into a [`HubError`].
+    Turns errors of the Hub's client into a [`HubError`].
 
     Args:
         repository (`str`): The repository that is read or written, for the message.
-        revision (`str`, *optional*): The revision that was asked for.
+        revision (`str`, *optional*): The revision that was requested.
     """
     try:
         yield
     except HubError:
         raise
     except Exception as error:
-        # What the client raises is no OSError in part, and it wraps what happens to a file in a RuntimeError.
-        if not isinstance(error, OSError | HFValidationError) and http_error(error) is None:
-            raise
-        raise HubError(explain(error, repository, revision)) from error
+        cause: BaseException | None = error
+        while cause is not None:  # the client wraps failed requests, sometimes in a RuntimeError
+            if message := _message(cause, repository, revision):
+                raise HubError(message) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
-def again(action: Callable[[], Result], repository: str) -> Result:
-    """Does `action`, and again while the connection drops or the Hub stumbles, which the client does not do everywhere."""
-    for nth in range(1, TRIES + 1):
-        try:
-            return action()
-        except Exception as error:
-            failed = http_error(error)
-            status = failed.response.status_code if isinstance(failed, HfHubHTTPError) else None
-            lasting = status is not None and status < 500 and status not in (408, 409, 429)
-            if failed is None or lasting or nth == TRIES or isinstance(error, LocalEntryNotFoundError):
-                raise
-            pause = PAUSE * 2 ** (nth - 1)
-            logger.warning(
-                "%s: try %d of %d failed (%s); the next in %g s", repository, nth, TRIES, _short(failed), pause
-            )
-            time.sleep(pause)
-    raise AssertionError("the last try returns or raises")
-
-
-def explain(error: BaseException, repository: str, revision: str | None = None) -> str:
-    """What an exception of the Hub's client means, and what to do about it."""
-    for cause in causes(error):
-        if message := _known(cause, repository, revision):
-            return message
-    return f"{repository}: {type(error).__name__}: {error}"
-
-
-def causes(error: BaseException) -> list[BaseException]:
-    """An exception, what it was raised from, and so on."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = following.__cause__ or following.__context__
-    return chain
-
-
-def http_error(error: BaseException) -> HTTPError | None:
-    """The failed request behind an exception, `None` if there is none."""
-    return next((cause for cause in causes(error) if isinstance(cause, HTTPError)), None)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether the Hub does not take what it was sent, and would not take it another time either."""
-    failed = http_error(error)
-    return isinstance(failed, HfHubHTTPError) and failed.response.status_code in (400, 413, 422)
-
-
-def _known(error: BaseException, repository: str, revision: str | None) -> str | None:
+def _message(error: BaseException, repository: str, revision: str | None) -> str | None:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, HFValidationError):
-        return f"{repository!r} is neither a folder that exists nor a name on the Hub, which has the form user/name"
+        return f"{repository!r} is neither an existing folder nor a name on the Hub, which has the form user/name"
     if isinstance(error, GatedRepoError):
-        return f"{repository} is gated: accept its conditions at {constants.ENDPOINT}/{repository} with the account of your token"
+        return f"{repository} is gated: accept its conditions at {constants.ENDPOINT}/{repository} with your token's account"
     if isinstance(error, RevisionNotFoundError):
         return f"{repository} has no branch, tag or commit {revision!r}"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"{repository} is not on the Hub, or it is private and your token does not open it. Check the name; for a private "
-            "one log in with `hf auth login`, set HF_TOKEN, or pass a token that may read it"
+            f"{repository} is not on the Hub, or it is private and your token cannot read it. Check the name; for a private "
+            "repository log in with `hf auth login`, set HF_TOKEN, or pass a token"
         )
     if status == 401:
-        return f"{repository}: the Hub does not know your token. Log in anew with `hf auth login`, or set HF_TOKEN"
+        return f"{repository}: the Hub does not accept your token. Log in again with `hf auth login`, or set HF_TOKEN"
     if status == 403:
-        return f"{repository}: your token may not do this. Make one with write access at {constants.ENDPOINT}/settings/tokens"
+        return (
+            f"{repository}: your token has no write access. Create one that has at {constants.ENDPOINT}/settings/tokens"
+        )
+    if status is not None:
+        return f"{repository}: the Hub answered with an error ({_one_line(error)})"
     if isinstance(error, OfflineModeIsEnabled):
         return f"{repository} is not in the cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE forbids to download it"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return (
-            f"{repository}: the disk is full. Make room in {constants.HF_HUB_CACHE} (`hf cache prune`), or set HF_HOME to a "
-            "larger disk; the download goes on where it stopped"
+            f"{repository}: the disk is full. Free space in {constants.HF_HUB_CACHE} (`hf cache prune`), or set HF_HOME to a "
+            "larger disk; the download continues where it stopped"
         )
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return f"{repository}: a file arrived incomplete. Try again: what is there already is not downloaded anew ({error})"
-    if status is not None:
-        return f"{repository}: the Hub answers with an error ({_short(error)})"
     if isinstance(error, HTTPError | ConnectionError | TimeoutError):
-        return f"{repository}: no connection to {constants.ENDPOINT} ({_short(error)}). Check the network and try again"
+        return (
+            f"{repository}: no connection to {constants.ENDPOINT} ({_one_line(error)}). Check the network and try again"
+        )
     return None
 
 
-def _short(error: BaseException) -> str:
-    """An error of a request in one line, with what the Hub says of it and without where to read about HTTP."""
-    text = str(error).partition("For more information check")[0] or type(error).__name__
-    said = error.server_message if isinstance(error, HfHubHTTPError) else None
-    text, said = (re.sub(r"\s+", " ", words or "").strip() for words in (text, said))
-    return (text if said in text else f"{text} {said}")[:300]
+def _one_line(error: BaseException) -> str:
+    """A failed request in one line, with the Hub's own message and without the link to an explanation of HTTP."""
+    text = re.sub(r"For more information check: \S+", "", str(error)) or type(error).__name__
+    return " ".join(text.split())[:300]

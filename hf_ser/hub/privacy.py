@@ -1,4 +1,4 @@
-"""What must not leave the machine: where its folders are, and the keys to accounts."""
+"""Private text: paths of this machine and access tokens."""
 
 import re
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from typing import Any
 
 #: A part of a path.
 PART = r"""[^\s/\\'"`,;:=()\[\]{}<>|]"""
-#: An absolute path of two parts or more, or one below the home folder, where a word begins. One of Windows begins with a drive, a
-#: server or the home folder; its backslashes are doubled in JSON. A backslash alone begins a part of a regular expression.
+#: An absolute path of two parts or more, or one below the home folder, at the start of a word. A Windows path starts with a
+#: drive, a server or the home folder, and has doubled backslashes in JSON. A lone backslash is part of a regular expression.
 PATH = re.compile(
     rf"(?<![\w.~/)\]-])(?:(?:~|[A-Za-z]:)?/(?:{PART}+[/\\])+{PART}*"
     rf"|(?:~|[A-Za-z]:)\\+(?:{PART}+[/\\]+)+{PART}*"
     rf"|\\{{2,4}}\w[\w.-]+\\+\w(?:{PART}*[/\\]+)*{PART}*)"
 )
-#: Text that is nothing but such a path, spaces and all, or `name=` before one.
+#: Text that consists of such a path, which may contain spaces, with or without `name=` before it.
 WHOLE = re.compile(r"(?P<name>[\w-]+=)?(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\(?=\\\w[\w.-]+\\))\\)[^\n]*")
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 
 def without_paths(value: Any) -> Any:
-    """`value` (text, or lists and dicts of text) with the last part of every absolute path in its place."""
+    """`value` (text, or lists and dicts of text) with every absolute path replaced by its last part."""
     if isinstance(value, str):
         if whole := WHOLE.fullmatch(value):
             return (whole["name"] or "") + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
@@ -34,13 +34,13 @@ def without_paths(value: Any) -> Any:
 
 def find_private(text: str, folders: Sequence[Path] = (), tokens: Sequence[str] = ()) -> str | None:
     """
-    What in `text` must not be published, in words: a path of this machine, or a token, which is not repeated. `None` if
-    there is nothing.
+    Describes the first private item in a text: a path of this machine, or a token, which is not repeated. `None` if there is
+    none.
 
     Args:
-        text (`str`): What is to be published.
-        folders (`Sequence[Path]`): Folders of this machine whose names must not be in it.
-        tokens (`Sequence[str]`): Tokens that must not be in it.
+        text (`str`): The text to publish.
+        folders (`Sequence[Path]`): Folders of this machine whose paths are private.
+        tokens (`Sequence[str]`): Tokens that are private.
     """
     if TOKEN.search(text) or any(token and token in text for token in tokens):
         return "an access token"

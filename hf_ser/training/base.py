@@ -38,7 +38,7 @@ from hf_ser.training.sharding import (
     ZeroShards,
     require_shardable,
     shard_on_cpu,
-    shown_to_accelerate,
+    shardable_by_accelerate,
 )
 from hf_ser.tuning import Tuned, frozen_modules
 
@@ -265,7 +265,7 @@ class BaseTrainer(CheckpointingTrainer):
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_fsdp_enabled:
             return super()._prepare_for_training(*args, **kwargs)
-        with shown_to_accelerate(self.model, self.accelerator.state.fsdp_plugin):
+        with shardable_by_accelerate(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args, **kwargs)
 
     @property

@@ -1,42 +1,40 @@
 """
-What a Trainer saves as it goes along, and goes on from: whole, wherever the weights are; without an encoder that is frozen and is
-where it was loaded from; and on a branch of the Hub, if the run shall outlive its machine.
+The checkpoints of a Trainer: complete even where the weights are sharded, without an encoder that is frozen as a whole, and
+copied to a branch of the Hub on request.
 """
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
-from huggingface_hub import HfApi
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
+from transformers.utils.hub import hf_api
 
-from hf_ser.hub import checkpoints
+from hf_ser.hub import Plan, checkpoints, push
+from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
 from hf_ser.training.averaging import WeightAverage
 from hf_ser.training.sharding import FSDPShards, Shards
 from hf_ser.tuning import save_adapter
 
-logger = logging.getLogger(__name__)
-
-#: Not called as transformers calls weights: what opens a checkpoint would put a random encoder under them.
+#: Not the name that transformers gives to weights: whatever opens a checkpoint would add a random encoder.
 HEAD_WEIGHTS = "head.safetensors"
 
 
 def save_head(model: Any, folder: Path) -> None:
     """
-    Writes all weights and buffers outside the encoder into `folder`, which is made if need be.
+    Writes all weights and buffers outside the encoder.
 
     Args:
         model (`PreTrainedModel`): The model.
-        folder (`Path`): A checkpoint.
+        folder (`Path`): The checkpoint, which is created if need be.
     """
     encoder = f"{model.base_model_prefix}."
     weights = {
@@ -50,32 +48,33 @@ def save_head(model: Any, folder: Path) -> None:
 
 def load_head(model: Any, folder: Path) -> None:
     """
-    Loads what [`save_head`] has written.
+    Loads what [`save_head`] wrote.
 
     Raises:
-        RuntimeError: if it is of another head.
+        RuntimeError: if it belongs to another head.
     """
     encoder = f"{model.base_model_prefix}."
     outcome = model.load_state_dict(load_file(folder / HEAD_WEIGHTS), strict=False)
     missing = [name for name in outcome.missing_keys if not name.startswith(encoder)]
     if missing or outcome.unexpected_keys:
         raise RuntimeError(
-            f"{folder / HEAD_WEIGHTS} is of another head: it lacks {missing} and has {outcome.unexpected_keys}. Go on with the "
-            "--head that the run began with."
+            f"{folder / HEAD_WEIGHTS} belongs to another head: it lacks {missing} and has {outcome.unexpected_keys}. Resume with "
+            "the head that the run started with."
         )
 
 
 class CheckpointingTrainer(Trainer):
-    """What [`hf_ser.training.SERTrainer`] is made of: transformers' Trainer, that saves and loads what this package trains."""
+    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, resumes and publishes this package's models."""
 
     model: Any
-    #: What puts together a model that is spread over the processes.
+    #: Gathers the weights of a sharded model.
     _shards: Shards | None
-    #: Whether the whole encoder is frozen, and none of it is to be saved in a checkpoint.
+    #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
     _head_alone: bool
-    #: Parameters that an adapter must bring along, see `hf_ser.tuning.Tuned`.
+    #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
     _new: tuple[str, ...]
-    #: The mean of the last weights, if that is what is kept.
+    push_in_progress: PushInProgress | None
+    #: The average of the last weights, if the run keeps one.
     average: WeightAverage | None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -111,7 +110,7 @@ class CheckpointingTrainer(Trainer):
         if not isinstance(self._shards, FSDPShards):
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        # Not the model once more: the checkpoint has it whole.
+        # Without the model, which the checkpoint has already.
         plugin = self.accelerator.state.fsdp_plugin
         save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
         if self.args.should_save:
@@ -132,7 +131,7 @@ class CheckpointingTrainer(Trainer):
             return
         whole = self._shards.gather(self.model)
         if self.accelerator.is_main_process:
-            if has_head:  # of a run that began in one process
+            if has_head:  # the run started in one process
                 load_head(whole, folder)
             elif hasattr(whole, "peft_config"):
                 set_peft_model_state_dict(whole, load_file(folder / "adapter_model.safetensors"))
@@ -141,19 +140,22 @@ class CheckpointingTrainer(Trainer):
         self._shards.scatter(self.model, whole)
 
     def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if isinstance(self._shards, FSDPShards) or (Path(best) / HEAD_WEIGHTS).exists() or is_adalora(self.model):
-            self._load_from_checkpoint(best)
+        # The folder of a resumed run may have been moved, or downloaded from the Hub.
+        best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        best = Path(self.state.best_model_checkpoint)
+        if isinstance(self._shards, FSDPShards) or (best / HEAD_WEIGHTS).exists() or is_adalora(self.model):
+            self._load_from_checkpoint(str(best))
         else:
             super()._load_best_model()
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        # The repository was made before the run began, by `hf_ser.hub.pushing.make_repository`.
-        self.hub_model_id = self.args.hub_model_id
-        self.push_in_progress = None
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        with explained(self.args.hub_model_id or self.args.output_dir):
+            super().init_hf_repo(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Sends the run's checkpoints to a branch of their own, while training goes on."""
+        """Uploads the run's checkpoints to a branch of their own, while training continues."""
         if self.args.hub_strategy == HubStrategy.END:
             return
         self.accelerator.wait_for_everyone()  # each process writes a part of the checkpoint
@@ -162,18 +164,28 @@ class CheckpointingTrainer(Trainer):
         busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
         if busy and not self.args.hub_always_push:
             return
-        try:
-            staged = checkpoints.stage(Path(self.args.output_dir))
-        except OSError as error:
-            logger.warning("the checkpoint does not go to the Hub: %s", error)
-            return
-        message = f"checkpoint after step {self.state.global_step}"
-        where = (self.hub_model_id, self.args.hub_revision, self.args.hub_token)
-        job = HfApi().run_as_future(checkpoints.upload, staged, *where, message)
-        jobs: list[Any] = self.push_in_progress.jobs if busy and self.push_in_progress is not None else []
-        self.push_in_progress = PushInProgress([*jobs, job])
+        args, message = self.args, f"checkpoint after step {self.state.global_step}"
+        staged = checkpoints.stage(Path(args.output_dir))
+        where = (self.hub_model_id, args.hub_revision, args.hub_token)
+        # The shared client uploads one folder after the other: the last upload is done when all are.
+        job = hf_api().run_as_future(checkpoints.upload, staged, *where, message)
+        self.push_in_progress = PushInProgress([job])
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(
-            "A run is published whole, with its card: hf_ser.hub.push(FOLDER, 'user/name') or scripts/push.py"
+    def push_to_hub(self, repo_id: str | None = None, **options: Any) -> Plan | None:
+        """
+        Publishes the finished run in `output_dir`, in one commit and with its card.
+
+        Args:
+            repo_id (`str`, *optional*): `user/name`, by default `hub_model_id`.
+            options: See [`hf_ser.hub.push`]; by default private, revision and token are those of the training arguments.
+
+        Returns:
+            What was changed, `None` on other processes than the first.
+        """
+        if not self.is_world_process_zero():
+            return None
+        args = self.args
+        options = {"private": args.hub_private_repo, "revision": args.hub_revision, "token": args.hub_token, **options}
+        return push(
+            Path(args.output_dir), repo_id or args.hub_model_id or Path(args.output_dir).resolve().name, **options
         )

@@ -1,10 +1,10 @@
-"""The command of `accelerate launch` that starts a run as it was started, without the configuration file that said how."""
+"""The `accelerate launch` command that repeats a run without the launcher's configuration file."""
 
 from collections.abc import Mapping
 
 from accelerate.commands.launch import launch_command_parser
 
-#: Settings of FSDP that accelerate calls otherwise in the environment than on its command line; else `FSDP_X` is `--fsdp_x`.
+#: FSDP settings whose environment variable is not named like their command-line option (`FSDP_X`, `--fsdp_x`).
 FSDP = {"FSDP_TRANSFORMER_CLS_TO_WRAP": "fsdp_transformer_layer_cls_to_wrap"}
 DEEPSPEED = {
     "ACCELERATE_DEEPSPEED_CONFIG_FILE": "deepspeed_config_file",
@@ -21,32 +21,33 @@ DEEPSPEED = {
 
 def launch_command(environment: Mapping[str, str], processes: int, machines: int = 1) -> list[str]:
     """
-    The words of a command line up to the script's name. Of FSDP and DeepSpeed they say what differs from accelerate's defaults.
+    The words of the command before the script's name, with the FSDP and DeepSpeed settings that differ from the defaults.
 
     Args:
-        environment (`Mapping[str, str]`): What the launcher has told the processes: its settings, and not the name of the file
-            that it has read them from.
-        processes (`int`): On all machines together.
-        machines (`int`, defaults to 1): How many there are; the words are then those for the first of them.
+        environment (`Mapping[str, str]`): The environment of the processes, in which the launcher puts its settings.
+        processes (`int`): The number of processes on all machines.
+        machines (`int`, defaults to 1): The number of machines; with several, the command is that of the first.
     """
     if environment.get("ACCELERATE_USE_FSDP") == "true":
-        told = {FSDP.get(name, name.lower()): value for name, value in environment.items() if name.startswith("FSDP_")}
-        words = ["--use_fsdp", *_other_than_default(told)]
+        settings = {
+            FSDP.get(name, name.lower()): value for name, value in environment.items() if name.startswith("FSDP_")
+        }
+        words = ["--use_fsdp", *_other_than_default(settings)]
     elif environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        told = {DEEPSPEED[name]: value for name, value in environment.items() if name in DEEPSPEED}
-        words = ["--use_deepspeed", *_other_than_default(told)]
+        settings = {DEEPSPEED[name]: value for name, value in environment.items() if name in DEEPSPEED}
+        words = ["--use_deepspeed", *_other_than_default(settings)]
     else:
-        words = ["--multi_gpu"] if processes > 1 else []  # without GPUs, too: else accelerate would start one process
+        words = ["--multi_gpu"] if processes > 1 else []  # without GPUs, too, or accelerate starts one process
     words += ["--num_processes", str(processes)]
     if machines > 1:
         words += ["--num_machines", str(machines), "--machine_rank", "0", "--main_process_ip", "ADDRESS_OF_RANK_0"]
     return ["accelerate", "launch", *words]
 
 
-def _other_than_default(told: Mapping[str, str]) -> list[str]:
+def _other_than_default(settings: Mapping[str, str]) -> list[str]:
     defaults = vars(launch_command_parser().parse_args(["script"]))
-    # "auto" is what DeepSpeed's settings are by default, and cannot be said on the command line.
+    # "auto", DeepSpeed's default, is not accepted on the command line.
     other = {
-        name: value for name, value in sorted(told.items()) if value not in ("auto", str(defaults.get(name, value)))
+        name: value for name, value in sorted(settings.items()) if value not in ("auto", str(defaults.get(name, value)))
     }
     return [word for name, value in other.items() for word in (f"--{name}", value)]

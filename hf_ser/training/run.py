@@ -9,8 +9,8 @@ from typing import Any
 from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
 from hf_ser import features, records, splits
-from hf_ser.hub import PushOptions, checkpoints
-from hf_ser.hub.pushing import check_repository, make_repository
+from hf_ser.hub import checkpoints
+from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
 from hf_ser.training.arguments import Arguments, SERConfig
@@ -18,7 +18,7 @@ from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
 from hf_ser.training.sharding import require_shardable
-from hf_ser.training.trainer import SERTrainer, push_options
+from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +98,20 @@ def check_hub(training: SERConfig, folder: Path) -> None:
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
-                training.hub_model_id or folder.resolve().name, PushOptions(**push_options(training))
+                training.hub_model_id or folder.resolve().name,
+                revision=training.hub_revision,
+                replace=training.hub_overwrite or training.hub_create_pr,
+                license=training.hub_license,
+                token=training.hub_token,
             )
             resuming = str(training.resume_from_checkpoint or False).lower() != "false"
             if training.hub_strategy == HubStrategy.END or resuming or training.hub_overwrite:
                 return
-            branch = checkpoints.branch(training.hub_revision)
-            if checkpoints.whose(training.hub_model_id, training.hub_revision, training.hub_token):
+            if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
                 raise FileExistsError(
-                    f"--hub_strategy: {training.hub_model_id} has the checkpoints of an unfinished run on its branch {branch!r}. "
-                    "Go on with it by --resume_from_checkpoint True, or delete them with --hub_overwrite True."
+                    f"hub_model_id: {training.hub_model_id} has the checkpoints of an unfinished run on its branch "
+                    f"{checkpoints.branch(training.hub_revision)!r}. Resume it (resume_from_checkpoint), or delete them "
+                    "(hub_overwrite)."
                 )
 
 
@@ -160,13 +164,11 @@ def is_in(checkpoint: str | None, folder: Path) -> bool:
 def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew: bool) -> None:
     """
     If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
-    arguments and its split, with which those of a resumed run are compared. Makes its repository.
+    arguments and its split, with which those of a resumed run are compared.
     """
     training = trainer.args
     with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            if training.push_to_hub and training.hub_model_id:
-                make_repository(training.hub_model_id, PushOptions(**push_options(training)))
             delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
             folder.mkdir(parents=True, exist_ok=True)
             records.write(folder / RUN, given)

@@ -1,4 +1,4 @@
-"""Models whose weights are spread over the processes (FSDP, DeepSpeed): whole again for saving, and for the figures of a run."""
+"""Models whose weights are sharded over the processes (FSDP, DeepSpeed): gathered for saving and for the final evaluation."""
 
 import copy
 import os
@@ -19,22 +19,22 @@ LAYER = re.compile(r"(.*\.)?layers\.\d+")
 
 def require_shardable(training: TrainingArguments, adalora: bool) -> None:
     """
-    Makes sure that the model can be spread over the processes, if the launcher or the arguments ask for that.
+    Checks that the model can be sharded, if the launcher or the arguments request it.
 
     Args:
-        training (`TrainingArguments`): What the run was told.
-        adalora (`bool`): Whether it trains by AdaLoRA.
+        training (`TrainingArguments`): The run's arguments.
+        adalora (`bool`): Whether the method is AdaLoRA.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if it cannot be sharded.
     """
     fsdp = training.fsdp_plugin_args is not None or _launched_with("FSDP")
     if fsdp:
         _require_fsdp_2(training)
     if adalora and (fsdp or training.deepspeed or _launched_with("DEEPSPEED")):
         raise ValueError(
-            "--method adalora: it ranks the single weights of the whole model, which FSDP and DeepSpeed spread over the "
-            "processes; launch without them, or choose another method"
+            "method=adalora: it ranks single weights of the whole model, which FSDP and DeepSpeed shard over the processes; "
+            "launch without them, or choose another method"
         )
 
 
@@ -47,27 +47,27 @@ def _require_fsdp_2(training: TrainingArguments) -> None:
     plugin = FullyShardedDataParallelPlugin(**(training.fsdp_plugin_args or {}))
     if plugin.fsdp_version != 2:
         raise ValueError(
-            "FSDP: the launcher asks for version 1, which shards no model of which a part is frozen; write fsdp_version: 2 "
-            f"into its configuration, {recipe}"
+            "fsdp_version=1: cannot shard a model with frozen parts; set fsdp_version: 2 in the launcher's configuration, "
+            f"{recipe}"
         )
     if plugin.cpu_ram_efficient_loading:
         raise ValueError(
-            "FSDP: the launcher asks for fsdp_cpu_ram_efficient_loading, which leaves the model empty but in one process; "
-            f"write false, {recipe}"
+            "fsdp_cpu_ram_efficient_loading=true: leaves the model empty in all processes but one; set false in the launcher's "
+            f"configuration, {recipe}"
         )
     if training.save_on_each_node:
         raise ValueError(
-            "--save_on_each_node: with FSDP one process has the whole model to save, and each machine would find a part of the "
-            "optimizer's state alone; let all machines see the same --output_dir, and leave it out"
+            "save_on_each_node=True: with FSDP one process saves the whole model, and each machine would have only a part of the "
+            "optimizer's state; use an output_dir that all machines share, without save_on_each_node"
         )
 
 
 class Shards:
     """
-    Puts a model together again whose weights are spread over the processes.
+    Gathers a sharded model.
 
     Args:
-        model (`PreTrainedModel` or `PeftModel`): The model before they are.
+        model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
     """
 
     def __init__(self, model: Any) -> None:
@@ -75,15 +75,15 @@ class Shards:
 
     def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
         """
-        A copy of the model with all weights, in float32, as it was before they were spread. Every process must call this; the
-        copy of the first has the weights, and with `everywhere` those of all have.
+        A copy of the model with all weights in float32. Every process must call this; the copy of the first process has the
+        weights, with `everywhere` all copies have.
         """
         raise NotImplementedError
 
 
 class FSDPShards(Shards):
     """
-    Those of torch's FSDP2, which has a part of each weight in each process.
+    Shards of torch's FSDP2, which holds a part of each weight in each process.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
@@ -97,7 +97,7 @@ class FSDPShards(Shards):
         return whole.eval()
 
     def scatter(self, sharded: nn.Module, whole: nn.Module) -> None:
-        """Gives each process its part of the weights that `whole` has in the first one. Every process must call this."""
+        """Gives each process its part of the weights of `whole` in the first process. Every process must call this."""
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         first = torch.distributed.get_rank() == 0
         set_model_state_dict(sharded, whole.state_dict() if first else {}, options=options)
@@ -105,9 +105,9 @@ class FSDPShards(Shards):
 
 class ZeroShards(Shards):
     """
-    Those of DeepSpeed's ZeRO, which has the optimizer's float32 weights in parts, and in stage 3 those of the model, too.
+    Shards of DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in stage 3 those of the model, too.
 
-    It changes frozen weights to the training's precision; here they stay as they were, in memory.
+    ZeRO converts frozen weights to the training's precision; a copy of the original ones stays in memory here.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
@@ -125,7 +125,7 @@ class ZeroShards(Shards):
         trained = {
             name: safe_get_full_fp32_param(p).detach().cpu() for name, p in inner.named_parameters() if p.requires_grad
         }
-        # What is counted stays a whole number, what is measured is float32 as the weights are.
+        # Counters stay integers, other buffers are float32 as the weights.
         buffers = {
             name: buffer.cpu().float() if buffer.is_floating_point() else buffer.cpu()
             for name, buffer in inner.named_buffers()
@@ -136,18 +136,18 @@ class ZeroShards(Shards):
 
 
 def _without_weights(model: nn.Module) -> Any:
-    """A copy of `model` whose parameters take no memory."""
+    """A copy of `model` with parameters on the meta device."""
     meta = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
     return copy.deepcopy(model, meta)
 
 
 def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> bool:
     """
-    On processors accelerate goes on without FSDP, and without a word, though torch can do it. Lets it.
+    Enables FSDP on CPUs, where accelerate silently ignores it though torch supports it.
 
     Args:
-        accelerator (`Accelerator`): The Trainer's.
-        settings (`dict`, *optional*): What the training arguments say of FSDP; by default the launcher says it.
+        accelerator (`Accelerator`): The Trainer's accelerator.
+        settings (`dict`, *optional*): The FSDP settings of the training arguments, by default those of the launcher.
 
     Returns:
         Whether the model will be sharded.
@@ -163,12 +163,12 @@ def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> b
 
 
 @contextmanager
-def shown_to_accelerate(model: Any, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
+def shardable_by_accelerate(model: Any, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
     """
-    Within it accelerate can shard a model of speech, each layer of the encoder by itself unless the launcher says otherwise.
+    Lets accelerate shard a speech model inside the block, each encoder layer by itself unless the launcher sets other classes.
 
-    It looks for embeddings of words, for which such a model raises; and for a last norm among the children of the base
-    model, where it takes HuBERT's `EncoderStableLayerNorm` for one.
+    Accelerate asks for token embeddings, for which a speech model raises; and it takes HuBERT's `EncoderStableLayerNorm`, a child
+    of the base model, for a final norm.
     """
     model.get_input_embeddings = lambda: None
     model.base_model_prefix = ""

@@ -22,8 +22,9 @@ from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, s
 from hf_ser.corpora import CorpusError
 from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
-from hf_ser.hub import PushOptions, checkpoints, push
+from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
+from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.streaming import WHOLE, StreamedSpeech
@@ -310,37 +311,41 @@ class SERTrainer(BaseTrainer):
         splits.save_splits(self.clips, folder / SPLITS)
         write_excluded(excluded_of(self.clips["train"]), folder / "excluded.csv")
 
-    def push_to_hub(self, repo_id: str | None = None, **options: Any) -> str:
+    def push_to_hub(self, repo_id: str | None = None, **options: Any) -> Plan | None:
         """
         Saves the model and its card, and publishes them in one commit.
 
         Args:
             repo_id (`str`, *optional*): The repository, `user/name`; by default `args.hub_model_id`.
-            options: See [`hf_ser.hub.PushOptions`]: `private`, `revision`, `create_pr`, `overwrite`, `license`, `token` ...
+            options: See [`hf_ser.hub.push`]: `private`, `revision`, `create_pr`, `overwrite`, `license`, `token` ...
 
         Returns:
-            The address of the commit.
+            What was changed, with the commit's `url`; `None` on other processes than the first.
 
         Raises:
             FileExistsError: if the repository holds a model and `overwrite` is not set.
         """
-        if not repo_id and not self.args.hub_model_id:
-            raise ValueError("repo_id: expected the repository's name, user/name")
         self.save_model()
         self.create_model_card()
         return self.publish(repo_id, **options)
 
-    def publish(self, repo_id: str | None = None, **options: Any) -> str:
-        """Pushes the run's folder as it is; see [`push_to_hub`]."""
-        if not self.is_world_process_zero():
-            return ""
-        given = PushOptions(**{**push_options(self.args), **options})
-        name = repo_id or str(self.args.hub_model_id)
-        _, address = push(Path(self.args.output_dir or ""), name, given)
-        logger.info("published: %s", address)
-        if self.args.hub_strategy != HubStrategy.END:
-            checkpoints.delete(name, self.args.hub_revision, self.args.hub_token)
-        return str(address)
+    def publish(self, repo_id: str | None = None, **options: Any) -> Plan | None:
+        """Publishes the run's folder as it is; see [`push_to_hub`]."""
+        args = self.args
+        given = {
+            "create_pr": args.hub_create_pr,
+            "overwrite": args.hub_overwrite,
+            "clip_names": args.hub_clip_names,
+            "base_model": args.hub_base_model,
+            "license": args.hub_license,
+            **options,
+        }
+        published = super().push_to_hub(repo_id, **given)
+        if published:
+            logger.info("published: %s", published.url)
+            if args.push_to_hub and args.hub_strategy != HubStrategy.END:
+                checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
+        return published
 
 
 class Checkpoint:
@@ -451,20 +456,6 @@ def require_compatible(args: SERConfig, augmentation: Augmentation, train: Datas
         raise ValueError(
             "balanced_sampling: draws any clip at any time, and streaming reads each once in an epoch; use class_weights"
         )
-
-
-def push_options(args: SERConfig) -> dict[str, Any]:
-    """How the arguments want the run to be published."""
-    return {
-        "private": args.hub_private_repo,
-        "revision": args.hub_revision,
-        "create_pr": args.hub_create_pr,
-        "overwrite": args.hub_overwrite,
-        "clip_names": args.hub_clip_names,
-        "base_model": args.hub_base_model,
-        "license": args.hub_license,
-        "token": args.hub_token,
-    }
 
 
 def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:

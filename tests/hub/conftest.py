@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.hub import errors
 from hf_ser.training import finetune, parse_arguments
 
 #: A token of whoever trained the runs.
@@ -46,8 +45,3 @@ def run(finished_runs: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]
         return Path(shutil.copytree(finished_runs[name], tmp_path / "runs" / name))
 
     return copy
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "PAUSE", 0.0)

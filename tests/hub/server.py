@@ -1,7 +1,7 @@
-"""A double of the Hugging Face Hub for tests: what unmodified clients ask of it over HTTP, in memory, on 127.0.0.1.
+"""A Hugging Face Hub for tests: in memory, on 127.0.0.1, with the part of the HTTP protocol that unmodified clients use.
 
-Front to back: what is stored (`Blob`, `Commit`, `Repository`), what a model card may say (`card_errors`), what is asked and
-answered (`Request`, `Answer`, `Refusal`, `Fault`), the wire (`Connection`), the Hub itself (`HubServer`).
+In this order: what is stored (`Blob`, `Commit`, `Repository`), the check of model cards (`card_errors`), requests and answers
+(`Request`, `Answer`, `Refusal`, `Fault`), the connection (`Connection`), the Hub itself (`HubServer`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -35,10 +35,6 @@ LICENSES = {
     *("cc0-1.0", "unlicense", "llama3", "gemma", "unknown", "other"),
 }
 ANONYMOUS = "Invalid username or password."
-
-
-def is_private(body: dict[str, Any]) -> bool | None:
-    return body.get("private", {"private": True, "public": False}.get(body.get("visibility")))
 
 
 def git_oid(kind: str, content: bytes) -> str:
@@ -140,97 +136,82 @@ class Repository:
         return known[revision]
 
 
-# What a model card may say
+# The check of model cards
 
 
 def card_data(content: str) -> Any:
-    """The YAML at a card's top: None where there is none.
+    """The YAML block at the start of a card, `None` if there is none.
 
     Raises:
-        yaml.YAMLError: It cannot be read.
+        yaml.YAMLError: if it is not valid.
     """
     block = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
     return yaml.safe_load(block.group(1)) if block else None
 
 
 def card_words(data: dict[str, Any], name: str) -> list[Any]:
-    """What a card has under a name, where one thing may stand for a list of one."""
+    """The values of a card under a name: a single value stands for a list of one."""
     value = data.get(name)
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def card_errors(content: str) -> list[str]:
-    """What the Hub would refuse in a model card's YAML."""
+    """What the Hub would refuse in the YAML block of a card."""
     try:
         data = card_data(content)
     except yaml.YAMLError as error:
         return [f"YAML Metadata Error: {error}"]
-    if data is None:
-        return []
     if not isinstance(data, dict):
-        return ["YAML Metadata Error: it must be a mapping"]
+        return [] if data is None else ["YAML Metadata Error: it must be a mapping"]
     errors = []
 
-    def require(entry: Any, name: str, where: str, kind: type | tuple[type, ...] = str) -> Any:
-        value = entry.get(name) if isinstance(entry, dict) else None
-        if value is None or value == "":
-            errors.append(f'"{where}.{name}" is required')
+    def get(entry: Any, path: str, kind: type = str) -> Any:
+        value = entry.get(path.rpartition(".")[2]) if isinstance(entry, dict) else None
+        if value in (None, ""):
+            errors.append(f'"{path}" is required')
         elif not isinstance(value, kind):
-            errors.append(f'"{where}.{name}" is of the wrong type')
-        return value if isinstance(value, kind) else []
+            errors.append(f'"{path}" is of the wrong type')
+        return value if isinstance(value, kind) else kind()
 
     for name in ("license", "language", "tags", "datasets", "metrics", "base_model", "pipeline_tag", "library_name"):
-        errors += [
-            f'"{name}[{i}]" must be a string'
-            for i, word in enumerate(card_words(data, name))
-            if not isinstance(word, str)
-        ]
-    errors += [
-        f'"license" must be one of the known ones, got {w!r}' for w in card_words(data, "license") if w not in LICENSES
-    ]
-    for name in ("base_model", "datasets"):
         for i, word in enumerate(card_words(data, name)):
-            if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(word)):
+            if not isinstance(word, str):
+                errors.append(f'"{name}[{i}]" must be a string')
+            elif name == "license" and word not in LICENSES:
+                errors.append(f'"license" must be one of the known ones, got {word!r}')
+            elif name in ("base_model", "datasets") and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", word):
                 errors.append(f'"{name}[{i}]" with value "{word}" is not valid. Use an id from https://hf.co.')
-    index = data.get("model-index", [])
-    if not isinstance(index, list):
-        return [*errors, '"model-index" must be an array']
-    for i, model in enumerate(index):
-        require(model, "name", f"model-index[{i}]")
-        for j, result in enumerate(require(model, "results", f"model-index[{i}]", list)):
+    for i, model in enumerate(data.get("model-index") or []):
+        get(model, f"model-index[{i}].name")
+        for j, result in enumerate(get(model, f"model-index[{i}].results", list)):
             where = f"model-index[{i}].results[{j}]"
-            require(require(result, "task", where, dict), "type", f"{where}.task")
-            dataset = require(result, "dataset", where, dict)
-            require(dataset, "type", f"{where}.dataset")
-            require(dataset, "name", f"{where}.dataset")
-            for k, metric in enumerate(require(result, "metrics", where, list)):
-                require(metric, "type", f"{where}.metrics[{k}]")
-                require(metric, "value", f"{where}.metrics[{k}]", object)
+            get(get(result, f"{where}.task", dict), f"{where}.task.type")
+            dataset = get(result, f"{where}.dataset", dict)
+            get(dataset, f"{where}.dataset.type")
+            get(dataset, f"{where}.dataset.name")
+            for k, metric in enumerate(get(result, f"{where}.metrics", list)):
+                get(metric, f"{where}.metrics[{k}].type")
+                get(metric, f"{where}.metrics[{k}].value", object)
     return errors
 
 
-# What is asked and answered
+# Requests and answers
 
 
 @dataclass(frozen=True)
 class User:
     name: str
     role: str
-    organizations: tuple[str, ...]
-
-    @property
-    def namespaces(self) -> tuple[str, ...]:
-        return (self.name, *self.organizations)
 
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests of this method whose path contains `path`.
+    """The failure of the next `times` requests of this method whose path contains `path`.
 
-    - `status`: they are answered with it, and do nothing.
-    - `after_bytes`: the connection ends after so many bytes of the body, of the request if it has one, else of the answer.
-    - `reset`: it ends without a goodbye. The client sees a reset instead of an early end, and takes it otherwise.
-    - `lost_answer`: the request takes effect, and its answer never comes.
+    - `status`: the answer is this status, and nothing else happens.
+    - `after_bytes`: the connection ends after so many bytes of the request's body, or of the answer if it has none.
+    - `reset`: the connection is reset, which clients treat differently from an early end.
+    - `lost_answer`: the request takes effect, but its answer is lost.
     """
 
     method: str
@@ -279,7 +260,7 @@ class Cut(Exception):
     """The connection is to end here."""
 
 
-# The wire
+# The connection
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -353,11 +334,10 @@ REVISION = r"(?P<revision>[^/]+)"
 
 
 class HubServer(ThreadingHTTPServer):
-    """A Hub with nothing in it and one user, lab, whose token is `token`.
+    """An empty Hub with one user, lab, whose token is `token`.
 
-    `environment` holds the variables that lead a client here as lab, with `home` for its cache. `tokens` are those who may
-    log in, `repositories` what there is, by kind and name, `requests` the method and path of every request so far, `faults`
-    what is to go wrong.
+    `environment`: variables for a client that is logged in as lab, with its cache in `home`. `tokens`: the users.
+    `repositories`: by kind and name. `requests`: method and path of every request so far. `faults`: the failures to come.
     """
 
     daemon_threads = True
@@ -370,7 +350,6 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
-        self.page_size = 1000
         self.connections: set[socket.socket] = set()
         self.lock = threading.RLock()
         self.token = self.login("lab")
@@ -397,10 +376,10 @@ class HubServer(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def login(self, name: str, role: str = "write", organizations: tuple[str, ...] = ()) -> str:
+    def login(self, name: str, role: str = "write") -> str:
         """A token for a user, whose role is "write" or "read"."""
         token = f"hf_{name}_{role}"
-        self.tokens[token] = User(name, role, organizations)
+        self.tokens[token] = User(name, role)
         return token
 
     def fail(self, method: str, path: str, **how: Any) -> None:
@@ -421,7 +400,9 @@ class HubServer(ThreadingHTTPServer):
             self.user(request)
             for (verb, pattern), handle in ROUTES.items():
                 if verb == method and (match := re.fullmatch(pattern, request.path)):
-                    parts = {name: unquote(part) for name, part in match.groupdict().items() if part is not None}
+                    parts: dict[str, Any] = {
+                        name: unquote(part) for name, part in match.groupdict().items() if part is not None
+                    }
                     with self.lock:
                         if "repo" in parts:
                             kind = parts.pop("kind", "models")
@@ -439,7 +420,7 @@ class HubServer(ThreadingHTTPServer):
             traceback.print_exc()
             return Answer({"error": "a fault of the test Hub: its traceback is in stderr"}, 500)
 
-    # Who asks, and for what
+    # Users and their repositories
 
     def user(self, request: Request) -> User | None:
         header = request.headers.get("Authorization")
@@ -451,32 +432,24 @@ class HubServer(ThreadingHTTPServer):
         return self.tokens[token]
 
     def writer(self, request: Request, owner: str | None = None) -> User:
-        """Who asks, if they may write at all, and where `owner` is given, what is theirs."""
+        """The user, if they may write, and where `owner` is given, to its repositories."""
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
         if user.role != "write":
             raise Refusal(403, "You must use a token with the write role")
-        if owner not in (None, *user.namespaces):
+        if owner not in (None, user.name):
             raise Refusal(403, f"You don't have the rights to write under the namespace {owner!r}")
         return user
 
     def repository(self, request: Request, kind: str, repo: str) -> Repository:
-        """A repository that the one who asks may read."""
+        """A repository that the user may read."""
         user = self.user(request)
         found = self.repositories.get((kind, repo))
-        if found and (not found.private or (user and found.owner in user.namespaces)):
+        if found and (not found.private or (user and found.owner == user.name)):
             return found
-        # What is private is not told from what is not there.
+        # A private repository looks like a missing one.
         raise Refusal(404, "Repository not found", "RepoNotFound") if user else Refusal(401, ANONYMOUS)
-
-    def page(self, request: Request, items: list[Any]) -> Answer:
-        start = int(request.query.get("cursor", ["0"])[0])
-        end = start + self.page_size
-        if end >= len(items):
-            return Answer(items[start:])
-        query = urlencode({**request.query, "cursor": end}, doseq=True)
-        return Answer(items[start:end], headers={"Link": f'<{self.endpoint}{request.path}?{query}>; rel="next"'})
 
     # The Hub as a whole
 
@@ -484,9 +457,8 @@ class HubServer(ThreadingHTTPServer):
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
-        organizations = [{"type": "org", "name": name} for name in user.organizations]
         auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}}
-        return {"type": "user", "name": user.name, "fullname": user.name, "orgs": organizations, "auth": auth}
+        return {"type": "user", "name": user.name, "fullname": user.name, "orgs": [], "auth": auth}
 
     def agents(self, request: Request) -> dict[str, Any]:
         return {"standardEnvVars": [], "harnesses": {}}
@@ -502,7 +474,7 @@ class HubServer(ThreadingHTTPServer):
         return Answer({"errors": [{"message": error} for error in errors], "warnings": warnings}, status)
 
     def named(self, request: Request) -> tuple[str, str]:
-        """The kind and name of a repository in a request's body, if the one who asks may write there."""
+        """The kind and name of a repository in a request's body, if the user may write there."""
         body = request.json()
         owner = body.get("organization") or self.writer(request).name
         self.writer(request, owner)
@@ -510,7 +482,8 @@ class HubServer(ThreadingHTTPServer):
 
     def create(self, request: Request) -> dict[str, Any]:
         kind, repo = self.named(request)
-        private = is_private(request.json())
+        body = request.json()
+        private = body.get("private") or body.get("visibility") == "private"
         first = Commit({".gitattributes": Blob(ATTRIBUTES)}, "initial commit", "", repo.split("/")[0])
         made = Repository(kind, repo, bool(private), {"refs/heads/main": first})
         url = f"{self.endpoint}/{made.address}"
@@ -525,27 +498,14 @@ class HubServer(ThreadingHTTPServer):
         del self.repositories[kind, repo]
         return {}
 
-    def listing(self, request: Request, kind: str) -> Answer:
-        author, search = (request.query.get(name, [""])[0] for name in ("author", "search"))
-        found = []
-        for (of_kind, repo), repository in sorted(self.repositories.items()):
-            if of_kind == kind and author in ("", repository.owner) and search in repo:
-                with contextlib.suppress(Refusal):
-                    found.append(self.info(request, self.repository(request, kind, repo)))
-        return self.page(request, found)
-
     # One repository
 
     def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
         card = card_data(commit.files["README.md"].content.decode()) if "README.md" in commit.files else None
-        told = dict(card or {})
-        made = {"adapter_config.json": "peft", "config.json": "transformers"}
-        if library := next((made[name] for name in made if name in commit.files), None):
-            told.setdefault("library_name", library)
-        tags = [told[name] for name in ("library_name", "pipeline_tag") if name in told]
-        tags += [*card_words(told, "tags"), *(f"license:{name}" for name in card_words(told, "license"))]
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        card = card or {}
+        shown = {name: card[name] for name in ("library_name", "pipeline_tag", "model-index") if name in card}
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
         if request.flag("blobs"):
             for sibling in siblings:
                 entry = commit.files[sibling["rfilename"]].entry("")
@@ -553,32 +513,22 @@ class HubServer(ThreadingHTTPServer):
                 if "lfs" in entry:
                     sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
         return {
-            **{name: told[name] for name in ("library_name", "pipeline_tag", "model-index") if name in told},
+            **shown,
             **({"cardData": card} if card else {}),
             "id": repository.id,
-            "author": repository.owner,
             "sha": commit.oid,
             "private": repository.private,
-            "gated": False,
-            "tags": list(dict.fromkeys(tags)),
+            "tags": card_words(card, "tags"),
             "siblings": siblings,
             "lastModified": commit.date,
-            "createdAt": commit.history[-1].date,
         }
 
-    def settings(self, request: Request, repository: Repository) -> dict[str, Any]:
-        self.writer(request, repository.owner)
-        private = is_private(request.json())
-        repository.private = repository.private if private is None else private
-        return {"private": repository.private}
-
-    def tree(self, request: Request, repository: Repository, revision: str, path: str = "") -> Answer:
+    def tree(self, request: Request, repository: Repository, revision: str, path: str = "") -> list[dict[str, Any]]:
         entries = repository.commit(revision).entries()
         if path and path not in entries:
             raise Refusal(404, f"{path} does not exist on {revision!r}", "EntryNotFound")
         folder, deep = PurePosixPath(path), request.flag("recursive")
-        below = [e for p, e in entries.items() if folder in (PurePosixPath(p).parents[: None if deep else 1])]
-        return self.page(request, below)
+        return [e for p, e in entries.items() if folder in (PurePosixPath(p).parents[: None if deep else 1])]
 
     def paths_info(self, request: Request, repository: Repository, revision: str) -> list[dict[str, Any]]:
         paths = parse_qs(request.body.decode())["paths"]
@@ -681,8 +631,8 @@ class HubServer(ThreadingHTTPServer):
             for name in gone:
                 del files[name]
 
-    def commits(self, request: Request, repository: Repository, revision: str) -> Answer:
-        history = [
+    def commits(self, request: Request, repository: Repository, revision: str) -> list[dict[str, Any]]:
+        return [
             {
                 "id": made.oid,
                 "title": made.title,
@@ -692,17 +642,16 @@ class HubServer(ThreadingHTTPServer):
             }
             for made in repository.commit(revision).history
         ]
-        return self.page(request, history)
 
     # Branches and tags
 
     def refs(self, request: Request, repository: Repository) -> dict[str, Any]:
-        told: dict[str, Any] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+        shown: dict[str, Any] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
         kinds = {"heads": "branches", "tags": "tags", "pr": "pullRequests"}
         for ref, commit in repository.refs.items():
             _, kind, name = ref.split("/", 2)
-            told[kinds[kind]].append({"name": name, "ref": ref, "targetCommit": commit.oid})
-        return told
+            shown[kinds[kind]].append({"name": name, "ref": ref, "targetCommit": commit.oid})
+        return shown
 
     def add_ref(self, request: Request, repository: Repository, name: str, revision: str) -> dict[str, Any]:
         self.writer(request, repository.owner)
@@ -717,11 +666,10 @@ class HubServer(ThreadingHTTPServer):
     def create_tag(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
         return self.add_ref(request, repository, f"refs/tags/{request.json()['tag']}", revision)
 
-    def delete_ref(self, request: Request, repository: Repository, kind_of_ref: str, name: str) -> dict[str, Any]:
+    def delete_branch(self, request: Request, repository: Repository, branch: str) -> dict[str, Any]:
         self.writer(request, repository.owner)
-        ref = f"refs/{'tags' if kind_of_ref == 'tag' else 'heads'}/{name}"
-        if repository.refs.pop(ref, None) is None:
-            raise Refusal(404, f"Reference does not exist: {ref}", "RevisionNotFound")
+        if repository.refs.pop(f"refs/heads/{branch}", None) is None:
+            raise Refusal(404, f"Reference does not exist: {branch}", "RevisionNotFound")
         return {}
 
 
@@ -731,7 +679,6 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", r"/api/validate-yaml"): HubServer.validate_yaml,
     ("POST", r"/api/repos/create"): HubServer.create,
     ("DELETE", r"/api/repos/delete"): HubServer.delete,
-    ("GET", rf"/api/{KIND}"): HubServer.listing,
     ("GET", rf"/api/{KIND}/{REPO}/revision/{REVISION}"): HubServer.info,
     ("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<path>.+))?"): HubServer.tree,
     ("POST", rf"/api/{KIND}/{REPO}/paths-info/{REVISION}"): HubServer.paths_info,
@@ -741,8 +688,7 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", rf"/api/{KIND}/{REPO}/refs"): HubServer.refs,
     ("POST", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)"): HubServer.create_branch,
     ("POST", rf"/api/{KIND}/{REPO}/tag/{REVISION}"): HubServer.create_tag,
-    ("DELETE", rf"/api/{KIND}/{REPO}/(?P<kind_of_ref>branch|tag)/(?P<name>[^/]+)"): HubServer.delete_ref,
-    ("PUT", rf"/api/{KIND}/{REPO}/settings"): HubServer.settings,
+    ("DELETE", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)"): HubServer.delete_branch,
     ("GET", rf"/api/{KIND}/{REPO}"): HubServer.info,
     ("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch"): HubServer.lfs_batch,
     ("PUT", rf"/lfs/{KIND}/(?P<name>.+)/(?P<oid>[0-9a-f]{{64}})"): HubServer.lfs_upload,

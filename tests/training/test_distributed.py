@@ -161,14 +161,14 @@ def test_accelerate_takes_every_configuration(path: Path) -> None:
 @pytest.mark.parametrize(
     ("launcher", "words", "message"),
     [
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, [], "write fsdp_version: 2"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, [], "set fsdp_version: 2"),
         ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, [], "fsdp_cpu_ram_efficient_loading"),
-        ({}, ["--method", "adalora"], "--method adalora: it ranks the single weights"),
-        ({}, ["--save_on_each_node", "True"], "--save_on_each_node: .* let all machines see the same --output_dir"),
+        ({}, ["--method", "adalora"], "method=adalora: it ranks single weights"),
+        ({}, ["--save_on_each_node", "True"], "save_on_each_node=True: .* use an output_dir that all machines share"),
         (
             {"ACCELERATE_USE_FSDP": "false", "ACCELERATE_USE_DEEPSPEED": "true"},
             ["--method", "adalora"],
-            "--method adalora",
+            "method=adalora",
         ),
     ],
 )

@@ -462,7 +462,7 @@ def test_the_head_in_a_checkpoint_is_loaded_whole_or_not_at_all(make: Make, head
     del outside["classifier.bias" if "classifier.bias" in outside else "classifier.out_proj.bias"]
     save_file({**outside, "unknown": torch.ones(1)}, tmp_path / HEAD_WEIGHTS)
     with pytest.raises(
-        RuntimeError, match=r"of another head: it lacks \['classifier.*bias'\] and has \['unknown'\]. Go on"
+        RuntimeError, match=r"to another head: it lacks \['classifier.*bias'\] and has \['unknown'\]. Resume"
     ):
         load_head(other, tmp_path)
 

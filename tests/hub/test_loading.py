@@ -1,0 +1,259 @@
+"""Models open from a folder or from the Hub, or say why they do not; nothing opens with a random head."""
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import HfApi, constants
+from safetensors.torch import load_file, save_file
+from transformers import AudioClassificationPipeline, HubertModel, pipeline
+
+import hf_ser
+from hf_ser.hub import HubError, push
+from hf_ser.models import load_model
+from hf_ser.tuning import Tuning, save_adapter, tune
+
+Run = Callable[[str], Path]
+WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
+
+
+def answers(classifier: AudioClassificationPipeline) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
+
+
+def change(path: Path, **entries: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def save(checkpoint: Path, folder: Path, emotions: tuple[str, ...] = ("happy", "sad")) -> Path:
+    """A classifier on a checkpoint, untrained."""
+    loaded = load_model(str(checkpoint), emotions)
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def published(hub: Any, run: Run) -> Path:
+    """A run that is published as lab/ser."""
+    folder = run("full")
+    push(folder, "lab/ser")
+    hub.requests.clear()
+    return folder
+
+
+class TestFolders:
+    @pytest.fixture
+    def adapter(self, tiny_hubert: Path, tmp_path: Path) -> Path:
+        loaded = load_model(str(tiny_hubert), ("happy", "sad"))
+        tuned = tune(loaded, Tuning(method="lora_qkv"))
+        save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
+        tuned.model.config.save_pretrained(tmp_path / "adapter")
+        loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
+        return tmp_path / "adapter"
+
+    def test_arguments_without_effect_are_refused(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"revision='v2': '.*adapter' is a local folder"):
+            hf_ser.load(adapter, revision="v2")
+        whole = save(tiny_hubert, tmp_path / "whole")
+        with pytest.raises(ValueError, match=r"base=.*: '.*whole' is a complete checkpoint"):
+            hf_ser.load(whole, base=str(tiny_hubert))
+        assert set(answers(hf_ser.load(whole))) == {"happy", "sad"}
+
+    def test_folders_without_a_model(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+        for name in (tmp_path / "nowhere", "runs/demo/adapter"):
+            with pytest.raises(FileNotFoundError, match="neither an existing folder nor a name on the Hub"):
+                hf_ser.load(name)
+        with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+            hf_ser.load(tmp_path)
+        with pytest.raises(ValueError, match="without a trained head"):
+            hf_ser.load(tiny_hubert)
+        (adapter / "adapter_model.safetensors").unlink()
+        with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor adapter_model\.safetensors"):
+            hf_ser.load(adapter)
+
+    def test_a_base_model_that_is_gone(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+        expected = answers(hf_ser.load(adapter))
+        change(adapter / "adapter_config.json", base_model_name_or_path=str(tmp_path / "gone"))
+        with pytest.raises(FileNotFoundError, match=r"is an adapter for '.*gone', which cannot be loaded.*Pass base="):
+            hf_ser.load(adapter)
+        assert answers(hf_ser.load(adapter, base=str(tiny_hubert))) == expected
+
+    def test_an_adapter_without_its_head_is_refused(self, adapter: Path) -> None:
+        """Trap: a head that is saved nowhere would be random."""
+        weights = load_file(adapter / "adapter_model.safetensors")
+        kept = {key: tensor for key, tensor in weights.items() if "projector" not in key}
+        save_file(kept, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=r"has projector.bias, projector.weight, which would be\s+random"):
+            hf_ser.load(adapter)
+
+    def test_damaged_weights_are_named(self, adapter: Path) -> None:
+        weights = adapter / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        with pytest.raises(ValueError, match="its weights are damaged or incomplete"):
+            hf_ser.load(adapter)
+
+    def test_weights_and_a_configuration_of_another_model(
+        self, adapter: Path, tiny_hubert: Path, tmp_path: Path
+    ) -> None:
+        """Trap: with ignore_mismatched_sizes a head of another size is drawn at random."""
+        names = ("angry", "happy", "sad")
+        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        change(adapter / "config.json", **labels)
+        with pytest.raises(ValueError, match="does not fit its config.json or its base model"):
+            hf_ser.load(adapter)
+        change(save(tiny_hubert, tmp_path / "whole") / "config.json", **labels)
+        with pytest.raises(ValueError, match=r"has no weights for classifier\.bias, classifier\.weight"):
+            hf_ser.load(tmp_path / "whole")
+
+    def test_an_adapter_and_the_configuration_of_another(self, adapter: Path) -> None:
+        change(adapter / "adapter_config.json", target_modules=["q_proj"])
+        with pytest.raises(ValueError, match=r"its adapter_config.json does not belong to its weights"):
+            hf_ser.load(adapter)
+
+    def test_a_group_norm_model_answers_alike_alone_and_in_a_batch(
+        self, group_norm_hubert: Path, tmp_path: Path
+    ) -> None:
+        classifier = hf_ser.load(save(group_norm_hubert, tmp_path))
+        waves = [torch.randn(n).numpy() for n in (3000, 16_000)]
+        for alone, together in zip(map(classifier, waves), classifier(waves, batch_size=2), strict=True):
+            scores = {answer["label"]: answer["score"] for answer in together}
+            assert scores == pytest.approx({answer["label"]: answer["score"] for answer in alone}, abs=1e-4)
+
+    def test_a_model_without_names_for_its_emotions_says_so(
+        self, tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level("WARNING", "hf_ser"):
+            hf_ser.load(save(tiny_hubert, tmp_path, ("LABEL_0", "LABEL_1")))
+        assert "does not name its emotions" in caplog.text
+
+
+class TestTheHub:
+    @pytest.fixture
+    def adapter(self, hub: Any, run: Run, tiny_hubert: Path) -> Path:
+        """A run that is published as lab/adapter, on lab/base."""
+        HfApi().create_repo("lab/base")
+        HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
+        folder = run("adapter")
+        push(folder, "lab/adapter", base_model="lab/base")
+        return folder
+
+    def test_only_what_a_model_is_opened_from_is_downloaded(self, hub: Any, published: Path, tmp_path: Path) -> None:
+        opened = hf_ser.load("lab/ser", cache_dir=tmp_path / "cache")
+        assert answers(opened) == pytest.approx(answers(hf_ser.load(published)), abs=1e-6)
+        assert (tmp_path / "cache" / "models--lab--ser").is_dir()
+        fetched = {path.rpartition("/")[2] for method, path in hub.requests if method == "GET" and "/resolve/" in path}
+        assert fetched == {"config.json", "preprocessor_config.json", "model.safetensors"}
+
+    def test_by_branch_and_commit(self, hub: Any, published: Path, run: Run) -> None:
+        commit = HfApi().model_info("lab/ser").sha
+        other = run("merged")
+        push(other, "lab/ser", overwrite=True)
+        HfApi().create_tag("lab/ser", tag="v2")
+        for revision, folder in ((commit, published), ("v2", other)):
+            expected = answers(hf_ser.load(folder))
+            assert answers(hf_ser.load("lab/ser", revision=revision)) == pytest.approx(expected, abs=1e-6)
+
+    def test_from_the_cache(self, hub: Any, published: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = [answers(hf_ser.load(name)) for name in ("lab/ser", "lab/adapter")]
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        hub.requests.clear()
+        assert [answers(hf_ser.load(name)) for name in ("lab/ser", "lab/adapter")] == expected
+        assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(expected[0], abs=1e-6)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        assert answers(hf_ser.load("lab/ser", local_files_only=True)) == expected[0]
+        assert hub.requests == []
+        hub.close()
+        assert answers(hf_ser.load("lab/ser")) == expected[0]
+
+    @pytest.mark.parametrize(
+        ("name", "options", "says"),
+        [
+            ("lab/none", {}, r"lab/none is not on the Hub, or it is private.*hf auth login"),
+            ("lab/ser", {"token": "hf_wrong"}, "lab/ser: the Hub does not accept your token"),
+            ("lab/ser", {"revision": "v9"}, "lab/ser has no branch, tag or commit 'v9'"),
+            ("lab/ser", {"subfolder": "adapter"}, r"'lab/ser/adapter' is not a model: it has no config\.json"),
+        ],
+    )
+    def test_a_model_that_is_not_there(
+        self, hub: Any, published: Path, name: str, options: dict[str, Any], says: str
+    ) -> None:
+        with pytest.raises(OSError, match=says):
+            hf_ser.load(name, **options)
+
+    def test_no_connection(self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(HubError, match="lab/ser is not in the cache .* HF_HUB_OFFLINE forbids to download it"):
+            hf_ser.load("lab/ser")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        hub.close()
+        with pytest.raises(HubError, match=r"no connection to http://127\.0\.0\.1:\d+ .*Check the network"):
+            hf_ser.load("lab/ser")
+
+    def test_an_interrupted_download_is_no_model(
+        self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.fail("GET", "model.safetensors", after_bytes=5000, reset=True, times=1000)
+        with pytest.raises(HubError, match="lab/ser: no connection to"):
+            hf_ser.load("lab/ser")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises((HubError, FileNotFoundError), match=r"not in the cache|has neither model\.safetensors"):
+            hf_ser.load("lab/ser")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        hub.faults.clear()
+        assert answers(hf_ser.load("lab/ser"))
+
+    def test_a_full_disk(self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*args: Any, **kwargs: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+        with pytest.raises(HubError, match=r"lab/ser: the disk is full. Free space in .*hub.*set HF_HOME"):
+            hf_ser.load("lab/ser")
+
+    def test_a_repository_with_a_pickle_alone(self, hub: Any, published: Path) -> None:
+        HfApi().upload_file(path_or_fileobj=b"\x80", path_in_repo="pytorch_model.bin", repo_id="lab/ser")
+        HfApi().delete_file("model.safetensors", repo_id="lab/ser")
+        with pytest.raises(FileNotFoundError, match=r"A pickle \(pytorch_model\.bin\) is not opened"):
+            hf_ser.load("lab/ser")
+
+    def test_a_base_model_that_is_gone_another_or_changed(
+        self, hub: Any, adapter: Path, tiny_hubert: Path, make_hubert: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=r"does not fit|was trained on other weights|has no weights|random"):
+            hf_ser.load("lab/adapter", base=str(make_hubert(tmp_path / "wide", hidden_size=48)))
+        changed = HubertModel.from_pretrained(tiny_hubert, dtype=torch.float32)
+        with torch.no_grad():
+            changed.encoder.layers[1].final_layer_norm.bias.add_(0.5)
+        changed.push_to_hub("lab/base")
+        with pytest.raises(ValueError, match="was trained on other weights than those of 'lab/base'"):
+            hf_ser.load("lab/adapter")
+        HfApi().delete_repo("lab/base")
+        shutil.rmtree(hub.environment["HF_HUB_CACHE"])
+        says = r"'lab/adapter' is an adapter for 'lab/base', which cannot be loaded: lab/base is not on the Hub.*base="
+        with pytest.raises(HubError, match=says):
+            hf_ser.load("lab/adapter")
+
+    def test_a_user_with_nothing_but_transformers(
+        self, hub: Any, published: Path, python: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        np.save(tmp_path / "wave.npy", WAVE)
+        code = f"""
+import json, sys
+import numpy as np
+from transformers import pipeline
+classifier = pipeline("audio-classification", model="lab/ser")
+assert not any(name.startswith("hf_ser") for name in sys.modules)
+print("FOUND", json.dumps(classifier({{"array": np.load({str(tmp_path / "wave.npy")!r}), "sampling_rate": 16_000}})))
+"""
+        done = python("-c", code, **hub.environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))[5:])
+        expected = answers(hf_ser.load(published))
+        assert {answer["label"]: answer["score"] for answer in found} == pytest.approx(expected, abs=1e-6)
