@@ -71,8 +71,9 @@ def load_corpora(
         workers (`int`, *optional*): Processes that decode, by default one for each processor.
 
     Returns:
-        Clips with `audio` (undecoded bytes of a 16 kHz WAV), `label` (ClassLabel), `speaker`, `gender`, `corpus`, `session`, `split`,
-        `duration` in seconds, `clip` (the name), and the corpora's own columns. `.info.excluded` has the clips that cannot be used.
+        Clips with `audio` (undecoded bytes of a 16 kHz WAV), `label` (ClassLabel), `speaker`, `gender`, `corpus`, `session`,
+        `split`, `duration` in seconds, `clip` (the name), and the corpora's own columns. `.info.excluded` has the clips that
+        cannot be used.
 
     Raises:
         CorpusError: if a corpus cannot be read, more of it than `max_excluded` is unusable, or fewer than two emotions are left.

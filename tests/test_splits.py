@@ -27,7 +27,7 @@ def clips_of(
     n = len(speakers)
     text = Value("string")
     features = Features(
-        {name: text for name in ("clip", "speaker", "gender", "corpus", "session", "split")}
+        dict.fromkeys(("clip", "speaker", "gender", "corpus", "session", "split"), text)
         | {"label": ClassLabel(names=EMOTIONS)}
     )
     table = pa.table(

@@ -42,7 +42,9 @@ def main() -> int:
 def launch(argv: Sequence[str]) -> int:
     """Starts a training as `accelerate launch` does: one process for each GPU, unless accelerate's own options say otherwise."""
     parser = launch_command_parser()
-    options = {option: action for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    options = {
+        option: action for action in parser._actions for option in action.option_strings if option.startswith("--")
+    }
     own = _own_options()
     launcher: list[str] = []
     words: list[str] = []

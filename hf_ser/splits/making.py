@@ -35,7 +35,8 @@ def train_test_split(
     Splits clips into `train`, `validation` and `test`.
 
     Args:
-        clips (`datasets.Dataset`): From [`hf_ser.load_corpora`], or any dataset with `audio` and `label`, and for a split by speaker
+        clips (`datasets.Dataset`): From [`hf_ser.load_corpora`], or any dataset with `audio` and `label`, and for a split by
+            speaker
             `speaker`.
         by (`str`, defaults to `"speaker"`):
             `speaker`: speaker-independent, no speaker is in two parts, and each emotion, gender and corpus is close to its share
@@ -73,7 +74,8 @@ def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: i
 def _by_speaker(
     clips: Dataset, test_size: float, validation_size: float, seed: int, tries: int = 20
 ) -> dict[str, Indices]:
-    """Of `tries` assignments of the speakers the one whose parts are closest to their shares of each emotion, gender and corpus."""
+    """Of `tries` assignments of the speakers the one whose parts are closest to their shares of each emotion, gender and "
+    "corpus."""
     known = column(clips, "speaker")
     speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:
@@ -150,13 +152,14 @@ def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.G
 
 def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker") -> list[DatasetDict]:
     """
-    PEFT-SER's folds (section V.A). By speaker: the speakers in sorted order are cut into unshuffled blocks; each block is the test
-    part once, and the last fifth of the other speakers validates. By session: each session is the test part once, and the last of
-    the others validates.
+    PEFT-SER's folds (section V.A). By speaker: the speakers in sorted order are cut into unshuffled blocks; each block is the
+    test part once, and the last fifth of the other speakers validates. By session: each session is the test part once, and the
+    last of the others validates.
 
     Args:
         clips (`datasets.Dataset`): See [`train_test_split`]; a fold by session needs a column `session`.
-        folds (`int`, *optional*): How many; by default 5 by speaker, and as many as there are sessions by session. As many as there
+        folds (`int`, *optional*): How many; by default 5 by speaker, and as many as there are sessions by session. As many as
+            there
             are speakers leaves one speaker out each time.
         by (`str`, defaults to `"speaker"`): `speaker` or `session`.
 

@@ -316,8 +316,10 @@ class SERConfig(TrainingArguments):
     interpolation: bool = field(
         default=True,
         metadata={
-            "help": "With a linear head: keep a point between the solved probe and the trained weights, half way unless another is "
-            "better on validation by more than the standard error of its UAR. Where that is the probe itself, log, results and card "
+            "help": "With a linear head: keep a point between the solved probe and the trained weights, half way unless "
+            "another is "
+            "better on validation by more than the standard error of its UAR. Where that is the probe itself, log, results "
+            "and card "
             "say so."
         },
     )

@@ -81,13 +81,14 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
     """
     Leaves a trained model at a point between its probe and where training ended (Wortsman et al. 2022, arXiv:2109.01903).
 
-    Half way is kept, unless another point is better on validation by more than the standard error of its UAR: on the few speakers of
-    a validation part, smaller differences are chance. Of several such points the one nearest to the middle is kept.
+    Half way is kept, unless another point is better on validation by more than the standard error of its UAR: on the few
+    speakers of a validation part, smaller differences are chance. Of several such points the one nearest to the middle is kept.
 
     Args:
         model (`nn.Module`): The model.
         probe (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
-        validate (`Callable`): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite; and the number
+        validate (`Callable`): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite; and the
+            number
             of clips.
 
     Returns:

@@ -118,7 +118,8 @@ def inner_folds(clips: Dataset, folds: int) -> list[DatasetDict]:
     number = len(speakers.counts())
     if speakers.unknown or folds < 2 or number < max(folds, 3):
         raise SplitError(
-            f"inner_folds={folds}: expected a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 folds; "
+            f"inner_folds={folds}: expected a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 "
+            f"folds; "
             f"found {number} speakers, and {speakers.unknown} clips without one"
         )
     columns = (emotion_column(clips), column(clips, "gender"), column(clips, "corpus"))

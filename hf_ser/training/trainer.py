@@ -58,10 +58,11 @@ class SERTrainer(BaseTrainer):
         args (`SERConfig`): The arguments of training.
         train_dataset (`datasets.Dataset`):
             Clips with `audio` and `label`, from [`hf_ser.load_corpora`] or anywhere else; see [`hf_ser.clips.as_clips`].
-        eval_dataset (`datasets.Dataset`, *optional*): Clips that validate: after each epoch, and to choose the weights that are kept.
+        eval_dataset (`datasets.Dataset`, *optional*): Clips that validate: after each epoch, and to choose the weights that are
+            kept.
         peft_config (`str`, `PeftConfig` or `Tuning`, *optional*):
-            What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for full
-            fine-tuning.
+            What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for
+            full fine-tuning.
         processing_class (`SequenceFeatureExtractor`, *optional*): By default the model's own.
         augmentation (`Augmentation`, *optional*): How training clips are changed; by default their speed.
         callbacks (`list[TrainerCallback]`, *optional*): More callbacks.
@@ -105,7 +106,8 @@ class SERTrainer(BaseTrainer):
         self.tuned = tune(loaded, self.tuning)
         if not self.tuned.keeps_base and not (mergeable(self.tuned.model) and args.save_format == "merged"):
             raise ValueError(
-                "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected 'merged'"
+                "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected "
+                "'merged'"
             )
         set_learning_rates(args, self.tuning, parameter_counts(loaded.model)[1])
         train = self._training_set(args)
@@ -261,8 +263,8 @@ class SERTrainer(BaseTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
-        Saves what opens in `pipeline("audio-classification")`: a checkpoint with adapters merged in and the adapter in `adapter/`, or
-        the adapter alone (`save_format="adapter"`, and methods that cannot be merged).
+        Saves what opens in `pipeline("audio-classification")`: a checkpoint with adapters merged in and the adapter in
+        `adapter/`, or the adapter alone (`save_format="adapter"`, and methods that cannot be merged).
         """
         if _internal_call:
             super().save_model(output_dir, _internal_call)
@@ -418,7 +420,8 @@ def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) ->
     seconds = seconds_of(clips)
     if args.segment_length is not None and np.isnan(seconds).any():
         raise CorpusError(
-            f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a stream "
+            f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a "
+            f"stream "
             "cannot be cut without it. Add that column, use max_seconds, or do not stream."
         )
     for limit in (args.max_seconds, args.segment_length):
