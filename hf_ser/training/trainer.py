@@ -228,10 +228,7 @@ class SERTrainer(BaseTrainer):
         self.clips[part] = clips = as_clips(eval_dataset)
         self.metrics[part] = found = self._metrics(self, clips)
         if self.probe is not None:
-            if self.tuning.method == "probe":
-                probed = found
-            else:
-                probed = self._metrics(self._probe_trainer(), clips)
+            probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
             self.probe[part] = {name: probed[name] for name in PROBE_METRICS}
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
