@@ -1,57 +1,8 @@
-"""
-Fine-tune a pretrained speech encoder to recognise emotion: accelerate launch scripts/finetune.py --config RECIPE.yaml
+"""`hf-ser finetune`, as a file: see its --help."""
 
---seeds 42 43 44 in place of --seed trains one run for each seed, in OUTPUT_DIR/seed-42 and so on, and ends in a table with mean
-and standard deviation. The same command goes on.
-"""
-
-import argparse
-import logging
-import os
 import sys
 
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging as transformers_logging
-
-from hf_ser.command_line import errors_in_one_line
-from hf_ser.memory import keep_freed_memory
-from hf_ser.training import finetune, parse_arguments
-from hf_ser.training.seeds import as_markdown, finetune_seeds
-
-
-def main() -> int:
-    several = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    several.add_argument("--seeds", type=int, nargs="+")
-    own, argv = several.parse_known_args()
-    arguments = parse_arguments(argv, __doc__)
-    keep_freed_memory()
-    first = arguments.training.process_index == 0
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
-    if not first:
-        transformers_logging.set_verbosity_error()
-
-    @errors_in_one_line(interrupted="interrupted; there is no checkpoint yet to go on from", quiet=not first)
-    def train() -> int:
-        try:
-            if not own.seeds:
-                finetune(arguments)
-                return 0
-            summary = finetune_seeds(argv, arguments, own.seeds)
-        except KeyboardInterrupt:
-            folder = arguments.training.output_dir or ""
-            if own.seeds:
-                raise KeyboardInterrupt("interrupted; the same command goes on") from None
-            if os.path.isdir(folder) and get_last_checkpoint(folder):
-                told = "interrupted; with --resume_from_checkpoint True it goes on from the last checkpoint"
-                raise KeyboardInterrupt(told) from None
-            raise
-        if first:
-            print(as_markdown(summary))
-        return 0
-
-    return train()
-
+from hf_ser.cli.finetune import main
 
 if __name__ == "__main__":
     sys.exit(main())

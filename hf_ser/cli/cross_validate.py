@@ -1,0 +1,80 @@
+"""
+Every fold and seed of an experiment, and mean and standard deviation of its UAR; with --sweep, of several settings.
+
+    hf-ser cross-validate --config RECIPE.yaml --corpora crema_d=/data/CREMA-D --split kfold --output_dir runs/cv
+    hf-ser cross-validate ... --sweep method=frozen,adapter,prompt lora_r=8,16 --seeds 1 2 3
+
+It takes the arguments of hf-ser finetune, too. Called again, it goes on: finished runs are kept.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.evaluation import plots
+from hf_ser.training import cross_validation, parse_arguments
+from hf_ser.training.arguments import GROUPS, read_recipe, recipe_words
+from hf_ser.wording import listed
+
+
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config",
+        type=path_argument,
+        metavar="RECIPE.yaml",
+        help="defaults for all arguments; may have sweep and seeds",
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar="ARGUMENT=VALUE,VALUE",
+        help="values of an argument; every combination is trained on every fold",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the training; by default one")
+    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    parser.add_argument("--plan", action="store_true", help="train nothing, say what would be trained")
+    own, rest = parser.parse_known_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    recipe = read_recipe(own.config) if own.config else {}
+    sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
+    require_arguments(sweep)
+    given = recipe.pop("seeds", None)
+    seeds = own.seeds or cross_validation.read_seeds(given)
+    argv = [*recipe_words(recipe), *rest]
+    arguments = parse_arguments(argv)
+    runs = cross_validation.plan(argv, arguments, sweep, seeds)
+    for one_of_its_runs in {tuple(run.setting.items()): run for run in runs}.values():
+        parse_arguments(one_of_its_runs.argv)  # a value that cannot be would end it only when its turn comes
+    if own.plan:
+        for run in runs:
+            print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
+        return 0
+    failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
+    table = cross_validation.summarise(runs)
+    root = Path(arguments.training.output_dir or "")
+    if table:
+        (root / cross_validation.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        plots.sweep(table, root / "sweep.png")
+        print(cross_validation.as_markdown(table))
+        print(
+            f"\nmean ± sample standard deviation over folds and seeds; {table[0]['split']} split; all results in {root}"
+        )
+    return 1 if failed else 0
+
+
+def require_arguments(sweep: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: if a sweep sets what is no argument of a run.
+    """
+    known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
+    if unknown := [name for name in sweep if name.replace("-", "_") not in known]:
+        raise ValueError(f"--sweep: hf-ser finetune has no argument {listed(map(repr, unknown), 'or')}; see its --help")

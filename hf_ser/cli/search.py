@@ -1,0 +1,65 @@
+"""
+Search for hyperparameters with Optuna: the best mean UAR over folds of the training speakers.
+
+    hf-ser search --config RECIPE.yaml --corpora crema_d=/data/CREMA-D --trials 30 --output_dir runs/search
+    hf-ser search ... --space learning_rate=1e-5:1e-3:log num_train_epochs=3:12 lora_r=4,8,16
+    hf-ser finetune --config runs/search/best.yaml --output_dir runs/best
+
+It takes the arguments of hf-ser finetune, too; the validation and the test part of their split are not used. Called again, it
+goes on. pip install -e '.[search]' installs what it needs.
+"""
+
+import argparse
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from hf_ser.command_line import errors_in_one_line
+from hf_ser.memory import keep_freed_memory
+from hf_ser.training import parse_arguments
+
+
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--trials", type=int, default=30, help="trials in all, earlier ones included; by default 30")
+    parser.add_argument("--inner_folds", type=int, default=3, help="folds of the training speakers; by default 3")
+    parser.add_argument(
+        "--space",
+        nargs="+",
+        metavar="NAME=LOW:HIGH[:log]",
+        help="arguments to search, in place of the default ones; NAME=VALUE,VALUE for a choice. By default learning rates, "
+        "epochs, label smoothing, weight decay, layer decay with full fine-tuning, and the rank of LoRA",
+    )
+    own, argv = parser.parse_known_args()
+    try:
+        from hf_ser.training import search
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        print("error: the search needs Optuna; install it with pip install 'hf_ser[search]'", file=sys.stderr)
+        return 1
+    arguments = parse_arguments(argv)
+    space = search.read_space(own.space) if own.space else search.default_space(arguments)
+    search.require_space(space, argv)
+    keep_freed_memory()
+    root = Path(arguments.training.output_dir or "")
+    root.mkdir(parents=True, exist_ok=True)
+    log = root / "search.log"
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, filename=log)
+    logging.getLogger("hf_ser").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):  # the Trainer prints its losses
+        study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
+    print(search.as_markdown(study))
+    print(
+        f"\nUAR: mean over {own.inner_folds} folds of the training speakers; {len(study.trials)} trials; best arguments: "
+        f"{root / search.BEST}"
+    )
+    return 0
