@@ -91,7 +91,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     _log_split(clips)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
-    loaded, solution, probe = load_with_probe(arguments, clips)
+    loaded, solution, probe, probe_metrics = load_with_probe(arguments, clips)
     set_learning_rates(training, arguments, parameter_counts(loaded.model)[1])
     tuned = tune(loaded, arguments.tuning)
     if not tuned.keeps_base and not (mergeable(tuned.model) and training.save_format == "merged"):
@@ -109,11 +109,11 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainer.add_callback(record)
     if arguments.tuning.method == "probe":
         trainer.keep_whole()
+        parts = probe_metrics
     else:
         with cached_frozen_part(trainer, training.frozen_cache_gb, training.frozen_cache_views):
             trainer.train(resume_from_checkpoint=checkpoint)
-
-    parts = {part: evaluate(trainer, clips, part, data) for part in PARTS[1:]}
+        parts = {part: evaluate(trainer, clips, part, data) for part in PARTS[1:]}
     record.clips = clips = heard(clips, lambda tensor: trainer.accelerator.gather(tensor.to(training.device)))
     results = _finite(record.results(trainer, parts, time.perf_counter() - began))
     if trainer.is_world_process_zero():
@@ -127,14 +127,16 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     return results
 
 
-def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, probing.Solution | None, dict[str, Any]]:
+def load_with_probe(
+    arguments: Arguments, clips: RunClips
+) -> tuple[Loaded, probing.Solution | None, dict[str, Any], dict[str, Any]]:
     """
     The model that a run starts with, and its probe: what logistic regression on the frozen encoder reaches on the same parts. A
     `linear` head starts from that.
 
     Returns:
-        The model, the solution that a `linear` head starts from, and how the probe was solved, with its metrics on `validation`
-        and `test`, each between 0 and 1.
+        The model, the solution that a `linear` head starts from, how the probe was solved, with its main metrics on `validation`
+        and `test`, each between 0 and 1, and all its metrics on these parts, see [`evaluate`].
 
     Raises:
         ValueError: see `hf_ser.models.load_model`.
@@ -162,14 +164,14 @@ def load_with_probe(arguments: Arguments, clips: RunClips) -> tuple[Loaded, prob
         data.segment_length, data.segment_overlap, one_label, training.augmentation_seed, most=probing.CLIPS
     )
     solution, found = probing.solved(trainer, solving, clips.table.speakers, training.frozen_cache_views)
-    for part in PARTS[1:]:
-        metrics = evaluate(trainer, clips, part, data)
+    evaluated = {part: evaluate(trainer, clips, part, data) for part in PARTS[1:]}
+    for part, metrics in evaluated.items():
         found[part] = {name: metrics[name] for name in ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer")}
     if model.head != "linear":
-        return load(model.head), None, found
+        return load(model.head), None, found, evaluated
     for name, parameter in loaded.model.named_parameters():
         parameter.requires_grad_(untouched[name])
-    return loaded, solution, found
+    return loaded, solution, found, evaluated
 
 
 def set_learning_rates(training: SERTrainingArguments, arguments: Arguments, parameters: int) -> None:
