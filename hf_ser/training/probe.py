@@ -228,7 +228,7 @@ def clip_statistics(trainer: SERTrainer, dataset: SpeechDataset, speakers: Seque
     with cached_predictions(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
         if isinstance(cached, FrozenFeatures):
             features = cached.vectors().numpy()
-            labels, clip = (np.tile(values, len(cached.places)) for values in (cached.labels, dataset.segments.clip))
+            labels, clip = (np.tile(values, len(cached.keys)) for values in (cached.labels, dataset.segments.clip))
         else:
             features, labels, clip = computed(trainer, plain)
     used = labels != IGNORED

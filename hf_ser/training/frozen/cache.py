@@ -16,16 +16,8 @@ from hf_ser.cache import cache_folder
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.frozen.keys import part_key, segment_keys
-from hf_ser.training.frozen.parts import PARTS, POOLED, compute, fed_with_features, frozen_part
-from hf_ser.training.frozen.store import (
-    DiskLimitError,
-    FeatureStore,
-    Place,
-    Segment,
-    in_use,
-    mark_used,
-    open_features,
-)
+from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part
+from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use
 from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
@@ -37,11 +29,10 @@ def cached_frozen_part(trainer: SERTrainer, limit: float, views: int = 0, folder
     Within it, `trainer` trains and validates from the outputs of the frozen part of its model. They are computed once for each
     clip, and cached on disk for all epochs and for later runs with the same frozen part: other folds, seeds, heads and methods.
 
-    It does nothing, and the log gives the reason, if no first part of the model is frozen, clips are streamed or augmented
-    without cached views, the features exceed the limit, or the model is sharded over processes.
+    Where that is impossible the Trainer stays as it is, and the log gives the reason.
 
     Args:
-        trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
+        trainer (`SERTrainer`): The Trainer.
         limit (`float`): GB (10^9 bytes) of disk that the features of all models may take; 0 switches the cache off.
         views (`int`, *optional*, defaults to 0): Where clips are augmented, the number of views of each clip, those of the
             first epochs: epoch `e` takes view `e` modulo `views`.
@@ -67,15 +58,8 @@ def cached_predictions(
     trainer: SERTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
-    For `trainer.predict_clips`: gives `dataset` as [`FrozenFeatures`] in float32, or `dataset` itself without a cache, see
-    [`cached_frozen_part`]. Outputs of the convolutions alone are not cached: to write them takes longer than to predict once.
-
-    Args:
-        trainer (`SERTrainer`): The Trainer; it is as before when the context ends.
-        dataset (`SpeechDataset`): The clips.
-        limit (`float`): GB of disk.
-        views (`int`, *optional*, defaults to 0): The number of views, if clips are augmented.
-        folder (`Path`, *optional*): The cache's folder.
+    The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where that is impossible.
+    Outputs of the convolutions alone are not cached: to write them takes longer than to predict once.
     """
     if frozen_part(_untuned(trainer)) == "feature_encoder":
         yield dataset
@@ -91,39 +75,40 @@ class FrozenFeatures(SpeechDataset):
 
     Args:
         dataset (`SpeechDataset`): The segments.
-        views (`Sequence[Sequence[Place]]`): For each view of the clips the features of each segment: epoch `e` takes the view
-            `e` modulo their number.
+        store (`FeatureStore`): The features.
+        keys (`Sequence[Sequence[str]]`): For each view of the clips the key of each segment in the store: epoch `e` takes the
+            view `e` modulo their number.
         minimum (`int`): The number of frames of the shortest batch, which SpecAugment needs.
         name (`str`): The name of the model's input.
     """
 
-    def __init__(self, dataset: SpeechDataset, views: Sequence[Sequence[Place]], minimum: int, name: str) -> None:
+    def __init__(
+        self, dataset: SpeechDataset, store: FeatureStore, keys: Sequence[Sequence[str]], minimum: int, name: str
+    ) -> None:
         super().__init__(dataset.clips, dataset.segments)
-        self.name = name
+        self.store = store
+        self.keys = keys
         self.minimum = minimum
-        self.paths = sorted({place.path for view in views for place in view})
-        number = {path: n for n, path in enumerate(self.paths)}
-        #: Of each view and segment the file, the first frame and the number of frames: `(views, segments, 3)`.
-        self.places = np.array([[(number[p.path], p.first, p.frames) for p in view] for view in views]).reshape(
-            len(views), -1, 3
-        )
+        self.name = name
+        self.lengths = np.array([[len(frames) for frames in view] for view in self._features])  # (views, segments)
         self.labels = np.array(dataset.clips["label"][:], dtype=np.int64)[dataset.segments.clip]
         self.mixup = bool(dataset.augmentation and dataset.augmentation.mixup_alpha)
         if self.mixup:
-            drawn = [[dataset.others(view, i) for i in range(len(self))] for view in range(len(views))]
+            drawn = [[dataset.others(view, i) for i in range(len(self))] for view in range(len(keys))]
             self.other_labels = np.array([[self.labels[partner] for partner, _, _ in view] for view in drawn])
             self.weights = np.array([[weight for _, _, weight in view] for view in drawn], dtype=np.float32)
 
     @cached_property
-    def _files(self) -> list[torch.Tensor]:
-        return [open_features(path) for path in self.paths]
+    def _features(self) -> list[list[torch.Tensor]]:
+        features = self.store.load({key for view in self.keys for key in view})
+        return [[features[key] for key in view] for view in self.keys]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_files"}  # a worker maps them itself
+        return {name: value for name, value in vars(self).items() if name != "_features"}  # a worker maps them itself
 
     def vectors(self) -> torch.Tensor:
-        """The features of all views of all segments, in float32, where each is one frame: `(views * segments, ...)`."""
-        return torch.stack([self._files[file][first] for file, first, _ in self.places.reshape(-1, 3)]).float()
+        """The features of all views of all segments in float32, where each is one frame: `(views * segments, ...)`."""
+        return torch.cat([frames for view in self._features for frames in view]).float()
 
     def __getitem__(self, key: int) -> dict[str, torch.Tensor]:
         """A batch of one."""
@@ -137,24 +122,24 @@ class FrozenFeatures(SpeechDataset):
         asked = np.asarray(keys)
         filler = asked < 0
         epoch, i = np.divmod(np.where(filler, -1 - asked, asked), len(self))
-        view = epoch % len(self.places)
+        view = epoch % len(self.keys)
+        lengths = self.lengths[view, i]
+        longest = max(int(lengths.max()), self.minimum)
+        segments = [self._features[v][s] for v, s in zip(view.tolist(), i.tolist(), strict=True)]
+        padded = segments[0].new_zeros(len(segments), longest, *segments[0].shape[1:])
+        for row, frames in zip(padded, segments, strict=True):
+            row[: len(frames)] = frames
         batch = {
+            self.name: padded,
             "labels": torch.from_numpy(np.where(filler, IGNORED, self.labels[i])),
             "clip": torch.from_numpy(self.segments.clip[i]),
         }
+        if longest > 1:
+            batch["attention_mask"] = torch.from_numpy(np.arange(longest) < lengths[:, None]).long()
         if self.mixup:
             batch["other_label"] = torch.from_numpy(np.where(filler, IGNORED, self.other_labels[view, i]))
             batch["weight"] = torch.from_numpy(self.weights[view, i])
-        places = self.places[view, i]
-        lengths = places[:, 2]
-        longest = max(int(lengths.max()), self.minimum)
-        example = self._files[0]
-        padded = example.new_zeros(len(asked), longest, *example.shape[1:])
-        for row, (file, first, frames) in zip(padded, places.tolist(), strict=True):
-            row[:frames] = self._files[file][first : first + frames]
-        if longest > 1:
-            batch["attention_mask"] = torch.from_numpy(np.arange(longest) < lengths[:, None]).long()
-        return {self.name: padded, **batch}
+        return batch
 
 
 def whole(batch: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +204,9 @@ def _features(
     with ExitStack() as stack:
         if trainer.is_local_process_zero():  # the processes of a run on a machine are one user of the store
             stack.enter_context(in_use(store_folder))
-        store, error = _filled(trainer, store_folder, wanted, part, limit, mixed)
+        store_folder.mkdir(parents=True, exist_ok=True)
+        store = FeatureStore(store_folder)
+        error = _fill(trainer, store, wanted, part, limit, mixed)
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
             logger.warning("no outputs of frozen layers are cached: %s", error or "another process lacks disk space")
@@ -232,20 +219,17 @@ def _features(
                 model.base_model._get_feat_extract_output_lengths(torch.tensor(trainer.data_collator.minimum))
             )
         features = {
-            name: FrozenFeatures(
-                dataset, [[store.places[key] for key in view] for view in keys[name]], minimum, model.main_input_name
-            )
+            name: FrozenFeatures(dataset, store, keys[name], minimum, model.main_input_name)
             for name, dataset in datasets.items()
         }
-        mark_used({path for dataset in features.values() for path in dataset.paths})
         stack.enter_context(_takes_features(trainer, part))
         yield features
 
 
-def _filled(
-    trainer: SERTrainer, folder: Path, wanted: Mapping[bytes, Segment], part: str, limit: float, mixed: bool
-) -> tuple[FeatureStore, DiskLimitError | None]:
-    """The store with the features of all segments that are wanted; or the reason why they are not there."""
+def _fill(
+    trainer: SERTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, limit: float, mixed: bool
+) -> DiskLimitError | None:
+    """Computes what the store lacks of the segments that are wanted; gives the error if they do not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
 
     @torch.no_grad()
@@ -256,28 +240,17 @@ def _filled(
             return compute(model, part, values, mask)
 
     began = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(folder)
+    # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
+    batch = 1 if args.device.type == "cpu" else args.per_device_eval_batch_size
+    quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
-        computed = store.fill(
-            wanted,
-            outputs,
-            # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
-            batch=1 if args.device.type == "cpu" else args.per_device_eval_batch_size,
-            limit=limit * 1e9,
-            quiet=args.disable_tqdm or not trainer.is_local_process_zero(),
-        )
+        computed = store.fill(wanted, outputs, batch=batch, limit=limit * 1e9, quiet=quiet)
     except DiskLimitError as error:
-        return store, error
-    logger.info(
-        "%s: %d of %d segments computed in %.1f s, the others were cached in %s",
-        PARTS[part],
-        computed,
-        len(wanted),
-        time.perf_counter() - began,
-        folder,
-    )
-    return store, None
+        return error
+    seconds = time.perf_counter() - began
+    found = f"{computed} of {len(wanted)} segments computed in {seconds:.1f} s, the others were in the cache"
+    logger.info("frozen layers (%s): %s, %s", part, found, store.folder)
+    return None
 
 
 @contextmanager
@@ -290,11 +263,8 @@ def _takes_features(trainer: SERTrainer, part: str) -> Iterator[None]:
     }
     trainer.data_collator = whole
     if part in POOLED:  # it takes longer to send such a batch from a worker than to read it
-        args.dataloader_num_workers, args.dataloader_persistent_workers, args.dataloader_prefetch_factor = (
-            0,
-            False,
-            None,
-        )
+        for name, value in zip(loading, (0, False, None), strict=True):
+            setattr(args, name, value)
     trained = [p for p in model.parameters() if p.requires_grad]
     # Each step clips and clears gradients, and would look for them in the whole encoder.
     model.parameters = lambda recurse=True: iter(trained)

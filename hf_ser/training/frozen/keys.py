@@ -59,7 +59,7 @@ def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
 
 
 def weights_hash(module: nn.Module) -> str:
-    """The hash of a module's weights and of their names."""
+    """The hash of a module's weights and their names."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         if name != "masked_spec_embed":  # stands in for masked frames in training alone, and may be drawn at random
@@ -68,9 +68,9 @@ def weights_hash(module: nn.Module) -> str:
     return found.hexdigest()
 
 
-def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
+def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[str]:
     """
-    A key of 16 bytes for each segment of a dataset: a hash of the clip's samples and of the segment's start and stop. Where clips
+    A key for each segment of a dataset: a hash of the clip's samples and of the segment's start and stop. Where clips
     are augmented it also covers the augmentation, what it draws in the epoch `view`, and the other clips that it mixes in.
     """
     hashes = dataset.clips["samples_hash"][:]
@@ -86,4 +86,4 @@ def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
             f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other}"
             for i, (name, other) in enumerate(zip(names, others, strict=True))
         ]
-    return [hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names]
+    return [hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]

@@ -11,15 +11,6 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.models import SpeechClassifier, StandardisedLinear, valid_samples
 
-#: What of a model can be cached.
-PARTS = {
-    "feature_encoder": "outputs of the frozen convolutions",
-    "encoder": "outputs of the frozen encoder",
-    "layers": "outputs of all layers of the frozen encoder",
-    "pooled": "outputs of the frozen encoder, averaged over time",
-    "pooled_layers": "outputs of all layers of the frozen encoder, averaged over time",
-    "statistics": "mean and standard deviation over time of all layers of the frozen encoder",
-}
 #: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")
 #: The parts with one frame for each segment.
@@ -28,9 +19,9 @@ POOLED = ("pooled", "pooled_layers", "statistics")
 
 def frozen_part(model: Any) -> str | None:
     """
-    The largest first part of a model in which nothing trains: one of [`PARTS`], or `None`.
-
-    Where the head begins with a linear layer and a mean over time, these may change places: the mean alone is cached.
+    The largest first part of a model in which nothing trains: the convolutions (`feature_encoder`), the `encoder` or all its
+    `layers`, their means over time (`pooled`, `pooled_layers`) where the head begins with a linear layer and a mean, which may
+    change places, or their `statistics` (mean and standard deviation). `None` if there is none.
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):

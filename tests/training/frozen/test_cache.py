@@ -75,20 +75,17 @@ def segments(trainer: SERTrainer) -> int:
         (["--method", "lora_classifier"], "pooled", "layer"),
         (["--method", "lora_classifier"], "pooled", "group"),
         (["--method", "lora_classifier"], "pooled", "whisper"),
-        (["--method", "head"], "pooled", "layer"),
         (["--method", "head", "--head", "batchnorm"], "pooled", "layer"),
         (["--method", "head", "--head", "linear"], "pooled_layers", "group"),
         (["--method", "head", "--head", "linear"], "statistics", "whisper"),
         (["--method", "lora_classifier", "--lora_target_modules", "projector", "classifier"], "encoder", "layer"),
         (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "pooled_layers", "layer"),
-        (["--method", "head", "--weighted_layer_sum", "True"], "pooled_layers", "whisper"),
         (["--method", "lora_classifier", "--weighted_layer_sum", "True", "--lora_target_modules", "projector"], "layers", "layer"),
         (["--method", "lora_qkv"], "feature_encoder", "layer"),
         (["--method", "lora_qkv"], "feature_encoder", "group"),
         (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
         (["--method", "prompt", "--head", "conv"], "feature_encoder", "layer"),
         (["--method", "head", "--head", "conv"], "layers", "layer"),
-        (["--method", "head", "--head", "conv"], "layers", "group"),
         (["--method", "lora_classifier", "--head", "conv"], "layers", "whisper"),
     ],
 )  # fmt: skip
@@ -144,24 +141,19 @@ class TestViews:
         assert len(kept) > 6
         np.testing.assert_allclose(kept, plain, rtol=1e-5)
 
-    def test_no_more_views_than_epochs(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
-        trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1")
-        losses(trainer, 1, tmp_path, views=50)
-        assert sum(computed) == segments(trainer)
-
-    def test_another_augmentation_is_another_view(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
-        for changes in ((), ("--noise_snr", "0", "5"), ("--seed", "7", "--frozen_cache_views", "0")):
+    def test_other_views_are_computed_and_the_same_are_found(
+        self, make: Make, tmp_path: Path, computed: list[int]
+    ) -> None:
+        for changes, parts_computed in (
+            ((), 2),
+            (("--seed", "7"), 0),  # the views do not depend on it
+            (("--noise_snr", "0", "5"), 1),  # validation is never augmented
+            (("--seed", "7", "--frozen_cache_views", "0"), 1),
+        ):
             trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1", *changes)
-            losses(trainer, 1, tmp_path, views=1)
-            # Validation is never augmented.
-            assert sum(computed) == (len(trainer.train_dataset) if changes else segments(trainer))
             computed.clear()
-
-    def test_another_seed_finds_cached_views(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
-        losses(make(*self.OPTIONS, "--num_train_epochs", "1")[0], 1, tmp_path, views=1)
-        computed.clear()
-        losses(make(*self.OPTIONS, "--num_train_epochs", "1", "--seed", "7")[0], 1, tmp_path, views=1)
-        assert not computed
+            losses(trainer, 1, tmp_path, views=50)  # no more than epochs
+            assert sum(computed) == [0, len(trainer.train_dataset), segments(trainer)][parts_computed]
 
 
 def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
@@ -251,7 +243,9 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
             loader = trainer.get_train_dataloader()
             assert loader.num_workers == workers
             assert sum(len(batch["labels"]) for batch in loader) == len(trainer.train_dataset)
-            assert len(pickle.dumps(trainer.train_dataset.__getstate__()["places"])) < 5000  # and not the features
+            # A worker receives the place of the features, and reads the same ones.
+            sent = pickle.loads(pickle.dumps(trainer.train_dataset)).__getitems__([1, 0])
+            assert torch.equal(sent["input_values"], trainer.train_dataset.__getitems__([1, 0])["input_values"])
         assert trainer.args.dataloader_num_workers == 2
 
 
@@ -261,7 +255,7 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
         (["--method", "full", "--freeze_feature_encoder", "False"], 1, "no first part of the model is frozen"),
         (["--method", "lora_qkv", "--noise_probability", "0.5"], 1, "clips are augmented and frozen_cache_views is 0"),
         (["--method", "head"], 0, "frozen_cache_gb is 0"),
-        (["--method", "head"], 1e-7, "GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
+        (["--method", "head"], 1e-7, "0.00 GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
     ],
 )
 def test_without_a_cache_the_log_says_why(
@@ -280,15 +274,18 @@ def test_other_segments_replace_those_of_an_earlier_run_at_the_limit(
         computed.clear()
         trainer, _ = make("--method", "head", "--num_train_epochs", "1", "--max_seconds", seconds, *STEPS)
         losses(trainer, limit, tmp_path)
-        return sum(computed) - segments(trainer)
+        return sum(computed)
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
 
     limit = 1.0
-    assert run("0.5") == 0
-    limit = 1.5e-9 * sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    count = run("0.5")
+    limit = 1.5e-9 * size()
+    assert run("0.6") == count
     assert run("0.6") == 0
-    assert run("0.5") == 0
-    assert run("0.5") < -8
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 1e9 * limit
+    assert 0 < run("0.5") < count
+    assert size() < 1e9 * limit
 
 
 def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
@@ -338,7 +335,7 @@ def test_the_log_says_what_was_found_and_where(make: Make, tmp_path: Path, caplo
         caplog.clear()
         with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, 1.0, folder=tmp_path):
             pass
-        assert f"averaged over time: {computed.format(segments(trainer))} segments computed" in caplog.text
+        assert f"frozen layers (pooled): {computed.format(segments(trainer))} segments computed" in caplog.text
         assert str(next(tmp_path.glob("hubert-pooled-*"))) in caplog.text
 
 
@@ -367,7 +364,7 @@ def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert:
     assert computed == ["0"] * 6  # of train, validation and test, for the probe and for the training
     [store] = (tmp_path / "cache" / "frozen").glob("hubert-pooled_layers-*")
     files = [load_file(path) for path in store.glob("*.safetensors")]
-    assert sum(len(file["keys"]) for file in files) == sum(len(file["features"]) for file in files) == 36  # none twice
+    assert sum(map(len, files)) == len({key for file in files for key in file}) == 36  # none twice
 
 
 def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, computed: list[int]) -> None:

@@ -1,10 +1,8 @@
 """Features on disk are those that were computed, whatever happens to processes or files, and stay below the limit."""
 
+import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,24 +15,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hf_ser.training.frozen.store import (
-    DiskLimitError,
-    FeatureStore,
-    Segment,
-    in_use,
-    make_room,
-    mark_used,
-    open_features,
-    users,
-)
+from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use, make_room, users
 
 COUNT = 60
 #: Segments of half a second to three, whose keys are made of their numbers.
-WANTED = {bytes([i]) * 16: Segment(None, i, 8_000 + 680 * i) for i in range(COUNT)}  # type: ignore[arg-type]
+WANTED = {f"{i:02x}"[::-1]: Segment(None, i, 8_000 + 680 * i) for i in range(COUNT)}  # type: ignore[arg-type]
 
 
 def outputs(segments: Sequence[Segment], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    return [torch.full((1 + segment.item % 3, 2), segment.item, dtype=dtype) for segment in segments]
+    """Views of a larger tensor, with their axes in another order."""
+    return [torch.full((2, 5), segment.item, dtype=dtype).T[: 1 + segment.item % 3] for segment in segments]
 
 
 def fill(
@@ -47,9 +37,9 @@ def fill(
         return FeatureStore(folder).fill(WANTED, compute, batch=batch, limit=limit, quiet=True)
 
 
-def read(folder: Path) -> dict[bytes, torch.Tensor]:
-    places = FeatureStore(folder).places
-    return {key: open_features(path)[first : first + frames] for key, (path, first, frames) in places.items()}
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    store = FeatureStore(folder)
+    return store.load(store.paths)
 
 
 def assert_complete(folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -91,32 +81,27 @@ def test_after_an_interruption_the_rest_is_computed(tmp_path: Path) -> None:
     assert_complete(tmp_path / "store")
 
 
-WORKER = """
-import importlib.util, pathlib, sys, time
-spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
-shared = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(shared)
-
-def slow(segments):
-    print(segments[0].item, flush=True)
-    time.sleep(0.05)
-    return shared.outputs(segments)
-
-shared.fill(pathlib.Path(sys.argv[2]), slow)
-"""
-
-
 def test_a_process_that_is_killed_leaves_its_segments_to_the_other(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WORKER, __file__, str(tmp_path / "store")]
-    killed, other = (subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2))
-    assert killed.stdout is not None
-    for _ in range(5):
-        killed.stdout.readline()
-    killed.send_signal(signal.SIGKILL)
-    printed, _ = other.communicate(timeout=300)
-    killed.wait()
-    assert other.returncode == 0
-    assert COUNT - 10 < len(printed.split()) <= COUNT
+    done = tmp_path / "done"
+    done.touch()
+
+    def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        with done.open("a") as file:
+            file.write("x")
+        time.sleep(0.05)
+        return outputs(segments)
+
+    fork = multiprocessing.get_context("fork")
+    killed, other = (fork.Process(target=fill, args=(tmp_path / "store", slow)) for _ in range(2))
+    for process in (killed, other):
+        process.start()
+    while done.stat().st_size < 10:
+        time.sleep(0.01)
+    killed.kill()
+    for process in (killed, other):
+        process.join()
+    assert other.exitcode == 0
+    assert COUNT <= done.stat().st_size < COUNT + 10
     assert_complete(tmp_path / "store")
     assert users(tmp_path / "store") == 0
 
@@ -150,7 +135,7 @@ def test_the_limit_holds(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DiskLimitError, match="gone cannot be written"):
-        FeatureStore(tmp_path / "gone").write({b"x" * 16: torch.zeros(1, 2)})
+        FeatureStore(tmp_path / "gone").write({"x": torch.zeros(1, 2)})
 
 
 @pytest.fixture
@@ -176,9 +161,12 @@ def test_the_least_recently_used_go_first(stores: list[Path], needed: int, expec
 
 
 def test_what_was_used_last_goes_last(stores: list[Path]) -> None:
-    mark_used([stores[0] / "1.safetensors"])
-    with in_use(stores[-1]):
-        make_room(stores[-1], 300, limit=500, kept=list(stores[-1].iterdir()))
+    fill(stores[0])
+    for path in stores[0].iterdir():
+        os.utime(path, (0, 0))
+    size = sum(path.stat().st_size for path in stores[0].iterdir())
+    read(stores[0])
+    make_room(stores[-1], 200, limit=size + 300)
     assert left(stores) == "da"
 
 
