@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from hf_ser.cache import cache_folder
 from hf_ser.features import IGNORED, SpeechDataset
@@ -123,19 +124,16 @@ class FrozenFeatures(SpeechDataset):
         filler = asked < 0
         epoch, i = np.divmod(np.where(filler, -1 - asked, asked), len(self))
         view = epoch % len(self.keys)
-        lengths = self.lengths[view, i]
-        longest = max(int(lengths.max()), self.minimum)
         segments = [self._features[v][s] for v, s in zip(view.tolist(), i.tolist(), strict=True)]
-        padded = segments[0].new_zeros(len(segments), longest, *segments[0].shape[1:])
-        for row, frames in zip(padded, segments, strict=True):
-            row[: len(frames)] = frames
+        shortest = segments[0].new_zeros(self.minimum, *segments[0].shape[1:])
+        padded = pad_sequence([*segments, shortest], batch_first=True)[:-1]
         batch = {
             self.name: padded,
             "labels": torch.from_numpy(np.where(filler, IGNORED, self.labels[i])),
             "clip": torch.from_numpy(self.segments.clip[i]),
         }
-        if longest > 1:
-            batch["attention_mask"] = torch.from_numpy(np.arange(longest) < lengths[:, None]).long()
+        if (longest := padded.shape[1]) > 1:
+            batch["attention_mask"] = torch.from_numpy(np.arange(longest) < self.lengths[view, i, None]).long()
         if self.mixup:
             batch["other_label"] = torch.from_numpy(np.where(filler, IGNORED, self.other_labels[view, i]))
             batch["weight"] = torch.from_numpy(self.weights[view, i])
@@ -195,16 +193,17 @@ def _features(
         name: [segment_keys(dataset, view) for view in range(views if dataset.augmentation else 1)]
         for name, dataset in datasets.items()
     }
-    wanted = {
-        key: Segment(dataset, view * len(dataset) + i, int(dataset.segments.samples[i]))
-        for name, dataset in datasets.items()
-        for view, of_view in enumerate(keys[name])
-        for i, key in enumerate(of_view)
-    }
+    wanted: dict[str, Segment] = {}
+    for name, dataset in datasets.items():
+        samples = dataset.segments.samples.tolist()
+        for view, of_view in enumerate(keys[name]):
+            items = range(view * len(dataset), (view + 1) * len(dataset))
+            wanted.update((key, Segment(dataset, *rest)) for key, *rest in zip(of_view, items, samples, strict=True))
     with ExitStack() as stack:
         if trainer.is_local_process_zero():  # the processes of a run on a machine are one user of the store
             stack.enter_context(in_use(store_folder))
-        store_folder.mkdir(parents=True, exist_ok=True)
+        trainer.accelerator.wait_for_everyone()
+        store_folder.mkdir(parents=True, exist_ok=True)  # each machine has a cache
         store = FeatureStore(store_folder)
         error = _fill(trainer, store, wanted, part, limit, mixed)
         # All processes train from features, or none.

@@ -76,7 +76,7 @@ class FeatureStore:
         by_path: dict[Path, list[str]] = defaultdict(list)
         for key in keys:
             by_path[self.paths[key]].append(key)
-        features = {}
+        features: dict[str, torch.Tensor] = {}
         for path, mine in by_path.items():
             os.utime(path)  # deleted last
             with safe_open(path, "pt") as file:

@@ -178,7 +178,7 @@ def test_predictions_are_those_of_the_whole_model(
     dataset = SpeechDataset(clips.clips, clips.segments("test", None, 0))
     plain = trainer.predict_clips(dataset)
     for _ in range(2):
-        with cached_predictions(trainer, dataset, 1, tmp_path) as features:
+        with cached_predictions(trainer, dataset, 1, folder=tmp_path) as features:
             assert features is not dataset
             found = trainer.predict_clips(features)
         np.testing.assert_allclose(found.predictions, plain.predictions, atol=1e-5)
@@ -188,7 +188,7 @@ def test_predictions_are_those_of_the_whole_model(
 
 def test_convolutions_are_not_cached_for_predictions(make: Make, tmp_path: Path) -> None:
     trainer, _ = make("--method", "lora_qkv")
-    with cached_predictions(trainer, trainer.eval_dataset, 1, tmp_path) as features:
+    with cached_predictions(trainer, trainer.eval_dataset, 1, folder=tmp_path) as features:
         assert features is trainer.eval_dataset
 
 
