@@ -1,4 +1,4 @@
-"""Where the package keeps what it can make again."""
+"""The folder for what the package can compute again."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """
-    `HF_SER_CACHE`, or `~/.cache/hf_ser`: prepared corpora, features of frozen encoders, the synthetic corpus, the tiny model.
+    `HF_SER_CACHE`, or `~/.cache/hf_ser`: prepared corpora, outputs of frozen encoders, the synthetic corpus, the tiny model.
     Safe to delete.
     """
     return Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -207,14 +207,18 @@ def names_of(clips: Dataset) -> Texts:
 
 def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:
     """The length of each clip in seconds, NaN where it is not known yet."""
-    return cast(Any, arrow_columns(clips, ("duration",))["duration"].to_numpy(zero_copy_only=False).astype(np.float64))
+    seconds: npt.NDArray[np.float64]
+    seconds = arrow_columns(clips, ("duration",))["duration"].to_numpy(zero_copy_only=False).astype(np.float64)
+    stream = getattr(clips.info, "stream", None)
+    return seconds if stream is None else np.fmax(seconds, stream.seconds.numpy()[clips["row"][:]])
 
 
-def excluded_of(clips: Dataset) -> list[SetAside]:
+def excluded_of(parts: Mapping[str, Dataset]) -> list[SetAside]:
     """The clips that cannot be used: those known when the corpora were read, and in streaming those found since."""
-    found: list[SetAside] = list(clips.info.excluded)
-    if clips.info.stream:
-        found += clips.info.stream.excluded()
+    found = list(parts["train"].info.excluded)
+    for clips in parts.values():
+        if clips.info.stream:
+            found += clips.info.stream.excluded(names_of(clips), clips["row"][:])
     return found
 
 

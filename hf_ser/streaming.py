@@ -1,12 +1,10 @@
-"""Clips that are fetched from the Hub while a model trains: what `hf_ser.features` has for clips on the disk."""
+"""Clips that are fetched from the Hub while a model trains: the counterpart of `hf_ser.features` for clips on the disk."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
 
@@ -18,38 +16,39 @@ from hf_ser.features import IGNORED, EpochSampler, SpeechDataset
 
 logger = logging.getLogger(__name__)
 
-#: A segment that ends with its clip, wherever that is.
+#: The stop of a segment that ends with its clip.
 WHOLE = 1 << 40
-#: Why a clip that was fetched cannot be used, by number; 0 is no reason.
+#: Why a clip is excluded, by number; 0 is no reason.
 REASONS = ("", "unreadable", "empty", "not finite", "silent", "too short")
 
 
 class Stream:
     """
-    Clips on the Hub, and what is learned of them as they are heard. Processes that load batches share it.
+    The audio of clips on the Hub, with the length and the state of each clip that was decoded. Processes that load batches
+    share it.
 
     Args:
-        audio (`HubStream`): Where they come from.
-        minimum_samples (`int`): The shortest clip that the encoder can take, at 16 kHz.
-        max_set_aside (`float`): The share of clips that may turn out to be unusable.
-        buffer (`int`): Clips that wait in memory, of which the next one is drawn at random; at least 1.
+        audio (`HubStream`): The source.
+        minimum_samples (`int`): The shortest clip that the encoder takes, at 16 kHz.
+        max_excluded (`float`): The share of clips that may be excluded.
+        buffer (`int`): The number of clips that wait in memory, from which the next one is drawn at random; at least 1.
     """
 
-    def __init__(self, audio: HubStream, minimum_samples: int, max_set_aside: float, buffer: int) -> None:
+    def __init__(self, audio: HubStream, minimum_samples: int, max_excluded: float, buffer: int) -> None:
         self.audio = audio
         self.minimum_samples = minimum_samples
-        self.max_set_aside = max_set_aside
+        self.max_excluded = max_excluded
         self.buffer = buffer
-        # In memory that worker processes share, whether they are forked or spawned: 5 bytes a clip.
+        # In memory that worker processes share, whether they are forked or spawned.
         self.seconds = torch.full((len(audio),), torch.nan).share_memory_()
         self.reason = torch.zeros(len(audio), dtype=torch.uint8).share_memory_()
 
     def decode(self, row: int, audio: dict[str, Any]) -> Waveform | None:
         """
-        The waveform of a row's clip `(samples,)`, or `None` if it cannot be used, which is said once.
+        The waveform of a row's clip `(samples,)`, or `None` if the clip is excluded.
 
         Raises:
-            CorpusError: if that happens too often.
+            CorpusError: if too many clips are excluded.
         """
         try:
             waveform = read_mono(audio)
@@ -57,41 +56,36 @@ class Stream:
                 seconds, needed = len(waveform) / SAMPLING_RATE, self.minimum_samples / SAMPLING_RATE
                 raise AudioError("too short", f"{seconds:.4f} s; the encoder needs {needed:.4f} s")
         except AudioError as error:
-            self._set_aside(row, error)
+            if not self.reason[row]:
+                self.reason[row] = REASONS.index(error.reason)
+                logger.warning("row %d of the stream is excluded: %s", row, error)
+            excluded = int(self.reason.count_nonzero())
+            if excluded > self.max_excluded * len(self.audio):
+                raise CorpusError(
+                    f"max_excluded={self.max_excluded:g}: {excluded} of {len(self.audio)} clips of the stream are unusable; "
+                    f"the last one was {error}"
+                ) from error
             return None
         self.seconds[row] = len(waveform) / SAMPLING_RATE
         return waveform
 
-    def _set_aside(self, row: int, error: AudioError) -> None:
-        if self.reason[row]:
-            return
-        self.reason[row] = REASONS.index(error.reason)
-        logger.warning("row %d of the stream is set aside: %s", row, error)
-        broken = int(self.reason.count_nonzero())
-        if broken > self.max_set_aside * len(self.audio):
-            raise CorpusError(
-                f"--streaming: {broken} of {len(self.audio)} clips cannot be used, more than --max_set_aside "
-                f"{self.max_set_aside:g} allows; the last one was {error}"
-            )
-
-    def set_aside(self, names: Sequence[str], rows: Sequence[int]) -> list[SetAside]:
-        """Of the clips called `names`, which are `rows` of the stream, those that turned out to be unusable."""
+    def excluded(self, names: Sequence[str], rows: Sequence[int]) -> list[SetAside]:
+        """The excluded ones of the clips `names`, which are `rows` of the stream."""
         reasons = self.reason[torch.tensor(rows, dtype=torch.int64)].tolist()
-        detail = "found while it was streamed; it took no part in training and figures"
+        detail = "found while it was streamed; it is in neither training nor metrics"
         return [SetAside(name, REASONS[code], detail) for name, code in zip(names, reasons, strict=True) if code]
 
 
 class StreamedSpeech(SpeechDataset):
     """
-    Segments of clips on the Hub, fetched as they are asked for; items and keys are those of [`SpeechDataset`].
+    Segments of clips on the Hub, fetched on demand; items and keys are those of [`SpeechDataset`].
 
-    A row group is fetched for the first of its clips that is asked for, and the others wait in memory for their turn: whoever
-    asks in the order of [`StreamSampler`] fetches each once in an epoch. A clip that cannot be used becomes a filler, which
-    no loss and no figure counts. A filler is silence: for a clip it would fetch a row group.
+    The first segment that is asked for of a row group fetches the group; its other segments wait in memory. In the order of
+    [`StreamSampler`] each group is fetched once in an epoch. An excluded clip becomes a filler: silence, without a label.
 
     Args:
         clips (`datasets.Dataset`): The clips with `label` and `row`, their row in the stream.
-        segments (`Segments`): The pieces to take; one that ends at `WHOLE` ends with its clip.
+        segments (`Segments`): The segments; one that ends at `WHOLE` ends with its clip.
         stream (`Stream`): Their audio.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
@@ -110,26 +104,24 @@ class StreamedSpeech(SpeechDataset):
     ) -> None:
         if augmentation and augmentation.needs_other_clips:
             raise ValueError(
-                "--streaming: clips come one after the other, and --mixup_alpha and babble (--distort_kinds) need other clips at "
-                "any time; leave them out, or leave --streaming out"
+                "streaming: mixup_alpha and babble (distort_kinds) need other clips at any time, and a stream has each once; "
+                "leave them out, or leave streaming out"
             )
         super().__init__(clips, segments, augmentation, seed)
         self.stream = stream
         self.labels = np.array(clips["label"][:])
-        self.row = np.array(clips["row"][:], dtype=np.int64)
-        #: The row group of each segment.
-        self.group = stream.audio.group_of(self.row[segments.clip])
-        # Segments of each clip of mine, in the order of rows: (clips,) each
-        self._rows, self._uses = np.unique(self.row[segments.clip], return_counts=True)
-        self._waiting: OrderedDict[int, dict[int, tuple[dict[str, Any], int]]] = OrderedDict()
+        #: The row of each segment, and its row group.
+        self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
+        self.group = stream.audio.group_of(self.row)
+        self._waiting: dict[int, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_waiting": OrderedDict()}
+        return {**vars(self), "_waiting": {}}
 
     def __getitem__(self, key: int) -> dict[str, Any]:
         epoch, i, filler = self.locate(key)
         clip = int(self.segments.clip[i])
-        waveform = None if filler else self._piece(i)
+        waveform = None if filler else self._waveform(i)
         if waveform is None:
             silence = np.zeros(self.stream.minimum_samples, dtype=np.float32)
             return {"waveform": silence, "label": IGNORED, "clip": clip}
@@ -137,55 +129,42 @@ class StreamedSpeech(SpeechDataset):
             waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
         return {"waveform": waveform, "label": int(self.labels[clip]), "clip": clip}
 
-    def _piece(self, i: int) -> Waveform | None:
-        """The waveform of the segment `i` `(samples,)`, or `None` if it cannot be used."""
-        row = int(self.row[self.segments.clip[i]])
-        waveform = self.stream.decode(row, self._take(int(self.group[i]), row))
+    def _waveform(self, i: int) -> Waveform | None:
+        """The waveform of the segment `i` `(samples,)`, or `None` if it is unusable."""
+        if i not in self._waiting:
+            self._fetch(int(self.group[i]))
+        waveform = self.stream.decode(int(self.row[i]), self._waiting.pop(i))
         if waveform is None:
             return None
         start, stop = int(self.segments.start[i]), int(self.segments.stop[i])
-        # A table may say that a clip is longer than it is, and leave too little of its last segment.
-        piece = waveform[start:stop]
-        return piece if len(piece) >= min(stop - start, self.stream.minimum_samples) else None
+        waveform = waveform[start:stop]
+        # The table may give a clip a greater length than it has; too little is left then of its last segment.
+        return waveform if len(waveform) >= min(stop - start, self.stream.minimum_samples) else None
 
-    def _take(self, group: int, row: int) -> dict[str, Any]:
-        """The audio of a row, which goes from memory once all segments of its clip were taken."""
-        waiting = self._waiting.get(group, {})
-        if row not in waiting:
-            first, end = np.searchsorted(self._rows, self.stream.audio.first[group : group + 2])
-            rows, uses = self._rows[first:end].tolist(), self._uses[first:end].tolist()
-            fetched = self.stream.audio.fetch(group, rows)
-            waiting = {one: (audio, use) for one, audio, use in zip(rows, fetched, uses, strict=True)}
-            self._waiting[group] = waiting
-            self._make_room()
-        audio, left = waiting.pop(row)
-        if left > 1:
-            waiting[row] = (audio, left - 1)
-        if not waiting:
-            del self._waiting[group]
-        return audio
-
-    def _make_room(self) -> None:
-        """Lets go of what nobody has come for, as the rest of a row group in which a run was resumed."""
-        most = self.stream.buffer + 2 * max(len(rows) for rows in self._waiting.values())
-        while len(self._waiting) > 1 and sum(map(len, self._waiting.values())) > most:
-            self._waiting.popitem(last=False)
+    def _fetch(self, group: int) -> None:
+        mine = np.flatnonzero(self.group == group)
+        rows, places = np.unique(self.row[mine], return_inverse=True)
+        audio = self.stream.audio.fetch(group, rows)
+        self._waiting.update((i, audio[place]) for i, place in zip(mine.tolist(), places.tolist(), strict=True))
+        # A resumed run does not ask for what it took before: the oldest goes.
+        for i in list(self._waiting)[: -(self.stream.buffer + 2 * len(mine))]:
+            del self._waiting[i]
 
 
 class StreamSampler(EpochSampler):
     """
-    Shuffles the row groups anew in every epoch, and their segments in a buffer: as `datasets` shuffles a stream. Without a seed,
-    for an evaluation, all comes in the stored order. So each row group is fetched once in an epoch, by one process.
+    Shuffles the row groups in every epoch, and their segments in a buffer. Without a seed, for an evaluation, segments come in
+    the stored order. Each process that loads batches has its own share of the row groups.
 
-    The order depends on the seed, the epoch, and how many processes load batches; a run that is resumed goes on as if it had
-    not stopped, and fetches nothing of what it has heard.
+    The order depends on the seed, the epoch and the number of these processes; a resumed run continues in it, and fetches nothing
+    of what it has taken before.
 
     Args:
-        dataset (`StreamedSpeech`): What is sampled; the keys that come out carry the epoch.
+        dataset (`StreamedSpeech`): The segments; the keys that come out carry the epoch.
         batch (`int`): Segments in one batch of one process.
         seed (`int`, *optional*): The seed.
-        processes (`int`, defaults to 1): Processes that train. The epoch is filled up so that they get equally many batches; an
-            evaluation is not: accelerate does that, and leaves out of the figures what it has added.
+        processes (`int`, defaults to 1): Processes that train. An epoch of training ends with fillers, so that they get equally
+            many batches.
         workers (`int`, defaults to 0): Processes that load the batches of each of them.
     """
 
@@ -200,53 +179,23 @@ class StreamSampler(EpochSampler):
         self.readers = processes * max(workers, 1)
 
     def __iter__(self) -> Iterator[int]:
-        queues = self._queues()
-        taken = [0] * self.readers
-        first, turn = self.epoch * len(self.dataset), 0
-        for at in range(0, len(self.dataset), self.batch):
-            size = min(self.batch, len(self.dataset) - at)
-            batch: list[int] = []
-            # The n-th batch goes to the n-th reader; one that has come to its end gets what others have left.
-            for reader in (turn, *(other for other in range(self.readers) if other != turn)):
-                more = queues[reader][taken[reader] : taken[reader] + size - len(batch)].tolist()
-                taken[reader] += len(more)
-                batch += more
-            turn = (turn + 1) % self.readers
-            yield from (first + segment for segment in batch)
-        yield from [-1 - first] * self.fillers
-
-    def _queues(self) -> list[npt.NDArray[np.int64]]:
-        """The segments of each reader, in the order in which it takes them."""
-        count = len(np.unique(self.dataset.group))
+        group, batch = self.dataset.group, self.batch
         if self.seed is None:
-            return self._share(range(count))
-        rng = np.random.default_rng((self.seed, self.epoch))
-        buffer = max(self.dataset.stream.buffer // self.readers, 1)
-        return [buffered(segments, buffer, rng) for segments in self._share(rng.permutation(count).tolist())]
-
-    def _share(self, turns: Sequence[int]) -> list[npt.NDArray[np.int64]]:
-        """The segments of each reader: the row groups as `turns` says, each to whom has the fewest so far."""
-        order = np.argsort(self.dataset.group, kind="stable")
-        _, starts = np.unique(self.dataset.group[order], return_index=True)
-        groups = np.split(order, starts[1:])
-        shares: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(self.readers)]
-        sizes = np.zeros(self.readers, dtype=np.int64)
-        for k in turns:
-            reader = int(np.argmin(sizes))
-            shares[reader].append(groups[k])
-            sizes[reader] += len(groups[k])
-        return [np.concatenate(share) if share else np.zeros(0, dtype=np.int64) for share in shares]
-
-
-def buffered(segments: npt.NDArray[np.int64], size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """The order in which segments leave a buffer of `size` that draws at random and is filled up in the given order."""
-    if len(segments) <= size:
-        return rng.permutation(segments)
-    buffer = segments[:size].copy()
-    order = np.empty_like(segments)
-    for n, (place, segment) in enumerate(
-        zip(rng.integers(size, size=len(segments) - size), segments[size:], strict=True)
-    ):
-        order[n], buffer[place] = buffer[place], segment
-    order[len(segments) - size :] = rng.permutation(buffer)
-    return order
+            shares = np.array_split(np.argsort(group, kind="stable"), self.readers)
+        else:
+            rng = np.random.default_rng((self.seed, self.epoch))
+            turn = rng.permutation(group.max() + 1)
+            shares = np.array_split(np.argsort(turn[group], kind="stable"), self.readers)
+            # Each segment waits for up to `buffer` others: no more are in memory, and fetching is steady.
+            buffer = self.dataset.stream.buffer / self.readers
+            waits = [rng.uniform(0, buffer, len(share)) for share in shares]
+            shares = [
+                share[np.argsort(np.arange(len(share)) + wait)] for share, wait in zip(shares, waits, strict=True)
+            ]
+        # The n-th batch goes to the n-th reader; what does not fill a batch of each comes last.
+        end = len(shares[-1]) // batch * batch
+        rounds = np.stack([share[:end].reshape(-1, batch) for share in shares], axis=1)
+        order = np.concatenate([rounds.ravel(), *(share[end:] for share in shares)])
+        first = self.epoch * len(self.dataset)
+        yield from (first + order).tolist()
+        yield from [-1 - first] * self.fillers

@@ -1,9 +1,9 @@
-"""Data sets on the Hub that are read as they are needed: their tables at once, their audio row group by row group."""
+"""Data sets on the Hub that are read on demand: their tables at once, their audio row group by row group."""
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +20,14 @@ from hf_ser.corpora.hub_dataset import NAME, audio_column, text_rows
 from hf_ser.corpora.manifest import COLUMN_NAMES, find_column
 from hf_ser.corpora.rows import CorpusError
 
-#: What is read of a data set's tables beside what `COLUMN_NAMES` knows: a clip's length in seconds, where it is told.
+#: The column of a table with a clip's length in seconds.
 DURATION = "duration"
 #: Files whose tables are read at a time.
 THREADS = 8
-#: Files that are kept open: of each there is a connection, and the places of all that it holds.
-OPEN_FILES = 16
 
 
 class RowGroup(NamedTuple):
-    """A piece of a Parquet file, the least that can be fetched: its file, its number there, its rows and its column of audio."""
+    """A row group of a Parquet file, the least that can be fetched: file, number, rows and column of audio."""
 
     file: str
     number: int
@@ -39,7 +37,7 @@ class RowGroup(NamedTuple):
 
 class HubStream:
     """
-    The audio of data sets on the Hub, by row, of which nothing is kept on the disk.
+    The audio of data sets on the Hub, by row. Nothing of it is stored on the disk.
 
     Args:
         groups (`Sequence[RowGroup]`): The row groups, in the order of the rows.
@@ -48,130 +46,106 @@ class HubStream:
     def __init__(self, groups: Sequence[RowGroup]) -> None:
         self.groups = list(groups)
         self.first = np.cumsum([0, *(group.rows for group in groups)])
-        self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
-        self._process = os.getpid()
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_files": OrderedDict()}
-
     def group_of(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The row group that each row lies in."""
+        """The row group of each row."""
         return np.searchsorted(self.first, np.asarray(rows), side="right") - 1
 
-    def fetch(self, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """
-        Downloads a row group's audio, undecoded.
-
-        Args:
-            group (`int`): Its number.
-            rows (`Sequence[int]`): Those of its rows that are wanted.
-
-        Returns:
-            For each of them `bytes` and `path`, as an undecoded `Audio` column has them.
+        Downloads the audio of a row group, and gives that of `rows` undecoded, as `bytes` and `path`.
 
         Raises:
             CorpusError: if it cannot be fetched, after several tries.
         """
-        wanted = self.groups[group]
+        file, number, _, column = self.groups[group]
         try:
-            table = self._open(wanted.file).read_row_group(wanted.number, columns=[wanted.audio])
+            audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
         except (OSError, HTTPError, pa.ArrowException) as error:
             raise CorpusError(
-                f"--streaming: {wanted.file!r} cannot be read from the Hub: {error}. Go on with --resume_from_checkpoint True."
+                f"streaming: {file!r} cannot be read from the Hub: {error}. Continue with resume_from_checkpoint=True."
             ) from error
-        audio = table[wanted.audio].combine_chunks().take(pa.array(np.asarray(rows) - self.first[group]))
-        inside: list[dict[str, Any]] = audio.to_pylist()
-        return [clip or {"bytes": None, "path": None} for clip in inside]
-
-    def _open(self, file: str) -> pq.ParquetFile:
-        if self._process != os.getpid():  # a connection is of no use to a forked process
-            self._files, self._process = OrderedDict(), os.getpid()
-        if file not in self._files:
-            self._files[file] = _parquet(file)
-            if len(self._files) > OPEN_FILES:
-                _, longest_unused = self._files.popitem(last=False)
-                longest_unused.close(force=True)
-        self._files.move_to_end(file)
-        return self._files[file]
+        wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
+        return [clip or {"bytes": None, "path": None} for clip in wanted]
 
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
     """
-    Reads the tables of data sets on the Hub, all but their audio, of which nothing is downloaded.
+    Reads the tables of data sets on the Hub, without their audio.
 
     Args:
         sources (`Sequence[str]`): `dataset=user/name` or `dataset=user/name:configuration`, see `hf_ser.corpora.hub_dataset`.
 
     Returns:
-        Rows with the columns of `hf_ser.corpora.rows.TEXT_COLUMNS`, named as if they were downloaded, and `duration`
-        in seconds, none where no column says it; and the stream of their audio.
+        Rows with the columns of `hf_ser.corpora.rows.TEXT_COLUMNS`, named as if they were downloaded, and `duration` in seconds,
+        none where there is no such column; and the stream of their audio.
 
     Raises:
         CorpusError: if a data set is not on the Hub, is not stored as Parquet, or lacks an audio or a label column.
     """
-    tables: list[Dataset] = []
+    tables: dict[str, Dataset] = {}
     groups: list[RowGroup] = []
     for source in sources:
         kind, _, name = source.partition("=")
         if kind != NAME or not name or Path(name.partition(":")[0]).expanduser().exists():
-            raise CorpusError(
-                f"--streaming: {source!r} is no data set on the Hub; write {NAME}=user/name, or leave --streaming out"
-            )
+            raise CorpusError(f"streaming: {source!r} is no data set on the Hub; expected {NAME}=user/name")
         rows, found = _open_stream(name)
-        tables.append(rows)
+        if (corpus := rows[0]["corpus"]) in tables:
+            raise CorpusError(f"corpora: {corpus} is there twice; stream one of them")
+        tables[corpus] = rows
         groups += found
-    corpora = [rows[0]["corpus"] for rows in tables]
-    if twice := sorted({corpus for corpus in corpora if corpora.count(corpus) > 1}):
-        raise CorpusError(f"--corpora: {twice[0]} is there twice; stream one of them")
-    return concatenate_datasets(tables), HubStream(groups)
+    return concatenate_datasets(list(tables.values())), HubStream(groups)
 
 
 def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
     name, _, configuration = source.partition(":")
     try:
         builder = load_dataset_builder(name, configuration or None)
-    except Exception as error:  # the loader's errors are of many kinds; each ends the reading of this corpus
+    except Exception as error:  # the loader's errors are of many kinds
         raise CorpusError(f"dataset: {source!r} cannot be found on the Hub: {error}") from error
     parts = builder.config.data_files
     if not isinstance(builder, Parquet) or not parts:
         stored = type(builder).__module__.rpartition(".")[2]
         raise CorpusError(
-            f"--streaming: {source!r} is stored as {stored}, which must be read with its audio to get at its "
-            "labels. Give a data set that is stored as Parquet (push_to_hub makes one), or leave --streaming out."
+            f"streaming: {source!r} is stored as {stored}, whose labels cannot be read without its audio. Give a data set that "
+            "is stored as Parquet (push_to_hub creates one), or leave streaming out."
         )
     tables, groups = [], []
     for part, files in parts.items():
-        features = builder.info.features or Features.from_arrow_schema(_parquet(files[0]).schema_arrow)
+        features = builder.info.features or Features.from_arrow_schema(_parquet(files[0], os.getpid()).schema_arrow)
         audio = audio_column(features, source)
-        told = [column for key in COLUMN_NAMES if (column := find_column([c for c in features if c != audio], key))]
-        columns = [*dict.fromkeys(told), *([DURATION] if DURATION in features else [])]
+        texts = [column for column in features if column != audio]
+        columns = {column for key in COLUMN_NAMES if (column := find_column(texts, key))} | {DURATION} & {*texts}
+        kept = Features({column: features[column] for column in texts if column in columns})
         with ThreadPoolExecutor(THREADS) as pool:
-            read = list(pool.map(lambda file, columns=columns: _read_table(file, columns), files))
+            read = list(pool.map(partial(_read_table, columns=list(kept)), files))
         groups += [
-            RowGroup(file, number, rows, audio)
+            RowGroup(file, number, size, audio)
             for file, (_, sizes) in zip(files, read, strict=True)
-            for number, rows in enumerate(sizes)
+            for number, size in enumerate(sizes)
         ]
-        kept = Features({column: features[column] for column in columns})
         table = pa.concat_tables([table for table, _ in read]).cast(kept.arrow_schema)
-        texts = text_rows(Dataset(table, info=DatasetInfo(features=kept)), Path(name).name.lower(), str(part))
-        seconds = table[DURATION] if DURATION in columns else pa.nulls(len(table))
-        tables.append(concatenate_datasets([texts, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
+        rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), Path(name).name.lower(), str(part))
+        seconds = table[DURATION] if DURATION in kept else pa.nulls(len(table))
+        tables.append(concatenate_datasets([rows, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
     rows = concatenate_datasets(tables)
     if not len(rows):
-        raise CorpusError(f"dataset: {source!r} has no clips; give one that has some")
+        raise CorpusError(f"dataset: {source!r} has no clips")
     return rows, groups
 
 
-def _parquet(file: str) -> pq.ParquetFile:
-    # Without a cache of its own: it would fetch megabytes of audio around every column of a table. Arrow joins what is adjacent.
-    return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)
-
-
-def _read_table(file: str, columns: Sequence[str]) -> tuple[pa.Table, list[int]]:
-    opened = _parquet(file)
+def _read_table(file: str, columns: list[str]) -> tuple[pa.Table, list[int]]:
+    """Some columns of a file, and the number of rows in each of its row groups."""
+    opened = _parquet(file, os.getpid())
     sizes = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
-    return opened.read(columns=list(columns)), sizes
+    return opened.read(columns=columns), sizes
+
+
+@lru_cache(maxsize=16)  # each file holds a connection
+def _parquet(file: str, process: int) -> pq.ParquetFile:
+    """An open file, of one process: a forked one cannot use its parent's connection."""
+    # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins what is adjacent.
+    return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)

@@ -78,7 +78,6 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:
         "detail": pa.nulls(len(texts), pa.string()),
         "row": pa.array(np.arange(len(texts))),
     }
-    names = arrow_columns(texts, ("clip",))["clip"]
     rows = concatenate_datasets([texts.remove_columns("duration"), Dataset(pa.table(unknown))], axis=1)
     clips = labelled(
         rows,
@@ -87,5 +86,5 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:
         minimum_seconds=minimum_samples / SAMPLING_RATE,
         sources=sources(script.corpora),
     )
-    clips.info.stream = Stream(audio, names, minimum_samples, script.max_excluded, script.shuffle_buffer)
+    clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips

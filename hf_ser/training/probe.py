@@ -24,7 +24,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.models import StandardisedLinear
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.frozen import frozen_features
+from hf_ser.training.frozen import FrozenFeatures, cached_predictions
 from hf_ser.training.frozen.parts import compute, frozen_part
 
 logger = logging.getLogger(__name__)
@@ -225,11 +225,10 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
     """
     plain = copy.copy(dataset)
     plain.augmentation = None  # of what is not kept there is one view, the clip as it is
-    with frozen_features(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
-        if cached is not None:
-            rows = cached.first.ravel()
-            features = cached.frames.tensor(cached.frames.array[rows]).float().numpy()
-            labels, clip = (np.tile(values, len(cached.first)) for values in (cached.labels, dataset.segments.clip))
+    with cached_predictions(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
+        if isinstance(cached, FrozenFeatures):
+            features = cached.vectors().numpy()
+            labels, clip = (np.tile(values, len(cached.keys)) for values in (cached.labels, dataset.segments.clip))
         else:
             features, labels, clip = computed(trainer, plain)
     used = labels != IGNORED

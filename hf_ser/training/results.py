@@ -102,6 +102,7 @@ class RunRecord(TrainerCallback):
         self.made = self.began = time.perf_counter()
         self.seconds = 0.0
         self.energy_kwh: float | None = None
+        self.warnings: list[str] = []
 
     def start_clock(self) -> None:
         """Starts the clock of the training: what is computed once for all epochs counts."""
@@ -110,8 +111,9 @@ class RunRecord(TrainerCallback):
     def on_train_end(
         self, args: Any, state: Any, control: Any, callbacks: Sequence[Any] | None = None, **kwargs: Any
     ) -> None:
-        """Stops the clock."""
+        """Stops the clock, and warns of a training that did not go well."""
         self.seconds = time.perf_counter() - self.began
+        self.warnings = training_warnings(state.log_history, args.max_grad_norm)
 
     def note_energy(self) -> None:
         """Takes over what CodeCarbon has measured, where it was asked to (`report_to="codecarbon"`)."""
@@ -140,12 +142,12 @@ class RunRecord(TrainerCallback):
             "emotions": list(trainer.emotions),
             "merged_emotions": clips.info.merged,
             "corpora": corpora_table(parts),
-            "excluded": excluded_table(clips),
+            "excluded": excluded_table(parts),
             "left_out": clips.info.left_out,
             "left_out_by_split": clips.info.left_out_by_split,
             "segments": {"length": args.segment_length, "overlap": args.segment_overlap},
             "split": splits.describe(parts),
-            "warnings": [*splits.check(parts), *training_warnings(state.log_history, args.max_grad_norm)],
+            "warnings": [*splits.check(parts), *self.warnings],
             "metrics": trainer.metrics,
             "probe": probe,
             "evaluated_in": "float32",
@@ -255,10 +257,10 @@ def corpora_table(parts: Mapping[str, Dataset]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def excluded_table(clips: Dataset) -> dict[str, dict[str, int]]:
+def excluded_table(parts: Mapping[str, Dataset]) -> dict[str, dict[str, int]]:
     """For each corpus how many clips are excluded, by reason."""
-    known = set(column(clips, "corpus").counts())
-    counts = Counter((corpus_of(clip.clip, known), clip.reason) for clip in excluded_of(clips))
+    known = {corpus for clips in parts.values() for corpus in column(clips, "corpus").counts()}
+    counts = Counter((corpus_of(clip.clip, known), clip.reason) for clip in excluded_of(parts))
     table: dict[str, dict[str, int]] = {}
     for (corpus, reason), count in sorted(counts.items()):
         table.setdefault(corpus, {})[reason] = count

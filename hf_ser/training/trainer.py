@@ -150,12 +150,12 @@ class SERTrainer(BaseTrainer):
         if most is not None and len(segments) > most:
             some = np.sort(np.random.default_rng(args.augmentation_seed).choice(len(segments), most, replace=False))
             segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
-        return speech(clips, segments, augmentation or self.augmentation, args.augmentation_seed)
+        return speech_of(clips, segments, augmentation or self.augmentation, args.augmentation_seed)
 
     def _evaluation_set(self, clips: Dataset, args: SERConfig) -> SpeechDataset:
         """The segments of clips for an evaluation: the longest first, or as they come from the Hub."""
         segments = segments_of(clips, args)
-        return speech(clips, segments if clips.info.stream else longest_first(segments))
+        return speech_of(clips, segments if clips.info.stream else longest_first(segments))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -253,9 +253,12 @@ class SERTrainer(BaseTrainer):
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""
-        for part in ("validation",):
-            if part in self.clips and part not in self.metrics:
-                self.evaluate(self.clips[part], metric_key_prefix=part)
+        if "validation" in self.clips and "validation" not in self.metrics:
+            self.evaluate(self.clips["validation"], metric_key_prefix="validation")
+        if stream := self.clips["train"].info.stream:  # each process has decoded clips of its own
+            for found in (stream.seconds, stream.reason):
+                gathered = self.accelerator.gather(found.nan_to_num(0)[None].to(self.args.device))
+                found.copy_(gathered.amax(dim=0))
         return _finite(self.record.results())
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -308,7 +311,7 @@ class SERTrainer(BaseTrainer):
         """Writes `splits.json` and `excluded.csv`."""
         folder.mkdir(parents=True, exist_ok=True)
         splits.save_splits(self.clips, folder / SPLITS)
-        write_excluded(excluded_of(self.clips["train"]), folder / "excluded.csv")
+        write_excluded(excluded_of(self.clips), folder / "excluded.csv")
 
     def push_to_hub(self, repo_id: str | None = None, **options: Any) -> Plan | None:
         """
@@ -388,7 +391,7 @@ def segments_of(clips: Dataset, args: SERConfig) -> Segments:
     return cut(samples, args.segment_length, args.segment_overlap)
 
 
-def speech(
+def speech_of(
     clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
 ) -> SpeechDataset:
     """Segments of clips, from the disk or from the Hub."""

@@ -1,4 +1,4 @@
-"""A run on a data set of the Hub that is streamed is the run on the same data set downloaded, and leaves no audio behind."""
+"""A run on a streamed data set is the run on the same data set downloaded, and leaves no audio on the disk."""
 
 import csv
 import json
@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import HfApi
 
 from hf_ser.audio import Augmentation
 from hf_ser.corpora import CorpusError
+from hf_ser.features import SpeechDataset
+from hf_ser.models.load import load_config
 from hf_ser.streaming import StreamedSpeech, StreamSampler
-from hf_ser.training import finetune, parse_arguments
-from hf_ser.training.clips import load_clips, require_heard_whole
+from hf_ser.training import Arguments, finetune, parse_arguments
+from hf_ser.training.clips import load_splits
+from hf_ser.training.trainer import require_length, segments_of, speech_of
 
 EMOTIONS = ("angry", "happy", "sad")
 SPEAKERS, CLIPS = 8, 12
@@ -44,15 +48,12 @@ def push(hub: Any) -> Callable[..., str]:
                     "speaker_id": Value("int64"), "sex": Value("string"), "note": Value("string")}  # fmt: skip
 
         def part(speakers: range) -> Dataset:
-            clips = [(speaker, n) for speaker in speakers for n in range(CLIPS)]
+            clips = range(speakers.start * CLIPS, speakers.stop * CLIPS)
             columns = {
-                "audio": [
-                    {"bytes": (broken or {}).get(CLIPS * s + n, wav(CLIPS * s + n)), "path": f"{s}-{n}.wav"}
-                    for s, n in clips
-                ],
-                "label": [n % len(EMOTIONS) for _, n in clips],
-                "speaker_id": [s for s, _ in clips],
-                "sex": [("f", "m")[s % 2] for s, _ in clips],
+                "audio": [{"bytes": (broken or {}).get(n, wav(n)), "path": f"{n}.wav"} for n in clips],
+                "label": [n % CLIPS % len(EMOTIONS) for n in clips],
+                "speaker_id": [n // CLIPS for n in clips],
+                "sex": [("f", "m")[n // CLIPS % 2] for n in clips],
                 "note": ["x" * 1000] * len(clips),
             }
             made = Dataset.from_dict(columns, features=Features(features))
@@ -61,24 +62,20 @@ def push(hub: Any) -> Callable[..., str]:
             return made.cast_column("audio", Audio(decode=False))
 
         parts = {"train": part(range(5)), "test": part(range(5, SPEAKERS))}
+        DatasetDict(parts).push_to_hub(name)
         for split, dataset in parts.items():  # small row groups, as a large data set has many
             file = BytesIO()
             dataset.to_parquet(file, batch_size=10)
-            hub_files[f"data/{split}-00000-of-00001.parquet"] = file.getvalue()
-        DatasetDict(parts).push_to_hub(name)
-        from huggingface_hub import HfApi
-
-        for path, content in hub_files.items():
-            HfApi().upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=name, repo_type="dataset")
+            path = f"data/{split}-00000-of-00001.parquet"
+            HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id=name, repo_type="dataset")
         return name
 
-    hub_files: dict[str, bytes] = {}
     return run
 
 
 @pytest.fixture
 def served(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What the Hub has given of files: their paths, and how many bytes."""
+    """The files that the Hub has served: their paths, and the number of bytes."""
     answers: list[tuple[str, int]] = []
     resolve = type(hub).resolve
 
@@ -105,19 +102,23 @@ def test_the_tables_alone_are_read_to_split(push: Callable[..., str], served: li
     name = push()
     size = SPEAKERS * CLIPS * len(wav(0))
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert, "--streaming", "True"))
-    streamed = load_clips(arguments.script, 400)
-    assert streamed.stream is not None
+    streamed = load_splits(arguments.script, 400)
+    assert streamed["train"].info.stream is not None
     got = sum(count for path, count in served if path.endswith(".parquet"))
     assert 0 < got < 0.1 * size
     served.clear()
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert))
-    downloaded = load_clips(arguments.script, 400)
+    downloaded = load_splits(arguments.script, 400)
     assert sum(count for _, count in served) > size
-    for part in ("train", "validation", "test"):
-        assert np.array_equal(streamed.split.parts[part], downloaded.split.parts[part])
-    assert {key: list(value) for key, value in vars(streamed.table).items()} == {
-        key: list(value) for key, value in vars(downloaded.table).items()
-    }
+    for part, clips in streamed.items():
+        for name in ("clip", "label", "speaker", "gender", "corpus"):
+            assert clips[name][:] == downloaded[part][name][:]
+
+
+def part_for_test(arguments: Arguments) -> SpeechDataset:
+    """The segments of the test part."""
+    clips = load_splits(arguments.script, 400)["test"]
+    return speech_of(clips, segments_of(clips, arguments.training))
 
 
 def audio_below(folder: Path) -> list[Path]:
@@ -150,7 +151,7 @@ def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
     assert audio_below(hub_cache)
     splits = [(tmp_path / run / "splits.json").read_text() for run in ("streamed", "downloaded")]
     assert splits[0] == splits[1]
-    for key in ("emotions", "corpora", "set_aside", "left_out", "split", "warnings", "parameters"):
+    for key in ("emotions", "corpora", "excluded", "left_out", "split", "warnings", "parameters"):
         assert streamed[key] == downloaded[key], key
     assert streamed["training"]["steps"] == downloaded["training"]["steps"]
     for part in ("validation", "test"):
@@ -160,23 +161,18 @@ def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
 def test_every_row_group_is_fetched_once_in_an_epoch(
     push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path, tmp_path: Path
 ) -> None:
-    data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True", "--shuffle_buffer", "30")).data
-    clips = load_clips(data, 400)
-    train = clips.training_set(None, 0.0, Augmentation(speed_probability=0), 0)
+    arguments = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True", "--shuffle_buffer", "30"))
+    clips = load_splits(arguments.script, 400)["train"]
+    train = speech_of(clips, segments_of(clips, arguments.training), Augmentation(speed_probability=0))
     assert isinstance(train, StreamedSpeech)
     fetched: list[int] = []
     fetch = train.stream.audio.fetch
     train.stream.audio.fetch = lambda group, rows: fetched.append(group) or fetch(group, rows)  # type: ignore[method-assign]
-    sampler = StreamSampler(train, 8, seed=0)
-    waiting = 0
-    for key in sampler:
+    for key in StreamSampler(train, 8, seed=0):
         item = train[key]
         assert len(item["waveform"]) == 6400  # 0.4 s at 16 kHz, from 32 kHz
-        assert item["label"] == clips.clips["label"][item["clip"]]
-        waiting = max(waiting, sum(map(len, train._waiting.values())))
+        assert item["label"] == clips["label"][item["clip"]]
     assert sorted(fetched) == sorted(set(train.group.tolist()))
-    assert waiting <= 30 + 10
-    assert not train._waiting
 
 
 def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
@@ -184,8 +180,7 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
     sets = []
     for more in ((), ("--streaming", "True")):
         arguments = parse_arguments(words(name, tmp_path, tiny_hubert, "--max_seconds", "0.25", *more))
-        clips = load_clips(arguments.script, 400)
-        sets.append(clips.evaluation_set("test", None, 0.0))
+        sets.append(part_for_test(arguments))
     items = [{item["clip"]: item for item in (speech[i] for i in range(len(speech)))} for speech in sets]
     assert items[0].keys() == items[1].keys()
     for clip, item in items[0].items():
@@ -197,7 +192,7 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
 class TestBrokenClips:
     BROKEN = {7: b"", 20: b"no sound at all", 65: wav(65)[:44], 90: wav(90, seconds=0.01)}  # noqa: RUF012
 
-    def test_they_are_set_aside_and_in_no_figure(
+    def test_they_are_excluded_and_in_no_metric(
         self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         name = push(broken=self.BROKEN)
@@ -205,8 +200,8 @@ class TestBrokenClips:
                      "head")  # fmt: skip
         with caplog.at_level(logging.INFO, "hf_ser"):
             results = finetune(parse_arguments(argv))
-        assert "no features of a frozen part are kept: clips are streamed" in caplog.text
-        assert "frozen_cache_gb" not in results["training"]["arguments"]  # nobody said anything of it
+        assert "no outputs of frozen layers are cached: clips are streamed" in caplog.text
+        assert "frozen_cache_gb" not in results["training"]["arguments"]
         with (tmp_path / "run" / "excluded.csv").open() as file:
             reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
         assert reasons == {
@@ -218,10 +213,10 @@ class TestBrokenClips:
         split = json.loads((tmp_path / "run" / "splits.json").read_text())["parts"]
         for part in ("validation", "test"):
             assert results["metrics"][part]["clips"] == len(set(split[part]) - set(reasons))
-        assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+        assert results["excluded"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
         assert np.isfinite(results["metrics"]["test"]["uar"])
 
-    def test_two_processes_tell_each_other_what_they_heard(
+    def test_two_processes_exchange_what_they_found(
         self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
     ) -> None:
         name = push(broken=self.BROKEN)
@@ -239,28 +234,24 @@ class TestBrokenClips:
         )
         assert done.returncode == 0, done.stderr[-3000:]
         results = json.loads((tmp_path / "run" / "results.json").read_text())
-        assert results["set_aside"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+        assert results["excluded"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
         assert (results["training"]["processes"], results["training"]["parallelism"]) == (2, "DDP")
         assert results["command"].startswith(
             "accelerate launch --multi_gpu --num_processes 2 scripts/finetune.py --corpora dataset=lab/clips "
         )
         train = results["split"]["parts"]["train"]["clips"]
         assert results["training"]["steps"] == -(-train // 16)
-        # All clips were heard by one of the two: 0.4 s each, but for the broken ones.
+        # Each clip was decoded by one of the two: 0.4 s, unless it is broken.
         assert results["corpora"]["clips"]["hours"] == pytest.approx((SPEAKERS * CLIPS - 4) * 0.4 / 3600, abs=6e-4)
 
     def test_too_many_of_them_end_the_run(self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
         name = push(broken=dict.fromkeys(range(0, 96, 2), b"x"))
         argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True")
-        with pytest.raises(
-            CorpusError, match=r"--streaming: 5 of 96 clips cannot be used, more than --max_excluded 0.05"
-        ):
+        with pytest.raises(CorpusError, match=r"max_excluded=0.05: 5 of 96 clips of the stream are unusable"):
             finetune(parse_arguments(argv))
 
 
-def test_a_run_that_was_interrupted_goes_on_with_the_same_losses(
-    push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
-) -> None:
+def test_a_resumed_run_has_the_same_losses(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
     name = push()
     more = ["--streaming", "True", "--shuffle_buffer", "20", "--save_strategy", "steps", "--save_steps", "3", "--eval_strategy",
             "steps", "--eval_steps", "3", "--logging_strategy", "steps", "--logging_steps", "1", "--save_total_limit", "10"]  # fmt: skip
@@ -278,12 +269,9 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_losses(
 
 def test_segments_need_to_know_how_long_clips_are(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
     cutting = ("--streaming", "True", "--segment_length", "0.15", "--segment_overlap", "0.05")
-    with pytest.raises(
-        CorpusError, match=r"--segment_length: 96 of 96 clips do not say how long they are.*column duration"
-    ):
-        load_clips(parse_arguments(words(push(), tmp_path, tiny_hubert, *cutting)).data, 400)
-    data = parse_arguments(words(push("lab/timed", durations=True), tmp_path, tiny_hubert, *cutting)).data
-    speech = load_clips(data, 400).evaluation_set("test", 0.15, 0.05)
+    with pytest.raises(CorpusError, match=r"segment_length: .* clips have no length in a column duration"):
+        finetune(parse_arguments(words(push(), tmp_path / "run", tiny_hubert, *cutting)))
+    speech = part_for_test(parse_arguments(words(push("lab/timed", durations=True), tmp_path, tiny_hubert, *cutting)))
     assert len(speech) == 4 * len(set(speech.segments.clip.tolist()))
     assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
 
@@ -293,21 +281,21 @@ def test_other_clips_are_not_there_for_mixup_and_babble(
     push: Callable[..., str], option: list[str], tiny_hubert: Path, tmp_path: Path
 ) -> None:
     arguments = words(push(), tmp_path, tiny_hubert, "--streaming", "True", *option)
-    with pytest.raises(
-        ValueError, match=r"--streaming: .*--mixup_alpha and babble \(--distort_kinds\) need other clips"
-    ):
+    with pytest.raises(ValueError, match=r"streaming: mixup_alpha and babble \(distort_kinds\) need other clips"):
         finetune(parse_arguments(arguments))
 
 
 def test_whisper_needs_to_know_how_long_clips_are(push: Callable[..., str], tiny_whisper: Path, tmp_path: Path) -> None:
     """Else a clip of more than 30 s would end the run, whenever it comes."""
     argv = words(push(), tmp_path / "run", tiny_whisper, "--streaming", "True", "--bf16", "False")
-    with pytest.raises(CorpusError, match=r"--streaming: the encoder hears 30 s at most.*--max_seconds 30"):
+    with pytest.raises(CorpusError, match=r"the encoder takes 30 s at most, and the length.*max_seconds 30"):
         finetune(parse_arguments(argv))
-    data = parse_arguments([*argv, "--max_seconds", "30"]).data
-    require_heard_whole(load_clips(data, 320), data, 480_000)
-    data = parse_arguments(words(push("lab/timed", durations=True), tmp_path, tiny_whisper, "--streaming", "True")).data
-    require_heard_whole(load_clips(data, 320), data, 480_000)
+    config = load_config(tiny_whisper)
+    arguments = parse_arguments([*argv, "--max_seconds", "30"])
+    require_length(load_splits(arguments.script, 320)["test"], arguments.training, config)
+    argv = words(push("lab/timed", durations=True), tmp_path, tiny_whisper, "--streaming", "True")
+    arguments = parse_arguments(argv)
+    require_length(load_splits(arguments.script, 320)["test"], arguments.training, config)
 
 
 @pytest.mark.parametrize(("corpora", "message"), [("synthetic", "is no data set on the Hub"), ("dataset=.", "is no data set on the Hub"),
@@ -316,7 +304,7 @@ def test_what_cannot_be_streamed(hub: Any, corpora: str, message: str, tiny_hube
     argv = words("x", tmp_path, tiny_hubert, "--streaming", "True")
     argv[argv.index("--corpora") + 1] = corpora
     with pytest.raises(CorpusError, match=message):
-        load_clips(parse_arguments(argv).data, 400)
+        load_splits(parse_arguments(argv).script, 400)
 
 
 def test_a_data_set_without_clips(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
@@ -324,12 +312,10 @@ def test_a_data_set_without_clips(hub: Any, tiny_hubert: Path, tmp_path: Path) -
     empty = Dataset.from_dict({"audio": [], "label": []}, features=features)
     empty.cast_column("audio", Audio(decode=False)).push_to_hub("lab/empty")
     with pytest.raises(CorpusError, match="'lab/empty' has no clips"):
-        load_clips(parse_arguments(words("lab/empty", tmp_path, tiny_hubert, "--streaming", "True")).data, 400)
+        load_splits(parse_arguments(words("lab/empty", tmp_path, tiny_hubert, "--streaming", "True")).script, 400)
 
 
 def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
-    from huggingface_hub import HfApi
-
     HfApi().create_repo("lab/files", repo_type="dataset")
     for n, emotion in enumerate(EMOTIONS):
         HfApi().upload_file(
@@ -337,23 +323,23 @@ def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hu
         )
     argv = words("lab/files", tmp_path, tiny_hubert, "--streaming", "True")
     with pytest.raises(
-        CorpusError, match=r"'lab/files' is stored as audiofolder.*stored as Parquet.*leave --streaming out"
+        CorpusError, match=r"'lab/files' is stored as audiofolder.*stored as Parquet.*leave streaming out"
     ):
-        load_clips(parse_arguments(argv).data, 400)
+        load_splits(parse_arguments(argv).script, 400)
 
 
 class TestAHubThatFails:
     def test_a_request_that_fails_once_is_made_again(
         self, hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
     ) -> None:
-        data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")).data
-        speech = load_clips(data, 400).evaluation_set("test", None, 0.0)
+        speech = part_for_test(parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")))
         hub.fail("GET", ".parquet", status=503)
         assert len(speech[0]["waveform"]) == 6400
 
     def test_a_hub_that_is_gone(self, hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
-        data = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")).data
-        speech = load_clips(data, 400).evaluation_set("test", None, 0.0)
+        speech = part_for_test(parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True")))
         hub.close()
-        with pytest.raises(CorpusError, match=r"cannot be read from the Hub.*Go on with --resume_from_checkpoint True"):
+        with pytest.raises(
+            CorpusError, match=r"cannot be read from the Hub.*Continue with resume_from_checkpoint=True"
+        ):
             speech[0]

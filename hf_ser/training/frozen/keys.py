@@ -1,4 +1,4 @@
-"""When what is kept may be used: the same front, with the same weights, on the same samples, in the same precision."""
+"""Names of what is cached: all that decides what a frozen part computes from a segment."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from transformers import SequenceFeatureExtractor
 from hf_ser.features import SpeechDataset
 from hf_ser.training.frozen.parts import LAYERS, front, layer_count
 
-#: Raise it when the code of this package changes what is computed or how it is kept.
-VERSION = 1
-#: What a configuration says of the head, of training, or of where it is from: nothing that a frozen front computes with.
+#: Raise it when the code of this package changes what is computed or how it is stored.
+VERSION = 2
+#: Settings of the head, of training or of the checkpoint's origin, which a frozen part does not compute with.
 IRRELEVANT = {
     "_name_or_path", "architectures", "classifier_proj_size", "dtype", "finetuning_task", "id2label", "label2id", "layerdrop",
     "encoder_layerdrop", "problem_type", "transformers_version", "use_weighted_layer_sum", "apply_spec_augment",
@@ -22,15 +22,16 @@ IRRELEVANT = {
 }  # fmt: skip
 
 
-def describe(model: Any, part: str, extractor: SequenceFeatureExtractor, precision: str) -> dict[str, Any]:
+def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precision: str) -> str:
     """
-    All that decides what the frozen part of a model makes of a clip, ready for JSON.
+    A hash of all that decides what the frozen part of a model computes from a waveform: weights, configuration, feature
+    extraction, precision, device and versions.
 
     Args:
         model (`PreTrainedModel`): The model.
         part (`str`): See `hf_ser.training.frozen.frozen_part`.
-        extractor (`SequenceFeatureExtractor`): What the model hears with.
-        precision (`str`): Of the computation: `no` (float32), `bf16` or `fp16`, as accelerate calls it.
+        extractor (`SequenceFeatureExtractor`): The model's feature extractor.
+        precision (`str`): `no` (float32), `bf16` or `fp16`, as accelerate calls it.
     """
     config = {
         name: value
@@ -39,30 +40,26 @@ def describe(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
     }
     if part == "feature_encoder":
         config = {name: value for name, value in config.items() if name.startswith(("conv_", "feat_extract_"))}
-    return {
+    about = {
         "version": VERSION,
         "part": part,
-        # Which layers there are is the model's decision.
+        # The model class decides which layers there are.
         "layers": f"{layer_count(model)} of {type(model).__name__}" if part in LAYERS else None,
         "weights": weights_hash(front(model, part)),
         "config": config,
         "feature_extractor": extractor.to_dict(),
         "precision": precision,
-        # Not allow_tf32: once transformers' --tf32 has set this, PyTorch refuses to tell that.
+        # Not allow_tf32: once transformers' --tf32 has set this, PyTorch refuses to read that.
         "matmul": torch.backends.cuda.matmul.fp32_precision,
         "device": model.device.type,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def digest(about: dict[str, Any]) -> str:
-    """A name for what [`describe`] gives."""
     return hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=10).hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:
-    """The hash of a module's weights and of their names."""
+    """The hash of a module's weights and their names."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         if name != "masked_spec_embed":  # stands in for masked frames in training alone, and may be drawn at random
@@ -71,10 +68,10 @@ def weights_hash(module: nn.Module) -> str:
     return found.hexdigest()
 
 
-def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
+def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[str]:
     """
-    A key of 16 bytes for each segment of a dataset, made of its samples, where it begins and ends in its clip, and if clips are
-    augmented, of what the epoch `view` does to it, and of which other segments it does that with.
+    A key for each segment of a dataset: a hash of the clip's samples and of the segment's start and stop. Where clips
+    are augmented it also covers the augmentation, what it draws in the epoch `view`, and the other clips that it mixes in.
     """
     hashes = dataset.clips["samples_hash"][:]
     segments = dataset.segments
@@ -89,4 +86,4 @@ def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[bytes]:
             f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other}"
             for i, (name, other) in enumerate(zip(names, others, strict=True))
         ]
-    return [hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names]
+    return [hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]

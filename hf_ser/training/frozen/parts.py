@@ -1,4 +1,4 @@
-"""The frozen front of a model: how far it reaches, what it makes of clips, and the rest of the model fed with that."""
+"""The frozen part of a model: which layers it has, their outputs, and the rest of the model on top of these."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,28 +11,17 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.models import SpeechClassifier, StandardisedLinear, valid_samples
 
-#: What of a model is kept.
-PARTS = {
-    "feature_encoder": "what the frozen convolutions make of a clip",
-    "encoder": "what the frozen encoder makes of a clip",
-    "layers": "what all layers of the frozen encoder make of a clip",
-    "pooled": "what the frozen encoder makes of a clip, averaged over time",
-    "pooled_layers": "what all layers of the frozen encoder make of a clip, averaged over time",
-    "statistics": "the mean and the standard deviation over time of all layers of the frozen encoder",
-}
-#: The parts of which all layers are kept, `(frames, layers, width)`.
+#: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")
-#: The parts that are one frame for each clip.
+#: The parts with one frame for each segment.
 POOLED = ("pooled", "pooled_layers", "statistics")
 
 
 def frozen_part(model: Any) -> str | None:
     """
-    The largest first part of a model in which nothing trains.
-
-    Returns:
-        One of [`PARTS`], or `None`. Where the head begins with a linear layer and a mean over time, which may change places, the
-        mean of each clip is all that it needs.
+    The largest first part of a model in which nothing trains: the convolutions (`feature_encoder`), the `encoder` or all its
+    `layers`, their means over time (`pooled`, `pooled_layers`) where the head begins with a linear layer and a mean, which may
+    change places, or their `statistics` (mean and standard deviation). `None` if there is none.
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):
@@ -42,14 +31,14 @@ def frozen_part(model: Any) -> str | None:
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
     if encoder.config.model_type in ("whisper", "wav2vec2-bert"):
-        return None  # their convolutions are a small part, and no module of their own, or there are none
+        return None  # they have no module of convolutions
     if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
     return None
 
 
 def averages_first(model: Any) -> bool:
-    """Whether all that the head does to the frames before it averages them is one affine map, the same in training."""
+    """Whether the head applies one affine map to the frames before it averages them, and no dropout."""
     if isinstance(model, SpeechClassifier) and model.config.head != "stock":
         return False
     projector = model.projector
@@ -59,7 +48,7 @@ def averages_first(model: Any) -> bool:
 
 
 def layer_count(model: Any) -> int:
-    """How many layers the head takes, what enters the first among them where it takes that."""
+    """The number of layers that the head takes, which may include the input of the first layer."""
     if isinstance(model, SpeechClassifier) and model.config.head == "linear":
         return int(model.config.num_hidden_layers) + 1
     return len(model.layer_weights)
@@ -72,16 +61,16 @@ def front(model: Any, part: str) -> nn.Module:
 
 def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
     """
-    What the frozen part makes of a batch, without padding.
+    The outputs of the frozen part for a batch, without padding.
 
     Args:
         model (`PreTrainedModel`): The model, in eval mode.
         part (`str`): See [`frozen_part`].
         values (`torch.Tensor`): `(batch, samples)`, with Whisper `(batch, mel bins, mel frames)`.
-        mask (`torch.Tensor`): `(batch, samples)` or `(batch, mel frames)`: 1 where the input is the clip's.
+        mask (`torch.Tensor`): `(batch, samples)` or `(batch, mel frames)`: 1 where the input is not padding.
 
     Returns:
-        For each clip `(frames, width)` or `(frames, layers, width)`; one frame, in float32, if the part is pooled.
+        For each segment `(frames, width)` or `(frames, layers, width)`; one frame, in float32, if the part is pooled.
     """
     encoder = model.base_model
     if part == "statistics":
@@ -106,13 +95,13 @@ def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> 
 @contextmanager
 def fed_with_features(model: Any, part: str) -> Iterator[None]:
     """
-    Within it, `model` takes as `input_values` what its frozen part makes of clips, `(batch, frames, width)` or `(batch, frames,
-    layers, width)`, with an `attention_mask` `(batch, frames)`. The frozen part stays in eval mode.
+    Within it, `model` takes the outputs of its frozen part, `(batch, frames, width)` or `(batch, frames, layers, width)`, as its
+    input, with an `attention_mask` `(batch, frames)`. The frozen part stays in eval mode.
     """
     encoder = model.base_model
     frozen: Any = front(model, part)
     frozen.eval()
-    # Methods of these instances, not modules: what is saved stays whole.
+    # Methods of these instances are replaced, not modules: checkpoints stay complete.
     if part == "feature_encoder":
         frozen.forward = lambda frames: frames.transpose(1, 2)
     elif part == "statistics":
@@ -124,11 +113,11 @@ def fed_with_features(model: Any, part: str) -> Iterator[None]:
         )
     else:
         frozen.forward = lambda frames, **_: BaseModelOutput(last_hidden_state=frames)
-    # Every step would send hundreds of modules to train and back to eval.
+    # Each step would set hundreds of modules to train and back to eval.
     frozen.train = lambda mode=True: frozen
     for module in (model, encoder):
-        module._get_feat_extract_output_lengths = lambda lengths, *_, **__: lengths  # the mask counts frames already
-    # Under another name the Trainer does not count operations, for which it would walk through all weights in every step.
+        module._get_feat_extract_output_lengths = lambda lengths, *_, **__: lengths  # the mask is one of frames already
+    # Under another name the Trainer does not count operations, for which it would visit all weights in each step.
     name, model.main_input_name = model.main_input_name, "frames"
     try:
         yield

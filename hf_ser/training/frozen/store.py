@@ -1,201 +1,218 @@
-"""Features of segments on disk: a file that only grows, from which processes read while others add to it."""
+"""Features on disk: a folder for each frozen part, a limit for all of them together."""
 
-import json
 import logging
 import os
-import zlib
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+import shutil
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from hf_ser.features import SpeechDataset
 
 logger = logging.getLogger(__name__)
 
-#: Each type of features, and the type that NumPy keeps it as: it has no bfloat16.
-TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.int16}
-#: A line of the index. A segment without frames is one that was found to be damaged.
-RECORD = np.dtype([("key", "V16"), ("first", "<i8"), ("frames", "<i4"), ("checksum", "<u4")])
+#: A file is written once its features have so many bytes. A killed process loses no more than that.
+FILE_BYTES = 64e6
+#: The most bytes that the header of a file has for each segment.
+HEADER_BYTES = 150
+#: Bytes of the disk that stay free.
+SPARE = 1e9
 
 
-class Entry(NamedTuple):
-    """Where the features of a segment lie: the first of its frames, how many they are, and the checksum of their bytes."""
-
-    first: int
-    frames: int
-    checksum: int
+class DiskLimitError(RuntimeError):
+    """Features do not fit on the disk, or not below the limit."""
 
 
-class StoredFrames:
-    """
-    The frames in a file, mapped into memory: what is read is in the system's cache of files, and not the process' own.
+class Segment(NamedTuple):
+    """A segment to compute: its dataset, its key in the dataset, and its length in samples."""
 
-    Args:
-        path (`Path`): The file.
-        dtype (`str`): One of [`TYPES`].
-        shape (`Sequence[int]`): Of a frame: `(width,)` or `(layers, width)`.
-    """
-
-    def __init__(self, path: Path, dtype: str, shape: Sequence[int]) -> None:
-        self.path = path
-        self.dtype = dtype
-        self.shape = tuple(shape)
-
-    @property
-    def frame_bytes(self) -> int:
-        """The size of a frame."""
-        return int(np.prod(self.shape)) * np.dtype(TYPES[self.dtype]).itemsize
-
-    @cached_property
-    def array(self) -> npt.NDArray[Any]:
-        """`(frames, width)` or `(frames, layers, width)`."""
-        count = self.path.stat().st_size // self.frame_bytes
-        # Not a memmap: its indexing is slower than an array's.
-        return np.asarray(np.memmap(self.path, TYPES[self.dtype], "r", shape=(count, *self.shape)))
-
-    def tensor(self, frames: npt.NDArray[Any]) -> torch.Tensor:
-        """Frames that were copied out of the file, in their own type."""
-        return torch.from_numpy(frames).view(getattr(torch, self.dtype))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "array"}  # a worker maps the file itself
+    dataset: SpeechDataset
+    item: int
+    samples: int
 
 
 class FeatureStore:
     """
-    Features by the keys of their segments, see `hf_ser.training.frozen.keys`.
-
-    `features.bin` has the frames of all segments in a row, `index.bin` a line for each segment, and `about.json` what they are.
-    Frames are written before their line: of a process that is killed a whole line is left, or none. Lines are looked at again
-    as other processes write them; frames are checked before they are used.
+    Features of segments by their keys, in safetensors files. A file is complete when it appears and never changes, so that
+    processes read while others write. A truncated or foreign file is deleted.
 
     Args:
-        folder (`Path`): The store's own folder, see `hf_ser.training.frozen.room.in_use`.
-        about (`dict`): What it holds, for whoever looks into the folder.
+        folder (`Path`): The folder, whose name is that of the frozen part.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.about = about
-        self.entries: dict[bytes, Entry] = {}
-        self._features, self._index, self._about = (folder / n for n in ("features.bin", "index.bin", "about.json"))
-        self._read = 0  # bytes of the index
+        #: The file of each segment.
+        self.paths: dict[str, Path] = {}
+        self._read: set[Path] = set()
         self.refresh()
-
-    @property
-    def frames(self) -> StoredFrames | None:
-        """The frames; `None` as long as there are none."""
-        try:
-            told = json.loads(self._about.read_text(encoding="utf-8"))
-            return StoredFrames(self._features, told["dtype"], told["shape"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            logger.warning("%s is damaged: its features are computed anew", self._about)
-            self.clear()
-            return None
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        for path in (self._about, self._index, self._features):
-            path.unlink(missing_ok=True)
-        self.entries, self._read = {}, 0
 
     def refresh(self) -> None:
-        """Looks what has been added since."""
-        frames = self.frames
-        if frames is None or not self._index.exists():
-            return
-        if not self._features.exists():
-            logger.warning("%s is gone: its features are computed anew", self._features)
-            self.clear()
-            return
-        with self._index.open("rb") as file:
-            file.seek(self._read)
-            found = file.read()
-        records = np.frombuffer(found, RECORD, count=len(found) // RECORD.itemsize)  # the last may be half a line yet
-        self._read += records.nbytes
-        end = self._features.stat().st_size // frames.frame_bytes
-        lost = set()
-        for key, first, count, checksum in records.tolist():
-            self.entries.pop(key, None)
-            lost.discard(key)
-            if count > 0 and 0 <= first <= end - count:
-                self.entries[key] = Entry(first, count, checksum)
-            elif count:
-                lost.add(key)
-        if lost:
-            logger.warning("%s: %d segments are missing, and computed anew", self._features, len(lost))
+        """Finds the files that other processes have added."""
+        for path in set(self.folder.glob("*.safetensors")) - self._read:
+            try:
+                with safe_open(path, "pt") as file:
+                    if (file.metadata() or {}).get("part") != self.folder.name:
+                        raise SafetensorError("it is of another model")
+                    self.paths |= dict.fromkeys(file.keys(), path)
+                self._read.add(path)
+            except FileNotFoundError:
+                pass  # deleted meanwhile
+            except SafetensorError as error:
+                logger.warning("%s is damaged, and its features are computed again: %s", path, error)
+                path.unlink(missing_ok=True)
 
-    def check(self, keys: Iterable[bytes]) -> int:
+    def load(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
+        """The features of segments `(frames, ...)`, mapped into memory: the disk is read when they are used."""
+        by_path: dict[Path, list[str]] = defaultdict(list)
+        for key in keys:
+            by_path[self.paths[key]].append(key)
+        features: dict[str, torch.Tensor] = {}
+        for path, mine in by_path.items():
+            os.utime(path)  # deleted last
+            with safe_open(path, "pt") as file:
+                features.update((key, file.get_tensor(key)) for key in mine)
+        return features
+
+    def write(self, features: dict[str, torch.Tensor]) -> None:
         """
-        Reads the features of those of `keys` that are here, and forgets what is damaged.
+        Adds the features of segments, `(frames, ...)` each, as one file.
 
-        Returns:
-            How many were.
+        Raises:
+            DiskLimitError: if the file cannot be written.
         """
-        frames = self.frames
-        wanted = sorted((self.entries[key], key) for key in set(keys) if key in self.entries)
-        if frames is None or not wanted:
-            return 0
-        bad = []
-        with self._features.open("rb") as file:
-            for entry, key in wanted:
-                file.seek(entry.first * frames.frame_bytes)
-                if zlib.crc32(file.read(entry.frames * frames.frame_bytes)) != entry.checksum:
-                    bad.append(key)
-        if bad:
-            logger.warning("%s: %d segments are damaged, and computed anew", self._features, len(bad))
-            with self.lock:
-                self._add_lines([(key, 0, 0, 0) for key in bad])
-            self.refresh()
-        return len(bad)
-
-    @property
-    def lock(self) -> FileLock:
-        """Held by who adds to the store."""
-        return FileLock(self.folder / "append.lock")
-
-    def claim(self, share: str) -> FileLock:
-        """A lock for a share of the work, so that processes that compute at the same time compute different things."""
-        (self.folder / "claims").mkdir(exist_ok=True)
-        return FileLock(self.folder / "claims" / f"{share}.lock")
-
-    def append(self, features: Sequence[tuple[bytes, torch.Tensor]]) -> None:
-        """
-        Adds the features of segments.
-
-        Args:
-            features (`Sequence[tuple[bytes, torch.Tensor]]`): Keys, and frames `(frames, width)` or `(frames, layers, width)`.
-        """
-        with self.lock:
-            self.refresh()
-            frames = self.frames or self._begin(features[0][1])
-            end = max((entry.first + entry.frames for entry in self.entries.values()), default=0)
-            lines = []
-            with self._features.open("r+b" if self._features.exists() else "w+b") as file:
-                file.seek(end * frames.frame_bytes)  # over what a killed process has left there
-                for key, tensor in features:
-                    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-                    file.write(content)
-                    lines.append((key, end, len(tensor), zlib.crc32(content)))
-                    end += len(tensor)
-            self._add_lines(lines)
+        path = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        partial = path.with_suffix(".partial")
+        try:
+            save_file(features, partial, {"part": self.folder.name})
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise DiskLimitError(f"{self.folder} cannot be written: {error}") from error
         self.refresh()
 
-    def _begin(self, example: torch.Tensor) -> StoredFrames:
-        dtype, shape = str(example.dtype).removeprefix("torch."), list(example.shape[1:])
-        told = {"dtype": dtype, "shape": shape, "of": self.about}
-        partial = self._about.with_suffix(".partial")
-        partial.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
-        partial.replace(self._about)
-        return StoredFrames(self._features, dtype, shape)
+    def fill(
+        self,
+        wanted: Mapping[str, Segment],
+        compute: Callable[[Sequence[Segment]], list[torch.Tensor]],
+        *,
+        batch: int,
+        limit: float,
+        quiet: bool,
+    ) -> int:
+        """
+        Computes the features of `wanted` that are missing, `batch` segments at once, together with other processes that do the
+        same. All stores together take no more than `limit` bytes. `quiet` hides the progress bar.
 
-    def _add_lines(self, lines: Sequence[tuple[bytes, int, int, int]]) -> None:
-        with self._index.open("ab") as file:
-            os.truncate(file.fileno(), file.tell() // RECORD.itemsize * RECORD.itemsize)  # a killed process' half line
-            file.write(np.array([(np.void(key), *rest) for key, *rest in lines], RECORD).tobytes())
+        Returns:
+            The number of segments that this process has computed.
+
+        Raises:
+            DiskLimitError: if the features do not fit.
+        """
+        groups: dict[str, list[str]] = defaultdict(list)
+        for key in sorted(wanted.keys() - self.paths.keys(), key=lambda key: (-wanted[key].samples, key)):
+            groups[key[0]].append(key)  # by length: such batches have little padding
+        computed = 0
+        with tqdm(total=sum(map(len, groups.values())), desc="outputs of frozen layers", disable=quiet) as bar:
+            for timeout in (0, -1):  # first what no other process computes, then what another may have left
+                for group in list(groups):
+                    with suppress(Timeout), FileLock(self.folder / f"{group}.lock").acquire(timeout=timeout):
+                        self.refresh()
+                        keys = [key for key in groups[group] if key not in self.paths]
+                        bar.update(len(groups.pop(group)) - len(keys))
+                        found: dict[str, torch.Tensor] = {}
+                        size = 0
+                        for at in range(0, len(keys), batch):
+                            some = keys[at : at + batch]
+                            features = compute([wanted[key] for key in some])
+                            # Copies: a view would keep the padded batch.
+                            features = [one.clone(memory_format=torch.contiguous_format) for one in features]
+                            found.update(zip(some, features, strict=True))
+                            size += sum(one.nbytes for one in features)
+                            if at + batch >= len(keys) or size > FILE_BYTES:
+                                self._make_room(wanted, found, limit)
+                                self.write(found)
+                                computed += len(found)
+                                found, size = {}, 0
+                            bar.update(len(some))
+        return computed
+
+    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor], limit: float) -> None:
+        """Makes room for all that is still missing, estimated from features that were `found`."""
+        missing = [segment for key, segment in wanted.items() if key not in self.paths]
+        if all(len(one) == 1 for one in found.values()):  # one vector for each segment, however long
+            factor = len(missing) / len(found)
+        else:
+            factor = sum(one.samples for one in missing) / sum(wanted[key].samples for key in found)
+        needed = factor * sum(one.nbytes + HEADER_BYTES for one in found.values())
+        make_room(self.folder, needed, limit, {path for key, path in self.paths.items() if key in wanted})
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Protects the files of a store, which is created if need be, from other runs that make room."""
+    with _all_stores(folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{uuid.uuid4().hex}.user")
+        lock.acquire()  # the system releases it if the process is killed
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def users(folder: Path) -> int:
+    """The number of runs that use a store."""
+    count = 0
+    for path in folder.glob("*.user"):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+            path.unlink(missing_ok=True)  # left by a killed process
+        except Timeout:
+            count += 1
+    return count
+
+
+def make_room(folder: Path, needed: float, limit: float, kept: Collection[Path] = ()) -> None:
+    """
+    Deletes files that no run uses, the least recently used first, until `needed` more bytes fit into `folder`, and all stores
+    beside it take no more than `limit` bytes with it. The files `kept` stay. If this is not enough, nothing is deleted.
+
+    Raises:
+        DiskLimitError: if they do not fit.
+    """
+    with _all_stores(folder.parent):
+        files = {path: path.stat() for path in folder.parent.glob("*/*.safetensors")}
+        taken, free = sum(file.st_size for file in files.values()), shutil.disk_usage(folder).free
+        excess = max(taken + needed - limit, needed + SPARE - free)
+        unused = {store for store in {path.parent for path in files} if users(store) == (store == folder)}
+        going = []
+        for path in sorted(files, key=lambda path: files[path].st_mtime):
+            if excess > 0 and path.parent in unused and path not in kept:
+                going.append(path)
+                excess -= files[path].st_size
+        if excess > 0:
+            raise DiskLimitError(
+                f"{needed / 1e9:.2f} GB more are needed; frozen_cache_gb={limit / 1e9:g} allows {limit / 1e9:g} GB, "
+                f"{taken / 1e9:.2f} GB are taken in {folder.parent}, and {free / 1e9:.1f} GB of the disk are free"
+            )
+        for path in going:
+            logger.info("deleted %s (%.2f GB), the least recently used features", path, files[path].st_size / 1e9)
+            path.unlink()
+
+
+def _all_stores(root: Path) -> FileLock:
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / ".lock")

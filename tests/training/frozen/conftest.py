@@ -1,4 +1,4 @@
-"""What the tests of frozen features have in common."""
+"""Fixtures of the tests of cached features."""
 
 import shutil
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is room on the disk, whatever else lies on this machine's."""
+def disk_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has free space, whatever machine the tests run on."""
     usage = SimpleNamespace(total=10**13, used=0, free=10**13)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

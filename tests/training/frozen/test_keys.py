@@ -1,4 +1,4 @@
-"""What is kept is used where it is the same, and nowhere else."""
+"""Features are found again where they are the same, and nowhere else."""
 
 import copy
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from hf_ser.audio import Augmentation, Segments, cut
 from hf_ser.features import SpeechDataset
 from hf_ser.models import load_model
 from hf_ser.models.load import Loaded
-from hf_ser.training.frozen.keys import describe, digest, segment_keys
+from hf_ser.training.frozen.keys import part_key, segment_keys
 
 EMOTIONS = ("angry", "sad")
 
 
 def name_of(loaded: Loaded, part: str = "encoder", precision: str = "no") -> str:
-    return digest(describe(loaded.model, part, loaded.feature_extractor, precision))
+    return part_key(loaded.model, part, loaded.feature_extractor, precision)
 
 
 def nudge(loaded: Loaded, weight: str) -> None:
@@ -32,19 +32,19 @@ CHANGES: dict[str, Callable[[Loaded], Any]] = {
     "a weight of the convolutions": lambda loaded: nudge(loaded, "hubert.feature_extractor.conv_layers.0.conv.weight"),
     "a setting of the encoder": lambda loaded: loaded.model.config.update({"layer_norm_eps": 1e-3}),
     "a setting of the convolutions": lambda loaded: loaded.model.config.update({"feat_extract_activation": "relu"}),
-    "what it hears with": lambda loaded: setattr(loaded.feature_extractor, "do_normalize", False),
+    "feature extraction": lambda loaded: setattr(loaded.feature_extractor, "do_normalize", False),
     "the classifier": lambda loaded: nudge(loaded, "classifier.weight"),
     "the projector": lambda loaded: nudge(loaded, "projector.weight"),
     "the emotions": lambda loaded: loaded.model.config.update({"id2label": {0: "x", 1: "y"}}),
     "masks and dropout": lambda loaded: loaded.model.config.update({"apply_spec_augment": True, "mask_time_prob": 0.5, "hidden_dropout": 0.4}),
-    "what stands for masked frames": lambda loaded: nudge(loaded, "hubert.masked_spec_embed"),
+    "the embedding of masked frames": lambda loaded: nudge(loaded, "hubert.masked_spec_embed"),
 }  # fmt: skip
 OF_THE_ENCODER = list(CHANGES)[:5]
-OF_THE_CONVOLUTIONS = [change for change in OF_THE_ENCODER if "convolutions" in change] + ["what it hears with"]
+OF_THE_CONVOLUTIONS = [change for change in OF_THE_ENCODER if "convolutions" in change] + ["feature extraction"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_front_is_another_store(make_hubert: Callable[..., Path], tmp_path: Path, change: str) -> None:
+def test_another_frozen_part_has_another_key(make_hubert: Callable[..., Path], tmp_path: Path, change: str) -> None:
     folder = make_hubert(tmp_path / "model")
     before, after = (load_model(str(folder), EMOTIONS) for _ in range(2))
     assert name_of(before) == name_of(after)  # though their classifiers are drawn at random
@@ -54,7 +54,7 @@ def test_another_front_is_another_store(make_hubert: Callable[..., Path], tmp_pa
     assert same == (change not in OF_THE_CONVOLUTIONS)
 
 
-def test_parts_heads_and_precisions_are_apart(tiny_hubert: Path) -> None:
+def test_parts_heads_and_precisions_differ(tiny_hubert: Path) -> None:
     stock = load_model(str(tiny_hubert), EMOTIONS, weighted_layer_sum=True)
     conv = load_model(str(tiny_hubert), EMOTIONS, head="conv")  # which leaves out what enters the first layer
     names = [name_of(stock, part, precision) for part in ("encoder", "pooled") for precision in ("no", "bf16")]
@@ -63,7 +63,7 @@ def test_parts_heads_and_precisions_are_apart(tiny_hubert: Path) -> None:
 
 
 def test_tf32_is_another_precision(tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap: transformers sets it in one way, and PyTorch then refuses to tell in the other."""
+    """Trap: transformers sets it in one way, and PyTorch then refuses to read it in the other."""
     loaded = load_model(str(tiny_hubert), EMOTIONS)
     without = name_of(loaded)
     monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
@@ -75,23 +75,22 @@ def clips() -> Dataset:
     return Dataset.from_dict({"samples_hash": ["first", "second", "third"], "label": [0, 1, 0]})
 
 
-def test_a_segment_is_known_by_its_samples_and_its_place(clips: Dataset) -> None:
+def test_the_key_of_a_segment_covers_its_samples_and_its_place(clips: Dataset) -> None:
     segments = cut([16_000, 40_000, 16_000], 1.0)
     assert segments.clip.tolist() == [0, 1, 1, 1, 2]
     keys = segment_keys(SpeechDataset(clips, segments))
     assert len(set(keys)) == 5
-    assert all(len(key) == 16 for key in keys)
     # In another fold, with other labels and another seed.
     some = Segments(segments.clip[3:] - 1, segments.start[3:], segments.stop[3:])
     others = clips.select([1, 2]).remove_columns("label").add_column("label", [5, 6])
     assert segment_keys(SpeechDataset(others, some, seed=9)) == keys[3:]
 
 
-def test_an_augmented_view_is_known_by_all_that_is_drawn(clips: Dataset) -> None:
+def test_the_key_of_an_augmented_view_covers_all_that_is_drawn(clips: Dataset) -> None:
     segments = cut([16_000, 40_000, 16_000])
     usual = {"augmentation": Augmentation(noise_probability=0.5), "seed": 1}
 
-    def keys(view: int = 0, **changes: Any) -> list[bytes]:
+    def keys(view: int = 0, **changes: Any) -> list[str]:
         return segment_keys(SpeechDataset(clips, segments, **{**usual, **changes}), view)
 
     assert keys() == keys(augmentation=copy.deepcopy(usual["augmentation"]))
@@ -104,7 +103,7 @@ def test_an_augmented_view_is_known_by_all_that_is_drawn(clips: Dataset) -> None
 @pytest.mark.parametrize(
     "augmentation", [Augmentation(mixup_alpha=1), Augmentation(distort_probability=1, distort_kinds=["babble"])]
 )
-def test_a_view_with_other_clips_is_known_by_them(clips: Dataset, augmentation: Augmentation) -> None:
+def test_the_key_of_a_view_with_other_clips_covers_them(clips: Dataset, augmentation: Augmentation) -> None:
     segments = cut([16_000, 40_000, 16_000])
     before = segment_keys(SpeechDataset(clips, segments, augmentation))
     changed = clips.remove_columns("samples_hash").add_column("samples_hash", ["first", "second", "another"])

@@ -1,111 +1,218 @@
-"""What is kept is what was computed, whatever happens to the process or to the files."""
+"""Features on disk are those that were computed, whatever happens to processes or files, and stay below the limit."""
 
-import logging
-import pickle
-from collections.abc import Sequence
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from hf_ser.training.frozen.store import RECORD, FeatureStore
+from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use, make_room, users
 
-WIDTH = 3
-
-
-def key(i: int) -> bytes:
-    return i.to_bytes(16, "big")
+COUNT = 60
+#: Segments of half a second to three, whose keys are made of their numbers.
+WANTED = {f"{i:02x}"[::-1]: Segment(None, i, 8_000 + 680 * i) for i in range(COUNT)}  # type: ignore[arg-type]
 
 
-def features(*lengths: int, first: int = 0, dtype: torch.dtype = torch.float32) -> list[tuple[bytes, torch.Tensor]]:
-    """Features whose values are their own, under the keys `first`, `first` + 1, ..."""
-    return [(key(first + i), 100.0 * (first + i) + torch.randn(n, WIDTH).to(dtype)) for i, n in enumerate(lengths)]
+def outputs(segments: Sequence[Segment], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """Views of a larger tensor, with their axes in another order."""
+    return [torch.full((2, 5), segment.item, dtype=dtype).T[: 1 + segment.item % 3] for segment in segments]
 
 
-def assert_kept(store: FeatureStore, expected: Sequence[tuple[bytes, torch.Tensor]]) -> None:
-    assert store.frames is not None or not expected
-    for name, tensor in expected:
-        entry = store.entries[name]
-        found = store.frames.tensor(store.frames.array[entry.first : entry.first + entry.frames].copy())
-        assert found.dtype == tensor.dtype
-        assert torch.equal(found, tensor)
+def fill(
+    folder: Path,
+    compute: Callable[[Sequence[Segment]], list[torch.Tensor]] = outputs,
+    batch: int = 1,
+    limit: float = 1e9,
+) -> int:
+    with in_use(folder):
+        return FeatureStore(folder).fill(WANTED, compute, batch=batch, limit=limit, quiet=True)
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=4),
-    st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
-)
-def test_what_one_adds_another_reads(batches: list[list[int]], dtype: torch.dtype) -> None:
-    with TemporaryDirectory() as folder:
-        early, writers = FeatureStore(Path(folder), {}), [FeatureStore(Path(folder), {}) for _ in range(2)]
-        added: list[tuple[bytes, torch.Tensor]] = []
-        for i, lengths in enumerate(batches):
-            added += (new := features(*lengths, first=len(added), dtype=dtype))
-            writers[i % 2].append(new)
-        early.refresh()
-        assert set(early.entries) == {name for name, _ in added}
-        assert early.check(early.entries) == 0
-        assert_kept(early, added)
-        assert_kept(FeatureStore(Path(folder), {}), added)
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    store = FeatureStore(folder)
+    return store.load(store.paths)
 
 
-def test_a_killed_process_leaves_whole_features_or_none(tmp_path: Path) -> None:
-    old, new = features(4, 2), features(3, first=2)
-    FeatureStore(tmp_path, {}).append(old)
-    with (tmp_path / "features.bin").open("ab") as file:
-        file.write(b"x" * 7)  # killed while it wrote frames,
-    with (tmp_path / "index.bin").open("ab") as file:
-        file.write(b"y" * (RECORD.itemsize - 1))  # and another one in its line
-    store = FeatureStore(tmp_path, {})
-    assert set(store.entries) == {name for name, _ in old}
-    store.append(new)
-    for found in (store, FeatureStore(tmp_path, {})):
-        assert found.check(found.entries) == 0
-        assert_kept(found, old + new)
+def assert_complete(folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    found = read(folder)
+    assert found.keys() == WANTED.keys()
+    for expected, key in zip(outputs(list(WANTED.values()), dtype), WANTED, strict=True):
+        assert found[key].dtype == dtype
+        assert torch.equal(found[key], expected)
 
 
-@pytest.mark.parametrize("damage", ["cut", "bits", "deleted", "about", "index"])
-def test_what_is_damaged_is_computed_anew_with_a_warning(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    old = features(4, 2, 5)
-    store = FeatureStore(tmp_path, {})
-    store.append(old)
-    path = tmp_path / {"about": "about.json", "index": "index.bin"}.get(damage, "features.bin")
-    content = bytearray(path.read_bytes())
-    if damage == "deleted":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(content[:-1])
-    else:
-        content[len(content) // 2] ^= 0x55
-        path.write_bytes(b"{" if damage == "about" else content)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_processes_compute_each_segment_once(tmp_path: Path, batch: int, dtype: torch.dtype) -> None:
+    done: list[int] = []
 
-    with caplog.at_level(logging.WARNING, "hf_ser"):
-        store = FeatureStore(tmp_path, {})
-        store.check([name for name, _ in old])
-    left = [pair for pair in old if pair[0] in store.entries]
-    assert len(left) == {"cut": 2, "bits": 2, "deleted": 0, "about": 0, "index": 2}[damage]
-    assert_kept(store, left)
-    assert "computed anew" in caplog.text
+    def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        time.sleep(0.002)
+        done.extend(segment.item for segment in segments)
+        return outputs(segments, dtype)
 
-    again = [pair for pair in old if pair[0] not in store.entries]
-    store.append(again)
-    fresh = FeatureStore(tmp_path, {})
-    assert fresh.check([name for name, _ in old]) == 0
-    assert_kept(fresh, old)
+    with ThreadPoolExecutor(3) as pool:
+        counts = list(pool.map(lambda _: fill(tmp_path / "store", slow, batch), range(3)))
+    assert Counter(done) == Counter(range(COUNT))
+    assert sum(counts) == COUNT
+    assert_complete(tmp_path / "store", dtype)
 
 
-def test_a_worker_is_sent_the_place_and_not_the_features(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, {})
-    store.append(features(2000))
-    frames = store.frames
-    assert frames is not None
-    assert frames.array.nbytes > 20_000
-    sent = pickle.dumps(frames)
-    assert len(sent) < 2000
-    assert (pickle.loads(sent).array == frames.array).all()
+def test_after_an_interruption_the_rest_is_computed(tmp_path: Path) -> None:
+    def interrupted(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        if len(list((tmp_path / "store").glob("*.safetensors"))) == 8:
+            raise KeyboardInterrupt
+        return outputs(segments)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "store", interrupted)
+    kept = len(read(tmp_path / "store"))
+    assert kept > 20
+    assert fill(tmp_path / "store") == COUNT - kept
+    assert_complete(tmp_path / "store")
+
+
+def test_a_process_that_is_killed_leaves_its_segments_to_the_other(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    done.touch()
+
+    def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        with done.open("a") as file:
+            file.write("x")
+        time.sleep(0.05)
+        return outputs(segments)
+
+    fork = multiprocessing.get_context("fork")
+    killed, other = (fork.Process(target=fill, args=(tmp_path / "store", slow)) for _ in range(2))
+    for process in (killed, other):
+        process.start()
+    while done.stat().st_size < 10:
+        time.sleep(0.01)
+    killed.kill()
+    for process in (killed, other):
+        process.join()
+    assert other.exitcode == 0
+    assert COUNT <= done.stat().st_size < COUNT + 10
+    assert_complete(tmp_path / "store")
+    assert users(tmp_path / "store") == 0
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def of_another_model(path: Path) -> None:
+    save_file({"features": torch.zeros(3, 2)}, path, {"part": "other"})
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink, of_another_model, lambda path: path.write_bytes(b"x" * 99)])
+def test_a_damaged_or_foreign_file_is_computed_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    fill(tmp_path / "store")
+    damage(next((tmp_path / "store").glob("*.safetensors")))
+    assert 0 < fill(tmp_path / "store") < COUNT / 4
+    assert_complete(tmp_path / "store")
+
+
+def test_the_limit_holds(tmp_path: Path) -> None:
+    fill(tmp_path / "complete")
+    needed = sum(frames.nbytes for frames in read(tmp_path / "complete").values())
+    shutil.rmtree(tmp_path / "complete")
+    with pytest.raises(DiskLimitError, match=r"GB more are needed; frozen_cache_gb=.* allows"):
+        fill(tmp_path / "store", limit=needed / 2)
+    assert read(tmp_path / "store") == {}
+    fill(tmp_path / "store")
+    assert_complete(tmp_path / "store")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(DiskLimitError, match="gone cannot be written"):
+        FeatureStore(tmp_path / "gone").write({"x": torch.zeros(1, 2)})
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> list[Path]:
+    """Four stores with a file of 100 bytes each, of which the last ones were used last."""
+    found = [tmp_path / "frozen" / name for name in "dcba"]
+    for i, folder in enumerate(found):
+        folder.mkdir(parents=True)
+        (folder / "1.safetensors").write_bytes(b"x" * 100)
+        os.utime(folder / "1.safetensors", (i, i))
+    return found
+
+
+def left(stores: list[Path]) -> str:
+    return "".join(store.name for store in stores if list(store.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize(("needed", "expected"), [(100, "dcba"), (101, "cba"), (200, "cba"), (201, "ba"), (400, "a")])
+def test_the_least_recently_used_go_first(stores: list[Path], needed: int, expected: str) -> None:
+    with in_use(stores[-1]):
+        make_room(stores[-1], needed, limit=500, kept=list(stores[-1].iterdir()))
+    assert left(stores) == expected
+
+
+def test_what_was_used_last_goes_last(stores: list[Path]) -> None:
+    fill(stores[0])
+    for path in stores[0].iterdir():
+        os.utime(path, (0, 0))
+    size = sum(path.stat().st_size for path in stores[0].iterdir())
+    read(stores[0])
+    make_room(stores[-1], 200, limit=size + 300)
+    assert left(stores) == "da"
+
+
+def test_what_a_run_uses_is_never_deleted(stores: list[Path]) -> None:
+    with in_use(stores[-1]), in_use(stores[1]):
+        with pytest.raises(DiskLimitError):
+            make_room(stores[-1], 300, limit=400, kept=list(stores[-1].iterdir()))
+        assert left(stores) == "dcba"  # nothing is deleted for what does not fit anyway
+        make_room(stores[-1], 200, limit=400, kept=list(stores[-1].iterdir()))
+        assert left(stores) == "ca"
+    (stores[1] / "killed.user").touch()
+    with in_use(stores[-1]):
+        make_room(stores[-1], 300, limit=400, kept=list(stores[-1].iterdir()))
+    assert left(stores) == "a"
+
+
+def test_of_its_own_store_a_run_deletes_what_no_other_run_uses(stores: list[Path]) -> None:
+    with in_use(stores[-1]):
+        with in_use(stores[-1]), pytest.raises(DiskLimitError):
+            make_room(stores[-1], 500, limit=500)
+        make_room(stores[-1], 500, limit=500)
+    assert left(stores) == ""
+
+
+def test_a_disk_that_is_nearly_full(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2 * 10**9))
+    make_room(stores[-1], 10**9, limit=10**12)
+    with pytest.raises(DiskLimitError, match=r"2.0 GB of the disk are free"):
+        make_room(stores[-1], 10**9 + 301, limit=10**12)  # the others have 300
+    assert left(stores) == "dcba"
+
+
+def test_no_run_begins_to_use_a_store_while_room_is_made(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def use() -> None:
+        with in_use(stores[0]):
+            pass
+
+    other = threading.Thread(target=use, daemon=True)
+
+    def free(path: Path) -> SimpleNamespace:
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        return SimpleNamespace(free=10**13)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    make_room(stores[-1], 0, limit=500)
+    other.join(10)
+    assert not other.is_alive()
