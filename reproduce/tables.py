@@ -43,7 +43,7 @@ def main() -> int:
             return 0
     runs, wrong = read_runs(options.runs)
     used: set[Path] = set()
-    left: dict[Path, str] = {}
+    left: dict[Path, list[str]] = {}
     for name in options.tables:
         if name in COUNTED:
             cells, notes = COUNTED[name](corpora)
@@ -57,9 +57,13 @@ def main() -> int:
             notes.append("not run: some finished runs have no report.json; --run makes it.")
         print(TABLES[name].render(lines, "not run", notes), end="\n\n")
         used |= fitting
-        left |= {folder: f"{folder}: for {name} {'; '.join(reasons)}" for folder, reasons in refused.items()}
-    if texts := [text for folder, text in sorted(left.items()) if folder not in used] + wrong:
-        print("## Runs that are in none of these tables\n", *(f"- {text}" for text in texts), sep="\n")
+        for folder, reasons in refused.items():  # those of the nearest table
+            left[folder] = min(left.get(folder, [name, *reasons]), [name, *reasons], key=len)
+    texts = [
+        f"{folder}: not in {left[folder][0]}: {'; '.join(left[folder][1:])}" for folder in sorted(left.keys() - used)
+    ]
+    if texts + wrong:
+        print("## Runs that are in none of these tables\n", *(f"- {text}" for text in texts + wrong), sep="\n")
     return int(failed)
 
 
