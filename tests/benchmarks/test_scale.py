@@ -1,23 +1,24 @@
 """The measurement of scale on as few clips as it takes. No speed is tested."""
 
-import subprocess
-from collections.abc import Callable
+import sys
+from pathlib import Path
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+import pytest
+import scale
 
 
-def test_every_stage_is_measured(python: Run) -> None:
-    done = python("benchmarks/scale.py", 450)
-    assert done.returncode == 0, done.stderr[-3000:]
-    title, columns, *stages = done.stdout.splitlines()
-    assert title.strip() == "450 clips"
-    assert columns.split() == ["µs", "peak", "held"]
+def test_every_stage_is_measured(tmp_path: Path) -> None:
+    stages = scale.measure(tmp_path, 400)
     assert len(stages) == 9
-    for stage in stages:
-        microseconds, peak, held = map(float, stage.replace(",", "").split()[-3:])
-        assert microseconds > 0
-        assert peak >= held
+    for found in stages.values():
+        assert found["µs"] > 0
+        assert not found["peak"] < found["held"]
 
 
-def test_a_corpus_that_is_too_small_for_a_batch(python: Run) -> None:
-    assert "clips: expected at least 400, found 10" in python("benchmarks/scale.py", 1000, 10).stderr
+def test_a_corpus_that_is_too_small_for_a_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scale.py", "1000", "10"])
+    with pytest.raises(SystemExit):
+        scale.main()
+    assert "clips: expected at least 400, found 10" in capsys.readouterr().err
