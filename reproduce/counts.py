@@ -119,7 +119,7 @@ def count(corpora: Corpora, wanted: Mapping[str, str]) -> tuple[dict[str, Counte
 def hubert_ser_2(corpora: Corpora) -> Counts:
     """HuBERT-SER's Table 2: clips by emotion and corpus."""
     counts, notes = count(corpora, HUBERT_SER_CORPORA)
-    cells = {}
+    cells = Cells()
     for i, (emotion, source, _) in enumerate(TABLES["hubert_ser/2"].rows):
         if source in counts:
             cells[i, 0] = f"{counts[source].pop(str(emotion).lower(), 0):,}"
@@ -143,7 +143,7 @@ def peft_ser_ii(corpora: Corpora) -> Counts:
 def peft_ser_iii(corpora: Corpora) -> Counts:
     """PEFT-SER's Table III: clips of four emotions by corpus; CREMA-D's by votes."""
     counts, notes = count(corpora, PEFT_SER_CORPORA)
-    table, cells = TABLES["peft_ser/III"], {}
+    table, cells = TABLES["peft_ser/III"], Cells()
     emotions = [column.lower() for column in table.columns[1:-1]]
     if len(counts) == len(PEFT_SER_CORPORA):
         counts["Total"] = sum(counts.values(), Counter())

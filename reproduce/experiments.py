@@ -253,7 +253,7 @@ class Run:
         """Why the run is not one of an experiment; empty if it is one. `models`: see [`Experiment.arguments`]."""
         results, folder = self.results, models.get(experiment.model, experiment.model)
         model = results["base_model"]
-        found = {
+        found: dict[str, Any] = {
             "model": experiment.model if model in (experiment.model, Path(folder).name) else model,
             "method": results["method"],
             "head": results["head"],
@@ -262,7 +262,7 @@ class Run:
             "corpora": sorted(results["corpora"]),
             "split": split_label(results["split"]),
         }
-        wanted = {
+        wanted: dict[str, Any] = {
             "model": experiment.model,
             "method": experiment.method,
             "head": experiment.head,
