@@ -27,9 +27,7 @@ ORDER = [
     "training",
     "inference",
     "export",
-    "papers",
     "report",
-    "benchmark",
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
 

@@ -1,0 +1,63 @@
+"""
+Writes EmoBox's six folds of RAVDESS (arXiv 2406.07162) as files for `--splits`: fold_1.json to fold_6.json.
+
+    python reproduce/emobox.py ravdess=/data/RAVDESS runs/emobox/splits
+
+A fold tests its four actors; the actors that the next fold tests choose the model (EmoBox draws clips of the other actors at
+random for that), and all others train. Clips are named by their place in the folder: train with the same ravdess=FOLDER.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from published import EMOBOX_TEST_ACTORS
+
+from hf_ser.command_line import errors_in_one_line
+from hf_ser.corpora import read_corpora
+from hf_ser.splits import Clips, Split, SplitError
+
+ACTORS = set(range(1, 25))
+
+
+def write_folds(specification: str, folder: Path) -> list[Path]:
+    """
+    Writes the folds into `folder`.
+
+    Args:
+        specification (`str`): `ravdess=FOLDER`.
+        folder (`Path`): Where they go.
+
+    Raises:
+        CorpusError: if there is no RAVDESS.
+        SplitError: if actors are missing: the results would not be comparable with EmoBox's.
+    """
+    (rows,) = read_corpora([specification])
+    rows = rows.select([i for i, copy_of in enumerate(rows["copy_of"][:]) if copy_of is None])
+    names = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
+    clips = Clips(*(rows[name][:] for name in names))
+    actors = np.array([int(str(speaker)[-2:]) for speaker in clips.speakers])
+    if missing := ACTORS - set(actors.tolist()):
+        raise SplitError(f"{specification}: expected all 24 actors, found none of {sorted(missing)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for fold, test in enumerate(EMOBOX_TEST_ACTORS):
+        chosen = {"test": set(test), "validation": set(EMOBOX_TEST_ACTORS[(fold + 1) % len(EMOBOX_TEST_ACTORS)])}
+        chosen["train"] = ACTORS - chosen["test"] - chosen["validation"]
+        parts = {part: np.flatnonzero(np.isin(actors, list(chosen[part]))) for part in ("train", "validation", "test")}
+        paths.append(folder / f"fold_{fold + 1}.json")
+        Split("emobox", {"fold": fold, "folds": len(EMOBOX_TEST_ACTORS)}, parts).save(paths[-1], clips)
+    return paths
+
+
+@errors_in_one_line()
+def main() -> int:
+    if len(sys.argv) != 3:
+        print(__doc__)
+        return 2
+    print(*write_folds(sys.argv[1], Path(sys.argv[2])), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

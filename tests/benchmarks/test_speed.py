@@ -1,0 +1,168 @@
+"""The speed benchmark on a tiny model and a handful of clips. No speed is tested."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import soundfile
+import speed
+from speed import (
+    BASELINE,
+    INFERENCE,
+    VARIANTS,
+    Settings,
+    benchmark,
+    check_losses,
+    make_trainer,
+    plot,
+    set_up,
+    table,
+    write_clips,
+)
+
+from hf_ser.corpora import CorpusError
+from hf_ser.report.cost import operations
+
+Run = Callable[..., Any]
+
+
+def in_this_process(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    return task(*arguments)
+
+
+def small(model: Path, **given: Any) -> Settings:
+    """As little as there can be."""
+    few = {"clips": 5, "batch_size": 2, "steps": 2, "rounds": 1, "least_seconds": 0.01, "threads": 1}
+    return Settings(model=str(model), **{**few, **given})
+
+
+@pytest.fixture(scope="module")
+def report(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    settings = small(tiny_hubert, methods=["lora_classifier"], rounds=2, check=True)
+    return benchmark(settings, tmp_path_factory.mktemp("benchmark"), in_this_process)
+
+
+def test_every_variant_is_measured(report: dict[str, Any]) -> None:
+    expected = [("lora_classifier", variant) for variant in VARIANTS] + [("inference", way) for way in INFERENCE]
+    assert [(line["group"], line["variant"]) for line in report["lines"] if "ratio" in line] == expected
+
+
+def test_ratios_are_medians_of_interleaved_rounds(report: dict[str, Any]) -> None:
+    lines = {(line["group"], line["variant"]): line for line in report["lines"]}
+    for (group, variant), line in lines.items():
+        rates = [one["clips_per_second"] for one in line["rounds"]]
+        base = lines[group, "pipeline" if group == "inference" else BASELINE]
+        ratios = [rate / one["clips_per_second"] for rate, one in zip(rates, base["rounds"], strict=True)]
+        assert line["ratio"] == pytest.approx(median(ratios))
+        if group == "inference":
+            continue
+        assert rates == pytest.approx([4 * one["epochs"] / one["seconds"] for one in line["rounds"]])
+        preparing = 4 / 5 * report["preparing"]["first"] if variant != BASELINE else 0.0
+        caching = median(one["cache_seconds"] for one in line["rounds"])
+        assert line["run_seconds"] == pytest.approx(preparing + caching + 50 * 4 / median(rates))
+        assert line["run_ratio"] == pytest.approx(base["run_seconds"] / line["run_seconds"])
+
+
+def test_all_variants_train_the_same_model(report: dict[str, Any], tiny_hubert: Path, tmp_path: Path) -> None:
+    full = check_losses(set_up(small(tiny_hubert), tmp_path), tmp_path, "full")
+    for found in (report["check"]["lora_classifier"], full):
+        assert list(found["losses"]) == [BASELINE, *list(VARIANTS)[3:]]
+        assert all(len(losses) == 2 for losses in found["losses"].values())
+        assert found["equal"], found
+
+
+def test_the_results_are_shown(report: dict[str, Any], tmp_path: Path) -> None:
+    plot(report, tmp_path / "benchmark.png")
+    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path.parent) not in json.dumps(report)  # no folder of this machine
+    printed = table(report)
+    assert all(name in printed for name in (*VARIANTS, *INFERENCE))
+    assert "lora_classifier: the losses are equal" in printed
+
+
+def test_variants_differ_in_decoding_and_not_in_their_batches(
+    tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = set_up(small(tiny_hubert, methods=["full"]), tmp_path)
+    clips = speed.load_clips(settings, tmp_path).select(range(4))
+    read = []
+    decode = speed.read
+    monkeypatch.setattr(speed, "read", lambda audio: read.append(audio["bytes"]) or decode(audio))
+    labels, reads = [], []
+    for variant in (BASELINE, "prepared", "trainer"):
+        trainer = make_trainer(settings, tmp_path, clips, "full", variant, max_steps=2, check=False)
+        labels.append([batch["labels"].tolist() for _ in range(2) for batch in trainer.get_train_dataloader()])
+        reads.append([content is None for content in read])
+        read.clear()
+    assert labels[0] == labels[1] == labels[2]
+    assert reads == [[True] * 8, [False] * 8, []]  # the baseline decodes each file in both epochs
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "share"), [("tiny_hubert", "lora_classifier", 0.75), ("tiny_whisper", "lora_ff", 0.4)]
+)
+def test_frozen_layers_and_padding_are_not_computed(
+    model: str, method: str, share: float, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """No gradients of frozen layers; Whisper takes the clip and not 30 s."""
+    settings = set_up(small(request.getfixturevalue(model), methods=[method]), tmp_path)
+    clips = speed.load_clips(settings, tmp_path).select(range(4))
+    found = []
+    for variant in (BASELINE, "trainer"):
+        trainer = make_trainer(settings, tmp_path, clips, method, variant, max_steps=2, check=False)
+        trainer.train()
+        batch = next(iter(trainer.get_train_dataloader()))
+        found.append(operations(partial(trainer.training_step, trainer.model_wrapped, batch)))
+    assert found[1] < share * found[0]
+
+
+def test_a_failing_variant_does_not_stop_the_others(tiny_whisper: Path, tmp_path: Path) -> None:
+    def run(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        if arguments[-1] == "prepared":
+            raise MemoryError("memory is short")
+        return task(*arguments)
+
+    settings = small(tiny_whisper, methods=["head", "lora_ff"], variants=[BASELINE, "prepared", "cache"])
+    report = benchmark(settings, tmp_path, run)
+    failed = "MemoryError: memory is short"
+    assert [line.get("problem") for line in report["lines"]] == [None, failed, None] * 2 + [None] * len(INFERENCE)
+    # A LoRA in the first layer leaves nothing before it that is frozen.
+    skipped = [line for line in report["lines"] if "skipped" in line]
+    assert [(line["group"], line["variant"]) for line in skipped] == [("lora_ff", "cache")]
+    assert failed in table(report)
+    assert skipped[0]["skipped"] in table(report)
+
+
+def test_synthetic_clips_have_the_rates_and_lengths_of_real_ones(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips", 12)
+    found = [soundfile.info(path) for path in sorted((tmp_path / "clips").glob("0*"))]
+    assert len(found) == 12
+    assert {info.samplerate for info in found} == {16_000, 24_000, 44_100, 48_000}
+    assert {info.format for info in found} == {"WAV", "FLAC"}
+    assert all(1.4 <= info.duration <= 7.1 for info in found)
+
+
+def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"clips=3: expected at least steps \* batch_size, 4"):
+        small(tiny_hubert, clips=3)
+    with pytest.raises(ValueError, match="expected baseline among them"):
+        small(tiny_hubert, variants=["cache"])
+    corpora = [write_clips(tmp_path / "clips", 4)]
+    with pytest.raises(CorpusError, match="expected clips=5 usable files, found 4"):
+        benchmark(small(tiny_hubert, corpora=corpora), tmp_path, in_this_process)
+
+
+def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
+    words = (
+        "--clips 4 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods head --variants baseline cache"
+    )
+    done = python("benchmarks/speed.py", "--model", tiny_hubert, *words.split(), "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert [line["variant"] for line in report["lines"]] == [BASELINE, "cache", *INFERENCE]
+    assert not [line for line in report["lines"] if "ratio" not in line]
+    assert "cache" in done.stdout

@@ -1,0 +1,61 @@
+"""Finished runs of the papers' experiments."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import Experiment, by_recipe
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Write:
+    """
+    Writes a run of an experiment below `tmp_path / "runs"`, on the paper's split and by its recipe:
+    `write_run(name, experiment, report=None, identity={}, fold=0, **changes)` with changes to `results.json`.
+    """
+
+    def write(
+        name: str,
+        experiment: Experiment,
+        report: dict[str, Any] | None = None,
+        identity: dict[str, Any] | None = None,
+        seed: int = 42,
+        **changes: Any,
+    ) -> Path:
+        n = len(experiment.emotions)
+        confusion = [[8 if i == j else 2 if j == (i + 1) % n else 0 for j in range(n)] for i in range(n)]
+        metrics = {"uar": 0.5, "accuracy": 0.8, "f1_weighted": 0.75, "eer": 0.125, "confusion_matrix": confusion}
+        split = {**experiment.split, **changes.pop("split", {})}
+        results = {
+            "base_model": experiment.model,
+            "method": experiment.method,
+            "head": experiment.head,
+            "emotions": list(experiment.emotions),
+            "merged_emotions": {},
+            "corpora": {name: {"clips": clips - 1} for name, clips in experiment.clips.items()},
+            "split": split,
+            "metrics": {"test": {**metrics, **changes.pop("test", {})}},
+            "seeds": {"training": seed},
+            **changes,
+        }
+        run = {
+            **copy.deepcopy(by_recipe(experiment.recipe, experiment.method)),
+            **experiment.settings,
+            **(identity or {}),
+        }
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        files = {"results.json": results, "run.json": run}
+        if report is not None:
+            uar = {"overall": {"uar": results["metrics"]["test"]["uar"]}}
+            files["report.json"] = {"clips": {"part": "test"}, "quality": uar, **report}
+        for file, content in files.items():
+            (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+    return write

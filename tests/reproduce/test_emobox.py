@@ -1,0 +1,47 @@
+"""EmoBox's folds of RAVDESS: written, and read back by a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from emobox import write_folds
+from published import EMOBOX_TEST_ACTORS
+
+from hf_ser.splits import SplitError
+from hf_ser.training import parse_arguments
+from hf_ser.training.arguments import recipe_words
+from hf_ser.training.clips import load_clips
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+    for actor in range(1, 25):
+        for emotion in (3, 4):
+            write_clip(tmp_path / "RAVDESS" / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-01-{actor:02}.wav")
+    corpus = f"ravdess={tmp_path / 'RAVDESS'}"
+    paths = write_folds(corpus, tmp_path / "splits")
+    recipe = yaml.safe_load((REPOSITORY / "scripts/recipes/emobox/ravdess.yaml").read_text(encoding="utf-8"))
+    assert [Path(path).name for path in recipe.pop("sweep")["splits"]] == [path.name for path in paths]
+    parts = []
+    for fold, path in enumerate(paths):
+        assert json.loads(path.read_text())["shared_speakers"] == []
+        arguments = parse_arguments([*recipe_words(recipe), "--corpora", corpus, "--splits", str(path)])
+        clips = load_clips(arguments.data, 400)
+        found = clips.split.describe(clips.table)
+        assert (found["name"], found["made_as"], found["fold"], found["folds"]) == ("file", "emobox", fold, 6)
+        assert [found["parts"][part]["clips"] for part in ("train", "validation", "test")] == [32, 8, 8]
+        speakers = clips.split.speakers(clips.table)
+        parts.append([sorted(int(name[-2:]) for name in speakers[part]) for part in ("test", "validation")])
+    assert [test for test, _ in parts] == EMOBOX_TEST_ACTORS
+    assert [validation for _, validation in parts] == [*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]]
+
+
+def test_all_actors_are_needed(tmp_path: Path, shared: Path) -> None:
+    lines = (shared / "data" / "file-lists" / "RAVDESS.txt").read_text().splitlines()
+    files = tmp_path / "RAVDESS.txt"
+    files.write_text("\n".join(line for line in lines if int(line[6:8]) <= 22))
+    with pytest.raises(SplitError, match=r"expected all 24 actors, found none of \[23, 24\]"):
+        write_folds(f"ravdess={files}", tmp_path / "splits")
