@@ -28,11 +28,13 @@ import soundfile
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
 
-from hf_ser.audio import SAMPLING_RATE, prepare
+from hf_ser import train_test_split
+from hf_ser.audio import SAMPLING_RATE, cut, prepare
+from hf_ser.clips import labelled, seconds_of
 from hf_ser.corpora import read_corpora
+from hf_ser.emotions import EmotionSelection
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
-from hf_ser.training import DataArguments
-from hf_ser.training.clips import select_clips
+from hf_ser.splits import save_splits
 
 WARM_UP, BATCH, BATCHES = 400, 16, 50
 #: The shortest clip that a HuBERT takes, in samples.
@@ -102,13 +104,13 @@ def measure(work: Path, clips: int) -> dict[str, dict[str, float]]:
     with stage("open again"):
         rows = prepare(read_corpora(corpora), cache=work / "prepared", workers=1)
     with stage("check, label and split"):
-        run = select_clips(rows, DataArguments(corpora=corpora), MINIMUM)
+        parts = train_test_split(labelled(rows, EmotionSelection.parse([])))
     del rows
     with stage("save the split"):
-        run.split.save(work / "splits.json", run.table)
+        save_splits(parts, work / "splits.json")
     with stage("cut into segments"):
-        segments = run.segments("train", 0.1, 0.0)
-    dataset = SpeechDataset(run.clips, segments)
+        segments = cut(np.rint(seconds_of(parts["train"]) * SAMPLING_RATE).astype(np.int64), 0.1, 0.0)
+    dataset = SpeechDataset(parts["train"], segments)
     sampler = StepSampler(dataset, BATCH, 0)
     with stage("order an epoch", len(segments)):
         for _ in sampler:

@@ -69,7 +69,8 @@ from hf_ser.models import load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.models.positions import use_stock_positions
 from hf_ser.report.cost import start_memory
-from hf_ser.training import SERTrainer, SERTrainingArguments
+from hf_ser.training import SERConfig
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.tuning import Tuning, tune
 
@@ -276,7 +277,7 @@ class Recording:
 class BaselineTrainer(Recording, Trainer): ...
 
 
-class OwnTrainer(Recording, SERTrainer): ...
+class OwnTrainer(Recording, BaseTrainer): ...
 
 
 def optimisations(variant: str) -> list[str]:
@@ -331,7 +332,7 @@ def make_trainer(
         keep_freed_memory()
     trainer = OwnTrainer(
         tuned,
-        SERTrainingArguments(
+        SERConfig(
             average_share=0.0,  # the baseline does not average weights
             cpu_threads=settings.threads,
             micro_batch_seconds=None if "micro_batches" in enabled else 0,

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from datasets import ClassLabel, Dataset
 from published import EMOBOX_TEST_ACTORS
 
+from hf_ser.clips import ClipsInfo
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import read_corpora
-from hf_ser.splits import Clips, Split, SplitError
+from hf_ser.splits import SplitError, parts_of, save_splits
 
 ACTORS = set(range(1, 25))
 
@@ -34,11 +36,12 @@ def write_folds(specification: str, folder: Path) -> list[Path]:
     """
     (rows,) = read_corpora([specification])
     rows = rows.select([i for i, copy_of in enumerate(rows["copy_of"][:]) if copy_of is None])
-    names = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
-    clips = Clips(*(rows[name][:] for name in names))
-    actors = np.array([int(str(speaker)[-2:]) for speaker in clips.speakers])
+    actors = np.array([int(str(speaker)[-2:]) for speaker in rows["speaker"]])
     if missing := ACTORS - set(actors.tolist()):
         raise SplitError(f"{specification}: expected all 24 actors, found none of {sorted(missing)}")
+    rows = rows.remove_columns("audio").rename_column("emotion", "label")
+    rows = rows.cast_column("label", ClassLabel(names=sorted(set(rows["label"]))))
+    clips = Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for fold, test in enumerate(EMOBOX_TEST_ACTORS):
@@ -46,7 +49,8 @@ def write_folds(specification: str, folder: Path) -> list[Path]:
         chosen["train"] = ACTORS - chosen["test"] - chosen["validation"]
         parts = {part: np.flatnonzero(np.isin(actors, list(chosen[part]))) for part in ("train", "validation", "test")}
         paths.append(folder / f"fold_{fold + 1}.json")
-        Split("emobox", {"fold": fold, "folds": len(EMOBOX_TEST_ACTORS)}, parts).save(paths[-1], clips)
+        settings = {"fold": fold, "folds": len(EMOBOX_TEST_ACTORS)}
+        save_splits(parts_of(clips, "emobox", settings, parts), paths[-1])
     return paths
 
 

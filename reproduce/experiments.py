@@ -116,7 +116,7 @@ class Experiment:
             runs (`Path`): The folder of all runs.
         """
         words = ["--config", str(RECIPES / self.recipe), "--corpora", *self.corpora(corpora)]
-        words += ["--model", models.get(self.model, self.model), "--method", self.method]
+        words += ["--model_name_or_path", models.get(self.model, self.model), "--method", self.method]
         words += [word for key, value in self.settings.items() for word in (f"--{key}", str(value))]
         if self.split["name"] == "file":
             folds = [str(runs / "emobox" / "splits" / f"fold_{fold + 1}.json") for fold in range(self.runs)]

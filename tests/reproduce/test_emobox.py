@@ -9,10 +9,10 @@ import yaml
 from emobox import write_folds
 from published import EMOBOX_TEST_ACTORS
 
-from hf_ser.splits import SplitError
+from hf_ser.splits import SplitError, describe, speakers_of
 from hf_ser.training import parse_arguments
 from hf_ser.training.arguments import recipe_words
-from hf_ser.training.clips import load_clips
+from hf_ser.training.clips import load_splits
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,12 +29,11 @@ def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]
     for fold, path in enumerate(paths):
         assert json.loads(path.read_text())["shared_speakers"] == []
         arguments = parse_arguments([*recipe_words(recipe), "--corpora", corpus, "--splits", str(path)])
-        clips = load_clips(arguments.data, 400)
-        found = clips.split.describe(clips.table)
+        made = load_splits(arguments.script, 400)
+        found = describe(made)
         assert (found["name"], found["made_as"], found["fold"], found["folds"]) == ("file", "emobox", fold, 6)
         assert [found["parts"][part]["clips"] for part in ("train", "validation", "test")] == [32, 8, 8]
-        speakers = clips.split.speakers(clips.table)
-        parts.append([sorted(int(name[-2:]) for name in speakers[part]) for part in ("test", "validation")])
+        parts.append([sorted(int(name[-2:]) for name in speakers_of(made[part])) for part in ("test", "validation")])
     assert [test for test, _ in parts] == EMOBOX_TEST_ACTORS
     assert [validation for _, validation in parts] == [*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]]
 

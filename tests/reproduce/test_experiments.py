@@ -198,13 +198,13 @@ def test_the_arguments_of_an_experiment_give_its_runs(table: str, tmp_path: Path
                 place = words.index(option)
                 del words[place : place + 1 + values]
         arguments = parse_arguments([*recipe_words(recipe), *words])
-        assert [word.partition("=")[0] for word in arguments.data.corpora] == list(experiment.clips)
-        assert (arguments.model.model, arguments.tuning.method) == (experiment.model, experiment.method)
-        assert arguments.model.head == experiment.head
-        assert sorted(arguments.data.emotions or EMOTIONS) == list(experiment.emotions)
+        assert [word.partition("=")[0] for word in arguments.script.corpora] == list(experiment.clips)
+        assert (arguments.script.model_name_or_path, arguments.tuning.method) == (experiment.model, experiment.method)
+        assert arguments.training.head == experiment.head
+        assert sorted(arguments.script.emotions or EMOTIONS) == list(experiment.emotions)
         assert all(getattr(arguments.tuning, key) == value for key, value in experiment.settings.items())
         if experiment.split["name"] != "file":
-            split = {"name": arguments.data.split, "by": arguments.data.fold_by}
+            split = {"name": arguments.script.split, "by": arguments.script.fold_by}
             assert all(experiment.split.get(key, value) == value for key, value in split.items())
 
 
