@@ -282,7 +282,7 @@ def read_entry(entry: Entry, root: Path) -> list[Row]:
             clips.append((root / path, stem(path), entry.decode(values), text))
     if not clips:
         found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})" if files else ""
-        raise CorpusError(_nothing(entry, root, "no clip of it", found or f"no audio file ({_inside(root)})"))
+        raise CorpusError(_nothing(entry, root, "no clip of it", found or f"no audio file, but {_inside(root)}"))
     highest: dict[str | None, str] = {}
     for *_, values, text in clips:
         highest[text] = max(highest.get(text, ""), values.get("source") or "")
@@ -316,7 +316,7 @@ def _key(table: Table, values: Fields) -> tuple[str, ...]:
 
 def _inside(root: Path) -> str:
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    return f"the folder holds {listed(names, most=5) or 'nothing'}"
+    return listed(names, most=5) or "nothing"
 
 
 def _nothing(entry: Entry, root: Path, what: str, found: str) -> str:
@@ -381,7 +381,7 @@ def _lines(table: Table, path: Path, corpus: str) -> Iterator[tuple[int, Fields]
         return
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
     header = reader.fieldnames or ["nothing"]
-    if missing := [column for column in table.columns.values() if column not in header]:
+    if missing := [column for column in dict.fromkeys(table.columns.values()) if column not in header]:
         raise CorpusError(f"{corpus}: {path} has no column {', '.join(missing)}; found {', '.join(header)}")
     for line in reader:
         if None in line or None in line.values():
