@@ -6,7 +6,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_ser.corpora import hub_dataset, manifest, synthetic
-from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry, read_entry
+from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
+from hf_ser.corpora.reading import read_entry
 from hf_ser.corpora.rows import CorpusError, Row, SetAside, corpus_of, to_dataset
 
 __all__ = [

@@ -9,26 +9,19 @@ A corpus is added by such a file, here `mine.yaml`, which names the corpus `mine
       emotion: {jo: happy, sa: sad}
     columns: [sentence]
 
-`corpora=["mine.yaml=/data/MINE"]` reads the files below `/data/MINE`. The files in `entries/`, one for each corpus that the package
-knows, have the same form. [`Entry`], [`Table`] and [`About`] describe all fields.
+`corpora=["mine.yaml=/data/MINE"]` reads the files below `/data/MINE`. The files in `entries/`, one for each corpus that the
+package knows, have the same form. [`Entry`], [`Table`] and [`About`] describe all fields.
 """
 
-import csv
-import io
-import logging
-import os
 import re
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 
-from hf_ser.corpora.manifest import gender, split
-from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, walk
-from hf_ser.emotions import canonical
+from hf_ser.corpora.rows import CorpusError
 from hf_ser.wording import listed
 
 try:
@@ -36,13 +29,8 @@ try:
 except ImportError:
     from yaml import SafeLoader as Loader  # type: ignore[assignment]
 
-logger = logging.getLogger(__name__)
-
 FOLDER = Path(__file__).parent / "entries"
-#: The code that stands for all codes that are not in the table.
-OTHERS = "*"
 
-Fields = dict[str, str | None]
 Kind = TypeVar("Kind")
 
 
@@ -117,11 +105,6 @@ class Table:
     lists_clips: bool = False
     optional: bool = False
 
-    @property
-    def fields(self) -> set[str]:
-        """The names of the fields of its lines."""
-        return {*self.columns, *re.compile("".join(self.line)).groupindex, *re.compile(self.file).groupindex}
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -161,38 +144,6 @@ class Entry:
     left_out: str | None = None
     facts: About | None = None
 
-    def decode(self, values: Fields) -> Fields:
-        """Fields with the meaning of their codes, none where empty."""
-        decoded: Fields = {}
-        for name, value in values.items():
-            code = (value or "").strip()
-            if name == "clip" and os.path.splitext(code)[1].lower() in AUDIO_SUFFIXES:
-                code = os.path.splitext(code)[0]
-            meanings = self.codes.get(name, {})
-            decoded[name] = meanings.get(code.lower(), meanings.get(OTHERS, code)) or None if code else None
-        return decoded
-
-    def row(self, path: Path, name: str, values: Fields, performance: str | None) -> Row:
-        """A clip with these fields."""
-        known = {field: value for field, value in values.items() if value}
-        for made, template in self.compose.items():
-            with suppress(KeyError):  # a field that this clip lacks
-                known[made] = template.format_map({**known, made: values.get(made) or ""})
-        speaker = known.get("speaker")
-        by_speaker = {FEMALE: self.female, MALE: self.male}
-        return Row(
-            path=str(path),
-            name=name,
-            emotion=canonical(known.get("emotion", "")) if speaker or not self.without_speaker else self.without_speaker,
-            speaker=speaker,
-            gender=gender(known.get("gender"))
-            or next((word for word, who in by_speaker.items() if who and speaker and re.fullmatch(who, speaker)), None),
-            session=known.get("session"),
-            split=split(known.get("split")),
-            performance=performance,
-            extras={column: known[column] for column in self.columns if column in known},
-        )
-
 
 def load_entry(path: Path) -> Entry:
     """
@@ -201,42 +152,37 @@ def load_entry(path: Path) -> Entry:
     Raises:
         CorpusError: if the file is missing or malformed, a regular expression is wrong, or no field is called `emotion`.
     """
-    values = {"name": path.stem, **_values(path)}
     where = f"corpora={path.name!r}"
-    facts, tables = values.pop("facts", None), values.pop("tables", [])
-    if not isinstance(tables, list):
-        raise CorpusError(f"{where}: tables: found {tables!r}, expected a list")
-    values["tables"] = [_build(Table, table, f"{where}, tables") for table in tables]
-    values["facts"] = facts and _build(About, facts, f"{where}, facts")
-    entry = _build(Entry, values, where)
-    for name, codes in entry.codes.items():
-        if not isinstance(codes, dict):
-            raise CorpusError(f"{where}: codes of {name}: found {codes!r}, expected a dict")
-        if odd := [code for code in codes if not isinstance(code, str)]:
-            raise CorpusError(f"{where}: codes of {name}: found {odd[0]!r}; put quotes around codes that are numbers, yes or no")
+    entry = _build(Entry, {"name": path.stem, **_values(path)}, where)
+    entry = replace(
+        entry,
+        tables=[_build(Table, table, f"{where}, tables") for table in entry.tables],
+        codes={name: _codes(codes, f"{where}, codes of {name}") for name, codes in entry.codes.items()},
+        facts=entry.facts and _build(About, entry.facts, f"{where}, facts"),
+    )
     try:
-        known = {*re.compile(entry.pattern).groupindex, *entry.compose}.union(*(table.fields for table in entry.tables))
-        for expression in (entry.female, entry.male, *(table.begins for table in entry.tables)):
-            re.compile(expression or "")
+        known = {*entry.compose}.union(*map(_groups, (entry.pattern, entry.female or "", entry.male or "")))
+        for table in entry.tables:
+            known |= {*table.columns}.union(*map(_groups, (table.file, table.line, table.begins)))
     except re.error as error:
         raise CorpusError(f"{where}: {error.pattern!r} is not a regular expression: {error}") from error
-    needed = [] if entry.left_out else ["emotion", *entry.codes, *entry.columns, *(name for table in entry.tables for name in table.key)]
-    if missing := [name for name in needed if name not in known]:
+    needed = ["emotion", *entry.codes, *entry.columns, *(name for table in entry.tables for name in table.key)]
+    if not entry.left_out and (missing := [name for name in needed if name not in known]):
         raise CorpusError(
             f"{where}: no field is called {missing[0]}: found {listed(sorted(known)) or 'none'}. Name it in pattern as "
             f"(?P<{missing[0]}>...), or in a table."
         )
-    lowered = {name: {code.lower(): word for code, word in codes.items()} for name, codes in entry.codes.items()}
-    return Entry(**{**vars(entry), "codes": lowered})
+    return entry
 
 
 def _values(path: Path) -> dict[str, Any]:
+    where = f"corpora={path.name!r}"
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CorpusError(f"corpora={path.name!r}: {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise CorpusError(f"{where}: {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise CorpusError(f"corpora={path.name!r}: found {values!r}, expected fields such as 'pattern: ...'")
+        raise CorpusError(f"{where}: found {values!r}, expected fields such as 'pattern: ...'")
     if base := values.pop("extends", None):
         below = _values(FOLDER / f"{base}.yaml")
         values = {**below, **values, "facts": {**below["facts"], **(values.get("facts") or {})}}
@@ -246,7 +192,7 @@ def _values(path: Path) -> dict[str, Any]:
 def _build(kind: type[Kind], values: Any, where: str) -> Kind:
     known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(values, dict) or (unknown := sorted(set(map(str, values)) - set(known))):
-        found = f"{listed(unknown)}" if isinstance(values, dict) else repr(values)
+        found = listed(unknown) if isinstance(values, dict) else repr(values)
         raise CorpusError(f"{where}: found {found}, expected {listed(known, 'or')}")
     required = {name for name, each in known.items() if each.default is MISSING and each.default_factory is MISSING}
     if missing := sorted(required - set(values)):
@@ -258,134 +204,13 @@ def _build(kind: type[Kind], values: Any, where: str) -> Kind:
     return kind(**values)
 
 
-def read_entry(entry: Entry, root: Path) -> list[Row]:
-    """
-    The clips of a corpus below a folder.
-
-    Args:
-        entry (`Entry`): The corpus.
-        root (`Path`): The folder, or a text file that lists names of audio files, one a line.
-
-    Raises:
-        CorpusError: if there is no such folder, no clip of the corpus in it, a table is missing, or one of its lines malformed.
-    """
-    files = audio_files(root, entry.name)
-    within = Path(root.resolve().name)  # `root` may be the folder of one speaker
-    pattern = re.compile(rf"(?:.*/)?(?P<text_>{entry.pattern})", re.IGNORECASE)
-    clips: list[tuple[Path, str, Fields, str | None]] = []
-    for path in files:
-        if match := pattern.fullmatch(stem(within / path)):
-            values = match.groupdict()
-            text = values.pop("text_").lower().replace("/", "_")
-            if source := values.get("source"):
-                text = text.replace(source.lower(), "", 1)
-            clips.append((root / path, stem(path), entry.decode(values), text))
-    if not clips:
-        found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})" if files else ""
-        raise CorpusError(_nothing(entry, root, "no clip of it", found or f"no audio file, but {_inside(root)}"))
-    highest: dict[str | None, str] = {}
-    for *_, values, text in clips:
-        highest[text] = max(highest.get(text, ""), values.get("source") or "")
-    clips = [clip for clip in clips if (clip[2].get("source") or "") == highest[clip[3]]]
-    for table in entry.tables:
-        lines = _read_table(entry, table, root)
-        if table.lists_clips:
-            audio = {_key(table, values): path for path, _, values, _ in reversed(clips)}
-            listing = [("/".join(filter(None, map(values.get, table.key))), values) for values in lines.values()]
-            clips = [
-                (audio.pop(key, root / f"{name}.wav"), name, values, None)
-                for key, (name, values) in zip(lines, listing, strict=True)
-            ]
-            if audio:
-                example = min(path.stem for path in audio.values())
-                logger.warning("%s: %d audio files have no label, for instance %s", entry.name, len(audio), example)
-        else:
-            clips = [(path, name, {**values, **lines.get(_key(table, values), {})}, text) for path, name, values, text in clips]
-    rows = [entry.row(*clip) for clip in clips]
-    if entry.without_speaker and (unknown := sum(row.speaker is None for row in rows)):
-        logger.warning(
-            "%s: %d of %d clips have an unknown speaker: their emotion is replaced by %s",
-            entry.name, unknown, len(rows), entry.without_speaker,
-        )  # fmt: skip
-    return rows
+def _codes(codes: Any, where: str) -> dict[str, str | None]:
+    if not isinstance(codes, dict):
+        raise CorpusError(f"{where}: found {codes!r}, expected a dict")
+    if odd := [code for code in codes if not isinstance(code, str)]:
+        raise CorpusError(f"{where}: found {odd[0]!r}; put quotes around codes that are numbers, yes or no")
+    return {code.lower(): word for code, word in codes.items()}
 
 
-def _key(table: Table, values: Fields) -> tuple[str, ...]:
-    return tuple((values.get(name) or "").lower() for name in table.key)
-
-
-def _inside(root: Path) -> str:
-    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    return listed(names, most=5) or "nothing"
-
-
-def _nothing(entry: Entry, root: Path, what: str, found: str) -> str:
-    looked_for = f"names such as {entry.example}" if entry.example else f"names that match {entry.pattern}"
-    return f"{entry.name}: {what} below {str(root)!r}. Looked for {looked_for}; found {found}."
-
-
-def _read_table(entry: Entry, table: Table, root: Path) -> dict[tuple[str, ...], Fields]:
-    """The fields of each line, by those that are in common with clips."""
-    file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
-    found = _find(table, root)
-    if not found:
-        if table.optional:
-            unknown = listed(sorted(set(table.columns) - set(table.key)))
-            logger.warning("%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
-            return {}
-        raise CorpusError(_nothing(entry, root, f"no {file}", _inside(root)))
-    lines: dict[tuple[str, ...], Fields] = {}
-    places: dict[tuple[str, ...], str] = {}
-    required = {*table.key, *({"emotion"} & table.fields)}
-    for path, of_file in found:
-        for number, values in _lines(table, path, entry.name):
-            place = f"{path}, line {number}"
-            decoded = entry.decode({**of_file, **values})
-            if empty := sorted(name for name in required if not decoded[name]):
-                raise CorpusError(f"{entry.name}: {place}: no {listed(empty)}")
-            key = _key(table, decoded)
-            if lines.setdefault(key, decoded) != decoded:
-                raise CorpusError(f"{entry.name}: {place}: {'/'.join(key)} differs from {places[key]}; remove one of them")
-            places.setdefault(key, place)
-    if not lines:
-        raise CorpusError(f"{entry.name}: no label in {found[0][0]}")
-    return lines
-
-
-def _find(table: Table, root: Path) -> list[tuple[Path, Fields]]:
-    """The table's files, and the fields in their paths: below the folder, else in the folder above it."""
-    below = re.compile(rf"(?:.*/)?(?:{table.file})")
-    matches = [(path, below.fullmatch(path.as_posix())) for path in sorted(walk(root))] if root.is_dir() else []
-    found = [(root / path, match.groupdict()) for path, match in matches if match]
-    if not found:
-        above = root.resolve().parent
-        beside = sorted([*above.glob("*"), *above.glob("*/*")])
-        found = [
-            (path, match.groupdict())
-            for path in beside
-            if (match := re.fullmatch(table.file, path.relative_to(above).as_posix())) and path.is_file()
-        ]
-    return found
-
-
-def _lines(table: Table, path: Path, corpus: str) -> Iterator[tuple[int, Fields]]:
-    # Some tables have comments in several encodings; labels are ASCII.
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    if table.line:
-        for number, line in enumerate(text.splitlines(), start=1):
-            if re.match(table.begins, line, re.IGNORECASE):
-                match = re.fullmatch("".join(table.line), line.strip(), re.IGNORECASE)
-                if match is None:
-                    raise CorpusError(f"{corpus}: {path}, line {number}: {line!r} is not a label as in the release")
-                yield number, match.groupdict()
-        return
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
-    header = reader.fieldnames or ["nothing"]
-    if missing := [column for column in dict.fromkeys(table.columns.values()) if column not in header]:
-        raise CorpusError(f"{corpus}: {path} has no column {', '.join(missing)}; found {', '.join(header)}")
-    for line in reader:
-        if None in line or None in line.values():
-            raise CorpusError(
-                f"{corpus}: {path}, line {reader.line_num}: the fields do not fit the columns {', '.join(header)}"
-            )
-        yield reader.line_num, {name: line[column] for name, column in table.columns.items()}
+def _groups(expression: Sequence[str]) -> Sequence[str]:
+    return tuple(re.compile("".join(expression)).groupindex)

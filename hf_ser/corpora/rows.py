@@ -108,7 +108,7 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
-        # A name on disk need not be UTF-8, and a table's must be. Its file is not found then, and the clip is excluded under this name.
+        # A name on disk need not be UTF-8, and a table's must be. Such a file is not found, and its clip excluded.
         return pa.array([value and value.encode(errors="backslashreplace").decode() for value in values], pa.string())
 
 

@@ -2,13 +2,16 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from hf_ser.corpora import ABOUT, CORPORA, LEFT_OUT, About, CorpusError, read
 from hf_ser.emotions import EMOTIONS
 
+# fmt: off
 #: For each corpus some files of its release: a clip with its emotion, speaker and gender, a file that is no clip (none), and the
 #: text of a table.
 RELEASES: dict[str, dict[str, str | None]] = {
@@ -93,7 +96,7 @@ RELEASES: dict[str, dict[str, str | None]] = {
                 ("test", "1,What?,Joey,surprise,0,0\n2,Gone,Ross,fear,7,3\n"),
             )
         },
-    },  # fmt: skip
+    },
     "mesd": {"Sadness_M_B_amenazado.wav": "sad - male", "Fear_C_A_basta_ya.wav": "fear - -", "Anger_F_A_si.wav": "angry - female"},
     "msp_improv": {
         "Audio/session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav": "neutral F01 female",
@@ -132,7 +135,8 @@ RELEASES: dict[str, dict[str, str | None]] = {
     },
     "turev_db": {"Sound Source/Calm/1984_sk_eger.wav": "calm 1984 -", "Sound Source/Angry/6783_kz_koku.wav": "angry 6783 -"},
     "urdu": {"Neutral/SM20_F8_N012.wav": "neutral SM20 male", "Angry/SF9_F1_A01.wav": "angry SF9 female"},
-}  # fmt: skip
+}
+# fmt: on
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -278,9 +282,15 @@ class TestACorpusOfTheUsersOwn:
             ("- a\n- b", "found .*expected fields such as 'pattern"),
             ("patern: a", "found patern, expected name, pattern, example"),
             ("pattern: (?P<emotion>a", "is not a regular expression: missing \\), unterminated subpattern"),
-            (r"pattern: (?P<speaker>\d)_(?P<mood>\w+)", r"no field is called emotion: found mood and speaker\. Name it"),
+            (
+                r"pattern: (?P<speaker>\d)_(?P<mood>\w+)",
+                r"no field is called emotion: found mood and speaker\. Name it",
+            ),
             (MINE + "male: '['", "'\\[' is not a regular expression"),
-            (MINE.replace("[sentence]", "[word]"), "no field is called word: found emotion, gender, sentence and speaker"),
+            (
+                MINE.replace("[sentence]", "[word]"),
+                "no field is called word: found emotion, gender, sentence and speaker",
+            ),
             (MINE.replace("[sentence]", "sentence"), "columns: found 'sentence', expected a list"),
             (MINE.replace("{jo: happy, sa: sad}", "{01: happy}"), "codes of emotion: found 1; put quotes around codes"),
             (MINE.replace("{jo: happy, sa: sad}", "happy"), "codes of emotion: found 'happy', expected a dict"),
@@ -301,3 +311,28 @@ class TestACorpusOfTheUsersOwn:
     def test_one_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match="mine.yml.*cannot be read as YAML: .*No such file"):
             read(f"{tmp_path}/mine.yml={tmp_path}")
+
+
+def test_the_script_lists_the_corpora(run_script: Callable[..., CompletedProcess[str]]) -> None:
+    lines = run_script("corpora", "--list").stdout.splitlines()
+    assert {line.split(" ")[0] for line in lines[1 : 1 + len(CORPORA)]} == set(CORPORA)
+    [emodb] = [line for line in lines if line.startswith("emodb ")]
+    assert emodb.split()[:5] == ["emodb", "de", "10", "535", "yes"]
+    assert emodb.endswith("angry boredom disgust fear happy neutral sad")
+    assert lines[-1].startswith("cmu_mosei: CMU-MOSEI is left out")
+
+
+def test_the_script_counts_clips(tmp_path: Path, run_script: Callable[..., CompletedProcess[str]]) -> None:
+    for name, text in RELEASES["crema_d_votes"].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text or "")
+    printed = run_script("corpora", f"crema_d={tmp_path}", "--label_source", "multimodal_vote").stdout
+    assert [line.split() for line in printed.splitlines()] == [
+        ["emotion", "crema_d_votes", "all"],
+        ["disgust", "1", "1"],
+        ["no_agreement", "1", "1"],
+        ["all", "2", "2"],
+        [],
+        ["corpus", "speakers", "female", "male", "unknown"],
+        ["crema_d_votes", "2", "0", "0", "2"],
+    ]

@@ -53,7 +53,10 @@ def iemocap(tmp_path: Path, write_clip: Write) -> Path:
     for session in range(1, 6):
         evaluations = root / f"Session{session}/dialog/EmoEvaluation"
         (evaluations / "Categorical").mkdir(parents=True)
-        dialogs = {f"Ses0{session}F_impro01": codes if session == 1 else codes[:5], f"Ses0{session}M_script03_2": codes[:3]}
+        dialogs = {
+            f"Ses0{session}F_impro01": codes if session == 1 else codes[:5],
+            f"Ses0{session}M_script03_2": codes[:3],
+        }
         for dialog, spoken in dialogs.items():
             names = [f"{dialog}_{'FM'[i % 2]}{i // 2:03d}" for i in range(len(spoken))]
             text = HEADER + "".join(turn(name, code) for name, code in zip(names, spoken, strict=True))
@@ -177,7 +180,9 @@ def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
         }),
     ],
 )  # fmt: skip
-def test_rows(request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, str | None]) -> None:
+def test_rows(
+    request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, str | None]
+) -> None:
     [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
     assert Counter(rows["emotion"][:]) == emotions
     found = rows[rows["clip"][:].index(row["clip"])]
@@ -277,9 +282,7 @@ def test_the_codes_of_msp_podcast(msp_podcast: Path) -> None:
     lines = [f"{code}.wav,{code},4,4,4,1,Male,Train" for code in "ACDFHNOSUX"]
     (msp_podcast / PODCAST).write_text("\n".join([COLUMNS, *lines]), encoding="utf-8")
     [rows] = read(f"msp_podcast={msp_podcast}")
-    assert " ".join(rows["emotion"][:]) == (
-        "angry contempt disgust fear happy neutral other sad surprise no_agreement"
-    )
+    assert " ".join(rows["emotion"][:]) == ("angry contempt disgust fear happy neutral other sad surprise no_agreement")
 
 
 class TestCREMADByVotes:
@@ -388,9 +391,7 @@ class TestBadTables:
              "line 3: 1001_dfa_ang_xx differs from .*line 2"),
         ],
     )  # fmt: skip
-    def test_malformed(
-        self, request: pytest.FixtureRequest, corpus: str, table: str, text: str, message: str
-    ) -> None:
+    def test_malformed(self, request: pytest.FixtureRequest, corpus: str, table: str, text: str, message: str) -> None:
         root = request.getfixturevalue(corpus)
         (root / table).write_text(text, encoding="utf-8")
         with pytest.raises(CorpusError, match=message):
