@@ -1,4 +1,4 @@
-"""Corpora: their files, or their tables, become rows with the same columns. [`hf_ser.corpora.entries`] says how to add one."""
+"""Corpora as data sets with the same columns. To add a corpus, see [`hf_ser.corpora.entries`]."""
 
 from collections.abc import Sequence
 from pathlib import Path

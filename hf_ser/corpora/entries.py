@@ -1,5 +1,5 @@
 r"""
-Corpora as data: a YAML file says what a corpus' audio files are called, which tables come with it, and the facts about it.
+Corpora as data: a YAML file has the names of a corpus' audio files, its tables, and the facts about it.
 
 A corpus is added by such a file, here `mine.yaml`, which names the corpus `mine`:
 
@@ -52,7 +52,7 @@ class About:
             `fixed`, where every emotion has the same given sentences; `read`, where the sentences are given and differ between
             emotions; `free`, where at least some words are the speakers' own; `none`.
         speakers (`str`): Number and kind of speakers, as far as published.
-        layout (`str`): The source of what this entry says about names of files and tables.
+        layout (`str`): The source of the names of files and tables in this entry.
         seen (`bool`): Whether the entry was tried on the corpus' own files, or on the full list of their names.
         licence_id (`str`, *optional*): The licence's identifier in the Hub's metadata.
         speaker_count (`int`, *optional*): Number of speakers.

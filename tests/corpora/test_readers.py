@@ -93,7 +93,8 @@ class TestBadInput:
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
         with pytest.raises(
-            CorpusError, match=r"Looked for names such as OAF_back_angry.wav .*found no audio file; the folder holds nothing"
+            CorpusError,
+            match=r"Looked for names such as OAF_back_angry.wav .*found no audio file; the folder holds nothing",
         ):
             read(f"tess={tmp_path}")
 
