@@ -1,7 +1,13 @@
-"""Count the clips of corpora per emotion: python scripts/corpora.py ravdess=FOLDER crema_d=FOLDER ..."""
+"""
+Count the clips of corpora per emotion, or list the corpora that hf_ser can read:
+
+    python scripts/corpora.py ravdess=FOLDER crema_d=FOLDER mine.yaml=FOLDER
+    python scripts/corpora.py --list
+"""
 
 import argparse
 import logging
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -10,36 +16,56 @@ from datasets import Dataset
 
 from hf_ser.audio import prepare
 from hf_ser.command_line import errors_in_one_line
-from hf_ser.corpora import LABEL_SOURCES, NAMES, labelled_by, read_corpora
+from hf_ser.corpora import ABOUT, LABEL_SOURCES, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 
 
 @errors_in_one_line()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "corpora",
-        nargs="+",
+        nargs="*",
         metavar="NAME=PATH",
-        help=f"what to count, NAME being one of {', '.join(NAMES)}; in place of a corpus' folder a .txt file may list the "
-        "names of its files",
+        help=f"the corpora to count. NAME is one of {', '.join(NAMES)}, or a YAML file that describes a corpus. PATH may be a "
+        ".txt file with the names of the corpus' files",
     )
-    parser.add_argument(
-        "--hours", action="store_true", help="decode the clips, too, for hours and for clips that are broken"
-    )
+    parser.add_argument("--list", action="store_true", help="print the corpora that can be read, with their facts")
+    parser.add_argument("--hours", action="store_true", help="decode the clips, too, for hours and unreadable clips")
     parser.add_argument(
         "--label_source",
         choices=list(LABEL_SOURCES),
         default="intended",
-        help="CREMA-D's labels: the emotion that the actor was asked for, or the one most viewers saw and heard",
+        help="CREMA-D's labels: the emotion that the actor was asked for, or the one that most raters perceived",
     )
     arguments = parser.parse_args()
+    if arguments.list:
+        print_known()
+        return 0
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(logging.INFO)
     corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
     print_counts(corpora)
     print_speakers([prepare([rows]) for rows in corpora] if arguments.hours else corpora)
     return 0
+
+
+def print_known() -> None:
+    """Prints the corpora that can be read, with the facts about them, and those that cannot."""
+    lines: list[list[object]] = [
+        ["corpus", "language", "speakers", "clips", "acted", "labels", "tried", "licence", "emotions"]
+    ]
+    for name, about in sorted(ABOUT.items()):
+        licence = re.split("[:;,]", about.licence)[0]
+        numbers = ["?" if number is None else number for number in (about.speaker_count, about.clips)]
+        tried = "yes" if about.seen else "no"  # on the corpus' own files, or all their names
+        acted = "yes" if about.acted else "no"
+        lines.append(
+            [name, about.language or "-", *numbers, acted, about.labels, tried, licence, " ".join(about.emotions)]
+        )
+    print_table(lines, left=(0, 5, 7, 8))
+    for name, why in LEFT_OUT.items():
+        print(f"\n{name}: {why}")
 
 
 def print_counts(corpora: Sequence[Dataset]) -> None:
@@ -59,10 +85,10 @@ def print_counts(corpora: Sequence[Dataset]) -> None:
 
 
 def print_speakers(corpora: Sequence[Dataset]) -> None:
-    """Prints the speakers of each corpus, and where it is decoded, its hours and broken clips."""
+    """Prints the speakers of each corpus, and where it is decoded, its hours and unreadable clips."""
     decoded = "duration" in corpora[0].column_names
     lines: list[list[object]] = [
-        ["corpus", "speakers", "female", "male", "unknown", *(["hours", "broken"] if decoded else [])]
+        ["corpus", "speakers", "female", "male", "unknown", *(["hours", "unreadable"] if decoded else [])]
     ]
     for rows in corpora:
         gender = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
@@ -76,16 +102,13 @@ def print_speakers(corpora: Sequence[Dataset]) -> None:
     print_table(lines)
 
 
-def print_table(lines: Sequence[Sequence[object]]) -> None:
-    """Prints lines in columns, the first to the left, figures to the right."""
+def print_table(lines: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> None:
+    """Prints lines in columns, those in `left` flush left, all others flush right."""
     text = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     for line in text:
-        print(
-            "  ".join(
-                [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
-            )
-        )
+        cells = zip(line, widths, strict=True)
+        print("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(cells)).rstrip())
 
 
 if __name__ == "__main__":

@@ -1,32 +1,24 @@
-"""Corpora: their files, or their tables, become rows with the same columns. To add one, copy the shape of a neighbour."""
+"""Corpora as data sets with the same columns. To add a corpus, see [`hf_ser.corpora.entries`]."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.corpora import (
-    crema_d,
-    hub_dataset,
-    iemocap,
-    manifest,
-    msp_improv,
-    msp_podcast,
-    ravdess,
-    savee,
-    synthetic,
-    tess,
-)
-from hf_ser.corpora.about import About
+from hf_ser.corpora import hub_dataset, manifest, synthetic
+from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
+from hf_ser.corpora.reading import read_entry
 from hf_ser.corpora.rows import CorpusError, Row, SetAside, corpus_of, to_dataset
 
 __all__ = [
     "ABOUT",
     "CORPORA",
     "LABEL_SOURCES",
+    "LEFT_OUT",
     "NAMES",
     "About",
     "CorpusError",
+    "Entry",
     "Row",
     "SetAside",
     "corpus_of",
@@ -36,49 +28,49 @@ __all__ = [
     "to_dataset",
 ]
 
-_MODULES = (crema_d, iemocap, msp_improv, msp_podcast, ravdess, savee, synthetic, tess)
-
+_ENTRIES = {path.stem: load_entry(path) for path in sorted(FOLDER.glob("*.yaml"))}
 #: The corpora that are read from a folder.
-CORPORA: dict[str, Callable[[Path], list[Row]]] = {
-    **{module.NAME: module.read for module in _MODULES},
-    crema_d.VOTES_NAME: crema_d.read_votes,
-}
-#: The facts about each of them, for the model card.
-ABOUT: dict[str, About] = {
-    **{module.NAME: module.ABOUT for module in _MODULES},
-    crema_d.VOTES_NAME: crema_d.VOTES_ABOUT,
-}
-NAMES = (*sorted(CORPORA), manifest.NAME, hub_dataset.NAME)
-#: Where CREMA-D's labels come from, and the corpus that has them.
-LABEL_SOURCES = {"intended": crema_d.NAME, "multimodal_vote": crema_d.VOTES_NAME}
+CORPORA = {name: entry for name, entry in _ENTRIES.items() if not entry.left_out}
+#: The facts about them, for the model card.
+ABOUT: dict[str, About] = {name: entry.facts for name, entry in CORPORA.items() if entry.facts}
+#: Corpora that cannot be read, and why.
+LEFT_OUT = {name: entry.left_out for name, entry in _ENTRIES.items() if entry.left_out}
+NAMES = (*CORPORA, manifest.NAME, hub_dataset.NAME)
+#: The sources of CREMA-D's labels, and the corpus that has them.
+LABEL_SOURCES = {"intended": "crema_d", "multimodal_vote": "crema_d_votes"}
 
 
 def read(specification: str) -> list[Dataset]:
     """
-    Reads what `NAME=PATH` names: one `Dataset` of undecoded rows for each corpus in it (a manifest may hold several).
+    Reads the corpus that `NAME=PATH` names: one `Dataset` of undecoded rows, or one for each corpus of a manifest.
 
     Args:
         specification (`str`):
-            `ravdess=FOLDER` and so on for the names in `CORPORA`, `manifest=FILE`, `dataset=FOLDER` or
-            `dataset=user/name`, `synthetic` or `synthetic=FOLDER`.
+            `ravdess=FOLDER` and so on for the names in `CORPORA`, `FILE.yaml=FOLDER` for a corpus that a file describes (see
+            [`hf_ser.corpora.entries`]), `manifest=FILE`, `dataset=FOLDER` or `dataset=user/name`, `synthetic` or
+            `synthetic=FOLDER`.
 
     Raises:
         CorpusError: if the name is none of these, or the corpus cannot be read.
     """
     name, _, path = specification.partition("=")
-    if name not in NAMES:
+    described = name.lower().endswith((".yaml", ".yml"))
+    if name in LEFT_OUT:
+        raise CorpusError(f"corpora={specification!r}: {LEFT_OUT[name]}")
+    if name not in NAMES and not described:
         raise CorpusError(
-            f"--corpora: {specification!r} names no corpus; write NAME=PATH with one of {', '.join(NAMES)}"
+            f"corpora={specification!r} names no corpus; write NAME=PATH with one of {', '.join(NAMES)}, or FILE.yaml=PATH"
         )
     if name == synthetic.NAME:
-        path = path or str(synthetic.default_folder())
+        path = str(synthetic.ensure(Path(path).expanduser() if path else synthetic.default_folder()))
     if not path:
-        raise CorpusError(f"--corpora: {specification!r} has no path; write {name}=PATH")
+        raise CorpusError(f"corpora={specification!r} has no path; write {name}=PATH")
     if name == hub_dataset.NAME:
         return [hub_dataset.read(path)]
     if name == manifest.NAME:
         return [to_dataset(rows, corpus) for corpus, rows in sorted(manifest.read(Path(path).expanduser()).items())]
-    return [to_dataset(CORPORA[name](Path(path).expanduser()), name)]
+    entry = load_entry(Path(name).expanduser()) if described else CORPORA[name]
+    return [to_dataset(read_entry(entry, Path(path).expanduser()), entry.name)]
 
 
 def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
@@ -87,22 +79,18 @@ def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
     `crema_d_votes=FOLDER` for `multimodal_vote`.
 
     Raises:
-        CorpusError: if there is no such source, or no CREMA-D whose labels it could be.
+        CorpusError: if there is no such source, or CREMA-D is not among the corpora.
     """
     if label_source not in LABEL_SOURCES:
-        raise CorpusError(f"--label_source: {label_source!r} is none of {', '.join(LABEL_SOURCES)}")
-    named = LABEL_SOURCES[label_source]
-    if named == crema_d.NAME:
+        raise CorpusError(f"label_source={label_source!r}: expected one of {', '.join(LABEL_SOURCES)}")
+    intended, labelled = LABEL_SOURCES["intended"], LABEL_SOURCES[label_source]
+    if labelled == intended:
         return list(specifications)
-    changed = [
-        named + specification.removeprefix(crema_d.NAME)
-        if specification.partition("=")[0] == crema_d.NAME
-        else specification
-        for specification in specifications
-    ]
-    if not any(specification.partition("=")[0] == named for specification in changed):
-        raise CorpusError(f"--label_source {label_source}: only {crema_d.NAME} has such labels; it is not in --corpora")
-    return changed
+    pairs = [specification.partition("=") for specification in specifications]
+    changed = [(labelled if name == intended else name, equals, path) for name, equals, path in pairs]
+    if labelled not in {name for name, *_ in changed}:
+        raise CorpusError(f"label_source={label_source!r}: only {intended} has such labels; it is not in corpora")
+    return ["".join(parts) for parts in changed]
 
 
 def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
@@ -113,13 +101,11 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
         CorpusError: if there is none, one cannot be read, or two have the same name.
     """
     if not specifications:
-        raise CorpusError(f"--corpora: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")
+        raise CorpusError(f"corpora=[]: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")
     datasets = [dataset for specification in specifications for dataset in read(specification)]
     names = [dataset[0]["corpus"] for dataset in datasets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CorpusError(
-            f"--corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own"
-        )
-    if {crema_d.NAME, crema_d.VOTES_NAME} <= set(names):
-        raise CorpusError(f"--corpora: {crema_d.NAME} and {crema_d.VOTES_NAME} are the same clips; name one of them")
+        raise CorpusError(f"corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own")
+    if set(LABEL_SOURCES.values()) <= set(names):
+        raise CorpusError(f"corpora: {' and '.join(LABEL_SOURCES.values())} are the same clips; name one of them")
     return datasets

@@ -1,4 +1,4 @@
-"""Columns of text without a Python object for each clip: a corpus of 100,000 clips says the same few words again and again."""
+"""Columns of text without a Python object for each clip: a corpus of 100,000 clips repeats a few words."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload

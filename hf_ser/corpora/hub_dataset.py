@@ -78,7 +78,7 @@ def audio_column(features: Features, source: str) -> str:
     The column that holds the audio.
 
     Raises:
-        CorpusError: if there is none, or none that says the emotion.
+        CorpusError: if there is none, or no column with the emotion.
     """
     audio = next((name for name, feature in features.items() if isinstance(feature, Audio)), None)
     if audio is None or find_column([name for name in features if name != audio], "emotion") is None:
@@ -90,7 +90,7 @@ def audio_column(features: Features, source: str) -> str:
 
 
 def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
-    """What a part's columns beside its audio say of each clip, as the columns of `TEXT_COLUMNS`."""
+    """The columns of `TEXT_COLUMNS` for a part, from its columns other than audio."""
 
     def words(key: str) -> list[str | None]:
         column = find_column(part.column_names, key)

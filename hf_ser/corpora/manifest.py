@@ -55,7 +55,7 @@ def read(root: Path) -> dict[str, list[Row]]:
 
     A manifest has the columns path and emotion, and optionally speaker, gender, session, split and corpus (else the
     corpus is called as the manifest's file); each may go by the other names in `COLUMN_NAMES`. A row without a path becomes a
-    clip that cannot be read, and is set aside as `row-` and its number, from 1.
+    clip that cannot be read, and is excluded as `row-` and its number, from 1.
 
     Raises:
         CorpusError: if the file is missing, of another kind, without such columns, or without lines.
@@ -100,18 +100,18 @@ def read(root: Path) -> dict[str, list[Row]]:
 
 
 def find_column(columns: list[str], key: str) -> str | None:
-    """The column that holds `key` (one of `COLUMN_NAMES`), whatever its case and the spaces around it, or `None`."""
+    """The column that holds `key` (one of `COLUMN_NAMES`), in any case and with any spaces around it, or `None`."""
     by_lower_name = {str(name).strip().lower(): name for name in columns}
     return next((by_lower_name[name] for name in COLUMN_NAMES[key] if name in by_lower_name), None)
 
 
 def gender(word: str | None) -> str | None:
-    """`female`, `male` or `None` for how a table says it."""
+    """`female`, `male` or `None` for a word of a table."""
     return GENDER_OF_WORD.get((word or "").strip().lower())
 
 
 def split(word: str | None) -> str | None:
-    """`train`, `validation`, `test` or `None` for how a table says it; another word stays as it is."""
+    """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
     word = (word or "").strip().lower()
     return SPLIT_OF_WORD.get(word, word or None)
 

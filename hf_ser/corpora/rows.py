@@ -1,4 +1,4 @@
-"""What every corpus becomes: rows with the same columns, and their `datasets.Dataset`."""
+"""The form that every corpus is read into: rows with the same columns, and their `datasets.Dataset`."""
 
 import os
 from collections import Counter
@@ -16,7 +16,7 @@ FEMALE, MALE = "female", "male"
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be read: the message names the corpus, what was looked for and what was found."""
+    """A corpus that cannot be read. The message has the corpus, what was looked for, and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A clip that a run goes on without: its name, a short reason that can be counted, and the details."""
+    """An excluded clip: its name, a short reason that can be counted, and the details."""
 
     clip: str
     reason: str
@@ -108,7 +108,7 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
-        # A name on disk need not be UTF-8, and a table's must be. Its file is not found then, and set aside with this name.
+        # A name on disk need not be UTF-8, and a table's must be. Such a file is not found, and its clip excluded.
         return pa.array([value and value.encode(errors="backslashreplace").decode() for value in values], pa.string())
 
 
@@ -151,10 +151,11 @@ def audio_files(root: Path, corpus: str) -> list[Path]:
         raise CorpusError(
             f"{corpus}: there is no folder {str(root)!r}. Give the folder that holds the corpus' audio files."
         )
-    return sorted(_walk(root))
+    return sorted(path for path in walk(root) if os.path.splitext(path.name)[1].lower() in AUDIO_SUFFIXES)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
+    """All files below a folder, as paths relative to it, also through links. Hidden files and folders are left out."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -163,26 +164,7 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield Path(folder, name).relative_to(root)
-
-
-def require_rows(rows: list[Row], files: list[Path], root: Path, corpus: str, looked_for: str) -> list[Row]:
-    """
-    Returns `rows` if there are any.
-
-    Raises:
-        CorpusError: if there are none: with what was looked for, and what `root` holds instead.
-    """
-    if rows:
-        return rows
-    if files:
-        found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})"
-    else:
-        inside = sorted(path.name for path in root.iterdir())[:5] if root.is_dir() else []
-        found = f"no audio file (the folder holds {', '.join(inside) if inside else 'nothing'})"
-    raise CorpusError(f"{corpus}: no clip of it below {str(root)!r}. Looked for {looked_for}; found {found}.")
+        yield from (Path(folder, name).relative_to(root) for name in files if not name.startswith("."))
 
 
 def stem(path: Path) -> str:

@@ -1,13 +1,12 @@
 """
-A made-up emotional "speech" corpus for the demo and the tests: nothing to download, ready in seconds, the same bytes
+A synthetic emotional "speech" corpus for the demo and the tests: nothing to download, ready in seconds, the same bytes
 every time. The clips are babble: a glottal source whose pitch, loudness and brightness move as in speech, filtered by
-the formants of one vowel per syllable. The emotion is in the prosody alone, spread over speakers with voices and habits
-of their own, so that telling it for a speaker never heard before can be learnt, but not perfectly.
+the formants of one vowel per syllable. The emotion is in the prosody alone. Speakers differ in voice and habits, so
+that a model can learn to recognise the emotions of a new speaker, but not perfectly.
 
-Figures taken on this corpus say that the code works. They say nothing about people.
+Metrics on this corpus show that the code works. They show nothing about people.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,27 +16,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from hf_ser.cache import cache_folder
-from hf_ser.corpora.about import About
-from hf_ser.corpora.rows import FEMALE, MALE, Row, audio_files, require_rows, stem
 from hf_ser.emotions import EMOTIONS
 
 NAME = "synthetic"
-LOOKED_FOR = "names such as f01/f01_angry_00.wav (speaker_emotion_number)"
-ABOUT = About(
-    name="hf_ser's synthetic corpus",
-    licence="Apache-2.0, as hf_ser",
-    licence_id="apache-2.0",
-    language=None,
-    speech="babble made by a computer, without words, in which emotions differ by a formula for pitch, loudness and tempo",
-    acted=False,
-    labels="computed",
-    text="none",
-    speakers="no people: voices drawn at random",
-    homepage=None,
-    citation=None,
-)
-FIELDS = re.compile(r"(?P<speaker>[fm]\d\d)_(?P<emotion>[a-z]+)_\d\d")
-
 RATE = 16_000  # Hz
 FRAME, HOP = 512, 128  # samples: 32 ms, 8 ms
 
@@ -153,7 +134,7 @@ def babble(speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samp
     borders = begin + (stop - begin) * np.concatenate([[0.0], np.cumsum(lengths) / lengths.sum()])
     centres = (borders[:-1] + borders[1:]) / 2
     gains = 10 ** (rng.normal(0, prosody.dynamics, count) / 20)
-    gains[1:] *= rng.random(count - 1) >= prosody.pause  # the first is always heard
+    gains[1:] *= rng.random(count - 1) >= prosody.pause  # the first is never silent
 
     # Loudness: each syllable swells and fades.
     syllable = np.clip(np.searchsorted(borders, time, side="right") - 1, 0, count - 1)
@@ -215,30 +196,12 @@ def default_folder() -> Path:
     return cache_folder() / "synthetic"
 
 
-def read(root: Path) -> list[Row]:
-    """
-    The clips of the synthetic corpus in `root`, which is made there first if it does not exist.
-
-    Raises:
-        CorpusError: if there is something else.
-    """
-    if not root.exists():
+def ensure(folder: Path) -> Path:
+    """The folder, with the corpus made in it first if it does not exist."""
+    if not folder.exists():
         try:
-            make(root)
-        except (FileExistsError, OSError):
-            if not root.exists():  # else another process made the same one meanwhile
+            make(folder)
+        except OSError:
+            if not folder.exists():  # else another process made the same one meanwhile
                 raise
-    files = audio_files(root, NAME)
-    rows = []
-    for path in files:
-        if fields := FIELDS.fullmatch(path.stem):
-            rows.append(
-                Row(
-                    path=str(root / path),
-                    name=stem(path),
-                    emotion=fields["emotion"],
-                    speaker=fields["speaker"],
-                    gender=FEMALE if fields["speaker"].startswith("f") else MALE,
-                )
-            )
-    return require_rows(rows, files, root, NAME, LOOKED_FOR)
+    return folder

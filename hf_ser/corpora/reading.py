@@ -1,0 +1,202 @@
+"""Reads a corpus as its entry describes it."""
+
+import csv
+import io
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from hf_ser.corpora.entries import Entry, Table
+from hf_ser.corpora.manifest import gender, split
+from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, walk
+from hf_ser.emotions import canonical
+from hf_ser.wording import listed
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, str | None]
+Key = tuple[str, ...]
+
+
+class Clip(NamedTuple):
+    """A clip while its fields are collected."""
+
+    path: str
+    name: str
+    fields: Fields
+    performance: str | None = None
+    source: str = ""
+
+
+def read_entry(entry: Entry, root: Path) -> list[Row]:
+    """
+    The clips of a corpus below a folder.
+
+    Args:
+        entry (`Entry`): The corpus.
+        root (`Path`): The folder, or a text file that lists names of audio files, one a line.
+
+    Raises:
+        CorpusError: if there is no such folder, no clip of the corpus in it, a table is missing, or one of its lines malformed.
+    """
+    clips = _match(entry, root)
+    for table in entry.tables:
+        clips = _join(entry, table, clips, root)
+    rows = [_row(entry, clip) for clip in clips]
+    if entry.without_speaker and (unknown := sum(row.speaker is None for row in rows)):
+        logger.warning(
+            "%s: %d of %d clips have an unknown speaker: their emotion is replaced by %s",
+            entry.name, unknown, len(rows), entry.without_speaker,
+        )  # fmt: skip
+    return rows
+
+
+def _match(entry: Entry, root: Path) -> list[Clip]:
+    """The audio files whose names match, with the fields of the names."""
+    files = audio_files(root, entry.name)
+    within = root.resolve().name  # `root` may be the folder of one speaker
+    pattern = re.compile(rf"(?:.*/)?(?P<text_>{entry.pattern})", re.IGNORECASE)
+    clips = []
+    highest: dict[str, str] = {}
+    for path in files:
+        name = stem(path)
+        if match := pattern.fullmatch(f"{within}/{name}"):
+            fields = match.groupdict()
+            source = (fields.get("source") or "").lower()
+            performance = fields.pop("text_").lower().replace("/", "_").replace(source, "", 1)
+            highest[performance] = max(highest.get(performance, ""), source)
+            clips.append(Clip(os.path.join(root, path), name, _decode(entry, fields), performance, source))
+    if not clips:
+        found = f"no audio file; the folder holds {_inside(root)}"
+        if files:
+            found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})"
+        raise _nothing(entry, root, "clip of it", found)
+    return [clip for clip in clips if clip.source == highest[clip.performance or ""]]
+
+
+def _join(entry: Entry, table: Table, clips: list[Clip], root: Path) -> list[Clip]:
+    """The clips with the fields of a table."""
+    lines = _read_table(entry, table, root)
+    if not table.lists_clips:
+        return [clip._replace(fields=clip.fields | lines.get(_key(table, clip.fields), {})) for clip in clips]
+    audio = {_key(table, clip.fields): clip.path for clip in reversed(clips)}
+    joined = []
+    for key, fields in lines.items():
+        name = "/".join(filter(None, map(fields.get, table.key)))
+        joined.append(Clip(audio.pop(key, str(root / f"{name}.wav")), name, fields))
+    if audio:
+        example = Path(min(audio.values())).stem
+        logger.warning("%s: %d audio files have no label, for instance %s", entry.name, len(audio), example)
+    return joined
+
+
+def _row(entry: Entry, clip: Clip) -> Row:
+    fields = {name: value for name, value in clip.fields.items() if value}
+    with suppress(KeyError):  # a field that this clip lacks
+        fields |= {name: template.format_map(fields) for name, template in entry.compose.items()}
+    speaker = fields.get("speaker")
+    genders = ((FEMALE, entry.female), (MALE, entry.male))
+    by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))
+    emotion = canonical(fields.get("emotion", ""))
+    return Row(
+        path=clip.path,
+        name=clip.name,
+        emotion=emotion if speaker else entry.without_speaker or emotion,
+        speaker=speaker,
+        gender=gender(fields.get("gender")) or next(by_speaker, None),
+        session=fields.get("session"),
+        split=split(fields.get("split")),
+        performance=clip.performance,
+        extras={column: fields[column] for column in entry.columns if column in fields},
+    )
+
+
+def _decode(entry: Entry, fields: Fields) -> Fields:
+    """Fields with the meaning of their codes, none where empty."""
+    decoded: Fields = {}
+    for name, value in fields.items():
+        code = (value or "").strip()
+        if name == "clip" and os.path.splitext(code)[1].lower() in AUDIO_SUFFIXES:
+            code = os.path.splitext(code)[0]
+        meanings = entry.codes.get(name, {})
+        decoded[name] = meanings.get(code.lower(), meanings.get("*", code)) if code else None
+    return decoded
+
+
+def _key(table: Table, fields: Fields) -> Key:
+    return tuple((fields.get(name) or "").lower() for name in table.key)
+
+
+def _read_table(entry: Entry, table: Table, root: Path) -> dict[Key, Fields]:
+    """The fields of each line, by those that are in common with clips."""
+    found = _find(table, root)
+    if not found:
+        file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
+        if not table.optional:
+            raise _nothing(entry, root, file, _inside(root))
+        unknown = listed(sorted(set(table.columns) - set(table.key)))
+        logger.warning("%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
+    lines: dict[Key, tuple[str, Fields]] = {}
+    for path, of_file in found:
+        for number, of_line in _lines(table, path, entry.name):
+            place = f"{path}, line {number}"
+            fields = _decode(entry, {**of_file, **of_line})
+            if empty := [name for name in (*table.key, "emotion") if not fields.get(name, "not in this table")]:
+                raise CorpusError(f"{entry.name}: {place}: no {listed(empty)}")
+            key = _key(table, fields)
+            other, before = lines.setdefault(key, (place, fields))
+            if before != fields:
+                raise CorpusError(f"{entry.name}: {place}: {'/'.join(key)} differs from {other}; remove one of them")
+    if found and not lines:
+        raise CorpusError(f"{entry.name}: no label in {found[0][0]}")
+    return {key: fields for key, (_, fields) in lines.items()}
+
+
+def _find(table: Table, root: Path) -> list[tuple[Path, Fields]]:
+    """The table's files, and the fields in their paths: below the folder, else in the folder above it."""
+    above = root.resolve().parent
+    below = ((root / path, path) for path in (walk(root) if root.is_dir() else ()))
+    beside = ((path, path.relative_to(above)) for path in chain.from_iterable(map(above.glob, ("*", "*/*"))))
+    for start, paths in (("(?:.*/)?", below), ("", beside)):
+        pattern = re.compile(f"{start}(?:{table.file})")
+        matches = ((path, pattern.fullmatch(relative.as_posix())) for path, relative in paths)
+        if found := [(path, match.groupdict()) for path, match in matches if match and path.is_file()]:
+            return sorted(found, key=lambda each: each[0])
+    return []
+
+
+def _lines(table: Table, path: Path, corpus: str) -> Iterator[tuple[int, Fields]]:
+    # Some tables have comments in several encodings; labels are ASCII.
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if table.line:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if re.match(table.begins, line, re.IGNORECASE):
+                match = re.fullmatch("".join(table.line), line.strip(), re.IGNORECASE)
+                if match is None:
+                    raise CorpusError(f"{corpus}: {path}, line {number}: {line!r} is not a label as in the release")
+                yield number, match.groupdict()
+        return
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+    header = reader.fieldnames or ["nothing"]
+    if missing := [column for column in dict.fromkeys(table.columns.values()) if column not in header]:
+        raise CorpusError(f"{corpus}: {path} has no column {', '.join(missing)}; found {', '.join(header)}")
+    for record in reader:
+        if None in record or None in record.values():
+            place = f"{path}, line {reader.line_num}"
+            raise CorpusError(f"{corpus}: {place}: the fields do not fit the columns {', '.join(header)}")
+        yield reader.line_num, {name: record[column] for name, column in table.columns.items()}
+
+
+def _inside(root: Path) -> str:
+    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    return listed(names, most=5) or "nothing"
+
+
+def _nothing(entry: Entry, root: Path, what: str, found: str) -> CorpusError:
+    looked_for = f"names such as {entry.example}" if entry.example else f"names that match {entry.pattern}"
+    return CorpusError(f"{entry.name}: no {what} below {str(root)!r}. Looked for {looked_for}; found {found}.")

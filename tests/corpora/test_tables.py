@@ -1,0 +1,444 @@
+"""Corpora whose labels are in tables: IEMOCAP, MSP-Improv, MSP-Podcast and CREMA-D by votes, their folds, and malformed tables."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from hf_ser import splits
+from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
+from hf_ser.splits import Clips
+from hf_ser.training import DataArguments
+from hf_ser.training.clips import load_clips
+
+Write = Callable[..., Path]
+PEFT_SER = ["neutral", "happy", "sad", "angry"]
+OTHERS = ("disgust", "fear", "frustrated", "no_agreement", "other", "surprise")
+
+
+def clips(rows: Dataset) -> Clips:
+    columns = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
+    return Clips(*(rows[column][:] for column in columns))
+
+
+IEMOCAP = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+IMPROV = "Evalution.txt"
+PODCAST = "Labels/labels_consensus.csv"
+SUMMARY = "processedResults/summaryTable.csv"
+
+
+# IEMOCAP
+
+HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+
+
+def turn(name: str, code: str, start: float = 6.2901) -> str:
+    """A turn as EmoEvaluation has it: the label, then each annotator's categories and attributes, then a gap."""
+    return (
+        f"[{start:.4f} - {start + 1.9456:.4f}]\t{name}\t{code}\t[2.5000, 2.5000, 2.5000]\n"
+        "C-E2:\tNeutral;\t()\nC-E3:\tNeutral; Anger;\t()\nC-E4:\tOther;\t([sic] upset)\nC-F1:\tNeutral;\t(curious)\n"
+        "A-E3:\tval 3; act 2; dom  2;\t()\nA-E4:\tval 2; act 3; dom  3;\t(mildly aggravated, staying polite)\n\n"
+    )
+
+
+@pytest.fixture
+def iemocap(tmp_path: Path, write_clip: Write) -> Path:
+    """Five sessions of two dialogues; the first has each code, all have hidden files and annotators' own folders."""
+    root = tmp_path / "IEMOCAP_full_release"
+    codes = ("neu", "ang", "sad", "hap", "exc", "fru", "fea", "sur", "dis", "oth", "xxx")
+    for session in range(1, 6):
+        evaluations = root / f"Session{session}/dialog/EmoEvaluation"
+        (evaluations / "Categorical").mkdir(parents=True)
+        dialogs = {
+            f"Ses0{session}F_impro01": codes if session == 1 else codes[:5],
+            f"Ses0{session}M_script03_2": codes[:3],
+        }
+        for dialog, spoken in dialogs.items():
+            names = [f"{dialog}_{'FM'[i % 2]}{i // 2:03d}" for i in range(len(spoken))]
+            text = HEADER + "".join(turn(name, code) for name, code in zip(names, spoken, strict=True))
+            (evaluations / f"{dialog}.txt").write_text(text, encoding="utf-8")
+            (evaluations / f"._{dialog}.txt").write_bytes(b"\x00\x05\x16\x07Mac OS X\xff")
+            (evaluations / f"Categorical/{dialog}_e2_cat.txt").write_text(f"{names[0]} :Anger; ()\n", encoding="utf-8")
+            for name in names:
+                write_clip(root / f"Session{session}/sentences/wav/{dialog}/{name}.wav")
+            (root / f"Session{session}/sentences/wav/{dialog}/._{names[0]}.wav").write_bytes(b"\x00")
+            write_clip(root / f"Session{session}/dialog/wav/{dialog}.wav")
+    return root
+
+
+# MSP-Improv
+
+
+def block(name: str, code: str, attributes: str = "A:2.800000; V:3.200000; D:3.000000 ; N:4.400000;") -> str:
+    """A clip as Evalution.txt has it: the label and the mean attributes, then each rater's line, then a gap."""
+    return (
+        f"UTD-IMPROV-{name}.avi; {code}; {attributes}\n"
+        "117-p2; Neutral; Neutral; A:3.000000; V:3.000000; D:3.000000; N:5.000000;\n"
+        "GE_0042-p1; Angry; Angry,Frustrated,Other:upset; A:2.000000; V:4.000000; D:3.000000; N:4.000000;\n\n"
+    )
+
+
+@pytest.fixture
+def msp_improv(tmp_path: Path, write_clip: Write) -> Path:
+    """Six sessions; each speaker in all four conditions, and in the first session two clips of no and of other emotion."""
+    labels = [("S10N-F01-S-MF03", "X"), ("S10N-M01-S-MF04", "O")]
+    for session in range(1, 7):
+        for speaker in (f"F0{session}", f"M0{session}"):
+            labels += [
+                (f"S01A-{speaker}-P-FM01", "N"),
+                (f"S05H-{speaker}-T-MF01", "H"),
+                (f"S01A-{speaker}-R-{speaker[0] * 2}01", "A"),
+                (f"S20S-{speaker}-S-FM12", "S"),
+            ]
+    root = tmp_path / "MSP-IMPROV"
+    for name, _ in labels:
+        sentence, speaker, condition, _ = name.split("-")
+        write_clip(root / f"Audio/session{speaker[2]}/{sentence}/{condition}/MSP-IMPROV-{name}.wav")
+    (root / "Evalution.txt").write_text("".join(block(*label) for label in labels), encoding="utf-8")
+    return root
+
+
+# MSP-Podcast
+
+COLUMNS = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
+LINES = [
+    "MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1",
+    "MSP-PODCAST_0001_0009.wav,H,3.777778,3.555556,3.777778,30,Male,Test1",
+    "MSP-PODCAST_0002_0001.wav,N,4.0,4.0,4.0,7,Female,Train",
+    "MSP-PODCAST_0002_0002.wav,H,4.0,4.0,4.0,7,Female,Train",
+    "MSP-PODCAST_0002_0003.wav,C,4.0,4.0,4.0,7,Female,Train",
+    "MSP-PODCAST_0002_0004.wav,A,4.0,4.0,4.0,Unknown,Unknown,Train",
+    "MSP-PODCAST_0002_0005.wav,S,4.0,4.0,4.0,Unknown,Female,Train",
+    "MSP-PODCAST_0003_0001.wav,N,4.0,4.0,4.0,12,Female,Validation",
+    "MSP-PODCAST_0003_0002.wav,H,4.0,4.0,4.0,12,Female,Development",
+    "MSP-PODCAST_0003_0003.wav,X,4.0,4.0,4.0,12,Female,Validation",
+    "MSP-PODCAST_0004_0001.wav,U,4.0,4.0,4.0,30,Male,Test2",
+    "MSP-PODCAST_0004_0002.wav,O,4.0,4.0,4.0,30,Male,Test3",
+    "MSP-PODCAST_0004_0003.wav,D,4.0,4.0,4.0,Unknown,Unknown,Test2",
+]
+
+
+@pytest.fixture
+def msp_podcast(tmp_path: Path, write_clip: Write) -> Path:
+    root = tmp_path / "MSP-PODCAST"
+    (root / "Labels").mkdir(parents=True)
+    for line in LINES:
+        write_clip(root / "Audios" / line.partition(",")[0])
+    (root / PODCAST).write_text("\n".join([COLUMNS, *LINES]) + "\n", encoding="utf-8")
+    (root / "Labels/labels_detailed.csv").write_text("FileName,Worker\n", encoding="utf-8")
+    return root
+
+
+# CREMA-D by votes
+
+VOTES = '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote","MultiModalLevel"\n'
+
+
+@pytest.fixture
+def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
+    root = tmp_path / "CREMA-D"
+    for name in ("1001_DFA_ANG_XX", "1001_IEO_NEU_XX", "1002_DFA_SAD_XX", "1003_DFA_SAD_XX", "1076_MTI_SAD_XX"):
+        write_clip(root / f"AudioWAV/{name}.wav")
+    write_clip(root / "AudioMP3/1001_DFA_ANG_XX.flac")
+    (root / "processedResults").mkdir()
+    lines = (
+        '"1","1001_DFA_ANG_XX","N","69.1","D","92.22","D","64.78"\n'
+        '"2","1001_IEO_NEU_XX","N","69.1","N","92.22","A:N","64.78"\n'
+        '"3","1002_DFA_SAD_XX","N","69.1","N","92.22","S","64.78"\n'
+        '"4","1076_MTI_SAD_XX","N","69.1","N","92.22","S","64.78"\n'
+    )
+    (root / "processedResults/summaryTable.csv").write_text(VOTES + lines, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("corpus", "emotions", "row"),
+    [
+        # Excitement counts as happiness. The speaker is in the last part of the name; the dialogue's letter is another's.
+        ("iemocap", {**dict.fromkeys(PEFT_SER, 10), **dict.fromkeys(OTHERS, 1)}, {
+            "clip": "iemocap/Ses04M_script03_2_F001", "emotion": "sad", "speaker": "iemocap_Ses04F", "gender": "female",
+            "session": "iemocap_Session4", "split": None, "kind": "scripted",
+        }),
+        ("msp_improv", {**dict.fromkeys(PEFT_SER, 12), "no_agreement": 1, "other": 1}, {
+            "clip": "msp_improv/IMPROV-S05H-M03-T-MF01", "emotion": "happy", "speaker": "msp_improv_M03", "gender": "male",
+            "session": "msp_improv_session3", "split": None, "condition": "target", "statement": "S05",
+        }),
+        ("msp_podcast", {"neutral": 3, "happy": 3, "unknown_speaker": 3, **dict.fromkeys(
+            ("contempt", "no_agreement", "surprise", "other"), 1)}, {
+            "clip": "msp_podcast/MSP-PODCAST_0001_0009", "emotion": "happy", "speaker": "msp_podcast_30", "gender": "male",
+            "session": None, "split": "test", "split_set": "Test1",
+        }),
+        # Of a clip and its copy, one is used. A clip without votes has no emotion.
+        ("crema_d_votes", {"disgust": 2, "no_agreement": 1, "sad": 1, "": 1}, {
+            "clip": "crema_d_votes/AudioWAV/1001_DFA_ANG_XX", "emotion": "disgust", "speaker": "crema_d_votes_1001",
+            "gender": None, "session": None, "split": None, "intended": "angry", "level": "unspecified", "statement": "DFA",
+            "copy_of": "crema_d_votes/AudioMP3/1001_DFA_ANG_XX",
+        }),
+    ],
+)  # fmt: skip
+def test_rows(
+    request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, str | None]
+) -> None:
+    [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
+    assert Counter(rows["emotion"][:]) == emotions
+    found = rows[rows["clip"][:].index(row["clip"])]
+    assert found.pop("audio")["path"].endswith(f"{row['clip'].rpartition('/')[2]}.wav")  # type: ignore[union-attr]
+    assert found == {"corpus": corpus, "copy_of": None, **row}
+    assert all(Path(row["audio"]["path"]).is_file() for row in rows)
+
+
+@pytest.mark.parametrize(("corpus", "sessions"), [("iemocap", 5), ("msp_improv", 6)])
+def test_folds(request: pytest.FixtureRequest, corpus: str, sessions: int) -> None:
+    """Section V.A: session k is the test part, the last of the others validates."""
+    [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
+    names = sorted(set(rows["session"][:]))
+    assert len(names) == sessions
+    for fold in range(sessions):
+        split = splits.kfold(clips(rows), fold=fold, by="session")
+        parts = {part: {rows["session"][i] for i in found} for part, found in split.parts.items()}
+        assert parts["test"] == {names[fold]}
+        assert parts["validation"] == {names[-2 if fold == sessions - 1 else -1]}
+        assert len(parts["train"]) == sessions - 2
+        assert not split.shared_speakers(clips(rows))
+    with pytest.raises(splits.SplitError, match=f"between 0 and {sessions - 1}"):
+        splits.kfold(clips(rows), fold=sessions, by="session")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "split", "emotions", "left_out", "sizes"),
+    [
+        ("iemocap", "kfold", PEFT_SER, dict.fromkeys(OTHERS, 1), (24, 8, 8)),
+        ("msp_improv", "kfold", PEFT_SER, {"no_agreement": 1, "other": 1}, (32, 8, 8)),
+        ("msp_podcast", "official", ["neutral", "happy"],
+         {"contempt": 1, "no_agreement": 1, "other": 1, "surprise": 1, "unknown_speaker": 3}, (2, 2, 2)),
+    ],
+)  # fmt: skip
+def test_a_run_excludes_other_emotions(
+    request: pytest.FixtureRequest,
+    corpus: str, split: str, emotions: list[str], left_out: dict[str, int], sizes: tuple[int, ...],
+) -> None:  # fmt: skip
+    arguments = DataArguments(
+        corpora=[f"{corpus}={request.getfixturevalue(corpus)}"], emotions=emotions, split=split, prepare_workers=1,
+        **({"fold_by": "session"} if split == "kfold" else {}),
+    )  # fmt: skip
+    run = load_clips(arguments, 400)
+    assert run.left_out == left_out
+    assert tuple(len(run.split.parts[part]) for part in ("train", "validation", "test")) == sizes
+    assert not run.set_aside
+    assert not run.warnings
+
+
+def test_an_unknown_code_is_kept(iemocap: Path) -> None:
+    (iemocap / IEMOCAP).write_text(HEADER + turn("Ses01F_impro01_F000", "bor"), encoding="utf-8")
+    [rows] = read(f"iemocap={iemocap}")
+    assert rows["emotion"][rows["clip"][:].index("iemocap/Ses01F_impro01_F000")] == "bor"
+
+
+@pytest.mark.parametrize("layout", ["Evaluation.txt", "no Audio folder", "wav in the label", "no attributes"])
+def test_other_layouts_of_msp_improv(msp_improv: Path, layout: str) -> None:
+    [rows] = read(f"msp_improv={msp_improv}")
+    evaluation = msp_improv / "Evalution.txt"
+    text = evaluation.read_text(encoding="utf-8")
+    match layout:
+        case "Evaluation.txt":
+            evaluation.rename(msp_improv / layout)
+        case "no Audio folder":
+            for folder in (msp_improv / "Audio").iterdir():
+                folder.rename(msp_improv / folder.name)
+        case "wav in the label":
+            evaluation.write_text(text.replace("UTD-", "MSP-").replace(".avi", ".wav"), encoding="utf-8")
+        case "no attributes":
+            evaluation.write_text(text.replace("A:2.800000; V:3.200000", "A:NaN; V:NaN"), encoding="utf-8")
+    [other] = read(f"msp_improv={msp_improv}")
+    assert rows.remove_columns("audio")[:] == other.remove_columns("audio")[:]
+    assert all(Path(row["audio"]["path"]).is_file() for row in other)
+
+
+def test_the_parts_of_msp_podcast(msp_podcast: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (msp_podcast / "Audios").rename(msp_podcast / "Audio")  # its older name
+    (msp_podcast / PODCAST).rename(msp_podcast / "Labels/labels_concensus.csv")
+    [rows] = read(f"msp_podcast={msp_podcast}")
+    assert caplog.messages == [
+        "msp_podcast: 3 of 13 clips have an unknown speaker: their emotion is replaced by unknown_speaker"
+    ]
+    assert [(row["emotion"], row["speaker"], row["gender"], row["split"]) for row in rows][4:] == [
+        ("contempt", "msp_podcast_7", "female", "train"),
+        ("unknown_speaker", None, None, "train"),
+        ("unknown_speaker", None, "female", "train"),
+        ("neutral", "msp_podcast_12", "female", "validation"),
+        ("happy", "msp_podcast_12", "female", "validation"),
+        ("no_agreement", "msp_podcast_12", "female", "validation"),
+        ("surprise", "msp_podcast_30", "male", None),
+        ("other", "msp_podcast_30", "male", None),
+        ("unknown_speaker", None, None, None),
+    ]
+
+
+def test_the_codes_of_msp_podcast(msp_podcast: Path) -> None:
+    lines = [f"{code}.wav,{code},4,4,4,1,Male,Train" for code in "ACDFHNOSUX"]
+    (msp_podcast / PODCAST).write_text("\n".join([COLUMNS, *lines]), encoding="utf-8")
+    [rows] = read(f"msp_podcast={msp_podcast}")
+    assert " ".join(rows["emotion"][:]) == ("angry contempt disgust fear happy neutral other sad surprise no_agreement")
+
+
+class TestCREMADByVotes:
+    def test_table_iii_comes_out_of_the_true_votes(self, shared: Path, tmp_path: Path) -> None:
+        for path in (
+            shared / "data/file-lists/CREMA-D.txt",
+            shared / "data/crema-d/processedResults/summaryTable.csv",
+            shared / "data/crema-d/VideoDemographics.csv",
+        ):
+            shutil.copy(path, tmp_path)
+        [rows] = read(f"crema_d_votes={tmp_path / 'CREMA-D.txt'}")
+        assert Counter(rows["emotion"][:]) == {
+            "neutral": 1972, "happy": 1219, "sad": 588, "angry": 1019, "disgust": 1139, "fear": 1084, "no_agreement": 420,
+        }  # fmt: skip
+        gender = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
+        assert Counter(gender.values()) == {"female": 43, "male": 48}
+        # Section V.A: a fifth of the speakers, in sorted order, is each fold's test part.
+        parts = [splits.kfold(clips(rows), fold=fold).speakers(clips(rows)) for fold in range(5)]
+        assert [len(part["test"]) for part in parts] == [19, 18, 18, 18, 18]
+        assert set().union(*(part["test"] for part in parts)) == set(gender)
+        assert {len(part["validation"]) for part in parts} == {14}
+
+    def test_the_table_of_actors_is_optional(
+        self, shared: Path, crema_d_votes: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        [rows] = read(f"crema_d={crema_d_votes}")
+        assert set(rows["gender"][:]) == {None}
+        assert "crema_d: no VideoDemographics.csv below or beside" in caplog.text
+        shutil.copy(shared / "data/crema-d/VideoDemographics.csv", crema_d_votes)
+        for root in (crema_d_votes.parent, crema_d_votes, crema_d_votes / "AudioWAV"):
+            [rows] = read(f"crema_d={root}")
+            speakers = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
+            assert (speakers["crema_d_1001"], speakers["crema_d_1002"]) == ("male", "female")
+
+    def test_label_source_chooses_the_labels(self, crema_d_votes: Path) -> None:
+        both = [f"crema_d={crema_d_votes}", "tess=T"]
+        assert labelled_by(both, "intended") == both
+        assert labelled_by(both, "multimodal_vote") == [f"crema_d_votes={crema_d_votes}", "tess=T"]
+        arguments = DataArguments(corpora=both, label_source="multimodal_vote")
+        assert arguments.corpora == [f"crema_d_votes={crema_d_votes}", "tess=T"]
+        assert DataArguments(corpora=arguments.corpora, label_source="multimodal_vote") == arguments
+        assert DataArguments(corpora=both).corpora == both
+
+    @pytest.mark.parametrize(
+        ("corpora", "source", "message"),
+        [
+            (["tess=T"], "multimodal_vote", "only crema_d has such labels"),
+            (["crema_d=C"], "voice", "'voice': expected one of intended, multimodal_vote"),
+        ],
+    )
+    def test_a_label_source_that_is_not_there(self, corpora: list[str], source: str, message: str) -> None:
+        with pytest.raises(CorpusError, match=message):
+            DataArguments(corpora=corpora, label_source=source)
+
+    def test_both_labels_at_once(self, crema_d_votes: Path) -> None:
+        with pytest.raises(CorpusError, match="are the same clips"):
+            read_corpora([f"crema_d={crema_d_votes}", f"crema_d_votes={crema_d_votes}"])
+
+
+class TestBadTables:
+    """Each is an error that has the file, the line, and what was expected."""
+
+    @pytest.mark.parametrize(
+        ("corpus", "table", "text", "message"),
+        [
+            *(
+                ("iemocap", IEMOCAP, HEADER + line + "\n", r"impro01\.txt, line 3: .* is not a label")
+                for line in (
+                    "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu",
+                    "[6.2901 - 8.2357]\tSes01F_impro01\tneu\t[2.5000, 2.5000, 2.5000]",
+                    "[6.2901 - 8.2357]\tSes01F_impro01_F000\t[2.5000, 2.5000, 2.5000]",
+                    "[6.2901]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]",
+                )
+            ),
+            ("iemocap", "Session1/dialog/EmoEvaluation/Ses01F_impro02.txt", turn("Ses01M_script03_2_F000", "ang"),
+             r"script03_2\.txt, line 3: .*ses01m_script03_2_f000 differs from .*impro02\.txt, line 1; remove one of them"),
+            *(
+                ("msp_improv", IMPROV, block("S01A-F01-P-FM01", "N") + line + "\n", r"line 5: .* is not a label")
+                for line in (
+                    "UTD-IMPROV-S01A-F01-P-FM01.avi",
+                    "UTD-IMPROV-S01A-F01-P-FM01.avi; ; A:2.8;",
+                    "UTD-IMPROV-S01A-F07-P-FM01.avi; N; A:2.8;",
+                    "UTD-IMPROV-S01A-F01-Q-FM01.avi; N; A:2.8;",
+                )
+            ),
+            ("msp_improv", IMPROV, block("S01A-F01-P-FM01", "N") + block("S01A-F01-P-FM01", "A"),
+             "line 5: improv-s01a-f01-p-fm01 differs from .*line 1"),
+            ("msp_improv", IMPROV, "\n", r"no label in .*Evalution\.txt"),
+            *(
+                ("msp_podcast", PODCAST, "\n".join([COLUMNS, *LINES, line]), f"csv, line 15: {message}")
+                for line, message in (
+                    ("a.wav,N,2.2,4.0", "the fields do not fit the columns FileName, "),
+                    ("a.wav,N,2.2,4.0,2.6,30,Male,Test1,more", "the fields do not fit the columns"),
+                    ("a.wav,,2.2,4.0,2.6,30,Male,Test1", "no emotion"),
+                    (LINES[0].replace(",N,", ",H,"), "msp-podcast_0001_0008 differs from .*line 2"),
+                )
+            ),
+            ("msp_podcast", PODCAST, "FileName,EmoClass\na.wav,N\n",
+             "has no column SpkrID, Gender, Split_Set; found FileName, EmoClass"),
+            ("msp_podcast", PODCAST, COLUMNS + "\n", "no label in"),
+            ("crema_d_votes", SUMMARY, "FileName,VoiceVote\n1001_DFA_ANG_XX,N\n",
+             "has no column MultiModalVote; found FileName, VoiceVote"),
+            ("crema_d_votes", SUMMARY, VOTES + "1,1001_DFA_ANG_XX,N\n", "line 2: the fields do not fit"),
+            ("crema_d_votes", SUMMARY, "FileName,MultiModalVote\n1001_DFA_ANG_XX,\n", "line 2: no emotion"),
+            ("crema_d_votes", SUMMARY, "FileName,MultiModalVote\n1001_DFA_ANG_XX,N\n1001_DFA_ANG_XX,A\n",
+             "line 3: 1001_dfa_ang_xx differs from .*line 2"),
+        ],
+    )  # fmt: skip
+    def test_malformed(self, request: pytest.FixtureRequest, corpus: str, table: str, text: str, message: str) -> None:
+        root = request.getfixturevalue(corpus)
+        (root / table).write_text(text, encoding="utf-8")
+        with pytest.raises(CorpusError, match=message):
+            read(f"{corpus}={root}")
+
+    @pytest.mark.parametrize(
+        ("corpus", "tables", "audio", "missing", "looked_for"),
+        [
+            ("iemocap", "Session*/dialog/EmoEvaluation", "Session*/sentences", "no Session.*EmoEvaluation/.*", "Session1/dialog"),
+            ("msp_improv", "Evalution.txt", "Audio", "no Evaluation.txt", "Evalution.txt and Audio.*found Audio"),
+            ("msp_podcast", "Labels", "Audios", "no Labels/labels_con.*", "Labels/labels_consensus.csv.*found Audios"),
+            ("crema_d_votes", "processedResults", "Audio*", "no processedResults/summaryTable.csv", "AudioWAV/1001"),
+        ],
+    )  # fmt: skip
+    def test_missing(
+        self, request: pytest.FixtureRequest, corpus: str, tables: str, audio: str, missing: str, looked_for: str
+    ) -> None:
+        root = request.getfixturevalue(corpus)
+        for path in root.glob(tables):
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        with pytest.raises(CorpusError, match=f"{corpus}: {missing} below .*Looked for names such as {looked_for}"):
+            read(f"{corpus}={root}")
+        for path in root.glob(audio):
+            shutil.rmtree(path)
+        with pytest.raises(CorpusError, match=f"{corpus}: no clip of it below .*found"):
+            read(f"{corpus}={root}")
+        with pytest.raises(CorpusError, match=f"{corpus}: there is no folder .*nowhere"):
+            read(f"{corpus}={root / 'nowhere'}")
+
+    @pytest.mark.parametrize(
+        ("corpus", "clip"),
+        [
+            ("iemocap", "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000"),
+            ("msp_improv", "Audio/session1/S01A/P/MSP-IMPROV-S01A-F01-P-FM01"),
+            ("msp_podcast", "Audios/MSP-PODCAST_0001_0008"),
+        ],
+    )
+    def test_audio_and_labels_that_do_not_match(
+        self, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, corpus: str, clip: str
+    ) -> None:
+        """A label without audio is a clip that cannot be read, and audio without a label is in the log."""
+        root = request.getfixturevalue(corpus)
+        [before] = read(f"{corpus}={root}")
+        gone = root / f"{clip}.wav"
+        gone.rename(root / f"{clip}9.wav")
+        with caplog.at_level(logging.WARNING):
+            [rows] = read(f"{corpus}={root}")
+        assert rows["clip"][:] == before["clip"][:]
+        assert sum(not Path(row["audio"]["path"]).is_file() for row in rows) == 1
+        assert f"1 audio files have no label, for instance {gone.stem}9" in caplog.text
