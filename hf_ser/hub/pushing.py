@@ -18,8 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from transformers import AutoConfig
 
 from hf_ser import records, splits
-from hf_ser.hub.card import write_card
-from hf_ser.hub.card.report import PICTURES, read_report
+from hf_ser.hub.card import PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, again, explained, is_refusal
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
@@ -37,7 +36,7 @@ PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
 WRITTEN = ("README.md", RESULTS, SPLITS)
 #: What an earlier push may have left that this one does not have: it would belong to another model.
-OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES, "set_aside.csv", "adapter/*")
+OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES.values(), "set_aside.csv", "adapter/*")
 #: What of an encoder's configuration, Whisper's words among them, must be the same for an adapter to fit it.
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel", "conv_stride",
          "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim",
@@ -240,7 +239,7 @@ def stage(run: Path, folder: Path, repo_id: str, options: PushOptions) -> dict[s
             written[name] = without_paths(content)
     if report := read_report(run, results):
         written[REPORT] = report if options.clip_names else without_names(report)
-        for name in PICTURES:
+        for name in PICTURES.values():
             if (run / name).is_file():
                 (folder / name).parent.mkdir(exist_ok=True)
                 files[name] = Path(shutil.copy(run / name, folder / name))

@@ -13,8 +13,7 @@ import torch
 
 from hf_ser import records
 from hf_ser.features import encoder_config
-from hf_ser.hub.card.report import why_another
-from hf_ser.hub.card.split import split_kind
+from hf_ser.hub.card import split_kind, why_another
 from hf_ser.models import Loaded, SpeechClassifier
 from hf_ser.models.load import load_config
 from hf_ser.models.remote import SpeechClassifierConfig

@@ -49,9 +49,8 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "set_aside.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*",
-           REPORT, "report.html", "report/clips.csv", "report-answers",
-           *(f"report/{name}.png" for name in ("confusion_matrix", "recall", "reliability", "speakers", "robustness",
-                                               "latency")))  # fmt: skip
+           REPORT, "report.html", "report/clips.csv", "report-predictions",
+           *(f"report/{name}.png" for name in ("confusion_matrix", "recall", "reliability", "speakers", "robustness")))  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
