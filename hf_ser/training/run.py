@@ -21,6 +21,7 @@ from hf_ser.hub.pushing import check_repository, make_repository
 from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
+from hf_ser.rendering.sections import PICTURES
 from hf_ser.splits import PARTS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training import probe as probing
@@ -50,7 +51,7 @@ ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "set_aside.csv", "config.json", "prep
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*",
            REPORT, "report.html", "report/clips.csv", "report-predictions",
-           *(f"report/{name}.png" for name in ("confusion_matrix", "recall", "reliability", "speakers", "robustness")))  # fmt: skip
+           *(f"report/{name}.png" for name in PICTURES))  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 

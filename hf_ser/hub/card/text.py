@@ -223,10 +223,16 @@ def headline(results: Results) -> str:
 
 
 def results_table(results: Results) -> str:
-    """Each metric on the test part with its intervals, beside the probe's."""
+    """Each metric on the test part with its interval, beside the probe's."""
     test, probe = results["metrics"]["test"], results.get("probe")
-    baseline = probe["test"] if probe and results["method"] != "probe" else None
-    return markdown(metrics_table("", test, test["intervals"], baseline))
+    baseline = _best_intervals(probe["test"]) if probe and results["method"] != "probe" else None
+    return markdown(metrics_table("", test, _best_intervals(test)["intervals"], baseline))
+
+
+def _best_intervals(metrics: Results) -> Results:
+    """Metrics with their intervals by speakers alone, where there are any: they tell more about new speakers."""
+    intervals = metrics.get("intervals")
+    return {**metrics, "intervals": {**intervals, "clips": None}} if intervals and intervals["speakers"] else metrics
 
 
 def recalls(results: Results) -> str:
@@ -240,16 +246,13 @@ def recalls(results: Results) -> str:
 def intervals_text(results: Results) -> str:
     """What the intervals mean, and why there is none by speakers."""
     intervals = results["metrics"]["test"]["intervals"]
-    if not intervals["clips"]:
+    if not (intervals["clips"] or intervals["speakers"]):
         return ""
-    text = (
-        f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples. Those by clips are for other recordings of the "
-        "same speakers"
-    )
+    text = f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples of"
     if intervals["speakers"]:
-        others = "other speakers who are in training, too" if shared_speakers(results) else "other speakers"
-        return f"{text}, those by speakers for {others}."
-    return f"{text}; for other speakers they are too narrow. There is none by speakers: {intervals['speakers_reason']}."
+        also = ", who are in training, too" if shared_speakers(results) else ""
+        return f"{text} speakers with all of their clips{also}."
+    return f"{text} clips: too narrow for new speakers. There is none by speakers: {intervals['speakers_reason']}."
 
 
 def split_kind(split: Results) -> str:
@@ -432,7 +435,7 @@ def command_line(results: Results) -> str:
 
 
 def citations(results: Results) -> list[str]:
-    """BibTeX of the corpora, the encoder and the methods."""
+    """BibTeX of the corpora, the encoder and the methods, a line each."""
     of_hubert_ser = all(name in HUBERT_SER for name in methods(results))
     found = [facts.citation if facts else None for facts in abouts(results)]
     found += [bibtex.ENCODERS.get(results["model_type"]), bibtex.HUBERT_SER if of_hubert_ser else None]
@@ -440,4 +443,4 @@ def citations(results: Results) -> list[str]:
         found.append(bibtex.PEFT_SER)
     if "lora" in results["method"]:
         found.append(bibtex.LORA)
-    return list(dict.fromkeys(citation for citation in found if citation))
+    return list(dict.fromkeys(" ".join(citation.split()) for citation in found if citation))
