@@ -355,6 +355,7 @@ def _flat(entry: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:
         f"{key}, {of}".replace("_", " "): (count if key == "clips" else percent)(value)
         for key, values in entry.items()
         for of, value in values.items()
+        if key != "difference"
     }
 
 

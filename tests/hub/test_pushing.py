@@ -233,13 +233,21 @@ def add_report(folder: Path, **changes: Any) -> list[str]:
     clip, train_clip = parts["test"][0], parts["train"][0]
     report = {
         "made": {"at": "2025-03-04T05:06:07Z", "command": "python scripts/evaluate.py /home/jdoe/runs/full"},
-        "clips": {"part": "test", "number": test["clips"]},
+        "model": {"precision": "float32", "emotions": ["angry", "happy", "sad"]},
+        "clips": {"part": "test", "split": "speaker", "number": test["clips"], "excluded": {}, "other_emotions": {}},
         "quality": {
-            "overall": {"clips": test["clips"], "uar": test["uar"], "ece": 0.1, "log_loss": 0.9},
+            "overall": {"clips": test["clips"], "uar": test["uar"], "recall": {}},
+            "intervals": {"level": 0.95, "clips": None, "speakers": None, "speakers_reason": "too few"},
+            "corpora": {},
+            "genders": {},
             "speakers": {SPEAKER: {"clips": test["clips"], "uar": test["uar"]}},
         },
+        "fairness": {"equality_of_odds": None, "reason": "no genders"},
+        "comparison": None,
+        "cost": None,
         "robustness": {
             "clips": test["clips"],
+            "of": test["clips"],
             "conditions": [{"kind": "clean", "name": "clean", "uar": test["uar"], "difference": 0.0}],
         },
         "leakage": {
@@ -287,7 +295,7 @@ class TestReport:
         push(folder, "lab/ser")
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
         assert "It was made on 2025-03-04 by `python scripts/evaluate.py full`." in card
-        assert "or nearly the same: 1, 0 of them" in card
+        assert "Leakage: 1 clip was in training, too, or nearly the same." in card
         shown = {name for name in re.findall(r"\]\((.*\.png)\)", card) if name.startswith("report/")}
         assert shown == PICTURES
 
@@ -336,7 +344,7 @@ class TestTheCardsCode:
     """It runs as it is printed, for anybody who has a `speech.wav`."""
 
     @pytest.mark.parametrize("revision", [None, "wide"])
-    @pytest.mark.parametrize(("kind", "blocks"), [("full", 3), ("merged", 4), ("adapter", 3)])
+    @pytest.mark.parametrize(("kind", "blocks"), [("full", 1), ("merged", 1), ("adapter", 1)])
     def test_from_the_hub(
         self,
         hub: Any,
@@ -363,11 +371,7 @@ class TestTheCardsCode:
             torch.manual_seed(11)
             names: dict[str, Any] = {"__name__": "__main__"}
             exec(compile(block, "README.md", "exec"), names)
-            if "probabilities" in names:
-                found = names["probabilities"].tolist()
-                assert dict(zip(("angry", "happy", "sad"), found, strict=True)) == pytest.approx(expected, abs=1e-5)
-            elif "timeline" not in names:
-                assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
+            assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
         printed = capsys.readouterr()
         assert "is not supported for audio-classification" not in printed.err
 
@@ -386,17 +390,14 @@ class TestTheCardsCode:
         assert files("lab/ser", revision=revision) == CHECKPOINT | RESULTS | code
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         card = Path(hf_hub_download("lab/ser", "README.md", revision=revision)).read_text()
-        first, second, _ = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-        assert first.count("trust_remote_code=True") == 1
-        assert second.count("trust_remote_code=True") == 2
-        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{first}\n{second}\nassert 'hf_ser' not in sys.modules\n"
+        (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        assert snippet.count("trust_remote_code=True") == 1
+        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{snippet}\nassert 'hf_ser' not in sys.modules\n"
         done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert done.returncode == 0, done.stderr[-3000:]
         expected = answers(hf_ser.load("lab/ser", revision=revision))
         best = max(expected, key=expected.__getitem__)
         assert f"{best}: {expected[best]:.2f}" in done.stdout
-        found = [float(number) for number in re.findall(r"tensor\(\[(.*?)\]", done.stdout)[-1].split(",")]
-        assert found == pytest.approx([expected[name] for name in ("angry", "happy", "sad")], abs=1e-4)
 
     def test_without_trust_it_is_refused_and_not_opened_at_random(
         self, hub: Any, run: Run, python: Callable[..., Any]
@@ -411,8 +412,7 @@ class TestTheCardsCode:
         """The adapter beside a merged checkpoint opens nowhere else, if its base model is a folder here."""
         push(run("merged"), "lab/ser")
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
-        assert len(re.findall("```python", card)) == 3
-        assert "which was a local folder: whoever has it passes `base=`" in card
+        assert "To open the adapter, pass the folder as `base=`." in card
 
 
 class TestWhatIsThereAlready:
