@@ -36,7 +36,18 @@ PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
 WRITTEN = ("README.md", RESULTS, SPLITS)
 #: What an earlier push may have left that this one does not have: it would belong to another model.
-OURS = (*WEIGHTS, *CODE, *PLOTS, *CONFIGURATIONS, *WRITTEN, ADAPTER, REPORT, *PICTURES.values(), "set_aside.csv", "adapter/*")
+OURS = (
+    *WEIGHTS,
+    *CODE,
+    *PLOTS,
+    *CONFIGURATIONS,
+    *WRITTEN,
+    ADAPTER,
+    REPORT,
+    *PICTURES.values(),
+    "set_aside.csv",
+    "adapter/*",
+)
 #: What of an encoder's configuration, Whisper's words among them, must be the same for an adapter to fit it.
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel", "conv_stride",
          "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim",
