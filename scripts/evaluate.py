@@ -1,14 +1,13 @@
 """
-Report what a model can do, for whom, under what conditions and at what cost.
+Report the quality, fairness, robustness, cost and leakage of a model.
 
     python scripts/evaluate.py runs/lora_qkv --corpora ravdess=/data/RAVDESS
     python scripts/evaluate.py user/name --corpora crema_d=/data/CREMA-D --output reports/name --compare runs/lora_qkv
     python scripts/evaluate.py superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
     python scripts/evaluate.py exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
 
-It leaves report.json, report.html (one page, to be read offline) and report/ with the pictures and clips.csv, what the model
-says of each clip. Called again after an
-interruption, it goes on.
+It writes report.json, report.html (one page that needs no network) and report/ with the plots and clips.csv, the prediction for
+each clip. The same command resumes an interrupted report.
 """
 
 import argparse
@@ -24,12 +23,12 @@ from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.export import open_classifier
 from hf_ser.hub import fetch_records
-from hf_ser.inference import PRECISIONS
+from hf_ser.inference import PRECISIONS, emotions_of
 from hf_ser.memory import keep_freed_memory
 from hf_ser.records import RESULTS
+from hf_ser.rendering import console
 from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
-from hf_ser.report.files import ANSWERS
-from hf_ser.report.page import summary
+from hf_ser.report.files import PREDICTIONS
 
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
@@ -51,30 +50,22 @@ def main() -> int:
         seed=arguments.seed,
         max_seconds=arguments.max_seconds,
         batch_seconds=arguments.batch_seconds,
-        keep=folder / ANSWERS,
+        keep=folder / PREDICTIONS,
     )
-    label_map = pairs(arguments.label_map, "--label_map")
-    merges = pairs(arguments.emotions, "--emotions")
-    model = opened(arguments.model, arguments, label_map)
-    model.require_heard(options.max_seconds)
-    other = opened(arguments.compare, arguments, label_map, other=True) if arguments.compare else None
-    if other and other.name == model.name:
-        model, other = (replace(one, name=_with_parent(one.name, path)) for one, path in
-                        ((model, arguments.model), (other, arguments.compare)))  # fmt: skip
-    if other and (unknown := set(label_map) - outputs_of(model) - outputs_of(other)):
-        raise ValueError(f"--label_map: neither model has a label {sorted(unknown)[0]!r}")
+    label_map, merges = pairs("label_map", arguments.label_map), pairs("emotions", arguments.emotions)
+    model, other = open_models(arguments, label_map)
     clips = load_clips(
         labelled_by(arguments.corpora, arguments.label_source),
         model.emotions,
         model.records,
-        merges={canonical(a): canonical(b) for a, b in merges.items()} or None,
+        merges={canonical(one): canonical(another) for one, another in merges.items()} or None,
         part=arguments.part,
-        max_set_aside=arguments.max_set_aside,
+        max_excluded=arguments.max_excluded,
         minimum_seconds=model.shortest,
     )
-    report, answered = build(model, clips, options, other=other, argv=sys.argv)
-    save(report, answered, folder)
-    print(summary(report))
+    built = build(model, clips, options, other=other, argv=sys.argv)
+    save(built, folder)
+    print(console(built.report))
     print(f"\nthe report is in {folder}")
     return 0
 
@@ -83,70 +74,33 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="a run's, adapter's or exported model's folder, or a name on the Hub"
-    )
-    parser.add_argument(
-        "--corpora",
-        nargs="+",
-        required=True,
-        metavar="NAME=PATH",
-        help="what to test it on, as scripts/finetune.py takes it",
-    )
-    parser.add_argument(
-        "--part",
-        choices=PARTS,
-        default="auto",
-        help="which clips: test or validation of the model's own split; all of them; by default (auto) the test part if the "
-        "model's split has clips of these corpora, else all",
-    )
-    parser.add_argument(
-        "--output",
-        type=path_argument,
-        metavar="FOLDER",
-        help="where the report goes; by default the model's folder, if it is one",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the report that is there")
-    parser.add_argument("--compare", metavar="MODEL", help="another model, to compare with on the same clips")
-    parser.add_argument(
-        "--label_map",
-        nargs="+",
-        default=[],
-        metavar="LABEL=EMOTION",
-        help="what the model's labels mean, if they do not say",
-    )
-    parser.add_argument(
-        "--emotions", nargs="+", default=[], metavar="FROM=TO", help="emotions of the corpora that count as another"
-    )
-    parser.add_argument("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
-    parser.add_argument("--base", help="an adapter's base model, if it is not where the adapter says")
-    parser.add_argument("--revision", help="a branch, tag or commit of the model on the Hub")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="what the model (not the one of --compare) computes in; an exported model has its own",
-    )
-    parser.add_argument(
-        "--run",
-        type=path_argument,
-        metavar="FOLDER",
-        help="the model's run, with the splits.json that says what it has learned from, if that is not beside an exported model",
-    )
-    parser.add_argument("--device", help="where it runs, by default on a GPU if there is one")
-    parser.add_argument(
-        "--max_seconds", type=float, help="hear the beginning of longer clips; by default as in training"
-    )
-    parser.add_argument("--batch_seconds", type=float, help="seconds of speech in a batch")
-    parser.add_argument("--max_set_aside", type=float, default=0.05, help="stop if more of a corpus cannot be used")
-    parser.add_argument("--resamples", type=int, default=1000, help="of every interval (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of intervals and noise (0)")
-    parser.add_argument(
-        "--robustness_clips", type=int, default=300, help="measure robustness on so many clips at most (300)"
-    )
-    parser.add_argument("--no_robustness", action="store_true", help="do not distort the clips")
-    parser.add_argument("--no_cost", action="store_true", help="do not measure latency and memory")
-    parser.add_argument("--no_leakage", action="store_true", help="do not compare with the clips that were learned")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the folder of a run, an adapter or an exported model, or a name on the Hub")
+    add("--corpora", nargs="+", required=True, metavar="NAME=PATH", help="the corpora, as in scripts/finetune.py")
+    add("--part", choices=PARTS, default="auto", help="the clips: test or validation of the model's own split, or all; auto "
+        "(default) is test if the model's split has clips of these corpora, else all")  # fmt: skip
+    add("--output", type=path_argument, metavar="FOLDER", help="the report's folder, by default that of the model")
+    add("--overwrite", action="store_true", help="replace an existing report")
+    add("--compare", metavar="MODEL", help="another model, to compare with on the same clips")
+    add("--label_map", nargs="+", default=[], metavar="LABEL=EMOTION", help="emotions of the model's labels")
+    add("--emotions", nargs="+", default=[], metavar="FROM=TO", help="emotions of the corpora that count as another")
+    add("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
+    add("--base", help="an adapter's base model, if it is not where the adapter's configuration says")
+    add("--revision", help="a branch, tag or commit of the model on the Hub")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="the precision of the model, not of the one of "
+        "--compare; an exported model has its own")  # fmt: skip
+    add("--run", type=path_argument, metavar="FOLDER", help="the model's run, whose splits.json names the clips that it was "
+        "trained on, if it is not beside the model")  # fmt: skip
+    add("--device", help="by default a GPU if there is one")
+    add("--max_seconds", type=float, help="cut longer clips to so many seconds; by default as in training")
+    add("--batch_seconds", type=float, help="seconds of speech in a batch")
+    add("--max_excluded", type=float, default=0.05, help="fail if a larger share of a corpus cannot be used (0.05)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples of every interval (1000)")
+    add("--seed", type=int, default=0, help="seed of intervals and noise (0)")
+    add("--robustness_clips", type=int, default=300, help="clips for robustness at most (300)")
+    add("--no_robustness", action="store_true", help="do not measure robustness")
+    add("--no_cost", action="store_true", help="do not measure latency, throughput and memory")
+    add("--no_leakage", action="store_true", help="do not compare with the clips of training")
     return parser.parse_args()
 
 
@@ -155,50 +109,60 @@ def output_folder(arguments: argparse.Namespace) -> Path:
         return Path(arguments.output)
     if Path(arguments.model).expanduser().is_dir():
         return Path(arguments.model).expanduser()
-    raise ValueError("--output: say where the report goes; the model is not a folder here")
+    raise ValueError("output: name a folder for the report; the model is not a folder here")
 
 
-def pairs(words: list[str], argument: str) -> dict[str, str]:
+def pairs(argument: str, words: list[str]) -> dict[str, str]:
     found = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not (equals and key.strip() and value.strip()):
-            raise ValueError(f"{argument}: {word!r} is not of the form FROM=TO")
+            raise ValueError(f"{argument}={word!r}: expected FROM=TO")
         found[key.strip()] = value.strip()
     return found
 
 
-def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str], *, other: bool = False) -> Model:
-    """The model, or the other one to compare it with, of which little is said on the command line."""
-    first, folder = not other, Path(name).expanduser()
-    if first and arguments.run and not (arguments.run / RESULTS).is_file():
-        raise FileNotFoundError(f"--run: {str(arguments.run)!r} holds no run: it has no results.json")
-    if first and arguments.revision and folder.is_dir():
-        raise ValueError(f"--revision: {name!r} is a folder here; a revision is of a model on the Hub")
-    precision = arguments.precision if first else PRECISIONS[0]
-    classifier = open_classifier(
-        name,
-        precision=precision,
-        base=arguments.base if first else None,
-        revision=arguments.revision if first else None,
-        device=arguments.device,
+def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tuple[Model, Model | None]:
+    """The model, and the one to compare with. Two of the same name are called by the folders above them, too."""
+    folder = Path(arguments.model).expanduser()
+    if arguments.run and not (arguments.run / RESULTS).is_file():
+        raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
+    if arguments.revision and folder.is_dir():
+        raise ValueError(
+            f"revision={arguments.revision!r}: {arguments.model!r} is a folder here; a revision is of a model on the Hub"
+        )
+    options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
+    classifiers = [open_classifier(arguments.model, device=arguments.device, **options)]
+    if arguments.compare:
+        classifiers.append(open_classifier(arguments.compare, device=arguments.device))
+    outputs = [emotions_of(classifier) for classifier in classifiers]
+    if unknown := set(label_map).difference(*outputs):
+        raise ValueError(f"label_map={label_map}: no model has a label {sorted(unknown)[0]!r}")
+    maps = [{label: label_map[label] for label in label_map if label in labels} for labels in outputs]
+    model = open_model(
+        classifiers[0],
+        name_of(arguments.model),
+        fetch_records(arguments.model, revision=arguments.revision),
+        maps[0],
+        run=arguments.run,
+        precision=arguments.precision,
     )
-    records = fetch_records(name, revision=arguments.revision if first else None)
-    labels = set(classifier.model.config.id2label.values())
-    given = {k: v for k, v in label_map.items() if k in labels} if arguments.compare else label_map
-    called = folder.resolve().name if folder.is_dir() else name
-    called += f" ({precision})" if precision != PRECISIONS[0] else ""
-    return open_model(classifier, called, records, given, run=arguments.run if first else None, precision=precision)
+    if arguments.precision != PRECISIONS[0]:
+        model = replace(model, name=f"{model.name} ({arguments.precision})")
+    if not arguments.compare:
+        return model, None
+    other = open_model(classifiers[1], name_of(arguments.compare), fetch_records(arguments.compare), maps[1])
+    if other.name == model.name:
+        model, other = (replace(one, name=name_of(path, parent=True)) for one, path in
+                        ((model, arguments.model), (other, arguments.compare)))  # fmt: skip
+    return model, other
 
 
-def _with_parent(name: str, path: str) -> str:
-    """What tells two models of one name apart, such as the adapters of two runs: the folder above."""
-    folder = Path(path).expanduser()
-    return f"{folder.resolve().parent.name}/{name}" if folder.is_dir() else name
-
-
-def outputs_of(model: Model) -> set[str]:
-    return set(model.classifier.model.config.id2label.values())
+def name_of(model: str, parent: bool = False) -> str:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return model
+    return f"{folder.resolve().parent.name}/{folder.resolve().name}" if parent else folder.resolve().name
 
 
 if __name__ == "__main__":

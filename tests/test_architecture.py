@@ -23,6 +23,7 @@ ORDER = [
     "models",
     "tuning",
     "evaluation",
+    "rendering",
     "hub",
     "training",
     "inference",

@@ -18,8 +18,7 @@ from transformers import AutoConfig
 
 from hf_ser import records, splits
 from hf_ser.features import encoder_config
-from hf_ser.hub.card import CARD, write_card
-from hf_ser.hub.card.report import PICTURES, read_report
+from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
@@ -32,7 +31,7 @@ MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.js
 PLOTS = ("confusion_matrix.png", "training_curves.png")
 EXCLUDED = "set_aside.csv"
 #: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
-PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES, CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
+PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
          "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
@@ -203,7 +202,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
     _write(folder / SPLITS, split if clip_names else splits.hashed(split))
     if report:
         _write(folder / REPORT, report if clip_names else without_names(report))
-    for name in (*PLOTS, *(PICTURES if report else ())):
+    for name in (*PLOTS, *(PICTURES.values() if report else ())):
         if (run / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(run / name, folder / name)

@@ -16,9 +16,7 @@ from transformers import AudioClassificationPipeline
 
 from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
-from hf_ser.hub.card.corpora import about
-from hf_ser.hub.card.figures import guessing
-from hf_ser.hub.card.split import shared_speakers, speakers
+from hf_ser.hub.card import about, chance, shared_speakers, speakers
 from hf_ser.inference import Timeline, plot_timeline, predict, save, timeline
 from hf_ser.inference.batches import emotions_of
 from hf_ser.inference.sources import printable
@@ -134,7 +132,7 @@ def _trained(results: dict[str, Any]) -> str:
     base = results["base_model"]
     lines = [f"fine-tuned (`{results['method']}`) from `{base if base.count('/') == 1 else Path(base).name}` on"]
     for name, corpus in results["corpora"].items():
-        if facts := about(name, corpus):
+        if facts := about(corpus):
             lines.append(f"- {facts.name}. {facts.speech[0].upper()}{facts.speech[1:]}. Speakers: {facts.speakers}.")
         else:
             whose = speakers(corpus)
@@ -146,7 +144,7 @@ def _figures(results: dict[str, Any]) -> str:
     test = results["metrics"]["test"]
     return (
         f"**Figures:** {100 * test['accuracy']:.0f} % of {test['clips']:,} test clips right, UAR {100 * test['uar']:.0f} % "
-        f"({guessing(results)}). {_speakers(results)}"
+        f"({chance(results)}). {_speakers(results)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A model's report: quality, fairness, robustness, cost and leakage, as one dict that is ready for JSON."""
+"""The report of a model as one dict that is ready for JSON."""
 
 import math
 import time
@@ -28,40 +28,39 @@ from hf_ser.evaluation.paired import compare
 from hf_ser.features import encoder_config, minimum_samples
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
-from hf_ser.report.answers import CLEAN, Answered, Answers, Hearing, answer, model_key
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
+from hf_ser.report.predictions import CLEAN, Chunking, Predictions, model_key, predict_clips
 from hf_ser.splits import Clips
-from hf_ser.training.clips import report as report_set_aside
+from hf_ser.training.clips import report as report_excluded
 from hf_ser.training.results import PACKAGES, command
 from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]
 
-#: Fewer clips of a corpus, gender or speaker get no interval, and of more speakers none does.
+#: Groups of fewer clips get no interval: of one clip every resample is the same. Of more speakers no one does: it takes minutes.
 CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
-#: Longer clips, in seconds, are heard in pieces where they are not those of the model's own run: memory grows with the square of
-#: the length, and few models have learned from as long ones.
+#: Longer clips, in seconds, are cut into segments unless the model's own run had them whole: memory grows with the square of the
+#: length, and few models were trained on clips as long.
 LONGEST = 30.0
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """
-    What is in a report.
+    The options of a report.
 
     Args:
-        robustness (`bool`, defaults to `True`): Whether the model is asked again under each of `conditions`.
+        robustness (`bool`, defaults to `True`): Whether to measure the UAR under each of `conditions`.
         conditions (`Sequence[Condition]`): By default all of [`~hf_ser.audio.distort.CONDITIONS`].
-        robustness_clips (`int`, defaults to 300): On so many clips at most, drawn once for all conditions, emotions in
-            proportion.
-        cost (`bool`, defaults to `True`): Whether latency, throughput, memory and operations are measured.
-        leakage (`bool`, defaults to `True`): Whether the clips are compared with those that the model has learned from.
-        resamples (`int`, defaults to 1000): Of every interval.
-        seed (`int`, defaults to 0): Of intervals, noise and the draw of clips.
-        max_seconds (`float`, *optional*): Of longer clips only the beginning is heard; by default as in the model's training.
+        robustness_clips (`int`, defaults to 300): The number of clips for it, drawn once, emotions in proportion.
+        cost (`bool`, defaults to `True`): Whether to measure latency, throughput, memory and operations.
+        leakage (`bool`, defaults to `True`): Whether to compare the clips with those that the model was trained on.
+        resamples (`int`, defaults to 1000): The bootstrap resamples of every interval.
+        seed (`int`, defaults to 0): The seed of intervals, noise and the draw of clips.
+        max_seconds (`float`, *optional*): Longer clips are cut to so many seconds; by default as in the model's training.
         batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
-        keep (`Path`, *optional*): A folder for answers, from which an interrupted report goes on.
+        keep (`Path`, *optional*): A folder for predictions, from which an interrupted report goes on.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
     Raises:
@@ -81,28 +80,27 @@ class ReportOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        limits = {"robustness_clips": 1, "resamples": 1, "seed": 0}
-        for name, least in limits.items():
+        for name, least in {"robustness_clips": 1, "resamples": 1, "seed": 0}.items():
             if getattr(self, name) < least:
-                raise ValueError(f"--{name}: must be at least {least}, found {getattr(self, name)}")
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least {least}")
         for name in ("max_seconds", "batch_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{name}: must be a number of seconds, more than 0, found {value}")
+                raise ValueError(f"{name}={value}: expected a number of seconds, more than 0")
 
 
 @dataclass(frozen=True)
 class Model:
     """
-    A model of a report.
+    The model of a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
-        name (`str`): What it is called.
-        emotions (`ModelEmotions`): What its outputs mean.
-        records (`ModelRecords`): What its run has left.
-        folder (`Path`, *optional*): Where its files are.
-        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.inference.in_precision`].
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        name (`str`): Its name in the report.
+        emotions (`ModelEmotions`): The emotions of its outputs.
+        records (`ModelRecords`): The records of its run.
+        folder (`Path`, *optional*): The folder of its files.
+        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.inference.in_precision`].
     """
 
     classifier: AudioClassificationPipeline
@@ -114,7 +112,7 @@ class Model:
 
     @cached_property
     def key(self) -> str:
-        """What tells its answers from those of other models."""
+        """The hash of its weights."""
         return model_key(self.classifier)
 
     @property
@@ -122,236 +120,249 @@ class Model:
         """The shortest clip that its encoder takes, in seconds."""
         return minimum_samples(self.classifier.model.config) / SAMPLING_RATE
 
-    def require_heard(self, max_seconds: float | None) -> None:
-        """
-        Raises:
-            ValueError: if the beginnings of clips are shorter than what its encoder takes.
-        """
-        if max_seconds is not None and max_seconds < self.shortest:
-            raise ValueError(f"--max_seconds: {max_seconds:g} s are too few; {self.name} needs {self.shortest:g} s")
-
     def describe(self) -> dict[str, Any]:
         """The report's part on the model."""
-        results, config = self.records.results, self.classifier.model.config
+        results = self.records.results
         base = results.get("base_model")
         return {
             "name": self.name,
             "base_model": Path(base).name if base and not results.get("base_model_on_hub", True) else base,
             "method": results.get("method"),
-            "model_type": encoder_config(config).model_type,
+            "model_type": encoder_config(self.classifier.model.config).model_type,
             "precision": self.precision,
             "emotions": list(self.emotions.names),
             "label_map": self.emotions.renamed or None,
         }
 
+    def chunking(self, clips: ReportClips, max_seconds: float | None) -> Chunking:
+        """
+        How it takes clips: as in its own run; clips that its run does not have in segments of 30 s at most.
+
+        Raises:
+            ValueError: if `max_seconds` is shorter than what its encoder takes.
+        """
+        if max_seconds is not None and max_seconds < self.shortest:
+            raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
+        own = (self.records.results.get("training") or {}).get("arguments") or {}
+        most = longest_heard(self.classifier)
+        known = self.records.split is not None and self.records.split.count(clips.table.names) > 0
+        return Chunking(
+            max_seconds=max_seconds or own.get("max_seconds"),
+            segment_length=own.get("segment_length"),
+            segment_overlap=own.get("segment_overlap") or 0.0,
+            longest=most if known else min(most, LONGEST),
+        )
+
+    def predict(
+        self, rows: Dataset, chunking: Chunking, options: ReportOptions, condition: Condition = CLEAN
+    ) -> Predictions:
+        """
+        Its predictions.
+
+        Raises:
+            ValueError: if the probabilities of a clip are not finite.
+        """
+        try:
+            return predict_clips(
+                self.classifier,
+                self.emotions,
+                rows,
+                condition,
+                key=self.key,
+                seed=options.seed if condition != CLEAN else 0,
+                chunking=chunking,
+                batch_seconds=options.batch_seconds,
+                keep=options.keep,
+                progress=options.progress and condition == CLEAN,
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+
+def open_model(
+    classifier: AudioClassificationPipeline,
+    name: str,
+    folder: Path | None,
+    label_map: Mapping[str, str] | None = None,
+    *,
+    run: Path | None = None,
+    precision: str = "float32",
+) -> Model:
+    """
+    A model for a report.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        name (`str`): Its name in the report.
+        folder (`Path`, *optional*): The folder of its files.
+        label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
+        run (`Path`, *optional*): The folder of its run, if that is another.
+        precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
+    """
+    emotions = ModelEmotions.of(emotions_of(classifier), label_map)
+    precision = getattr(classifier.model, "precision", precision)
+    return Model(classifier, name, emotions, ModelRecords.read(run or folder), folder, precision)
+
+
+@dataclass(frozen=True)
+class BuiltReport:
+    """
+    A report, and the predictions that it is made of.
+
+    Args:
+        report (`dict`): The report, ready for JSON. A part that was not measured is `None`, and `notes` say why.
+        table (`Clips`): Its clips.
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): Their predictions.
+    """
+
+    report: dict[str, Any]
+    table: Clips
+    probabilities: npt.NDArray[np.float64]
+
 
 def build(
     model: Model, clips: ReportClips, options: ReportOptions, *, other: Model | None = None, argv: Sequence[str] = ()
-) -> tuple[dict[str, Any], Answered]:
+) -> BuiltReport:
     """
-    Makes a report. What cannot be said is `None`, and `notes` say why.
+    Makes a report.
 
     Args:
         model (`Model`): The model.
-        clips (`ReportClips`): What it is tested on.
-        options (`ReportOptions`): What is in the report.
+        clips (`ReportClips`): Its clips, from [`load_clips`].
+        options (`ReportOptions`): The options.
         other (`Model`, *optional*): A second model to compare with, on the same clips.
-        argv (`Sequence[str]`): The command line, to be written down.
-
-    Returns:
-        The report, and the clips that it is of with the model's answers.
+        argv (`Sequence[str]`): The command line, which the report repeats.
 
     Raises:
-        CorpusError: if more clips of a corpus than `load_clips` was told cannot be heard as they are asked for.
-        ValueError: if there is no clip that the model can answer, its answers are not finite, or the two models tell other
-            emotions apart.
+        CorpusError: if more clips of a corpus cannot be predicted than `load_clips` allows to exclude.
+        ValueError: if no clip can be predicted, probabilities are not finite, or the models have different emotions.
     """
-    for one in (model, other):
-        if one is not None:
-            one.require_heard(options.max_seconds)
-    notes = list(clips.notes)
-    notes += [f"{one.name} computes in {one.precision}: in float32 figures may differ a little."
-              for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
-    asking = _asking(model, options, clips)
-    notes += _pieces(asking["hearing"], clips)
-    answers = _ask(model, clips.clips, **asking)
-    there = np.array([i for i in range(len(clips.labels)) if i not in answers.problems], dtype=np.int64)
-    if not len(there):
+    chunking = model.chunking(clips, options.max_seconds)
+    others_chunking = other.chunking(clips, options.max_seconds) if other else chunking
+    predictions = model.predict(clips.clips, chunking, options)
+    problems, rows = predictions.problems, predictions.rows
+    if not len(rows):
         raise ValueError(
-            f"the model answers none of {len(clips.labels)} clips: {next(iter(answers.problems.values()), '')}"
+            f"{model.name} can predict none of {len(clips.labels)} clips: {next(iter(problems.values()), '')}"
         )
-    unanswered = [SetAside(clips.table.names[i], *problem.split(": ", 1)) for i, problem in answers.problems.items()]
-    report_set_aside(clips.clips, unanswered, clips.max_set_aside)
-    if unanswered:
-        example = next(iter(answers.problems.values()))
-        notes.append(f"{counted(len(unanswered), 'clip')} cannot be heard, for instance: {example}")
-    probabilities, labels, table = answers.probabilities[there], clips.labels[there], clips.table.of(there)
-    rows = clips.clips.select(there)
-    report: dict[str, Any] = {
-        "model": model.describe(),
-        "made": _made(model, argv),
-        "clips": _clips(clips, unanswered, table, rows, asking["hearing"].max_seconds),
-        "quality": quality(
-            probabilities, labels, model.emotions.names, table.corpora, table.speakers, table.genders, options
-        ),
-        "fairness": fairness(probabilities.argmax(axis=1), labels, table.genders, model.emotions.names),
-        "comparison": None,
-        "robustness": None,
-        "cost": None,
-        "leakage": None,
-        "notes": notes,
-    }
-    if report["quality"]["intervals"]["clips"] is None:
-        notes.append(f"No intervals by clips: {report['quality']['intervals']['clips_reason']}.")
-    if report["quality"]["intervals"]["speakers"] is None:
-        notes.append(f"No intervals by speaker: {report['quality']['intervals']['speakers_reason']}.")
-    if reason := report["fairness"]["reason"]:
-        notes.append(f"Fairness: {reason}.")
+    excluded = [SetAside(clips.table.names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
+    report_excluded(clips.clips, excluded, clips.max_excluded)
+    probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.table.of(rows)
+    tested = clips.clips.select(rows)
+
+    notes = list(clips.notes)
+    notes += [f"{one.name} computes in {one.precision}: metrics in float32 may differ a little."
+              for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
+    notes += _cuts(chunking, clips)
+    if problems:
+        notes.append(
+            f"{counted(len(problems), 'clip')} cannot be predicted, for instance: {next(iter(problems.values()))}"
+        )
+    found = quality(probabilities, labels, model.emotions.names, table, options)
+    for unit in ("clips", "speakers"):
+        if found["intervals"][unit] is None:
+            notes.append(f"No intervals by {unit}: {found['intervals'][f'{unit}_reason']}.")
+    fair = fairness(probabilities.argmax(axis=1), labels, table.genders, model.emotions.names)
+    if fair["reason"]:
+        notes.append(f"Fairness: {fair['reason']}.")
     if len(set(labels.tolist())) == 1:
         notes.append(
             f"All clips are {table.labels[0]}: there is no equal error rate, and UAR is the recall of one emotion."
         )
-    if other is not None:
-        report["comparison"] = comparison(other, model, clips, there, probabilities, options)
-        notes += _learned_by_other(other, table.names)
-    else:
+    report: dict[str, Any] = {
+        "model": model.describe(),
+        "made": {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": command(argv, ["python"]) if argv else None,
+            "packages": {name: version(name) for name in PACKAGES},
+            "device": describe_device(model.classifier)["name"],
+        },
+        "clips": {
+            "part": clips.part,
+            "split": clips.split,
+            "number": len(rows),
+            "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
+            "seconds": float(np.sum(tested["duration"][:])),
+            "max_seconds": chunking.max_seconds,
+            "corpora": dict(sorted(Counter(table.corpora).items())),
+            "emotions": dict(sorted(Counter(table.labels).items())),
+            "excluded": dict(Counter(clip.reason for clip in (*clips.excluded, *excluded))),
+            "other_emotions": clips.other_emotions,
+        },
+        "quality": found,
+        "fairness": fair,
+        **dict.fromkeys(("comparison", "leakage", "robustness", "cost")),
+        "notes": notes,
+    }
+    if other is None:
         notes.append("No other model was given to compare with.")
-    if options.leakage:
-        report["leakage"] = leakage(rows, clips, options.progress)
     else:
-        notes.append("Leakage was not looked for.")
-    if options.robustness:
-        report["robustness"] = robustness(model, rows, labels, probabilities, asking, options)
-        if report["robustness"]["clips"] == 1:
-            notes.append("Robustness to babble was not measured: it is made of other clips, and one alone was taken.")
-        notes += _fewer_clips(report["robustness"])
+        report["comparison"] = comparison(other, model, clips, rows, probabilities, others_chunking, options)
+        notes += _trained_on(other, table.names)
+    if not options.leakage:
+        notes.append("Leakage was not measured.")
     else:
+        report["leakage"] = leakage(tested, clips, options.progress)
+    if not options.robustness:
         notes.append("Robustness was not measured.")
-    if options.cost:
+    else:
+        report["robustness"] = robustness(model, tested, labels, probabilities, chunking, options)
+        notes += _limits(report["robustness"])
+    if not options.cost:
+        notes.append("Cost was not measured.")
+    else:
         report["cost"] = measure_cost(
             model.classifier, folder=model.folder, batch_seconds=options.batch_seconds, precision=model.precision
         )
         if other is not None:
-            report["cost"]["memory"]["of"] += f", and the weights of {other.name}, which it is compared with"
-    else:
-        notes.append("Cost was not measured.")
-    return report, Answered(table, probabilities, model.emotions.names)
+            report["cost"]["memory"]["of"] += f", and the weights of {other.name}"
+    return BuiltReport(report, table, probabilities)
 
 
-def _ask(model: Model, clips: Dataset, condition: Condition = CLEAN, **asking: Any) -> Answers:
-    try:
-        return answer(model.classifier, model.emotions, clips, condition, key=model.key, **asking)
-    except ValueError as error:
-        raise ValueError(f"{model.name}: {error}") from error
-
-
-def _asking(model: Model, options: ReportOptions, clips: ReportClips) -> dict[str, Any]:
-    """
-    How a model is asked: it hears clips as its own run had them, and clips that its run does not know in pieces of 30 s at most.
-    """
-    own = (model.records.results.get("training") or {}).get("arguments") or {}
-    most = longest_heard(model.classifier)
-    known = model.records.split is not None and model.records.split.count(clips.table.names) > 0
-    hearing = Hearing(
-        max_seconds=options.max_seconds or own.get("max_seconds"),
-        segment_length=own.get("segment_length"),
-        segment_overlap=own.get("segment_overlap") or 0.0,
-        longest=most if known else min(most, LONGEST),
-    )
-    return {
-        "hearing": hearing,
-        "batch_seconds": options.batch_seconds,
-        "keep": options.keep,
-        "progress": options.progress,
-    }
-
-
-def _pieces(hearing: Hearing, clips: ReportClips) -> list[str]:
-    """What is to be said of clips that are not heard as a whole."""
+def _cuts(chunking: Chunking, clips: ReportClips) -> list[str]:
+    """Notes on clips that the model does not take whole."""
     seconds = np.array(clips.clips["duration"][:])
     notes = []
-    if hearing.max_seconds and (number := int((seconds > hearing.max_seconds).sum())):
-        notes.append(f"Of {counted(number, 'clip')} the first {hearing.max_seconds:g} s were heard.")
-        seconds = np.minimum(seconds, hearing.max_seconds)
-    longest = hearing.segment_length or hearing.longest
+    if chunking.max_seconds and (number := int((seconds > chunking.max_seconds).sum())):
+        notes.append(f"Of {counted(number, 'clip')} the first {chunking.max_seconds:g} s were used.")
+        seconds = np.minimum(seconds, chunking.max_seconds)
+    longest = chunking.segment_length or chunking.longest
     if number := int((seconds > longest).sum()):
-        overlap = (
-            f", with {hearing.segment_overlap:g} s in common"
-            if hearing.segment_length and hearing.segment_overlap
-            else ""
-        )
+        overlap = f" that overlap by {chunking.segment_overlap:g} s" if chunking.segment_overlap else ""
         notes.append(
-            f"Heard in segments{overlap}, whose probabilities are averaged: {counted(number, 'clip')} of over {longest:g} s."
+            f"{counted(number, 'clip')} of over {longest:g} s: cut into segments{overlap}, whose probabilities are averaged."
         )
     return notes
 
 
-def _made(model: Model, argv: Sequence[str]) -> dict[str, Any]:
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": command(argv, ["python"]) if argv else None,
-        "packages": {name: version(name) for name in PACKAGES},
-        "device": describe_device(model.classifier)["name"],
-    }
-
-
-def _clips(
-    clips: ReportClips, unanswered: Sequence[SetAside], table: Clips, rows: Dataset, max_seconds: float | None
-) -> dict[str, Any]:
-    return {
-        "part": clips.part,
-        "split": clips.split,
-        "number": len(rows),
-        "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
-        "seconds": float(np.sum(rows["duration"][:])),
-        "max_seconds": max_seconds,
-        "corpora": dict(sorted(Counter(table.corpora).items())),
-        "emotions": dict(sorted(Counter(table.labels).items())),
-        "set_aside": dict(Counter(clip.reason for clip in (*clips.set_aside, *unanswered))),
-        "left_out": clips.left_out,
-    }
-
-
 def quality(
-    probabilities: Array,
-    labels: Array,
-    emotions: Sequence[str],
-    corpora: Sequence[str],
-    speakers: Sequence[str | None],
-    genders: Sequence[str | None],
-    options: ReportOptions,
+    probabilities: Array, labels: Array, emotions: Sequence[str], table: Clips, options: ReportOptions
 ) -> dict[str, Any]:
-    """Every figure on all clips and on those of each corpus, speaker and gender, with intervals."""
-    found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions)}
-    for name, groups in (("corpora", corpora), ("speakers", speakers), ("genders", genders)):
-        found[name] = grouped(probabilities, labels, emotions, groups)
-    for speaker, gender, corpus in zip(speakers, genders, corpora, strict=True):
-        if speaker is not None:
-            found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
+    """The metrics on all clips and on those of each corpus, speaker and gender, with intervals."""
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
-    found["intervals"] = bootstrap.intervals(probabilities, labels, speakers, details=True, **drawn)
+    intervals = bootstrap.intervals(probabilities, labels, table.speakers, details=True, **drawn)
     if len(labels) < CLIPS_FOR_AN_INTERVAL:
-        found["intervals"] |= _no_interval(len(labels))
+        intervals |= _no_interval(len(labels))
+    found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions), "intervals": intervals}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
-            by_emotion = (found["intervals"][unit] or {}).pop(name, None)
+            by_emotion = (intervals[unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
-    for name, groups in (("corpora", corpora), ("genders", genders), ("speakers", speakers)):
-        # Of one clip every resample is the same: an interval would look certain. And a thousand speakers would take minutes.
+    columns = (("corpora", table.corpora), ("speakers", table.speakers), ("genders", table.genders))
+    for name, groups in columns:
+        found[name] = grouped(probabilities, labels, emotions, groups)
         if name == "speakers" and len(found[name]) > SPEAKERS_WITH_INTERVALS:
             continue
-        of_group: dict[str | None, list[int]] = {}
-        for at, one in enumerate(groups):
-            of_group.setdefault(one, []).append(at)
-        for group, group_figures in found[name].items():
-            rows = np.array(of_group[group])
+        for group, metrics in found[name].items():
+            rows = np.array([i for i, one in enumerate(groups) if one == group])
             if len(rows) >= CLIPS_FOR_AN_INTERVAL:
-                whose = [speakers[row] for row in rows]
-                intervals = bootstrap.intervals(probabilities[rows], labels[rows], whose, **drawn)
-                group_figures["intervals"] = intervals["clips"]
-                group_figures["intervals_by_speaker"] = intervals["speakers"]
-    found["reliability"] = reliability(probabilities, labels)
-    return found
+                whose = [table.speakers[row] for row in rows]
+                of_group = bootstrap.intervals(probabilities[rows], labels[rows], whose, **drawn)
+                metrics |= {"intervals": of_group["clips"], "intervals_by_speaker": of_group["speakers"]}
+    for speaker, gender, corpus in zip(table.speakers, table.genders, table.corpora, strict=True):
+        if speaker is not None:
+            found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
+    return {**found, "reliability": reliability(probabilities, labels)}
 
 
 def _no_interval(clips: int) -> dict[str, Any]:
@@ -362,88 +373,83 @@ def comparison(
     other: Model,
     model: Model,
     clips: ReportClips,
-    there: Array,
+    rows: Array,
     probabilities: Array,
+    chunking: Chunking,
     options: ReportOptions,
 ) -> dict[str, Any]:
-    """The model beside another on the same clips; a difference is the model's figure less the other's."""
+    """The model beside another on the same clips; a difference is the model's metric minus the other's."""
     if other.emotions.names != model.emotions.names:
         raise ValueError(
-            f"--compare: {other.name} tells {', '.join(other.emotions.names)} apart, and {model.name} "
-            f"{', '.join(model.emotions.names)}; --label_map can count labels together"
+            f"compare={other.name}: its emotions are {', '.join(other.emotions.names)}, and those of {model.name} "
+            f"{', '.join(model.emotions.names)}; label_map can give several labels one emotion"
         )
-    rows = clips.clips.select(there)
-    answers = _ask(other, rows, **_asking(other, options, clips))
-    both = np.array([i for i in range(len(rows)) if i not in answers.problems], dtype=np.int64)
+    predictions = other.predict(clips.clips.select(rows), chunking, options)
+    both = predictions.rows
     if not len(both):
         raise ValueError(
-            f"--compare: {other.name} answers none of the clips: {next(iter(answers.problems.values()), '')}"
+            f"compare={other.name}: it can predict no clip: {next(iter(predictions.problems.values()), '')}"
         )
-    table = clips.table.of(there).of(both)
-    found = compare(answers.probabilities[both], probabilities[both], clips.labels[there][both], table.speakers,
+    table = clips.table.of(rows).of(both)
+    found = compare(predictions.probabilities[both], probabilities[both], clips.labels[rows][both], table.speakers,
                     resamples=options.resamples, seed=options.seed)  # fmt: skip
     if len(both) < CLIPS_FOR_AN_INTERVAL:
         found |= _no_interval(len(both))
     return {"other": other.name, "number": len(both), **found}
 
 
-def _learned_by_other(other: Model, names: Sequence[str]) -> list[str]:
+def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
     if other.records.split is None:
-        return [f"{other.name} brings no splits.json: whether it has learned from these clips is not known."]
-    learned = other.records.split.count(names, ("train", "validation"))
-    return [f"{other.name} has learned from {learned} of these clips: the comparison favours it."] if learned else []
+        return [f"{other.name} has no splits.json: whether it was trained on these clips is unknown."]
+    number = other.records.split.count(names, ("train", "validation"))
+    return [f"{other.name} was trained on {number} of these clips: the comparison favours it."] if number else []
 
 
 def robustness(
-    model: Model,
-    rows: Dataset,
-    labels: Array,
-    probabilities: Array,
-    asking: Mapping[str, Any],
-    options: ReportOptions,
+    model: Model, rows: Dataset, labels: Array, probabilities: Array, chunking: Chunking, options: ReportOptions
 ) -> dict[str, Any]:
-    """The UAR under each condition, on the same clips and with the same noise whatever its level."""
+    """The UAR under each condition, on the same clips and with the same noise at every level."""
     drawn = sample(labels, options.robustness_clips, options.seed)
-    some, true = rows.select(drawn), labels[drawn]
-    asking = {**asking, "progress": False}
-    conditions = []
-    # A clip alone would babble with itself.
+    some, labels, clean = rows.select(drawn), labels[drawn], probabilities[drawn]
+    # The babble behind a clip is made of other clips.
     possible = [one for one in options.conditions if one.kind != "babble" or len(drawn) > 1]
+
+    def uar(probabilities: Array, kept: Array) -> float:
+        return float(figures(probabilities[kept], labels[kept], model.emotions.names)["uar"])
+
+    conditions = []
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
-        if condition == CLEAN:
-            said, kept = probabilities[drawn], np.arange(len(drawn))
-        else:
-            answers = _ask(model, some, condition, seed=options.seed, **asking)
-            kept = np.array([i for i in range(len(drawn)) if i not in answers.problems], dtype=np.int64)
-            said = answers.probabilities
+        found = Predictions(clean, {}) if condition == CLEAN else model.predict(some, chunking, options, condition)
         entry: dict[str, Any] = {"kind": condition.kind, "level": condition.level, "unit": condition.unit,
-                                 "name": condition.name, "clips": len(kept), "uar": None, "interval": None,
+                                 "name": condition.name, "clips": len(kept := found.rows), "uar": None, "interval": None,
                                  "difference": None}  # fmt: skip
         if len(kept):
-            interval = None
-            if len(kept) >= CLIPS_FOR_AN_INTERVAL:
-                intervals = bootstrap.intervals(
-                    said[kept], true[kept], None, resamples=options.resamples, seed=options.seed
-                )
-                interval = intervals["clips"]["uar"]
-            uar = figures(said[kept], true[kept], model.emotions.names)["uar"]
-            # On the same clips: one that is unusable under a condition is left out of both.
-            clean = figures(probabilities[drawn][kept], true[kept], model.emotions.names)["uar"]
-            entry |= {"uar": uar, "interval": interval, "difference": uar - clean}
+            entry["uar"] = uar(found.probabilities, kept)
+            # On the same clips: one that cannot be predicted under a condition counts for neither.
+            entry["difference"] = entry["uar"] - uar(clean, kept)
+        if len(kept) >= CLIPS_FOR_AN_INTERVAL:
+            again: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
+            intervals = bootstrap.intervals(found.probabilities[kept], labels[kept], None, **again)
+            entry["interval"] = intervals["clips"]["uar"]
         conditions.append(entry)
     chance = 1 / len(model.emotions.names)
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
 
 
-def _fewer_clips(robust: Mapping[str, Any]) -> list[str]:
-    """Where a condition leaves clips that cannot be heard: sped up, for instance, they may be too short."""
-    fewer = [entry for entry in robust["conditions"] if entry["clips"] < robust["clips"]]
-    if not fewer:
-        return []
-    told = listed([f"{entry['name']} ({entry['clips']:,})" for entry in fewer])
-    return [
-        f"Of {counted(robust['clips'], 'clip')} not all can be heard under {told}; their difference is from the same ones."
+def _limits(robust: Mapping[str, Any]) -> list[str]:
+    """Notes on conditions that were not measured, or not on all clips: sped up, for instance, they may be too short."""
+    notes = []
+    if robust["clips"] == 1:
+        notes.append("Robustness to babble was not measured: it needs other clips, and there is only one.")
+    fewer = [
+        f"{entry['name']} ({entry['clips']:,})" for entry in robust["conditions"] if entry["clips"] < robust["clips"]
     ]
+    if fewer:
+        clips = counted(robust["clips"], "clip")
+        notes.append(
+            f"Of {clips} not all can be predicted under {listed(fewer)}; their difference is on the same clips."
+        )
+    return notes
 
 
 def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
@@ -452,7 +458,7 @@ def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
-    # Each label's clips are spread evenly over the interval from 0 to 1; the first ones are taken.
+    # The clips of each label are spread evenly over the interval from 0 to 1; the first ones are taken.
     rank = np.empty(len(labels))
     for label in set(labels.tolist()):
         mine = order[labels[order] == label]
@@ -461,60 +467,28 @@ def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def leakage(rows: Dataset, clips: ReportClips, progress: bool = True) -> dict[str, Any]:
-    """Speakers and recordings that the tested clips share with those that the model has learned from."""
-    if clips.learned is None:
-        return {
-            "speakers": None,
-            "duplicates": None,
-            "reason": "it is not known which clips the model has learned from",
-        }
-    if not len(clips.learned):
-        reason = "the clips that the model has learned from are not among these corpora"
+    """Speakers and recordings that the tested clips share with those that the model was trained or selected on."""
+    if clips.trained_on is None:
+        reason = "the clips that the model was trained on are not known"
         return {"speakers": None, "duplicates": None, "reason": reason}
-    names, learned_names = rows["clip"][:], clips.learned["clip"][:]
-    learned, tested = (_fingerprints(these, progress) for these in (clips.learned, rows))
-    pairs = near_duplicates(learned, tested)
-    known = {speaker for speaker in clips.learned["speaker"][:] if speaker}
-    return {
-        "speakers": sorted(known & {speaker for speaker in rows["speaker"][:] if speaker}),
-        "duplicates": [
-            {
-                "clip": names[j],
-                "train_clip": learned_names[i],
-                "similarity": value,
-                "exact": learned[i].samples_hash == tested[j].samples_hash,
-            }
-            for i, j, value in pairs
-        ],
-        "reason": None,
-    }
+    if not len(clips.trained_on):
+        reason = "the clips that the model was trained on are not among these corpora"
+        return {"speakers": None, "duplicates": None, "reason": reason}
+    names, train_names = rows["clip"][:], clips.trained_on["clip"][:]
+    train, tested = (_fingerprints(these, progress) for these in (clips.trained_on, rows))
+    train_speakers = {speaker for speaker in clips.trained_on["speaker"][:] if speaker}
+    duplicates = [
+        {
+            "clip": names[j],
+            "train_clip": train_names[i],
+            "similarity": value,
+            "exact": train[i].samples_hash == tested[j].samples_hash,
+        }
+        for i, j, value in near_duplicates(train, tested)
+    ]
+    return {"speakers": sorted(train_speakers & set(rows["speaker"][:])), "duplicates": duplicates, "reason": None}
 
 
 def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:
     bar = tqdm(rows, desc="fingerprints", unit=" clips", disable=None if progress else True)
     return [fingerprint(read_mono(clip["audio"])) for clip in bar]
-
-
-def open_model(
-    classifier: AudioClassificationPipeline,
-    name: str,
-    records: Path | None,
-    label_map: Mapping[str, str] | None = None,
-    *,
-    run: Path | None = None,
-    precision: str = "float32",
-) -> Model:
-    """
-    A model of a report.
-
-    Args:
-        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
-        name (`str`): What it is called.
-        records (`Path`, *optional*): The folder with its files.
-        label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
-        run (`Path`, *optional*): The folder of its run, where that has left its records, if not beside the model.
-        precision (`str`, *optional*): What it computes in; an exported model says so itself.
-    """
-    emotions = ModelEmotions.of(emotions_of(classifier), label_map)
-    precision = getattr(classifier.model, "precision", precision)
-    return Model(classifier, name, emotions, ModelRecords.read(run or records), records, precision)

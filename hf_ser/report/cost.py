@@ -1,4 +1,4 @@
-"""What a model costs: time, memory, parameters, arithmetic, room on the disk."""
+"""The cost of a model: time, memory, parameters, operations, disk space."""
 
 import os
 import resource
@@ -31,15 +31,15 @@ from hf_ser.tuning import parameter_counts
 SEED = 0
 #: The first runs of each length choose kernels and fill caches: they are not counted.
 WARM_UP = 3
-#: Throughput is taken on so many batches' worth of speech, and so many seconds at least; again and again for so many seconds.
+#: Throughput is measured on so many batches of speech, of so many seconds at least, repeated for so many seconds.
 BATCHES, LEAST_SECONDS, LEAST_WALL = 4, 60.0, 1.0
-#: Seconds of the clip whose operations are counted. Attention grows with the square of the length.
+#: Seconds of the clip whose operations are counted; those of attention grow with the square of the length.
 FLOPS_SECONDS = 5.0
 FLOPS_COUNTED = (
-    "matrix products and convolutions of the network, a multiplication and an addition as two operations; not the feature "
+    "matrix products and convolutions of the network, a multiplication and an addition as two operations; without feature "
     "extraction, norms, activations and softmax"
 )
-#: What a model is opened from, beside its weights.
+#: The files that a model is opened from.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json", "*.py")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -54,44 +54,44 @@ def measure_cost(
     precision: str = "float32",
 ) -> dict[str, Any]:
     """
-    Measures a model on the device that it is on, with synthetic speech that is the same every time.
-
-    On the GPU the figures of memory that PyTorch keeps are reset, on Linux the process' peak of resident memory.
+    Measures a model on its device, with synthetic speech that is the same every time. On a GPU it resets PyTorch's memory
+    statistics, on Linux the peak of the process' resident memory.
 
     Args:
-        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
-        folder (`str` or `Path`, *optional*): Where the model's files are; without it `size` is `None`.
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        folder (`str` or `Path`, *optional*): The folder of its files; without it `size` is `None`.
         seconds (`Sequence[float]`, defaults to 1, 3, 6 and 10): The lengths of the clips, in seconds.
-        runs (`int`, defaults to 20): How often each length is timed, after 3 runs that are not counted.
+        runs (`int`, defaults to 20): The timed runs of each length, after 3 that are not counted.
         batch_seconds (`float`, *optional*): Seconds of sound in a batch, see [`~hf_ser.inference.predict`].
-        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.inference.in_precision`].
+        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.inference.in_precision`].
 
     Returns:
         A dict that is ready for JSON:
 
-        - `device`: `kind` (`cpu` or `cuda`), `name`, `threads`, `processors`, `load` (of the machine over the minute before,
-          in processors that were busy), `torch`, `dtype`;
-        - `latency`: for each length `seconds`, `runs`, `median_ms` and `p95_ms`: a clip alone, from its waveform to its
+        - `device`: `kind` (`cpu` or `cuda`), `name`, `threads`, `processors`, `load` (the load average of the minute before),
+          `torch`, `dtype`;
+        - `latency`: for each length `seconds`, `runs`, `median_ms` and `p95_ms`: one clip, from its waveform to its
           probabilities, feature extraction included;
-        - `throughput`: `speech_per_second`, seconds of speech in a second of wall time through `predict` on clips of mixed
-          lengths, whose waveforms are in memory; how many `clips`, the `shortest` and `longest` that there may be, their
-          `seconds` together, the `passes` over them and the `wall_seconds` that these took, `batch_seconds`;
-        - `memory`: `peak_bytes` and `before_bytes` while and before these clips are predicted, and `of`: of what;
-        - `parameters`: `total`, and `adapter` with the head that belongs to it, or `None`;
-        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`; this and the parameters are
-          `None` of an exported model and in int8, where PyTorch knows neither;
+        - `throughput`: `speech_per_second`, seconds of speech per second of wall time through `predict` on `clips` of mixed
+          lengths (`shortest` to `longest`, `seconds` in all) whose waveforms are in memory; `passes` over them,
+          `wall_seconds`, `batch_seconds`;
+        - `memory`: `peak_bytes` and `before_bytes` while and before these clips are predicted, and `of`, which memory it is;
+        - `parameters`: `total`, and those of the `adapter` with its head, or `None`;
+        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`. `flops` and `parameters`
+          are `None` for an exported model and in int8, where PyTorch knows neither;
         - `size`: `model_bytes` and `adapter_bytes` on the disk, `None` for what is not in the folder.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if `runs` is below 1, there is no length, or the encoder needs more than the shortest.
+        ValueError: if `runs` is below 1, or a length is missing or shorter than the encoder takes.
     """
     shortest = minimum_samples(classifier.model.config)
     if not seconds or any(round(length * SAMPLING_RATE) < shortest for length in seconds):
-        needed = f"{shortest / SAMPLING_RATE:g} s, which the encoder needs"
-        raise ValueError(f"seconds: expected lengths of at least {needed}; found {list(seconds)}")
+        raise ValueError(
+            f"seconds={list(seconds)}: the encoder needs lengths of at least {shortest / SAMPLING_RATE:g} s"
+        )
     if runs < 1:
-        raise ValueError(f"runs: must be at least 1, found {runs}")
+        raise ValueError(f"runs={runs}: expected at least 1")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
     batch = budget(classifier, batch_seconds)
     device = describe_device(classifier, precision)
@@ -110,19 +110,18 @@ def measure_cost(
 
 
 def speech(length: float, seed: int = SEED) -> Waveform:
-    """Babble of a made-up speaker, `(samples,)` at 16 kHz, `length` seconds of it; the same seed gives the same samples."""
+    """`length` seconds of synthetic babble, `(samples,)` at 16 kHz; the same seed gives the same samples."""
     rng = np.random.default_rng(seed)
     speaker = Speaker.draw(seed, rng)
-    pieces: list[Waveform] = []
-    missing = samples = round(length * SAMPLING_RATE)
-    while missing > 0:
-        pieces.append(babble(speaker, PROSODY["neutral"], rng).astype(np.float32))
-        missing -= len(pieces[-1])
-    return np.concatenate(pieces)[:samples]
+    samples = round(length * SAMPLING_RATE)
+    waveform = np.zeros(0, dtype=np.float32)
+    while len(waveform) < samples:
+        waveform = np.concatenate([waveform, babble(speaker, PROSODY["neutral"], rng).astype(np.float32)])
+    return waveform[:samples]
 
 
 def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
-    """What the model runs on, what it computes in, and how busy the machine was before."""
+    """The device, its precision, and the load of the machine."""
     device = classifier.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
     return {
@@ -137,7 +136,7 @@ def describe_device(classifier: AudioClassificationPipeline, precision: str = "f
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
-    """The time from a waveform of `length` seconds to its probabilities, which are on the CPU: a GPU has finished then."""
+    """The time from a waveform of `length` seconds to its probabilities on the CPU, when a GPU has finished."""
     waveform = speech(length)
     times = []
     for _ in range(WARM_UP + runs):
@@ -184,44 +183,37 @@ def measure_throughput(
 
 
 def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
-    """Begins to watch memory; what is returned says how much it was and has been at most."""
+    """Starts to watch memory; the function that it returns gives the memory before and the peak since."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        of = "GPU memory of PyTorch's tensors, the weights among them; without the CUDA context and what PyTorch keeps in reserve"
+        of = "GPU memory of PyTorch's tensors, weights included; without the CUDA context and PyTorch's reserve"
         return lambda: {"peak_bytes": torch.cuda.max_memory_allocated(device), "before_bytes": before, "of": of}
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak from now on, not since the start
         before = _status("VmRSS")
-        of = (
-            "resident memory of the process: Python, its libraries, the weights, and the clips being read and predicted"
-        )
-        # Linux counts the two apart, each within some pages: where little is added its peak may be below `before`.
+        of = "resident memory of the process: Python, its libraries, the weights and the clips"
+        # Linux counts the two separately, each to within some pages: the peak may be below `before`.
         return lambda: {"peak_bytes": max(before, _status("VmHWM")), "before_bytes": before, "of": of}
     except (OSError, StopIteration):
         unit = 1 if sys.platform == "darwin" else 1024
-        of = "resident memory of the process since it was started, whatever it did before it was measured"
+        of = "resident memory of the process since it was started"
+        usage = resource.getrusage
         return lambda: {
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-            "before_bytes": None,
-            "of": of,
-        }
+            "peak_bytes": usage(resource.RUSAGE_SELF).ru_maxrss * unit, "before_bytes": None, "of": of
+        }  # fmt: skip
 
 
 def _status(field: str) -> int:
-    """A field of Linux' account of this process, in bytes."""
+    """A field of `/proc/self/status`, in bytes."""
     with open("/proc/self/status", encoding="utf-8") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int | None]:
-    """All parameters, and those of the adapter that is on the model, with the head that belongs to it."""
-    adapter = None
-    if isinstance(model, PeftModel):
-        adapter = sum(
-            weight.numel() for weight in get_peft_model_state_dict(model, save_embedding_layers=False).values()
-        )
-    return {"total": parameter_counts(model)[1], "adapter": adapter}
+    """All parameters, and those of the adapter with its head."""
+    adapter = get_peft_model_state_dict(model, save_embedding_layers=False) if isinstance(model, PeftModel) else {}
+    return {"total": parameter_counts(model)[1], "adapter": sum(map(torch.numel, adapter.values())) or None}
 
 
 def operations(step: Callable[[], object]) -> int:
@@ -249,7 +241,7 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
         FileNotFoundError: if there is no such folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"folder: there is no folder {str(folder)!r}, whose files were to be measured")
+        raise FileNotFoundError(f"folder={str(folder)!r}: there is no such folder")
     if is_exported(folder):
         return {"model_bytes": _bytes(folder, ENTRIES), "adapter_bytes": None}
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder

@@ -1,6 +1,5 @@
-"""What a report leaves on disk."""
+"""The files of a report."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,48 +8,41 @@ from typing import Any
 
 from hf_ser import records
 from hf_ser.records import REPORT
+from hf_ser.rendering import page
+from hf_ser.rendering.sections import PICTURES as PLOTS
 from hf_ser.report import plots
-from hf_ser.report.answers import KEPT, Answered
-from hf_ser.report.page import page
-from hf_ser.report.page.pictures import PICTURES as PLACES
+from hf_ser.report.build import BuiltReport
+from hf_ser.report.predictions import KEPT, save_predictions
 
-PAGE, PICTURES, ANSWERS = "report.html", "report", "report-answers"
-#: What the model says of each clip; it has their names, and stays on this machine.
-CLIPS = f"{PICTURES}/clips.csv"
+PAGE, PICTURES, PREDICTIONS = "report.html", "report", "report-predictions"
+#: The predictions of all clips; it has their names, and is not published.
+CLIPS = "clips.csv"
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
     """
-    Before anything is computed: whether a report can be written into `folder`, which is made.
+    Checks, before anything is computed, that a report can be written into `folder`, which is made.
 
     Raises:
-        FileExistsError: if there is one, and nothing was said about it.
-        NotADirectoryError: if `folder` is a file.
+        FileExistsError: if it holds a report and `overwrite` is false, or files of the same names that are no report's.
         OSError: if nothing can be written there.
     """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--output: {str(folder)!r} is a file; name a folder")
+    name = f"output={str(folder)!r}"
     if (folder / REPORT).exists():
         if not _is_report(folder / REPORT):
-            raise FileExistsError(
-                f"--output: {str(folder)!r} holds a {REPORT} that is none of this tool's. Choose another folder."
-            )
+            raise FileExistsError(f"{name}: holds a {REPORT} that is no report. Choose another folder.")
         if not overwrite:
-            raise FileExistsError(
-                f"--output: {str(folder)!r} holds a report. Choose another folder, or --overwrite to replace it."
-            )
-    elif not any((folder / ANSWERS).glob(f"{KEPT}*.npz")) and (  # with them it is a report that was interrupted
+            raise FileExistsError(f"{name}: holds a report. Choose another folder, or overwrite it.")
+    elif not any((folder / PREDICTIONS).glob(f"{KEPT}*.npz")) and (  # with them it is an interrupted report
         there := [name for name in (PAGE, PICTURES) if (folder / name).exists()]
     ):
-        raise FileExistsError(
-            f"--output: {str(folder)!r} holds {' and '.join(there)}, which no report has left there. Choose another folder."
-        )
+        raise FileExistsError(f"{name}: holds {' and '.join(there)}, but no report. Choose another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise type(error)(f"--output: {str(folder)!r} cannot be made: {error.strerror}") from error
+        raise type(error)(f"{name}: cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--output: nothing can be written into {str(folder)!r}")
+        raise PermissionError(f"{name}: cannot be written to")
 
 
 def _is_report(path: Path) -> bool:
@@ -60,29 +52,28 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def save(report: Mapping[str, Any], answered: Answered, folder: Path) -> None:
+def save(built: BuiltReport, folder: Path) -> None:
     """
-    Writes `report.json`, `report.html` (one page with everything in it) and `report/` with the pictures and `clips.csv`, what
-    the model says of each clip, and deletes the answers that were kept in case of an interruption. An earlier report's files
-    are replaced when the new ones are there, and no file that is not a report's is touched.
+    Writes `report.json`, `report.html` (one page with everything in it) and `report/` with the plots and `clips.csv`, the
+    predictions, and deletes the predictions that were kept in case of an interruption. The files of an earlier report are
+    replaced once the new ones are complete; other files stay.
     """
+    report: Mapping[str, Any] = built.report
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-    (folder / ANSWERS).mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=folder / ANSWERS) as made:
+    (folder / PREDICTIONS).mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=folder / PREDICTIONS) as made:
         new = Path(made)
         pictures = plots.draw(report, new)
-        (new / PAGE).write_text(page(dict(report), pictures), encoding="utf-8")
-        (new / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        answered.write(new / Path(CLIPS).name)
-        for name in PLACES:
-            if name in pictures:
-                pictures[name].replace(folder / PICTURES / pictures[name].name)
-            else:
-                (folder / PICTURES / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
-        (new / Path(CLIPS).name).replace(folder / CLIPS)
-        (new / PAGE).replace(folder / PAGE)
-        (new / REPORT).replace(folder / REPORT)
-    for answers in (folder / ANSWERS).glob(f"{KEPT}*.npz"):
-        answers.unlink()
-    if not any((folder / ANSWERS).iterdir()):
-        (folder / ANSWERS).rmdir()
+        (new / PAGE).write_text(page(report, pictures), encoding="utf-8")
+        records.write(new / REPORT, dict(report))
+        save_predictions(new / CLIPS, built.table, built.probabilities, report["model"]["emotions"])
+        for name in PLOTS:
+            (folder / PICTURES / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
+        for path in (*pictures.values(), new / CLIPS):
+            path.replace(folder / PICTURES / path.name)
+        for name in (PAGE, REPORT):
+            (new / name).replace(folder / name)
+    for kept in (folder / PREDICTIONS).glob(f"{KEPT}*.npz"):
+        kept.unlink()
+    if not any((folder / PREDICTIONS).iterdir()):
+        (folder / PREDICTIONS).rmdir()

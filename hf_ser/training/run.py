@@ -13,6 +13,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
+from hf_ser.rendering.sections import PICTURES
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
@@ -27,10 +28,8 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.
 #: What a run writes into its folder, and may delete from it.
 ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "excluded.csv", "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
-           "runs/*/events.out.tfevents.*",
-           REPORT, "report.html", "report/clips.csv", "report-answers",
-           *(f"report/{name}.png" for name in ("confusion_matrix", "recall", "reliability", "speakers", "robustness",
-                                               "latency")))  # fmt: skip
+           "runs/*/events.out.tfevents.*", REPORT, "report.html", "report/clips.csv", "report-predictions",
+           *(f"report/{name}.png" for name in PICTURES))  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 

@@ -205,13 +205,21 @@ def add_report(folder: Path, **changes: Any) -> list[str]:
     clip, train_clip = parts["test"][0], parts["train"][0]
     report = {
         "made": {"at": "2025-03-04T05:06:07Z", "command": "python scripts/evaluate.py /home/jdoe/runs/full"},
-        "clips": {"part": "test", "number": test["clips"]},
+        "model": {"precision": "float32", "emotions": ["angry", "happy", "sad"]},
+        "clips": {"part": "test", "split": "speaker", "number": test["clips"], "excluded": {}, "other_emotions": {}},
         "quality": {
-            "overall": {"clips": test["clips"], "uar": test["uar"], "ece": 0.1, "log_loss": 0.9},
+            "overall": {"clips": test["clips"], "uar": test["uar"], "recall": {}},
+            "intervals": {"level": 0.95, "clips": None, "speakers": None, "speakers_reason": "too few"},
+            "corpora": {},
+            "genders": {},
             "speakers": {SPEAKER: {"clips": test["clips"], "uar": test["uar"]}},
         },
+        "fairness": {"equality_of_odds": None, "reason": "no genders"},
+        "comparison": None,
+        "cost": None,
         "robustness": {
             "clips": test["clips"],
+            "of": test["clips"],
             "conditions": [{"kind": "clean", "name": "clean", "uar": test["uar"], "difference": 0.0}],
         },
         "leakage": {
@@ -247,7 +255,8 @@ class TestReport:
         assert pushed["notes"] == ["2 clips have no answer, for instance", "No cost."]
         assert pushed["quality"]["overall"] == here["quality"]["overall"]
         assert pushed["robustness"] == here["robustness"]
-        assert set(re.findall(r"\]\((report/.*\.png)\)", (there / "README.md").read_text())) == PICTURES
+        text = (there / "README.md").read_text()
+        assert {name for name in re.findall(r"\]\((.*\.png)\)", text) if name.startswith("report/")} == PICTURES
 
     def test_the_report_of_another_run_stays_here(self, hub: Any, run: Run, caplog: pytest.LogCaptureFixture) -> None:
         folder = run("full")
@@ -272,7 +281,7 @@ class TestTheCardsCode:
     """It runs as it is printed, for anybody who has a `speech.wav`."""
 
     @pytest.mark.parametrize(
-        ("kind", "blocks", "revision"), [("full", 3, "wide"), ("merged", 4, "wide"), ("adapter", 3, None)]
+        ("kind", "blocks", "revision"), [("full", 1, "wide"), ("merged", 1, "wide"), ("adapter", 1, None)]
     )
     def test_from_the_hub(
         self, hub: Any, base: str, run: Run, kind: str, blocks: int, revision: str | None, tmp_path: Path,
@@ -289,11 +298,7 @@ class TestTheCardsCode:
             torch.manual_seed(11)
             names: dict[str, Any] = {"__name__": "__main__"}
             exec(compile(block, "README.md", "exec"), names)
-            if "probabilities" in names:
-                found = names["probabilities"].tolist()
-                assert dict(zip(("angry", "happy", "sad"), found, strict=True)) == pytest.approx(expected, abs=1e-5)
-            elif "timeline" not in names:
-                assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
+            assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
         assert "is not supported for audio-classification" not in capsys.readouterr().err
 
     def test_of_a_model_that_brings_its_code(
@@ -305,17 +310,14 @@ class TestTheCardsCode:
         assert files("lab/ser") == CHECKPOINT | RESULTS | code
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
-        first, second, _ = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-        assert first.count("trust_remote_code=True") == 1
-        assert second.count("trust_remote_code=True") == 2
-        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{first}\n{second}\nassert 'hf_ser' not in sys.modules\n"
+        (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        assert snippet.count("trust_remote_code=True") == 1
+        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{snippet}\nassert 'hf_ser' not in sys.modules\n"
         done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert done.returncode == 0, done.stderr[-3000:]
         expected = answers(hf_ser.load("lab/ser"))
         best = max(expected, key=expected.__getitem__)
         assert f"{best}: {expected[best]:.2f}" in done.stdout
-        found = [float(number) for number in re.findall(r"tensor\(\[(.*?)\]", done.stdout)[-1].split(",")]
-        assert found == pytest.approx([expected[name] for name in ("angry", "happy", "sad")], abs=1e-4)
 
         # Without trust it is refused, and not opened with a random head.
         untrusting = "from transformers import pipeline; pipeline('audio-classification', model='lab/ser')"
@@ -327,8 +329,7 @@ class TestTheCardsCode:
         """The adapter beside a merged checkpoint opens nowhere else, if its base model is a folder here."""
         push(run("merged"), "lab/ser")
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
-        assert len(re.findall("```python", card)) == 3
-        assert "which was a local folder: whoever has it passes `base=`" in card
+        assert "To open the adapter, pass the folder as `base=`." in card
 
 
 class TestWhatIsThereAlready:

@@ -44,20 +44,14 @@ def measured(classifier: AudioClassificationPipeline, folder: Path) -> dict[str,
 def test_it_is_ready_for_json(measured: dict[str, Any]) -> None:
     assert json.loads(json.dumps(measured, allow_nan=False)) == measured
     assert set(measured) == {"device", "latency", "throughput", "memory", "parameters", "flops", "size"}
+    assert (measured["device"]["kind"], measured["device"]["dtype"]) == ("cpu", "float32")
+    assert measured["device"]["name"].startswith("CPU (")
 
 
 def test_the_latency_of_each_length(measured: dict[str, Any]) -> None:
     assert [(entry["seconds"], entry["runs"]) for entry in measured["latency"]] == [(0.5, 5), (2, 5)]
     for entry in measured["latency"]:
         assert 0 < entry["median_ms"] <= entry["p95_ms"]
-
-
-def test_latency_leaves_the_warm_up_out(classifier: AudioClassificationPipeline, monkeypatch: Any) -> None:
-    ticks = iter([0.0, 9.0] * cost.WARM_UP + [0.0, 0.010, 0.0, 0.030, 0.0, 0.020])
-    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    entry = cost.measure_latency(classifier, 0.5, 3)
-    assert entry["median_ms"] == pytest.approx(20)
-    assert entry["p95_ms"] == pytest.approx(29)
 
 
 def test_throughput_on_mixed_lengths(measured: dict[str, Any]) -> None:
@@ -76,14 +70,6 @@ def test_memory_says_of_what(measured: dict[str, Any], classifier: AudioClassifi
     assert "resident memory" in memory["of"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux' account of a process")
-def test_the_peak_is_not_below_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Linux keeps the two counts apart, each within some pages: where little is added the peak may be the smaller.
-    monkeypatch.setattr(cost, "_status", {"VmRSS": 1_000_000, "VmHWM": 990_000}.__getitem__)
-    memory = cost.start_memory(torch.device("cpu"))()
-    assert (memory["before_bytes"], memory["peak_bytes"]) == (1_000_000, 1_000_000)
-
-
 def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError
@@ -93,14 +79,6 @@ def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) 
     assert memory["peak_bytes"] > 1_000_000
     assert memory["before_bytes"] is None
     assert "since it was started" in memory["of"]
-
-
-def test_the_device(measured: dict[str, Any]) -> None:
-    device = measured["device"]
-    assert (device["kind"], device["dtype"]) == ("cpu", "float32")
-    assert device["threads"] >= 1
-    assert device["torch"] == torch.__version__
-    assert device["name"].startswith("CPU (")
 
 
 def test_parameters_and_files_of_a_checkpoint(measured: dict[str, Any], folder: Path) -> None:
@@ -189,9 +167,9 @@ def test_speech_is_the_same_every_time_and_no_silence() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seconds": ()}, r"seconds: expected lengths of at least 0\.025 s"),
-        ({"seconds": (1, 0.01)}, r"which the encoder needs; found \[1, 0\.01\]"),
-        ({"runs": 0}, "runs: must be at least 1, found 0"),
+        ({"seconds": ()}, r"seconds=\[\]: the encoder needs lengths of at least 0\.025 s"),
+        ({"seconds": (1, 0.01)}, r"seconds=\[1, 0\.01\]: the encoder needs"),
+        ({"runs": 0}, "runs=0: expected at least 1"),
         ({"batch_seconds": 0}, "batch_seconds: must be more than 0 s"),
     ],
 )
@@ -202,10 +180,10 @@ def test_arguments_that_make_no_sense(
         measure_cost(classifier, **arguments)
 
 
-def test_a_folder_that_is_not_there_is_said_before_anything_is_measured(
+def test_a_missing_folder_fails_before_anything_is_measured(
     classifier: AudioClassificationPipeline, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*gone'"):
+    with pytest.raises(FileNotFoundError, match=r"folder='.*gone': there is no such folder"):
         measure_cost(classifier, folder=tmp_path / "gone")
 
 

@@ -51,7 +51,7 @@ def test_a_model_on_the_hub(run: Path, speech: Path, run_script: Run, hub: Any, 
     words = ["evaluate", "lab/emotions", "--corpora", f"synthetic={speech}", *QUICK]
     done = run_script(*words)
     assert done.returncode == 1
-    assert "--output: say where the report goes" in done.stderr
+    assert "output: name a folder for the report" in done.stderr
     done = run_script(*words, "--output", tmp_path / "report", "--compare", run)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -73,14 +73,14 @@ def test_two_models_of_one_name_are_told_apart(run: Path, speech: Path, run_scri
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--label_map", "glad=happy"], "the model has no 'glad'; its labels are angry"),
-        (["--label_map", "glad"], "'glad' is not of the form FROM=TO"),
+        (["--label_map", "glad=happy"], "label_map=.*: no model has a label 'glad'"),
+        (["--label_map", "glad"], "label_map='glad': expected FROM=TO"),
         (["--part", "all", "--emotions", "calm=sad"], "No clip is of calm"),
-        (["--emotions", "calm=bored"], "--emotions: the model does not tell 'bored'"),
+        (["--emotions", "calm=bored"], "emotions=.*: the model does not have 'bored'"),
         (["--device", "nonsense"], "device='nonsense': the model cannot run there"),
         (["--revision", "main"], "revision='main': .* is a local folder"),
-        (["--max_set_aside", "-1"], "--max_set_aside: a share from 0 to 1 is needed, found -1"),
-        (["--resamples", "0"], "--resamples: must be at least 1, found 0"),
+        (["--max_excluded", "-1"], "max_excluded=-1.0: expected a share from 0 to 1"),
+        (["--resamples", "0"], "resamples=0: expected at least 1"),
     ],
 )
 def test_what_does_not_fit(

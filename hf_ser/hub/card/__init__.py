@@ -1,13 +1,19 @@
-"""The model card of a run: what is said, by subject, and how it comes into `model_cards/template.md`."""
+"""The model card of a run: `template.md`, filled from `results.json` and `report.json`."""
 
-from hf_ser.hub.card.model_card import (
-    CARD,
-    CORPORA_LICENCES,
-    TEMPLATE,
-    SERModelCardData,
-    make_card,
-    template,
-    write_card,
-)
+from hf_ser.hub.card.card import CARD, make_card, write_card
+from hf_ser.hub.card.report import PICTURES, read_report, why_another
+from hf_ser.hub.card.text import about, chance, shared_speakers, speakers, split_kind
 
-__all__ = ["CARD", "CORPORA_LICENCES", "TEMPLATE", "SERModelCardData", "make_card", "template", "write_card"]
+__all__ = [
+    "CARD",
+    "PICTURES",
+    "about",
+    "chance",
+    "make_card",
+    "read_report",
+    "shared_speakers",
+    "speakers",
+    "split_kind",
+    "why_another",
+    "write_card",
+]

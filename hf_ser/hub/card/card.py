@@ -1,0 +1,210 @@
+"""The model card of a run, with the metadata of the Hub: the content of `results.json` and `report.json`, and nothing else."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_ser.hub.card import text
+from hf_ser.hub.card.report import PICTURES, read_report
+from hf_ser.records import SPLITS
+from hf_ser.rendering.blocks import METRICS
+from hf_ser.rendering.formats import markdown
+from hf_ser.rendering.sections import card_section
+from hf_ser.wording import counted, listed
+
+CARD, TEMPLATE = "README.md", "template.md"
+#: The metrics in the Hub's words: type, arguments.
+METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
+    "uar": ("recall", {"average": "macro"}),
+    "accuracy": ("accuracy", None),
+    "f1_weighted": ("f1", {"average": "weighted"}),
+    "f1_macro": ("f1", {"average": "macro"}),
+    "eer": ("eer", None),
+}
+#: The metadata's licence where the corpora have several, or one that the Hub does not know.
+CORPORA_LICENCES = "licences-of-the-corpora"
+#: Files that the card shows or names where they are there.
+FILES = ("confusion_matrix.png", "training_curves.png", SPLITS, *PICTURES.values())
+#: The package's own encoder, see `hf_ser.models.tiny`.
+TINY = "hubert-tiny-random"
+
+
+def make_card(
+    results: Mapping[str, Any],
+    *,
+    report: Mapping[str, Any] | None = None,
+    model_id: str | None = None,
+    revision: str | None = None,
+    license: str | None = None,
+    language: str | list[str] | None = None,
+    base_model: str | None = None,
+    tags: Sequence[str] = (),
+    folder: str = "model",
+    adapter: bool = False,
+    merged: bool = False,
+    files: Sequence[str] = FILES,
+) -> ModelCard:
+    """
+    The card of a run.
+
+    Args:
+        results (`dict`): The content of `results.json`.
+        report (`dict`, *optional*): The content of the run's `report.json`.
+        model_id (`str`, *optional*): The model's name on the Hub, `user/name`, from where the card's code opens it.
+        revision (`str`, *optional*): Its branch there, if that is not the main one.
+        license (`str`, *optional*): The model's licence in the Hub's spelling. By default that of its corpus; of corpora with
+            different licences `other`; none where a corpus' licence is unknown.
+        language (`str` or `list[str]`, *optional*): ISO 639-1 codes, by default those of the corpora.
+        base_model (`str`, *optional*): The encoder's name on the Hub, where `results` does not have it.
+        tags (`Sequence[str]`): More tags.
+        folder (`str`): The name of the model's folder, from where the card's code opens a model that is not on the Hub.
+        adapter (`bool`): Whether the model is an adapter without its encoder.
+        merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
+        files (`Sequence[str]`): Those of `FILES` that are beside the card.
+    """
+    on_hub = base_model or (results["base_model"] if results["base_model_on_hub"] else None)
+    name = Path(on_hub or results["base_model"]).name
+    place = json.dumps(model_id or folder, ensure_ascii=False)
+    if model_id and revision:
+        place += f", revision={json.dumps(revision, ensure_ascii=False)}"
+    inside = f'{place}, subfolder="adapter"' if model_id else json.dumps(f"{folder}/adapter", ensure_ascii=False)
+    metadata = card_metadata(
+        results, model_name=model_id or f"{name}-{'-'.join(text.methods(results))}", license=license, language=language,
+        base_model=on_hub, tags=tags, adapter=adapter,
+    )  # fmt: skip
+    sources = {key: path for key, path in PICTURES.items() if path in files}
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    content = environment.from_string(template()).render(
+        text=text,
+        metadata=metadata.to_yaml(),
+        results=results,
+        report=report,
+        measured="\n\n".join(map(markdown, card_section(report, sources))) if report else "",
+        base=f"[`{on_hub}`](https://huggingface.co/{on_hub})" if on_hub else f"`{name}`",
+        base_name=name,
+        base_is_local=on_hub is None and name != TINY,
+        corpora=listed(starmap(text.corpus_link, results["corpora"].items())),
+        place=place,
+        adapter=adapter,
+        adapter_place=inside if merged else "",
+        licence=None if license else metadata.license,
+        given=license,
+        files=files,
+    )
+    content = re.sub(r"[ \t]+\n", "\n", content)
+    return ModelCard(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n")
+
+
+def template() -> str:
+    """The card's template."""
+    return files("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8")
+
+
+def card_metadata(
+    results: Mapping[str, Any],
+    *,
+    model_name: str,
+    license: str | None,
+    language: str | list[str] | None,
+    base_model: str | None,
+    tags: Sequence[str],
+    adapter: bool,
+) -> ModelCardData:
+    """The metadata of a card, as the Hub reads them."""
+    test, corpora, methods = results["metrics"]["test"], results["corpora"], text.methods(results)
+    name, link = None, None
+    if license is None:
+        license, name, link = licence_of_corpora(results)
+    languages = sorted({about.language for about in text.abouts(results) if about and about.language})
+    types = {kind for key, (kind, _) in METRIC_TYPES.items() if test[key] is not None}
+    own = ["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", results["model_type"], *methods]
+    lora = ["lora"] if "lora" in results["method"] else []
+    return ModelCardData(
+        language=language or languages or None,
+        license=license,
+        license_name=name,
+        license_link=link,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="audio-classification",
+        base_model=base_model,
+        base_model_relation=("adapter" if adapter else "finetune") if base_model else None,
+        datasets=sorted({entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")}) or None,
+        metrics=[kind for kind in ("accuracy", "f1", "recall", "eer") if kind in types],
+        tags=list(dict.fromkeys([*own, *lora, *corpora, *tags])),
+        model_name=model_name.rpartition("/")[2],
+        eval_results=evaluation_results(results),
+    )
+
+
+def licence_of_corpora(results: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """The metadata's licence, its name and its link, as far as they follow from the corpora."""
+    every = text.abouts(results)
+    facts = [about for about in every if about]
+    if not facts or len(facts) < len(every):
+        return None, None, None
+    if len({about.licence_id for about in facts}) == 1 and facts[0].licence_id:
+        return facts[0].licence_id, None, None
+    return "other", CORPORA_LICENCES, facts[0].homepage if len(facts) == 1 else None
+
+
+def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
+    """
+    The test metrics for the Hub's `model-index`, between 0 and 1. The name of the data set has the split and the number of
+    speakers that train and test share: they show wherever the Hub shows the metric.
+    """
+    corpora, split, test = results["corpora"], results["split"]["name"], results["metrics"]["test"]
+    shared = text.shared_speakers(results)
+    told = {None: "", 0: ", no speaker in both train and test"}.get(
+        shared, f", {counted(shared or 0, 'speaker')} in both train and test"
+    )
+    hub = [entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")]
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Speech emotion recognition",
+            dataset_type=hub[0] if len(hub) == len(corpora) == 1 else "+".join(corpora),
+            dataset_name=f"{' + '.join(starmap(text.corpus_name, corpora.items()))} ({split} split{told})",
+            dataset_config=split,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=f"Test {METRICS[key][0]} ({split} split)",
+            metric_value=round(test[key], 4),
+            metric_args=arguments,
+        )
+        for key, (kind, arguments) in METRIC_TYPES.items()
+        if test[key] is not None
+    ]
+
+
+def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
+    """
+    Writes `README.md` into a run's folder: its model card.
+
+    Args:
+        results (`dict`): The content of `results.json`.
+        folder (`Path`): The run's folder. The card depends on what is in it: an adapter, a `report.json` of this run, plots.
+        given: `model_id`, `revision`, `license`, `language`, `base_model` and `tags`, see [`make_card`].
+    """
+    lora = "lora" in results["method"]
+    if (folder / "config.json").exists():
+        adapter, merged = (folder / "adapter_config.json").exists(), (folder / "adapter").is_dir()
+    else:  # the results alone
+        adapter = text.unmerged(results) or (lora and results["training"]["arguments"].get("save_format") == "adapter")
+        merged = lora and not adapter
+    card = make_card(
+        results,
+        report=read_report(folder, results),
+        folder=folder.resolve().name,
+        adapter=adapter,
+        merged=merged,
+        files=[name for name in FILES if (folder / name).exists()],
+        **given,
+    )
+    (folder / CARD).write_text(str(card), encoding="utf-8")

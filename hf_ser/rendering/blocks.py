@@ -1,0 +1,150 @@
+"""The blocks of a section, and the cells of its tables: values with their units."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hf_ser.wording import per_cent
+
+MISSING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The text of a cell, and the number or text that it is sorted by; `None` is sorted last."""
+
+    text: str
+    key: float | str | None
+
+    @property
+    def number(self) -> bool:
+        return not isinstance(self.key, str)
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot; `source` is a URL, a data URL, or a path relative to the document."""
+
+    caption: str
+    source: str
+    kind: str = "picture"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and their values."""
+
+    rows: Sequence[tuple[str, str]]
+    kind: str = "facts"
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    texts: Sequence[str]
+    kind: str = "items"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded away."""
+
+    title: str
+    blocks: Sequence[Any]
+    kind: str = "details"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: str
+    kind: str = "paragraph"
+
+
+@dataclass(frozen=True)
+class Section:
+    anchor: str
+    title: str
+    blocks: Sequence[Any]
+
+
+def label(text: Any) -> Cell:
+    """A name."""
+    return Cell(str(text), str(text))
+
+
+def number(value: float | None, form: Callable[[float], str]) -> Cell:
+    """A number, or a dash where there is none."""
+    return Cell(MISSING, None) if value is None else Cell(form(value), float(value))
+
+
+def count(value: float | None) -> Cell:
+    """A whole number, as `1,079`."""
+    return number(value, "{:,.0f}".format)
+
+
+def percent(share: float | None) -> Cell:
+    """A share, as `58.4 %`."""
+    return number(share, lambda value: f"{per_cent(value):.1f} %")
+
+
+def points(difference: float | None) -> Cell:
+    """A difference of shares in percentage points, as `-3.2`."""
+    return number(difference, lambda value: f"{per_cent(value):+.1f}" if per_cent(value) else "0.0")
+
+
+def decimal(value: float | None, digits: int = 3) -> Cell:
+    """A number with so many digits after the point."""
+    return number(value, f"{{:.{digits}f}}".format)
+
+
+def p_value(value: float | None) -> Cell:
+    """A p-value with four digits; smaller ones are below 0.0001."""
+    return Cell("below 0.0001", value) if value is not None and value < 0.0001 else decimal(value, 4)
+
+
+def milliseconds(value: float | None) -> Cell:
+    """Milliseconds, as `65.1 ms`."""
+    return number(value, lambda time: f"{time:,.1f} ms" if time < 100 else f"{time:,.0f} ms")
+
+
+def interval(edges: Sequence[float] | None, form: Callable[[float], Cell] = percent) -> Cell:
+    """An interval, as `52.3 to 64.4 %`; sorted by its lower edge."""
+    if not edges:
+        return Cell(MISSING, None)
+    low, high = (form(edge).text for edge in edges)
+    return Cell(f"{low.removesuffix(' %')} to {high}", float(edges[0]))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `45.0 s`, `10.4 min` or `3.3 h`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def size(number: float) -> str:
+    """Bytes as `378.3 MB`."""
+    unit, one = next((pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= pair[1]), ("bytes", 1))
+    return f"{number / one:,.{0 if one == 1 else 1}f} {unit}"
+
+
+#: The metrics of a set of clips: their names, and how their values are written.
+METRICS: dict[str, tuple[str, Callable[[float | None], Cell]]] = {
+    "uar": ("UAR", percent),
+    "accuracy": ("accuracy", percent),
+    "f1_weighted": ("weighted F1", percent),
+    "f1_macro": ("macro F1", percent),
+    "eer": ("EER", percent),
+    "ece": ("ECE", percent),
+    "log_loss": ("log loss, nats", partial(decimal, digits=3)),
+}

@@ -1,0 +1,100 @@
+"""Blocks as an HTML page, as Markdown and as plain text."""
+
+import base64
+import mimetypes
+import re
+import textwrap
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hf_ser.rendering.blocks import MISSING, Table
+from hf_ser.rendering.headline import Report, answers, cautions, main_metric, one_line, subtitle, title
+from hf_ser.rendering.sections import sections, tables_in_brief
+
+TEMPLATE = "page.html.jinja"
+WIDTH = 100  # columns of the console
+
+
+def page(report: Report, pictures: Mapping[str, Path]) -> str:
+    """
+    The report as one HTML page, which needs no other file and no network.
+
+    Args:
+        report (`dict`): The report, see [`~hf_ser.report.build`].
+        pictures (`dict[str, Path]`): Its plots, as [`~hf_ser.report.plots.draw`] returns them.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(files("hf_ser.rendering").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        title=title(report),
+        subtitle=subtitle(report),
+        main=main_metric(report),
+        answers=answers(report),
+        cautions=cautions(report),
+        sections=sections(report, {name: _data_url(path) for name, path in pictures.items()}),
+    )
+
+
+def _data_url(path: Path) -> str:
+    kind = mimetypes.guess_type(path.name)[0]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def markdown(block: Any) -> str:
+    """A paragraph, facts, a table or a picture as Markdown. Columns without any value are left out of a table."""
+    if block.kind == "paragraph":
+        return str(block.text)
+    if block.kind == "facts":
+        return "\n".join(f"- **{name}**: {text}" for name, text in block.rows)
+    if block.kind == "picture":
+        return f"![{block.caption}]({block.source})"
+    used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
+    lines = [
+        [_markdown_cell(block.columns[i]) for i in used],
+        ["---:" if block.rows[0][i].number else "---" for i in used],
+        *([_markdown_cell(row[i].text) for i in used] for row in block.rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+
+
+def console(report: Report) -> str:
+    """The report in brief as plain text, at most 100 columns wide."""
+    lines = [title(report)[:WIDTH], "=" * min(len(title(report)), WIDTH), *_wrapped(subtitle(report)), ""]
+    for caution in cautions(report):
+        lines += _wrapped(caution.text, "! " if caution.alarm else "- ")
+    lines += ["", *(line for name, text in answers(report) for line in _wrapped(f"{name}: {text}"))]
+    for table in tables_in_brief(report):
+        lines += ["", *_text_table(table)]
+    if report["notes"]:
+        lines += ["", "Notes", *(line for note in report["notes"] for line in _wrapped(note, "- "))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _wrapped(text: str, bullet: str = "") -> list[str]:
+    held = one_line(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(held, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet or "  "))
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def _text_table(table: Table) -> list[str]:
+    """The caption, a line of names and the rows; the first column is cut where they would be too wide."""
+    rows = [table.columns, *([cell.text for cell in row] for row in table.rows)]
+    cells = [[one_line(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths[0] = max(min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)), 8)
+    lines = []
+    for row in cells:
+        first = row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 3]}..."
+        others = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *others]))
+    return [*_wrapped(table.caption), *lines[:1], "-" * len(lines[0]), *lines[1:]]

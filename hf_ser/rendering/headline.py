@@ -1,0 +1,200 @@
+"""The top of a report: title, main metric, warnings, and a sentence or two on each question that a report answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hf_ser.rendering.blocks import interval, milliseconds, percent, points, size
+from hf_ser.wording import counted, listed
+
+Report = Mapping[str, Any]
+
+#: The parts that a report may lack.
+OPTIONAL = {
+    "comparison": "comparison with another model",
+    "robustness": "robustness",
+    "cost": "cost",
+    "leakage": "leakage",
+}
+NOT_HERE = "Not in this report; the notes say why."
+CLEAN = "clean"
+
+
+def one_line(text: str) -> str:
+    """Text in one line, without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def title(report: Report) -> str:
+    return one_line(f"Report on {report['model']['name']}")
+
+
+def subtitle(report: Report) -> str:
+    """The clips that the metrics are of, and the date."""
+    clips = report["clips"]
+    split = f"{clips['split']} split, " if clips["split"] else ""
+    part = "all clips" if clips["part"] == "all" else f"{clips['part']} part"
+    speakers = f" of {counted(clips['speakers'], 'speaker')}" if clips["speakers"] else ""
+    number, corpora = counted(clips["number"], "clip"), listed(clips["corpora"])
+    return f"{split}{part}: {number}{speakers} from {corpora}; {report['made']['at']}"
+
+
+def level(report: Report) -> str:
+    """The level of the intervals: `95 % interval`."""
+    return f"{100 * report['quality']['intervals']['level']:g} % interval"
+
+
+def best_unit(intervals: Mapping[str, Any]) -> str:
+    """The unit whose intervals tell more about new speakers: `speakers` where there are any, else `clips`."""
+    return "speakers" if intervals["speakers"] else "clips"
+
+
+def main_metric(report: Report) -> dict[str, Any]:
+    """The UAR, its interval by speakers or else by clips, and chance; numbers in per cent."""
+    intervals = report["quality"]["intervals"]
+    uar, unit, chance = report["quality"]["overall"]["uar"], best_unit(intervals), 1 / len(report["model"]["emotions"])
+    edges = (intervals[unit] or {}).get("uar")
+    return {
+        "text": percent(uar).text,
+        "interval": f"{level(report)} by {unit}: {interval(edges).text}" if edges else "no interval",
+        "chance_text": f"chance {percent(chance).text}",
+        "value": 100 * uar,
+        "low": 100 * (edges or [uar])[0],
+        "high": 100 * (edges or [uar])[-1],
+        "chance": 100 * chance,
+    }
+
+
+def answers(report: Report) -> list[tuple[str, str]]:
+    """Ability, speakers, conditions and cost: a sentence or two each."""
+    found = {
+        "What it can do": _ability(report),
+        "For whom": _for_whom(report),
+        "Under what conditions": _conditions(report),
+        "At what cost": _cost(report),
+    }
+    return [(name, text or NOT_HERE) for name, text in found.items()]
+
+
+def _ability(report: Report) -> str:
+    main, emotions = main_metric(report), report["model"]["emotions"]
+    text = f"UAR over {len(emotions)} emotions: {main['text']} ({main['interval']}; {main['chance_text']})."
+    recall = {name: value for name, value in report["quality"]["overall"]["recall"].items() if value is not None}
+    if len(recall) > 1:
+        best, worst = max(recall, key=recall.__getitem__), min(recall, key=recall.__getitem__)
+        text += f" Best recall: {best} ({percent(recall[best]).text}); worst: {worst} ({percent(recall[worst]).text})."
+    return text
+
+
+def _for_whom(report: Report) -> str:
+    quality, fairness = report["quality"], report["fairness"]
+    texts = []
+    for key, name in (("genders", "gender"), ("corpora", "corpus")):
+        if len(quality[key]) > 1:
+            each = ", ".join(f"{group} {percent(metrics['uar']).text}" for group, metrics in quality[key].items())
+            texts.append(f"UAR by {name}: {each}.")
+    uars = [metrics["uar"] for metrics in quality["speakers"].values()]
+    if len(uars) > 1:
+        texts.append(f"UAR of {len(uars)} speakers: {interval([min(uars), max(uars)]).text}.")
+    if fairness["equality_of_odds"] is not None:
+        chance = (fairness["by_chance"] or {}).get("equality_of_odds")
+        expected = f"; {percent(chance['median']).text} by chance alone" if chance else ""
+        odds = percent(fairness["equality_of_odds"]).text
+        texts.append(f"Equality of odds between the genders: {odds} (0 is equal{expected}).")
+    return " ".join(texts)
+
+
+def _conditions(report: Report) -> str:
+    robust = report["robustness"]
+    if not robust:
+        return ""
+    some = f"On {robust['clips']:,} of {robust['of']:,} clips: " if robust["of"] > robust["clips"] else ""
+    text = f"{some}UAR {percent(clean_uar(robust)).text} on clean clips"
+    others = [entry for entry in robust["conditions"] if entry["kind"] != CLEAN and entry["uar"] is not None]
+    if not others:
+        return f"{text}."
+    worst = min(others, key=lambda entry: float(entry["uar"]))
+    return (
+        f"{text}, {percent(worst['uar']).text} under the worst of {len(others)} conditions, {worst['name']} "
+        f"({points(worst['difference']).text} points)."
+    )
+
+
+def clean_uar(robust: Mapping[str, Any]) -> float | None:
+    """The UAR of the clean clips."""
+    return next((entry["uar"] for entry in robust["conditions"] if entry["kind"] == CLEAN), None)
+
+
+def _cost(report: Report) -> str:
+    cost = report["cost"]
+    if not cost:
+        return ""
+    entry = min(cost["latency"], key=lambda entry: abs(float(entry["seconds"]) - 3))
+    text = (
+        f"A clip of {entry['seconds']:g} s takes {milliseconds(entry['median_ms']).text} on {cost['device']['name']}."
+    )
+    if cost["parameters"]:
+        text += f" {cost['parameters']['total']:,} parameters"
+        text += f", {size(cost['size']['model_bytes'])} on disk." if (cost["size"] or {}).get("model_bytes") else "."
+    return text
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What to know before the metrics are used; an alarm says that they cannot be trusted."""
+
+    text: str
+    alarm: bool = False
+
+
+def cautions(report: Report) -> list[Caution]:
+    """The warnings of a report, alarms first. They name no speaker and no clip."""
+    clips, quality = report["clips"], report["quality"]
+    leakage = report["leakage"] or {}
+    speakers, duplicates = leakage.get("speakers"), leakage.get("duplicates")
+    alarms, others = [], []
+    if speakers:
+        alarms.append(
+            f"Leakage: {counted(len(speakers), 'speaker')} of these clips {_were(len(speakers))} in training, too. The "
+            "metrics say nothing about new speakers."
+        )
+    if duplicates:
+        number = len({entry["clip"] for entry in duplicates})
+        alarms.append(
+            f"Leakage: {counted(number, 'clip')} {_were(number)} in training, too, or nearly the same. The metrics are too "
+            "good."
+        )
+    if clips["split"] == "random" and not speakers:
+        alarms.append(
+            "The split is random: training and test may share speakers. The metrics say nothing about new ones."
+        )
+    unknown = [name for found, name in ((speakers, "speakers"), (duplicates, "clips")) if found is None]
+    if unknown:
+        reason = f": {leakage['reason']}" if leakage.get("reason") else ""
+        others.append(f"Unknown: whether these {' and '.join(unknown)} were in training, too{reason}.")
+    if clips["part"] == "all":
+        others.append("The metrics are of all clips, not of a part that was kept from training.")
+    if not quality["intervals"]["speakers"]:
+        others.append(
+            f"No interval by speakers ({quality['intervals']['speakers_reason']}): intervals by clips are too narrow for new "
+            "speakers."
+        )
+    if report["fairness"]["reason"]:
+        others.append(f"Fairness is incomplete: {report['fairness']['reason']}.")
+    for key, text in (("excluded", "excluded"), ("other_emotions", "left out: the model does not have their emotion")):
+        if clips[key]:
+            each = ", ".join(f"{name} {number:,}" for name, number in clips[key].items())
+            number = sum(clips[key].values())
+            others.append(f"{counted(number, 'clip')} {_were(number)} {text} ({each}).")
+    if clips["other_emotions"] and (missing := [e for e in report["model"]["emotions"] if e not in clips["emotions"]]):
+        others.append(
+            f"No clip is {listed(missing, 'or')}. If these are other words for the emotions that are left out, pass "
+            "label_map LABEL=EMOTION."
+        )
+    if absent := [name for key, name in OPTIONAL.items() if not report[key]]:
+        others.append(f"Not in this report: {listed(absent)}. The notes say why.")
+    return [*(Caution(text, alarm=True) for text in alarms), *map(Caution, others)]
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
