@@ -159,19 +159,12 @@ def labelled(
     if selection.chosen and (absent := sorted(set(selection.names) - set(present))):
         raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
 
-    # The label is put beside all rows, and rows are selected last: a column added to a selection would copy the audio.
     label_of = np.array([*(present.index(name) if name in present else -1 for name in meant), -1], dtype=np.int32)
     labels = label_of[emotions.codes]
     taken = np.array(usable, dtype=np.int64)[labels >= 0]
-    label = np.full(len(rows), -1, dtype=np.int64)
-    label[taken] = labels[labels >= 0]
-    beside = Dataset(
-        pa.table({"label": pa.array(label, mask=label < 0)}),
-        info=DatasetInfo(features=Features({"label": ClassLabel(names=present)})),
-    )
     # samples_hash stays: features of a frozen encoder are kept by it.
     rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail"])
-    together = concatenate_datasets([rows, beside], axis=1)
+    together = with_labels(rows, taken, labels[labels >= 0], present)
     info = ClipsInfo(
         features=together.features,
         excluded=excluded,
@@ -180,6 +173,20 @@ def labelled(
         sources=dict(sources or {}),
     )
     return Dataset(together.data, info=info).select(taken)
+
+
+def with_labels(
+    rows: Dataset, taken: npt.NDArray[np.int64], labels: npt.NDArray[Any], emotions: Sequence[str]
+) -> Dataset:
+    """
+    All rows with a column `label`, which the rows `taken` have. Rows are selected after it: a column that is added to a selection
+    would copy the audio.
+    """
+    label = np.full(len(rows), -1, dtype=np.int64)
+    label[taken] = labels
+    features = Features({"label": ClassLabel(names=list(emotions))})
+    beside = Dataset(pa.table({"label": pa.array(label, mask=label < 0)}), info=DatasetInfo(features=features))
+    return concatenate_datasets([rows, beside], axis=1)
 
 
 def column(clips: Dataset, name: str) -> Words:

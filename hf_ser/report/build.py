@@ -19,6 +19,8 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, read_mono
 from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
+from hf_ser.clips import column, emotion_column, names_of
+from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import SetAside
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
@@ -31,8 +33,6 @@ from hf_ser.inference.batches import longest_heard
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.report.predictions import CLEAN, Chunking, Predictions, model_key, predict_clips
-from hf_ser.splits import Clips
-from hf_ser.training.clips import report as report_excluded
 from hf_ser.training.results import PACKAGES, command
 from hf_ser.wording import counted, listed
 
@@ -145,7 +145,7 @@ class Model:
             raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
         own = (self.records.results.get("training") or {}).get("arguments") or {}
         most = longest_heard(self.classifier)
-        known = self.records.split is not None and self.records.split.count(clips.table.names) > 0
+        known = self.records.split is not None and self.records.split.count(names_of(clips.clips)) > 0
         return Chunking(
             max_seconds=max_seconds or own.get("max_seconds"),
             segment_length=own.get("segment_length"),
@@ -211,12 +211,12 @@ class BuiltReport:
 
     Args:
         report (`dict`): The report, ready for JSON. A part that was not measured is `None`, and `notes` say why.
-        table (`Clips`): Its clips.
+        table (`datasets.Dataset`): Its clips.
         probabilities (`np.ndarray` of shape `(clips, emotions)`): Their predictions.
     """
 
     report: dict[str, Any]
-    table: Clips
+    table: Dataset
     probabilities: npt.NDArray[np.float64]
 
 
@@ -245,10 +245,9 @@ def build(
         raise ValueError(
             f"{model.name} can predict none of {len(clips.labels)} clips: {next(iter(problems.values()), '')}"
         )
-    excluded = [SetAside(clips.table.names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
+    excluded = [SetAside(names_of(clips.clips)[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
-    probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.table.of(rows)
-    tested = clips.clips.select(rows)
+    probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.clips.select(rows)
 
     notes = list(clips.notes)
     notes += [f"{one.name} computes in {one.precision}: metrics in float32 may differ a little."
@@ -262,12 +261,12 @@ def build(
     for unit in ("clips", "speakers"):
         if found["intervals"][unit] is None:
             notes.append(f"No intervals by {unit}: {found['intervals'][f'{unit}_reason']}.")
-    fair = fairness(probabilities.argmax(axis=1), labels, table.genders, model.emotions.names)
+    fair = fairness(probabilities.argmax(axis=1), labels, column(table, "gender"), model.emotions.names)
     if fair["reason"]:
         notes.append(f"Fairness: {fair['reason']}.")
     if len(set(labels.tolist())) == 1:
         notes.append(
-            f"All clips are {table.labels[0]}: there is no equal error rate, and UAR is the recall of one emotion."
+            f"All clips are {emotion_column(table)[0]}: there is no equal error rate, and UAR is the recall of one emotion."
         )
     report: dict[str, Any] = {
         "model": model.describe(),
@@ -281,11 +280,11 @@ def build(
             "part": clips.part,
             "split": clips.split,
             "number": len(rows),
-            "speakers": len({speaker for speaker in table.speakers if speaker}) or None,
-            "seconds": float(np.sum(tested["duration"][:])),
+            "speakers": len({speaker for speaker in column(table, "speaker") if speaker}) or None,
+            "seconds": float(np.sum(table["duration"][:])),
             "max_seconds": chunking.max_seconds,
-            "corpora": dict(sorted(Counter(table.corpora).items())),
-            "emotions": dict(sorted(Counter(table.labels).items())),
+            "corpora": dict(sorted(Counter(column(table, "corpus")).items())),
+            "emotions": dict(sorted(Counter(emotion_column(table)).items())),
             "excluded": dict(Counter(clip.reason for clip in (*clips.excluded, *excluded))),
             "other_emotions": clips.other_emotions,
         },
@@ -298,11 +297,11 @@ def build(
         notes.append("No other model was given to compare with.")
     else:
         report["comparison"] = comparison(other, model, clips, rows, probabilities, others_chunking, options)
-        notes += _trained_on(other, table.names)
+        notes += _trained_on(other, names_of(table))
     if not options.leakage:
         notes.append("Leakage was not measured.")
     else:
-        report["leakage"] = leakage(tested, clips, options.progress)
+        report["leakage"] = leakage(table, clips, options.progress)
     if not options.robustness:
         notes.append("Robustness was not measured.")
     else:
@@ -336,11 +335,11 @@ def _cuts(chunking: Chunking, clips: ReportClips) -> list[str]:
 
 
 def quality(
-    probabilities: Array, labels: Array, emotions: Sequence[str], table: Clips, options: ReportOptions
+    probabilities: Array, labels: Array, emotions: Sequence[str], table: Dataset, options: ReportOptions
 ) -> dict[str, Any]:
     """The metrics on all clips and on those of each corpus, speaker and gender, with intervals."""
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
-    intervals = bootstrap.intervals(probabilities, labels, table.speakers, details=True, **drawn)
+    intervals = bootstrap.intervals(probabilities, labels, column(table, "speaker"), details=True, **drawn)
     if len(labels) < CLIPS_FOR_AN_INTERVAL:
         intervals |= _no_interval(len(labels))
     found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions), "intervals": intervals}
@@ -348,7 +347,12 @@ def quality(
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
-    columns = (("corpora", table.corpora), ("speakers", table.speakers), ("genders", table.genders))
+    columns = (
+        ("corpora", column(table, "corpus")),
+        ("speakers", column(table, "speaker")),
+        ("genders", column(table, "gender")),
+    )
+    speakers = column(table, "speaker")
     for name, groups in columns:
         found[name] = grouped(probabilities, labels, emotions, groups)
         if name == "speakers" and len(found[name]) > SPEAKERS_WITH_INTERVALS:
@@ -356,10 +360,10 @@ def quality(
         for group, metrics in found[name].items():
             rows = np.array([i for i, one in enumerate(groups) if one == group])
             if len(rows) >= CLIPS_FOR_AN_INTERVAL:
-                whose = [table.speakers[row] for row in rows]
+                whose = [speakers[row] for row in rows]
                 of_group = bootstrap.intervals(probabilities[rows], labels[rows], whose, **drawn)
                 metrics |= {"intervals": of_group["clips"], "intervals_by_speaker": of_group["speakers"]}
-    for speaker, gender, corpus in zip(table.speakers, table.genders, table.corpora, strict=True):
+    for speaker, gender, corpus in zip(speakers, column(table, "gender"), column(table, "corpus"), strict=True):
         if speaker is not None:
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
     return {**found, "reliability": reliability(probabilities, labels)}
@@ -390,8 +394,8 @@ def comparison(
         raise ValueError(
             f"compare={other.name}: it can predict no clip: {next(iter(predictions.problems.values()), '')}"
         )
-    table = clips.table.of(rows).of(both)
-    found = compare(predictions.probabilities[both], probabilities[both], clips.labels[rows][both], table.speakers,
+    table = clips.clips.select(rows).select(both)
+    found = compare(predictions.probabilities[both], probabilities[both], clips.labels[rows][both], column(table, "speaker"),
                     resamples=options.resamples, seed=options.seed)  # fmt: skip
     if len(both) < CLIPS_FOR_AN_INTERVAL:
         found |= _no_interval(len(both))

@@ -12,12 +12,12 @@ from datasets import Dataset
 
 from hf_ser import records
 from hf_ser.audio import prepare
+from hf_ser.clips import exclude_copies, exclude_unusable, names_of, with_labels
+from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import CorpusError, SetAside, read_corpora
 from hf_ser.emotions import EmotionSelection, canonical
 from hf_ser.records import RESULTS, SPLITS
-from hf_ser.splits import Clips, SavedSplit, Split, SplitError
-from hf_ser.training.clips import report as report_excluded
-from hf_ser.training.clips import set_copies_aside, set_unusable_aside
+from hf_ser.splits import Indices, SavedSplit, SplitError
 from hf_ser.wording import counted
 
 PARTS = ("auto", "test", "validation", "all")
@@ -107,9 +107,8 @@ class ReportClips:
     The clips of a report.
 
     Args:
-        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `speaker`, `gender`, `corpus`.
-        labels (`np.ndarray` of shape `(clips,)`): Their emotions, as indices into the model's `names`.
-        table (`Clips`): Their names, labels and speakers.
+        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's `names`), `speaker`,
+            `gender`, `corpus`.
         part (`str`): `test` or `validation` of the model's own split, or `all`.
         split (`str`, *optional*): The kind of that split.
         trained_on (`datasets.Dataset`, *optional*): The clips of the same corpora that the model was trained or selected
@@ -121,8 +120,6 @@ class ReportClips:
     """
 
     clips: Dataset
-    labels: npt.NDArray[np.int64]
-    table: Clips
     part: str
     split: str | None
     trained_on: Dataset | None
@@ -130,6 +127,11 @@ class ReportClips:
     other_emotions: dict[str, int]
     notes: list[str]
     max_excluded: float
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """The label of each clip, `(clips,)`."""
+        return np.array(self.clips["label"][:], dtype=np.int64)
 
 
 def load_clips(
@@ -171,7 +173,7 @@ def load_clips(
         raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
     selection = EmotionSelection(emotions.names, merged)
     everything = rows = prepare(read_corpora(corpora), workers=workers)
-    usable, excluded = set_unusable_aside(rows, bool, minimum_seconds)  # of any emotion
+    usable, excluded = exclude_unusable(rows, bool, minimum_seconds)  # of any emotion
     spoken = rows["emotion"][:]
     labelled = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
     other_emotions = dict(sorted(Counter(spoken[i] for i in usable if i not in labelled).items()))
@@ -184,19 +186,18 @@ def load_clips(
             f"corpora={list(corpora)}: no clip has an emotion of the model ({names}); found {', '.join(other_emotions)}. Map the "
             "model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
         )
-    rows = rows.select(list(labelled))
+    taken = np.array(list(labelled), dtype=np.int64)
     labels = np.array([emotions.names.index(label) for label in labelled.values()])
-    table = Clips(rows["clip"][:], list(labelled.values()), rows["speaker"][:], rows["gender"][:], rows["corpus"][:],
-                  rows["session"][:], rows["split"][:])  # fmt: skip
+    rows = with_labels(rows, taken, labels, emotions.names).select(taken)
 
-    split, notes, copies = _own_split(run, table, part, rows["samples_hash"][:])
+    split, notes, copies = _own_split(run, rows, part)
     tested, trained_on, used = _choose(len(rows), split, part)
     if used == "validation":
         notes.append("These clips selected the model during its training: metrics on them are too good.")
     elif used == "all" and trained_on is not None and len(trained_on):
         notes.append("The model was trained on some of these clips: metrics on them say little.")
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
-    once, more_copies = set_copies_aside(rows, tested.tolist())
+    once, more_copies = exclude_copies(rows, tested.tolist())
     tested = np.array(once, dtype=np.int64)
     excluded += [*copies, *more_copies]
     report_excluded(everything, excluded, max_excluded)
@@ -209,12 +210,8 @@ def load_clips(
         notes.append(f"Left out, as the model has no such emotion: {count}.")
     return ReportClips(
         clips=rows.select(tested),
-        labels=labels[tested],
-        table=table.of(tested),
         part=used,
-        split=str(split.settings.get("made_as") or split.name)
-        if split and any(map(len, split.parts.values()))
-        else None,
+        split=str(run.split.settings["made_as"]) if run.split and split and any(map(len, split.values())) else None,
         trained_on=None if trained_on is None else rows.select(trained_on),
         excluded=excluded,
         other_emotions=other_emotions,
@@ -224,13 +221,13 @@ def load_clips(
 
 
 def _choose(
-    number: int, split: Split | None, part: str
+    number: int, split: dict[str, Indices] | None, part: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, str]:
     """Of `number` clips those to test, those that the model was trained or selected on (`None` if unknown), and the part used."""
     everything = np.arange(number)
     if split is None:
         return everything, None, "all"
-    train, validation, test = (split.parts[name] for name in ("train", "validation", "test"))
+    train, validation, test = (split[name] for name in ("train", "validation", "test"))
     if part == "validation":
         return validation, train, "validation"
     trained_on = np.concatenate([train, validation])
@@ -240,11 +237,11 @@ def _choose(
 
 
 def _own_split(
-    run: ModelRecords, table: Clips, part: str, samples: Sequence[str]
-) -> tuple[Split | None, list[str], list[SetAside]]:
+    run: ModelRecords, clips: Dataset, part: str
+) -> tuple[dict[str, Indices] | None, list[str], list[SetAside]]:
     """
     The split of the run, as far as its clips are here; notes on it; and the clips that it lacks because they are copies, by the
-    hash of their `samples`, of clips that it has.
+    hash of their samples, of clips that it has.
     """
     if run.split is None:
         if part in ("test", "validation"):
@@ -252,16 +249,16 @@ def _own_split(
                 f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'"
             )
         return None, ["The model has no splits.json: whether it was trained on these clips is unknown."], []
-    parts, missed = run.split.find(table)
+    parts, missed = run.split.find(clips)
     inside = {i for rows in parts.values() for i in rows.tolist()}
-    split = Split("file", run.split.settings, parts)
+    names, samples = names_of(clips), clips["samples_hash"][:]
     if part in ("test", "validation") and not len(parts[part]):
         raise SplitError(
             f"part={part!r}: the corpora have no clip of the model's {part} part. Use the corpora that it was trained on, or "
             "part='all'."
         )
     if not inside:
-        return split, ["None of these clips is in the model's splits.json: it was trained on others."], []
+        return parts, ["None of these clips is in the model's splits.json: it was trained on others."], []
     if part == "auto" and not len(parts["test"]):
         raise SplitError(
             "part='auto': the corpora have clips that the model was trained on, and none that it was tested on; use part='all' "
@@ -272,9 +269,9 @@ def _own_split(
         notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
     copies: list[SetAside] = []
     if part != "all":
-        first_with = {samples[i]: table.names[i] for i in inside}
+        first_with = {samples[i]: names[i] for i in inside}
         copies = [SetAside(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
-                  for i, name in enumerate(table.names) if i not in inside and samples[i] in first_with]  # fmt: skip
-    if part == "auto" and (others := len(table) - len(inside) - len(copies)):
+                  for i, name in enumerate(names) if i not in inside and samples[i] in first_with]  # fmt: skip
+    if part == "auto" and (others := len(clips) - len(inside) - len(copies)):
         notes.append(f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora.")
-    return split, notes, copies
+    return parts, notes, copies

@@ -18,11 +18,11 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
+from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.export import ExportedModel
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.report.clips import ModelEmotions
-from hf_ser.splits import Clips
 
 #: Clips that are added up to a babble.
 VOICES = 6
@@ -74,12 +74,20 @@ class Predictions:
         return np.array([i for i in range(len(self.probabilities)) if i not in self.problems], dtype=np.int64)
 
 
-def save_predictions(path: Path, table: Clips, probabilities: npt.NDArray[np.float64], emotions: Sequence[str]) -> None:
+def save_predictions(
+    path: Path, table: Dataset, probabilities: npt.NDArray[np.float64], emotions: Sequence[str]
+) -> None:
     """
     Writes CSV: clip, corpus, speaker, gender, emotion, predicted, and the probability of each emotion. The metrics of a report
     can be computed from it.
     """
-    columns = (table.names, table.corpora, table.speakers, table.genders, table.labels)
+    columns = (
+        names_of(table),
+        column(table, "corpus"),
+        column(table, "speaker"),
+        column(table, "gender"),
+        emotion_column(table),
+    )
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["clip", "corpus", "speaker", "gender", "emotion", "predicted", *emotions])
