@@ -305,7 +305,7 @@ def build(
     if not options.robustness:
         notes.append("Robustness was not measured.")
     else:
-        report["robustness"] = robustness(model, tested, labels, probabilities, chunking, options)
+        report["robustness"] = robustness(model, table, labels, probabilities, chunking, options)
         notes += _limits(report["robustness"])
     if not options.cost:
         notes.append("Cost was not measured.")
