@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 from hf_ser.audio import SAMPLING_RATE, prepare
 from hf_ser.benchmark.settings import Settings
 from hf_ser.corpora import CorpusError, read_corpora
-from hf_ser.features import minimum_samples
+from hf_ser.encoders import minimum_samples
 from hf_ser.models.load import load_config
 
 #: Sampling rate in Hz, format, and share of the clips: CREMA-D (a half as FLAC), TESS, RAVDESS, SAVEE by their sizes.

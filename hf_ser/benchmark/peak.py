@@ -9,7 +9,7 @@ import torch
 
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.training import synchronize
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config
 from hf_ser.models.load import load_config
 
 #: Squares of matrices, by the device.

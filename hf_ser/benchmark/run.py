@@ -16,7 +16,7 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import SHAPES
 from hf_ser.benchmark.tasks import BATCH_SIZES, PEER, TaskError, ways_of_inference
 from hf_ser.benchmark.variants import BASELINE, DEFAULT_METHODS, METHODS, VARIANTS, setups
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config
 from hf_ser.machine import processor_name, processors
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.report.cost import FLOPS_COUNTED

@@ -22,7 +22,7 @@ from hf_ser.benchmark import peak, peer, scale, shapes, training
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.variants import METHODS
 from hf_ser.corpora import read_corpora
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config
 from hf_ser.inference import in_precision, predict
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model

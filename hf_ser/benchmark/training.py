@@ -21,7 +21,8 @@ from hf_ser.benchmark.clips import BenchmarkClips
 from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.shapes import without_chance
 from hf_ser.benchmark.variants import METHODS, Method, Setup, setups
-from hf_ser.features import SpeechCollator, SpeechDataset, encoder_config, minimum_samples_in_training
+from hf_ser.encoders import encoder_config, minimum_samples_in_training
+from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.machine import has_bfloat16
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model

@@ -32,7 +32,7 @@ ADAPTER_FILES = ("adapter_config.json", ADAPTER, "config.json", "preprocessor_co
 #: What of a run goes up as it is, and what is written anew for publication.
 WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 #: The code of the package's own model class, which transformers saves with it.
-CODE = ("*_hf_ser.py",)
+CODE = ("*_ser.py",)
 PLOTS = ("confusion_matrix.png", "training_curves.png")
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "adapter_config.json")
 WRITTEN = ("README.md", RESULTS, SPLITS)

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 #: `linear` is one linear layer on statistics of all layers, which starts as a solved probe; `stock` is transformers' own
 #: (project, average over time, classify); `batchnorm` normalises and drops out before the last layer, as HuBERT-SER does in
-#: training (section 1); `conv` is PEFT-SER's (section III), see `hf_ser.models.remote`.
+#: training (section 1); `conv` is PEFT-SER's (section III), see `hf_ser.modeling`.
 HEADS = ("linear", "stock", "batchnorm", "conv")
 
 

@@ -7,8 +7,7 @@ import torch
 from transformers import HubertConfig, HubertForSequenceClassification, PretrainedConfig
 
 from hf_ser.corpora import CorpusError, labelled_by, read
-from hf_ser.models import SpeechClassifier
-from hf_ser.models.remote import SpeechClassifierConfig
+from hf_ser.modeling import SERForAudioClassification, SERModelConfig
 from hf_ser.papers.figures import load_figures
 from hf_ser.papers.tables import NOT_COUNTED, Ours
 from hf_ser.tuning.counts import PEFT_SER_ENCODERS, counts_by_method
@@ -198,7 +197,7 @@ def asked_for(name: str) -> str:
 def encoder_parameters(config: PretrainedConfig) -> int:
     """The parameters of an encoder, without a head; of Whisper those of its encoder."""
     with torch.device("meta"):
-        return _count(SpeechClassifier(SpeechClassifierConfig(encoder=config)).base_model)
+        return _count(SERForAudioClassification(SERModelConfig(encoder=config)).base_model)
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from hf_ser import records
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config
 from hf_ser.hub.card.report import why_another
 from hf_ser.hub.card.split import split_kind
-from hf_ser.models import Loaded, SpeechClassifier
+from hf_ser.modeling import SERForAudioClassification, SERModelConfig
+from hf_ser.models import Loaded
 from hf_ser.models.load import load_config
-from hf_ser.models.remote import SpeechClassifierConfig
 from hf_ser.papers.experiments import MODELS, Experiment
 from hf_ser.records import REPORT, RESULTS
 from hf_ser.training import parse_arguments
@@ -239,8 +239,8 @@ def total_parameters(experiment: Experiment) -> int:
 @cache
 def _total_parameters(model: str, method: str, head: str, emotions: int, settings: tuple[tuple[str, Any], ...]) -> int:
     with torch.device("meta"):
-        config = SpeechClassifierConfig(encoder=MODELS[model], head=head, num_labels=emotions)
-        loaded = Loaded(SpeechClassifier(config), None, ())
+        config = SERModelConfig(encoder=MODELS[model], head=head, num_labels=emotions)
+        loaded = Loaded(SERForAudioClassification(config), None, ())
         return parameter_counts(apply(loaded, Tuning(method=method, **dict(settings))))[1]
 
 

@@ -7,7 +7,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from hf_ser.models.remote import CalledProjectionsAttention
+from hf_ser.modeling import LoraCompatibleAttention
 from hf_ser.training.dropout import word_dropout
 
 #: Its name in transformers' `attn_implementation`.
@@ -71,5 +71,5 @@ def use_plain_attention(model: Any) -> None:
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(PLAIN_ON_CPU)
     for module in model.modules():
-        if isinstance(module, CalledProjectionsAttention):  # transformers lets nobody choose WavLM's
+        if isinstance(module, LoraCompatibleAttention):  # transformers lets nobody choose WavLM's
             module.attend = plain_on_cpu

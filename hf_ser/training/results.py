@@ -23,10 +23,11 @@ from transformers.integrations import CodeCarbonCallback
 from hf_ser.corpora import CORPORA, corpus_of
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.manifest import NAME as MANIFEST
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config, padding_changes_predictions
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
-from hf_ser.models import Loaded, padding_changes_answers
+from hf_ser.modeling import SERModelConfig
+from hf_ser.models import Loaded
 from hf_ser.training.arguments import Arguments, SERTrainingArguments
 from hf_ser.training.clips import RunClips
 from hf_ser.training.launch import launch_command
@@ -97,8 +98,8 @@ class RunRecord(TrainerCallback):
         self.arguments = arguments
         self.clips = clips
         self.model_type = encoder_config(loaded.model.config).model_type
-        self.remote_code = loaded.model.config.model_type == "hf_ser"
-        self.padding_changes_answers = padding_changes_answers(loaded.model.config)
+        self.remote_code = loaded.model.config.model_type == SERModelConfig.model_type
+        self.padding_changes_answers = padding_changes_predictions(loaded.model.config)
         self.spec_augment = encoder_config(loaded.model.config).apply_spec_augment
         self.weighted_layer_sum = bool(loaded.model.config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(tuned.model)

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
-from hf_ser import features, records, splits
+from hf_ser import encoders, features, records, splits
 from hf_ser.evaluation import bootstrap, per_clip, plots, score
 from hf_ser.hub import PushOptions, checkpoints, push
 from hf_ser.hub.card import write_card
@@ -37,8 +37,7 @@ from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.results import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.training.trainer import SERTrainer, inverse_frequencies
-from hf_ser.tuning import Tuned, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
-from hf_ser.tuning.prompt import start_at_frames
+from hf_ser.tuning import Tuned, fold_head, merge, mergeable, parameter_counts, save_adapter, start_at_frames, tune
 from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
@@ -86,8 +85,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     transformers.set_seed(training.seed)
 
     config = load_config(resolve_checkpoint(arguments.model.model))
-    clips = load_clips(data, features.minimum_samples(config))
-    require_heard_whole(clips, data, features.maximum_samples(config))
+    clips = load_clips(data, encoders.minimum_samples(config))
+    require_heard_whole(clips, data, encoders.maximum_samples(config))
     _log_split(clips)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same(began_with, clips.split, clips.table)
@@ -318,7 +317,7 @@ def make_trainer(
     return SERTrainer(
         tuned,
         training,
-        collator=features.SpeechCollator(feature_extractor, features.minimum_samples_in_training(tuned.model.config)),
+        collator=features.SpeechCollator(feature_extractor, encoders.minimum_samples_in_training(tuned.model.config)),
         train_dataset=train,
         eval_dataset=clips.evaluation_set("validation", *cutting),
         weights=weights,

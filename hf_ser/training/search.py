@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from hf_ser import features, records, splits
+from hf_ser import encoders, records, splits
 from hf_ser.evaluation import DivergedError
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
@@ -168,7 +168,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     require_same_run(root, arguments)
 
     config = load_config(resolve_checkpoint(arguments.model.model))
-    clips = load_clips(arguments.data, features.minimum_samples(config))
+    clips = load_clips(arguments.data, encoders.minimum_samples(config))
     files = _write_folds(root, clips.table, inner_folds(clips.table, clips.split.parts["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

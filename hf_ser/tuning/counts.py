@@ -3,10 +3,9 @@
 import torch
 from transformers import PretrainedConfig, Wav2Vec2Config, WavLMConfig, WhisperConfig
 
-from hf_ser.models import Loaded, SpeechClassifier
-from hf_ser.models.remote import SpeechClassifierConfig
-from hf_ser.tuning.methods import Tuning, apply
-from hf_ser.tuning.modes import parameter_counts
+from hf_ser.modeling import SERForAudioClassification, SERModelConfig
+from hf_ser.models import Loaded
+from hf_ser.tuning.methods import Tuning, apply, parameter_counts
 
 #: The encoders of PEFT-SER (Table II), by the values of their published configurations. (Its Table II gives Whisper Base 8
 #: layers and Whisper Tiny 376 features; they have 6 and 384.)
@@ -33,8 +32,8 @@ def trained_parameters(
         The parameters that train in the encoder or are added to it, and those of the head.
     """
     with torch.device("meta"):
-        config = SpeechClassifierConfig(encoder=encoder, head=head, num_labels=emotions)
-        loaded = Loaded(SpeechClassifier(config), None, ())
+        config = SERModelConfig(encoder=encoder, head=head, num_labels=emotions)
+        loaded = Loaded(SERForAudioClassification(config), None, ())
         model = apply(loaded, tuning)
     trainable, _ = parameter_counts(model)
     inside = sum(p.numel() for p in loaded.model.base_model.parameters() if p.requires_grad)

@@ -2,10 +2,9 @@ import copy
 
 import pytest
 import torch
+from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
 from peft import LoraConfig, get_peft_model
 from transformers import WavLMConfig, WavLMForSequenceClassification, WavLMModel
-
-from hf_ser.models.remote import CalledProjectionsAttention, call_projections
 
 
 def config(norm: str = "group", **changes: object) -> WavLMConfig:
@@ -42,7 +41,7 @@ def pair(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel
             torch.nn.init.normal_(module.gru_rel_pos_linear.weight)
         if hasattr(module, "rel_attn_embed"):
             torch.nn.init.normal_(module.rel_attn_embed.weight)
-    return stock, call_projections(copy.deepcopy(stock))
+    return stock, use_lora_compatible_attention(copy.deepcopy(stock))
 
 
 def padded() -> dict[str, torch.Tensor]:
@@ -96,8 +95,8 @@ def test_with_dropout_it_is_the_stock_one_on_average() -> None:
 def test_weights_keep_their_names() -> None:
     stock, ours = pair()
     assert ours.state_dict().keys() == stock.state_dict().keys()
-    assert {type(layer.attention) for layer in ours.encoder.layers} == {CalledProjectionsAttention}
-    assert call_projections(ours) is ours
+    assert {type(layer.attention) for layer in ours.encoder.layers} == {LoraCompatibleAttention}
+    assert use_lora_compatible_attention(ours) is ours
 
 
 def test_attention_is_given_when_the_configuration_asks_for_it() -> None:
@@ -109,7 +108,7 @@ def test_attention_is_given_when_the_configuration_asks_for_it() -> None:
 def test_lora_trains_every_parameter_and_merges_into_what_it_was(checkpointing: bool) -> None:
     """Trap: after one step, every trainable parameter must have moved; of the stock one none of q/k/v would."""
     torch.manual_seed(0)
-    model = call_projections(WavLMForSequenceClassification(config(layerdrop=0.0)))
+    model = use_lora_compatible_attention(WavLMForSequenceClassification(config(layerdrop=0.0)))
     lora = LoraConfig(
         r=4,
         target_modules=["q_proj", "k_proj", "v_proj", "out_proj"],

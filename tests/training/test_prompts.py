@@ -26,5 +26,5 @@ def test_a_run_starts_them_where_it_was_told_and_says_so(
 
 
 def test_an_unknown_start_is_refused() -> None:
-    with pytest.raises((SystemExit, ValueError), match="2|--prompt_start"):
+    with pytest.raises((SystemExit, ValueError), match="2|prompt_start"):
         parse_arguments(["--corpora", "x=y", "--output_dir", "z", "--method", "prompt", "--prompt_start", "zero"])

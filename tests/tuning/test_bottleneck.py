@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hf_ser.modeling import use_lora_compatible_attention
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
@@ -25,8 +26,6 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-import hf_ser.tuning.registration  # noqa: F401
-from hf_ser.models.remote import call_projections
 from hf_ser.tuning import parameter_counts
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckLayer
 
@@ -45,7 +44,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "wav2vec2": lambda: Wav2Vec2Model(Wav2Vec2Config(**SMALL)),
     "wavlm": lambda: WavLMModel(WavLMConfig(**SMALL)),
     "wavlm-layer-norm": lambda: WavLMModel(WavLMConfig(**SMALL, **LAYER_NORM)),
-    "wavlm-called": lambda: call_projections(WavLMModel(WavLMConfig(**SMALL))),
+    "wavlm-called": lambda: use_lora_compatible_attention(WavLMModel(WavLMConfig(**SMALL))),
     "whisper": lambda: WhisperEncoder(copy.deepcopy(WHISPER)),
 }
 PLACEMENTS = ("sequential", "parallel")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from hf_ser.modeling import use_lora_compatible_attention
+from hf_ser.tuning.combined import places
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, VeraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, AutoModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from hf_ser.models.remote import call_projections
-from hf_ser.tuning import BottleneckConfig, CombinedConfig, PromptConfig, Tuning, parameter_counts
-from hf_ser.tuning.combined.model import places
+from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, Tuning, parameter_counts
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37, "conv_dim": [16] * 7,
@@ -33,7 +33,7 @@ def make_encoder(family: str) -> Any:
     if family == "whisper":
         model: Any = WhisperEncoder(copy.deepcopy(WHISPER))
     else:
-        model = call_projections(AutoModel.from_config(AutoConfig.for_model(family, **SMALL)))
+        model = use_lora_compatible_attention(AutoModel.from_config(AutoConfig.for_model(family, **SMALL)))
     return model.eval().requires_grad_(False)
 
 
@@ -50,7 +50,7 @@ def lora(family: str, **options: Any) -> LoraConfig:
 
 
 def three(family: str) -> list[PeftConfig]:
-    return [PromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4, scale=1.0), lora(family)]
+    return [DeepPromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4, scale=1.0), lora(family)]
 
 
 def randomise(model: nn.Module, name: str = "default") -> Any:
@@ -72,7 +72,7 @@ class TestEveryEncoder:
         combined = randomise(get_peft_model(make_encoder(family), CombinedConfig(parts=three(family))))
         inner = randomise(get_peft_model(make_encoder(family), lora(family))).merge_and_unload()
         middle = randomise(get_peft_model(inner, BottleneckConfig(bottleneck_size=4, scale=1.0)))
-        outer = randomise(get_peft_model(middle.get_base_model(), PromptConfig(prompt_length=3)))
+        outer = randomise(get_peft_model(middle.get_base_model(), DeepPromptConfig(prompt_length=3)))
         for layer in (m for m in outer.modules() if isinstance(m, BaseTunerLayer)):
             layer.enable_adapters(True)
         expected = hear(outer, family)
@@ -117,8 +117,8 @@ class TestEveryEncoder:
 
     def test_two_adapters_of_other_parts_on_one_encoder(self, family: str, tmp_path: Path) -> None:
         """What was there first lies around what comes later, and still each computes what it does alone."""
-        other = CombinedConfig(parts=[lora(family), PromptConfig(prompt_length=2)])
-        prompts = CombinedConfig(parts=[PromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4)])
+        other = CombinedConfig(parts=[lora(family), DeepPromptConfig(prompt_length=2)])
+        prompts = CombinedConfig(parts=[DeepPromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4)])
         first = hear(randomise(get_peft_model(make_encoder(family), copy.deepcopy(prompts))), family)
         second = hear(randomise(get_peft_model(make_encoder(family), copy.deepcopy(other))), family)
         model = randomise(get_peft_model(make_encoder(family), prompts))
@@ -160,7 +160,7 @@ def test_tuners_of_peft_on_the_same_layers_lie_within_each_other_in_one_order() 
         ([BottleneckConfig(), VeraConfig(target_modules=["q_proj"])], "VERA cannot be combined"),
         ([BottleneckConfig(), PrefixTuningConfig(num_virtual_tokens=2)], "PREFIX_TUNING cannot be combined"),
         ([BottleneckConfig(), {"peft_type": "NONE"}], "'NONE' is no type of PEFT"),
-        ([BottleneckConfig(modules_to_save=["classifier"]), PromptConfig()], "to the combination, not to BOTTLENECK"),
+        ([BottleneckConfig(modules_to_save=["classifier"]), DeepPromptConfig()], "to the combination, not to BOTTLENECK"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(parts: Any, message: str) -> None:
@@ -169,7 +169,7 @@ def test_what_cannot_be_combined_is_refused(parts: Any, message: str) -> None:
 
 
 def test_a_part_without_a_place_is_refused() -> None:
-    config = CombinedConfig(parts=[PromptConfig(), LoraConfig(target_modules=["nothing"])])
+    config = CombinedConfig(parts=[DeepPromptConfig(), LoraConfig(target_modules=["nothing"])])
     with pytest.raises(ValueError, match="LORA: no module of the model is one of its target_modules"):
         get_peft_model(make_encoder("hubert"), config)
 

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.features import SpeechCollator, minimum_samples
+from hf_ser.encoders import minimum_samples
+from hf_ser.features import SpeechCollator
 from hf_ser.models import fold_training_layers, load_model
 from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
 

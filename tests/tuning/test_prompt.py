@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hf_ser.modeling import use_lora_compatible_attention
+from hf_ser.tuning.prompt import SPREAD, extend_mask
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
@@ -23,12 +25,8 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-import hf_ser.tuning.registration  # noqa: F401
-from hf_ser.models.remote import call_projections
 from hf_ser.tuning import frozen_modules, parameter_counts
-from hf_ser.tuning.prompt import PromptConfig, PromptLayer, start_at_frames
-from hf_ser.tuning.prompt.frames import SPREAD
-from hf_ser.tuning.prompt.layer import extend_mask
+from hf_ser.tuning.prompt import DeepPromptConfig, DeepPromptLayer, start_at_frames
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 37, "conv_dim": [16] * 7,
@@ -46,7 +44,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "wav2vec2": lambda: Wav2Vec2Model(Wav2Vec2Config(**SMALL)),
     "wavlm": lambda: WavLMModel(WavLMConfig(**SMALL)),
     "wavlm-layer-norm": lambda: WavLMModel(WavLMConfig(**SMALL, **LAYER_NORM)),
-    "wavlm-called": lambda: call_projections(WavLMModel(WavLMConfig(**SMALL))),
+    "wavlm-called": lambda: use_lora_compatible_attention(WavLMModel(WavLMConfig(**SMALL))),
     "whisper": lambda: WhisperEncoder(copy.deepcopy(WHISPER)),
 }
 
@@ -71,7 +69,7 @@ def hear(model: nn.Module, family: str = "", **options: Any) -> Any:
 
 def prompted(encoder: nn.Module, **options: Any) -> PeftModel:
     """With prompts large enough to change what comes out."""
-    return randomise(get_peft_model(encoder, PromptConfig(**options)))
+    return randomise(get_peft_model(encoder, DeepPromptConfig(**options)))
 
 
 def randomise(model: PeftModel, name: str = "default") -> PeftModel:
@@ -81,8 +79,8 @@ def randomise(model: PeftModel, name: str = "default") -> PeftModel:
     return model.eval()
 
 
-def prompt_layers(model: nn.Module) -> list[PromptLayer]:
-    return [module for module in model.modules() if isinstance(module, PromptLayer)]
+def prompt_layers(model: nn.Module) -> list[DeepPromptLayer]:
+    return [module for module in model.modules() if isinstance(module, DeepPromptLayer)]
 
 
 def encoder_layers(model: nn.Module, family: str) -> nn.ModuleList:
@@ -131,7 +129,7 @@ class TestEveryEncoder:
             assert not torch.allclose(output.last_hidden_state, entering[-1], atol=1e-3)
 
     def test_what_should_train_moves_and_nothing_else(self, family: str) -> None:
-        model = get_peft_model(make_encoder(family), PromptConfig())
+        model = get_peft_model(make_encoder(family), DeepPromptConfig())
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         assert len(trainable) == 3
@@ -174,9 +172,9 @@ class TestEveryEncoder:
         model.save_pretrained(tmp_path)
         assert {path.name for path in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
         config = PeftConfig.from_pretrained(tmp_path)
-        assert isinstance(config, PromptConfig)
+        assert isinstance(config, DeepPromptConfig)
         assert config.prompt_length == 3
-        assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "EMBEDDING_PROMPT"
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "DEEP_PROMPT"
         loaded = PeftModel.from_pretrained(make_encoder(family), tmp_path)
         torch.testing.assert_close(hear(loaded, family).last_hidden_state, expected)
         assert not any(p.requires_grad for p in loaded.parameters())
@@ -217,7 +215,7 @@ class TestEveryEncoder:
 def test_a_clip_in_a_padded_batch_is_heard_as_alone(family: str, attention: str) -> None:
     encoder = make_encoder(family.removesuffix("-called"))
     if family.endswith("called"):
-        call_projections(encoder)
+        use_lora_compatible_attention(encoder)
     if family.startswith("hubert"):
         encoder.set_attn_implementation(attention)
     model = prompted(encoder)
@@ -299,14 +297,14 @@ class TestWavLM:
         if family == "wavlm-layer-norm":
             mask[1, 900:] = 0
         stock = hear(model, attention_mask=mask).last_hidden_state
-        called = hear(call_projections(model), attention_mask=mask).last_hidden_state
+        called = hear(use_lora_compatible_attention(model), attention_mask=mask).last_hidden_state
         torch.testing.assert_close(called[0], stock[0])
         valid = 2 if mask[1, -1] == 0 else stock.shape[1]
         torch.testing.assert_close(called[1, :valid], stock[1, :valid])
 
     def test_some_layers_alone_are_refused(self) -> None:
         with pytest.raises(ValueError, match="layers_to_transform: 1, but WavLM's layers hand one position bias along"):
-            get_peft_model(make_encoder("wavlm"), PromptConfig(layers_to_transform=1))
+            get_peft_model(make_encoder("wavlm"), DeepPromptConfig(layers_to_transform=1))
         model = prompted(make_encoder("wavlm"), target_modules=["layers.1", "layers.2"])
         with pytest.raises(
             ValueError, match="position bias from the layer before is for 4 places, and this layer has 9"
@@ -329,7 +327,7 @@ def test_as_many_parameters_as_in_table_iv(config: Any, prompts: int) -> None:
     """0.05 M, 0.05 M, 0.01 M, 0.02 M and 0.05 M."""
     family = {"wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel, "whisper": WhisperEncoder}[config.model_type]
     with torch.device("meta"):
-        model = get_peft_model(family(config), PromptConfig())
+        model = get_peft_model(family(config), DeepPromptConfig())
     assert parameter_counts(model)[0] == prompts
 
 
@@ -337,7 +335,7 @@ class TestAsPeft:
     def test_two_adapters_on_one_encoder(self, tmp_path: Path) -> None:
         first = hear(prompted(make_encoder("wavlm"))).last_hidden_state
         model = prompted(make_encoder("wavlm"))
-        model.add_adapter("other", PromptConfig(prompt_length=2))
+        model.add_adapter("other", DeepPromptConfig(prompt_length=2))
         assert torch.equal(hear(model).last_hidden_state, first)
         model.set_adapter("other")
         other = hear(randomise(model, "other")).last_hidden_state
@@ -430,16 +428,16 @@ class TestAsPeft:
 
     def test_they_start_small_and_unlike_each_other(self) -> None:
         encoder = Wav2Vec2Model(Wav2Vec2Config(num_hidden_layers=1, conv_dim=[16] * 7))
-        prompts = PromptLayer(encoder.encoder.layers[0], "default", PromptConfig()).prompt_embeddings["default"]
+        prompts = DeepPromptLayer(encoder.encoder.layers[0], "default", DeepPromptConfig()).prompt_embeddings["default"]
         assert prompts.abs().max() <= (6 / (5 + 768)) ** 0.5
         assert prompts.std() > 0.03
         assert len(prompts.unique(dim=0)) == 5
 
     def test_what_is_not_known_is_refused(self) -> None:
         with pytest.raises(ValueError, match="prompt_length: 0 is less than 1"):
-            PromptConfig(prompt_length=0)
+            DeepPromptConfig(prompt_length=0)
         with pytest.raises(ValueError, match="no embedding prompts are known for the model type"):
-            get_peft_model(nn.Sequential(nn.Linear(2, 2)), PromptConfig())
+            get_peft_model(nn.Sequential(nn.Linear(2, 2)), DeepPromptConfig())
 
 
 def test_prompts_on_an_encoder_in_bfloat16_train_in_float32() -> None:
@@ -471,7 +469,7 @@ class TestStartAtFrames:
         start_at_frames(model, clips)
         assert model.training
         assert trainable == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        layers = [module for module in model.modules() if isinstance(module, PromptLayer)]
+        layers = [module for module in model.modules() if isinstance(module, DeepPromptLayer)]
         assert len(layers) == 3
         for k, layer in enumerate(layers):
             frames = torch.cat([states[k][0] for states in expected])
@@ -483,7 +481,7 @@ class TestStartAtFrames:
 
     def test_of_several_adapters_the_named_one_is_drawn_anew(self) -> None:
         model = prompted(make_encoder("hubert-layer-norm"))
-        model.add_adapter("other", PromptConfig(prompt_length=2))
+        model.add_adapter("other", DeepPromptConfig(prompt_length=2))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         start_at_frames(model, self.clips("hubert-layer-norm"), "other")
         moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}

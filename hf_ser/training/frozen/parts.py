@@ -9,7 +9,9 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.models import SpeechClassifier, StandardisedLinear, valid_samples
+from hf_ser.encoders import family_of
+from hf_ser.modeling import SERForAudioClassification, valid_samples
+from hf_ser.models import StandardisedLinear
 
 #: What of a model is kept.
 PARTS = {
@@ -36,13 +38,13 @@ def frozen_part(model: Any) -> str | None:
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):
-        if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+        if isinstance(model, SERForAudioClassification) and model.config.head == "linear":
             return "statistics"
         if averages_first(model):
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
-    if encoder.config.model_type in ("whisper", "wav2vec2-bert"):
-        return None  # their convolutions are a small part, and no module of their own, or there are none
+    if family_of(encoder.config).front != ("feature_extractor",):
+        return None  # the convolutions are a small part, and no module of their own, or there are none
     if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
     return None
@@ -50,7 +52,7 @@ def frozen_part(model: Any) -> str | None:
 
 def averages_first(model: Any) -> bool:
     """Whether all that the head does to the frames before it averages them is one affine map, the same in training."""
-    if isinstance(model, SpeechClassifier) and model.config.head != "stock":
+    if isinstance(model, SERForAudioClassification) and model.config.head != "stock":
         return False
     projector = model.projector
     if isinstance(projector, ModulesToSaveWrapper):
@@ -60,7 +62,7 @@ def averages_first(model: Any) -> bool:
 
 def layer_count(model: Any) -> int:
     """How many layers the head takes, what enters the first among them where it takes that."""
-    if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+    if isinstance(model, SERForAudioClassification) and model.config.head == "linear":
         return int(model.config.num_hidden_layers) + 1
     return len(model.layer_weights)
 
@@ -92,7 +94,7 @@ def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> 
             found = encoder.feature_extractor(values).transpose(1, 2)
     elif part in LAYERS:
         outputs = encoder(values, attention_mask=mask, output_hidden_states=True)
-        layers = model.layers(outputs) if isinstance(model, SpeechClassifier) else outputs.hidden_states
+        layers = model.layers(outputs) if isinstance(model, SERForAudioClassification) else outputs.hidden_states
         found = torch.stack(layers, dim=2)  # (batch, frames, layers, width)
     else:
         found = encoder(values, attention_mask=mask).last_hidden_state

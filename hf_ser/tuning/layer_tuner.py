@@ -1,0 +1,133 @@
+"""What the package's two tuners of encoder layers have in common, in PEFT's shape: configuration, layer, model."""
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
+from torch import nn
+from transformers import PretrainedConfig
+
+from hf_ser.encoders import EncoderFamily, encoder_in, family_of
+
+
+@dataclass
+class LayerTunerConfig(PeftConfig):
+    """Where a tuner goes, and which modules train beside it."""
+
+    target_modules: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "The modules: a regular expression, or ends of names. By default those of every encoder layer."
+        },
+    )
+    layers_to_transform: list[int] | int | None = field(
+        default=None, metadata={"help": "Only these layers, counted from 0."}
+    )
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules that train as a whole and are saved with the adapter."}
+    )
+
+
+class TunedLayer(nn.Module, BaseTunerLayer):
+    """A module of an encoder with one or more adapters around it."""
+
+    # PEFT's own, which mypy does not see behind nn.Module.
+    active_adapters: Any
+    get_base_layer: Any
+    set_adapter: Any
+    _move_adapter_to_device_of_base_layer: Any
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self._active_adapter = adapter_name
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device, torch.dtype]:
+        # PEFT looks for a weight, which a module of several layers does not have.
+        parameter = next(base_layer.parameters())
+        return parameter.device, parameter.dtype
+
+    def active(self) -> list[str]:
+        """The adapters that take part in a forward pass."""
+        there = getattr(self, self.adapter_layer_names[0])
+        return [] if self.disable_adapters else [name for name in self.active_adapters if name in there]
+
+
+class LayerTuner(BaseTuner):
+    """Puts a [`TunedLayer`] around each target module, by default where the table of families says."""
+
+    layer_cls: Any
+    #: Why its adapters cannot be merged.
+    unmergeable: str
+
+    def encoder(self) -> tuple[EncoderFamily, PretrainedConfig]:
+        """
+        The family of the encoder in the model, and its configuration.
+
+        Raises:
+            ValueError: if the model has no encoder of a known family.
+        """
+        encoder = encoder_in(self.model)
+        if encoder is None:
+            kind = self.get_model_config(self.model).get("model_type")
+            raise ValueError(
+                f"model: found model_type={kind!r}, which is no known family of encoders: give `target_modules`"
+            )
+        return family_of(encoder.config), encoder.config
+
+    def default_targets(self, family: EncoderFamily) -> str:
+        """A regular expression for the names of the target modules."""
+        raise NotImplementedError
+
+    def beside(self, parent: nn.Module, config: Any) -> tuple[Any, ...]:
+        """What an adapter in `parent` needs beside its configuration."""
+        return ()
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+        if peft_config.target_modules is None:
+            peft_config.target_modules = self.default_targets(self.encoder()[0])
+        return peft_config
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> Any:
+        # PEFT's own reading of layers_to_transform passes over regular expressions, and over modules that end in a number.
+        every = copy.copy(peft_config)
+        every.layers_to_transform = None
+        found, wanted = check_target_module_exists(every, key), peft_config.layers_to_transform
+        if not found or wanted is None:
+            return found
+        numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", key)
+        return bool(numbers) and int(numbers[-1]) in ([wanted] if isinstance(wanted, int) else wanted)
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(target, self.layer_cls):
+            target.update_layer(adapter_name, peft_config, *self.beside(parent, peft_config))
+            return
+        layer = self.layer_cls(target, adapter_name, peft_config, *self.beside(parent, peft_config))
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # PEFT's own takes the weight of what it replaces, which a module of several layers does not have.
+        setattr(parent, child_name, new_module)
+
+    def _check_merge_allowed(self) -> None:
+        raise ValueError(
+            f"{self.unmergeable} and cannot be merged into the weights of the base model: save the adapter, or use `unload()` to "
+            "have the base model back"
+        )
