@@ -174,16 +174,16 @@ class BottleneckModel(LayerTuner):
     """
 
     prefix = "bottleneck_"
-    tuner_layer_cls = layer_cls = BottleneckLayer
-    unmergeable = "a bottleneck adapter is not linear"
+    tuner_layer_cls = BottleneckLayer
+    _unmergeable = "a bottleneck adapter is not linear"
 
-    def default_targets(self, family: EncoderFamily) -> str:
+    def _default_targets(self, family: EncoderFamily) -> str:
         """The last feed-forward of every layer."""
         return rf"{family.layers}\.{family.adapted}"
 
-    def beside(self, parent: nn.Module, config: Any) -> tuple[nn.Module | None]:
+    def _beside(self, parent: nn.Module, config: Any) -> tuple[nn.Module | None]:
         """The layer norm in front of the feed-forward, for a parallel adapter."""
         if config.placement == "sequential":
             return (None,)
-        family, encoder = self.encoder()
+        family, encoder = self._known_encoder()
         return (parent.get_submodule(family.feed_forward_norm(encoder)),)

@@ -59,13 +59,16 @@ class TunedLayer(nn.Module, BaseTunerLayer):
 
 
 class LayerTuner(BaseTuner):
-    """Puts a [`TunedLayer`] around each target module, by default where the table of families says."""
+    """
+    Puts a [`TunedLayer`] around each target module, by default where the table of families says. Its own names begin with an
+    underscore: PEFT finds a model's attributes through it.
+    """
 
-    layer_cls: Any
+    tuner_layer_cls: Any
     #: Why its adapters cannot be merged.
-    unmergeable: str
+    _unmergeable: str
 
-    def encoder(self) -> tuple[EncoderFamily, PretrainedConfig]:
+    def _known_encoder(self) -> tuple[EncoderFamily, PretrainedConfig]:
         """
         The family of the encoder in the model, and its configuration.
 
@@ -80,17 +83,17 @@ class LayerTuner(BaseTuner):
             )
         return family_of(encoder.config), encoder.config
 
-    def default_targets(self, family: EncoderFamily) -> str:
+    def _default_targets(self, family: EncoderFamily) -> str:
         """A regular expression for the names of the target modules."""
         raise NotImplementedError
 
-    def beside(self, parent: nn.Module, config: Any) -> tuple[Any, ...]:
+    def _beside(self, parent: nn.Module, config: Any) -> tuple[Any, ...]:
         """What an adapter in `parent` needs beside its configuration."""
         return ()
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         if peft_config.target_modules is None:
-            peft_config.target_modules = self.default_targets(self.encoder()[0])
+            peft_config.target_modules = self._default_targets(self._known_encoder()[0])
         return peft_config
 
     @staticmethod
@@ -114,10 +117,10 @@ class LayerTuner(BaseTuner):
         current_key: str,
         **kwargs: Any,
     ) -> None:
-        if isinstance(target, self.layer_cls):
-            target.update_layer(adapter_name, peft_config, *self.beside(parent, peft_config))
+        if isinstance(target, self.tuner_layer_cls):
+            target.update_layer(adapter_name, peft_config, *self._beside(parent, peft_config))
             return
-        layer = self.layer_cls(target, adapter_name, peft_config, *self.beside(parent, peft_config))
+        layer = self.tuner_layer_cls(target, adapter_name, peft_config, *self._beside(parent, peft_config))
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
@@ -128,6 +131,6 @@ class LayerTuner(BaseTuner):
 
     def _check_merge_allowed(self) -> None:
         raise ValueError(
-            f"{self.unmergeable} and cannot be merged into the weights of the base model: save the adapter, or use `unload()` to "
-            "have the base model back"
+            f"{self._unmergeable} and cannot be merged into the base model's weights: save the adapter, or use `unload()` "
+            "to have the base model back"
         )

@@ -29,36 +29,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a model is fine-tuned; the fields' help says what each does."""
+    """How a model is fine-tuned. Each field has its help."""
 
     method: str = field(
         default="full",
         metadata={
             "help": "What trains. full: every weight. head: the head alone. probe: nothing by gradient steps; the linear head is "
-            "the solved probe. lora_qkv: LoRA on the attention's query, key and "
-            "value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the "
-            "feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, and the "
-            "head. prompt: embeddings before every layer, and the head. Or the name of another tuner of PEFT (ia3, adalora, "
-            "vera, ln_tuning, oft ...), and the head. Several that are joined by + train together: adapter+prompt+lora_ff."
+            "a solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
+            "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
+            "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
+            "layer, and the head. Or another tuner of PEFT by its name (ia3, adalora, vera, ln_tuning, oft ...), and the head. "
+            "Methods joined by + train together: adapter+prompt+lora_ff."
         },
     )
     peft_arguments: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "More for the method's PEFT configuration, as JSON: '{\"use_dora\": true}', '{\"use_rslora\": true}' or "
-            '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. If methods are combined, by '
-            'their names: \'{"lora_ff": {"use_dora": true}}\'.'
+            "help": "Further arguments of the method's PEFT configuration, as JSON: '{\"use_dora\": true}', "
+            '\'{"use_rslora": true}\' or \'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. For '
+            'combined methods, by their names: \'{"lora_ff": {"use_dora": true}}\'.'
         },
     )
     freeze_feature_encoder: bool = field(
-        default=True, metadata={"help": "With full: leave the convolutional feature encoder as it is."}
+        default=True, metadata={"help": "With full: freeze the convolutional feature encoder."}
     )
     lora_r: int = field(default=8, metadata={"help": "LoRA's rank."})
-    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
+    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: alpha / rank is the factor of its update."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before LoRA's first matrix, in training."})
     lora_target_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "The modules that get a LoRA, by the ends of their names, in place of the method's own."},
+        metadata={"help": "The modules that get a LoRA, by the ends of their names, instead of the method's own."},
     )
     bottleneck_size: int = field(
         default=128, metadata={"help": "Features between the two projections of adapter and parallel_adapter."}
@@ -67,8 +67,8 @@ class Tuning:
     prompt_start: str = field(
         default="frames",
         metadata={
-            "help": "Where prompts start. frames: beside the mean frame of some of the training's clips, which leaves what the "
-            "encoder says nearly as it was. random: small numbers of any direction, as in PEFT-SER, which change it much.",
+            "help": "Where prompts start. frames: beside the mean frame of some training clips, so that the encoder's output "
+            "hardly changes. random: small random numbers, as in PEFT-SER, which change it much.",
             "choices": ["frames", "random"],
         },
     )

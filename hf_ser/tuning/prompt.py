@@ -182,10 +182,10 @@ class DeepPromptModel(LayerTuner):
     """
 
     prefix = "prompt_"
-    tuner_layer_cls = layer_cls = DeepPromptLayer
-    unmergeable = "embedding prompts are inputs, not weights,"
+    tuner_layer_cls = DeepPromptLayer
+    _unmergeable = "embedding prompts are inputs, not weights,"
 
-    def default_targets(self, family: EncoderFamily) -> str:
+    def _default_targets(self, family: EncoderFamily) -> str:
         """Every layer."""
         return family.layers
 

@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 24,
     "apply_spec_augment": False, "layerdrop": 0.0,
 }  # fmt: skip
-#: Opens what is in each folder, and compares its answer with the one that is expected.
+#: Opens what is in each folder, and compares its output with the one that is expected.
 OPEN = """
 import json, sys
 import torch, transformers, hf_ser
@@ -35,7 +35,7 @@ for folder, (name, options) in json.loads(sys.argv[1]).items():
 
 
 def save_expected(model: nn.Module, folder: Path) -> None:
-    """What the adapted model answers, with weights in the adapter that nobody else would draw."""
+    """The adapted model's output, with weights in the adapter that no initialisation gives."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -77,7 +77,7 @@ def adapter_of_a_run(folder: Path) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> dict[str, tuple[str, dict[str, object]]]:
-    """For each folder the class of its base model, and what `from_pretrained` is told."""
+    """For each folder the class of its base model, and the arguments of `from_pretrained`."""
     kinds: dict[str, tuple[Callable[[Path], None], str, dict[str, object]]] = {
         "bottleneck": (
             lambda folder: encoder_with(BottleneckConfig(bottleneck_size=8, placement="parallel"), folder), "AutoModel", {},

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hf_ser.modeling import SERForAudioClassification, SERModelConfig, SERFeatureExtractor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -36,6 +34,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hf_ser import modeling
+from hf_ser.modeling import SERFeatureExtractor, SERForAudioClassification, SERModelConfig
 
 FOUR = ("angry", "happy", "neutral", "sad")
 WAVEFORM = [f"{family}-{norm}" for family in ("hubert", "wav2vec2", "wavlm") for norm in ("layer", "group")]
@@ -149,7 +148,7 @@ class TestHead:
             torch.testing.assert_close(model.eval()(values).logits, expected, atol=1e-6, rtol=1e-5)
 
     def test_an_unknown_one_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="head: 'big' is none of conv, stock"):
+        with pytest.raises(ValueError, match="head='big': expected conv, stock or linear"):
             SERModelConfig(head="big")
 
     def test_dropout_is_in_training_alone(self) -> None:
@@ -161,11 +160,11 @@ class TestHead:
 
 
 class TestPadding:
-    """Trap: stock encoders of the group-norm kind, and Whisper, answer differently when padded."""
+    """Trap: the output of stock encoders of the group-norm kind, and of Whisper, depends on padding."""
 
     @pytest.mark.parametrize("head", ["conv", "stock"])
     @pytest.mark.parametrize("kind", ALL)
-    def test_a_clip_is_answered_alike_alone_and_in_a_batch(self, kind: str, head: str) -> None:
+    def test_the_output_for_a_clip_is_the_same_alone_and_in_a_batch(self, kind: str, head: str) -> None:
         model = tiny(kind, head=head)
         clips = noise(6000, 16_000, 431, 9007)
         with torch.no_grad():
@@ -190,7 +189,7 @@ class TestPadding:
                 torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("kind", ["hubert-group", "wav2vec2-layer"])
-    def test_a_clip_too_short_for_a_frame_is_answered_alike_in_any_batch(self, kind: str) -> None:
+    def test_so_it_is_for_a_clip_too_short_for_a_frame(self, kind: str) -> None:
         model = tiny(kind)
         clips = noise(100, 8000)
         with torch.no_grad():
@@ -215,20 +214,6 @@ class TestPadding:
         alone = [model.encoder(batch(kind, [clip])[model.main_input_name]).last_hidden_state.shape[1] for clip in clips]
         assert model.valid_frames(mask).tolist() == alone
 
-    @pytest.mark.parametrize("kind", ALL)
-    @pytest.mark.parametrize("frames", [1, 2, 7])
-    def test_minimum_samples_are_the_fewest_for_so_many_frames(self, kind: str, frames: int) -> None:
-        model = tiny(kind)
-        fewest = model.config.minimum_samples(frames)
-        assert model.valid_frames(batch(kind, noise(fewest))["attention_mask"]).tolist() == [frames]
-        if frames > 1:
-            assert model.valid_frames(batch(kind, noise(fewest - 1))["attention_mask"]).tolist() == [frames - 1]
-        model(**batch(kind, noise(fewest)))
-
-    def test_minimum_samples_of_the_first_frame(self) -> None:
-        assert tiny("wavlm-group").config.minimum_samples() == 400
-        assert tiny("whisper").config.minimum_samples() == 1
-
 
 class TestTraining:
     @pytest.mark.parametrize("kind", ALL)
@@ -252,44 +237,11 @@ class TestTraining:
             if gradient is not None:
                 torch.testing.assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
-    @pytest.mark.parametrize("kind", ["hubert-layer", "wavlm-group", "whisper"])
-    @pytest.mark.parametrize("checkpointing", [False, True])
-    def test_one_step_of_lora_moves_every_trainable_parameter(self, kind: str, checkpointing: bool) -> None:
-        """Trap: LoRA on q/k/v of the stock WavLM trains nothing."""
-        model = tiny(kind)
-        config = LoraConfig(
-            r=2, target_modules=["q_proj", "k_proj", "v_proj"], modules_to_save=["projector", "hidden", "classifier"]
-        )
-        tuned = get_peft_model(model, config).train()
-        model.layer_weights.requires_grad_(True)
-        if checkpointing:
-            tuned.gradient_checkpointing_enable({"use_reentrant": False})
-        before = {name: p.detach().clone() for name, p in tuned.named_parameters() if p.requires_grad}
-        optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=0.05)
-        for _ in range(2):  # B is zero at first, so that A moves in the second step
-            tuned(**batch(kind, noise(6000, 9000)), labels=torch.tensor([1, 2])).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        assert any("lora_A" in name for name in before)
-        for name, p in tuned.named_parameters():
-            if p.requires_grad:
-                assert not torch.equal(before[name], p), name
-        inputs = batch(kind, noise(5000))
-        tuned.eval()
-        with torch.no_grad():
-            separate = tuned(**inputs).logits
-            merged = tuned.merge_and_unload()
-            torch.testing.assert_close(merged(**inputs).logits, separate, atol=1e-5, rtol=1e-4)
-
     def test_clips_with_label_minus_100_do_not_count(self) -> None:
         model = tiny("hubert-layer")
         values = torch.randn(3, 4000)
         both = model(values, labels=torch.tensor([1, -100, 3])).loss
         torch.testing.assert_close(both, model(values[[0, 2]], labels=torch.tensor([1, 3])).loss)
-
-    def test_the_trainer_divides_an_accumulated_loss(self) -> None:
-        """Trap: a forward with `**kwargs` passes for one that divides it itself."""
-        assert SERForAudioClassification.accepts_loss_kwargs is False
 
     @pytest.mark.parametrize(
         ("kind", "front"),
@@ -333,7 +285,7 @@ class TestTraining:
         torch.testing.assert_close(*logits, atol=1e-6, rtol=0)
 
     def test_no_input_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="input_features is missing"):
+        with pytest.raises(ValueError, match="input_features: expected a tensor"):
             tiny("whisper")()
 
 
@@ -344,7 +296,9 @@ class TestFromEncoder:
         torch.manual_seed(1)
         encoder = AutoModel.from_config(encoder_config(kind)).half()
         encoder.save_pretrained(tmp_path)
-        model, new = SERForAudioClassification.from_encoder(tmp_path, classifier_config(AutoConfig.from_pretrained(tmp_path)))
+        model, new = SERForAudioClassification.from_encoder(
+            tmp_path, classifier_config(AutoConfig.from_pretrained(tmp_path))
+        )
         source = encoder.encoder if kind == "whisper" else encoder
         state = model.encoder.state_dict()
         assert state.keys() == source.state_dict().keys()
@@ -413,7 +367,7 @@ class TestFeatures:
         np.testing.assert_allclose(ours, stock["input_features"][..., : ours.shape[-1]], atol=1e-5)
 
     def test_a_clip_may_be_loudest_where_it_is_cut_off(self) -> None:
-        """What the stock extractor hears beyond the last frame decides, too, what counts as silence."""
+        """What follows the last frame decides, too, what counts as silence."""
         clip = 1e-5 * noise(1600)[0]
         clip[-1] = 1.0
         ours = SERFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
@@ -454,10 +408,13 @@ class TestFeatures:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"raw_speech": np.zeros(400), "sampling_rate": 8000}, "8000 Hz; this model hears 16000 Hz"),
+            ({"raw_speech": np.zeros(400), "sampling_rate": 8000}, "sampling_rate=8000: expected 16000 Hz"),
             ({"raw_speech": np.zeros(0)}, r"a clip of shape \(0,\)"),
             ({"raw_speech": np.zeros((1, 2, 400))}, r"a clip of shape \(2, 400\)"),
-            ({"raw_speech": np.zeros(400), "padding": "do_not_pad"}, "none of longest, max_length"),
+            (
+                {"raw_speech": np.zeros(400), "padding": "do_not_pad"},
+                "padding='do_not_pad': expected longest or max_length",
+            ),
         ],
     )
     def test_what_it_refuses(self, arguments: dict[str, Any], message: str) -> None:
@@ -473,7 +430,7 @@ class TestFeatures:
 
 
 class TestWhisper:
-    def test_a_clip_of_30_s_is_heard_as_by_the_stock_encoder(self) -> None:
+    def test_of_30_s_the_output_is_that_of_the_stock_encoder(self) -> None:
         model = tiny("whisper")
         stock = WhisperEncoder(encoder_config("whisper")).eval()
         stock.load_state_dict(model.encoder.state_dict())
@@ -485,7 +442,7 @@ class TestWhisper:
         for ours, theirs in zip(found.hidden_states, expected.hidden_states, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
-    def test_whatever_is_in_the_padding_is_not_heard(self) -> None:
+    def test_the_output_does_not_depend_on_what_is_in_the_padding(self) -> None:
         model = tiny("whisper")
         inputs = batch("whisper", noise(5000, 9001))
         padding = inputs["attention_mask"][:, None] == 0
@@ -497,7 +454,7 @@ class TestWhisper:
 
     def test_a_longer_clip_is_refused(self) -> None:
         inputs = batch("whisper", noise(496_000))
-        with pytest.raises(ValueError, match=r"a clip of 31 s, and Whisper hears at most 30 s.*--segment_length 30"):
+        with pytest.raises(ValueError, match="found a clip of 31 s, expected at most 30 s.*segment_length=30"):
             tiny("whisper")(**inputs)
 
     def test_real_speech(self, shared: Path) -> None:

@@ -2,9 +2,10 @@ import copy
 
 import pytest
 import torch
-from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
 from peft import LoraConfig, get_peft_model
 from transformers import WavLMConfig, WavLMForSequenceClassification, WavLMModel
+
+from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
 
 
 def config(norm: str = "group", **changes: object) -> WavLMConfig:
@@ -32,7 +33,7 @@ def config(norm: str = "group", **changes: object) -> WavLMConfig:
 
 
 def pair(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel]:
-    """A stock encoder, and the same that calls its projections."""
+    """A stock encoder, and the same with the attention that a LoRA can train."""
     torch.manual_seed(0)
     stock = WavLMModel(config(norm, **changes)).eval()
     for module in stock.modules():
@@ -53,7 +54,7 @@ def padded() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_it_answers_as_the_stock_one(norm: str, masked: bool) -> None:
+def test_its_output_is_the_stock_ones(norm: str, masked: bool) -> None:
     stock, ours = pair(norm)
     inputs = padded() if masked else {"input_values": padded()["input_values"]}
     with torch.no_grad():
