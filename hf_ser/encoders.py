@@ -1,7 +1,8 @@
 """
 The table of encoder families: whatever differs between families is written in [`FAMILIES`] and nowhere else.
 
-To add a family that transformers has, add an entry. What its entry does not say is as in HuBERT.
+To add a family that transformers has, add an entry. What its entry does not say is as in HuBERT. If padding changes its output,
+[`~hf_ser.modeling.ignore_padding`] is the place to prevent that.
 """
 
 import math

@@ -47,7 +47,7 @@ class SERModelConfig(PretrainedConfig):
         if not isinstance(encoder, PretrainedConfig):
             settings = dict(encoder or {})
             encoder = AutoConfig.for_model(settings.pop("model_type", "hubert"), **settings)
-        self.encoder = encoder
+        self.encoder: Any = encoder
         setattr(self.encoder, "encoder_layerdrop" if self.encoder.model_type == "whisper" else "layerdrop", 0.0)
         self.head = head
         self.conv_size = conv_size

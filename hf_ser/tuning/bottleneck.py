@@ -1,6 +1,6 @@
 """Bottleneck adapters, after the feed-forward of every layer or beside it (PEFT-SER, section II-C), as a PEFT tuner."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,26 +27,18 @@ class BottleneckConfig(LayerTunerConfig):
         scale (`float`, *optional*, defaults to 0.1): The factor of the adapter's output.
         dropout (`float`, *optional*, defaults to 0.1): Dropout after the non-linearity, in training.
         non_linearity (`str`, *optional*, defaults to `"relu"`): A name of transformers' `ACT2FN`.
-        target_modules (`str` or `list[str]`, *optional*): The feed-forwards, or their last linear layers: a regular expression
-            for whole names, or ends of names. By default those of every encoder layer, for the families that are known.
-        layers_to_transform (`int` or `list[int]`, *optional*): Only these layers, counted from 0. By default all.
-        exclude_modules (`str` or `list[str]`, *optional*): Modules to leave out, named like `target_modules`.
-        modules_to_save (`list[str]`, *optional*): Modules that train as a whole and are saved with the adapter.
+        target_modules, layers_to_transform, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are
+            feed-forwards, or their last linear layers.
 
     Raises:
         ValueError: if a value is out of its range.
     """
 
-    bottleneck_size: int = field(default=128, metadata={"help": "Features between the two projections."})
-    placement: str = field(
-        default="sequential",
-        metadata={
-            "help": "sequential: on the feed-forward's output. parallel: beside the feed-forward and its layer norm."
-        },
-    )
-    scale: float = field(default=0.1, metadata={"help": "The factor of the adapter's output."})
-    dropout: float = field(default=0.1, metadata={"help": "Dropout after the non-linearity, in training."})
-    non_linearity: str = field(default="relu", metadata={"help": "A name of transformers' ACT2FN."})
+    bottleneck_size: int = 128
+    placement: str = "sequential"
+    scale: float = 0.1
+    dropout: float = 0.1
+    non_linearity: str = "relu"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,12 +45,9 @@ class CombinedConfig(PeftConfig):
             text, and tuners that share something between layers (VeRA) or change as training goes on (AdaLoRA).
     """
 
-    parts: list[Any] = field(default_factory=list, metadata={"help": "The tuners' configurations."})
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules that train as a whole and are saved with the adapter."}
-    )
-    #: PEFT requires some; the parts have their own.
-    target_modules: str = field(default=DUMMY_TARGET_MODULES, metadata={"help": "Leave as it is."})
+    parts: list[Any] = field(default_factory=list)
+    modules_to_save: list[str] | None = None
+    target_modules: str = DUMMY_TARGET_MODULES  # PEFT requires some; the parts have their own
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,21 +16,21 @@ from hf_ser.encoders import EncoderFamily, encoder_in, family_of
 
 @dataclass
 class LayerTunerConfig(PeftConfig):
-    """Where a tuner goes, and which modules train beside it."""
+    """
+    Where a tuner goes, and which modules train beside it.
 
-    target_modules: list[str] | str | None = field(
-        default=None,
-        metadata={
-            "help": "The modules: a regular expression, or ends of names. By default those of every encoder layer."
-        },
-    )
-    layers_to_transform: list[int] | int | None = field(
-        default=None, metadata={"help": "Only these layers, counted from 0."}
-    )
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules that train as a whole and are saved with the adapter."}
-    )
+    Args:
+        target_modules (`str` or `list[str]`, *optional*): A regular expression for whole names, or ends of names. By default
+            one module in every encoder layer, for the families that are known.
+        layers_to_transform (`int` or `list[int]`, *optional*): Only these layers, counted from 0. By default all.
+        exclude_modules (`str` or `list[str]`, *optional*): Modules to leave out, named like `target_modules`.
+        modules_to_save (`list[str]`, *optional*): Modules that train as a whole and are saved with the adapter.
+    """
+
+    target_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    exclude_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
 
 
 class TunedLayer(nn.Module, BaseTunerLayer):

@@ -1,7 +1,7 @@
 """Embedding prompts before every encoder layer (PEFT-SER, section II-C and equation 2), as a PEFT tuner."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,18 +33,14 @@ class DeepPromptConfig(LayerTunerConfig):
 
     Args:
         prompt_length (`int`, *optional*, defaults to 5): Embeddings before each layer (section V-A).
-        target_modules (`str` or `list[str]`, *optional*): The encoder layers: a regular expression for whole names, or ends
-            of names. By default every one, for the families that are known.
-        layers_to_transform (`int` or `list[int]`, *optional*): Only these layers, counted from 0. By default all. Not for
-            WavLM, whose layers share one position bias: it fits all of them or none.
-        exclude_modules (`str` or `list[str]`, *optional*): Layers to leave out, named like `target_modules`.
-        modules_to_save (`list[str]`, *optional*): Modules that train as a whole and are saved with the prompts.
+        target_modules, layers_to_transform, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are encoder
+            layers. WavLM's layers share one position bias, which fits prompts before all of them or before none.
 
     Raises:
         ValueError: if a value is out of its range.
     """
 
-    prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer."})
+    prompt_length: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
