@@ -93,12 +93,16 @@ def test_one_entry_adds_a_family(method: str, added: Path, tmp_path: Path) -> No
     before = {name: p.detach().clone() for name, p in tuned.model.named_parameters()}
     optimizer = torch.optim.Adam([p for p in tuned.model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(2):
-        tuned.model.train()(**inputs).loss.backward()
+        tuned.model.eval()(
+            **inputs
+        ).loss.backward()  # a conformer's batch norms keep the statistics that an adapter has not
         optimizer.step()
         optimizer.zero_grad()
     trainable = {name for name, p in tuned.model.named_parameters() if p.requires_grad}
+    if added.name == "wav2vec2-conformer":  # which does not use them without position embeddings
+        trainable = {name for name in trainable if "pos_conv_embed" not in name}
     assert trainable == {name for name, p in tuned.model.named_parameters() if not torch.equal(p, before[name])}
-    expected = logits(tuned.model.eval())
+    expected = logits(tuned.model)
     if hasattr(tuned.model, "peft_config"):
         save_adapter(tuned.model, tuned.new, tmp_path / "run", base=str(added))
         tuned.model.config.save_pretrained(tmp_path / "run")
