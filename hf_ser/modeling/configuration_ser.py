@@ -44,10 +44,11 @@ class SERModelConfig(PretrainedConfig):
     ) -> None:
         if head not in ("conv", "stock", "linear"):
             raise ValueError(f"head={head!r}: expected conv, stock or linear")
-        if not isinstance(encoder, PretrainedConfig):
+        if isinstance(encoder, PretrainedConfig):
+            self.encoder = encoder
+        else:
             settings = dict(encoder or {})
-            encoder = AutoConfig.for_model(settings.pop("model_type", "hubert"), **settings)
-        self.encoder: Any = encoder
+            self.encoder = AutoConfig.for_model(settings.pop("model_type", "hubert"), **settings)
         setattr(self.encoder, "encoder_layerdrop" if self.encoder.model_type == "whisper" else "layerdrop", 0.0)
         self.head = head
         self.conv_size = conv_size

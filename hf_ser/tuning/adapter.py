@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -126,7 +127,7 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     return (*kept, "classifier.weight", "classifier.bias")
 
 
-def _trained(module: nn.Module) -> nn.Module:
+def _trained(module: nn.Module) -> Any:
     """A module, or the copy of it that PEFT trains."""
     return module.modules_to_save["default"] if isinstance(module, ModulesToSaveWrapper) else module
 

@@ -38,6 +38,7 @@ class TunedLayer(nn.Module, BaseTunerLayer):
 
     # PEFT's own, which mypy does not see behind nn.Module.
     active_adapters: Any
+    adapter_layer_names: Any
     get_base_layer: Any
     set_adapter: Any
     _move_adapter_to_device_of_base_layer: Any
