@@ -1,7 +1,6 @@
 """From clips to batches: on-the-fly feature extraction, padding, shuffling."""
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,56 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
-from transformers import PretrainedConfig, SeamlessM4TFeatureExtractor, SequenceFeatureExtractor
+from transformers import SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 from hf_ser.audio.decode import Waveform
-
-
-def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
-    """The configuration of a model's encoder: the model's own, but for the package's own model class."""
-    return config.encoder if config.model_type == "hf_ser" else config
-
-
-def masks_frames(config: PretrainedConfig) -> bool:
-    """Whether SpecAugment masks spans of frames in training."""
-    config = encoder_config(config)
-    return config.apply_spec_augment and config.mask_time_prob > 0
-
-
-def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
-    """
-    The samples that an encoder's convolutions need for `frames` frames: 400 for one frame of HuBERT. Whisper pads, and takes
-    any clip; a frame takes 320 samples. A frame of Wav2Vec2-BERT is two spectra of 25 ms, every 10 ms.
-    """
-    config = encoder_config(config)
-    if config.model_type == "whisper":
-        return 320 * frames
-    if config.model_type == "wav2vec2-bert":
-        return spectra_samples(2 * frames)
-    if not hasattr(config, "conv_kernel"):
-        return 400 * frames  # an encoder of another kind, that hears spectrograms: a window of 25 ms
-    samples = frames
-    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
-
-
-def minimum_samples_in_training(config: PretrainedConfig) -> int:
-    """The samples of the shortest batch that an encoder trains on: SpecAugment fails on one that is shorter than its masks."""
-    return minimum_samples(config, encoder_config(config).mask_time_length + 1 if masks_frames(config) else 1)
-
-
-def maximum_samples(config: PretrainedConfig) -> float:
-    """The samples of the longest clip that an encoder takes: 30 s of Whisper's, of others any number (infinity)."""
-    config = encoder_config(config)
-    return 160 * 2 * config.max_source_positions if config.model_type == "whisper" else math.inf
-
-
-def spectra_samples(spectra: int) -> int:
-    """The samples of `spectra` spectra of 25 ms, every 10 ms."""
-    return 400 + 160 * (spectra - 1)
-
+from hf_ser.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
 
 #: The label of what no loss counts, as in PyTorch.
 IGNORED = -100
@@ -176,23 +130,19 @@ class SpeechCollator:
     minimum_samples: int
 
     @property
-    def _of_spectra(self) -> bool:
-        """Whether this is for Wav2Vec2-BERT, which hears spectra of the clip, some in a row as one frame."""
-        return isinstance(self.feature_extractor, SeamlessM4TFeatureExtractor)
+    def inputs(self) -> InputKind:
+        """What the encoder takes."""
+        return input_kind(self.feature_extractor)
 
     @property
     def per_second(self) -> int:
-        """How many places of the attention mask are a second: samples, Whisper's mel frames, Wav2Vec2-BERT's frames."""
-        extractor = self.feature_extractor
-        if self._of_spectra:
-            return 100 // int(extractor.stride)
-        whisper = extractor.model_input_names[0] == "input_features"
-        return SAMPLING_RATE // extractor.hop_length if whisper else SAMPLING_RATE
+        """The places of the attention mask for a second."""
+        return SAMPLING_RATE // self.inputs.hop
 
     @property
     def minimum(self) -> int:
         """The shortest batch, in places of the attention mask."""
-        return -(-self.minimum_samples * self.per_second // SAMPLING_RATE)
+        return -(-self.minimum_samples // self.inputs.hop)
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
@@ -202,8 +152,8 @@ class SpeechCollator:
         """
         waveforms = [item["waveform"] for item in items]
         longest = max(*map(len, waveforms), self.minimum_samples)
-        if self._of_spectra:
-            longest = 1 + (longest - spectra_samples(1)) // (spectra_samples(2) - spectra_samples(1))
+        if self.inputs is FILTERBANK:
+            longest = 1 + (longest - filterbank_samples(1)) // 160  # it counts windows
         batch = self.feature_extractor(
             waveforms,
             sampling_rate=SAMPLING_RATE,
@@ -222,11 +172,7 @@ class SpeechCollator:
         """Some clips of a batch, without what is padding to all of them: `length` places of the attention mask are left."""
         chosen = torch.from_numpy(rows)
         piece = {name: values[chosen] for name, values in batch.items()}
-        for name, axis in (
-            ("input_values", 1),
-            ("input_features", 1 if self._of_spectra else 2),
-            ("attention_mask", 1),
-        ):
+        for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
             if name in piece:
                 piece[name] = piece[name].narrow(axis, 0, length)
         return piece

@@ -15,6 +15,8 @@ ORDER = [
     "memory",
     "wording",
     "emotions",
+    "modeling",
+    "encoders",
     "corpora",
     "audio",
     "splits",

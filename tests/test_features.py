@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModel, HubertConfig, PretrainedConfig, 
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
+from hf_ser.encoders import minimum_samples
 from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
     deal,
     longest_first,
-    minimum_samples,
     pieces_of_like_length,
 )
 from hf_ser.models import load_feature_extractor
@@ -84,7 +84,7 @@ class TestFeatureExtractor:
     @pytest.mark.parametrize("encoder", ["tiny_whisper", "tiny_wav2vec2_bert"])
     def test_spectrograms_are_not_normalised(self, encoder: str, request: pytest.FixtureRequest) -> None:
         folder = request.getfixturevalue(encoder)
-        with pytest.raises(ValueError, match="--do_normalize: .* takes spectrograms .*; leave --do_normalize out"):
+        with pytest.raises(ValueError, match="do_normalize=True: .* takes spectrograms .*; leave it out"):
             load_feature_extractor(str(folder), AutoConfig.from_pretrained(folder), do_normalize=True)
 
     def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(

@@ -16,9 +16,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_ser.encoders import family_of, maximum_samples
 from hf_ser.export.files import GRAPHS, RECORD
 from hf_ser.export.graph import LOGITS, MASK
-from hf_ser.features import encoder_config
 
 
 class ExportedModel(nn.Module):
@@ -46,10 +46,9 @@ class ExportedModel(nn.Module):
         self.one_by_one = one_by_one
         self.session = _open(graph, threads)
         self.input, _ = (found.name for found in self.session.get_inputs())
-        family = encoder_config(config).model_type
-        #: Where the inputs have their samples or frames.
-        self.time = 1 if family == "wav2vec2-bert" else -1
-        self.whisper = family == "whisper"
+        inputs = family_of(config).inputs
+        self.time = inputs.time
+        self.longest = maximum_samples(config) / inputs.hop
 
     @property
     def precision(self) -> str:
@@ -83,9 +82,10 @@ class ExportedModel(nn.Module):
         inputs = {"input_values": input_values, "input_features": input_features}[self.input]
         if inputs is None:
             raise ValueError(f"{self.input} is missing")
-        if self.whisper and inputs.shape[-1] > (longest := self._longest()):
+        if inputs.shape[self.time] > self.longest:
             raise ValueError(
-                f"input_features: a clip of {inputs.shape[-1] / 100:g} s, and Whisper hears at most {longest / 100:g} s"
+                f"input_features: a clip of {inputs.shape[self.time] / 100:g} s, and Whisper hears at most "
+                f"{self.longest / 100:g} s"
             )
         if attention_mask is None:
             attention_mask = torch.ones(len(inputs), inputs.shape[self.time])
@@ -105,9 +105,6 @@ class ExportedModel(nn.Module):
 
     def _run(self, values: np.ndarray, mask: np.ndarray) -> Any:
         return self.session.run([LOGITS], {self.input: values, MASK: mask})[0]
-
-    def _longest(self) -> int:
-        return int(2 * encoder_config(self.config).max_source_positions)
 
 
 class ExportedClassifier(AudioClassificationPipeline):

@@ -18,7 +18,7 @@ ENTRIES = (
     *(f"{graph}*" for graph in GRAPHS.values()),
     "config.json",
     "preprocessor_config.json",
-    "*_hf_ser.py",
+    "*_ser.py",
 )
 
 

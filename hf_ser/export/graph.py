@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,10 @@ from torch import nn
 from transformers import AudioClassificationPipeline, PreTrainedModel
 
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.features import encoder_config
+from hf_ser.encoders import family_of, maximum_samples, needs_thirty_seconds
 from hf_ser.inference.batches import extract
-from hf_ser.models import FAMILIES, hears_thirty_seconds
+from hf_ser.modeling import ClipGroupNorm
 from hf_ser.models.positions import use_stock_positions
-from hf_ser.models.remote import ValidFramesGroupNorm
 from hf_ser.tuning import merge, mergeable
 
 #: What the graph takes beside the waveforms or spectrograms, and what it gives.
@@ -35,7 +35,7 @@ class ValidFrames:
 
 class MaskedGroupNorm(nn.Module):
     """
-    [`ValidFramesGroupNorm`] for a graph: in one go over the batch, where that one takes one clip after the other.
+    [`ClipGroupNorm`] for a graph: in one go over the batch, where that one takes one clip after the other.
 
     Args:
         norm (`nn.GroupNorm`): The norm, with a group for each channel.
@@ -70,7 +70,7 @@ class ClassifierGraph(nn.Module):
         self.valid = ValidFrames()
         self.kernel, self.stride = 0, 0
         for name, module in list(model.named_modules()):
-            if isinstance(module, ValidFramesGroupNorm):
+            if isinstance(module, ClipGroupNorm):
                 layer = model.get_submodule(name.rpartition(".")[0])
                 layer.layer_norm = MaskedGroupNorm(module, self.valid)
                 (self.kernel,), (self.stride,) = layer.conv.kernel_size, layer.conv.stride
@@ -96,17 +96,15 @@ def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
     Raises:
         ValueError: if the model is of a family that this package does not fine-tune.
     """
-    config = encoder_config(classifier.model.config)
-    if config.model_type not in FAMILIES:
-        raise ValueError(f"the model is a {config.model_type}; what can be exported is {', '.join(FAMILIES)}")
-    if hears_thirty_seconds(classifier.model.config):
+    inputs_of = family_of(classifier.model.config).inputs
+    if needs_thirty_seconds(classifier.model.config):
         raise ValueError(
             "the model is transformers' own Whisper, which hears 30 s of every clip; what can be exported is a Whisper that was "
             "fine-tuned with this package and hears the clip"
         )
-    name, longest = classifier.feature_extractor.model_input_names[0], None
-    if config.model_type == "whisper":
-        longest = 2 * config.max_source_positions
+    name = classifier.feature_extractor.model_input_names[0]
+    most = maximum_samples(classifier.model.config) / inputs_of.hop
+    longest = None if most == math.inf else int(most)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=longest)
     inputs = _example(classifier)
     with torch.no_grad(), _quiet():
@@ -115,7 +113,7 @@ def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
             (inputs[name], inputs[MASK].long()),
             input_names=[name, MASK],
             output_names=[LOGITS],
-            dynamic_shapes=({0: batch, 2 if config.model_type == "whisper" else 1: length}, {0: batch, 1: length}),
+            dynamic_shapes=({0: batch, inputs_of.time: length}, {0: batch, 1: length}),
             verbose=False,
         )
         assert program is not None  # None is what TorchScript's exporter gives

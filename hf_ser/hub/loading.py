@@ -12,9 +12,9 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
-from hf_ser.features import encoder_config
+from hf_ser.encoders import FAMILIES, encoder_config
 from hf_ser.hub.errors import HubError, explained
-from hf_ser.models import FAMILIES, open_on_base, ready, resolve_checkpoint
+from hf_ser.models import open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import TINY, from_checkpoint
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from hf_ser import records, splits
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config
 from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
@@ -26,7 +26,7 @@ from hf_ser.records import REPORT, RESULTS, SPLITS
 from hf_ser.wording import counted, per_cent
 
 #: The files of a model: weights, configurations and the code of the package's own model class.
-MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_hf_ser.py", "config.json",
+MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
          "preprocessor_config.json", "adapter_config.json")  # fmt: skip
 PLOTS = ("confusion_matrix.png", "training_curves.png")
 EXCLUDED = "set_aside.csv"

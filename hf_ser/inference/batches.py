@@ -11,8 +11,7 @@ from transformers import ASTFeatureExtractor, AudioClassificationPipeline, Batch
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
-from hf_ser.features import encoder_config, maximum_samples, spectra_samples
-from hf_ser.models import FAMILIES, hears_thirty_seconds
+from hf_ser.encoders import FAMILIES, encoder_config, filterbank_samples, maximum_samples, needs_thirty_seconds
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -58,7 +57,7 @@ def budget(classifier: AudioClassificationPipeline, batch_seconds: float | None)
 def longest_heard(classifier: AudioClassificationPipeline) -> float:
     """The seconds that the model hears of a waveform: 30 for Whisper, some 10 for the Audio Spectrogram Transformer."""
     if isinstance(classifier.feature_extractor, ASTFeatureExtractor):
-        return spectra_samples(classifier.feature_extractor.max_length) / SAMPLING_RATE
+        return filterbank_samples(classifier.feature_extractor.max_length) / SAMPLING_RATE
     return maximum_samples(classifier.model.config) / SAMPLING_RATE
 
 
@@ -69,7 +68,7 @@ def classify(
     Runs the model over waveforms, longest first: what does not fit into memory fails at once.
 
     The attention mask keeps padding out of the answer, which is the same as for the waveform alone. An encoder that is none of
-    [`~hf_ser.models.FAMILIES`] may hear padding all the same, and gets one waveform after the other.
+    [`~hf_ser.encoders.FAMILIES`] may hear padding all the same, and gets one waveform after the other.
 
     Args:
         classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns.
@@ -83,7 +82,7 @@ def classify(
     order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
     config = classifier.model.config
     padded = encoder_config(config).model_type in FAMILIES
-    least = maximum_samples(config) if hears_thirty_seconds(config) else 1
+    least = maximum_samples(config) if needs_thirty_seconds(config) else 1
     first = 0
     while first < len(order):
         most = int(batch_seconds * SAMPLING_RATE // max(len(waveforms[order[first]]), least)) if padded else 1
@@ -104,7 +103,7 @@ def extract(classifier: AudioClassificationPipeline, waveforms: Sequence[Wavefor
         PyTorch's tensors, padded to the longest, with an `attention_mask`; for transformers' own Whisper, which takes nothing
         else, each in 30 s and without a mask.
     """
-    whole = hears_thirty_seconds(classifier.model.config)
+    whole = needs_thirty_seconds(classifier.model.config)
     inputs = classifier.feature_extractor(
         list(waveforms),
         sampling_rate=SAMPLING_RATE,

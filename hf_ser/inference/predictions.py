@@ -14,7 +14,7 @@ from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.audio.decode import SILENCE, Waveform, check
-from hf_ser.features import minimum_samples
+from hf_ser.encoders import minimum_samples
 from hf_ser.inference.batches import budget, classify, emotions_of, longest_heard
 from hf_ser.inference.sources import Clip, Source, clips_of, find_clips
 

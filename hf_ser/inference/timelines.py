@@ -10,7 +10,7 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE as SILENCE_LEVEL
 from hf_ser.audio.decode import check
-from hf_ser.features import minimum_samples
+from hf_ser.encoders import minimum_samples
 from hf_ser.inference.batches import Probabilities, budget, classify, emotions_of, longest_heard
 from hf_ser.inference.sources import Source, find_clips
 

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 #: `linear` is one linear layer on statistics of all layers, which starts as a solved probe; `stock` is transformers' own
 #: (project, average over time, classify); `batchnorm` normalises and drops out before the last layer, as HuBERT-SER does in
-#: training (section 1); `conv` is PEFT-SER's (section III), see `hf_ser.models.remote`.
+#: training (section 1); `conv` is PEFT-SER's (section III), see `hf_ser.modeling`.
 HEADS = ("linear", "stock", "batchnorm", "conv")
 
 
@@ -68,11 +68,11 @@ class BatchNormClassifier(nn.Module):
     """
     Batch normalisation and dropout before the last linear layer.
 
-    In evaluation this is an affine map, so that a trained one becomes a plain linear layer, see [`fold_training_layers`]: the
-    saved checkpoint is a stock one and opens anywhere.
+    In evaluation this is an affine map: a trained one becomes a plain linear layer, see [`fold_training_layers`], and the saved
+    checkpoint opens in plain transformers.
 
     Args:
-        classifier (`nn.Linear`): The layer to put it before.
+        classifier (`nn.Linear`): The last linear layer.
         dropout (`float`): The probability of dropping a feature in training.
     """
 
@@ -96,14 +96,13 @@ class BatchNormClassifier(nn.Module):
     @staticmethod
     @torch.no_grad()
     def affine(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a batch norm does in evaluation: the scale and the shift of each feature, both `(projected,)` in float64."""
-        if norm.running_mean is None or norm.running_var is None:
-            raise RuntimeError("the batch norm has kept no statistics: it cannot be folded")
+        """A batch norm in evaluation: the scale and the shift of each feature, both `(projected,)` in float64."""
+        assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018 - it is created with statistics
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         return scale, norm.bias.double() - norm.running_mean.double() * scale
 
     def folded(self) -> nn.Linear:
-        """The linear layer that gives the same answers in evaluation."""
+        """The linear layer with the same outputs in evaluation."""
         linear = self.out_proj
         scale, shift = self.affine(self.batch_norm)
         with torch.no_grad():
@@ -114,7 +113,7 @@ class BatchNormClassifier(nn.Module):
 
 
 def fold_training_layers(model: PreTrainedModel) -> PreTrainedModel:
-    """Turns what a head has for training alone into plain layers with the same outputs, in place; others stay as they are."""
+    """Replaces the layers that a head has for training alone by plain ones with the same outputs, in place."""
     if isinstance(model.classifier, BatchNormClassifier):
         model.classifier = model.classifier.folded()
     if isinstance(model.projector, StandardisedLinear):

@@ -1,4 +1,4 @@
-"""Positional convolutions that are cheap on a CPU."""
+"""Positional convolutions by Fourier transforms, four to six times as fast on a CPU."""
 
 from types import MethodType
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-#: A kernel that is shorter is as fast as it stands.
+#: With a shorter kernel the convolution is as fast.
 LEAST_KERNEL = 64
-#: With fewer frames in a batch a convolution whose weights train is as fast: their spectra are computed anew for each batch.
+#: With fewer frames in a batch, a convolution whose weights train is as fast: their spectra are computed for each batch.
 LEAST_FRAMES = 350
 
 
@@ -20,8 +20,8 @@ def fourier_conv1d(
     A grouped convolution of stride 1 as products of spectra, over blocks of as many frames as the spectra are for (overlap-save).
 
     Args:
-        input (`torch.Tensor` of shape `(batch, channels, frames)`): What is convolved.
-        spectra (`torch.Tensor` of shape `(groups, frequencies, in, out)`): What [`spectra_of`] makes of the weights.
+        input (`torch.Tensor` of shape `(batch, channels, frames)`): The frames.
+        spectra (`torch.Tensor` of shape `(groups, frequencies, in, out)`): The weights', see [`spectra_of`].
         bias (`torch.Tensor` of shape `(channels,)`, *optional*): Its bias.
         kernel (`int`): The length of the weights.
         padding (`int`): Zeros on either side of the frames.
@@ -35,11 +35,11 @@ def fourier_conv1d(
     length, hop = frames + 2 * padding - kernel + 1, block - kernel + 1
     blocks = -(-length // hop)
     padded = F.pad(input, (padding, blocks * hop + kernel - 1 - frames - padding))
-    heard = torch.fft.rfft(padded.unfold(2, block, hop))  # (batch, channels, blocks, frequencies)
-    heard = heard.view(batch, groups, channels // groups, blocks, frequencies).permute(1, 4, 0, 3, 2)
-    found = torch.matmul(heard.reshape(groups, frequencies, batch * blocks, -1), spectra)
+    blocked = torch.fft.rfft(padded.unfold(2, block, hop))  # (batch, channels, blocks, frequencies)
+    blocked = blocked.view(batch, groups, channels // groups, blocks, frequencies).permute(1, 4, 0, 3, 2)
+    found = torch.matmul(blocked.reshape(groups, frequencies, batch * blocks, -1), spectra)
     found = found.view(groups, frequencies, batch, blocks, out).permute(2, 0, 4, 3, 1)
-    # Of each block what has not come round from its end to its beginning.
+    # Without the part of each block that wraps around from its end to its beginning.
     output = torch.fft.irfft(found, n=block)[..., :hop].reshape(batch, groups * out, blocks * hop)[..., :length]
     return output if bias is None else output + bias[:, None]
 
@@ -61,12 +61,8 @@ def spectra_of(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 def use_fourier_positions(model: nn.Module) -> None:
     """
-    Lets the positional convolutions of HuBERT and its kin be computed by Fourier transforms on a CPU, in place: the frames of a
-    clip are heard by 128 weights each, which takes four to six times as long as a convolution. Weights and their names stay as
-    they are, and so do the answers, to rounding in float32.
-
-    Args:
-        model (`nn.Module`): Anything with such convolutions in it: long, in groups, of stride 1.
+    Computes the positional convolutions of HuBERT and its relatives by Fourier transforms on a CPU, in place: all that are long,
+    in groups and of stride 1. Weights and their names do not change; the output changes by rounding in float32.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv1d) and _is_long(module) and "forward" not in module.__dict__:
@@ -91,9 +87,9 @@ def _is_long(conv: nn.Conv1d) -> bool:
 
 
 def _forward(conv: Any, input: torch.Tensor) -> torch.Tensor:
-    """In the place of `nn.Conv1d.forward`."""
+    """Replaces `nn.Conv1d.forward`."""
     trains = any(parameter.requires_grad for parameter in conv.parameters())
-    # Weights that train change in ways that leave no trace; whoever is in inference mode trains nothing.
+    # Weights that train may change without a new version; in inference mode nothing trains.
     keep = not trains or torch.is_inference_mode_enabled()
     few = input.shape[0] * input.shape[-1] < LEAST_FRAMES and not keep
     if input.device.type != "cpu" or input.ndim != 3 or few or torch.compiler.is_compiling():
@@ -107,10 +103,10 @@ def _forward(conv: Any, input: torch.Tensor) -> torch.Tensor:
 
 
 def _kept_spectra(conv: Any, kind: torch.dtype) -> torch.Tensor:
-    """Those of the last call, as long as the weights are the same."""
+    """The spectra of the last call, as long as the weights are the same."""
     weights = list(conv.parameters())
-    told = [kind, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)]
-    if "_spectra" not in conv.__dict__ or conv._spectra[0] != told:
-        with torch.inference_mode(False), torch.no_grad():  # what is made in inference mode is of no use in training
-            conv._spectra = (told, spectra_of(conv.weight.to(kind), conv.groups))
+    version = [kind, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)]
+    if "_spectra" not in conv.__dict__ or conv._spectra[0] != version:
+        with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode cannot be used in training
+            conv._spectra = (version, spectra_of(conv.weight.to(kind), conv.groups))
     return conv._spectra[1]

@@ -17,7 +17,7 @@ CONFIG = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "classifier_proj_size": 64,
-    # As in HuBERT Large: layer norm, so that the model takes the attention mask and padding leaves its answers alone.
+    # As in HuBERT Large: layer norm, so that the model takes the attention mask and its output does not depend on padding.
     # The biases carry loudness through it.
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,

@@ -22,12 +22,12 @@ from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import SetAside
+from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
-from hf_ser.features import encoder_config, minimum_samples
 from hf_ser.inference import emotions_of
 from hf_ser.inference.batches import longest_heard
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips

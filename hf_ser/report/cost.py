@@ -20,9 +20,9 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
+from hf_ser.encoders import minimum_samples
 from hf_ser.export import ExportedModel, is_exported
 from hf_ser.export.files import ENTRIES
-from hf_ser.features import minimum_samples
 from hf_ser.inference import Clip, predict
 from hf_ser.inference.batches import budget, classify, extract
 from hf_ser.machine import processor_name, processors

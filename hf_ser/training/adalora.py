@@ -1,8 +1,8 @@
 """
-AdaLoRA, whose ranks become fewer as it trains: its regulariser, when the ranks are shared out, and what a checkpoint holds.
+AdaLoRA, which trains with fewer and fewer ranks: its regulariser, the allocation of ranks, and its checkpoints.
 
-An adapter on disk has the ranks that are left alone, and does not fit the model in training, which has them all: those that are
-out are zero, and may come back as long as the importance of each is followed.
+An adapter on disk has the remaining ranks only, and does not fit the model in training, which has all of them: pruned ranks are
+zero, and may return by their importance.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from transformers import TrainerCallback
 from hf_ser.features import IGNORED
 
 RANKS = "adalora.safetensors"
-#: What PEFT's allocator follows of each weight, as it calls it.
+#: The statistics that PEFT's allocator has for each weight, by its attributes.
 IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 WEIGHT, KEPT = "weight", "kept"
 
 
 def is_adalora(model: Any) -> bool:
-    """Whether a model trains by AdaLoRA."""
+    """Whether a model has an AdaLoRA."""
     return hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA"
 
 
@@ -64,7 +64,7 @@ def orthogonality(model: Any) -> torch.Tensor:
 
 
 class RankAllocation(TrainerCallback):
-    """Lets AdaLoRA share out its ranks as training goes on; nobody else does."""
+    """Allocates AdaLoRA's ranks in training, which PEFT leaves to the training loop."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         model.base_model.rankallocator.set_total_step(state.max_steps)
@@ -75,11 +75,7 @@ class RankAllocation(TrainerCallback):
 
 def save_ranks(model: Any, folder: Path) -> None:
     """
-    Writes all ranks, which of them are kept and how important each is into `folder`, a checkpoint.
-
-    Args:
-        model (`PeftModel`): The model.
-        folder (`Path`): Where to.
+    Writes all ranks, which of them are kept, and the importance of each into a checkpoint's folder.
     """
     allocator = model.base_model.rankallocator
     found: dict[str, torch.Tensor] = {f"{WEIGHT}.{name}": p for name, p in _ranks(model).items()}
@@ -94,7 +90,7 @@ def save_ranks(model: Any, folder: Path) -> None:
 @torch.no_grad()
 def load_ranks(model: Any, folder: Path) -> None:
     """
-    Makes a model in training what it was at a checkpoint: what [`save_ranks`] has written, and the head beside it.
+    Restores a model in training from a checkpoint: the ranks of [`save_ranks`], and the head beside them.
 
     Raises:
         RuntimeError: if the ranks are those of another model or other arguments.
@@ -107,7 +103,7 @@ def load_ranks(model: Any, folder: Path) -> None:
     ranks = _ranks(model)
     if {name: p.shape for name, p in ranks.items()} != {name: t.shape for name, t in kinds[WEIGHT].items()}:
         raise RuntimeError(
-            f"{folder / RANKS} has other ranks than this model. Go on with the arguments that the run began with."
+            f"{folder / RANKS}: found other ranks than the model has; resume with the arguments that the run began with"
         )
     config = model.peft_config["default"]
     config.rank_pattern = None  # else PEFT would cut the model down to it
@@ -123,5 +119,5 @@ def load_ranks(model: Any, folder: Path) -> None:
 
 
 def _ranks(model: Any) -> dict[str, torch.nn.Parameter]:
-    """The low-rank weights of the whole model, by the names that PEFT's allocator has for them."""
+    """The low-rank weights of the model, by the names that PEFT's allocator has for them."""
     return {name: p for name, p in model.base_model.model.named_parameters() if ".lora_" in name}

@@ -1,4 +1,4 @@
-"""Attention that is cheap on a CPU."""
+"""Attention that is fast on a CPU."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from hf_ser.models.remote import CalledProjectionsAttention
+from hf_ser.modeling import LoraCompatibleAttention
 from hf_ser.training.dropout import word_dropout
 
 #: Its name in transformers' `attn_implementation`.
@@ -27,15 +27,15 @@ def plain_on_cpu(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """
-    Attention as two matrix products with a softmax between, where PyTorch's own is slower: on a CPU in bfloat16 (of the length
-    of clips, forward and backward take a third of the time) or with dropout (which it computes in float32, and draws a number
-    for each element). Elsewhere PyTorch's own.
+    Attention as two matrix products with a softmax between, where PyTorch's own is slower: on a CPU in bfloat16 (forward and
+    backward take a third of the time at the length of clips) or with dropout (which PyTorch computes in float32, with a random
+    number for each element). Elsewhere PyTorch's own.
 
     Args:
         module (`nn.Module`): The attention's layer.
         query, key, value (`torch.Tensor` of shape `(batch, heads, frames, head)`): Projected.
-        attention_mask (`torch.Tensor` of shape `(batch, 1, frames, frames)`, *optional*): True where a frame sees another, or
-            what is added to the scores.
+        attention_mask (`torch.Tensor` of shape `(batch, 1, frames, frames)`, *optional*): True where a frame attends to another,
+            or what is added to the scores.
         scaling (`float`, *optional*): Of the scores; by default one by the root of the head's size.
         dropout (`float`): The share of the attention that is dropped.
 
@@ -67,9 +67,9 @@ AttentionMaskInterface.register(PLAIN_ON_CPU, sdpa_mask)
 
 
 def use_plain_attention(model: Any) -> None:
-    """Lets a model that would take PyTorch's attention take [`plain_on_cpu`]; its weights and answers stay as they are."""
+    """Replaces PyTorch's attention by [`plain_on_cpu`] in a model; weights and outputs do not change."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(PLAIN_ON_CPU)
     for module in model.modules():
-        if isinstance(module, CalledProjectionsAttention):  # transformers lets nobody choose WavLM's
+        if isinstance(module, LoraCompatibleAttention):  # transformers offers no choice for WavLM
             module.attend = plain_on_cpu

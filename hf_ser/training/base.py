@@ -50,7 +50,7 @@ MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
 PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
 
 
-def lightness(model: nn.Module) -> float:
+def batch_scale(model: nn.Module) -> float:
     """
     How many seconds of speech go through a model while HuBERT Base hears one, at least 1: by its number of parameters. What a
     piece costs by itself does not shrink with the model: cut finely, a step of Whisper tiny takes half as long again.
@@ -228,7 +228,7 @@ class BaseTrainer(CheckpointingTrainer):
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
             use_plain_attention(tuned.model)
-        self._lightness = lightness(tuned.model)
+        self._batch_scale = batch_scale(tuned.model)
         # Batch norm learns from the whole batch.
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
@@ -352,7 +352,7 @@ class BaseTrainer(CheckpointingTrainer):
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
-            seconds = MICRO_BATCH_SECONDS[device] * self._lightness
+            seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
         # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
         # shared, each piece would fetch all weights, and every process would need equally many.
         whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
@@ -360,7 +360,7 @@ class BaseTrainer(CheckpointingTrainer):
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = PIECE_SECONDS[device] * self._lightness * collator.per_second
+        fixed = PIECE_SECONDS[device] * self._batch_scale * collator.per_second
         return [
             collator.cut(inputs, rows, int(lengths[rows[0]]))
             for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)

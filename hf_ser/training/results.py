@@ -27,10 +27,11 @@ from hf_ser import splits
 from hf_ser.clips import column, excluded_of, seconds_of
 from hf_ser.corpora import corpus_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
-from hf_ser.features import encoder_config
+from hf_ser.encoders import encoder_config, padding_changes_predictions
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import processor_name
-from hf_ser.models import Loaded, padding_changes_answers
+from hf_ser.modeling import SERModelConfig
+from hf_ser.models import Loaded
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.launch import launch_command
@@ -93,8 +94,8 @@ class RunRecord(TrainerCallback):
         self.trainer = trainer
         config = loaded.model.config
         self.model_type = encoder_config(config).model_type
-        self.remote_code = config.model_type == "hf_ser"
-        self.padding_changes_answers = padding_changes_answers(config)
+        self.remote_code = config.model_type == SERModelConfig.model_type
+        self.padding_changes_answers = padding_changes_predictions(config)
         self.spec_augment = encoder_config(config).apply_spec_augment
         self.weighted_layer_sum = bool(config.use_weighted_layer_sum)
         self.trainable, self.total = parameter_counts(trainer.tuned.model)

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.trainer_utils import HubStrategy, get_last_checkpoint
 
-from hf_ser import features, records, splits
+from hf_ser import encoders, records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
@@ -60,7 +60,7 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if checkpoint:
         require_same_run(Path(checkpoint).parent, arguments)
 
-    parts = load_splits(script, features.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path))))
+    parts = load_splits(script, encoders.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path))))
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same_splits(began_with, parts)
     trainer = SERTrainer(

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from hf_ser import features, records, splits
+from hf_ser import encoders, records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
 from hf_ser.models.load import load_config, resolve_checkpoint
@@ -169,7 +169,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     require_same_run(root, arguments)
 
     config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
-    parts = load_splits(arguments.script, features.minimum_samples(config))
+    parts = load_splits(arguments.script, encoders.minimum_samples(config))
     files = _write_folds(root, inner_folds(parts["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

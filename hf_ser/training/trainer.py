@@ -16,7 +16,7 @@ from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, PredictionOutput
 
-from hf_ser import features, records, splits
+from hf_ser import encoders, features, records, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
@@ -33,8 +33,7 @@ from hf_ser.training.arguments import HEAD_LEARNING_RATE, SERConfig, default_lea
 from hf_ser.training.base import BaseTrainer, inverse_frequencies
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
-from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, tune
-from hf_ser.tuning.prompt import start_at_frames
+from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, start_at_frames, tune
 from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ class SERTrainer(BaseTrainer):
             self.tuned,
             args,
             collator=SpeechCollator(
-                loaded.feature_extractor, features.minimum_samples_in_training(self.tuned.model.config)
+                loaded.feature_extractor, encoders.minimum_samples_in_training(self.tuned.model.config)
             ),
             train_dataset=train,
             eval_dataset=self._evaluation_set(self.clips["validation"], args) if "validation" in self.clips else None,
@@ -186,7 +185,7 @@ class SERTrainer(BaseTrainer):
         trainer = BaseTrainer(
             Tuned(loaded.model, loaded.new),
             self.args,
-            collator=SpeechCollator(loaded.feature_extractor, features.minimum_samples(loaded.model.config)),
+            collator=SpeechCollator(loaded.feature_extractor, encoders.minimum_samples(loaded.model.config)),
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
         )
@@ -413,7 +412,7 @@ def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) ->
         CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
     """
     least, most = (
-        samples / SAMPLING_RATE for samples in (features.minimum_samples(config), features.maximum_samples(config))
+        samples / SAMPLING_RATE for samples in (encoders.minimum_samples(config), encoders.maximum_samples(config))
     )
     if args.max_seconds is not None and args.max_seconds < least:
         raise CorpusError(f"max_seconds={args.max_seconds:g}: the encoder needs {least:g} s at least")

@@ -1,4 +1,4 @@
-"""Adapters on disk: what PEFT saves, and what it leaves out though the adapter cannot be used without it."""
+"""Adapters on disk: what PEFT saves, and what an adapter needs beside that."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -14,6 +15,7 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.models import BatchNormClassifier, StandardisedLinear
@@ -31,8 +33,8 @@ def name_without_adapters(key: str) -> str:
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> str:
     """
-    Tells the weights of an encoder from those of another of the same shape: an adapter on the wrong one would answer, and
-    wrongly. Some values of every parameter are taken; what an adapter adds is not.
+    A hash of some values of every parameter of an encoder, without its adapters. An adapter on another encoder of the same shape
+    would run, and give wrong predictions.
     """
     digest = hashlib.sha256()
     added = {*PEFT_TYPE_TO_PREFIX_MAPPING.values(), "ranknum"}  # the last is AdaLoRA's
@@ -46,9 +48,8 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Tensor]:
     """
-    The tensors of an adapter under PEFT's names: PEFT's own, and with them every parameter in `new` (newly initialised,
-    or trained outside PEFT's reach). PEFT saves neither a random layer under a LoRA nor a lone parameter, but it loads
-    both where it finds them.
+    The tensors of an adapter under PEFT's names: PEFT's own, and every parameter in `new` (randomly initialised, or trained
+    outside PEFT). PEFT saves neither a random layer under a LoRA nor a lone parameter, but it loads both.
     """
     state = model.state_dict()
     weights = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
@@ -57,7 +58,7 @@ def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Ten
         if name_without_adapters(key) in wanted:
             weights.setdefault(key, tensor)
     found = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-    # Tuners that share a basis among layers (VeRA, RandLoRA) have it under many names, and safetensors takes each tensor once.
+    # Tuners that share a basis among layers (VeRA, RandLoRA) have it under many names; safetensors takes each tensor once.
     there = Counter(tensor.untyped_storage().data_ptr() for tensor in found.values())
     return {key: t.clone() if there[t.untyped_storage().data_ptr()] > 1 else t for key, t in found.items()}
 
@@ -69,8 +70,8 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     Args:
         model (`PeftModel`): The model.
         new (`Iterable[str]`): See [`adapter_weights`].
-        folder (`path`): Where to; made if missing.
-        base (`str`, *optional*): The base model's name to write down, by default where it was loaded from.
+        folder (`path`): The folder; created if missing.
+        base (`str`, *optional*): The base model's name, by default where it was loaded from.
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -98,40 +99,43 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
         `new`, with the names that the plain layers have.
     """
     inner = model.get_base_model()
-    config = model.peft_config["default"]
-    projector = inner.projector
-    standardised = projector.modules_to_save["default"] if isinstance(projector, ModulesToSaveWrapper) else projector
-    if isinstance(standardised, StandardisedLinear):
-        if isinstance(projector, ModulesToSaveWrapper):
-            projector.modules_to_save["default"] = standardised.folded()
-        else:
-            inner.projector = standardised.folded()
+    projector, head = _trained(inner.projector), _trained(inner.classifier)
+    if isinstance(projector, StandardisedLinear):
+        _replace(inner, "projector", projector.folded())
         renamed = {name.replace("projector.linear.", "projector.") for name in new}
         return tuple(sorted(renamed - {"projector.mean", "projector.scale"}))
-    head = inner.classifier
-    trained = head.modules_to_save["default"] if isinstance(head, ModulesToSaveWrapper) else head
-    if not isinstance(trained, BatchNormClassifier):
+    if not isinstance(head, BatchNormClassifier):
         return tuple(new)
-    if isinstance(head, ModulesToSaveWrapper):
-        head.modules_to_save["default"] = trained.folded()
+    config = model.peft_config["default"]
+    norm, linear = _trained(head.batch_norm), head.out_proj
+    if isinstance(linear, LoraLinear):
+        # (W + B A) (s x + t) + b = (W s + B (A s)) x + (W + B A) t + b
+        scale, shift = BatchNormClassifier.affine(norm)
+        down = linear.lora_A["default"].weight
+        with torch.no_grad():
+            both = linear.base_layer.weight.double() + linear.get_delta_weight("default").double()
+            linear.base_layer.bias.copy_(linear.base_layer.bias.double() + both @ shift)
+            linear.base_layer.weight.copy_(linear.base_layer.weight.double() * scale)
+            down.copy_(down.double() * scale)
+        inner.classifier = linear
+        config.target_modules = {*config.target_modules, "classifier"} - {"classifier.out_proj"}
     else:
-        norm, linear = trained.batch_norm, trained.out_proj
-        if isinstance(norm, ModulesToSaveWrapper):
-            norm = norm.modules_to_save["default"]
-        if isinstance(linear, LoraLinear):
-            # (W + B A) (s x + t) + b = (W s + B (A s)) x + (W + B A) t + b
-            scale, shift = BatchNormClassifier.affine(norm)
-            down = linear.lora_A["default"].weight
-            with torch.no_grad():
-                both = linear.base_layer.weight.double() + linear.get_delta_weight("default").double()
-                linear.base_layer.bias.copy_(linear.base_layer.bias.double() + both @ shift)
-                linear.base_layer.weight.copy_(linear.base_layer.weight.double() * scale)
-                down.copy_(down.double() * scale)
-            inner.classifier = linear
-            config.target_modules = {*config.target_modules, "classifier"} - {"classifier.out_proj"}
-        else:
-            trained.batch_norm = norm
-            inner.classifier = trained.folded()
+        head.batch_norm = norm
+        _replace(inner, "classifier", head.folded())
     config.modules_to_save = [name for name in config.modules_to_save or [] if name != "batch_norm"] or None
     kept = [name for name in new if not name.startswith("classifier.")]
     return (*kept, "classifier.weight", "classifier.bias")
+
+
+def _trained(module: nn.Module) -> Any:
+    """A module, or the copy of it that PEFT trains."""
+    return module.modules_to_save["default"] if isinstance(module, ModulesToSaveWrapper) else module
+
+
+def _replace(parent: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts `module` in the place of the one that [`_trained`] gives."""
+    wrapper = getattr(parent, name)
+    if isinstance(wrapper, ModulesToSaveWrapper):
+        wrapper.modules_to_save["default"] = module
+    else:
+        setattr(parent, name, module)

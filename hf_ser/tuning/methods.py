@@ -7,7 +7,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -17,47 +17,49 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.features import encoder_config, masks_frames
-from hf_ser.models import BatchNormClassifier, Loaded, SpeechClassifier
+from hf_ser.encoders import encoder_config, family_of, masks_frames
+from hf_ser.modeling import SERForAudioClassification
+from hf_ser.models import BatchNormClassifier, Loaded
 from hf_ser.tuning.adapter import fingerprint
-from hf_ser.tuning.modes import parameter_counts
-from hf_ser.tuning.registration import BottleneckConfig, CombinedConfig, PromptConfig
+from hf_ser.tuning.bottleneck import BottleneckConfig
+from hf_ser.tuning.combined import CombinedConfig
+from hf_ser.tuning.prompt import DeepPromptConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a model is fine-tuned; the fields' help says what each does."""
+    """How a model is fine-tuned. Each field has its help."""
 
     method: str = field(
         default="full",
         metadata={
             "help": "What trains. full: every weight. head: the head alone. probe: nothing by gradient steps; the linear head is "
-            "the solved probe. lora_qkv: LoRA on the attention's query, key and "
-            "value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the "
-            "feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, and the "
-            "head. prompt: embeddings before every layer, and the head. Or the name of another tuner of PEFT (ia3, adalora, "
-            "vera, ln_tuning, oft ...), and the head. Several that are joined by + train together: adapter+prompt+lora_ff."
+            "a solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
+            "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
+            "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
+            "layer, and the head. Or another tuner of PEFT by its name (ia3, adalora, vera, ln_tuning, oft ...), and the head. "
+            "Methods joined by + train together: adapter+prompt+lora_ff."
         },
     )
     peft_arguments: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "More for the method's PEFT configuration, as JSON: '{\"use_dora\": true}', '{\"use_rslora\": true}' or "
-            '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. If methods are combined, by '
-            'their names: \'{"lora_ff": {"use_dora": true}}\'.'
+            "help": "Further arguments of the method's PEFT configuration, as JSON: '{\"use_dora\": true}', "
+            '\'{"use_rslora": true}\' or \'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. For '
+            'combined methods, by their names: \'{"lora_ff": {"use_dora": true}}\'.'
         },
     )
     freeze_feature_encoder: bool = field(
-        default=True, metadata={"help": "With full: leave the convolutional feature encoder as it is."}
+        default=True, metadata={"help": "With full: freeze the convolutional feature encoder."}
     )
     lora_r: int = field(default=8, metadata={"help": "LoRA's rank."})
-    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
+    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: alpha / rank is the factor of its update."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before LoRA's first matrix, in training."})
     lora_target_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "The modules that get a LoRA, by the ends of their names, in place of the method's own."},
+        metadata={"help": "The modules that get a LoRA, by the ends of their names, instead of the method's own."},
     )
     bottleneck_size: int = field(
         default=128, metadata={"help": "Features between the two projections of adapter and parallel_adapter."}
@@ -66,38 +68,32 @@ class Tuning:
     prompt_start: str = field(
         default="frames",
         metadata={
-            "help": "Where prompts start. frames: beside the mean frame of some of the training's clips, which leaves what the "
-            "encoder says nearly as it was. random: small numbers of any direction, as in PEFT-SER, which change it much.",
+            "help": "Where prompts start. frames: beside the mean frame of some training clips, so that the encoder's output "
+            "hardly changes. random: small random numbers, as in PEFT-SER, which change it much.",
             "choices": ["frames", "random"],
         },
     )
 
     def __post_init__(self) -> None:
         if self.prompt_start not in ("frames", "random"):
-            raise ValueError(f"--prompt_start: must be frames or random, found {self.prompt_start!r}")
+            raise ValueError(f"prompt_start={self.prompt_start!r}: expected frames or random")
         for name in self.methods:
             if name not in METHODS and name.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
                 raise ValueError(
-                    f"--method: {name!r} is none of {', '.join(METHODS)}, nor a tuner of PEFT (ia3, adalora, vera, "
-                    "ln_tuning, oft ...)"
+                    f"method={name!r}: expected one of {', '.join(METHODS)}, or a tuner of PEFT (ia3, adalora, vera, ln_tuning, "
+                    "oft ...)"
                 )
-        if len(self.methods) > 1:
-            self._check_combination()
-        if isinstance(self.peft_arguments, str):
+        given = self.peft_arguments
+        if isinstance(given, str):
             try:
-                given = json.loads(self.peft_arguments)
+                given = json.loads(given)
             except ValueError as error:
-                raise ValueError(f"--peft_arguments: {self.peft_arguments!r} is no JSON: {error}") from error
+                raise ValueError(f"peft_arguments={given!r}: expected JSON: {error}") from error
             object.__setattr__(self, "peft_arguments", given)
-        if self.peft_arguments is not None and not isinstance(self.peft_arguments, dict):
-            raise ValueError(f"--peft_arguments: a JSON object is needed, found {self.peft_arguments!r}")
+        if given is not None and not isinstance(given, dict):
+            raise ValueError(f"peft_arguments={given!r}: expected a JSON object")
         if len(self.methods) > 1:
-            for name, own in (self.peft_arguments or {}).items():
-                if name not in self.methods or not isinstance(own, dict):
-                    raise ValueError(
-                        f"--peft_arguments: of combined methods they are given by the methods' names, "
-                        f'{{"{self.methods[0]}": {{...}}}}; found {name!r}'
-                    )
+            self._check_combination(given or {})
 
     #: A configuration of PEFT that takes the place of the method's own.
     config: PeftConfig | None = field(default=None, init=False)
@@ -118,17 +114,25 @@ class Tuning:
         """The methods that train together, most often one."""
         return tuple(self.method.split("+"))
 
-    def _check_combination(self) -> None:
+    def _check_combination(self, given: dict[str, Any]) -> None:
         names = self.methods
         if alone := [name for name in names if name in ALONE]:
-            raise ValueError(f"--method: {alone[0]} cannot be combined with others, found {self.method!r}")
+            raise ValueError(f"method={self.method!r}: {alone[0]} cannot be combined with others")
         if len(set(names)) < len(names) or {"adapter", "parallel_adapter"} <= set(names):
-            raise ValueError(f"--method: {self.method!r} puts two adapters of one kind into each layer")
+            raise ValueError(f"method={self.method!r}: found two adapters of one kind for each layer, expected one")
         if self.lora_target_modules and sum(name.startswith("lora_") for name in names) > 1:
-            raise ValueError("--lora_target_modules: there are several LoRA methods; name one, and all targets here")
+            raise ValueError(
+                f"lora_target_modules with method={self.method!r}: expected one LoRA method, with all targets"
+            )
+        for name, own in given.items():
+            if name not in names or not isinstance(own, dict):
+                raise ValueError(
+                    f"peft_arguments: found {name!r}, expected the arguments of combined methods by the methods' names, "
+                    f'{{"{names[0]}": {{...}}}}'
+                )
 
     def arguments(self, method: str) -> dict[str, Any]:
-        """What `peft_arguments` have for one of the methods."""
+        """The `peft_arguments` of one of the methods."""
         given = self.peft_arguments or {}
         assert isinstance(given, dict)
         return given.get(method, {}) if len(self.methods) > 1 else given
@@ -137,7 +141,7 @@ class Tuning:
 @dataclass(frozen=True)
 class Tuned:
     """
-    A model of which the right parameters train.
+    A model with the method's parameters trainable and all others frozen.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model.
@@ -161,20 +165,17 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
         embedding = getattr(model.base_model, "masked_spec_embed", None)  # there is none where nothing is ever masked
         if embedding is not None:
             embedding.requires_grad_(False)
-    averages = model.config.use_weighted_layer_sum and not isinstance(model, SpeechClassifier)
+    averages = model.config.use_weighted_layer_sum and not isinstance(model, SERForAudioClassification)
     if averages and config.to_dict().get("do_stable_layer_norm"):
         # The norm behind the last layer is not in what transformers averages.
         model.base_model.encoder.layer_norm.requires_grad_(False)
-    if tuning.freeze_feature_encoder:
-        if config.model_type == "wav2vec2-bert":
-            logger.info("--freeze_feature_encoder: this encoder has no convolutional front")
-        else:
-            model.freeze_feature_encoder()
+    if tuning.freeze_feature_encoder and family_of(config).front:
+        model.freeze_feature_encoder()
     return model
 
 
 def head(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
-    """The head trains, on an encoder that stays as it is (PEFT-SER, its "downstream" model)."""
+    """The head trains, on a frozen encoder (PEFT-SER, its "downstream" model)."""
     loaded.model.base_model.requires_grad_(False)
     return loaded.model
 
@@ -185,7 +186,7 @@ Part = tuple[type[PeftConfig], dict[str, Any]]
 
 def lora_qkv(loaded: Loaded, tuning: Tuning) -> Part:
     """LoRA on the projections of query, key and value in every layer; the head trains as a whole (section 2.2.2)."""
-    return _lora(tuning, attention(loaded)[:3])
+    return _lora(tuning, family_of(loaded.model.config).attention[:3])
 
 
 def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
@@ -193,11 +194,11 @@ def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
     LoRA on both matrices of the feed-forward in every layer, and the head (PEFT-SER, section II-C: "which applies to
     feed-forward layers"). That is 0.74 M of rank 8 on 12 layers of 768; its Table IV has the 0.37 M of one of the two.
     """
-    return _lora(tuning, feed_forward(loaded))
+    return _lora(tuning, family_of(loaded.model.config).feed_forward)
 
 
 def lora_classifier(loaded: Loaded, tuning: Tuning) -> Part:
-    """LoRA on the classifier; all else stays as it was loaded, or as it was drawn (section 2.2.3)."""
+    """LoRA on the classifier; all else is frozen, what is random in the head too (section 2.2.3)."""
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
     return _lora(tuning, ["classifier.out_proj" if batch_norm else "classifier"])
 
@@ -213,34 +214,19 @@ def parallel_adapter(loaded: Loaded, tuning: Tuning) -> Part:
 
 
 def prompt(loaded: Loaded, tuning: Tuning) -> Part:
-    """Trainable embeddings before every layer, taken off after it, and the head (PEFT-SER, equation 2)."""
-    return PromptConfig, {"prompt_length": tuning.prompt_length}
+    """Trainable embeddings before every layer, removed after it, and the head (PEFT-SER, equation 2)."""
+    return DeepPromptConfig, {"prompt_length": tuning.prompt_length}
 
 
-def head_modules(loaded: Loaded) -> list[str]:
+def head_modules(model: PreTrainedModel) -> list[str]:
     """The layers of the head that have weights, by their names in the model."""
     names: list[str] = []
-    for name, module in loaded.model.named_children():
+    for name, module in model.named_children():
         if name in ("projector", "hidden", "classifier"):
-            # Of several in a row each by itself: PEFT merges no row of layers.
-            row = [
-                f"{name}.{child}" for child, layer in module.named_children() if any(True for _ in layer.parameters())
-            ]
+            # The layers of a Sequential one by one: PEFT does not merge it as a whole.
+            row = [f"{name}.{child}" for child, layer in module.named_children() if list(layer.parameters())]
             names += row if isinstance(module, nn.Sequential) else [name]
     return names
-
-
-def attention(loaded: Loaded) -> list[str]:
-    """The projections of query, key, value and output of a layer's attention, by the ends of their names."""
-    if encoder_config(loaded.model.config).model_type == "wav2vec2-bert":
-        return ["linear_q", "linear_k", "linear_v", "linear_out"]
-    return ["q_proj", "k_proj", "v_proj", "out_proj"]
-
-
-def feed_forward(loaded: Loaded) -> list[str]:
-    """The two matrices of a layer's feed-forward, by the ends of their names; of a conformer's both feed-forwards."""
-    family = encoder_config(loaded.model.config).model_type
-    return ["fc1", "fc2"] if family == "whisper" else ["intermediate_dense", "output_dense"]
 
 
 def named(loaded: Loaded, method: str) -> Part:
@@ -252,42 +238,40 @@ def named(loaded: Loaded, method: str) -> Part:
     """
     kind = method.upper()
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
-    if (
-        config is None
-        or issubclass(config, PromptLearningConfig | CombinedConfig)
-        or "target_modules" not in (f.name for f in fields(config))
-    ):
+    text = config is None or issubclass(config, PromptLearningConfig | CombinedConfig)
+    if text or "target_modules" not in (f.name for f in fields(config)):
         raise ValueError(
-            f"--method: {method!r} is no tuner of PEFT that fits an encoder of speech, as ia3, adalora, vera and oft are"
+            f"method={method!r}: expected a tuner that fits an encoder of speech, as ia3, adalora, vera or oft"
         )
-    settings: dict[str, Any] = {"target_modules": [*attention(loaded), *feed_forward(loaded)]}
+    family = family_of(loaded.model.config)
+    settings: dict[str, Any] = {"target_modules": [*family.attention, *family.feed_forward]}
     if kind == "IA3":
-        settings["feedforward_modules"] = feed_forward(loaded)
+        settings["feedforward_modules"] = list(family.feed_forward)
     if kind == "LN_TUNING":
         # Those of the layers: a group-norm encoder calls the norm of its first convolution layer_norm, too.
-        settings["target_modules"] = r".*\bencoder\.layers\.\d+\.([a-z0-9_]+_)?layer_norm"
+        settings["target_modules"] = rf"{family.layers}\.([a-z0-9_]+_)?layer_norm"
     if kind == "VERA":
         # It shares one pair of matrices, and so takes layers of one shape.
-        settings["target_modules"] = attention(loaded)
+        settings["target_modules"] = list(family.attention)
     if kind == "ADALORA":
-        settings["total_step"] = 1_000_000  # the Trainer says how many there are, once it knows
+        settings["total_step"] = 1_000_000  # the Trainer sets it when it knows
     return config, settings
 
 
-def _lora(tuning: Tuning, targets: list[str]) -> Part:
-    # No task type: PEFT's own guess of what to save beside the LoRA would leave out the projector.
+def _lora(tuning: Tuning, targets: Iterable[str]) -> Part:
+    # No task type: with one, PEFT would not save the projector.
     return LoraConfig, {
         "r": tuning.lora_r,
         "lora_alpha": tuning.lora_alpha,
         "lora_dropout": tuning.lora_dropout,
-        "target_modules": tuning.lora_target_modules or targets,
+        "target_modules": tuning.lora_target_modules or list(targets),
     }
 
 
 def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
     """
-    What PEFT is told of the methods: LoRA methods become one LoRA, other combinations a [`CombinedConfig`]. The head trains as a
-    whole, unless it has a LoRA.
+    The methods as a configuration of PEFT: LoRA methods become one LoRA, other combinations a [`CombinedConfig`]. The head
+    trains as a whole, unless it has a LoRA.
 
     Raises:
         ValueError: if the methods do not fit the model or each other, or PEFT refuses their arguments.
@@ -301,7 +285,7 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         return config
     if tuning.peft_arguments and batch_norm:
         raise ValueError(
-            "--peft_arguments: --head batchnorm is folded into plain LoRA alone; choose --head stock or conv"
+            "peft_arguments: head='batchnorm' needs plain LoRA; choose head='stock' or 'conv', or leave them out"
         )
     parts: dict[type[PeftConfig], dict[str, Any]] = {}
     for name in tuning.methods:
@@ -310,41 +294,35 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         if before := parts.get(config):
             targets = [before.pop("target_modules"), settings.pop("target_modules")]
             if before != settings or not all(isinstance(target, list) for target in targets):
-                raise ValueError(f"--peft_arguments: {tuning.method} is one LoRA, and needs the same of each method")
+                raise ValueError(
+                    f"peft_arguments: {tuning.method} is one LoRA, and needs the same arguments for each method"
+                )
             settings["target_modules"] = targets[0] + targets[1]
         parts[config] = settings
     if "lora_classifier" not in tuning.methods:
-        whole = head_modules(loaded)
+        whole = head_modules(loaded.model)
     elif batch_norm and len(parts) > 1:
-        raise ValueError("--head batchnorm: with lora_classifier and others combined, choose --head stock or conv")
+        raise ValueError(f"head='batchnorm': expected stock or conv with method={tuning.method!r}")
     else:
         whole = ["batch_norm"] if batch_norm else []
-    try:
-        if len(parts) > 1:
-            made = [config(**settings) for config, settings in parts.items()]
-            return CombinedConfig(parts=made, modules_to_save=whole or None)
-        [(config, settings)] = parts.items()
-        return config(**{"modules_to_save": whole or None, **settings})
-    except (TypeError, ValueError) as error:
-        raise _refused(tuning, error) from error
-
-
-def _refused(tuning: Tuning, error: Exception) -> ValueError:
-    return ValueError(f"--method {tuning.method}: PEFT refuses its arguments: {error}")
+    if len(parts) > 1:
+        made = [config(**settings) for config, settings in parts.items()]
+        return CombinedConfig(parts=made, modules_to_save=whole or None)
+    [(config, settings)] = parts.items()
+    return config(**{"modules_to_save": whole or None, **settings})
 
 
 def with_adapters(loaded: Loaded, tuning: Tuning) -> PeftModel:
     """
-    The model with what the methods add to it.
+    The model with the methods' adapters.
 
     Raises:
         ValueError: see [`configuration`].
     """
-    config = configuration(loaded, tuning)
     try:
-        model = get_peft_model(loaded.model, config)
+        model = get_peft_model(loaded.model, configuration(loaded, tuning))
     except (TypeError, ValueError) as error:
-        raise _refused(tuning, error) from error
+        raise ValueError(f"method={tuning.method!r}: {error}") from error
     if loaded.model.config.use_weighted_layer_sum and "lora_classifier" not in tuning.methods:
         loaded.model.layer_weights.requires_grad_(True)  # they train with the head, and PEFT has frozen them
     return model
@@ -361,10 +339,10 @@ def mergeable(model: PeftModel) -> bool:
 
 def merge(model: PeftModel) -> PreTrainedModel:
     """
-    The model with its adapter in the encoder's weights, and nothing of PEFT's around any module.
+    The model with its adapter merged into the encoder's weights, and nothing of PEFT around any module.
 
     Raises:
-        RuntimeError: if something of PEFT's is left: transformers alone would open it with random weights.
+        RuntimeError: if something of PEFT is left: transformers alone would open it with random weights.
     """
     merged = model.merge_and_unload()
     for name, module in list(merged.named_modules()):
@@ -374,7 +352,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
     if left := [
         name for name in merged.state_dict() if re.search(r"\.(base_layer|original_module|modules_to_save)\.", name)
     ]:
-        raise RuntimeError(f"{left[0]} is left of PEFT's: the merged model would not open")
+        raise RuntimeError(f"{left[0]}: expected a plain module after merging, found one of PEFT")
     return merged
 
 
@@ -390,7 +368,7 @@ ADAPTERS: dict[str, Callable[[Loaded, Tuning], Part]] = {
     "prompt": prompt,
 }
 METHODS = (*PLAIN, *ADAPTERS)
-#: Those that cannot be combined: they train all there is, share something between layers, or change as training goes on.
+#: Those that cannot be combined: they add nothing, share something between layers, or change as training goes on.
 ALONE = (*PLAIN, "adalora", "vera", "combined")
 
 
@@ -399,17 +377,14 @@ def apply(loaded: Loaded, tuning: Tuning) -> PreTrainedModel | PeftModel:
     if tuning.method not in PLAIN:
         return with_adapters(loaded, tuning)
     if tuning.peft_arguments:
-        raise ValueError(f"--peft_arguments: --method {tuning.method} is none of PEFT's")
+        raise ValueError(f"peft_arguments with method={tuning.method!r}: expected a method of PEFT")
     return PLAIN[tuning.method](loaded, tuning)
 
 
 def trains_bias(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether biases of the encoder train with an adapter (PEFT's `bias`), which belongs to no encoder then but its own."""
-    return hasattr(model, "peft_config") and getattr(model.peft_config["default"], "bias", "none") not in (
-        "none",
-        None,
-        False,
-    )
+    """Whether biases of the encoder train with an adapter (PEFT's `bias`), which then fits no other encoder."""
+    config = getattr(model, "peft_config", {}).get("default")
+    return getattr(config, "bias", None) not in ("none", None, False)
 
 
 def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
@@ -424,19 +399,30 @@ def tune(loaded: Loaded, tuning: Tuning) -> Tuned:
     encoder = loaded.model.base_model
     if encoder.config.apply_spec_augment and not any(p.requires_grad for p in encoder.parameters()):
         raise ValueError(
-            f"--mask_time_prob, --mask_feature_prob: --method {tuning.method} freezes the encoder, which then runs in eval mode "
-            "and masks nothing; leave them at 0"
+            f"mask_time_prob, mask_feature_prob: found more than 0, expected 0: method={tuning.method!r} freezes the encoder, "
+            "which then runs in eval mode and masks nothing"
         )
     trainable, total = parameter_counts(model)
-    logger.info(
-        "%s: %s of %s parameters train (%.3g %%)",
-        tuning.method,
-        f"{trainable:,}",
-        f"{total:,}",
-        100 * trainable / total,
-    )
+    share = 100 * trainable / total
+    logger.info("%s: %s of %s parameters train (%.3g %%)", tuning.method, f"{trainable:,}", f"{total:,}", share)
     weighted = loaded.model.config.use_weighted_layer_sum and loaded.model.layer_weights.requires_grad
     layer_weights = ("layer_weights",) if weighted else ()
-    return Tuned(
-        model, (*loaded.new, *layer_weights), keeps_base=fingerprint(loaded.model) == before and not trains_bias(model)
-    )
+    keeps_base = fingerprint(loaded.model) == before and not trains_bias(model)
+    return Tuned(model, (*loaded.new, *layer_weights), keeps_base)
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """The trainable and all parameters of a model, without the copies that PEFT keeps of the modules it trains whole."""
+    parameters = [(name, p) for name, p in model.named_parameters() if ".original_module." not in name]
+    return sum(p.numel() for _, p in parameters if p.requires_grad), sum(p.numel() for _, p in parameters)
+
+
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """
+    The largest modules in which no parameter trains. They belong in eval mode even in training, where they would drop out and
+    mask at random. Modules without parameters (dropout, activations) go with the module around them.
+    """
+    if not any(p.requires_grad for p in model.parameters()):
+        return [model]
+    children = [child for child in model.children() if any(True for _ in child.parameters())]
+    return [frozen for child in children for frozen in frozen_modules(child)]

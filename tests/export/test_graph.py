@@ -18,8 +18,8 @@ from hf_ser.export.files import check_folder
 from hf_ser.export.graph import ClassifierGraph, MaskedGroupNorm, ValidFrames, write_graph
 from hf_ser.export.run import export
 from hf_ser.inference import predict
+from hf_ser.modeling import ClipGroupNorm
 from hf_ser.models import load_model
-from hf_ser.models.remote import ValidFramesGroupNorm
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 #: Every family, norm and head, with the HuBERT of `exported` and the adapted Wav2Vec2: tracing takes long.
@@ -132,7 +132,7 @@ def test_the_norm_of_the_graph_hears_the_valid_frames_alone(lengths: list[int], 
     valid = ValidFrames()
     valid.frames = torch.tensor(lengths)
     found = MaskedGroupNorm(stock, valid)(hidden)
-    stock.__class__ = ValidFramesGroupNorm
+    stock.__class__ = ClipGroupNorm
     stock.frames = lengths
     expected = stock(hidden)
     for clip, length in enumerate(lengths):

@@ -306,7 +306,7 @@ class TestTheCardsCode:
     ) -> None:
         """In a new process that has not imported this package, as it is printed."""
         push(run("whisper"), "lab/ser")
-        code = {"configuration_hf_ser.py", "encoders_hf_ser.py", "feature_extraction_hf_ser.py", "modeling_hf_ser.py"}
+        code = {"configuration_ser.py", "encoders_ser.py", "feature_extraction_ser.py", "modeling_ser.py"}
         assert files("lab/ser") == CHECKPOINT | RESULTS | code
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()

@@ -18,7 +18,8 @@ from transformers import (
     set_seed,
 )
 
-from hf_ser.features import SpeechCollator, minimum_samples_in_training
+from hf_ser.encoders import minimum_samples_in_training
+from hf_ser.features import SpeechCollator
 from hf_ser.models import BatchNormClassifier, Loaded, fold_training_layers, load_model, resolve_checkpoint
 
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -56,11 +57,21 @@ class TestLoad:
             loaded = load_model(str(tiny_hubert), FOUR, head=head, do_normalize=False)
             assert loaded.feature_extractor.do_normalize is False
 
-    def test_what_is_new_is_said_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_what_is_new_is_logged_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             loaded = load_model(str(tiny_hubert), FOUR)
         assert loaded.new == ("classifier.bias", "classifier.weight", "projector.bias", "projector.weight")
-        assert len([r for r in caplog.records if "new classifier for 4 emotions" in r.message]) == 1
+        assert (
+            len(
+                [
+                    r
+                    for r in caplog.records
+                    if "new classification head for 4 emotions (randomly initialised: classifier, projector)"
+                    in r.message
+                ]
+            )
+            == 1
+        )
 
     def test_a_classifier_for_the_same_emotions_is_kept_in_the_new_order(self, superb: Path) -> None:
         before = HubertForSequenceClassification.from_pretrained(superb)
@@ -80,7 +91,7 @@ class TestLoad:
         assert loaded.new == ("classifier.bias", "classifier.weight")
         assert torch.equal(loaded.model.projector.weight, before.projector.weight)
         assert not torch.equal(loaded.model.classifier.weight[:3], before.classifier.weight[:3])
-        assert "told apart neutral, happy, angry, sad" in caplog.text
+        assert "the checkpoint's own head was for neutral, happy, angry, sad" in caplog.text
 
     def test_the_packages_own_model_is_made_when_it_is_asked_for(self) -> None:
         folder = Path(resolve_checkpoint("hubert-tiny-random"))
@@ -90,15 +101,15 @@ class TestLoad:
 
     def test_another_family_is_refused(self, tmp_path: Path) -> None:
         ASTConfig().save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match="is a audio-spectrogram-transformer"):
+        with pytest.raises(ValueError, match="found 'audio-spectrogram-transformer', expected one of hubert"):
             load_model(str(tmp_path), FOUR)
 
     def test_a_checkpoint_that_is_nowhere_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="--model: 'nobody/nothing' is neither"):
+        with pytest.raises(ValueError, match="model='nobody/nothing': expected a folder"):
             load_model("nobody/nothing", FOUR)
 
     def test_an_unknown_head_is_refused(self, tiny_hubert: Path) -> None:
-        with pytest.raises(ValueError, match="--head: 'big' is none of linear, stock, batchnorm"):
+        with pytest.raises(ValueError, match="head='big': expected one of linear, stock, batchnorm"):
             load_model(str(tiny_hubert), FOUR, head="big")
 
 
@@ -164,7 +175,7 @@ class TestSpecAugment:
 
 
 class TestPadding:
-    """Trap: layer-norm encoders need the mask; stock group-norm ones answer differently when padded."""
+    """Trap: layer-norm encoders need the mask; the output of stock group-norm ones depends on padding."""
 
     def logits(self, folder: Path, waveforms: list[np.ndarray]) -> torch.Tensor:
         torch.manual_seed(0)
@@ -174,21 +185,16 @@ class TestPadding:
         with torch.no_grad():
             return loaded.model.eval()(**{k: v for k, v in batch.items() if k not in ("labels", "clip")}).logits
 
-    @pytest.mark.parametrize("norm", ["layer", "group"])
-    @pytest.mark.parametrize("family", ["hubert", "wav2vec2", "wavlm"])
-    def test_a_clip_is_answered_alike_alone_and_in_a_batch(self, family: str, norm: str, tmp_path: Path) -> None:
-        folder = save_encoder(tmp_path, family, norm)
-        rng = np.random.default_rng(0)
-        waveforms = [rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000, 431)]
-        together = self.logits(folder, waveforms)
-        for i, waveform in enumerate(waveforms):
-            torch.testing.assert_close(together[i : i + 1], self.logits(folder, [waveform]), atol=1e-4, rtol=0)
-
-    @pytest.mark.parametrize("encoder", ["tiny_data2vec", "tiny_wav2vec2_bert"])
-    def test_other_families_do_too_and_alone_they_answer_as_plain_transformers(
+    @pytest.mark.parametrize(
+        "encoder",
+        ["tiny_data2vec", "tiny_wav2vec2_bert"] + [f"{f} {n}" for f in ("hubert", "wav2vec2", "wavlm") for n in ("layer", "group")],
+    )  # fmt: skip
+    def test_the_logits_of_a_clip_in_a_batch_are_those_of_plain_transformers_for_the_clip_alone(
         self, encoder: str, request: pytest.FixtureRequest, tmp_path: Path
     ) -> None:
-        folder = request.getfixturevalue(encoder)
+        folder = (
+            save_encoder(tmp_path / "encoder", *encoder.split()) if " " in encoder else request.getfixturevalue(encoder)
+        )
         rng = np.random.default_rng(0)
         waveforms = [rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000, 731, 9043)]
         together = self.logits(folder, waveforms)
@@ -199,30 +205,18 @@ class TestPadding:
         for i, waveform in enumerate(waveforms):
             inputs = loaded.feature_extractor([waveform], sampling_rate=16_000, return_tensors="pt")
             with torch.no_grad():
-                torch.testing.assert_close(together[i : i + 1], plain(**inputs).logits, atol=1e-5, rtol=0)
-        if encoder == "tiny_data2vec":  # or else there would be nothing to mend
+                torch.testing.assert_close(together[i : i + 1], plain(**inputs).logits, atol=1e-4, rtol=0)
+        if encoder == "tiny_data2vec":  # or else there would be nothing to change
             inputs = loaded.feature_extractor(waveforms, sampling_rate=16_000, padding=True, return_tensors="pt")
             with torch.no_grad():
                 assert not torch.allclose(plain(**inputs).logits, together, atol=1e-4)
 
     @pytest.mark.parametrize("head", ["stock", "conv"])
     def test_the_embedding_of_masked_frames_may_be_new(self, tiny_data2vec: Path, head: str) -> None:
-        """A checkpoint that never masked has none; it is for training alone, and nothing hears with it."""
+        """A checkpoint that never masked has none; it is for training alone."""
         loaded = load_model(str(tiny_data2vec), FOUR, head=head, mask_time_prob=0.2)
         assert [name for name in loaded.new if name.endswith(".masked_spec_embed")]
         assert not hasattr(load_model(str(tiny_data2vec), FOUR, head=head).model.base_model, "masked_spec_embed")
-
-    @pytest.mark.parametrize("norm", ["layer", "group"])
-    def test_a_clip_alone_is_answered_as_by_plain_transformers(self, norm: str, tmp_path: Path) -> None:
-        folder = save_encoder(tmp_path / "encoder", "hubert", norm)
-        torch.manual_seed(0)
-        loaded = load_model(str(folder), FOUR)
-        loaded.model.save_pretrained(tmp_path / "model")
-        plain = AutoModelForAudioClassification.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
-        waveform = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
-        values = loaded.feature_extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
-        with torch.no_grad():
-            torch.testing.assert_close(self.logits(folder, [waveform]), plain(values).logits, atol=1e-5, rtol=0)
 
     def test_gradients_of_a_padded_batch_are_the_clips_own(self, group_norm_hubert: Path) -> None:
         """Through the norm over valid frames, with gradient checkpointing, too."""
@@ -266,7 +260,7 @@ class TestBatchNormHead:
             norm.bias.normal_()
         return model.eval()
 
-    def test_it_opens_as_a_stock_checkpoint_with_the_same_answers(
+    def test_it_opens_as_a_stock_checkpoint_with_the_same_logits(
         self, trained: torch.nn.Module, tmp_path: Path
     ) -> None:
         values = torch.randn(3, 8000)

@@ -129,7 +129,7 @@ def test_a_copy_is_a_copy() -> None:
     assert twin.forward.__self__ is twin
 
 
-def test_a_real_encoder_answers_as_before(shared: Path) -> None:
+def test_the_output_of_a_real_encoder_does_not_change(shared: Path) -> None:
     folder = shared / "models/hubert-mini"
     values = torch.randn(2, 32_000, generator=torch.Generator().manual_seed(0))
     stock = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()

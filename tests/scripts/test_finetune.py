@@ -152,8 +152,8 @@ def runs(
 def test_what_a_run_leaves(runs: dict[str, tuple[Path, np.ndarray]]) -> None:
     for name, (folder, _) in runs.items():
         there = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint-")}
-        code = {path.name for path in folder.glob("*_hf_ser.py")}
-        assert ("modeling_hf_ser.py" in code) == (name == "head-conv")
+        code = {path.name for path in folder.glob("*_ser.py")}
+        assert ("modeling_ser.py" in code) == (name == "head-conv")
         there -= code
         weights = (
             {"adapter_config.json", "adapter_model.safetensors"} if name.endswith("adapter") else {"model.safetensors"}

@@ -77,7 +77,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("learning_rate: fast", "invalid"),
         ("- a\n- b", "must hold lines of the form"),
         ("a: [", "is no YAML"),
-        ("method: magic", "--method: 'magic' is none of full"),
+        ("method: magic", "method='magic': expected one of full"),
         ("shuffle_buffer: 0", "--shuffle_buffer: must be at least 1 clip, found 0"),
         ("split_seed: -1", "--split_seed: must not be below 0, found -1"),
         ("segment_overlap: 1", "--segment_overlap: is of use with --segment_length alone, found 1.0"),

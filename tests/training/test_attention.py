@@ -1,4 +1,4 @@
-"""The cheap attention answers as PyTorch's own does, and every encoder takes it."""
+"""The fast attention computes what PyTorch's own does, and every encoder takes it."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def projected(batch: int, heads: int, frames: int, dtype: torch.dtype) -> list[t
     st.sampled_from([(torch.float32, 1e-5), (torch.bfloat16, 4e-2)]),
     st.data(),
 )
-def test_it_answers_and_learns_as_pytorchs_own(
+def test_outputs_and_gradients_are_pytorchs_own(
     batch: int, heads: int, frames: int, kind: str, precision: tuple[torch.dtype, float], data: st.DataObject
 ) -> None:
     dtype, tolerance = precision
@@ -57,7 +57,7 @@ def test_it_answers_and_learns_as_pytorchs_own(
         torch.testing.assert_close(one.grad, other.grad, atol=60 * tolerance, rtol=tolerance)
 
 
-def test_it_drops_the_share_that_it_was_told() -> None:
+def test_it_drops_the_given_share() -> None:
     query = torch.zeros(1, 1, 200, 4)  # everybody looks at everybody alike
     value = torch.eye(200)[None, None]
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_it_drops_the_share_that_it_was_told() -> None:
     [
         ("float32 without dropout", {}),
         ("a clip of more than 20 s", {"frames": 1001, "dtype": torch.bfloat16}),
-        ("a layer that hears the past alone", {"dtype": torch.bfloat16, "causal": True}),
+        ("a causal layer", {"dtype": torch.bfloat16, "causal": True}),
     ],
 )
 def test_where_it_is_no_faster_pytorchs_own_is_taken(

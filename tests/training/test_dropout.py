@@ -1,4 +1,4 @@
-"""The cheap dropout drops as PyTorch's own does."""
+"""The fast dropout drops as PyTorch's own does."""
 
 import copy
 
@@ -29,7 +29,7 @@ def test_an_element_is_zero_or_scaled(p: float, shape: list[int], dtype: torch.d
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
-def test_drops_the_share_that_it_was_told(p: float) -> None:
+def test_it_drops_the_given_share(p: float) -> None:
     torch.manual_seed(0)
     dropped = WordDropout(p)(torch.ones(1000, 1001)) == 0
     # Five standard deviations of a fair draw; of each place within a word, and of neighbours that fall together.

@@ -33,7 +33,7 @@ def test_it_has_a_learning_rate_and_leaves_a_checkpoint(speech: Path, tiny_huber
 
 @pytest.mark.parametrize("method", ["adalora", "ia3", "ln_tuning", "loha", "oft", "vera"])
 def test_transformers_alone_opens_what_is_merged(method: str, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-    """And it answers as the adapter beside it does: no weight is missing, which would be random."""
+    """With the predictions of the adapter beside it: no weight is missing, which would be random."""
     more = ["--peft_arguments", '{"oft_block_size": 0, "r": 1}'] if method == "oft" else []
     train(tmp_path, speech, tiny_hubert, "--method", method, "--learning_rate", "1e-2", *more)
     expected = probabilities(hf_ser.load(tmp_path / "adapter"))

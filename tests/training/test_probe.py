@@ -244,7 +244,7 @@ class TestRuns:
         if encoder != "tiny_whisper":
             from transformers import AutoConfig
 
-            assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "hf_ser"
+            assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "ser"
 
     @pytest.mark.parametrize("method", ["full", "head", "lora_qkv", "lora_classifier", "adapter"])
     def test_what_is_kept_lies_between_the_probe_and_the_end_of_training(

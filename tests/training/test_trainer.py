@@ -13,9 +13,10 @@ from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
 
 from hf_ser.corpora import CorpusError
-from hf_ser.features import IGNORED, SpeechDataset, minimum_samples
+from hf_ser.encoders import minimum_samples
+from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
-from hf_ser.training.base import emotion_loss, inverse_frequencies, lightness
+from hf_ser.training.base import emotion_loss, inverse_frequencies, batch_scale
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.trainer import segments_of
@@ -137,8 +138,8 @@ class TestLoss:
         trainer, _ = make("--method", "full")
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
         assert len(trainer._pieces(batch)) == 1
-        trainer._lightness = lightness(torch.nn.Linear(10_000, 10_000))  # larger than HuBERT Base
-        assert trainer._lightness == 1
+        trainer._batch_scale = batch_scale(torch.nn.Linear(10_000, 10_000))  # larger than HuBERT Base
+        assert trainer._batch_scale == 1
         assert len(trainer._pieces(batch)) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:

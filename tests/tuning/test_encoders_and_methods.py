@@ -15,7 +15,8 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.features import SpeechCollator, minimum_samples
+from hf_ser.encoders import minimum_samples
+from hf_ser.features import SpeechCollator
 from hf_ser.models import fold_training_layers, load_model
 from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
 
@@ -32,12 +33,15 @@ ENCODERS = (
 )
 HEADS = ("linear", "stock", "conv")
 COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
+#: Those of which the table of families says the same as of HuBERT, or nearly so.
+ALIKE = ("wav2vec2", "data2vec-audio", "unispeech-sat")
 PAIRS = [
     (encoder, method, head)
     for encoder in ENCODERS
     for method in (*METHODS, *COMBINED)
     for head in HEADS
     if (head, method) != ("linear", "probe")  # it trains as "head" does
+    and (encoder not in ALIKE or (head == "linear" and method in ("full", "lora_qkv", COMBINED[0])))
 ]
 
 
@@ -147,7 +151,9 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
         torch.testing.assert_close(logits(merged, inputs), expected, atol=1e-5, rtol=0)
         merged.save_pretrained(tmp_path / "merged")
         again = AutoModelForAudioClassification.from_pretrained(tmp_path / "merged", dtype=torch.float32)
-        if encoder in ("hubert-layer", "whisper") or head == "conv":  # the stock group-norm encoders hear padding
+        if (
+            encoder in ("hubert-layer", "whisper") or head == "conv"
+        ):  # the output of stock group-norm encoders depends on padding
             torch.testing.assert_close(logits(again, inputs), expected, atol=1e-5, rtol=0)
 
 
@@ -160,7 +166,9 @@ def test_an_encoder_without_convolutions_in_front_has_none_to_freeze(encoders: d
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("head", ["stock", "conv"])
-def test_a_clip_is_answered_alike_alone_and_in_a_batch(encoders: dict[str, Path], encoder: str, head: str) -> None:
+def test_the_output_for_a_clip_in_a_padded_batch_is_that_of_the_clip_alone(
+    encoders: dict[str, Path], encoder: str, head: str
+) -> None:
     tuned, collator, _ = build(encoders[encoder], "prompt", head)
     rng = torch.Generator().manual_seed(0)
     items = [{"waveform": torch.randn(n, generator=rng).numpy(), "label": 0, "clip": 0} for n in (9000, 3001, 15_000)]
@@ -212,11 +220,11 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder_and_is_merged(encoders
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        ("prefix_tuning", None, "is no tuner of PEFT that fits"),
-        ("lora_ff", {"rank": 3}, "PEFT refuses its arguments"),
-        ("head", {"r": 3}, "--method head is none of PEFT's"),
-        ("lora_ff+lora_qkv", {"lora_ff": {"r": 3}}, "is one LoRA, and needs the same of each"),
-        ("adapter+prompt", {"prompt": {"prompt_length": 0}}, "prompt_length: 0 is less than 1"),
+        ("prefix_tuning", None, "expected a tuner that fits an encoder of speech"),
+        ("lora_ff", {"rank": 3}, "method='lora_ff': .*unexpected keyword argument 'rank'"),
+        ("head", {"r": 3}, "peft_arguments with method='head': expected a method of PEFT"),
+        ("lora_ff+lora_qkv", {"lora_ff": {"r": 3}}, "is one LoRA, and needs the same arguments for each"),
+        ("adapter+prompt", {"prompt": {"prompt_length": 0}}, "prompt_length=0: expected 1 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(encoders: dict[str, Path], method: str, arguments: Any, message: str) -> None:
@@ -241,5 +249,5 @@ def test_a_folded_head_under_combined_methods(encoders: dict[str, Path], tmp_pat
     tuned.model.config.save_pretrained(tmp_path)
     loaded.feature_extractor.save_pretrained(tmp_path)
     torch.testing.assert_close(logits(hf_ser.load(tmp_path).model, inputs), expected, atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="choose --head stock or conv"):
+    with pytest.raises(ValueError, match="head='batchnorm': expected stock or conv"):
         build(encoders["hubert"], "adapter+lora_classifier", "batchnorm")

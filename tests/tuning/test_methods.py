@@ -15,7 +15,6 @@ from hf_ser.models import load_model
 from hf_ser.tuning import Tuned, Tuning, fold_head, frozen_modules, parameter_counts, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")
-METHODS = ("full", "lora_qkv", "lora_classifier")
 
 
 def tuned_model(checkpoint: Path, method: str, **options: object) -> Tuned:
@@ -54,11 +53,17 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
         return model.eval()(values, attention_mask=torch.ones(2, 12_000, dtype=torch.long)).logits
 
 
-@pytest.mark.parametrize("head", ["stock", "batchnorm"])
-@pytest.mark.parametrize("method", METHODS)
-def test_every_trainable_parameter_moves_and_no_other(tiny_hubert: Path, method: str, head: str) -> None:
-    moved, trainable = train_a_little(tuned_model(tiny_hubert, method, head=head).model)
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier"])
+def test_every_trainable_parameter_moves_and_no_other_under_a_batch_norm(tiny_hubert: Path, method: str) -> None:
+    moved, trainable = train_a_little(tuned_model(tiny_hubert, method, head="batchnorm").model)
     assert moved == trainable
+
+
+def save(tuned: Tuned, folder: Path, base: Path) -> None:
+    """An adapter's folder, as a run leaves it."""
+    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), folder, base=str(base))
+    tuned.model.config.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
 
 
 def names(model: torch.nn.Module) -> set[str]:
@@ -116,10 +121,10 @@ class TestFrozen:
     def test_spec_augment_is_refused(
         self, encoder: str, method: str, head: str, request: pytest.FixtureRequest
     ) -> None:
-        with pytest.raises(ValueError, match=f"--mask_time_prob.*--method {method} freezes the encoder"):
+        with pytest.raises(ValueError, match=f"mask_time_prob.*method='{method}' freezes the encoder"):
             tuned_model(request.getfixturevalue(encoder), method, head=head, mask_time_prob=0.1)
 
-    def test_lora_classifier_hears_the_same_in_training_as_in_evaluation(
+    def test_with_lora_classifier_the_encoder_is_in_eval_mode_in_training(
         self, make_hubert: Callable[..., Path], tmp_path: Path
     ) -> None:
         folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5)
@@ -165,9 +170,7 @@ class TestAdapter:
         train_a_little(tuned.model)
         expected = logits(tuned.model)
         folder = tmp_path / "adapter"
-        save_adapter(tuned.model, fold_head(tuned.model, tuned.new), folder, base=str(tiny_hubert))
-        tuned.model.config.save_pretrained(folder)
-        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+        save(tuned, folder, tiny_hubert)
         return tuned.model, folder, expected
 
     def test_it_opens_with_the_same_logits(self, trained: tuple[torch.nn.Module, Path, torch.Tensor]) -> None:
@@ -222,9 +225,7 @@ class TestAdapter:
         tuned = tuned_model(tiny_hubert, "lora_qkv", weighted_layer_sum=True)
         moved, _ = train_a_little(tuned.model)
         assert any("layer_weights" in name for name in moved)
-        save_adapter(tuned.model, tuned.new, tmp_path, base=str(tiny_hubert))
-        tuned.model.config.save_pretrained(tmp_path)
-        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+        save(tuned, tmp_path, tiny_hubert)
         torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("new", [True, False], ids=["new", "of the checkpoint"])
@@ -241,9 +242,7 @@ class TestAdapter:
                 tuned.model.get_base_model().layer_weights.normal_()
         moved, _ = train_a_little(tuned.model)
         assert {".".join(name.split(".")[-4:-2]) for name in moved} == {"classifier.lora_A", "classifier.lora_B"}
-        save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(base))
-        tuned.model.config.save_pretrained(tmp_path / "adapter")
-        Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "adapter")
+        save(tuned, tmp_path / "adapter", base)
         with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
             keys = set(file.keys())
         assert any("layer_weights" in key for key in keys) is new
@@ -261,9 +260,7 @@ def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "superb")
     tuned = tuned_model(tmp_path / "superb", method)
     train_a_little(tuned.model)
-    save_adapter(tuned.model, tuned.new, tmp_path, base=str(tmp_path / "superb"))
-    tuned.model.config.save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    save(tuned, tmp_path, tmp_path / "superb")
     torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
 
@@ -274,18 +271,14 @@ def test_a_folded_head_keeps_its_lora_whatever_else_has_one(
     tuned = tuned_model(tiny_hubert, "lora_classifier", head="batchnorm", lora_target_modules=targets)
     train_a_little(tuned.model)
     expected = logits(tuned.model)
-    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(tiny_hubert))
-    tuned.model.config.save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    save(tuned, tmp_path, tiny_hubert)
     torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), expected, atol=1e-5, rtol=0)
 
 
 def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path) -> None:
     """PEFT leaves them out without a word."""
     tuned = tuned_model(tiny_hubert, "lora_qkv")
-    save_adapter(tuned.model, tuned.new, tmp_path, base=str(tiny_hubert))
-    tuned.model.config.save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
+    save(tuned, tmp_path, tiny_hubert)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj", "k_proj"]}))
     with pytest.raises(ValueError, match=r"of its weights have no place in the model, for instance .*v_proj"):
@@ -293,7 +286,7 @@ def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path)
 
 
 def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:
-    with pytest.raises(ValueError, match="--method: 'magic' is none of full, head, probe, lora_qkv"):
+    with pytest.raises(ValueError, match="method='magic': expected one of full, head, probe, lora_qkv"):
         tuned_model(tiny_hubert, "magic")
 
 

@@ -12,14 +12,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
 from hf_ser.models import load_model
-from hf_ser.tuning import BottleneckConfig, CombinedConfig, PromptConfig, Tuning, save_adapter, tune
+from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, Tuning, save_adapter, tune
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37, "conv_dim": [16] * 7,
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 24,
     "apply_spec_augment": False, "layerdrop": 0.0,
 }  # fmt: skip
-#: Opens what is in each folder, and compares its answer with the one that is expected.
+#: Opens what is in each folder, and compares its output with the one that is expected.
 OPEN = """
 import json, sys
 import torch, transformers, hf_ser
@@ -35,7 +35,7 @@ for folder, (name, options) in json.loads(sys.argv[1]).items():
 
 
 def save_expected(model: nn.Module, folder: Path) -> None:
-    """What the adapted model answers, with weights in the adapter that nobody else would draw."""
+    """The adapted model's output, with weights in the adapter that no initialisation gives."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -60,7 +60,7 @@ def combination_with_a_whole_head(folder: Path) -> None:
     base = HubertForSequenceClassification(HubertConfig(**SMALL, num_labels=4))
     base.save_pretrained(folder / "base")
     lora = LoraConfig(r=2, target_modules=["intermediate_dense", "output_dense"])
-    parts = [PromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4, scale=1.0), lora]
+    parts = [DeepPromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4, scale=1.0), lora]
     model = get_peft_model(base, CombinedConfig(parts=parts, modules_to_save=["projector", "classifier"]))
     save_expected(model, folder)
     model.save_pretrained(folder / "adapter")
@@ -77,12 +77,12 @@ def adapter_of_a_run(folder: Path) -> None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> dict[str, tuple[str, dict[str, object]]]:
-    """For each folder the class of its base model, and what `from_pretrained` is told."""
+    """For each folder the class of its base model, and the arguments of `from_pretrained`."""
     kinds: dict[str, tuple[Callable[[Path], None], str, dict[str, object]]] = {
         "bottleneck": (
             lambda folder: encoder_with(BottleneckConfig(bottleneck_size=8, placement="parallel"), folder), "AutoModel", {},
         ),
-        "prompt": (lambda folder: encoder_with(PromptConfig(), folder), "AutoModel", {}),
+        "prompt": (lambda folder: encoder_with(DeepPromptConfig(), folder), "AutoModel", {}),
         "combined": (combination_with_a_whole_head, "HubertForSequenceClassification", {"num_labels": 4}),
         "run": (adapter_of_a_run, "WavLMForSequenceClassification", {"num_labels": 4}),
     }  # fmt: skip

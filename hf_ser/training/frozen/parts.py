@@ -9,7 +9,9 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.models import SpeechClassifier, StandardisedLinear, valid_samples
+from hf_ser.encoders import family_of
+from hf_ser.modeling import SERForAudioClassification, valid_samples
+from hf_ser.models import StandardisedLinear
 
 #: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")
@@ -25,12 +27,12 @@ def frozen_part(model: Any) -> str | None:
     """
     encoder = model.base_model
     if not any(p.requires_grad for p in encoder.parameters()):
-        if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+        if isinstance(model, SERForAudioClassification) and model.config.head == "linear":
             return "statistics"
         if averages_first(model):
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
-    if encoder.config.model_type in ("whisper", "wav2vec2-bert"):
+    if family_of(encoder.config).front != ("feature_extractor",):
         return None  # they have no module of convolutions
     if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
@@ -39,7 +41,7 @@ def frozen_part(model: Any) -> str | None:
 
 def averages_first(model: Any) -> bool:
     """Whether the head applies one affine map to the frames before it averages them, and no dropout."""
-    if isinstance(model, SpeechClassifier) and model.config.head != "stock":
+    if isinstance(model, SERForAudioClassification) and model.config.head != "stock":
         return False
     projector = model.projector
     if isinstance(projector, ModulesToSaveWrapper):
@@ -49,7 +51,7 @@ def averages_first(model: Any) -> bool:
 
 def layer_count(model: Any) -> int:
     """The number of layers that the head takes, which may include the input of the first layer."""
-    if isinstance(model, SpeechClassifier) and model.config.head == "linear":
+    if isinstance(model, SERForAudioClassification) and model.config.head == "linear":
         return int(model.config.num_hidden_layers) + 1
     return len(model.layer_weights)
 
@@ -81,7 +83,7 @@ def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> 
             found = encoder.feature_extractor(values).transpose(1, 2)
     elif part in LAYERS:
         outputs = encoder(values, attention_mask=mask, output_hidden_states=True)
-        layers = model.layers(outputs) if isinstance(model, SpeechClassifier) else outputs.hidden_states
+        layers = model.layers(outputs) if isinstance(model, SERForAudioClassification) else outputs.hidden_states
         found = torch.stack(layers, dim=2)  # (batch, frames, layers, width)
     else:
         found = encoder(values, attention_mask=mask).last_hidden_state

@@ -1,5 +1,5 @@
 """
-An encoder of speech with a head that tells emotions apart.
+An encoder of speech with a classification head for emotions.
 
 This file goes to the Hub with a model: it imports nothing but torch and transformers.
 """
@@ -13,51 +13,50 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
-from .configuration_hf_ser import SpeechClassifierConfig
-from .encoders_hf_ser import ENCODERS, ClipWhisperEncoder, hear_valid_frames
+from .configuration_ser import SERModelConfig
+from .encoders_ser import ENCODERS, ClipWhisperEncoder, ignore_padding, samples_for_frames
 
 
-class SpeechClassifier(PreTrainedModel):
+class SERForAudioClassification(PreTrainedModel):
     """
-    Any encoder with PEFT-SER's head (section III), the stock one, or a linear one on statistics of all layers.
+    Any encoder with one of three heads.
 
-    The `conv` head averages the outputs of all transformer layers with learned weights (the paper's "hidden outputs of all
-    encoder layers": what enters the first layer is none of them), passes each frame through three pointwise convolutions
-    of 256 features with ReLU and dropout between them, averages over the clip's own frames, and classifies with two linear
-    layers. On 12 layers of 768 features and for four emotions that is 395,280 parameters, the 0.4 M of its Table IV.
+    - `conv` (PEFT-SER, section III): averages the outputs of all transformer layers with learned weights, passes each frame
+      through three pointwise convolutions of 256 features with ReLU and dropout between them, averages over the clip's frames,
+      and classifies with two linear layers. What enters the first layer is not averaged: the paper has the "hidden outputs of
+      all encoder layers". On 12 layers of 768 features and for four emotions that is 395,280 parameters, the 0.4 M of its
+      Table IV.
+    - `stock`, transformers' own: one projection, the mean over time, one linear layer.
+    - `linear`: one linear layer on the mean and the standard deviation over the clip's frames of every layer, and of what enters
+      the first. These are the features of a logistic regression on a frozen encoder. Another linear layer follows.
 
-    The `linear` head takes the mean and the standard deviation over the clip's own frames of every layer and of what enters
-    the first, side by side: what a logistic regression on a frozen encoder takes.
-
-    A clip gets the same answer alone as in any padded batch, whatever the encoder.
+    The output for a clip is the same alone and in a padded batch, whatever the encoder.
 
     Args:
-        config (`SpeechClassifierConfig`): What to build.
+        config (`SERModelConfig`): What to build.
         encoder (`PreTrainedModel`, *optional*): The encoder itself, in place of a random one.
     """
 
-    config_class = SpeechClassifierConfig
+    config_class = SERModelConfig
     base_model_prefix = "encoder"
     main_input_name = "input_values"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
-    # What the encoder itself does not support, it refuses.
+    # The encoder refuses what it does not support.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     # The loss is the mean of the batch: a Trainer that accumulates gradients divides it.
     accepts_loss_kwargs = False
 
-    def __init__(self, config: SpeechClassifierConfig, encoder: PreTrainedModel | None = None) -> None:
+    def __init__(self, config: SERModelConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         if encoder is None:
-            family = ENCODERS.get(config.encoder.model_type)
-            encoder = (
-                AutoModel.from_config(config.encoder, dtype=torch.get_default_dtype())
-                if family is None
-                else family(config.encoder)
-            )
-        hear_valid_frames(encoder)
+            if family := ENCODERS.get(config.encoder.model_type):
+                encoder = family(config.encoder)
+            else:
+                encoder = AutoModel.from_config(config.encoder, dtype=torch.get_default_dtype())
+        ignore_padding(encoder)
         config.encoder = encoder.config
         self.encoder = encoder
         self.main_input_name = encoder.main_input_name
@@ -99,15 +98,15 @@ class SpeechClassifier(PreTrainedModel):
 
     @classmethod
     def from_encoder(
-        cls, checkpoint: str | os.PathLike[str], config: SpeechClassifierConfig, **hub: Any
-    ) -> tuple["SpeechClassifier", tuple[str, ...]]:
+        cls, checkpoint: str | os.PathLike[str], config: SERModelConfig, **hub: Any
+    ) -> tuple["SERForAudioClassification", tuple[str, ...]]:
         """
         A classifier with a pretrained encoder and a new head, in float32 whatever the checkpoint is stored in.
 
         Args:
             checkpoint (`str` or `path`): A folder or a name on the Hub: the encoder alone, or any model of transformers
                 that has it in it (with a head for CTC or classification, all of Whisper).
-            config (`SpeechClassifierConfig`): What to build.
+            config (`SERModelConfig`): What to build.
             **hub: For `from_pretrained`: `revision`, `token` and the like.
 
         Returns:
@@ -123,7 +122,7 @@ class SpeechClassifier(PreTrainedModel):
         elif AutoConfig.from_pretrained(checkpoint, **hub).model_type == config.model_type:
             hub["key_mapping"] = {r"^encoder\.": ""}  # another model of this class
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # what a checkpoint has beside its encoder is left out without a word
+        logging.set_verbosity_error()  # weights beside the encoder are left out
         try:
             encoder, info = family.from_pretrained(
                 checkpoint,
@@ -141,7 +140,7 @@ class SpeechClassifier(PreTrainedModel):
         if random:
             raise ValueError(
                 f"{checkpoint}: {len(random)} weights of the encoder are not in the checkpoint, or in another shape, for "
-                f"instance {random[0]}; it would hear with random ones"
+                f"instance {random[0]}; they would be random"
             )
         config.name_or_path = str(checkpoint)
         config.dtype = torch.float32
@@ -150,11 +149,11 @@ class SpeechClassifier(PreTrainedModel):
         return model, (*new, *(f"encoder.{name}" for name in unmasked))
 
     def freeze_feature_encoder(self) -> None:
-        """The encoder's convolutional front, if it has one, trains no more."""
+        """Freezes the encoder's convolutional front, if it has one."""
         if isinstance(self.encoder, ClipWhisperEncoder):
             self.encoder.conv1.requires_grad_(False)
             self.encoder.conv2.requires_grad_(False)
-        elif hasattr(self.encoder, "feature_extractor"):  # Wav2Vec2-BERT hears spectra
+        elif hasattr(self.encoder, "feature_extractor"):  # Wav2Vec2-BERT takes filterbanks, without convolutions
             self.encoder.feature_extractor._freeze_parameters()
 
     def valid_frames(self, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -203,15 +202,15 @@ class SpeechClassifier(PreTrainedModel):
         """
         inputs = input_features if input_values is None else input_values
         if inputs is None:
-            raise ValueError(f"{self.main_input_name} is missing")
+            raise ValueError(f"{self.main_input_name}: expected a tensor, found None")
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if attention_mask is not None and self.main_input_name == "input_values":
-            # Every clip has a frame, if need be with padding in it.
+            # Every clip has at least one frame, if need be with padding in it.
             attention_mask = attention_mask.clone()
-            attention_mask[:, : self.config.minimum_samples()] = 1
+            attention_mask[:, : samples_for_frames(self.config.encoder)] = 1
         outputs = self.encoder(
             inputs,
             attention_mask=attention_mask,
@@ -245,8 +244,8 @@ class SpeechClassifier(PreTrainedModel):
         return self.config.head == "linear" or self.config.use_weighted_layer_sum
 
     def layers(self, outputs: Any) -> tuple[torch.Tensor, ...]:
-        """Of the encoder's outputs those that the head takes, each `(batch, frames, hidden)`."""
-        # The last layer as it leaves the encoder, normalised: what else it is differs between transformers' versions.
+        """The layers that the head takes, from the encoder's outputs, each `(batch, frames, hidden)`."""
+        # The last one normalised, as it leaves the encoder: transformers' versions differ in what they record.
         layers = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
         return layers if self.config.head == "linear" else layers[-len(self.layer_weights) :]
 
@@ -266,9 +265,8 @@ class SpeechClassifier(PreTrainedModel):
             layer = layer.float()
             mean = self._average_frames(layer, attention_mask)
             variance = self._average_frames((layer - mean[:, None]).square(), attention_mask)
-            found.append(
-                torch.cat([mean, (variance + 1e-8).sqrt()], dim=-1)
-            )  # the root's slope is finite for one frame, too
+            deviation = (variance + 1e-8).sqrt()  # the gradient of the root is finite for a single frame, too
+            found.append(torch.cat([mean, deviation], dim=-1))
         return torch.stack(found, dim=1)
 
     def _average_layers(self, outputs: Any) -> torch.Tensor:
@@ -281,7 +279,7 @@ class SpeechClassifier(PreTrainedModel):
         return average
 
     def _average_frames(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """`(batch, frames, features)` to `(batch, features)`, over the frames of each clip alone."""
+        """`(batch, frames, features)` to `(batch, features)`, over the frames of each clip, without padding."""
         if attention_mask is None:
             return hidden.mean(dim=1)
         lengths = self.valid_frames(attention_mask)[:, None]

@@ -1,5 +1,5 @@
 """
-Encoders that hear the clip and not its padding, and whose projections a LoRA can train.
+Encoders whose output does not depend on padding, and whose projections a LoRA can train.
 
 This file goes to the Hub with a model: it imports nothing but torch and transformers.
 """
@@ -21,13 +21,21 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder, Whisper
 from transformers.utils.output_capturing import capture_outputs
 
 
-class ValidFramesGroupNorm(nn.GroupNorm):
-    """
-    The group norm of a first convolution, over the frames of each clip and not over its padding. The stock one averages
-    over both, so that an answer changes with what a clip is batched with.
+def samples_for_frames(config: PretrainedConfig, frames: int = 1) -> int:
+    """The samples at 16 kHz that the convolutions of HuBERT and its relatives need for `frames` frames: 400 for the first."""
+    samples = frames
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
 
-    `frames` says how many frames of each clip are valid; without it this is the stock norm. It holds until the next
-    batch, because gradient checkpointing asks again on the way back.
+
+class ClipGroupNorm(nn.GroupNorm):
+    """
+    The group norm of the first convolution, over the frames of each clip without its padding. The stock norm averages over
+    both, so that its output depends on the batch.
+
+    `frames` are the frames of each clip; without them this is the stock norm. They stay until the next batch, because
+    gradient checkpointing calls the norm again in the backward pass.
     """
 
     frames: list[int] | None = None
@@ -39,22 +47,19 @@ class ValidFramesGroupNorm(nn.GroupNorm):
         if not known or self.frames is None or all(length == longest for length in self.frames):
             return super().forward(hidden)
         # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
-        clips = [super(ValidFramesGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(self.frames)]
+        clips = [super(ClipGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(self.frames)]
         return torch.cat([F.pad(clip, (0, longest - clip.shape[-1])) for clip in clips])
 
 
-class ValidFramesPositions(Data2VecAudioPositionalConvEmbedding):
-    """
-    data2vec's positional convolutions, each of which hears silence beyond the end of a clip. In the stock ones all but the
-    first hear what those before have made of the padding.
-    """
+class ClipPositions(Data2VecAudioPositionalConvEmbedding):
+    """data2vec's positional convolutions. Each takes zeros beyond the end of a clip; in the stock ones only the first does."""
 
     #: One mask `(batch, frames)`, true where a frame is the clip's, or `None`: in a list it is no state of the module, which
     #: would be saved and traced with it.
     valid: list[torch.Tensor | None]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, frames, hidden)` to the same; what comes out in the padding is zero."""
+        """`(batch, frames, hidden)` to the same; padding becomes zero."""
         (mask,) = self.valid
         hidden_states = hidden_states.transpose(1, 2)
         for layer in self.layers:
@@ -64,50 +69,51 @@ class ValidFramesPositions(Data2VecAudioPositionalConvEmbedding):
         return hidden_states.transpose(1, 2)
 
 
-def hear_valid_frames(encoder: PreTrainedModel) -> None:
+def ignore_padding(encoder: PreTrainedModel) -> None:
     """
-    Lets a group-norm encoder (HuBERT Base, Wav2Vec2 Base, WavLM Base) take an attention mask, and it and data2vec's answer for
-    a clip in a padded batch what they answer for it alone. Weights and their names stay as they are; other encoders do, too.
+    Makes an encoder's output independent of padding, in place. Group-norm encoders (HuBERT Base, Wav2Vec2 Base, WavLM Base)
+    normalise over the frames of each clip; data2vec's positional convolutions take zeros beyond the end of a clip. Weights
+    and their names do not change. Other encoders do not change at all.
     """
     if getattr(encoder.config, "feat_extract_norm", None) == "group":
-        encoder.feature_extractor.conv_layers[0].layer_norm.__class__ = ValidFramesGroupNorm
-        encoder.register_forward_pre_hook(_note_valid_frames, with_kwargs=True)
+        encoder.feature_extractor.conv_layers[0].layer_norm.__class__ = ClipGroupNorm
+        encoder.register_forward_pre_hook(_set_frames, with_kwargs=True)
     if encoder.config.model_type == "data2vec-audio":
         positions = encoder.encoder.pos_conv_embed
-        positions.__class__ = ValidFramesPositions
+        positions.__class__ = ClipPositions
         positions.valid = [None]
-        encoder.encoder.register_forward_pre_hook(_note_mask, with_kwargs=True)
+        encoder.encoder.register_forward_pre_hook(_set_positions, with_kwargs=True)
 
 
-def _note_mask(layers: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _set_positions(layers: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     layers.pos_conv_embed.valid[0] = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
 
 
-@contextmanager
-def valid_samples(encoder: nn.Module, attention_mask: torch.Tensor) -> Iterator[None]:
-    """For a call of the convolutions alone: `attention_mask` `(batch, samples)` says where each clip ends."""
-    _note_valid_frames(encoder, (), {"attention_mask": attention_mask})
-    yield
-    _note_valid_frames(encoder, (), {})
-
-
-def _note_valid_frames(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _set_frames(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     first = encoder.feature_extractor.conv_layers[0]
-    if isinstance(first.layer_norm, ValidFramesGroupNorm):
+    if isinstance(first.layer_norm, ClipGroupNorm):
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         (kernel,), (stride,) = first.conv.kernel_size, first.conv.stride
-        # At least one frame: of a clip that is too short for any, nothing is asked later.
+        # At least one frame, as for the encoder's own output.
         first.layer_norm.frames = (
             None if mask is None else [max((n - kernel) // stride + 1, 1) for n in mask.sum(dim=1).tolist()]
         )
 
 
-class CalledProjectionsAttention(WavLMAttention):
-    """
-    WavLM's attention, with its four projections called. The stock one hands their weights to a function of PyTorch's, past
-    whatever wraps them: a LoRA on them would train nothing, and merge into another answer than it gave before.
+@contextmanager
+def valid_samples(encoder: nn.Module, attention_mask: torch.Tensor) -> Iterator[None]:
+    """For a call of the convolutions alone: `attention_mask` `(batch, samples)` is 1 where a sample is the clip's."""
+    _set_frames(encoder, (), {"attention_mask": attention_mask})
+    yield
+    _set_frames(encoder, (), {})
 
-    The answers are those of the stock one, by `scaled_dot_product_attention`. The position bias goes from layer to layer as
+
+class LoraCompatibleAttention(WavLMAttention):
+    """
+    WavLM's attention, with its four projections called as modules. The stock one passes their weights to a function of
+    PyTorch, so that a LoRA on them has no effect and gets no gradient.
+
+    The output is that of the stock one, by `scaled_dot_product_attention`. The position bias passes from layer to layer as
     `(1, heads, frames, frames)`, once for all clips.
     """
 
@@ -124,15 +130,15 @@ class CalledProjectionsAttention(WavLMAttention):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """
         Args:
-            hidden_states (`torch.Tensor` of shape `(batch, frames, hidden)`): What the layer below left.
+            hidden_states (`torch.Tensor` of shape `(batch, frames, hidden)`): The layer's input.
             attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 where a frame is the clip's.
-            position_bias (`torch.Tensor` of shape `(1, heads, frames, frames)`, *optional*): Of the first layer.
+            position_bias (`torch.Tensor` of shape `(1, heads, frames, frames)`, *optional*): From the first layer.
             index (`int`, *optional*): The layer's number; not used, as in the stock one.
             **kwargs: `output_attentions`, in place of the configuration's.
 
         Returns:
-            The attended frames `(batch, frames, hidden)`; the attention `(batch, heads, frames, frames)` if it is asked for, of
-            each head its mean over the heads, as in the stock one; and the position bias.
+            The output `(batch, frames, hidden)`; the attention `(batch, heads, frames, frames)` or `None`, for each head the
+            mean over the heads, as in the stock one; and the position bias.
         """
         frames = hidden_states.shape[1]
         if position_bias is None:
@@ -160,39 +166,38 @@ class CalledProjectionsAttention(WavLMAttention):
         return self.out_proj(attended.flatten(-2)), attention, position_bias
 
 
-def call_projections(model: PreTrainedModel) -> PreTrainedModel:
+def use_lora_compatible_attention(model: PreTrainedModel) -> PreTrainedModel:
     """
-    Lets the attention of a WavLM call its projections, in place, so that a LoRA on them trains. Weights, their names and the
-    answers stay as they are, and so does any other model.
+    Gives every WavLM layer in `model` a [`LoraCompatibleAttention`], in place. Weights, their names and the output do not
+    change; other encoders do not change at all.
 
     Args:
-        model (`PreTrainedModel`): Loaded, with or without a head, before or after PEFT has wrapped its layers.
+        model (`PreTrainedModel`): With or without a head, before or after PEFT has wrapped its layers.
 
     Returns:
         `model`.
     """
     for module in model.modules():
         if type(module) is WavLMAttention:
-            module.__class__ = CalledProjectionsAttention
+            module.__class__ = LoraCompatibleAttention
             module.encoder_config = model.config
     return model
 
 
-class WavLM(WavLMModel):
-    """WavLM with [`CalledProjectionsAttention`] in every layer."""
+class LoraCompatibleWavLM(WavLMModel):
+    """WavLM with [`LoraCompatibleAttention`] in every layer."""
 
     _supports_sdpa = True
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
-        call_projections(self)
+        use_lora_compatible_attention(self)
 
 
 class ClipWhisperEncoder(WhisperEncoder):
     """
-    Whisper's encoder, on the frames of the clip alone and not on 30 s of padding (PEFT-SER, section III): about ten times
-    less work for a clip of 3 s. The position embeddings are cut to the clip's length, and a shorter clip in a batch is
-    answered as it is alone.
+    Whisper's encoder, on the frames of the clip and not on 30 s of padding (PEFT-SER, section III): about ten times less
+    work for a clip of 3 s. The position embeddings are cut to the clip's length, and the output does not depend on padding.
     """
 
     @capture_outputs
@@ -215,20 +220,17 @@ class ClipWhisperEncoder(WhisperEncoder):
         longest = 2 * self.max_source_positions
         if input_features.shape[-1] > longest:
             raise ValueError(
-                f"input_features: a clip of {input_features.shape[-1] / 100:g} s, and Whisper hears at most "
-                f"{longest / 100:g} s. Cut it into shorter ones (with hf_ser: --segment_length {longest / 100:g})."
+                f"input_features: found a clip of {input_features.shape[-1] / 100:g} s, expected at most {longest / 100:g} s, "
+                f"the longest that Whisper takes. Cut it into segments (with hf_ser: segment_length={longest / 100:g})."
             )
         if self.training:  # SpecAugment, if the configuration asks for it; in transformers WhisperModel applies it
             input_features = WhisperModel._mask_input_features(self, input_features.clone(), attention_mask)
+        mel_mask: torch.Tensor | float = 1.0
         frames_mask = None
         if attention_mask is not None:
-            # Both convolutions see zeros beyond the end of a clip that is alone.
-            mel_mask = attention_mask[:, None].to(input_features.dtype)
-            input_features = input_features * mel_mask
-            frames_mask = attention_mask[:, ::2]
-        hidden_states = F.gelu(self.conv1(input_features))
-        if attention_mask is not None:
-            hidden_states = hidden_states * mel_mask
+            mel_mask, frames_mask = attention_mask[:, None].to(input_features.dtype), attention_mask[:, ::2]
+        # Both convolutions take zeros beyond the end of a clip, as without padding.
+        hidden_states = F.gelu(self.conv1(input_features * mel_mask)) * mel_mask
         hidden_states = F.gelu(self.conv2(hidden_states)).transpose(1, 2)  # (batch, frames, hidden)
         hidden_states = hidden_states + self.embed_positions.weight[: hidden_states.shape[1]]
         hidden_states = F.dropout(hidden_states, p=self.dropout, training=self.training)
@@ -241,4 +243,4 @@ class ClipWhisperEncoder(WhisperEncoder):
 
 
 #: The encoders that are not transformers' own `AutoModel`, by their configuration's `model_type`.
-ENCODERS: dict[str, Any] = {"wavlm": WavLM, "whisper": ClipWhisperEncoder}
+ENCODERS: dict[str, Any] = {"wavlm": LoraCompatibleWavLM, "whisper": ClipWhisperEncoder}

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import WavLMConfig, WavLMForSequenceClassification, WavLMModel
 
-from hf_ser.models.remote import CalledProjectionsAttention, call_projections
+from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
 
 
 def config(norm: str = "group", **changes: object) -> WavLMConfig:
@@ -33,7 +33,7 @@ def config(norm: str = "group", **changes: object) -> WavLMConfig:
 
 
 def pair(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel]:
-    """A stock encoder, and the same that calls its projections."""
+    """A stock encoder, and the same with the attention that a LoRA can train."""
     torch.manual_seed(0)
     stock = WavLMModel(config(norm, **changes)).eval()
     for module in stock.modules():
@@ -42,7 +42,7 @@ def pair(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel
             torch.nn.init.normal_(module.gru_rel_pos_linear.weight)
         if hasattr(module, "rel_attn_embed"):
             torch.nn.init.normal_(module.rel_attn_embed.weight)
-    return stock, call_projections(copy.deepcopy(stock))
+    return stock, use_lora_compatible_attention(copy.deepcopy(stock))
 
 
 def padded() -> dict[str, torch.Tensor]:
@@ -54,7 +54,7 @@ def padded() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_it_answers_as_the_stock_one(norm: str, masked: bool) -> None:
+def test_its_output_is_the_stock_ones(norm: str, masked: bool) -> None:
     stock, ours = pair(norm)
     inputs = padded() if masked else {"input_values": padded()["input_values"]}
     with torch.no_grad():
@@ -96,8 +96,8 @@ def test_with_dropout_it_is_the_stock_one_on_average() -> None:
 def test_weights_keep_their_names() -> None:
     stock, ours = pair()
     assert ours.state_dict().keys() == stock.state_dict().keys()
-    assert {type(layer.attention) for layer in ours.encoder.layers} == {CalledProjectionsAttention}
-    assert call_projections(ours) is ours
+    assert {type(layer.attention) for layer in ours.encoder.layers} == {LoraCompatibleAttention}
+    assert use_lora_compatible_attention(ours) is ours
 
 
 def test_attention_is_given_when_the_configuration_asks_for_it() -> None:
@@ -109,7 +109,7 @@ def test_attention_is_given_when_the_configuration_asks_for_it() -> None:
 def test_lora_trains_every_parameter_and_merges_into_what_it_was(checkpointing: bool) -> None:
     """Trap: after one step, every trainable parameter must have moved; of the stock one none of q/k/v would."""
     torch.manual_seed(0)
-    model = call_projections(WavLMForSequenceClassification(config(layerdrop=0.0)))
+    model = use_lora_compatible_attention(WavLMForSequenceClassification(config(layerdrop=0.0)))
     lora = LoraConfig(
         r=4,
         target_modules=["q_proj", "k_proj", "v_proj", "out_proj"],
