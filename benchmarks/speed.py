@@ -93,7 +93,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lora_qkv": ("q_proj", "k_proj", "v_proj"),
     "lora_ff": ("fc1", "fc2", "intermediate_dense", "output_dense"),
     "lora_classifier": ("classifier",),
-    "head": (),
+    "frozen": (),
 }
 #: The variants of training. Each has the optimisations of all variants before it.
 VARIANTS = {
@@ -250,7 +250,7 @@ def load_baseline(
         head = None if method == "lora_classifier" else ["projector", "classifier"]
         lora = {"target_modules": targets, "modules_to_save": head, "lora_dropout": lora_dropout}
         return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, **lora)), extractor
-    if method == "head":
+    if method == "frozen":
         model.freeze_encoder() if whisper else model.freeze_base_model()
     return model, extractor
 
@@ -295,7 +295,7 @@ def make_trainer(
     transformers.set_seed(settings.seed)
     enabled, cpu = optimisations(variant), not torch.cuda.is_available()
     emotions, lora_dropout = clips.features["label"].names, 0.0 if check else 0.05
-    own_head = method == "head" and not check
+    own_head = method == "frozen" and not check
     order = np.random.default_rng(settings.seed).permutation(len(clips)).tolist()
     arguments: Result = {
         "output_dir": str(work / "output"),
@@ -518,7 +518,7 @@ def set_up(settings: Settings, work: Path) -> Settings:
         extractor = transformers.WhisperFeatureExtractor if whisper else transformers.Wav2Vec2FeatureExtractor
         extractor(return_attention_mask=not whisper).save_pretrained(model)
     whisper = encoder_config(load_config(model)).model_type == "whisper"
-    usual = ["lora_ff", "head"] if whisper else ["full", "lora_qkv", "lora_classifier", "head"]
+    usual = ["lora_ff", "frozen"] if whisper else ["full", "lora_qkv", "lora_classifier", "frozen"]
     return dataclasses.replace(
         settings,
         model=model,

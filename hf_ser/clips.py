@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
 from hf_ser.audio import prepare
-from hf_ser.corpora import CORPORA, CorpusError, SetAside, corpus_of, read_corpora
+from hf_ser.corpora import CORPORA, CorpusError, Excluded, corpus_of, read_corpora
 from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
@@ -32,7 +32,7 @@ class ClipsInfo(DatasetInfo):
     What is known of clips beyond their columns. It stays with a selection of them and with the parts of a split.
 
     Args:
-        excluded (`list[SetAside]`): Clips that cannot be used, each with the reason.
+        excluded (`list[Excluded]`): Clips that cannot be used, each with the reason.
         left_out (`dict[str, int]`): The number of clips of each emotion that was not asked for.
         merged (`dict[str, str]`): Emotions that count as another.
         sources (`dict[str, dict]`): For each corpus how it was read (`read_as`) and its name on the Hub (`hub_dataset`).
@@ -41,7 +41,7 @@ class ClipsInfo(DatasetInfo):
         stream (`Stream`, *optional*): Where the audio comes from if the clips have none; they have a column `row` in its place.
     """
 
-    excluded: list[SetAside] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -220,7 +220,7 @@ def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:
     return seconds if stream is None else np.fmax(seconds, stream.seconds.numpy()[clips["row"][:]])
 
 
-def excluded_of(parts: Mapping[str, Dataset]) -> list[SetAside]:
+def excluded_of(parts: Mapping[str, Dataset]) -> list[Excluded]:
     """The clips that cannot be used: those known when the corpora were read, and in streaming those found since."""
     found = list(parts["train"].info.excluded)
     for clips in parts.values():
@@ -231,36 +231,36 @@ def excluded_of(parts: Mapping[str, Dataset]) -> list[SetAside]:
 
 def exclude_unusable(
     rows: Dataset, knows: Callable[[str], bool], minimum_seconds: float
-) -> tuple[list[int], list[SetAside]]:
+) -> tuple[list[int], list[Excluded]]:
     """
     Separates the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
     than `minimum_seconds`, of an emotion that `knows` rejects, or another copy of a clip by its name.
     """
     usable: list[int] = []
-    excluded: list[SetAside] = []
+    excluded: list[Excluded] = []
     names, emotions = rows["clip"][:], rows["emotion"][:]
     columns = (rows[name][:] for name in ("copy_of", "problem", "detail", "duration"))
     for i, (copy_of, problem, detail, duration) in enumerate(zip(*columns, strict=True)):
         if copy_of:
-            excluded.append(SetAside(names[i], "duplicate", f"another copy of {copy_of}"))
+            excluded.append(Excluded(names[i], "duplicate", f"another copy of {copy_of}"))
         elif problem:
-            excluded.append(SetAside(names[i], problem, detail))
+            excluded.append(Excluded(names[i], problem, detail))
         elif duration < minimum_seconds:
             excluded.append(
-                SetAside(names[i], "too short", f"{duration:.4f} s; expected at least {minimum_seconds:.4f} s")
+                Excluded(names[i], "too short", f"{duration:.4f} s; expected at least {minimum_seconds:.4f} s")
             )
         elif not knows(emotions[i]):
             found = f"{emotions[i]!r}; name it in emotions to use it" if emotions[i] else "none is given"
-            excluded.append(SetAside(names[i], "unknown emotion", found))
+            excluded.append(Excluded(names[i], "unknown emotion", found))
         else:
             usable.append(i)
     return usable, excluded
 
 
-def exclude_copies(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], list[SetAside]]:
+def exclude_copies(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], list[Excluded]]:
     """Separates the clips `usable` (their indices) into those with samples of their own and copies of an earlier one."""
     kept: list[int] = []
-    excluded: list[SetAside] = []
+    excluded: list[Excluded] = []
     first_with: dict[str, int] = {}
     names, emotions, samples = (rows[name][:] for name in ("clip", "emotion", "samples_hash"))
     for i in usable:
@@ -268,11 +268,11 @@ def exclude_copies(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], lis
             kept.append(i)
         else:
             label = "" if emotions[i] == emotions[other] else f", though {emotions[i]} and that one {emotions[other]}"
-            excluded.append(SetAside(names[i], "duplicate", f"the same audio as {names[other]}{label}"))
+            excluded.append(Excluded(names[i], "duplicate", f"the same audio as {names[other]}{label}"))
     return kept, excluded
 
 
-def report(rows: Dataset, excluded: Sequence[SetAside], limit: float) -> None:
+def report(rows: Dataset, excluded: Sequence[Excluded], limit: float) -> None:
     """
     Logs how many clips are excluded and why.
 
@@ -280,7 +280,7 @@ def report(rows: Dataset, excluded: Sequence[SetAside], limit: float) -> None:
         CorpusError: if more than the share `limit` of a corpus' clips cannot be used. Copies of other clips do not count.
     """
     sizes = Counter(rows["corpus"][:])
-    by_corpus: dict[str, list[SetAside]] = {}
+    by_corpus: dict[str, list[Excluded]] = {}
     for clip in excluded:
         by_corpus.setdefault(corpus_of(clip.clip, sizes), []).append(clip)
     for corpus, mine in by_corpus.items():
@@ -296,7 +296,7 @@ def report(rows: Dataset, excluded: Sequence[SetAside], limit: float) -> None:
             )
 
 
-def write_excluded(excluded: Sequence[SetAside], path: Path) -> None:
+def write_excluded(excluded: Sequence[Excluded], path: Path) -> None:
     """Writes the excluded clips as CSV: clip, reason, detail."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read_mono
 from hf_ser.audio.decode import Waveform
-from hf_ser.corpora import CorpusError, SetAside
+from hf_ser.corpora import CorpusError, Excluded
 from hf_ser.corpora.hub_stream import HubStream
 from hf_ser.features import IGNORED, EpochSampler, SpeechDataset
 
@@ -69,11 +69,11 @@ class Stream:
         self.seconds[row] = len(waveform) / SAMPLING_RATE
         return waveform
 
-    def excluded(self, names: Sequence[str], rows: Sequence[int]) -> list[SetAside]:
+    def excluded(self, names: Sequence[str], rows: Sequence[int]) -> list[Excluded]:
         """The excluded ones of the clips `names`, which are `rows` of the stream."""
         reasons = self.reason[torch.tensor(rows, dtype=torch.int64)].tolist()
         detail = "found while it was streamed; it is in neither training nor metrics"
-        return [SetAside(name, REASONS[code], detail) for name, code in zip(names, reasons, strict=True) if code]
+        return [Excluded(name, REASONS[code], detail) for name, code in zip(names, reasons, strict=True) if code]
 
 
 class StreamedSpeech(SpeechDataset):

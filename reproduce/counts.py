@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from hf_ser.corpora import CorpusError, read
-from hf_ser.models import Loaded, SpeechClassifier
-from hf_ser.models.remote import SpeechClassifierConfig
+from hf_ser.modeling import SERForAudioClassification, SERModelConfig
+from hf_ser.models import Loaded
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 
@@ -133,7 +133,7 @@ def peft_ser_ii(corpora: Corpora) -> Counts:
     cells: Cells = {}
     for i, config in enumerate(ENCODERS.values()):
         with torch.device("meta"):
-            encoder = SpeechClassifier(SpeechClassifierConfig(encoder=config)).base_model
+            encoder = SERForAudioClassification(SERModelConfig(encoder=config)).base_model
         kind = "Mel Spec" if config.model_type == "whisper" else "Raw Wave"
         values = (kind, config.num_hidden_layers, config.hidden_size, f"{parameters(encoder) / 1e6:.2f}M")
         cells |= {(i, k): str(value) for k, value in enumerate(values)}
@@ -158,7 +158,7 @@ def peft_ser_iv(corpora: Corpora) -> Counts:
     cells: Cells = {}
     for i, config in enumerate(ENCODERS.values()):
         one = ["fc1"] if config.model_type == "whisper" else ["intermediate_dense"]
-        for k, method in enumerate(("head", "adapter", "prompt", "lora_ff")):
+        for k, method in enumerate(("frozen", "adapter", "prompt", "lora_ff")):
             cells[i, k] = trainable(config, Tuning(method=method))
         cells[i, 3] += f" ({trainable(config, Tuning(method='lora_ff', lora_target_modules=one))})"
     return cells, ["A parallel adapter has as many parameters as an adapter."]
@@ -167,8 +167,8 @@ def peft_ser_iv(corpora: Corpora) -> Counts:
 def trainable(encoder: PretrainedConfig, tuning: Tuning) -> str:
     """The parameters that `tuning` trains without those of the head, or if it trains nothing else those of the head."""
     with torch.device("meta"):
-        config = SpeechClassifierConfig(encoder=encoder, head="conv", num_labels=4)
-        loaded = Loaded(SpeechClassifier(config), None, ())
+        config = SERModelConfig(encoder=encoder, head="conv", num_labels=4)
+        loaded = Loaded(SERForAudioClassification(config), None, ())
         everything, _ = parameter_counts(apply(loaded, tuning))
     inside = sum(p.numel() for p in loaded.model.base_model.parameters() if p.requires_grad)
     return f"{(inside or everything) / 1e6:.2f} M"

@@ -44,7 +44,7 @@ PEFT_SER_SPLITS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
 }
 #: The setting of each method of PEFT-SER (section V-A).
 PEFT_SER_METHODS: dict[str, dict[str, int]] = {
-    "head": {},
+    "frozen": {},
     "adapter": {"bottleneck_size": 128},
     "parallel_adapter": {"bottleneck_size": 128},
     "prompt": {"prompt_length": 5},
@@ -159,7 +159,7 @@ def emobox(model: str) -> Experiment:
     """EmoBox's six folds of RAVDESS with a frozen encoder."""
     split = {"name": "file", "made_as": "emobox", "folds": 6}
     place = f"emobox/{model.split('/')[1]}"
-    return Experiment("emobox/ravdess.yaml", model, "head", "stock", EMOTIONS, {"ravdess": 1440}, split, 6, place)
+    return Experiment("emobox/ravdess.yaml", model, "frozen", "stock", EMOTIONS, {"ravdess": 1440}, split, 6, place)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ CELLS: dict[str, list[Cell]] = {
     ],
     "peft_ser/VI": [
         Cell(row, 2 * k + n, f"report/fairness/{measure}", {"": peft_ser(WAVLM, method, label)})
-        for row, method in enumerate(("head", "adapter", "prompt", "lora_ff"))
+        for row, method in enumerate(("frozen", "adapter", "prompt", "lora_ff"))
         for k, label in enumerate(PEFT_SER_CORPORA)
         for n, measure in enumerate(("demographic_parity", "equality_of_odds"))
     ],

@@ -74,7 +74,7 @@ def added(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return tmp_path / request.param
 
 
-@pytest.mark.parametrize("method", ["full", "head", "lora_qkv", "parallel_adapter", "adapter+prompt+lora_ff"])
+@pytest.mark.parametrize("method", ["full", "frozen", "lora_qkv", "parallel_adapter", "adapter+prompt+lora_ff"])
 def test_one_entry_adds_a_family(method: str, added: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     loaded = load_model(str(added), ("angry", "happy", "sad"))

@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class Excluded:
     """An excluded clip: its name, a short reason that can be counted, and the details."""
 
     clip: str

@@ -29,7 +29,7 @@ from hf_ser.wording import counted, per_cent
 MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
          "preprocessor_config.json", "adapter_config.json")  # fmt: skip
 PLOTS = ("confusion_matrix.png", "training_curves.png")
-EXCLUDED = "set_aside.csv"
+EXCLUDED = "excluded.csv"
 #: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
 PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.

@@ -21,7 +21,7 @@ from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
-from hf_ser.corpora import SetAside
+from hf_ser.corpora import Excluded
 from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
@@ -245,7 +245,7 @@ def build(
         raise ValueError(
             f"{model.name} can predict none of {len(clips.labels)} clips: {next(iter(problems.values()), '')}"
         )
-    excluded = [SetAside(names_of(clips.clips)[i], *problem.split(": ", 1)) for i, problem in problems.items()]
+    excluded = [Excluded(names_of(clips.clips)[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
     probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.clips.select(rows)
 

@@ -14,7 +14,7 @@ from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.clips import exclude_copies, exclude_unusable, names_of, with_labels
 from hf_ser.clips import report as report_excluded
-from hf_ser.corpora import CorpusError, SetAside, read_corpora
+from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import EmotionSelection, canonical
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.splits import Indices, SavedSplit, SplitError
@@ -113,7 +113,7 @@ class ReportClips:
         split (`str`, *optional*): The kind of that split.
         trained_on (`datasets.Dataset`, *optional*): The clips of the same corpora that the model was trained or selected
             on; `None` if they are unknown.
-        excluded (`list[SetAside]`): Clips that cannot be used, and why.
+        excluded (`list[Excluded]`): Clips that cannot be used, and why.
         other_emotions (`dict[str, int]`): Numbers of clips of emotions that the model lacks.
         notes (`list[str]`): Notes for the report.
         max_excluded (`float`): The share of a corpus that may be excluded.
@@ -123,7 +123,7 @@ class ReportClips:
     part: str
     split: str | None
     trained_on: Dataset | None
-    excluded: list[SetAside]
+    excluded: list[Excluded]
     other_emotions: dict[str, int]
     notes: list[str]
     max_excluded: float
@@ -238,7 +238,7 @@ def _choose(
 
 def _own_split(
     run: ModelRecords, clips: Dataset, part: str
-) -> tuple[dict[str, Indices] | None, list[str], list[SetAside]]:
+) -> tuple[dict[str, Indices] | None, list[str], list[Excluded]]:
     """
     The split of the run, as far as its clips are here; notes on it; and the clips that it lacks because they are copies, by the
     hash of their samples, of clips that it has.
@@ -267,10 +267,10 @@ def _own_split(
     notes = []
     if missed:
         notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
-    copies: list[SetAside] = []
+    copies: list[Excluded] = []
     if part != "all":
         first_with = {samples[i]: names[i] for i in inside}
-        copies = [SetAside(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
+        copies = [Excluded(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
                   for i, name in enumerate(names) if i not in inside and samples[i] in first_with]  # fmt: skip
     if part == "auto" and (others := len(clips) - len(inside) - len(copies)):
         notes.append(f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora.")

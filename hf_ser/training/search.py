@@ -53,7 +53,7 @@ def default_space(arguments: Arguments) -> Space:
     """What is searched by default: what the method has, around the default values."""
     methods = arguments.tuning.methods
     space: Space = {}
-    in_head = set(methods) <= {"head", "lora_classifier"}
+    in_head = set(methods) <= {"frozen", "lora_classifier"}
     if not in_head:
         rates = [
             rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()

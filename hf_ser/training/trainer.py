@@ -33,7 +33,17 @@ from hf_ser.training.arguments import HEAD_LEARNING_RATE, SERConfig, default_lea
 from hf_ser.training.base import BaseTrainer, inverse_frequencies
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
-from hf_ser.tuning import Tuned, Tuning, fold_head, merge, mergeable, parameter_counts, save_adapter, start_at_frames, tune
+from hf_ser.tuning import (
+    Tuned,
+    Tuning,
+    fold_head,
+    merge,
+    mergeable,
+    parameter_counts,
+    save_adapter,
+    start_at_frames,
+    tune,
+)
 from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ class Tuning:
     method: str = field(
         default="full",
         metadata={
-            "help": "What trains. full: every weight. head: the head alone. probe: nothing by gradient steps; the linear head is "
+            "help": "What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear head is "
             "a solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
             "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
             "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
@@ -174,7 +174,7 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     return model
 
 
-def head(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
+def frozen(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     """The head trains, on a frozen encoder (PEFT-SER, its "downstream" model)."""
     loaded.model.base_model.requires_grad_(False)
     return loaded.model
@@ -281,7 +281,7 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         config = copy.deepcopy(tuning.config)
         config.modules_to_save = config.modules_to_save or head_modules(loaded)
         if config.target_modules is None:
-            config.target_modules = attention(loaded)[:3]
+            config.target_modules = list(family_of(loaded.model.config).attention[:3])
         return config
     if tuning.peft_arguments and batch_norm:
         raise ValueError(
@@ -357,7 +357,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
 
 
 #: The methods that add nothing to the model.
-PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "head": head, "probe": head}
+PLAIN: dict[str, Callable[[Loaded, Tuning], PreTrainedModel]] = {"full": full, "frozen": frozen, "probe": frozen}
 #: Those that are tuners of PEFT.
 ADAPTERS: dict[str, Callable[[Loaded, Tuning], Part]] = {
     "lora_qkv": lora_qkv,

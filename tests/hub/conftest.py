@@ -22,13 +22,13 @@ def finished_runs(
         for name, options in {
             "full": ["--method", "full"],
             "merged": ["--method", "lora_qkv"],
-            "whisper": ["--method", "head", "--head", "conv", "--model", str(tiny_whisper)],
+            "whisper": ["--method", "frozen", "--head", "conv", "--model_name_or_path", str(tiny_whisper)],
             "prompt": ["--method", "prompt"],
             "bottleneck": ["--method", "adapter"],
             "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
         }.items():
             runs[name] = tmp_path_factory.mktemp("finished") / name
-            words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
+            words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
                      "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--interpolation", "False", "--output_dir", str(runs[name]),
                      "--hub-token", SECRET, *options]  # fmt: skip
             # What a run writes down of its command line, a user has typed.

@@ -366,7 +366,7 @@ class TestTruthfulness:
 
     def test_the_clips_that_were_not_used(self) -> None:
         card = render(run(merged_emotions={"calm": "sad"}, left_out={"fear": 192, "disgust": 0}, left_out_by_split={"ravdess": 1200},
-                          set_aside={"ravdess": {"duplicate": 1, "unreadable": 2}, "tess": {"silent": 3}}))  # fmt: skip
+                          excluded={"ravdess": {"duplicate": 1, "unreadable": 2}, "tess": {"silent": 3}}))  # fmt: skip
         assert "*calm* counts as *sad*." in card
         assert "left out: 192 of *fear*." in card
         assert "Excluded clips: 1 duplicate and 2 unreadable in RAVDESS; 3 silent in tess." in card

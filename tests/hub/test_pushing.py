@@ -159,14 +159,14 @@ class TestWhatGoesUp:
     def test_clip_names_go_up_when_asked_and_paths_do_not(self, hub: Any, run: Run) -> None:
         folder = run("full")
         names = add_report(folder)
-        with (folder / "set_aside.csv").open("a") as file:
+        with (folder / "excluded.csv").open("a") as file:
             file.write("calls/7,unreadable,\"there is no file '/srv/lab/7.wav', nor another\"\n")
         change(folder / "results.json", warnings=["Корпус 北京"])
         push(folder, "lab/ser", clip_names=True)
-        assert files("lab/ser") == CHECKPOINT | RESULTS | PICTURES | {"report.json", "set_aside.csv"}
+        assert files("lab/ser") == CHECKPOINT | RESULTS | PICTURES | {"report.json", "excluded.csv"}
         there = Path(snapshot_download("lab/ser"))
         assert read(there / "splits.json")["parts"] == read(folder / "splits.json")["parts"]
-        last = (there / "set_aside.csv").read_text().splitlines()[-1]
+        last = (there / "excluded.csv").read_text().splitlines()[-1]
         assert last == "calls/7,unreadable,\"there is no file '7.wav', nor another\""
         assert read(there / "results.json")["warnings"] == ["Корпус 北京"]  # no part of a path
         report = read(there / "report.json")

@@ -47,7 +47,7 @@ QUICK = ReportOptions(robustness=False, cost=False, leakage=False, resamples=50,
 @pytest.fixture(scope="module")
 def run(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "run"
-    words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "lora_classifier", "--num_train_epochs",
+    words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "lora_classifier", "--num_train_epochs",
              "2", "--disable_tqdm", "True", "--emotions", "angry", "sad", "happy", "calm=sad", "--learning_rate", "1e-2",
              "--output_dir", str(folder), "--max_seconds", "0.8"]  # fmt: skip
     finetune(parse_arguments(words))
@@ -132,7 +132,7 @@ class TestWhatItIsTakenOn:
     def test_clips_are_cut_as_in_training(
         self, cutting: list[str], heard: str, speech: Path, tiny_hubert: Path, tmp_path: Path
     ) -> None:
-        words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "head", "--num_train_epochs", "1",
+        words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "frozen", "--num_train_epochs", "1",
                  "--disable_tqdm", "True", *cutting, "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-2"]  # fmt: skip
         test = finetune(parse_arguments(words))["metrics"]["test"]
         model = open_model(hf_ser.load(tmp_path / "run"), "run", tmp_path / "run")

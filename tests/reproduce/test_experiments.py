@@ -74,7 +74,7 @@ def test_mean_and_standard_deviation_over_folds(
 
 
 def test_seeds_of_a_fold_are_averaged_first(write_run: Write, filled: Callable[..., Filled]) -> None:
-    experiment = peft_ser("openai/whisper-tiny", "head", "CREMA-D")
+    experiment = peft_ser("openai/whisper-tiny", "frozen", "CREMA-D")
     for seed, uar in enumerate((0.4, 0.5, 0.6)):
         write_run(f"seed-{seed}", experiment, seed=seed, split={"fold": 0}, test={"uar": uar})
     write_run("fold-3", experiment, split={"fold": 3}, test={"uar": 0.7})
@@ -124,7 +124,7 @@ def test_another_split_stands_in_a_line_of_its_own(
     [
         ({"base_model": "hubert-mini"}, "model hubert-mini, expected superb/hubert-large-superb-er"),
         ({"base_model": "someone/hubert-large-superb-er"}, "model someone/hubert-large-superb-er, expected superb/"),
-        ({"method": "head"}, "method head, expected lora_qkv"),
+        ({"method": "frozen"}, "method head, expected lora_qkv"),
         ({"head": "conv"}, "head conv, expected stock"),
         ({"emotions": ["happy", "angry"]}, "emotions ['angry', 'happy'], expected ['angry', 'calm'"),
         ({"merged_emotions": {"calm": "neutral"}}, "merged emotions {'calm': 'neutral'}, expected {}"),
@@ -210,6 +210,6 @@ def test_the_arguments_of_an_experiment_give_its_runs(table: str, tmp_path: Path
 
 def test_the_trainings_of_peft_ser() -> None:
     """Section V-A: "19 unique trainings" of each approach."""
-    assert sum(peft_ser(WAVLM, "head", label).runs for label in PEFT_SER_CORPORA) == 19
+    assert sum(peft_ser(WAVLM, "frozen", label).runs for label in PEFT_SER_CORPORA) == 19
     assert sum(experiment.runs for experiment in experiments_of("peft_ser/V").values()) == 19 * 25
     assert experiments_of("peft_ser/VI").keys() < experiments_of("peft_ser/V").keys()

@@ -112,7 +112,7 @@ def test_it_trains_what_is_missing(
 def test_it_makes_the_missing_reports(
     script: Script, started: list[list[str]], write_run: Write, tmp_path: Path
 ) -> None:
-    experiment = peft_ser(WAVLM, "head", "CREMA-D")
+    experiment = peft_ser(WAVLM, "frozen", "CREMA-D")
     for fold in range(5):
         write_run(f"{fold}", experiment, split={"fold": fold})
     options = ("--tables", "peft_ser/VI", "--only", "/head", "--runs", tmp_path / "runs")

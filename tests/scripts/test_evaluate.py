@@ -19,7 +19,7 @@ QUICK = ["--no_robustness", "--no_cost", "--resamples", "20"]
 @pytest.fixture(scope="module")
 def run(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    words = ["--corpora", f"synthetic={speech}", "--model", str(tiny_hubert), "--method", "head", "--num_train_epochs", "1",
+    words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "frozen", "--num_train_epochs", "1",
              "--disable_tqdm", "True", "--learning_rate", "1e-2", "--output_dir", str(folder)]  # fmt: skip
     finetune(parse_arguments(words))
     return folder

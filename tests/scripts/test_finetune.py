@@ -115,7 +115,7 @@ RUNS = {
     "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True", "--mask_time_prob", "0.1"],
     "lora_qkv-batchnorm": ["--method", "lora_qkv", "--head", "batchnorm"],
     "lora_classifier": ["--method", "lora_classifier"],
-    "head-conv": ["--method", "head", "--head", "conv"],
+    "head-conv": ["--method", "frozen", "--head", "conv"],
     "prompt-conv-adapter": ["--method", "prompt", "--head", "conv"],
     "lora_qkv+ff": ["--method", "lora_qkv+lora_ff"],
     "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4"],

@@ -92,7 +92,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ),
         ("{segment_length: 2, segment_overlap: -1}", r"--segment_overlap: must be at least 0 s .* found -1.0"),
         ("{segment_length: 2, segment_overlap: .nan}", r"--segment_overlap: must be at least 0 s .* found nan"),
-        ("max_set_aside: 1.5", "--max_excluded: a share from 0 to 1 is needed, found 1.5"),
+        ("max_excluded: 1.5", "--max_excluded: a share from 0 to 1 is needed, found 1.5"),
         ("mask_time_prob: -1", "--mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
         ("mask_feature_prob: 3", "--mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
         ("label_smoothing_factor: 2", "--label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),

@@ -78,9 +78,9 @@ def test_what_cannot_be_planned(tmp_path: Path, speech: Path) -> None:
 
 
 def test_a_sweep_of_a_recipe_and_of_the_command_line() -> None:
-    recipe = {"method": "head", "lora_r": [8, 16]}
-    assert read_sweep(recipe, ["lora_r=4"]) == {"method": ["head"], "lora_r": ["4"]}
-    assert read_sweep(None, ["method=head,adapter"]) == {"method": ["head", "adapter"]}
+    recipe = {"method": "frozen", "lora_r": [8, 16]}
+    assert read_sweep(recipe, ["lora_r=4"]) == {"method": ["frozen"], "lora_r": ["4"]}
+    assert read_sweep(None, ["method=frozen,adapter"]) == {"method": ["frozen", "adapter"]}
     for wrong in ("method", ["method"], {"method": None}, {"method": []}, {"corpora": [{"a": 1}]}):
         with pytest.raises(ValueError, match="--config: sweep must be lines of the form"):
             read_sweep(wrong, [])

@@ -246,14 +246,14 @@ class TestRuns:
 
             assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "ser"
 
-    @pytest.mark.parametrize("method", ["full", "head", "lora_qkv", "lora_classifier", "adapter"])
+    @pytest.mark.parametrize("method", ["full", "frozen", "lora_qkv", "lora_classifier", "adapter"])
     def test_what_is_kept_lies_between_the_probe_and_the_end_of_training(
         self, method: str, run: Callable[..., dict[str, Any]], tiny_hubert: Path
     ) -> None:
         results = run(tiny_hubert, "--method", method, "--learning_rate", "0", "--head_learning_rate", "0")
         probe, found = results["probe"], results["kept"]["validation_uar"]
         assert found[0] == pytest.approx(probe["validation"]["uar"], abs=1e-6)
-        if method in ("head", "lora_classifier"):  # they start from the probe itself
+        if method in ("frozen", "lora_classifier"):  # they start from the probe itself
             assert results["metrics"]["test"]["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
 
     def test_a_fine_tuned_model_says_what_the_probe_has(

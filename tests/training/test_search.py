@@ -96,7 +96,7 @@ def test_trainings_that_diverge_end_no_search(
     [
         ("full", "linear", {"lora_r"}),
         ("lora_qkv", "linear", {"layer_decay"}),
-        ("head", "conv", {"layer_decay", "lora_r", "learning_rate"}),
+        ("frozen", "conv", {"layer_decay", "lora_r", "learning_rate"}),
     ],
 )
 def test_the_default_space_has_what_the_method_has(method: str, head: str, without: set[str], tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_too_few_speakers(words: list[str]) -> None:
 def test_a_command_line_as_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("method: head\nnum_train_epochs: 3\n")
     argv = ["--config", str(tmp_path / "recipe.yaml"), "--num_train_epochs", "5", "--class_weights", "True"]
-    assert given_arguments(argv) == {"method": "head", "num_train_epochs": 5.0, "class_weights": True}
+    assert given_arguments(argv) == {"method": "frozen", "num_train_epochs": 5.0, "class_weights": True}

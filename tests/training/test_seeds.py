@@ -16,7 +16,7 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def words(speech: Path, tiny_hubert: Path, tmp_path: Path) -> list[str]:
-    return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "head", "--bf16", "False", "--num_train_epochs",
+    return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "frozen", "--bf16", "False", "--num_train_epochs",
             "1", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--output_dir", str(tmp_path / "runs")]  # fmt: skip
 
 

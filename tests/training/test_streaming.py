@@ -197,7 +197,7 @@ class TestBrokenClips:
     ) -> None:
         name = push(broken=self.BROKEN)
         argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--dataloader_num_workers", "1", "--method",
-                     "head")  # fmt: skip
+                     "frozen")  # fmt: skip
         with caplog.at_level(logging.INFO, "hf_ser"):
             results = finetune(parse_arguments(argv))
         assert "no outputs of frozen layers are cached: clips are streamed" in caplog.text

@@ -16,7 +16,7 @@ from hf_ser.corpora import CorpusError
 from hf_ser.encoders import minimum_samples
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
-from hf_ser.training.base import emotion_loss, inverse_frequencies, batch_scale
+from hf_ser.training.base import batch_scale, emotion_loss, inverse_frequencies
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.trainer import segments_of
@@ -98,7 +98,7 @@ class TestLoss:
         assert found[100][2] == found[0][2]
 
     @pytest.mark.parametrize("norm", ["layer", "group", "whisper"])
-    @pytest.mark.parametrize("method", ["full", "lora_ff", "head"])
+    @pytest.mark.parametrize("method", ["full", "lora_ff", "frozen"])
     def test_a_batch_as_a_whole_or_in_pieces_of_like_length(
         self, make: Make, method: str, norm: str, group_norm_hubert: Path, tiny_whisper: Path, tiny_hubert: Path
     ) -> None:
@@ -109,7 +109,7 @@ class TestLoss:
                 module.p = 0.0
             if hasattr(module, "dropout") and isinstance(module.dropout, float):
                 module.dropout = 0.0
-        encoder = trainer.model.base_model if method in ("full", "head") else trainer.model.get_base_model().base_model
+        encoder = trainer.model.base_model if method in ("full", "frozen") else trainer.model.get_base_model().base_model
         encoder.config.attention_dropout = 0.0
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
         trainer.args.micro_batch_seconds = 0.0
@@ -128,7 +128,7 @@ class TestLoss:
             assert (found[name] - gradient).norm() < 3e-3 * gradient.norm() + 1e-5, name
 
     def test_behind_a_cache_a_batch_stays_whole(self, make: Make) -> None:
-        trainer, _ = make("--method", "head", "--head", "conv", "--micro_batch_seconds", "0.5")
+        trainer, _ = make("--method", "frozen", "--head", "conv", "--micro_batch_seconds", "0.5")
         with cached_frozen_part(trainer, 1.0):
             assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
         assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
@@ -197,7 +197,7 @@ class TestLoss:
         torch.testing.assert_close(found, expected)
 
     def test_a_mixed_batch_learns_both_labels(self, make: Make) -> None:
-        trainer, _ = make("--method", "head", "--mixup_alpha", "1")
+        trainer, _ = make("--method", "frozen", "--mixup_alpha", "1")
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
         assert (batch["other_label"] != batch["labels"]).any()
         trainer.model.eval()
@@ -286,7 +286,7 @@ def test_short_training_batches_are_padded_for_spec_augment(
     [
         ["--speed_probability", "0.5", "--distort_probability", "0.8"],
         ["--mixup_alpha", "0.4", "--prompt_start", "frames", "--method", "prompt"],
-        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "head", "--balanced_sampling", "True"],
+        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "frozen", "--balanced_sampling", "True"],
         ["--focal_gamma", "2", "--class_weights", "True"],
         ["--balanced_sampling", "True"],
     ],
@@ -363,7 +363,7 @@ def test_gradient_checkpointing_changes_nothing(make: Make, method: str) -> None
 
 
 def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
-    options = ("--method", "head", "--per_device_eval_batch_size", "4")
+    options = ("--method", "frozen", "--per_device_eval_batch_size", "4")
     trainer, _ = make(*options, "--dataloader_drop_last", "True")
     assert len(trainer.eval_dataset) % 4
     prediction = trainer.predict_clips(trainer.eval_dataset)
@@ -371,7 +371,7 @@ def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
     assert trainer.args.dataloader_drop_last
 
 
-@pytest.mark.parametrize("method", ["full", "head"])
+@pytest.mark.parametrize("method", ["full", "frozen"])
 def test_a_weighted_layer_sum_in_bfloat16(make: Make, method: str) -> None:
     """All layers' outputs, which the head is given, are no answers."""
     options = ("--method", method, "--weighted_layer_sum", "True", "--num_train_epochs", "1")
@@ -418,7 +418,7 @@ def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
 
 def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> None:
     """It would be written again at every epoch. What a checkpoint lacks is what was loaded."""
-    options = ["--method", "head", "--head", "batchnorm", "--num_train_epochs", "2", "--metric_for_best_model", "loss",
+    options = ["--method", "frozen", "--head", "batchnorm", "--num_train_epochs", "2", "--metric_for_best_model", "loss",
                "--load_best_model_at_end", "True", "--learning_rate", "0.05", "--logging_strategy", "steps", "--logging_steps", "1",
                "--per_device_train_batch_size", "6"]  # fmt: skip
     trainer, _ = make(*options)
@@ -448,7 +448,7 @@ def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("head", ["stock", "batchnorm", "conv"])
 def test_the_head_in_a_checkpoint_is_loaded_whole_or_not_at_all(make: Make, head: str, tmp_path: Path) -> None:
-    options = ("--method", "head", "--head", head)
+    options = ("--method", "frozen", "--head", head)
     model, other = (make(*options)[0].model for _ in range(2))
     with torch.no_grad():
         for p in other.parameters():
@@ -519,7 +519,7 @@ def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 200)[: 31 * rate], rate)
     rows.append(f"{tmp_path / 'long.wav'},sad,somebody")
     (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
-    words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model_name_or_path", str(tiny_whisper), "--method", "head", "--bf16", "False",
+    words = ["--corpora", f"manifest={tmp_path / 'clips.csv'}", "--model_name_or_path", str(tiny_whisper), "--method", "frozen", "--bf16", "False",
              "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1", "--disable_tqdm", "True"]  # fmt: skip
     with pytest.raises(CorpusError, match=r"takes 30 s at most, and 1 of \d+ clips .*long with 31\.0 s.*max_seconds"):
         finetune(parse_arguments(words))

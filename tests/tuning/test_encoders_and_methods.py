@@ -40,7 +40,7 @@ PAIRS = [
     for encoder in ENCODERS
     for method in (*METHODS, *COMBINED)
     for head in HEADS
-    if (head, method) != ("linear", "probe")  # it trains as "head" does
+    if (head, method) != ("linear", "probe")  # it trains as "frozen" does
     and (encoder not in ALIKE or (head == "linear" and method in ("full", "lora_qkv", COMBINED[0])))
 ]
 
@@ -126,7 +126,7 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
     in_encoder = {name for name in names if name.startswith(loaded.model.base_model_prefix + ".")}
     if method == "full":
         assert len(in_encoder) > 20
-    elif method in ("head", "probe", "lora_classifier"):
+    elif method in ("frozen", "probe", "lora_classifier"):
         assert not in_encoder
     else:
         kinds = {"lora": "lora_", "ia3": "ia3_l", "prompt": "prompt_"}
@@ -222,7 +222,7 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder_and_is_merged(encoders
     [
         ("prefix_tuning", None, "expected a tuner that fits an encoder of speech"),
         ("lora_ff", {"rank": 3}, "method='lora_ff': .*unexpected keyword argument 'rank'"),
-        ("head", {"r": 3}, "peft_arguments with method='head': expected a method of PEFT"),
+        ("frozen", {"r": 3}, "peft_arguments with method='frozen': expected a method of PEFT"),
         ("lora_ff+lora_qkv", {"lora_ff": {"r": 3}}, "is one LoRA, and needs the same arguments for each"),
         ("adapter+prompt", {"prompt": {"prompt_length": 0}}, "prompt_length=0: expected 1 or more"),
     ],

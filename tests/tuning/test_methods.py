@@ -116,7 +116,7 @@ class TestFrozen:
     """Trap: frozen modules left in train mode drop out and mask at random."""
 
     @pytest.mark.parametrize("head", ["stock", "conv"])
-    @pytest.mark.parametrize("method", ["head", "lora_classifier"])
+    @pytest.mark.parametrize("method", ["frozen", "lora_classifier"])
     @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
     def test_spec_augment_is_refused(
         self, encoder: str, method: str, head: str, request: pytest.FixtureRequest

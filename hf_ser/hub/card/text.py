@@ -19,7 +19,7 @@ METHODS = {
     "full": "full fine-tuning",
     "lora_qkv": "LoRA on query, key and value",
     "lora_classifier": "LoRA on the last layer of the head",
-    "head": "the head alone, on the frozen encoder",
+    "frozen": "the head alone, on the frozen encoder",
     "probe": "logistic regression on the frozen encoder",
     "lora_ff": "LoRA on the feed-forward layers",
     "adapter": "adapters after the feed-forward layers",
@@ -147,7 +147,7 @@ def clips_text(results: Results) -> str:
     others = [f"{count:,} of *{emotion}*" for emotion, count in sorted(results["left_out"].items()) if count]
     excluded = [
         f"{listed(f'{count:,} {reason}' for reason, count in reasons.items())} in {names.get(corpus, corpus)}"
-        for corpus, reasons in results["set_aside"].items()
+        for corpus, reasons in results["excluded"].items()
     ]
     unused = [f"{count:,} of {names.get(corpus, corpus)}" for corpus, count in results["left_out_by_split"].items()]
     sentences = [

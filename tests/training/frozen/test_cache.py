@@ -75,9 +75,9 @@ def segments(trainer: SERTrainer) -> int:
         (["--method", "lora_classifier"], "pooled", "layer"),
         (["--method", "lora_classifier"], "pooled", "group"),
         (["--method", "lora_classifier"], "pooled", "whisper"),
-        (["--method", "head", "--head", "batchnorm"], "pooled", "layer"),
-        (["--method", "head", "--head", "linear"], "pooled_layers", "group"),
-        (["--method", "head", "--head", "linear"], "statistics", "whisper"),
+        (["--method", "frozen", "--head", "batchnorm"], "pooled", "layer"),
+        (["--method", "frozen", "--head", "linear"], "pooled_layers", "group"),
+        (["--method", "frozen", "--head", "linear"], "statistics", "whisper"),
         (["--method", "lora_classifier", "--lora_target_modules", "projector", "classifier"], "encoder", "layer"),
         (["--method", "lora_classifier", "--weighted_layer_sum", "True"], "pooled_layers", "layer"),
         (["--method", "lora_classifier", "--weighted_layer_sum", "True", "--lora_target_modules", "projector"], "layers", "layer"),
@@ -85,7 +85,7 @@ def segments(trainer: SERTrainer) -> int:
         (["--method", "lora_qkv"], "feature_encoder", "group"),
         (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
         (["--method", "prompt", "--head", "conv"], "feature_encoder", "layer"),
-        (["--method", "head", "--head", "conv"], "layers", "layer"),
+        (["--method", "frozen", "--head", "conv"], "layers", "layer"),
         (["--method", "lora_classifier", "--head", "conv"], "layers", "whisper"),
     ],
 )  # fmt: skip
@@ -116,7 +116,7 @@ def test_losses_are_those_without_it_and_nothing_is_computed_twice(
 class TestViews:
     """Augmented clips."""
 
-    OPTIONS = ("--method", "head", "--noise_probability", "0.7", "--stretch_probability", "0.5", *STEPS,
+    OPTIONS = ("--method", "frozen", "--noise_probability", "0.7", "--stretch_probability", "0.5", *STEPS,
                "--learning_rate", "0.03")  # fmt: skip
 
     def test_the_first_epochs_are_those_without_it(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
@@ -135,7 +135,7 @@ class TestViews:
 
     @pytest.mark.parametrize("head", ["stock", "conv"])
     def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make, tmp_path: Path, head: str) -> None:
-        options = ("--method", "head", "--mixup_alpha", "1", "--distort_probability", "0.5", "--class_weights", "True",
+        options = ("--method", "frozen", "--mixup_alpha", "1", "--distort_probability", "0.5", "--class_weights", "True",
                    "--num_train_epochs", "2", "--head", head, *STEPS)  # fmt: skip
         plain, kept = losses(make(*options)[0], 0, tmp_path), losses(make(*options)[0], 1, tmp_path, views=2)
         assert len(kept) > 6
@@ -163,13 +163,13 @@ def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
     trainer, clips = make("--method", "lora_classifier", *one)
     losses(trainer, 1, tmp_path)
     computed.clear()
-    losses(make("--method", "head", "--head", "batchnorm", "--seed", "5", *one)[0], 1, tmp_path)
+    losses(make("--method", "frozen", "--head", "batchnorm", "--seed", "5", *one)[0], 1, tmp_path)
     assert not computed
-    losses(make("--method", "head", "--fold", "1", *one)[0], 1, tmp_path)
+    losses(make("--method", "frozen", "--fold", "1", *one)[0], 1, tmp_path)
     assert sum(computed) == len(clips.split.parts["test"])
 
 
-@pytest.mark.parametrize("options", [["--method", "head"], ["--method", "head", "--head", "conv", "--bf16", "True"]])
+@pytest.mark.parametrize("options", [["--method", "frozen"], ["--method", "frozen", "--head", "conv", "--bf16", "True"]])
 def test_predictions_are_those_of_the_whole_model(
     make: Make, tmp_path: Path, options: list[str], computed: list[int]
 ) -> None:
@@ -203,7 +203,7 @@ def test_short_clips_are_padded_for_spec_augment(make: Make, tmp_path: Path) -> 
 
 
 def test_fillers_have_no_label(make: Make, tmp_path: Path) -> None:
-    trainer, _ = make("--method", "head")
+    trainer, _ = make("--method", "frozen")
     with cached_frozen_part(trainer, 1.0, folder=tmp_path):
         features = trainer.train_dataset
         assert isinstance(features, FrozenFeatures)
@@ -213,7 +213,7 @@ def test_fillers_have_no_label(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--method", "lora_classifier"], ["--method", "lora_qkv"], ["--method", "head", "--head", "conv"]]
+    "options", [["--method", "lora_classifier"], ["--method", "lora_qkv"], ["--method", "frozen", "--head", "conv"]]
 )
 def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options: list[str]) -> None:
     trainer, _ = make(*options)
@@ -238,7 +238,7 @@ def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options
 def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Path) -> None:
     for head, workers in (("stock", 0), ("conv", 2)):
         loading = ("--dataloader_num_workers", "2", "--dataloader_persistent_workers", "True")
-        trainer, _ = make("--method", "head", "--head", head, *loading)
+        trainer, _ = make("--method", "frozen", "--head", head, *loading)
         with cached_frozen_part(trainer, 1.0, folder=tmp_path):
             loader = trainer.get_train_dataloader()
             assert loader.num_workers == workers
@@ -254,8 +254,8 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
     [
         (["--method", "full", "--freeze_feature_encoder", "False"], 1, "no first part of the model is frozen"),
         (["--method", "lora_qkv", "--noise_probability", "0.5"], 1, "clips are augmented and frozen_cache_views is 0"),
-        (["--method", "head"], 0, "frozen_cache_gb is 0"),
-        (["--method", "head"], 1e-7, "0.00 GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
+        (["--method", "frozen"], 0, "frozen_cache_gb is 0"),
+        (["--method", "frozen"], 1e-7, "0.00 GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
     ],
 )
 def test_without_a_cache_the_log_says_why(
@@ -272,7 +272,7 @@ def test_other_segments_replace_those_of_an_earlier_run_at_the_limit(
 ) -> None:
     def run(seconds: str) -> int:
         computed.clear()
-        trainer, _ = make("--method", "head", "--num_train_epochs", "1", "--max_seconds", seconds, *STEPS)
+        trainer, _ = make("--method", "frozen", "--num_train_epochs", "1", "--max_seconds", seconds, *STEPS)
         losses(trainer, limit, tmp_path)
         return sum(computed)
 
@@ -292,7 +292,7 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each process is a thread here."""
-    trainers = [make("--method", "head")[0] for _ in range(2)]
+    trainers = [make("--method", "frozen")[0] for _ in range(2)]
     all_here = threading.Barrier(len(trainers), timeout=300)
     gathered: list[Any] = [None] * len(trainers)
 
@@ -331,7 +331,7 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
 
 def test_the_log_says_what_was_found_and_where(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for computed in ("{0} of {0}", "0 of {0}"):
-        trainer, _ = make("--method", "head")
+        trainer, _ = make("--method", "frozen")
         caplog.clear()
         with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, 1.0, folder=tmp_path):
             pass
@@ -346,8 +346,8 @@ def test_processes_that_train_together_share_the_work(speech: Path, tiny_hubert:
         # On a machine without a GPU accelerate starts several processes under this flag alone.
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
                    "--dynamo_backend", "no", "--num_processes", processes, *(["--multi_gpu"] if processes > 1 else []),
-                   "scripts/finetune.py", "--output_dir", folder, "--corpora", f"synthetic={speech}", "--model", tiny_hubert,
-                   "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method", "head",
+                   "scripts/finetune.py", "--output_dir", folder, "--corpora", f"synthetic={speech}", "--model_name_or_path", tiny_hubert,
+                   "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method", "frozen",
                    "--speed_probability", "0", "--num_train_epochs", "2", *STEPS, "--per_device_train_batch_size", 6 // processes, "--report_to", "none",
                    "--cpu_threads", "1", "--save_strategy", "epoch", "--save_total_limit", "9"]  # fmt: skip
         done = subprocess.run(
