@@ -55,13 +55,8 @@ from hf_ser.audio import SAMPLING_RATE, cut, prepare
 from hf_ser.audio.decode import resample
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import CorpusError, read_corpora
-from hf_ser.features import (
-    SpeechCollator,
-    SpeechDataset,
-    encoder_config,
-    minimum_samples,
-    minimum_samples_in_training,
-)
+from hf_ser.encoders import encoder_config, minimum_samples, minimum_samples_in_training
+from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.inference import in_precision, predict
 from hf_ser.machine import has_bfloat16, processor_name, processors
 from hf_ser.memory import keep_freed_memory

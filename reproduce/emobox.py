@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset
 from published import EMOBOX_TEST_ACTORS
 
-from hf_ser.clips import ClipsInfo
+from hf_ser.clips import without_audio
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import read_corpora
 from hf_ser.splits import SplitError, parts_of, save_splits
@@ -39,9 +38,7 @@ def write_folds(specification: str, folder: Path) -> list[Path]:
     actors = np.array([int(str(speaker)[-2:]) for speaker in rows["speaker"]])
     if missing := ACTORS - set(actors.tolist()):
         raise SplitError(f"{specification}: expected all 24 actors, found none of {sorted(missing)}")
-    rows = rows.remove_columns("audio").rename_column("emotion", "label")
-    rows = rows.cast_column("label", ClassLabel(names=sorted(set(rows["label"]))))
-    clips = Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))
+    clips = without_audio(rows)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for fold, test in enumerate(EMOBOX_TEST_ACTORS):

@@ -8,7 +8,7 @@ from datasets import Dataset
 from hf_ser.corpora import hub_dataset, manifest, synthetic
 from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
 from hf_ser.corpora.reading import read_entry
-from hf_ser.corpora.rows import CorpusError, Row, Excluded, corpus_of, to_dataset
+from hf_ser.corpora.rows import CorpusError, Excluded, Row, corpus_of, to_dataset
 
 __all__ = [
     "ABOUT",
@@ -19,8 +19,8 @@ __all__ = [
     "About",
     "CorpusError",
     "Entry",
-    "Row",
     "Excluded",
+    "Row",
     "corpus_of",
     "labelled_by",
     "read",

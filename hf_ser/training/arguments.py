@@ -539,7 +539,7 @@ def _parser(description: str | None = None, *, everything: bool = False) -> HfAr
     own = set(SERConfig.__annotations__)
     for kind, title in GROUPS.items():
         before = len(parser._actions)
-        kind._argument_group_name = title  # type: ignore[attr-defined]
+        kind._argument_group_name = title
         parser.dataclass_types = [*parser.dataclass_types, kind]
         parser._add_dataclass_arguments(kind)
         if kind is SERConfig:

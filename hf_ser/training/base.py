@@ -165,7 +165,7 @@ class BaseTrainer(CheckpointingTrainer):
         args (`SERConfig`): The arguments.
         collator (`SpeechCollator`): Makes the batches.
         train_dataset (`SpeechDataset`): What trains.
-        eval_dataset (`SpeechDataset`): What chooses the model.
+        eval_dataset (`SpeechDataset`, *optional*): What validates.
         weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
     """
 
@@ -179,7 +179,7 @@ class BaseTrainer(CheckpointingTrainer):
         *,
         collator: SpeechCollator,
         train_dataset: SpeechDataset,
-        eval_dataset: SpeechDataset,
+        eval_dataset: SpeechDataset | None,
         weights: torch.Tensor | None = None,
     ) -> None:
         loss: Callable[..., torch.Tensor] = partial(

@@ -7,22 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
 
 from hf_ser import splits
+from hf_ser.clips import without_audio
 from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
-from hf_ser.splits import Clips
-from hf_ser.training import DataArguments
-from hf_ser.training.clips import load_clips
+from hf_ser.splits import shared_speakers, speaker_folds, speakers_of
+from hf_ser.training import ScriptArguments
+from hf_ser.training.clips import load_splits
 
 Write = Callable[..., Path]
 PEFT_SER = ["neutral", "happy", "sad", "angry"]
 OTHERS = ("disgust", "fear", "frustrated", "no_agreement", "other", "surprise")
-
-
-def clips(rows: Dataset) -> Clips:
-    columns = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split")
-    return Clips(*(rows[column][:] for column in columns))
 
 
 IEMOCAP = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
@@ -197,15 +192,14 @@ def test_folds(request: pytest.FixtureRequest, corpus: str, sessions: int) -> No
     [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
     names = sorted(set(rows["session"][:]))
     assert len(names) == sessions
-    for fold in range(sessions):
-        split = splits.kfold(clips(rows), fold=fold, by="session")
-        parts = {part: {rows["session"][i] for i in found} for part, found in split.parts.items()}
-        assert parts["test"] == {names[fold]}
-        assert parts["validation"] == {names[-2 if fold == sessions - 1 else -1]}
-        assert len(parts["train"]) == sessions - 2
-        assert not split.shared_speakers(clips(rows))
-    with pytest.raises(splits.SplitError, match=f"between 0 and {sessions - 1}"):
-        splits.kfold(clips(rows), fold=sessions, by="session")
+    folds = speaker_folds(without_audio(rows), by="session")
+    assert len(folds) == sessions
+    for fold, parts in enumerate(folds):
+        found = {part: set(clips["session"]) for part, clips in parts.items()}
+        assert found["test"] == {names[fold]}
+        assert found["validation"] == {names[-2 if fold == sessions - 1 else -1]}
+        assert len(found["train"]) == sessions - 2
+        assert not shared_speakers(parts)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +215,15 @@ def test_a_run_excludes_other_emotions(
     request: pytest.FixtureRequest,
     corpus: str, split: str, emotions: list[str], left_out: dict[str, int], sizes: tuple[int, ...],
 ) -> None:  # fmt: skip
-    arguments = DataArguments(
+    arguments = ScriptArguments(
         corpora=[f"{corpus}={request.getfixturevalue(corpus)}"], emotions=emotions, split=split, prepare_workers=1,
         **({"fold_by": "session"} if split == "kfold" else {}),
     )  # fmt: skip
-    run = load_clips(arguments, 400)
-    assert run.left_out == left_out
-    assert tuple(len(run.split.parts[part]) for part in ("train", "validation", "test")) == sizes
-    assert not run.set_aside
-    assert not run.warnings
+    parts = load_splits(arguments, 400)
+    assert parts["train"].info.left_out == left_out
+    assert tuple(len(parts[part]) for part in ("train", "validation", "test")) == sizes
+    assert not parts["train"].info.excluded
+    assert not splits.check(parts)
 
 
 def test_an_unknown_code_is_kept(iemocap: Path) -> None:
@@ -300,7 +294,8 @@ class TestCREMADByVotes:
         gender = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
         assert Counter(gender.values()) == {"female": 43, "male": 48}
         # Section V.A: a fifth of the speakers, in sorted order, is each fold's test part.
-        parts = [splits.kfold(clips(rows), fold=fold).speakers(clips(rows)) for fold in range(5)]
+        folds = speaker_folds(without_audio(rows))
+        parts = [{part: speakers_of(clips) for part, clips in fold.items()} for fold in folds]
         assert [len(part["test"]) for part in parts] == [19, 18, 18, 18, 18]
         assert set().union(*(part["test"] for part in parts)) == set(gender)
         assert {len(part["validation"]) for part in parts} == {14}
@@ -321,10 +316,10 @@ class TestCREMADByVotes:
         both = [f"crema_d={crema_d_votes}", "tess=T"]
         assert labelled_by(both, "intended") == both
         assert labelled_by(both, "multimodal_vote") == [f"crema_d_votes={crema_d_votes}", "tess=T"]
-        arguments = DataArguments(corpora=both, label_source="multimodal_vote")
+        arguments = ScriptArguments(corpora=both, label_source="multimodal_vote")
         assert arguments.corpora == [f"crema_d_votes={crema_d_votes}", "tess=T"]
-        assert DataArguments(corpora=arguments.corpora, label_source="multimodal_vote") == arguments
-        assert DataArguments(corpora=both).corpora == both
+        assert ScriptArguments(corpora=arguments.corpora, label_source="multimodal_vote") == arguments
+        assert ScriptArguments(corpora=both).corpora == both
 
     @pytest.mark.parametrize(
         ("corpora", "source", "message"),
@@ -335,7 +330,7 @@ class TestCREMADByVotes:
     )
     def test_a_label_source_that_is_not_there(self, corpora: list[str], source: str, message: str) -> None:
         with pytest.raises(CorpusError, match=message):
-            DataArguments(corpora=corpora, label_source=source)
+            ScriptArguments(corpora=corpora, label_source=source)
 
     def test_both_labels_at_once(self, crema_d_votes: Path) -> None:
         with pytest.raises(CorpusError, match="are the same clips"):

@@ -89,10 +89,10 @@ def test_a_value_of_a_sweep_that_cannot_be_is_told_before_anything_is_trained(
 ) -> None:
     words = ["--split", "kfold", "--output_dir", str(tmp_path / "cv"), "--plan", "--sweep"]
     script = load("cross_validate")
-    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=head,magic"])
+    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=frozen,magic"])
     with pytest.raises(SystemExit):
         script.main()
     assert "method='magic': expected one of" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=head,adapter", "learning-rate=1e-3,1e-4"])
+    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=frozen,adapter", "learning-rate=1e-3,1e-4"])
     assert script.main() == 0
     assert len(capsys.readouterr().out.splitlines()) == 2 * 2 * 5

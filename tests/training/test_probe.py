@@ -18,9 +18,9 @@ from hf_ser.hub.card import write_card
 from hf_ser.models import StandardisedLinear, fold_training_layers, load_model
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
+from hf_ser.training.base import learning_rates
 from hf_ser.training.probe import STRENGTHS, Clips, solve
 from hf_ser.training.results import training_warnings
-from hf_ser.training.trainer import learning_rates
 from hf_ser.wording import per_cent
 
 EMOTIONS = ("angry", "happy", "sad")

@@ -144,6 +144,6 @@ def test_too_few_speakers(words: list[str]) -> None:
 
 
 def test_a_command_line_as_a_recipe(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("method: head\nnum_train_epochs: 3\n")
+    (tmp_path / "recipe.yaml").write_text("method: frozen\nnum_train_epochs: 3\n")
     argv = ["--config", str(tmp_path / "recipe.yaml"), "--num_train_epochs", "5", "--class_weights", "True"]
     assert given_arguments(argv) == {"method": "frozen", "num_train_epochs": 5.0, "class_weights": True}

@@ -109,7 +109,9 @@ class TestLoss:
                 module.p = 0.0
             if hasattr(module, "dropout") and isinstance(module.dropout, float):
                 module.dropout = 0.0
-        encoder = trainer.model.base_model if method in ("full", "frozen") else trainer.model.get_base_model().base_model
+        encoder = (
+            trainer.model.base_model if method in ("full", "frozen") else trainer.model.get_base_model().base_model
+        )
         encoder.config.attention_dropout = 0.0
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
         trainer.args.micro_batch_seconds = 0.0

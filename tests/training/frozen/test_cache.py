@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hf_ser.features import SpeechDataset
 from hf_ser.training import SERTrainer, parse_arguments
-from hf_ser.training.clips import RunClips
 from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
+from hf_ser.training.trainer import segments_of
 
 REPOSITORY = Path(__file__).parents[3]
-Make = Callable[..., tuple[SERTrainer, RunClips]]
+Make = Callable[..., tuple[SERTrainer, DatasetDict]]
 STEPS = ("--logging_strategy", "steps", "--logging_steps", "1", "--save_strategy", "no", "--load_best_model_at_end", "False",
          "--per_device_train_batch_size", "6")  # fmt: skip
 
@@ -166,16 +167,18 @@ def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
     losses(make("--method", "frozen", "--head", "batchnorm", "--seed", "5", *one)[0], 1, tmp_path)
     assert not computed
     losses(make("--method", "frozen", "--fold", "1", *one)[0], 1, tmp_path)
-    assert sum(computed) == len(clips.split.parts["test"])
+    assert sum(computed) == len(clips["test"])
 
 
-@pytest.mark.parametrize("options", [["--method", "frozen"], ["--method", "frozen", "--head", "conv", "--bf16", "True"]])
+@pytest.mark.parametrize(
+    "options", [["--method", "frozen"], ["--method", "frozen", "--head", "conv", "--bf16", "True"]]
+)
 def test_predictions_are_those_of_the_whole_model(
     make: Make, tmp_path: Path, options: list[str], computed: list[int]
 ) -> None:
     trainer, clips = make(*options, "--num_train_epochs", "1", *STEPS)
     losses(trainer, 1, tmp_path)
-    dataset = SpeechDataset(clips.clips, clips.segments("test", None, 0))
+    dataset = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
     plain = trainer.predict_clips(dataset)
     for _ in range(2):
         with cached_predictions(trainer, dataset, 1, folder=tmp_path) as features:
