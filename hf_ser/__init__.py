@@ -1,6 +1,8 @@
 """Fine-tune pretrained speech encoders to recognise emotion in speech."""
 
 from hf_ser.emotions import EMOTIONS
-from hf_ser.hub import load
+from hf_ser.pipeline import pipeline
 
-__all__ = ["EMOTIONS", "load"]
+load = pipeline  # the name that tests still use
+
+__all__ = ["EMOTIONS", "pipeline"]

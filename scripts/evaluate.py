@@ -19,12 +19,12 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser import pipeline
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
-from hf_ser.export import open_classifier
 from hf_ser.hub import fetch_records
-from hf_ser.inference import PRECISIONS
+from hf_ser.inference.precision import PRECISIONS
 from hf_ser.memory import keep_freed_memory
 from hf_ser.records import RESULTS
 from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
@@ -176,7 +176,7 @@ def opened(name: str, arguments: argparse.Namespace, label_map: dict[str, str], 
     if first and arguments.revision and folder.is_dir():
         raise ValueError(f"--revision: {name!r} is a folder here; a revision is of a model on the Hub")
     precision = arguments.precision if first else PRECISIONS[0]
-    classifier = open_classifier(
+    classifier = pipeline(
         name,
         precision=precision,
         base=arguments.base if first else None,

@@ -23,7 +23,6 @@ from hf_ser.benchmark.settings import Settings
 from hf_ser.benchmark.variants import METHODS
 from hf_ser.corpora import read_corpora
 from hf_ser.features import encoder_config
-from hf_ser.inference import in_precision, predict
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config
@@ -98,8 +97,8 @@ def classify(settings: Settings, way: str, batch_sizes: Sequence[int]) -> dict[s
     classifier: AudioClassificationPipeline
     if own:
         keep_freed_memory()
-        classifier = hf_ser.load(folder, device=device)
-        in_precision(classifier, {FLOAT32: "float32", BFLOAT16: "bfloat16", INT8: "int8"}[way])
+        precision = {FLOAT32: "float32", BFLOAT16: "bfloat16", INT8: "int8"}[way]
+        classifier = hf_ser.pipeline(folder, device=device, precision=precision)
     else:
         model = peer.AutoModelForAudioClassification.from_pretrained(folder, dtype=torch.float32)
         extractor = peer.AutoFeatureExtractor.from_pretrained(folder)
@@ -113,7 +112,7 @@ def classify(settings: Settings, way: str, batch_sizes: Sequence[int]) -> dict[s
 
     def run(batch_size: int, count: int) -> int:
         if own:
-            return sum(prediction.problem is None for prediction in predict(classifier, paths[:count], progress=False))
+            return sum(prediction.problem is None for prediction in classifier.predict(paths[:count]))
         return peer.predict(classifier, clips.files.select(range(count)), batch_size)
 
     memory = start_memory(device)

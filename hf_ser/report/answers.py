@@ -19,7 +19,7 @@ from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.export import ExportedModel
-from hf_ser.inference import Clip, predict
+from hf_ser.inference.clips import Clip
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.report.clips import ModelEmotions
 from hf_ser.splits import Clips
@@ -41,7 +41,7 @@ class Hearing:
         segment_length (`float`, *optional*): Longer clips are cut into segments of so many seconds,
         segment_overlap (`float`, defaults to 0): with so many seconds of the one before in each: see `hf_ser.audio.cut`.
         longest (`float`, defaults to infinity): Where there is no `segment_length`, clips of more seconds are cut, see
-            [`~hf_ser.inference.predict`].
+            [`~hf_ser.pipeline.SERPipeline.predict`].
     """
 
     max_seconds: float | None = None
@@ -142,7 +142,7 @@ def answer(
         seed (`int`, defaults to 0): Decides the noise of each clip, with the clip's name.
         hearing (`Hearing`, *optional*): What is heard of a clip, by default all of it: the beginning before it is distorted,
             segments of what is distorted.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
         keep (`Path`, *optional*): A folder where answers are kept, and looked for first.
         key (`str`, *optional*): What [`model_key`] says of the model.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
@@ -172,7 +172,7 @@ def answer(
     problems: dict[int, str] = {}
     source = _distorted(clips, condition, seed, hearing.max_seconds)
     pieces = {"cut": hearing.segments} if hearing.segment_length else {"longest": hearing.longest}
-    said_of = predict(classifier, source, batch_seconds=batch_seconds, progress=progress, **pieces)
+    said_of = classifier.predict(source, batch_seconds=batch_seconds, progress=progress, **pieces)
     for place, said in enumerate(said_of):
         if said.problem is not None:
             problems[place] = said.problem

@@ -26,8 +26,6 @@ from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
 from hf_ser.features import encoder_config, minimum_samples
-from hf_ser.inference import emotions_of
-from hf_ser.inference.batches import longest_heard
 from hf_ser.report.answers import CLEAN, Answered, Answers, Hearing, answer, model_key
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
@@ -60,7 +58,7 @@ class ReportOptions:
         resamples (`int`, defaults to 1000): Of every interval.
         seed (`int`, defaults to 0): Of intervals, noise and the draw of clips.
         max_seconds (`float`, *optional*): Of longer clips only the beginning is heard; by default as in the model's training.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
         keep (`Path`, *optional*): A folder for answers, from which an interrupted report goes on.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
@@ -102,7 +100,7 @@ class Model:
         emotions (`ModelEmotions`): What its outputs mean.
         records (`ModelRecords`): What its run has left.
         folder (`Path`, *optional*): Where its files are.
-        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.inference.in_precision`].
+        precision (`str`, defaults to `"float32"`): What it computes in, see [`~hf_ser.pipeline.pipeline`].
     """
 
     classifier: AudioClassificationPipeline
@@ -250,7 +248,7 @@ def _asking(model: Model, options: ReportOptions, clips: ReportClips) -> dict[st
     How a model is asked: it hears clips as its own run had them, and clips that its run does not know in pieces of 30 s at most.
     """
     own = (model.records.results.get("training") or {}).get("arguments") or {}
-    most = longest_heard(model.classifier)
+    most = model.classifier.longest_input
     known = model.records.split is not None and model.records.split.count(clips.table.names) > 0
     hearing = Hearing(
         max_seconds=options.max_seconds or own.get("max_seconds"),
@@ -515,6 +513,6 @@ def open_model(
         run (`Path`, *optional*): The folder of its run, where that has left its records, if not beside the model.
         precision (`str`, *optional*): What it computes in; an exported model says so itself.
     """
-    emotions = ModelEmotions.of(emotions_of(classifier), label_map)
+    emotions = ModelEmotions.of(classifier.emotions, label_map)
     precision = getattr(classifier.model, "precision", precision)
     return Model(classifier, name, emotions, ModelRecords.read(run or records), records, precision)

@@ -23,6 +23,7 @@ from hf_ser import splits
 from hf_ser.audio import read_mono
 from hf_ser.audio.distort import Condition
 from hf_ser.corpora import CorpusError, synthetic
+from hf_ser.pipeline import SERPipeline
 from hf_ser.report import (
     Model,
     ModelEmotions,
@@ -417,7 +418,7 @@ class TestFurtherParts:
         options = ReportOptions(**{**vars(QUICK), "robustness": True, "conditions": conditions, "robustness_clips": 7,
                                    "keep": tmp_path / "answers"})  # fmt: skip
         asked: list[str] = []
-        original = answers.predict
+        original = SERPipeline.predict
 
         def dying(classifier: Any, source: Any, **given: Any) -> Any:
             asked.append("once")
@@ -425,7 +426,7 @@ class TestFurtherParts:
                 raise KeyboardInterrupt
             return original(classifier, source, **given)
 
-        monkeypatch.setattr(answers, "predict", dying)
+        monkeypatch.setattr(SERPipeline, "predict", dying)
         with pytest.raises(KeyboardInterrupt):
             report_on(model, [f"synthetic={speech}"], options)
         report = report_on(model, [f"synthetic={speech}"], options)
@@ -433,7 +434,7 @@ class TestFurtherParts:
         clean, noise, babble = report["robustness"]["conditions"]
         assert report["robustness"]["clips"] == clean["clips"] == noise["clips"] == babble["clips"] == 7
         assert clean["difference"] == 0
-        monkeypatch.setattr(answers, "predict", original)
+        monkeypatch.setattr(SERPipeline, "predict", original)
         anew = report_on(model, [f"synthetic={speech}"], ReportOptions(**{**vars(options), "keep": None}))
         assert anew["robustness"] == report["robustness"]
 
