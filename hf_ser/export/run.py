@@ -1,12 +1,10 @@
 """An export from beginning to end: the graph, its comparison with the model, and the folder."""
 
-import dataclasses
 import importlib.util
 import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
@@ -42,26 +40,6 @@ TOLERANCES = {"float32": 1e-4, "int8": 0.05}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 #: How many synthetic clips are compared, all of them in one padded batch of so many seconds.
 SYNTHETIC, BATCH = 8, 60.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """
-    The predictions of two models for the same clips.
-
-    Args:
-        clips (`int`): How many clips both could use.
-        seconds (`float`): Their length together.
-        alone (`float`): The largest difference of a probability, each clip by itself.
-        batch (`float`): The same where the exported model has the clips in padded batches. In int8 it never has.
-        equal (`float`): The share of the clips for which both predict the same emotion.
-    """
-
-    clips: int
-    seconds: float
-    alone: float
-    batch: float
-    equal: float
 
 
 def export(
@@ -138,11 +116,11 @@ def export(
             device="cpu",
         )
         comparison = compare(recogniser, exported, compared)
-        if not (largest := max(comparison.alone, comparison.batch)) <= tolerance:
+        if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
             raise ValueError(
                 f"the exported model ({precision}) is not kept: a probability differs by {largest:.2g} from the model's "
-                f"({comparison.alone:.2g} for a clip by itself, {comparison.batch:.2g} in a padded batch; "
-                f"{comparison.equal:.1%} of {comparison.clips} decisions are the same), and the tolerance is {tolerance:g}. "
+                f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch; "
+                f"{comparison['equal']:.1%} of {comparison['clips']} decisions are the same), the tolerance is {tolerance:g}. "
                 + ("Export in float32, or raise the tolerance." if int8 else "Raise the tolerance to keep it.")
             )
         record: dict[str, Any] = {
@@ -153,7 +131,7 @@ def export(
             "tolerance": tolerance,
             "comparison": {
                 "of": f"{SYNTHETIC} synthetic" + (f", {len(own)} of {', '.join(names)}" if own else ""),
-                **dataclasses.asdict(comparison),
+                **comparison,
             },
             "packages": {name: version(name) for name in ("hf_ser", "torch", "transformers", *PACKAGES)},
         }
@@ -209,9 +187,14 @@ def chosen_clips(sources: Sequence[str], corpora: Sequence[str], most: int) -> l
     return [clips[i] for i in np.random.default_rng(0).permutation(len(clips))[:most]]
 
 
-def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) -> Comparison:
+def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) -> dict[str, Any]:
     """
     Compares the predictions of an exported model with those of the model that it was made from.
+
+    Returns:
+        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability, each clip by
+        itself; `batch`, the same where the exported model has the clips in padded batches, which in int8 it never has; `equal`,
+        the share of the clips for which both predict the same emotion.
 
     Raises:
         ValueError: if none of the clips can be used.
@@ -226,13 +209,13 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
         values = np.array([[list(each[i].probabilities.values()) for i in usable] for each in (expected, found)])
         return float(np.nan_to_num(np.abs(values[0] - values[1]).max(), nan=np.inf))  # NaN is no small difference
 
-    return Comparison(
-        clips=len(usable),
-        seconds=sum(expected[i].duration for i in usable),
-        alone=difference(alone),
-        batch=difference(batch),
-        equal=float(np.mean([expected[i].emotion == alone[i].emotion for i in usable])),
-    )
+    return {
+        "clips": len(usable),
+        "seconds": sum(expected[i].duration for i in usable),
+        "alone": difference(alone),
+        "batch": difference(batch),
+        "equal": float(np.mean([expected[i].emotion == alone[i].emotion for i in usable])),
+    }
 
 
 def summary(record: dict[str, Any]) -> str:

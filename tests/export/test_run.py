@@ -96,7 +96,7 @@ def test_clips_that_cannot_be_used_are_left_out(exported: Path, tmp_path: Path) 
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     recogniser = hf_ser.pipeline(exported)
     clips = [*synthetic_clips(2), *chosen_clips([str(tmp_path)], [], 9)]
-    assert compare(recogniser, recogniser, clips).clips == 2
+    assert compare(recogniser, recogniser, clips)["clips"] == 2
     with pytest.raises(ValueError, match="none of the 1 clips can be used; the first: silent"):
         compare(recogniser, recogniser, clips[2:])
 
