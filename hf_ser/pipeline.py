@@ -305,7 +305,7 @@ class SERPipeline(AudioClassificationPipeline):
         if batch_seconds is None:
             return 8.0 if self.device.type == "cpu" else 120.0
         if not 0 < batch_seconds < math.inf:  # nor NaN
-            raise ValueError(f"batch_seconds: must be a finite number of seconds above 0, found {batch_seconds}")
+            raise ValueError(f"batch_seconds: must be more than 0 s and finite, found {batch_seconds}")
         return batch_seconds
 
     def classify(

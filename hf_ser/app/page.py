@@ -58,7 +58,7 @@ def make_page(
         gr.Label(label="The model's probabilities", elem_id="probabilities"),
         gr.Plot(label=f"Windows of {WINDOW:g} s, each by itself", elem_id="plot"),
         gr.Dataframe(headers=["start, s", "stop, s", "emotion", "probability"], label="Segments", elem_id="segments"),
-        gr.File(label="Segments to download"),
+        gr.File(label="Segments to download", elem_id="files"),
     ]
     page = gr.Interface(
         predict,

@@ -179,7 +179,7 @@ def test_recordings_and_arguments_that_do_not_fit(pitch: SERPipeline, tmp_path: 
         ({"hop": 0.0}, r"hop: must be more than 0 s and not more than the window \(3.0 s\), found 0.0"),
         ({"hop": 3.1}, r"hop: .*found 3.1"),
         ({"smoothing": -1.0}, r"smoothing: must not be negative"),
-        ({"batch_seconds": 0.0}, r"batch_seconds: must be a finite number of seconds above 0"),
+        ({"batch_seconds": 0.0}, r"batch_seconds: must be more than 0 s and finite"),
         ({"window": math.nan}, r"window: the encoder needs at least 0.025 s, found nan"),
         ({"hop": math.nan}, r"hop: .*found nan"),
         ({"smoothing": math.nan}, r"smoothing: must not be negative, found nan"),

@@ -221,7 +221,7 @@ def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp
         expect(page.locator("#plot img")).to_be_visible()
         expect(page.locator("#segments")).to_contain_text("5.00")
         with page.expect_download() as download:
-            page.get_by_role("link", name="Download file talk.csv").click()
+            page.locator("#files a[download]").first.click()
         assert download.value.suggested_filename == "talk.csv"
         assert Path(download.value.path()).read_text().startswith("start,stop,emotion,probability\n0.0,")
         page.set_viewport_size({"width": 390, "height": 844})

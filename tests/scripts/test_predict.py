@@ -165,7 +165,7 @@ def test_a_timeline_with_all_its_files(
             "--output and --labels are one file, '{clips}/../clips/a.csv'",
         ),
         (["{clips}", "--resume"], "--resume continues an --output of clips"),
-        (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be a finite number of seconds above 0"),
+        (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s and finite"),
     ],
 )
 def test_errors_are_one_line(
