@@ -57,12 +57,10 @@ from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import CorpusError, read_corpora
 from hf_ser.encoders import encoder_config, minimum_samples, minimum_samples_in_training
 from hf_ser.features import SpeechCollator, SpeechDataset
-from hf_ser.inference import in_precision, predict
 from hf_ser.machine import has_bfloat16, processor_name, processors
 from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.models.positions import use_stock_positions
 from hf_ser.report.cost import start_memory
 from hf_ser.training import SERConfig
 from hf_ser.training.base import BaseTrainer
@@ -97,7 +95,6 @@ VARIANTS = {
     "bfloat16": "bfloat16 where the hardware has it",
     "trainer": "this package's model and Trainer: frozen modules in eval mode and without a graph",
     "attention": "attention as plain matrix products in bfloat16 or with dropout, on a CPU",
-    "positions": "positional convolutions by Fourier transforms, on a CPU",
     "micro_batches": "a batch in micro-batches of similar lengths, with less padding",
     "memory": "the allocator keeps freed memory, on a CPU",
     "cache": "the outputs of the frozen layers are kept between epochs",
@@ -340,8 +337,6 @@ def make_trainer(
     )
     if "attention" not in enabled:
         tuned.model.set_attn_implementation("sdpa")
-    if "positions" not in enabled:
-        use_stock_positions(tuned.model)
     return trainer
 
 
@@ -457,7 +452,7 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
         loaded.model.save_pretrained(folder)
         loaded.feature_extractor.save_pretrained(folder)
         keep_freed_memory()
-        classifier = in_precision(hf_ser.load(folder, device=device), way)
+        classifier = hf_ser.pipeline(folder, device=device, precision=way)
 
     def run(batch_size: int, count: int) -> None:
         if way == PIPELINE:
@@ -465,7 +460,7 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
             found = list(classifier(arrays, batch_size=batch_size))
         else:
             paths = [file["path"] for file in files[:count]]
-            found = [one for one in predict(classifier, paths, progress=False) if one.problem is None]
+            found = [one for one in classifier.predict(paths) if one.problem is None]
         if len(found) < min(count, len(files)):
             raise RuntimeError(f"only {len(found)} of {len(files)} clips were classified")
 
@@ -487,7 +482,7 @@ def in_own_process(task: Callable[..., Result], settings: Settings, *arguments: 
     forkserver = "forkserver" in get_all_start_methods()
     context: Any = get_context("forkserver" if forkserver else "spawn")
     if forkserver:  # the server imports once what every task needs
-        context.set_forkserver_preload(["hf_ser.training", "hf_ser.inference", "hf_ser.report.cost"])
+        context.set_forkserver_preload(["hf_ser.training", "hf_ser.pipeline", "hf_ser.report.cost"])
     with ProcessPoolExecutor(1, context, initializer=start_process, initargs=(settings.threads,)) as pool:
         return pool.submit(task, settings, *arguments).result()
 

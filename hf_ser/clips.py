@@ -107,7 +107,8 @@ def as_clips(dataset: Dataset) -> Dataset:
 
 
 def without_audio(rows: Dataset) -> Dataset:
-    """The clips of a corpus as its files or tables describe them, for splits that need no audio; nothing is decoded or checked."""
+    """The clips of a corpus as its files or tables describe them, for splits that need no audio; nothing is decoded or "
+    "checked."""
     rows = rows.remove_columns("audio").rename_column("emotion", "label")
     rows = rows.cast_column("label", ClassLabel(names=sorted(set(rows["label"]))))
     return Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))

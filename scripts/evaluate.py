@@ -18,12 +18,12 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser import pipeline
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
-from hf_ser.export import open_classifier
 from hf_ser.hub import fetch_records
-from hf_ser.inference import PRECISIONS, emotions_of
+from hf_ser.inference.precision import PRECISIONS
 from hf_ser.memory import keep_freed_memory
 from hf_ser.records import RESULTS
 from hf_ser.rendering import console
@@ -132,10 +132,10 @@ def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tup
             f"revision={arguments.revision!r}: {arguments.model!r} is a folder here; a revision is of a model on the Hub"
         )
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
-    classifiers = [open_classifier(arguments.model, device=arguments.device, **options)]
+    classifiers = [pipeline(arguments.model, device=arguments.device, **options)]
     if arguments.compare:
-        classifiers.append(open_classifier(arguments.compare, device=arguments.device))
-    outputs = [emotions_of(classifier) for classifier in classifiers]
+        classifiers.append(pipeline(arguments.compare, device=arguments.device))
+    outputs = [classifier.emotions for classifier in classifiers]
     if unknown := set(label_map).difference(*outputs):
         raise ValueError(f"label_map={label_map}: no model has a label {sorted(unknown)[0]!r}")
     maps = [{label: label_map[label] for label in label_map if label in labels} for labels in outputs]

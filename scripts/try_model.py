@@ -1,4 +1,4 @@
-"""Open a run's folder in transformers' pipeline, and see what it says of one clip: python scripts/try_model.py runs/demo"""
+"""Open a run's folder in transformers' own pipeline and classify a clip: python scripts/try_model.py runs/demo"""
 
 import argparse
 import shlex
@@ -26,7 +26,7 @@ def main() -> int:
     require_checkpoint(arguments.folder)
     clip = arguments.clip or synthetic_test_clip(arguments.folder)
     classifier = pipeline("audio-classification", model=str(arguments.folder))
-    print(f"\nThe model is in {arguments.folder}. Of {clip} it says:")
+    print(f"\nThe model is in {arguments.folder}. Its prediction for {clip}:")
     for answer in classifier({"array": read_mono(clip), "sampling_rate": SAMPLING_RATE}, top_k=3):
         print(f"  {answer['label']:<10} {100 * answer['score']:5.1f} %")
     return 0

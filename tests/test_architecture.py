@@ -19,6 +19,7 @@ ORDER = [
     "encoders",
     "corpora",
     "audio",
+    "clips",
     "splits",
     "features",
     "streaming",
@@ -29,8 +30,11 @@ ORDER = [
     "hub",
     "training",
     "inference",
+    "pipeline",
     "export",
     "report",
+    "app",
+    "cli",
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
 

@@ -109,4 +109,4 @@ def test_one_entry_adds_a_family(method: str, added: Path, tmp_path: Path) -> No
     else:
         tuned.model.save_pretrained(tmp_path / "run")
     loaded.feature_extractor.save_pretrained(tmp_path / "run")
-    torch.testing.assert_close(logits(hf_ser.load(tmp_path / "run").model), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path / "run").model), expected, atol=1e-5, rtol=0)

@@ -12,34 +12,34 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AudioClassificationPipeline, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.encoders import family_of, maximum_samples, needs_thirty_seconds
-from hf_ser.inference.batches import extract
+from hf_ser.inference.onnx import LOGITS, MASK
 from hf_ser.modeling import ClipGroupNorm
-from hf_ser.models.positions import use_stock_positions
+from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import merge, mergeable
 
-#: What the graph takes beside the waveforms or spectrograms, and what it gives.
-MASK, LOGITS = "attention_mask", "logits"
-#: These tell of every operator that they do not need.
-CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+#: The exporters log every operator that they do not need, and recommend a preparation that was done.
+LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "root")
+#: The weights of a larger file, in bytes, are beside it.
+LARGEST = 2**31 - 1
 
 
 class ValidFrames:
-    """The frames of each clip of a batch, `(batch,)`: no module, so that tracing takes it for no state of the model."""
+    """The frames of each clip of a batch, `(batch,)`: not a module, so that tracing does not take it for the model's state."""
 
     frames: torch.Tensor
 
 
 class MaskedGroupNorm(nn.Module):
     """
-    [`ClipGroupNorm`] for a graph: in one go over the batch, where that one takes one clip after the other.
+    [`ClipGroupNorm`] for a graph: the whole batch at once, not one clip after the other.
 
     Args:
         norm (`nn.GroupNorm`): The norm, with a group for each channel.
-        valid (`ValidFrames`): Where it finds the clips' lengths.
+        valid (`ValidFrames`): The clips' lengths.
     """
 
     def __init__(self, norm: nn.GroupNorm, valid: ValidFrames) -> None:
@@ -48,7 +48,7 @@ class MaskedGroupNorm(nn.Module):
         self.valid = valid
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`(batch, channels, frames)` to the same. What comes out in the padding means nothing."""
+        """`(batch, channels, frames)` to the same. The output in the padding has no meaning."""
         frames = self.valid.frames[:, None, None]
         inside = (torch.arange(hidden.shape[-1]) < frames).to(hidden.dtype)  # (batch, 1, frames)
         mean = (hidden * inside).sum(dim=-1, keepdim=True) / frames
@@ -59,7 +59,7 @@ class MaskedGroupNorm(nn.Module):
 
 class ClassifierGraph(nn.Module):
     """
-    What is exported of a model: tensors in, tensors out.
+    The part of a model that is exported: from tensors to tensors.
 
     Args:
         model (`PreTrainedModel`): A classifier; its group norm, if it has one, is replaced.
@@ -77,74 +77,88 @@ class ClassifierGraph(nn.Module):
         self.model = model
 
     def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """What the model takes, waveforms `(batch, samples)` or spectrograms, to logits `(batch, emotions)`."""
+        """The model's inputs, waveforms `(batch, samples)` or spectrograms, to logits `(batch, emotions)`."""
         if self.stride:
             self.valid.frames = ((attention_mask.sum(dim=1) - self.kernel) // self.stride + 1).clamp(min=1)
         return self.model(inputs, attention_mask=attention_mask).logits
 
 
-def write_graph(classifier: AudioClassificationPipeline, path: Path) -> None:
+def write_graph(recogniser: SERPipeline, path: Path) -> None:
     """
     Writes a model as an ONNX graph in float32. The model itself stays as it is.
 
     Adapters that can be merged are merged; bottleneck, prompt and combined ones are in the graph beside the layers.
 
     Args:
-        classifier (`AudioClassificationPipeline`): What `hf_ser.load` returns, on the CPU.
-        path (`Path`): The file. What is more than 2 GB goes into a file `.data` beside it.
+        recogniser (`SERPipeline`): What `hf_ser.pipeline` returns, on the CPU.
+        path (`Path`): The file. Weights of more than 2 GB go into a file `.data` beside it.
 
     Raises:
         ValueError: if the model is of a family that this package does not fine-tune.
     """
-    inputs_of = family_of(classifier.model.config).inputs
-    if needs_thirty_seconds(classifier.model.config):
+    kind = family_of(recogniser.model.config).inputs
+    if needs_thirty_seconds(recogniser.model.config):
         raise ValueError(
-            "the model is transformers' own Whisper, which hears 30 s of every clip; what can be exported is a Whisper that was "
-            "fine-tuned with this package and hears the clip"
+            "the model is transformers' own Whisper, which takes 30 s for every clip; expected a Whisper that this package "
+            "has fine-tuned, which takes the clip"
         )
-    name = classifier.feature_extractor.model_input_names[0]
-    most = maximum_samples(classifier.model.config) / inputs_of.hop
-    longest = None if most == math.inf else int(most)
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=longest)
-    inputs = _example(classifier)
+    most = maximum_samples(recogniser.model.config) / kind.hop
+    batch = torch.export.Dim("batch")
+    length = torch.export.Dim("length", max=None if most == math.inf else int(most))
+    # The graph is traced with two clips of different lengths.
+    clips = np.random.default_rng(0).standard_normal(SAMPLING_RATE * 3 // 2).astype(np.float32)
+    inputs = recogniser.preprocess([clips, clips[:SAMPLING_RATE]])
+    name = recogniser.feature_extractor.model_input_names[0]
+    model = copy.deepcopy(recogniser.model)
+    if isinstance(model, PeftModel):
+        model = merge(model) if mergeable(model) else model.get_base_model()
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            ClassifierGraph(_plain(classifier)).eval(),
+            ClassifierGraph(model).eval(),
             (inputs[name], inputs[MASK].long()),
             input_names=[name, MASK],
             output_names=[LOGITS],
-            dynamic_shapes=({0: batch, inputs_of.time: length}, {0: batch, 1: length}),
+            dynamic_shapes=({0: batch, kind.time: length}, {0: batch, 1: length}),
             verbose=False,
         )
-        assert program is not None  # None is what TorchScript's exporter gives
+        assert program is not None  # None is what TorchScript's exporter returns
         program.save(path)
 
 
-def _plain(classifier: AudioClassificationPipeline) -> PreTrainedModel:
-    """A copy of the model, with as little around its layers as there can be."""
-    model = copy.deepcopy(classifier.model)
-    use_stock_positions(model)  # a transform of a fixed length is no good for clips of any
-    if not isinstance(model, PeftModel):
-        return model
-    return merge(model) if mergeable(model) else model.get_base_model()
+def quantise(graph: Path, path: Path) -> None:
+    """
+    Writes a graph with the weights of its linear layers in int8, a scale for each output, and inputs that are quantised as
+    they come (onnxruntime's dynamic quantisation). Convolutions stay in float32: in int8 they are not faster.
 
+    Args:
+        graph (`Path`): What [`write_graph`] has written.
+        path (`Path`): The new file.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # an extra, which a Space does not install
 
-def _example(classifier: AudioClassificationPipeline) -> dict[str, torch.Tensor]:
-    """Two clips of different lengths: what the graph is traced with."""
-    clips = np.random.default_rng(0).standard_normal(SAMPLING_RATE * 3 // 2).astype(np.float32)
-    return extract(classifier, [clips, clips[:SAMPLING_RATE]])
+    size = sum(file.stat().st_size for file in graph.parent.glob(f"{graph.name}*"))
+    with _quiet():
+        quantize_dynamic(
+            graph,
+            path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=size > LARGEST,
+        )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself; what it fails for is raised all the same."""
-    levels = {name: logging.getLogger(name).level for name in CHATTY}
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Without the exporters' own logs and warnings; errors are raised."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,188 +1,229 @@
-"""An export from beginning to end."""
+"""An export from beginning to end: the graph, its comparison with the model, and the folder."""
 
-import dataclasses
 import importlib.util
 import json
 import logging
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import AudioClassificationPipeline
+import numpy as np
 
-import hf_ser
-from hf_ser.export.comparison import MADE_UP, Comparison, answers, chosen_clips, compare, made_up_clips
-from hf_ser.export.exported import ExportedModel, classifier_of
-from hf_ser.export.files import GRAPHS, RECORD, check_folder, staged
-from hf_ser.export.graph import write_graph
-from hf_ser.export.speed import measure
+from hf_ser.audio import read_mono
+from hf_ser.corpora import read_corpora, synthetic
+from hf_ser.emotions import EMOTIONS
+from hf_ser.export.graph import quantise, write_graph
 from hf_ser.hub.privacy import without_paths
-from hf_ser.inference import Clip
+from hf_ser.inference.clips import Clip, find_clips
+from hf_ser.inference.onnx import GRAPHS, RECORD, ExportedModel
+from hf_ser.pipeline import SERPipeline, pipeline
 
 logger = logging.getLogger(__name__)
 
-#: By how much a probability may differ. Rounding alone is below 1e-5 in float32. int8 was up to 0.025 off on a fine-tuned
-#: HuBERT of 4 layers (120 clips of RAVDESS), at the most.
+#: All files of an export: nothing else is ever replaced. Large weights are beside their graph; the package's own model class
+#: brings its code along.
+ENTRIES = (
+    RECORD,
+    *(f"{graph}*" for graph in GRAPHS.values()),
+    "config.json",
+    "preprocessor_config.json",
+    "*_hf_ser.py",
+)
+#: By how much a probability may differ. Rounding alone is below 1e-5 in float32. int8 differed by up to 0.025 on a fine-tuned
+#: HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+#: How many synthetic clips are compared, all of them in one padded batch of so many seconds.
+SYNTHETIC, BATCH = 8, 60.0
 
 
-@dataclass(frozen=True)
-class ExportSettings:
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    int8: bool = False,
+    tolerance: float | None = None,
+    clips: Sequence[str] = (),
+    corpora: Sequence[str] = (),
+    most: int = 64,
+    base: str | None = None,
+    revision: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """
-    What to export, and what it has to stand.
+    Exports a model for the CPU, and keeps it only if its predictions are those of the model.
+
+    Both models predict synthetic clips of 1 to 7 s, and the user's own: each clip by itself, and in padded batches.
 
     Args:
+        model (`str` or `Path`): A checkpoint or an adapter, in a folder or on the Hub.
+        output (`str` or `Path`): The folder: `model.onnx` or `model_int8.onnx`, `config.json`, `preprocessor_config.json` and
+            `export.json`. It appears when all of it is written and compared.
         int8 (`bool`, defaults to `False`): Whether the weights of linear layers become int8.
         tolerance (`float`, *optional*): By how much a probability may differ; by default 1e-4, and 0.05 with int8.
-        clips (`tuple[str, ...]`): Files, folders and patterns of clips to compare, beside the made-up ones.
-        corpora (`tuple[str, ...]`): Corpora of such clips, as `NAME=PATH`.
+        clips (`Sequence[str]`, *optional*): Files, folders and patterns of clips to compare, beside the synthetic ones.
+        corpora (`Sequence[str]`, *optional*): Corpora of such clips, as `NAME=PATH`.
         most (`int`, defaults to 64): How many of these clips at most.
-        benchmark (`bool`, defaults to `False`): Whether to measure the speed.
-        base (`str`, *optional*): Where an adapter's base model is, if not where the adapter says.
+        base (`str`, *optional*): Where an adapter's base model is, if not where the adapter states.
         revision (`str`, *optional*): A branch, tag or commit of a model on the Hub.
-        overwrite (`bool`, defaults to `False`): Whether an export that is there is replaced.
-    """
-
-    int8: bool = False
-    tolerance: float | None = None
-    clips: tuple[str, ...] = ()
-    corpora: tuple[str, ...] = ()
-    most: int = 64
-    benchmark: bool = False
-    base: str | None = None
-    revision: str | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.tolerance is not None and not 0 < self.tolerance < 1:
-            raise ValueError(
-                f"--tolerance: {self.tolerance} is no difference of probabilities; give one between 0 and 1"
-            )
-        if self.most < 1:
-            raise ValueError(f"--most: must be at least 1 clip, found {self.most}")
-
-    @property
-    def precision(self) -> str:
-        """Of the exported model."""
-        return "int8" if self.int8 else "float32"
-
-    @property
-    def allowed(self) -> float:
-        """By how much a probability may differ."""
-        return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
-
-
-def export(model: str | Path, output: str | Path, settings: ExportSettings | None = None) -> dict[str, Any]:
-    """
-    Exports a model for the CPU, and keeps it only if it answers as the model does.
-
-    Both answer for made-up clips of 1 to 7 s, and for the user's own: each clip by itself, and in padded batches.
-
-    Args:
-        model (`str` or `Path`): What `hf_ser.load` opens: a checkpoint or an adapter, in a folder or on the Hub.
-        output (`str` or `Path`): The folder: `model.onnx` or `model_int8.onnx`, `config.json`, `preprocessor_config.json` and
-            `export.json`. It appears once all of it is there and has been compared.
-        settings (`ExportSettings`, *optional*): What to do.
+        overwrite (`bool`, defaults to `False`): Whether to replace an existing export.
 
     Returns:
-        What `export.json` holds.
+        The content of `export.json`.
 
     Raises:
-        FileExistsError: if there is something at `output` that may not be replaced.
-        ModuleNotFoundError: if the packages that it needs are not installed.
+        FileExistsError: if `output` has something that may not be replaced.
+        ModuleNotFoundError: if the packages for the export are not installed.
         NotADirectoryError: if `output` is a file.
-        ValueError: if the model cannot be exported, or its answers differ by more than the tolerance.
+        ValueError: if the model cannot be exported, or its predictions differ by more than the tolerance.
     """
-    settings, folder = settings or ExportSettings(), Path(output).expanduser()
+    folder, precision = Path(output).expanduser(), "int8" if int8 else "float32"
+    tolerance = TOLERANCES[precision] if tolerance is None else tolerance
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: expected a difference of probabilities between 0 and 1, found {tolerance}")
+    if most < 1:
+        raise ValueError(f"most: must be at least 1 clip, found {most}")
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(
             f"an export needs {', '.join(missing)}; install what it needs with pip install 'hf_ser[export]'"
         )
-    check_folder(folder, settings.overwrite)
-    clips = made_up_clips()
-    if settings.clips or settings.corpora:
-        clips += chosen_clips(settings.clips, settings.corpora, settings.most)
+    check_folder(folder, overwrite)
+    own = chosen_clips(clips, corpora, most) if clips or corpora else []
+    names = [*(corpus.partition("=")[0] for corpus in corpora), *(["files"] if clips else [])]
     logger.info("opening %s", model)
-    classifier = hf_ser.load(model, base=settings.base, revision=settings.revision, device="cpu")
-    with staged(folder) as work:
-        graphs = _write(classifier, work, settings)
-        _move(classifier, graphs[settings.precision], work / folder.name)
-        graphs[settings.precision] = work / folder.name / GRAPHS[settings.precision]
-        comparison = _compared(classifier, graphs[settings.precision], clips, settings)
+    recogniser = pipeline(model, base=base, revision=revision, device="cpu")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as name:
+        work = Path(name) / folder.name
+        work.mkdir()
+        logger.info("tracing the model; this takes some time")
+        write_graph(recogniser, (Path(name) if int8 else work) / GRAPHS["float32"])
+        if int8:
+            logger.info("quantising its linear layers")
+            quantise(Path(name) / GRAPHS["float32"], work / GRAPHS["int8"])
+        recogniser.model.config.save_pretrained(work)
+        recogniser.feature_extractor.save_pretrained(work)
+        compared = [*synthetic_clips(), *own]
+        logger.info("comparing %d clips", len(compared))
+        exported = SERPipeline(
+            model=ExportedModel(work / GRAPHS[precision], recogniser.model.config),
+            feature_extractor=recogniser.feature_extractor,
+            device="cpu",
+        )
+        comparison = compare(recogniser, exported, compared)
+        if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
+            raise ValueError(
+                f"the exported model ({precision}) is not kept: a probability differs by {largest:.2g} from the model's "
+                f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch; "
+                f"{comparison['equal']:.1%} of {comparison['clips']} decisions are the same), the tolerance is {tolerance:g}. "
+                + ("Export in float32, or raise the tolerance." if int8 else "Raise the tolerance to keep it.")
+            )
         record: dict[str, Any] = {
             "model": without_paths(str(model)),
-            "revision": settings.revision,
-            "precision": settings.precision,
-            "size": sum(file.stat().st_size for file in (work / folder.name).glob("*.onnx*")),
-            "tolerance": settings.allowed,
-            "comparison": {"of": _words(len(clips), settings), **dataclasses.asdict(comparison)},
-            "seconds": _timed(classifier, graphs) if settings.benchmark else None,
+            "revision": revision,
+            "precision": precision,
+            "size": sum(file.stat().st_size for file in work.glob("*.onnx*")),
+            "tolerance": tolerance,
+            "comparison": {
+                "of": f"{SYNTHETIC} synthetic" + (f", {len(own)} of {', '.join(names)}" if own else ""),
+                **comparison,
+            },
             "packages": {name: version(name) for name in ("hf_ser", "torch", "transformers", *PACKAGES)},
         }
-        (work / folder.name / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.move(folder, Path(name) / "replaced")
+        work.rename(folder)
     return record
 
 
-def _write(classifier: AudioClassificationPipeline, work: Path, settings: ExportSettings) -> dict[str, Path]:
-    """The graphs by their precision, in `work`."""
-    graphs = {"float32": work / GRAPHS["float32"]}
-    logger.info("tracing the model; this takes some time")
-    write_graph(classifier, graphs["float32"])
-    if settings.int8:
-        from hf_ser.export.quantisation import quantise  # not there without the packages that were looked for
-
-        logger.info("quantising its linear layers")
-        graphs["int8"] = work / GRAPHS["int8"]
-        quantise(graphs["float32"], graphs["int8"])
-    return graphs
-
-
-def _move(classifier: AudioClassificationPipeline, graph: Path, folder: Path) -> None:
-    """A graph, weights beside it and all, and the model's configurations, into a folder."""
-    for file in graph.parent.glob(f"{graph.name}*"):
-        file.rename(folder / file.name)
-    classifier.model.config.save_pretrained(folder)
-    classifier.feature_extractor.save_pretrained(folder)
-
-
-def _compared(
-    classifier: AudioClassificationPipeline, graph: Path, clips: list[Clip], settings: ExportSettings
-) -> Comparison:
+def check_folder(folder: Path, overwrite: bool) -> None:
     """
+    Whether an export can be written to `folder`, before anything is computed.
+
     Raises:
-        ValueError: if a probability differs by more than the tolerance.
+        FileExistsError: if it has an export and `overwrite` is not set, or other files.
+        NotADirectoryError: if `folder` is a file.
+        ValueError: if `folder` has no name of its own.
     """
-    logger.info("comparing %d clips, %s", len(clips), _words(len(clips), settings))
-    exported = classifier_of(ExportedModel(graph, classifier.model.config), classifier.feature_extractor)
-    comparison = compare(answers(classifier, clips), exported, clips)
-    # In int8 load_exported gives a clip the same answer in a batch as by itself.
-    largest = comparison.alone if settings.int8 else max(comparison.alone, comparison.batch)
-    if not largest <= settings.allowed:
-        raise ValueError(
-            f"the exported model ({settings.precision}) is not kept: a probability differs by {largest:.2g} from the model's "
-            f"({comparison.alone:.2g} for a clip by itself, {comparison.batch:.2g} in a padded batch; "
-            f"{comparison.equal:.1%} of {comparison.clips} decisions are the same), and --tolerance allows {settings.allowed:g}. "
-            + ("Export without --int8, or allow more." if settings.int8 else "Allow more with --tolerance.")
+    if folder.name in ("", ".."):
+        raise ValueError(f"output: {str(folder)!r} cannot be replaced by a new folder; give it by its name")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"output: {str(folder)!r} is a file; name a folder")
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    exported = RECORD in found
+    if others := [name for name in found if not (exported and any(fnmatch(name, entry) for entry in ENTRIES))]:
+        raise FileExistsError(
+            f"output: {str(folder)!r} has {', '.join(others[:3])}, which is not of an export. Choose another folder."
         )
-    return comparison
+    if exported and not overwrite:
+        raise FileExistsError(f"output: {str(folder)!r} has an exported model. Choose another folder, or overwrite it.")
 
 
-def _words(clips: int, settings: ExportSettings) -> str:
-    """Of what kind the clips are, without their paths."""
-    if clips == MADE_UP:
-        return "made up"
-    names = [*(corpus.partition("=")[0] for corpus in settings.corpora), *(["files"] if settings.clips else [])]
-    return f"{MADE_UP} made up, {clips - MADE_UP} of {', '.join(names)}"
+def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
+    """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
+    sources: list[dict[str, Any]] = []
+    for i, seconds in enumerate(np.linspace(1, 7, count)):
+        rng = np.random.default_rng((0, i))
+        speaker, prosody = synthetic.Speaker.draw(i, rng), synthetic.PROSODY[EMOTIONS[i % len(EMOTIONS)]]
+        samples = np.zeros(0)
+        while len(samples) < seconds * synthetic.RATE:
+            samples = np.append(samples, synthetic.babble(speaker, prosody, rng))
+        sources.append({"array": samples[: round(seconds * synthetic.RATE)], "sampling_rate": synthetic.RATE})
+    return find_clips(sources)
 
 
-def _timed(classifier: AudioClassificationPipeline, graphs: dict[str, Path]) -> dict[str, float]:
-    """The seconds that one clip of 3 s takes on one thread."""
-    logger.info("measuring the speed")
-    config, extractor = classifier.model.config, classifier.feature_extractor
-    exported = {
-        f"onnx {precision}": classifier_of(ExportedModel(graph, config, threads=1), extractor)
-        for precision, graph in graphs.items()
+def chosen_clips(sources: Sequence[str], corpora: Sequence[str], most: int) -> list[Clip]:
+    """At most `most` clips of files, folders, patterns and corpora (`NAME=PATH`), drawn at random, the same each time."""
+    clips = find_clips(sources)
+    for corpus in read_corpora(corpora) if corpora else []:
+        rows = corpus.select(np.random.default_rng(0).permutation(len(corpus))[:most])
+        clips += [Clip(f"{row['corpus']} {i}", partial(read_mono, row["audio"])) for i, row in enumerate(rows)]
+    return [clips[i] for i in np.random.default_rng(0).permutation(len(clips))[:most]]
+
+
+def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) -> dict[str, Any]:
+    """
+    Compares the predictions of an exported model with those of the model that it was made from.
+
+    Returns:
+        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability, each clip by
+        itself; `batch`, the same where the exported model has the clips in padded batches, which in int8 it never has; `equal`,
+        the share of the clips for which both predict the same emotion.
+
+    Raises:
+        ValueError: if none of the clips can be used.
+    """
+    expected = list(model.predict(clips, batch_size=1))
+    if not (usable := [i for i, prediction in enumerate(expected) if prediction.problem is None]):
+        raise ValueError(f"none of the {len(clips)} clips can be used; the first: {expected[0].problem}")
+    alone = list(exported.predict(clips, batch_size=1))
+    batch = list(exported.predict(clips, batch_seconds=BATCH))
+
+    def difference(found: Sequence[Any]) -> float:
+        values = np.array([[list(each[i].probabilities.values()) for i in usable] for each in (expected, found)])
+        return float(np.nan_to_num(np.abs(values[0] - values[1]).max(), nan=np.inf))  # NaN is no small difference
+
+    return {
+        "clips": len(usable),
+        "seconds": sum(expected[i].duration for i in usable),
+        "alone": difference(alone),
+        "batch": difference(batch),
+        "equal": float(np.mean([expected[i].emotion == alone[i].emotion for i in usable])),
     }
-    return measure({"torch float32": classifier, **exported})
+
+
+def summary(record: dict[str, Any]) -> str:
+    """What was exported, and how far its probabilities are from the model's: lines for the console."""
+    found = record["comparison"]
+    return (
+        f"{record['model']} in {record['precision']}, {record['size'] / 1e6:.1f} MB\n"
+        f"compared on {found['clips']} clips, {found['seconds']:.0f} s ({found['of']}): a probability differs by at most "
+        f"{found['alone']:.2g} for a clip by itself, {found['batch']:.2g} in a padded batch (tolerance: "
+        f"{record['tolerance']:g}); {found['equal']:.1%} of the decisions are the same"
+    )

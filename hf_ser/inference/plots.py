@@ -1,6 +1,7 @@
 """A timeline as a picture."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,13 @@ STEPS = 2000
 MARKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
-def plot_timeline(waveform: Waveform, timeline: Timeline, segments: Sequence[EmotionSegment] | None = None) -> Figure:
+def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
     """
     Draws a recording: its waveform, the emotions' smoothed probabilities, and its segments.
 
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): The recording at 16 kHz, mono.
-        timeline (`Timeline`): What [`timeline`] returned for it.
-        segments (`Sequence[EmotionSegment]`, *optional*): The segments to draw, by default `timeline.segments()`.
+        timeline (`Timeline`): Its timeline.
 
     Returns:
         A `Figure` that belongs to no window; `figure.savefig("emotions.png", dpi=120)` writes it.
@@ -52,9 +52,9 @@ def plot_timeline(waveform: Waveform, timeline: Timeline, segments: Sequence[Emo
     top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [2, 4, 0.8]})
     _draw_waveform(top, waveform)
     _draw_probabilities(middle, timeline, colours)
-    _draw_segments(bottom, timeline.segments() if segments is None else segments, colours, timeline.duration)
+    _draw_segments(bottom, timeline.segments, colours, timeline.duration)
     _label_time(bottom, timeline.duration)
-    # What is on top of the stack is on top of the legend, too.
+    # The legend has the order of the stack.
     shown = [Patch(facecolor=colours[emotion], label=emotion) for emotion in reversed(timeline.emotions)]
     if timeline.silent.any():
         shown.append(Patch(**SILENT, label=SILENCE))
@@ -63,15 +63,8 @@ def plot_timeline(waveform: Waveform, timeline: Timeline, segments: Sequence[Emo
 
 
 def _colours(emotions: Sequence[str]) -> dict[str, str]:
-    colours: dict[str, str] = {}
-    others = 0
-    for emotion in emotions:
-        if canonical(emotion) in COLOURS:
-            colours[emotion] = COLOURS[canonical(emotion)]
-        else:
-            colours[emotion] = OTHER_COLOURS[others % len(OTHER_COLOURS)]
-            others += 1
-    return colours
+    others = cycle(OTHER_COLOURS)
+    return {emotion: COLOURS.get(canonical(emotion)) or next(others) for emotion in emotions}
 
 
 def _draw_waveform(axes: Axes, waveform: Waveform) -> None:
@@ -94,16 +87,12 @@ def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str])
     curve = np.empty((len(time), len(timeline.emotions)))
     curve[0::2], curve[1::2] = at_border, at_middle
     axes.stackplot(time, curve.T, colors=[colours[emotion] for emotion in timeline.emotions], linewidth=0)
-    _mark_silence(axes, timeline)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    axes.set_ylabel("probability")
-
-
-def _mark_silence(axes: Axes, timeline: Timeline) -> None:
     frames = np.flatnonzero(timeline.silent)
     start, stop = timeline.borders[frames], timeline.borders[frames + 1]
     axes.broken_barh(np.column_stack([start, stop - start]).tolist(), (0, 1), **SILENT)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_ylabel("probability")
 
 
 def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict[str, str], duration: float) -> None:
@@ -115,17 +104,12 @@ def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict
     for segment in segments:
         width = segment.stop - segment.start
         if width / duration > 0.0085 * len(segment.emotion) + 0.008:  # the name fits into it
-            ink = "black" if segment.emotion == SILENCE else _ink(colours[segment.emotion])
+            red, green, blue = to_rgb(colours.get(segment.emotion, "white"))
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # easier to read on it
             axes.text(segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=ink)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center")
-
-
-def _ink(background: str) -> str:
-    """Black or white, whichever is easier to read on it."""
-    red, green, blue = to_rgb(background)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
 def _label_time(axes: Axes, duration: float) -> None:

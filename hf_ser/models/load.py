@@ -24,7 +24,6 @@ from hf_ser.encoders import encoder_config, family_of
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig, ignore_padding, use_lora_compatible_attention
 from hf_ser.models import tiny
 from hf_ser.models.heads import HEADS, BatchNormClassifier, start_linear_head
-from hf_ser.models.positions import use_fourier_positions
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +210,6 @@ def ready(model: PreTrainedModel) -> PreTrainedModel:
     """Makes the output independent of padding, the encoder fast on a CPU, and WavLM's projections trainable by a LoRA."""
     if not isinstance(model, SERForAudioClassification):  # which does so itself
         ignore_padding(model.base_model)
-    use_fourier_positions(model)
     return use_lora_compatible_attention(model)
 
 

@@ -28,8 +28,6 @@ from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
-from hf_ser.inference import emotions_of
-from hf_ser.inference.batches import longest_heard
 from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.report.predictions import CLEAN, Chunking, Predictions, model_key, predict_clips
@@ -59,7 +57,7 @@ class ReportOptions:
         resamples (`int`, defaults to 1000): The bootstrap resamples of every interval.
         seed (`int`, defaults to 0): The seed of intervals, noise and the draw of clips.
         max_seconds (`float`, *optional*): Longer clips are cut to so many seconds; by default as in the model's training.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
         keep (`Path`, *optional*): A folder for predictions, from which an interrupted report goes on.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
@@ -95,12 +93,12 @@ class Model:
     The model of a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
         name (`str`): Its name in the report.
         emotions (`ModelEmotions`): The emotions of its outputs.
         records (`ModelRecords`): The records of its run.
         folder (`Path`, *optional*): The folder of its files.
-        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.inference.in_precision`].
+        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
     """
 
     classifier: AudioClassificationPipeline
@@ -144,7 +142,7 @@ class Model:
         if max_seconds is not None and max_seconds < self.shortest:
             raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
         own = (self.records.results.get("training") or {}).get("arguments") or {}
-        most = longest_heard(self.classifier)
+        most = self.classifier.longest_input
         known = self.records.split is not None and self.records.split.count(names_of(clips.clips)) > 0
         return Chunking(
             max_seconds=max_seconds or own.get("max_seconds"),
@@ -192,14 +190,14 @@ def open_model(
     A model for a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
         name (`str`): Its name in the report.
         folder (`Path`, *optional*): The folder of its files.
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
         run (`Path`, *optional*): The folder of its run, if that is another.
         precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
     """
-    emotions = ModelEmotions.of(emotions_of(classifier), label_map)
+    emotions = ModelEmotions.of(classifier.emotions, label_map)
     precision = getattr(classifier.model, "precision", precision)
     return Model(classifier, name, emotions, ModelRecords.read(run or folder), folder, precision)
 

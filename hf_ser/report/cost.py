@@ -21,10 +21,8 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
 from hf_ser.encoders import minimum_samples
-from hf_ser.export import ExportedModel, is_exported
-from hf_ser.export.files import ENTRIES
-from hf_ser.inference import Clip, predict
-from hf_ser.inference.batches import budget, classify, extract
+from hf_ser.export import ENTRIES, ExportedModel, is_exported
+from hf_ser.inference.clips import Clip
 from hf_ser.machine import processor_name, processors
 from hf_ser.tuning import parameter_counts
 
@@ -58,12 +56,12 @@ def measure_cost(
     statistics, on Linux the peak of the process' resident memory.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
         folder (`str` or `Path`, *optional*): The folder of its files; without it `size` is `None`.
         seconds (`Sequence[float]`, defaults to 1, 3, 6 and 10): The lengths of the clips, in seconds.
         runs (`int`, defaults to 20): The timed runs of each length, after 3 that are not counted.
-        batch_seconds (`float`, *optional*): Seconds of sound in a batch, see [`~hf_ser.inference.predict`].
-        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.inference.in_precision`].
+        batch_seconds (`float`, *optional*): Seconds of sound in a batch, see [`~hf_ser.pipeline.SERPipeline.predict`].
+        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
 
     Returns:
         A dict that is ready for JSON:
@@ -93,7 +91,7 @@ def measure_cost(
     if runs < 1:
         raise ValueError(f"runs={runs}: expected at least 1")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
-    batch = budget(classifier, batch_seconds)
+    batch = classifier.budget(batch_seconds)
     device = describe_device(classifier, precision)
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), batch)
     latency = [measure_latency(classifier, length, runs) for length in seconds]
@@ -141,7 +139,7 @@ def measure_latency(classifier: AudioClassificationPipeline, length: float, runs
     times = []
     for _ in range(WARM_UP + runs):
         start = time.perf_counter()
-        next(classify(classifier, [waveform], length))
+        next(classifier.classify([waveform], length))
         times.append(1000 * (time.perf_counter() - start))
     median, p95 = np.percentile(times[WARM_UP:], [50, 95])
     return {"seconds": length, "runs": runs, "median_ms": float(median), "p95_ms": float(p95)}
@@ -159,7 +157,7 @@ def measure_throughput(
     clips = [Clip(str(place), partial(waveforms.__getitem__, place)) for place in range(len(waveforms))]
 
     def run() -> None:
-        for prediction in predict(classifier, clips, batch_seconds=batch_seconds, progress=False):
+        for prediction in classifier.predict(clips, batch_seconds=batch_seconds):
             if prediction.problem:
                 raise RuntimeError(f"a clip of synthetic speech cannot be used: {prediction.problem}")
 
@@ -228,7 +226,7 @@ def operations(step: Callable[[], object]) -> int:
 @torch.no_grad()
 def count_flops(classifier: AudioClassificationPipeline, length: float) -> dict[str, Any]:
     """The floating-point operations for a clip of `length` seconds, and for a second of it."""
-    inputs = extract(classifier, [speech(length)])
+    inputs = classifier.preprocess([speech(length)])
     total = operations(lambda: classifier.model(**inputs.to(classifier.device)))
     return {"per_second": total / length, "total": total, "seconds": length, "counted": FLOPS_COUNTED}
 

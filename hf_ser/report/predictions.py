@@ -20,7 +20,7 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.export import ExportedModel
-from hf_ser.inference import Clip, predict
+from hf_ser.inference.clips import Clip
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.report.clips import ModelEmotions
 
@@ -41,7 +41,7 @@ class Chunking:
         segment_length (`float`, *optional*): The length of the segments in seconds, as in training, see `hf_ser.audio.cut`.
         segment_overlap (`float`, defaults to 0): The seconds that neighbouring segments share.
         longest (`float`, defaults to infinity): Without `segment_length`, clips of more seconds are cut, see
-            [`~hf_ser.inference.predict`].
+            [`~hf_ser.pipeline.SERPipeline.predict`].
     """
 
     max_seconds: float | None = None
@@ -129,14 +129,14 @@ def predict_clips(
     Predicts every clip under a condition.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.load`.
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
         emotions (`ModelEmotions`): The emotions of its outputs.
         clips (`datasets.Dataset`): Prepared clips with `audio`, `samples_hash`, `clip`, `duration` and `speaker`.
         condition (`Condition`, *optional*): The distortion, by default none.
         key (`str`): The hash of the model, from [`model_key`].
         seed (`int`, defaults to 0): Decides the noise of each clip, together with the clip's name.
         chunking (`Chunking`): `max_seconds` cuts clips before they are distorted, the rest afterwards.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.inference.predict`].
+        batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
         keep (`Path`, *optional*): A folder for predictions, which are not computed again.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
@@ -163,7 +163,7 @@ def predict_clips(
     problems = {}
     source = _distorted(clips, condition, seed, chunking.max_seconds)
     cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
-    predictions = predict(classifier, source, batch_seconds=batch_seconds, progress=progress, **cutting)
+    predictions = classifier.predict(source, batch_seconds=batch_seconds, progress=progress, **cutting)
     for i, prediction in enumerate(predictions):
         if prediction.problem is not None:
             problems[i] = prediction.problem

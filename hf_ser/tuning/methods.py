@@ -35,7 +35,8 @@ class Tuning:
     method: str = field(
         default="full",
         metadata={
-            "help": "What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear head is "
+            "help": "What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear "
+            "head is "
             "a solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
             "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
             "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "

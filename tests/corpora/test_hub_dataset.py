@@ -8,7 +8,7 @@ import pytest
 from datasets import Audio, Dataset, DatasetDict
 
 from hf_ser.corpora import CorpusError, read
-from hf_ser.inference import find_clips
+from hf_ser.inference.clips import find_clips
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
 
-from hf_ser.export import ExportSettings, export, run
+from hf_ser.export import export, run
 from hf_ser.models import load_model
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
 def save_classifier(encoder: Path, folder: Path, head: str = "stock") -> Path:
-    """An encoder with a random head whose answers differ from clip to clip."""
+    """An encoder with a random head whose predictions differ from clip to clip."""
     torch.manual_seed(0)
     loaded = load_model(str(encoder), EMOTIONS, head=head)
     loaded.model.classifier.weight.data *= 30
@@ -99,5 +99,5 @@ def exported_int8(hubert: Path, exported: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("exported") / "int8"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_graph", lambda classifier, path: shutil.copy(exported / "model.onnx", path))
-        export(hubert, folder, ExportSettings(int8=True))
+        export(hubert, folder, int8=True)
     return folder

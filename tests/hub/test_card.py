@@ -579,14 +579,14 @@ class TestFolder:
         assert "](confusion_matrix.png)" in found
         assert "training_curves.png" not in found
         assert "the part of each clip in `splits.json`" in found
-        assert f'hf_ser.load("{tmp_path.name}/adapter")' in found
+        assert f'hf_ser.pipeline("{tmp_path.name}/adapter")' in found
         (tmp_path / "adapter_config.json").touch()
         (tmp_path / "adapter").rmdir()
         assert "library_name: peft" in card(results)
 
     def test_of_results_alone(self, card: Callable[..., str]) -> None:
         results = run(method="lora_qkv")
-        assert 'hf_ser.load("someone/ser", revision="b", subfolder="adapter")' in card(
+        assert 'hf_ser.pipeline("someone/ser", revision="b", subfolder="adapter")' in card(
             results, model_id="someone/ser", revision="b"
         )
         assert "library_name: peft" in card(changed(results, "training.arguments.save_format", "adapter"))
@@ -595,7 +595,7 @@ class TestFolder:
     def test_an_adapter_that_cannot_be_merged(self, method: str, card: Callable[..., str]) -> None:
         found = card(run(method=method), model_id="someone/ser")
         assert "This is an adapter with its classification head" in found
-        assert 'hf_ser.load("someone/ser")' in found
+        assert 'hf_ser.pipeline("someone/ser")' in found
         assert "library_name: transformers" in card(run(method="lora_qkv+lora_ff"))
 
 

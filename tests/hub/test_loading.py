@@ -60,30 +60,30 @@ class TestFolders:
 
     def test_arguments_without_effect_are_refused(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"revision='v2': '.*adapter' is a local folder"):
-            hf_ser.load(adapter, revision="v2")
+            hf_ser.pipeline(adapter, revision="v2")
         whole = save(tiny_hubert, tmp_path / "whole")
         with pytest.raises(ValueError, match=r"base=.*: '.*whole' is a complete checkpoint"):
-            hf_ser.load(whole, base=str(tiny_hubert))
-        assert set(answers(hf_ser.load(whole))) == {"happy", "sad"}
+            hf_ser.pipeline(whole, base=str(tiny_hubert))
+        assert set(answers(hf_ser.pipeline(whole))) == {"happy", "sad"}
 
     def test_folders_without_a_model(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
         for name in (tmp_path / "nowhere", "runs/demo/adapter"):
             with pytest.raises(FileNotFoundError, match="neither an existing folder nor a name on the Hub"):
-                hf_ser.load(name)
+                hf_ser.pipeline(name)
         with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
-            hf_ser.load(tmp_path)
+            hf_ser.pipeline(tmp_path)
         with pytest.raises(ValueError, match="without a trained head"):
-            hf_ser.load(tiny_hubert)
+            hf_ser.pipeline(tiny_hubert)
         (adapter / "adapter_model.safetensors").unlink()
         with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor adapter_model\.safetensors"):
-            hf_ser.load(adapter)
+            hf_ser.pipeline(adapter)
 
     def test_a_base_model_that_is_gone(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-        expected = answers(hf_ser.load(adapter))
+        expected = answers(hf_ser.pipeline(adapter))
         change(adapter / "adapter_config.json", base_model_name_or_path=str(tmp_path / "gone"))
         with pytest.raises(FileNotFoundError, match=r"is an adapter for '.*gone', which cannot be loaded.*Pass base="):
-            hf_ser.load(adapter)
-        assert answers(hf_ser.load(adapter, base=str(tiny_hubert))) == expected
+            hf_ser.pipeline(adapter)
+        assert answers(hf_ser.pipeline(adapter, base=str(tiny_hubert))) == expected
 
     def test_an_adapter_without_its_head_is_refused(self, adapter: Path) -> None:
         """Trap: a head that is saved nowhere would be random."""
@@ -91,13 +91,13 @@ class TestFolders:
         kept = {key: tensor for key, tensor in weights.items() if "projector" not in key}
         save_file(kept, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ValueError, match=r"has projector.bias, projector.weight, which would be\s+random"):
-            hf_ser.load(adapter)
+            hf_ser.pipeline(adapter)
 
     def test_damaged_weights_are_named(self, adapter: Path) -> None:
         weights = adapter / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
         with pytest.raises(ValueError, match="its weights are damaged or incomplete"):
-            hf_ser.load(adapter)
+            hf_ser.pipeline(adapter)
 
     def test_weights_and_a_configuration_of_another_model(
         self, adapter: Path, tiny_hubert: Path, tmp_path: Path
@@ -107,20 +107,20 @@ class TestFolders:
         labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         change(adapter / "config.json", **labels)
         with pytest.raises(ValueError, match="does not fit its config.json or its base model"):
-            hf_ser.load(adapter)
+            hf_ser.pipeline(adapter)
         change(save(tiny_hubert, tmp_path / "whole") / "config.json", **labels)
         with pytest.raises(ValueError, match=r"has no weights for classifier\.bias, classifier\.weight"):
-            hf_ser.load(tmp_path / "whole")
+            hf_ser.pipeline(tmp_path / "whole")
 
     def test_an_adapter_and_the_configuration_of_another(self, adapter: Path) -> None:
         change(adapter / "adapter_config.json", target_modules=["q_proj"])
         with pytest.raises(ValueError, match=r"its adapter_config.json does not belong to its weights"):
-            hf_ser.load(adapter)
+            hf_ser.pipeline(adapter)
 
     def test_a_group_norm_model_answers_alike_alone_and_in_a_batch(
         self, group_norm_hubert: Path, tmp_path: Path
     ) -> None:
-        classifier = hf_ser.load(save(group_norm_hubert, tmp_path))
+        classifier = hf_ser.pipeline(save(group_norm_hubert, tmp_path))
         waves = [torch.randn(n).numpy() for n in (3000, 16_000)]
         for alone, together in zip(map(classifier, waves), classifier(waves, batch_size=2), strict=True):
             scores = {answer["label"]: answer["score"] for answer in together}
@@ -130,7 +130,7 @@ class TestFolders:
         self, tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level("WARNING", "hf_ser"):
-            hf_ser.load(save(tiny_hubert, tmp_path, ("LABEL_0", "LABEL_1")))
+            hf_ser.pipeline(save(tiny_hubert, tmp_path, ("LABEL_0", "LABEL_1")))
         assert "does not name its emotions" in caplog.text
 
 
@@ -145,8 +145,8 @@ class TestTheHub:
         return folder
 
     def test_only_what_a_model_is_opened_from_is_downloaded(self, hub: Any, published: Path, tmp_path: Path) -> None:
-        opened = hf_ser.load("lab/ser", cache_dir=tmp_path / "cache")
-        assert answers(opened) == pytest.approx(answers(hf_ser.load(published)), abs=1e-6)
+        opened = hf_ser.pipeline("lab/ser", cache_dir=tmp_path / "cache")
+        assert answers(opened) == pytest.approx(answers(hf_ser.pipeline(published)), abs=1e-6)
         assert (tmp_path / "cache" / "models--lab--ser").is_dir()
         fetched = {path.rpartition("/")[2] for method, path in hub.requests if method == "GET" and "/resolve/" in path}
         assert fetched == {"config.json", "preprocessor_config.json", "model.safetensors"}
@@ -157,20 +157,20 @@ class TestTheHub:
         push(other, "lab/ser", overwrite=True)
         HfApi().create_tag("lab/ser", tag="v2")
         for revision, folder in ((commit, published), ("v2", other)):
-            expected = answers(hf_ser.load(folder))
-            assert answers(hf_ser.load("lab/ser", revision=revision)) == pytest.approx(expected, abs=1e-6)
+            expected = answers(hf_ser.pipeline(folder))
+            assert answers(hf_ser.pipeline("lab/ser", revision=revision)) == pytest.approx(expected, abs=1e-6)
 
     def test_from_the_cache(self, hub: Any, published: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = [answers(hf_ser.load(name)) for name in ("lab/ser", "lab/adapter")]
+        expected = [answers(hf_ser.pipeline(name)) for name in ("lab/ser", "lab/adapter")]
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         hub.requests.clear()
-        assert [answers(hf_ser.load(name)) for name in ("lab/ser", "lab/adapter")] == expected
+        assert [answers(hf_ser.pipeline(name)) for name in ("lab/ser", "lab/adapter")] == expected
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(expected[0], abs=1e-6)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        assert answers(hf_ser.load("lab/ser", local_files_only=True)) == expected[0]
+        assert answers(hf_ser.pipeline("lab/ser", local_files_only=True)) == expected[0]
         assert hub.requests == []
         hub.close()
-        assert answers(hf_ser.load("lab/ser")) == expected[0]
+        assert answers(hf_ser.pipeline("lab/ser")) == expected[0]
 
     @pytest.mark.parametrize(
         ("name", "options", "says"),
@@ -185,29 +185,29 @@ class TestTheHub:
         self, hub: Any, published: Path, name: str, options: dict[str, Any], says: str
     ) -> None:
         with pytest.raises(OSError, match=says):
-            hf_ser.load(name, **options)
+            hf_ser.pipeline(name, **options)
 
     def test_no_connection(self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(HubError, match="lab/ser is not in the cache .* HF_HUB_OFFLINE forbids to download it"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         hub.close()
         with pytest.raises(HubError, match=r"no connection to http://127\.0\.0\.1:\d+ .*Check the network"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
 
     def test_an_interrupted_download_is_no_model(
         self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hub.fail("GET", "model.safetensors", after_bytes=5000, reset=True, times=1000)
         with pytest.raises(HubError, match="lab/ser: no connection to"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises((HubError, FileNotFoundError), match=r"not in the cache|has neither model\.safetensors"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         hub.faults.clear()
-        assert answers(hf_ser.load("lab/ser"))
+        assert answers(hf_ser.pipeline("lab/ser"))
 
     def test_a_full_disk(self, hub: Any, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*args: Any, **kwargs: Any) -> None:
@@ -215,30 +215,30 @@ class TestTheHub:
 
         monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
         with pytest.raises(HubError, match=r"lab/ser: the disk is full. Free space in .*hub.*set HF_HOME"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
 
     def test_a_repository_with_a_pickle_alone(self, hub: Any, published: Path) -> None:
         HfApi().upload_file(path_or_fileobj=b"\x80", path_in_repo="pytorch_model.bin", repo_id="lab/ser")
         HfApi().delete_file("model.safetensors", repo_id="lab/ser")
         with pytest.raises(FileNotFoundError, match=r"A pickle \(pytorch_model\.bin\) is not opened"):
-            hf_ser.load("lab/ser")
+            hf_ser.pipeline("lab/ser")
 
     def test_a_base_model_that_is_gone_another_or_changed(
         self, hub: Any, adapter: Path, tiny_hubert: Path, make_hubert: Callable[..., Path], tmp_path: Path
     ) -> None:
         with pytest.raises(ValueError, match=r"does not fit|was trained on other weights|has no weights|random"):
-            hf_ser.load("lab/adapter", base=str(make_hubert(tmp_path / "wide", hidden_size=48)))
+            hf_ser.pipeline("lab/adapter", base=str(make_hubert(tmp_path / "wide", hidden_size=48)))
         changed = HubertModel.from_pretrained(tiny_hubert, dtype=torch.float32)
         with torch.no_grad():
             changed.encoder.layers[1].final_layer_norm.bias.add_(0.5)
         changed.push_to_hub("lab/base")
         with pytest.raises(ValueError, match="was trained on other weights than those of 'lab/base'"):
-            hf_ser.load("lab/adapter")
+            hf_ser.pipeline("lab/adapter")
         HfApi().delete_repo("lab/base")
         shutil.rmtree(hub.environment["HF_HUB_CACHE"])
         says = r"'lab/adapter' is an adapter for 'lab/base', which cannot be loaded: lab/base is not on the Hub.*base="
         with pytest.raises(HubError, match=says):
-            hf_ser.load("lab/adapter")
+            hf_ser.pipeline("lab/adapter")
 
     def test_a_user_with_nothing_but_transformers(
         self, hub: Any, published: Path, python: Callable[..., Any], tmp_path: Path
@@ -255,5 +255,5 @@ print("FOUND", json.dumps(classifier({{"array": np.load({str(tmp_path / "wave.np
         done = python("-c", code, **hub.environment)
         assert done.returncode == 0, done.stderr[-2000:]
         found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))[5:])
-        expected = answers(hf_ser.load(published))
+        expected = answers(hf_ser.pipeline(published))
         assert {answer["label"]: answer["score"] for answer in found} == pytest.approx(expected, abs=1e-6)

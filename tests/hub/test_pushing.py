@@ -65,7 +65,7 @@ class TestWhatGoesUp:
         assert files("lab/ser") == CHECKPOINT | RESULTS
         assert len(HfApi().list_repo_commits("lab/ser")) == 2  # the Hub makes the first with the repository
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(
-            answers(hf_ser.load(folder)), abs=1e-6
+            answers(hf_ser.pipeline(folder)), abs=1e-6
         )
 
     @pytest.mark.parametrize("name", ["prompt", "bottleneck"])
@@ -73,30 +73,30 @@ class TestWhatGoesUp:
         """PEFT's configurations of these tuners have one."""
         folder = run(name)
         push(folder, "lab/ser", base_model=base)
-        assert answers(hf_ser.load("lab/ser")) == pytest.approx(answers(hf_ser.load(folder)), abs=1e-6)
+        assert answers(hf_ser.pipeline("lab/ser")) == pytest.approx(answers(hf_ser.pipeline(folder)), abs=1e-6)
 
     def test_a_merged_run_has_its_adapter_beside_it(self, hub: Any, base: str, run: Run) -> None:
         folder = run("merged")
         push(folder, "lab/ser", base_model=base)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {f"adapter/{name}" for name in ADAPTER}
-        expected = answers(hf_ser.load(folder))
+        expected = answers(hf_ser.pipeline(folder))
         assert answers(pipeline("audio-classification", model="lab/ser")) == pytest.approx(expected, abs=1e-5)
-        assert answers(hf_ser.load("lab/ser")) == pytest.approx(expected, abs=1e-5)
-        assert answers(hf_ser.load("lab/ser", subfolder="adapter")) == pytest.approx(expected, abs=1e-5)
+        assert answers(hf_ser.pipeline("lab/ser")) == pytest.approx(expected, abs=1e-5)
+        assert answers(hf_ser.pipeline("lab/ser", subfolder="adapter")) == pytest.approx(expected, abs=1e-5)
 
     @pytest.mark.parametrize("kind", ["adapter", "merged"])
     def test_an_adapter_alone_opens_on_its_base_from_the_hub(self, hub: Any, base: str, run: Run, kind: str) -> None:
         folder = run(kind)
         push(folder, "lab/adapter", base_model=base, adapter_only=True)
         assert files("lab/adapter") == ADAPTER | RESULTS
-        expected = answers(hf_ser.load(folder))
+        expected = answers(hf_ser.pipeline(folder))
         torch.manual_seed(3)  # nothing of it is random
-        assert answers(hf_ser.load("lab/adapter")) == pytest.approx(expected, abs=1e-5)
+        assert answers(hf_ser.pipeline("lab/adapter")) == pytest.approx(expected, abs=1e-5)
         model = HubertForSequenceClassification.from_pretrained(
             base, config=AutoConfig.from_pretrained("lab/adapter"), ignore_mismatched_sizes=True, dtype=torch.float32
         )
         model = PeftModel.from_pretrained(model, "lab/adapter").eval()
-        opened = hf_ser.load("lab/adapter")
+        opened = hf_ser.pipeline("lab/adapter")
         values = opened.feature_extractor(WAVE, sampling_rate=16_000, return_tensors="pt").input_values
         with torch.no_grad():
             torch.testing.assert_close(model(values).logits, opened.model(values).logits, atol=1e-5, rtol=0)
@@ -293,7 +293,7 @@ class TestTheCardsCode:
         card = Path(hf_hub_download("lab/ser", "README.md", revision=revision)).read_text()
         code = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
         assert len(code) == blocks
-        expected = answers(hf_ser.load("lab/ser", revision=revision))
+        expected = answers(hf_ser.pipeline("lab/ser", revision=revision))
         for block in code:
             torch.manual_seed(11)
             names: dict[str, Any] = {"__name__": "__main__"}
@@ -315,7 +315,7 @@ class TestTheCardsCode:
         script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{snippet}\nassert 'hf_ser' not in sys.modules\n"
         done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert done.returncode == 0, done.stderr[-3000:]
-        expected = answers(hf_ser.load("lab/ser"))
+        expected = answers(hf_ser.pipeline("lab/ser"))
         best = max(expected, key=expected.__getitem__)
         assert f"{best}: {expected[best]:.2f}" in done.stdout
 
@@ -369,7 +369,7 @@ class TestWhatIsThereAlready:
         full = run("full")
         push(full, "lab/ser", revision="v2")
         assert files("lab/ser", revision="v2") == CHECKPOINT | RESULTS
-        assert set(answers(hf_ser.load("lab/ser", revision="v2"))) == {"angry", "happy", "sad"}
+        assert set(answers(hf_ser.pipeline("lab/ser", revision="v2"))) == {"angry", "happy", "sad"}
         assert "adapter/adapter_model.safetensors" in files("lab/ser")
         with pytest.raises(FileExistsError, match="files that this push would replace"):
             push(run("adapter"), "lab/ser", revision="v2", base_model=base)
@@ -400,15 +400,15 @@ class TestWhatIsThereAlready:
         assert HfApi().model_info("lab/ser").sha == before
         # Its card is for the branch that it will be merged into.
         assert "revision=" not in Path(hf_hub_download("lab/ser", "README.md", revision="refs/pr/1")).read_text()
-        expected = answers(hf_ser.load(folder))
-        assert answers(hf_ser.load("lab/ser", revision="refs/pr/1")) == pytest.approx(expected, abs=1e-6)
+        expected = answers(hf_ser.pipeline(folder))
+        assert answers(hf_ser.pipeline("lab/ser", revision="refs/pr/1")) == pytest.approx(expected, abs=1e-6)
 
     def test_a_private_repository(self, hub: Any, run: Run) -> None:
         push(run("full"), "lab/ser", private=True)
         assert HfApi().model_info("lab/ser").private
         with pytest.raises(HubError, match="is not on the Hub, or it is private and your token cannot read it"):
-            hf_ser.load("lab/ser", token=hub.login("other"))
-        assert answers(hf_ser.load("lab/ser", token=hub.token))
+            hf_ser.pipeline("lab/ser", token=hub.login("other"))
+        assert answers(hf_ser.pipeline("lab/ser", token=hub.token))
 
 
 class TestFailing:

@@ -1,60 +1,54 @@
-"""Classifiers that are ready at once: random ones of both kinds of encoder, and one that tells low from high tones."""
+"""Classifiers that are ready at once: random ones of both kinds of encoder, and one that classifies low and high tones."""
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
+from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import hf_ser
 from hf_ser.models import load_model
+from hf_ser.pipeline import SERPipeline
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
-def with_head(encoder: Path, folder: Path) -> AudioClassificationPipeline:
-    """An encoder with a random head whose answers differ from clip to clip, saved and opened."""
+def with_head(encoder: Path, folder: Path) -> SERPipeline:
+    """An encoder with a random head whose predictions differ from clip to clip, saved and opened."""
     torch.manual_seed(0)
     loaded = load_model(str(encoder), EMOTIONS)
     loaded.model.classifier.weight.data *= 30
     loaded.model.save_pretrained(folder)
     loaded.feature_extractor.save_pretrained(folder)
-    return hf_ser.load(folder)
+    return hf_ser.pipeline(folder)
 
 
 @pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], AudioClassificationPipeline]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SERPipeline]:
     return lambda encoder: with_head(encoder, tmp_path_factory.mktemp("classifier"))
 
 
 @pytest.fixture(scope="session")
-def layer_norm(tiny_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]) -> AudioClassificationPipeline:
+def layer_norm(tiny_hubert: Path, opened: Callable[[Path], SERPipeline]) -> SERPipeline:
     return opened(tiny_hubert)
 
 
 @pytest.fixture(scope="session")
-def group_norm(
-    group_norm_hubert: Path, opened: Callable[[Path], AudioClassificationPipeline]
-) -> AudioClassificationPipeline:
+def group_norm(group_norm_hubert: Path, opened: Callable[[Path], SERPipeline]) -> SERPipeline:
     return opened(group_norm_hubert)
 
 
 class Pitch(torch.nn.Module):
-    """Hears the more of a `high` voice the more often the signal changes its sign, from 200 Hz (none) to 2 kHz (all)."""
+    """`high` is the more probable the more often the signal changes its sign, from 200 Hz (0) to 2 kHz (1)."""
+
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(
-            id2label={0: "low", 1: "high"},
-            problem_type=None,
-            model_type="hubert",
-            conv_kernel=[10, 3, 3, 3, 3, 2, 2],
-            conv_stride=[5, 2, 2, 2, 2, 2, 2],
-        )
+        self.config = HubertConfig(id2label={0: "low", 1: "high"})
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
@@ -66,8 +60,8 @@ class Pitch(torch.nn.Module):
 
 
 @pytest.fixture
-def pitch() -> SimpleNamespace:
-    return SimpleNamespace(model=Pitch(), feature_extractor=Wav2Vec2FeatureExtractor(), device=torch.device("cpu"))
+def pitch() -> SERPipeline:
+    return SERPipeline(model=Pitch(), feature_extractor=Wav2Vec2FeatureExtractor(), device="cpu")
 
 
 def sound(seconds: float, frequency: float = 200.0, rate: int = 16_000) -> np.ndarray:

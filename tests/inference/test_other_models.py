@@ -1,4 +1,4 @@
-"""Models for audio classification that transformers has and this package does not train are heard as their pipeline hears them."""
+"""Models that transformers has and this package does not train have the probabilities of transformers' pipeline."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,6 @@ from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTForAudioClassification,
-    AudioClassificationPipeline,
     SEWConfig,
     SEWForSequenceClassification,
     Wav2Vec2ConformerConfig,
@@ -24,9 +23,7 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.inference import in_precision, predict, timeline
-from hf_ser.inference.batches import classify
-from hf_ser.report.cost import count_flops
+from hf_ser.pipeline import SERPipeline
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37}
 CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
@@ -55,7 +52,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 
 def save(kind: str, folder: Path) -> Path:
-    """A random model whose answers differ from clip to clip."""
+    """A random model whose predictions differ from clip to clip."""
     torch.manual_seed(0)
     make, extractor = KINDS[kind]
     model = make()
@@ -77,10 +74,8 @@ def clips() -> list[dict[str, Any]]:
     return found
 
 
-def answers(classifier: AudioClassificationPipeline, sources: Any, **options: Any) -> list[dict[str, float]]:
-    said = list(predict(classifier, sources, progress=False, **options))
-    assert [answer.problem for answer in said] == [None] * len(said)
-    return [answer.probabilities for answer in said]
+def answers(recogniser: SERPipeline, sources: Any, **options: Any) -> list[dict[str, float]]:
+    return [{row["label"]: row["score"] for row in rows} for rows in recogniser(sources, **options)]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -89,47 +84,43 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_same_as_the_plain_pipeline_alone_and_beside_others(model: Path) -> None:
-    """Many of these hear the padding of a batch, and transformers' Whisper wants 30 s."""
+    """Padding changes the outputs of many of these, and transformers' Whisper takes 30 s."""
     plain = pipeline("audio-classification", model=str(model), top_k=None)
     expected = [{row["label"]: row["score"] for row in plain(dict(clip))} for clip in clips()]
     assert np.ptp([list(dict(sorted(row.items())).values()) for row in expected], axis=0).max() > 0.005
-    for found, reference in zip(answers(hf_ser.load(model), clips(), batch_seconds=100.0), expected, strict=True):
+    for found, reference in zip(answers(hf_ser.pipeline(model), clips(), batch_seconds=100.0), expected, strict=True):
         assert found == pytest.approx(reference, abs=1e-5)
 
 
-def test_a_clip_that_is_longer_than_the_model_hears_is_heard_to_its_end(model: Path) -> None:
-    classifier = hf_ser.load(model)
+def test_a_clip_that_is_longer_than_the_models_input_counts_to_its_end(model: Path) -> None:
+    classifier = hf_ser.pipeline(model)
     rng = np.random.default_rng(0)
     clip = (0.1 * rng.standard_normal(31 * 16_000)).astype(np.float32)
-    (reference,) = answers(classifier, {"array": clip, "sampling_rate": 16_000}, longest=60.0)
+    (reference,) = answers(classifier, [clip], longest=60.0)
     clip[-16_000:] = 0.3 * np.sin(np.arange(16_000))
-    (found,) = answers(classifier, {"array": clip, "sampling_rate": 16_000}, longest=60.0)
+    (found,) = answers(classifier, [clip], longest=60.0)
     assert max(abs(found[emotion] - reference[emotion]) for emotion in found) > 1e-5
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_in_fewer_bits(model: Path, precision: str) -> None:
-    exact = answers(hf_ser.load(model), clips())
-    rough = answers(in_precision(hf_ser.load(model), precision), clips())
+def test_in_other_precisions(model: Path, precision: str) -> None:
+    exact = answers(hf_ser.pipeline(model), clips())
+    rough = answers(hf_ser.pipeline(model, precision=precision), clips())
     for one, other in zip(exact, rough, strict=True):
         assert other == pytest.approx(one, abs=0.1)
 
 
-def test_a_batch_of_whisper_holds_as_many_seconds_as_it_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each clip is 30 s to it, however short: else a batch for a GPU would be of hours."""
-    classifier = hf_ser.load(save("whisper", tmp_path))
+def test_in_a_batch_of_whisper_each_clip_counts_as_30_seconds(tmp_path: Path) -> None:
+    """However short it is: else a batch for a GPU would be of hours."""
+    classifier = hf_ser.pipeline(save("whisper", tmp_path))
     waves = [clip["array"] for clip in clips()]
-    sizes = [len(batch) for batch, _ in classify(classifier, waves, batch_seconds=60.0)]
+    sizes = [len(batch) for batch, _ in classifier.classify(waves, batch_seconds=60.0)]
     assert sizes == [2, 2]
-    assert [len(batch) for batch, _ in classify(classifier, waves, batch_seconds=8.0)] == [1] * 4
-
-
-def test_its_operations_are_counted(model: Path) -> None:
-    assert count_flops(hf_ser.load(model), 2.0)["total"] > 0
+    assert [len(batch) for batch, _ in classifier.classify(waves, batch_seconds=8.0)] == [1] * 4
 
 
 @pytest.mark.parametrize(("kind", "most"), [("whisper", "30"), ("ast", "10.255")])
-def test_a_window_may_not_be_longer_than_what_is_heard(kind: str, most: str, tmp_path: Path) -> None:
-    classifier = hf_ser.load(save(kind, tmp_path))
-    with pytest.raises(ValueError, match=f"window: the model hears {most} s at most, found 31"):
-        timeline(classifier, {"array": np.ones(16_000, np.float32), "sampling_rate": 16_000}, window=31.0, hop=1.0)
+def test_a_window_may_not_be_longer_than_the_models_input(kind: str, most: str, tmp_path: Path) -> None:
+    classifier = hf_ser.pipeline(save(kind, tmp_path))
+    with pytest.raises(ValueError, match=f"window: the model takes {most} s at most, found 31"):
+        classifier.timeline({"array": np.ones(16_000, np.float32), "sampling_rate": 16_000}, window=31.0, hop=1.0)

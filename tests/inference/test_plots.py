@@ -1,11 +1,13 @@
 """The picture of a timeline shows what is in it."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hf_ser.inference import Timeline, plot_timeline
+from hf_ser.inference.plots import plot_timeline
+from hf_ser.inference.timelines import Timeline
 
 EMOTIONS = ("angry", "bored", "happy", "sad")
 
@@ -47,13 +49,13 @@ def test_shows_waveform_probabilities_segments_and_time(
     assert legend == [*reversed(EMOTIONS), *(["silence"] if line.silent.any() else [])]
 
 
-def test_draws_the_segments_it_is_given() -> None:
+def test_draws_the_segments() -> None:
     waveform, line = made(40)
-    few, many = line.segments(5), line.segments()
-    assert len(few) < len(many)
-    for given, expected in ((few, few), (many, many), (None, many)):
-        drawn = plot_timeline(waveform, line, given).axes[2].collections
-        assert sum(len(spans.get_paths()) for spans in drawn) == len(expected)
+    merged = replace(line, minimum=5)
+    assert len(merged) < len(line)
+    for each in (line, merged):
+        drawn = plot_timeline(waveform, each).axes[2].collections
+        assert sum(len(spans.get_paths()) for spans in drawn) == len(each)
 
 
 def test_an_emotion_of_its_own_has_a_colour_of_its_own() -> None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +12,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import AudioError
-from hf_ser.inference import SILENCE, Timeline, timeline
+from hf_ser.inference.timelines import SILENCE, Timeline
+from hf_ser.pipeline import SERPipeline
 
 Sound = Callable[..., np.ndarray]
 
@@ -41,7 +40,9 @@ def timelines(draw: st.DrawFn) -> Timeline:
 @settings(deadline=None)
 @given(timelines(), st.floats(0, 5))
 def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
-    segments = line.segments(minimum)
+    line = dataclasses.replace(line, minimum=minimum)
+    segments = line.segments
+    assert (list(line), len(line)) == (segments, len(segments))
     assert segments[0].start == 0
     assert segments[-1].stop == line.duration
     for before, after in pairwise(segments):
@@ -57,7 +58,7 @@ def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
 @settings(deadline=None)
 @given(timelines())
 def test_without_a_minimum_each_frame_keeps_its_emotion(line: Timeline) -> None:
-    segments = line.segments()
+    segments = line.segments
     for i, centre in enumerate((line.borders[:-1] + line.borders[1:]) / 2):
         (segment,) = [each for each in segments if each.start <= centre < each.stop]
         best = SILENCE if line.silent[i] else line.emotions[int(line.smoothed[i].argmax())]
@@ -77,61 +78,57 @@ def test_smoothing_is_the_mean_of_the_windows_around(line: Timeline) -> None:
     np.testing.assert_allclose(off.smoothed, line.probabilities, atol=1e-12)
 
 
-def made(shares: list[list[float]], hop: float = 1.0) -> Timeline:
+def made(shares: list[list[float]], minimum: float, hop: float = 1.0) -> Timeline:
     start = np.arange(len(shares)) * hop
-    return Timeline(("a", "b", "c"), start, start + hop, np.array(shares), len(shares) * hop)
+    return Timeline(("a", "b", "c"), start, start + hop, np.array(shares), len(shares) * hop, minimum=minimum)
 
 
 A, B, C = [0.8, 0.15, 0.05], [0.15, 0.8, 0.05], [0.05, 0.25, 0.7]
 
 
 def test_a_flicker_goes_to_the_neighbour_that_is_more_probable_in_it() -> None:
-    segments = made([A, A, C, B, B]).segments(1.5)
+    segments = made([A, A, C, B, B], 1.5).segments
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 2, "a"), (2, 5, "b")]
     assert segments[1].probability == pytest.approx((0.25 + 0.8 + 0.8) / 3)
 
 
 def test_a_flicker_between_two_of_one_emotion_joins_them() -> None:
-    segments = made([A, A, B, A, C, C]).segments(1.5)
+    segments = made([A, A, B, A, C, C], 1.5).segments
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 4, "a"), (4, 6, "c")]
 
 
 def test_the_shortest_goes_first() -> None:
     """From left to right, the two seconds of b would go to a before c makes them longer."""
-    segments = made([A, A, A, B, B, C, B, B]).segments(2.5)
+    segments = made([A, A, A, B, B, C, B, B], 2.5).segments
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 3, "a"), (3, 8, "b")]
 
 
 def test_a_minimum_longer_than_the_recording_leaves_one_segment() -> None:
-    (segment,) = made([A, B, B]).segments(100)
+    (segment,) = made([A, B, B], 100).segments
     assert (segment.start, segment.stop, segment.emotion) == (0, 3, "b")
-    with pytest.raises(ValueError, match=r"minimum: must not be negative, found -1"):
-        made([A]).segments(-1)
-    with pytest.raises(ValueError, match=r"minimum: must not be negative, found nan"):
-        made([A]).segments(math.nan)
 
 
 def test_a_day_of_flicker_is_merged_in_seconds() -> None:
     rng = np.random.default_rng(0)
-    line = made(rng.dirichlet([1, 1, 1], 20_000).tolist(), hop=0.5)
-    assert len(line.segments(5)) > 100
+    line = made(rng.dirichlet([1, 1, 1], 20_000).tolist(), 5, hop=0.5)
+    assert len(line.segments) > 100
 
 
 @pytest.mark.parametrize("boundary", [10.0, 13.3, 20.0])
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 3.0])
 def test_finds_where_the_voice_changes(
-    pitch: SimpleNamespace, make_sound: Sound, boundary: float, smoothing: float
+    pitch: SERPipeline, make_sound: Sound, boundary: float, smoothing: float
 ) -> None:
     recording = np.concatenate([make_sound(boundary, 300), make_sound(30 - boundary, 1900)])
-    line = timeline(pitch, {"array": recording, "sampling_rate": 16_000}, smoothing=smoothing)
-    low, high = line.segments()
+    line = pitch.timeline({"array": recording, "sampling_rate": 16_000}, smoothing=smoothing)
+    low, high = line
     assert (low.emotion, high.emotion) == ("low", "high")
     assert low.stop == high.start == pytest.approx(boundary, abs=0.5)
     assert line.duration == high.stop == 30
 
 
-def test_the_windows_lie_as_they_should(pitch: SimpleNamespace, make_sound: Sound) -> None:
-    line = timeline(pitch, {"array": make_sound(5.2), "sampling_rate": 16_000}, window=2, hop=0.5, batch_seconds=5)
+def test_the_windows_lie_as_they_should(pitch: SERPipeline, make_sound: Sound) -> None:
+    line = pitch.timeline({"array": make_sound(5.2), "sampling_rate": 16_000}, window=2, hop=0.5, batch_seconds=5)
     np.testing.assert_allclose(line.start, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.2])
     np.testing.assert_allclose(line.stop - line.start, 2)
     np.testing.assert_allclose(line.borders, [0, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.1, 5.2])
@@ -141,62 +138,62 @@ def test_the_windows_lie_as_they_should(pitch: SimpleNamespace, make_sound: Soun
     assert pitch.model.shapes == [(2, 32_000)] * 4, "windows go through the model in batches"
 
 
-def test_a_recording_shorter_than_a_window_is_one_window(pitch: SimpleNamespace, make_sound: Sound) -> None:
-    line = timeline(pitch, {"array": make_sound(0.3), "sampling_rate": 16_000})
+def test_a_recording_shorter_than_a_window_is_one_window(pitch: SERPipeline, make_sound: Sound) -> None:
+    line = pitch.timeline({"array": make_sound(0.3), "sampling_rate": 16_000})
     assert (line.start.tolist(), line.stop.tolist(), line.duration) == ([0.0], [0.3], 0.3)
-    assert [(each.start, each.stop) for each in line.segments(1)] == [(0, 0.3)]
+    assert [(each.start, each.stop) for each in line] == [(0, 0.3)]
 
 
-def test_each_window_has_what_the_pipeline_says_of_it(layer_norm: AudioClassificationPipeline) -> None:
+def test_a_window_has_the_probabilities_of_the_same_clip(layer_norm: SERPipeline) -> None:
     recording = 0.1 * np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
     recording *= np.linspace(0, 1, 40_000, dtype=np.float32)
-    line = timeline(layer_norm, {"array": recording, "sampling_rate": 16_000}, window=1, hop=0.5)
+    line = layer_norm.timeline({"array": recording, "sampling_rate": 16_000}, window=1, hop=0.5)
     for start, shares in zip(line.start, line.probabilities, strict=True):
         first = round(start * 16_000)
         window = recording[first : first + 16_000].copy()
-        answers = {answer["label"]: answer["score"] for answer in layer_norm(window, top_k=None)}
+        answers = {answer["label"]: answer["score"] for answer in layer_norm(window)}
         np.testing.assert_allclose(shares, [answers[emotion] for emotion in line.emotions], atol=1e-4)
 
 
-def test_silence_is_told_as_such(pitch: SimpleNamespace, make_sound: Sound) -> None:
+def test_silence_is_a_segment(pitch: SERPipeline, make_sound: Sound) -> None:
     recording = np.concatenate([make_sound(6), np.zeros(10 * 16_000, np.float32), make_sound(6)])
-    line = timeline(pitch, {"array": recording, "sampling_rate": 16_000}, window=2, hop=0.5)
-    assert [each.emotion for each in line.segments()] == ["low", SILENCE, "low"]
-    first, silence, _ = line.segments()
+    line = pitch.timeline({"array": recording, "sampling_rate": 16_000}, window=2, hop=0.5)
+    assert [each.emotion for each in line] == ["low", SILENCE, "low"]
+    first, silence, _ = line
     assert (silence.start, silence.stop) == (pytest.approx(6.75), pytest.approx(15.25))
     assert np.isnan(line.probabilities[line.silent]).all()
     assert np.isfinite(line.smoothed[~line.silent]).all()
     assert first.probability > 0.9
 
 
-def test_silence_from_end_to_end(pitch: SimpleNamespace) -> None:
-    line = timeline(pitch, {"array": np.zeros(80_000), "sampling_rate": 16_000})
-    (segment,) = line.segments(2)
+def test_silence_from_end_to_end(pitch: SERPipeline) -> None:
+    line = pitch.timeline({"array": np.zeros(80_000), "sampling_rate": 16_000})
+    (segment,) = line
     assert (segment.start, segment.stop, segment.emotion) == (0, 5, SILENCE)
 
 
-def test_what_cannot_be_heard_or_asked(pitch: SimpleNamespace, tmp_path: Path, make_sound: Sound) -> None:
+def test_recordings_and_arguments_that_do_not_fit(pitch: SERPipeline, tmp_path: Path, make_sound: Sound) -> None:
     good = {"array": make_sound(1), "sampling_rate": 16_000}
     for options, message in [
         ({"window": 0.01}, r"window: the encoder needs at least 0.025 s, found 0.01"),
         ({"hop": 0.0}, r"hop: must be more than 0 s and not more than the window \(3.0 s\), found 0.0"),
         ({"hop": 3.1}, r"hop: .*found 3.1"),
         ({"smoothing": -1.0}, r"smoothing: must not be negative"),
-        ({"batch_seconds": 0.0}, r"batch_seconds: must be more than 0"),
+        ({"batch_seconds": 0.0}, r"batch_seconds: must be more than 0 s and finite"),
         ({"window": math.nan}, r"window: the encoder needs at least 0.025 s, found nan"),
         ({"hop": math.nan}, r"hop: .*found nan"),
         ({"smoothing": math.nan}, r"smoothing: must not be negative, found nan"),
-        ({"batch_seconds": math.nan}, r"batch_seconds: must be more than 0 s, found nan"),
+        ({"minimum": -1.0}, r"minimum: must not be negative, found -1"),
     ]:
         with pytest.raises(ValueError, match=message):
-            timeline(pitch, good, **options)
+            pitch.timeline(good, **options)
     with pytest.raises(AudioError, match="too short: it has 300 samples at 16 kHz, the encoder needs 400"):
-        timeline(pitch, {"array": make_sound(300 / 16_000), "sampling_rate": 16_000})
+        pitch.timeline({"array": make_sound(300 / 16_000), "sampling_rate": 16_000})
     with pytest.raises(AudioError, match="empty"):
-        timeline(pitch, {"array": np.zeros(0), "sampling_rate": 16_000})
+        pitch.timeline({"array": np.zeros(0), "sampling_rate": 16_000})
     (tmp_path / "a.wav").write_bytes(b"nothing")
     with pytest.raises(AudioError, match="unreadable"):
-        timeline(pitch, tmp_path / "a.wav")
+        pitch.timeline(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", make_sound(1), 16_000)
-    with pytest.raises(ValueError, match=r"a timeline is of one recording, found 2: '.*a.wav', ..."):
-        timeline(pitch, tmp_path)
+    with pytest.raises(ValueError, match=r"recording: expected one recording, found 2: '.*a.wav', ..."):
+        pitch.timeline(tmp_path)

@@ -22,6 +22,7 @@ import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.audio.distort import Condition
 from hf_ser.corpora import CorpusError, synthetic
+from hf_ser.pipeline import SERPipeline
 from hf_ser.rendering import console
 from hf_ser.report import (
     BuiltReport,
@@ -56,7 +57,7 @@ def run(speech: Path, tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def model(run: Path) -> Model:
-    return open_model(hf_ser.load(run), "run", run)
+    return open_model(hf_ser.pipeline(run), "run", run)
 
 
 def built(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> BuiltReport:
@@ -135,7 +136,7 @@ class TestWhatItIsTakenOn:
         words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "frozen", "--num_train_epochs", "1",
                  "--disable_tqdm", "True", *cutting, "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-2"]  # fmt: skip
         test = finetune(parse_arguments(words))["metrics"]["test"]
-        model = open_model(hf_ser.load(tmp_path / "run"), "run", tmp_path / "run")
+        model = open_model(hf_ser.pipeline(tmp_path / "run"), "run", tmp_path / "run")
         report = report_on(model, [f"synthetic={speech}"])
         overall = report["quality"]["overall"]
         assert overall["confusion_matrix"] == test["confusion_matrix"]
@@ -151,7 +152,7 @@ class TestWhatItIsTakenOn:
             samples, rate = soundfile.read(path)
             soundfile.write(path, np.tile(samples, 3), rate)
         whole = replace(QUICK, max_seconds=60.0)
-        stranger = open_model(hf_ser.load(run), "stranger", None)
+        stranger = open_model(hf_ser.pipeline(run), "stranger", None)
         ours, theirs = (report_on(one, [f"synthetic={copy}"], whole, part="all") for one in (model, stranger))
         assert not any("segments" in note for note in ours["notes"])
         assert any("of over 1.5 s: cut into segments" in note for note in theirs["notes"])
@@ -169,7 +170,7 @@ class TestWhatItIsTakenOn:
         assert "not among these corpora" in looked["leakage"]["reason"]
 
     def test_a_model_of_somebody_else_is_tested_on_everything(self, run: Path, speech: Path) -> None:
-        stranger = open_model(hf_ser.load(run), "stranger", None)
+        stranger = open_model(hf_ser.pipeline(run), "stranger", None)
         report = report_on(stranger, [f"synthetic={speech}"], replace(QUICK, leakage=True))
         assert report["clips"]["part"] == "all"
         assert report["leakage"]["speakers"] is None
@@ -245,7 +246,7 @@ class TestWhereLittleIsKnown:
         copy = Path(shutil.copytree(run, tmp_path / "run"))
         (copy / name).write_text(text)
         with pytest.raises(ValueError, match=message):
-            report_on(open_model(hf_ser.load(copy), "run", copy), [f"synthetic={speech}"])
+            report_on(open_model(hf_ser.pipeline(copy), "run", copy), [f"synthetic={speech}"])
 
     def test_no_speakers_and_no_genders(self, model: Model, speech: Path, tmp_path: Path) -> None:
         report = report_on(model, [f"manifest={manifest(speech, tmp_path, speakers=False)}"])
@@ -391,7 +392,7 @@ class TestFurtherParts:
         options = ReportOptions(**{**vars(QUICK), "robustness": True, "conditions": conditions, "robustness_clips": 7,
                                    "keep": tmp_path / "answers"})  # fmt: skip
         asked: list[str] = []
-        original = predictions.predict
+        original = SERPipeline.predict
 
         def dying(classifier: Any, source: Any, **given: Any) -> Any:
             asked.append("once")
@@ -399,7 +400,7 @@ class TestFurtherParts:
                 raise KeyboardInterrupt
             return original(classifier, source, **given)
 
-        monkeypatch.setattr(predictions, "predict", dying)
+        monkeypatch.setattr(SERPipeline, "predict", dying)
         with pytest.raises(KeyboardInterrupt):
             report_on(model, [f"synthetic={speech}"], options)
         report = report_on(model, [f"synthetic={speech}"], options)
@@ -407,12 +408,12 @@ class TestFurtherParts:
         clean, noise, babble = report["robustness"]["conditions"]
         assert report["robustness"]["clips"] == clean["clips"] == noise["clips"] == babble["clips"] == 7
         assert clean["difference"] == 0
-        monkeypatch.setattr(predictions, "predict", original)
+        monkeypatch.setattr(SERPipeline, "predict", original)
         anew = report_on(model, [f"synthetic={speech}"], ReportOptions(**{**vars(options), "keep": None}))
         assert anew["robustness"] == report["robustness"]
 
     def test_two_models_on_the_same_clips(self, model: Model, speech: Path, run: Path) -> None:
-        other = open_model(hf_ser.load(run), "other", run)
+        other = open_model(hf_ser.pipeline(run), "other", run)
         generator = np.random.default_rng(0)
         other.classifier.model.classifier.weight.data += 3 * np.float32(generator.normal(size=(3, 3)))
         report = report_on(model, [f"synthetic={speech}"], other=other)
@@ -429,7 +430,7 @@ class TestFurtherParts:
         assert found["clips_reason"] == f"{found['number']} clips, too few to draw from; at least 10 are needed"
         many = report_on(model, [f"synthetic={speech}"], other=other, part="all")["comparison"]
         assert many["clips"]["uar"]["interval"]
-        fewer = open_model(hf_ser.load(run), "fewer", run, {"angry": "sad"})
+        fewer = open_model(hf_ser.pipeline(run), "fewer", run, {"angry": "sad"})
         with pytest.raises(
             ValueError, match="compare=fewer: its emotions are happy, sad, and those of run angry, happy, sad"
         ):
@@ -451,14 +452,14 @@ class TestFurtherParts:
     def test_kept_answers_are_those_of_the_very_weights(self, run: Path, speech: Path, tmp_path: Path) -> None:
         keys = set()
         for place in (None, 1, 77):
-            model = open_model(hf_ser.load(run), "run", run)
+            model = open_model(hf_ser.pipeline(run), "run", run)
             if place is not None:
                 model.classifier.model.projector.weight.data.view(-1)[place] *= -1
             keys.add(predictions.model_key(model.classifier))
         assert len(keys) == 3
 
     def test_a_model_without_numbers(self, model: Model, run: Path, speech: Path, tmp_path: Path) -> None:
-        broken = open_model(hf_ser.load(run), "broken", run)
+        broken = open_model(hf_ser.pipeline(run), "broken", run)
         broken.classifier.model.classifier.bias.data[0] = np.nan
         options = replace(QUICK, keep=tmp_path / "answers")
         with pytest.raises(ValueError, match="broken: its probabilities for synthetic/.* are not finite"):

@@ -31,7 +31,7 @@ def folder(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> AudioClassificationPipeline:
-    return hf_ser.load(folder, device="cpu")
+    return hf_ser.pipeline(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_parameters_and_files_of_a_checkpoint(measured: dict[str, Any], folder: Path) -> None:
-    model = hf_ser.load(folder).model
+    model = hf_ser.pipeline(folder).model
     assert measured["parameters"] == {"total": sum(p.numel() for p in model.parameters()), "adapter": None}
     names = ("config.json", "preprocessor_config.json", "model.safetensors")
     assert measured["size"] == {
@@ -97,8 +97,8 @@ def test_parameters_and_files_of_an_adapter(folder: Path, tiny_hubert: Path, tmp
     save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
     loaded.model.config.save_pretrained(tmp_path / "adapter")
     loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
-    opened = hf_ser.load(tmp_path / "adapter").model
-    whole = hf_ser.load(folder).model.num_parameters()
+    opened = hf_ser.pipeline(tmp_path / "adapter").model
+    whole = hf_ser.pipeline(folder).model.num_parameters()
     lora = 2 * 3 * 2 * (32 + 32)  # layers, matrices, rank, in and out
     head = (32 + 1) * 24 + (24 + 1) * 3
     assert count_parameters(opened) == {"total": whole + lora, "adapter": lora + head}
@@ -192,14 +192,16 @@ def test_whisper_has_its_cost_too(tiny_whisper: Path, tmp_path: Path, monkeypatc
     loaded = load_model(str(tiny_whisper), EMOTIONS)
     loaded.model.save_pretrained(tmp_path / "model")
     loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    found = measure_cost(hf_ser.load(tmp_path / "model", device="cpu"), folder=tmp_path / "model", seconds=(1,), runs=2)
+    found = measure_cost(
+        hf_ser.pipeline(tmp_path / "model", device="cpu"), folder=tmp_path / "model", seconds=(1,), runs=2
+    )
     assert found["flops"]["total"] > 0
     assert found["size"]["model_bytes"] > (tmp_path / "model" / "model.safetensors").stat().st_size
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(folder: Path) -> None:
-    found = measure_cost(hf_ser.load(folder, device="cuda"), seconds=(1,), runs=3)
+    found = measure_cost(hf_ser.pipeline(folder, device="cuda"), seconds=(1,), runs=3)
     assert found["device"]["kind"] == "cuda"
     assert found["device"]["name"] == torch.cuda.get_device_name()
     assert found["memory"]["peak_bytes"] > found["memory"]["before_bytes"] > 0

@@ -63,11 +63,11 @@ corpus, *folders = sys.argv[1:]
 torch.manual_seed(1234)
 for folder in folders:
     plain = (Path(folder) / "model.safetensors").exists()
-    pipe = pipeline("audio-classification", model=folder) if plain else hf_ser.load(folder)
+    pipe = pipeline("audio-classification", model=folder) if plain else hf_ser.pipeline(folder)
     names = json.loads((Path(folder) / "splits.json").read_text())["parts"]["test"]
     waves = [read_mono(f"{corpus}/{name.removeprefix('synthetic/')}.wav") for name in names]
     if (Path(folder) / "adapter").exists():
-        pipes = [pipe, hf_ser.load(Path(folder) / "adapter")]
+        pipes = [pipe, hf_ser.pipeline(Path(folder) / "adapter")]
     else:
         pipes = [pipe]
     for opened in pipes:
@@ -273,7 +273,7 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     card = " ".join((folder / "README.md").read_text().split())
     assert "transformers alone computes the group norm of the first layer over the padding, too" in card
 
-    classifier = hf_ser.load(folder)
+    classifier = hf_ser.pipeline(folder)
     clips = [read_mono(f"{tmp_path}/speech/{name.removeprefix('synthetic/')}.wav") for name in found["names"]]
     together = [{a["label"]: a["score"] for a in answer} for answer in classifier(clips, batch_size=8, top_k=None)]
     np.testing.assert_allclose([[answer[e] for e in emotions] for answer in together], one, atol=1e-4)

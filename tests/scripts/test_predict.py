@@ -7,16 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from hf_ser.inference.clips import Prediction
 from hf_ser.models import load_model
+from hf_ser.pipeline import SERPipeline
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
 Main = Callable[..., int]
@@ -83,29 +86,29 @@ def test_a_folder_as_a_table_and_nothing_else_on_stdout(
     closing, aside = done.stderr.splitlines()[-2:]
     assert closing.startswith("4 clips, 2 s of speech in ")
     assert closing.endswith(" s of speech per second)")
-    assert aside == "1 set aside: 1 unreadable"
+    assert aside == "1 excluded: 1 unreadable"
 
 
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_is_continued(
     main: Main, script: ModuleType, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     output = tmp_path / "out.csv"
-    whole = script.predict
+    whole = SERPipeline.predict
 
-    def interrupted(*arguments: object, **options: object) -> object:
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Prediction]:
         for i, prediction in enumerate(whole(*arguments, **options)):
             if i == 2:
                 raise KeyboardInterrupt
             yield prediction
 
-    monkeypatch.setattr(script, "predict", interrupted)
+    monkeypatch.setattr(SERPipeline, "predict", interrupted)
     assert main(model, clips, "--output", output) == 130
-    assert "--resume goes on with it" in capsys.readouterr().err
+    assert "--resume continues it" in capsys.readouterr().err
     assert [Path(row["name"]).name for row in table(output)] == ["0.wav", "1.wav"]
-    monkeypatch.setattr(script, "predict", whole)
+    monkeypatch.setattr(SERPipeline, "predict", whole)
     assert main(model, clips, "--output", output) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists; choose another name" in capsys.readouterr().err
     assert main(model, clips, "--output", output, "--resume") == 0
     assert "2 clips are already in" in capsys.readouterr().err
     assert main(model, clips, "--output", tmp_path / "whole.csv") == 0
@@ -135,12 +138,14 @@ def test_a_timeline_with_all_its_files(
     files = {"--labels": "labels.TextGrid", "--plot": "plot.png", "--output": "windows.json"}
     written = [word for option, name in files.items() for word in (option, tmp_path / name)]
     assert main(model, recording, *options, *written) == 0
+    assert main(model, recording, *options, "--labels", tmp_path / "segments.json") == 0
     content = json.loads((tmp_path / "windows.json").read_text())
-    assert len(content["windows"]) == 17
-    assert [segment["emotion"] for segment in content["segments"]] == [line.split()[2] for line in printed[1:]]
+    assert len(content) == 17
+    segments = json.loads((tmp_path / "segments.json").read_text())
+    assert [segment["emotion"] for segment in segments] == [line.split()[2] for line in printed[1:]]
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "labels.TextGrid").read_text().startswith("File type")
-    assert capsys.readouterr().out.splitlines() == printed
+    assert capsys.readouterr().out.splitlines() == printed * 2
     assert main(model, recording, *options, *written) == 1
     assert main(model, recording, *options, *written, "--overwrite") == 0
 
@@ -159,11 +164,11 @@ def test_a_timeline_with_all_its_files(
             ["{clips}/0.wav", "--timeline", "--output", "{clips}/a.csv", "--labels", "{clips}/../clips/a.csv"],
             "--output and --labels are one file, '{clips}/../clips/a.csv'",
         ),
-        (["{clips}", "--resume"], "--resume goes on with an --output of clips"),
-        (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s"),
+        (["{clips}", "--resume"], "--resume continues an --output of clips"),
+        (["{clips}", "--batch_seconds", "0"], "batch_seconds: must be more than 0 s and finite"),
     ],
 )
-def test_what_is_wrong_is_said_without_a_traceback(
+def test_errors_are_one_line(
     main: Main, model: Path, clips: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(model, *(word.format(clips=clips) for word in arguments)) == 1
@@ -198,7 +203,7 @@ def test_a_clip_is_a_line_whatever_its_name(
 
 
 @pytest.mark.parametrize("timeline", [[], ["--timeline"]])
-def test_whoever_reads_the_first_lines_alone_gets_no_error(model: Path, clips: Path, timeline: list[str]) -> None:
+def test_a_reader_of_the_first_lines_alone_gets_no_error(model: Path, clips: Path, timeline: list[str]) -> None:
     source = clips / "0.wav" if timeline else clips
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), str(model), str(source), *timeline],
@@ -213,7 +218,7 @@ def test_whoever_reads_the_first_lines_alone_gets_no_error(model: Path, clips: P
     assert "error" not in error
 
 
-def test_a_file_of_another_model_is_not_gone_on_with(
+def test_a_file_of_another_model_is_not_continued(
     main: Main, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     other = tmp_path / "other"
@@ -221,7 +226,7 @@ def test_a_file_of_another_model_is_not_gone_on_with(
     output = tmp_path / "out.csv"
     assert main(model, clips, "--output", output) == 0
     assert main(other, clips, "--output", output, "--resume") == 1
-    assert "cannot be gone on with: it is of the model" in capsys.readouterr().err
+    assert "cannot be continued: it is of the model" in capsys.readouterr().err
     monkeypatch.chdir(clips.parent)
     assert main(os.path.relpath(model), "clips", "--output", output, "--resume") == 0
     assert "4 clips are already in" in capsys.readouterr().err

@@ -138,7 +138,7 @@ class TestSharedModel:
         wave = read_mono(str(min(speech.rglob("*_sad_*.wav"))))
         answers = []
         for root in (alone, shared_out):
-            opened = hf_ser.load(str(root / method))
+            opened = hf_ser.pipeline(str(root / method))
             inputs = opened.feature_extractor(wave, sampling_rate=16_000, return_tensors="pt")
             with torch.no_grad():
                 answers.append(opened.model(**inputs).logits)

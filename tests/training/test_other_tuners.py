@@ -36,7 +36,7 @@ def test_transformers_alone_opens_what_is_merged(method: str, speech: Path, tiny
     """With the predictions of the adapter beside it: no weight is missing, which would be random."""
     more = ["--peft_arguments", '{"oft_block_size": 0, "r": 1}'] if method == "oft" else []
     train(tmp_path, speech, tiny_hubert, "--method", method, "--learning_rate", "1e-2", *more)
-    expected = probabilities(hf_ser.load(tmp_path / "adapter"))
+    expected = probabilities(hf_ser.pipeline(tmp_path / "adapter"))
     assert probabilities(pipeline("audio-classification", model=str(tmp_path))) == pytest.approx(expected, abs=1e-4)
 
 
@@ -48,7 +48,7 @@ def test_biases_that_train_make_an_adapter_that_belongs_to_no_encoder(
         train(tmp_path / "adapter", speech, tiny_hubert, *words, "--save_format", "adapter")
     train(tmp_path / "merged", speech, tiny_hubert, *words)
     assert not (tmp_path / "merged" / "adapter").exists()
-    assert hf_ser.load(tmp_path / "merged").model
+    assert hf_ser.pipeline(tmp_path / "merged").model
     with pytest.raises(ValueError, match="bias: 'all' is not for combinations"):
         train(tmp_path / "both", speech, tiny_hubert, "--method", "adapter+lora_ff",
               "--peft_arguments", '{"lora_ff": {"bias": "all"}}')  # fmt: skip

@@ -240,7 +240,7 @@ class TestRuns:
         assert results["metrics"]["test"]["uar"] == results["probe"]["test"]["uar"]
         assert (tmp_path / "run" / "model.safetensors").exists()
         assert "logistic regression" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
-        assert type(hf_ser.load(tmp_path / "run").model.projector) is torch.nn.Linear
+        assert type(hf_ser.pipeline(tmp_path / "run").model.projector) is torch.nn.Linear
         if encoder != "tiny_whisper":
             from transformers import AutoConfig
 

@@ -102,7 +102,7 @@ def test_a_push_that_fails_leaves_the_run(hub: Any, train: Train, tmp_path: Path
     with pytest.raises(HubError, match="The run in .* is unchanged"):
         train("run", "--method", "lora_classifier")
     assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]["test"]["clips"]
-    assert hf_ser.load(tmp_path / "run")
+    assert hf_ser.pipeline(tmp_path / "run")
 
 
 @pytest.mark.parametrize("method", ["full", "lora_qkv"])

@@ -144,7 +144,7 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
         fold_training_layers(tuned.model).save_pretrained(tmp_path)
     loaded.feature_extractor.save_pretrained(tmp_path)
     torch.manual_seed(7)  # nothing that is opened is random
-    opened = hf_ser.load(tmp_path).model
+    opened = hf_ser.pipeline(tmp_path).model
     torch.testing.assert_close(logits(opened, inputs), expected, atol=1e-5, rtol=0)
     if all(name.startswith("lora") for name in method.split("+")):
         merged = tuned.model.merge_and_unload()
@@ -207,7 +207,7 @@ def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     tuned.model.config.save_pretrained(tmp_path)
     loaded.feature_extractor.save_pretrained(tmp_path)
     torch.manual_seed(7)
-    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model, inputs), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model, inputs), expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(logits(tuned.model.merge_and_unload(), inputs), expected, atol=1e-4, rtol=0)
 
 
@@ -248,6 +248,6 @@ def test_a_folded_head_under_combined_methods(encoders: dict[str, Path], tmp_pat
     save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders["hubert"]))
     tuned.model.config.save_pretrained(tmp_path)
     loaded.feature_extractor.save_pretrained(tmp_path)
-    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model, inputs), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model, inputs), expected, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="head='batchnorm': expected stock or conv"):
         build(encoders["hubert"], "adapter+lora_classifier", "batchnorm")

@@ -176,7 +176,7 @@ class TestAdapter:
     def test_it_opens_with_the_same_logits(self, trained: tuple[torch.nn.Module, Path, torch.Tensor]) -> None:
         _, folder, expected = trained
         torch.manual_seed(99)  # whatever is drawn at random while it opens must be replaced
-        torch.testing.assert_close(logits(hf_ser.load(folder).model), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(hf_ser.pipeline(folder).model), expected, atol=1e-5, rtol=0)
 
     def test_it_opens_with_peft_alone(
         self, tiny_hubert: Path, trained: tuple[torch.nn.Module, Path, torch.Tensor]
@@ -199,7 +199,7 @@ class TestAdapter:
             other.encoder.layers[0].feed_forward.output_dense.weight.mul_(1.01)
         other.save_pretrained(tmp_path / "other")
         with pytest.raises(ValueError, match="was trained on other weights than those of .*other"):
-            hf_ser.load(trained[1], base=str(tmp_path / "other"))
+            hf_ser.pipeline(trained[1], base=str(tmp_path / "other"))
 
     def test_it_holds_what_was_trained_or_drawn_and_no_more(
         self, trained: tuple[torch.nn.Module, Path, torch.Tensor]
@@ -226,7 +226,7 @@ class TestAdapter:
         moved, _ = train_a_little(tuned.model)
         assert any("layer_weights" in name for name in moved)
         save(tuned, tmp_path, tiny_hubert)
-        torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("new", [True, False], ids=["new", "of the checkpoint"])
     def test_lora_classifier_leaves_the_weights_of_a_layer_sum_as_they_are(
@@ -246,7 +246,7 @@ class TestAdapter:
         with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
             keys = set(file.keys())
         assert any("layer_weights" in key for key in keys) is new
-        opened = hf_ser.load(tmp_path / "adapter").model
+        opened = hf_ser.pipeline(tmp_path / "adapter").model
         torch.testing.assert_close(logits(opened), logits(tuned.model), atol=1e-5, rtol=0)
 
 
@@ -261,7 +261,7 @@ def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
     tuned = tuned_model(tmp_path / "superb", method)
     train_a_little(tuned.model)
     save(tuned, tmp_path, tmp_path / "superb")
-    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model), logits(tuned.model), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("targets", [["out_proj"], ["classifier.out_proj", "q_proj"]])
@@ -272,7 +272,7 @@ def test_a_folded_head_keeps_its_lora_whatever_else_has_one(
     train_a_little(tuned.model)
     expected = logits(tuned.model)
     save(tuned, tmp_path, tiny_hubert)
-    torch.testing.assert_close(logits(hf_ser.load(tmp_path).model), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model), expected, atol=1e-5, rtol=0)
 
 
 def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_weights_without_a_place_are_an_error(tiny_hubert: Path, tmp_path: Path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj", "k_proj"]}))
     with pytest.raises(ValueError, match=r"of its weights have no place in the model, for instance .*v_proj"):
-        hf_ser.load(tmp_path)
+        hf_ser.pipeline(tmp_path)
 
 
 def test_an_unknown_method_is_refused(tiny_hubert: Path) -> None:

@@ -10,7 +10,7 @@ from datasets import Audio, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import AudioError
 from hf_ser.corpora import CorpusError
-from hf_ser.inference import find_clips
+from hf_ser.inference.clips import find_clips
 
 Writer = Callable[..., Path]
 
@@ -34,7 +34,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no audio")
     with pytest.raises(FileNotFoundError, match=r"no file or folder '.*gone\.wav'.*write dataset=user/name"):
         find_clips(tmp_path / "gone.wav")
-    with pytest.raises(FileNotFoundError, match=r"holds no audio file.*\.flac.*found notes\.txt.*dataset="):
+    with pytest.raises(FileNotFoundError, match=r"has no audio files.*\.flac.*found notes\.txt.*dataset="):
         find_clips(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"matches no audio file.*it matches 1 others, such as '.*notes\.txt'"):
         find_clips(str(tmp_path / "*"))
@@ -54,8 +54,12 @@ def test_a_data_set_without_labels(tmp_path: Path, write_clip: Writer) -> None:
     found = find_clips(source)
     assert [clip.name for clip in found] == [f"{source}/train/0", f"{source}/train/1", f"{source}/test/0"]
     assert [len(clip.read()) for clip in found] == [1600, 3200, 4800]
+    assert [clip.name for clip in find_clips(rows)] == ["row 0", "row 1", "row 2"]
+    assert [len(clip.read()) for clip in find_clips([rows, content["sound"][2]])] == [1600, 3200, 4800, 4800]
+    parts = find_clips(DatasetDict({"train": rows}))
+    assert [(clip.name, len(clip.read())) for clip in parts[1:]] == [("train/1", 3200), ("train/2", 4800)]
     rows.select_columns("text").save_to_disk(tmp_path / "mute")
-    with pytest.raises(CorpusError, match=r"mute: it needs a column of type Audio; found text \(Value\)"):
+    with pytest.raises(CorpusError, match=r"mute/: the dataset has no column of type Audio; found text \(Value\)"):
         find_clips(f"dataset={tmp_path / 'mute'}")
     with pytest.raises(CorpusError, match="cannot be loaded"):
         find_clips(f"dataset={tmp_path / 'nowhere'}")
@@ -80,29 +84,28 @@ def test_arrays_of_any_kind_and_layout(array: np.ndarray, expected: list[float])
 
 
 def test_arrays_that_are_none() -> None:
-    with pytest.raises(ValueError, match=r"source 0: 'array' must be of shape.*found \(2, 16000\); transpose it"):
+    with pytest.raises(ValueError, match=r"source 0: expected an array of shape.*found \(2, 16000\); transpose it"):
         find_clips({"array": np.zeros((2, 16_000)), "sampling_rate": 16_000})
     with pytest.raises(ValueError, match=r"needs 'array' and 'sampling_rate'; found 'array'"):
         find_clips({"array": np.zeros(2)})
     for rate in (0, 1, 16_000.5, 400_000):
-        with pytest.raises(ValueError, match=rf"must be a whole number of Hz from 4000 to 384000, found {rate}$"):
+        with pytest.raises(
+            ValueError, match=rf"expected a sampling_rate of 4000 to 384000 Hz, a whole number; found {rate}$"
+        ):
             find_clips({"array": np.zeros(2), "sampling_rate": rate})
-    with pytest.raises(ValueError, match=r"must hold floats or integers, found complex128"):
+    with pytest.raises(ValueError, match=r"expected an array of floats or integers, found complex128"):
         find_clips({"array": np.zeros(2, complex), "sampling_rate": 16_000})
 
 
-def test_an_unreadable_file_is_told_when_it_is_read(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"no audio at all")
-    (clip,) = find_clips(tmp_path)
-    with pytest.raises(AudioError, match="unreadable"):
-        clip.read()
-
-
-def test_a_file_without_a_byte_is_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (clip,) = find_clips(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match=r"^empty: the file has no bytes$"):
-        clip.read()
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"no audio at all", "unreadable"), (b"", "empty: the file has no bytes")]
+)
+def test_a_file_that_is_no_audio_fails_when_it_is_read(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    for source in (tmp_path, content):
+        (clip,) = find_clips(source)
+        with pytest.raises(AudioError, match=reason.partition(":")[0]):
+            clip.read()
 
 
 def test_a_file_whose_name_is_no_unicode(

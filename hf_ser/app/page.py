@@ -1,0 +1,137 @@
+"""The page: a recording's emotions, and for a longer recording its timeline."""
+
+import html
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from hf_ser import records
+from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
+from hf_ser.hub import HubError, fetch_records
+from hf_ser.inference.clips import printable
+from hf_ser.inference.files import save
+from hf_ser.inference.plots import plot_timeline
+from hf_ser.pipeline import SERPipeline, pipeline
+
+#: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
+WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
+#: The longest recording that is accepted, in seconds, and the largest file: five minutes of 48 kHz stereo in 24 bit are 86 MB.
+LONGEST, MAX_FILE_SIZE = 300.0, "90mb"
+#: Recordings are deleted after so many seconds.
+KEPT = 3600
+LIMITS = (
+    "The model compares a voice with the recordings that it was trained on. **It cannot read what people feel**, and is often "
+    "wrong, most of all about other speakers, languages, rooms and microphones. Do not judge anyone by it."
+)
+
+
+def make_page(
+    model: str,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    title: str | None = None,
+    examples: str | Path | None = None,
+) -> gr.Interface:
+    """
+    The page of a model, which [`launch`] opens.
+
+    Args:
+        model (`str`): See [`~hf_ser.pipeline.pipeline`].
+        base, revision (`str`, *optional*): Likewise.
+        title (`str`, *optional*): The page's heading, by default the model's name.
+        examples (`str` or `Path`, *optional*): A folder of clips to try the model with.
+    """
+    recogniser = pipeline(model, base=base, revision=revision)
+    *emotions, last = recogniser.emotions
+    clips = [[str(path)] for path in sorted(Path(examples).iterdir())] if examples else None
+    folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # for the files to download; is removed with the page
+
+    def predict(path: str | None) -> list[Any]:
+        return _predict(recogniser, path, Path(folder.name))
+
+    recording = gr.Audio(label=f"Speech, up to {LONGEST / 60:.0f} minutes", type="filepath", elem_id="recording")
+    outputs = [
+        gr.Label(label="The model's probabilities", elem_id="probabilities"),
+        gr.Plot(label=f"Windows of {WINDOW:g} s, each by itself", elem_id="plot"),
+        gr.Dataframe(headers=["start, s", "stop, s", "emotion", "probability"], label="Segments", elem_id="segments"),
+        gr.File(label="Segments to download", elem_id="files"),
+    ]
+    page = gr.Interface(
+        predict,
+        recording,
+        outputs,
+        title=title or Path(model).name,
+        description=f"Does the voice sound {', '.join(emotions)} or {last}?",
+        article=f"{LIMITS}\n\n{describe(model, revision)}",
+        examples=clips,
+        cache_examples=False,
+        flagging_mode="never",
+        analytics_enabled=False,
+        delete_cache=(KEPT, KEPT),
+        api_name="predict",
+    )
+    with page:  # the results of one recording are not shown beside another
+        recording.change(lambda: [None] * len(outputs), None, outputs, show_progress="hidden", api_visibility="private")
+    return page
+
+
+def launch(page: gr.Interface, **options: Any) -> None:
+    """Opens a page: nothing is loaded from elsewhere, no link is shared, and no recording is kept for long."""
+    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    page.launch(theme=gr.themes.Default(**fonts), max_file_size=MAX_FILE_SIZE, share=False, **options)
+
+
+def describe(model: str, revision: str | None = None) -> str:
+    """What the model was trained and tested on, in Markdown, from the `results.json` of its run."""
+    folder = Path(model).expanduser()
+    name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
+    try:
+        run = records.run_of(folder) or fetch_records(model, revision=revision)
+        results = records.read_results(run / records.RESULTS)
+    except (OSError, ValueError, HubError):
+        return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
+    test, shared = results["metrics"]["test"], results["split"].get("speakers_shared_by_train_and_test")
+    speakers = {None: "speakers not known", 0: "no speaker was in training"}.get(
+        shared, f"{shared} speakers were in training"
+    )
+    return (
+        f"**Model:** {name}, `{Path(results['base_model']).name}` fine-tuned (`{results['method']}`) on "
+        f"{', '.join(results['corpora'])}. **Test:** UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on "
+        f"{test['clips']:,} clips ({speakers})."
+    )
+
+
+def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[Any]:
+    """The page's outputs for a recording: probabilities, and of a longer one plot, table and files, which go into `folder`."""
+    if path is None:
+        raise _error("There is no recording yet: record or upload one first.")
+    try:
+        waveform = read_mono(path, longest=LONGEST)
+        recording = {"array": waveform, "sampling_rate": SAMPLING_RATE}
+        probabilities = {row["label"]: row["score"] for row in recogniser(recording)}
+    except AudioError as error:
+        raise _error(f"{printable(Path(path).name)} is {error.reason}: {error.detail}.") from error
+    length = len(waveform) / SAMPLING_RATE
+    if length <= WINDOW:
+        return [probabilities, None, None, None]
+    hop = min(max(0.5, length / WINDOWS), WINDOW)
+    timeline = recogniser.timeline(recording, window=WINDOW, hop=hop, minimum=SEGMENT)
+    stem = Path(tempfile.mkdtemp(dir=folder)) / printable(Path(path).stem)
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".csv", ".TextGrid")]
+    for file in files:
+        save(timeline.segments, file)
+    rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in timeline]
+    return [probabilities, plot_timeline(waveform, timeline), rows, list(map(str, files))]
+
+
+def _error(message: str) -> gr.Error:
+    # Gradio shows the message as HTML, and it may have a file's name in it.
+    return gr.Error(html.escape(message), duration=60, print_exception=False)
+
+
+def _per_cent(probability: float) -> str:
+    return "" if math.isnan(probability) else f"{100 * probability:.0f} %"

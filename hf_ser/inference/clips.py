@@ -1,0 +1,220 @@
+"""Files, folders, patterns, datasets and arrays become clips that are read one at a time."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Audio, Dataset, DatasetDict
+
+from hf_ser.audio import SAMPLING_RATE
+from hf_ser.audio.decode import RATES, Waveform, decode, resample
+from hf_ser.corpora import hub_dataset
+from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
+
+DATASET = f"{hub_dataset.NAME}="
+#: What breaks a line of a table, or changes the terminal that it is printed on.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """
+    A clip that has not been read yet.
+
+    Args:
+        name (`str`): The file's path, `dataset=NAME/PART/ROW`, or the place of an array or a row among the sources.
+        read (`Callable`): Returns its waveform `(samples,)`, float32, 16 kHz, mono; raises
+            [`~hf_ser.audio.AudioError`] if it cannot be decoded.
+    """
+
+    name: str
+    read: Callable[[], Waveform] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    The model's prediction for one clip.
+
+    Args:
+        name (`str`): The clip's name, see [`Clip`].
+        duration (`float`): Its length in seconds; 0 if it could not be read.
+        probabilities (`dict[str, float]`): Each emotion's probability; they add up to 1. Empty if there is a problem.
+        problem (`str`, *optional*): Why there is no prediction: a reason (`unreadable`, `empty`, `silent`, `not finite`,
+            `too short`), a colon and the details.
+    """
+
+    name: str
+    duration: float
+    probabilities: dict[str, float]
+    problem: str | None = None
+
+    @property
+    def emotion(self) -> str | None:
+        """The most likely emotion, or `None` if there is a problem."""
+        return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
+
+
+#: One source of clips, see [`find_clips`].
+Source: TypeAlias = str | Path | bytes | dict[str, Any] | npt.NDArray[Any] | torch.Tensor | Dataset | Clip
+SOURCES = (str, Path, bytes, dict, np.ndarray, torch.Tensor, Dataset, Clip)  # a DatasetDict is a dict
+
+
+def printable(name: str) -> str:
+    """A clip's name with bytes that are not UTF-8 as `\\udcff`, so that it can be printed and saved."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def in_one_line(text: str) -> str:
+    """A text with line breaks and other control characters as `\\n`, for a line of a table."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def is_one_clip(sources: Source | Iterable[Source]) -> bool:
+    """Whether `sources` is a single clip by its kind: a file, samples, or the bytes of a file."""
+    if isinstance(sources, str | Path):
+        return Path(sources).expanduser().is_file()
+    return isinstance(sources, SOURCES) and not isinstance(sources, Dataset | DatasetDict)
+
+
+def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
+    """
+    The clips of one or several sources, in the order of the sources. Files of a folder or pattern are sorted by name.
+
+    Args:
+        sources: One source, or an iterable of them. A source is one of
+
+            - a file of any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels,
+              or the `bytes` of such a file;
+            - a folder: all audio files in it and below it;
+            - a pattern (`recordings/**/*.wav`): all audio files that match it;
+            - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=user/name`,
+              `dataset=user/name:configuration` or `dataset=FOLDER` (of `save_to_disk`) loads one;
+            - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
+              or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. An array or tensor
+              without a sampling rate is at 16 kHz;
+            - `{"bytes": ..., "path": ...}`: a row of an Audio column that is not decoded;
+            - a [`Clip`].
+
+    Raises:
+        FileNotFoundError: if a file does not exist, or a folder or pattern has no audio files.
+        CorpusError: if a dataset cannot be loaded or has no audio.
+        ValueError: if a source is none of these.
+    """
+    several = [sources] if isinstance(sources, SOURCES) else sources
+    return [clip for place, source in enumerate(several) for clip in clips_of(source, place)]
+
+
+def clips_of(source: Source, place: int) -> list[Clip]:
+    """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
+    if isinstance(source, str) and source.startswith(DATASET):
+        return _of_dataset(hub_dataset.load_parts(source.removeprefix(DATASET)), f"{source}/")
+    if isinstance(source, str | Path):
+        return [Clip(str(path), partial(_decode, {"bytes": None, "path": str(path)})) for path in _files(source)]
+    if isinstance(source, Dataset):
+        return _of_dataset({None: source}, "row ")
+    if isinstance(source, DatasetDict):
+        return _of_dataset(source, "")
+    if isinstance(source, bytes):
+        return [Clip(f"bytes {place}", partial(_decode, {"bytes": source, "path": None}))]
+    if isinstance(source, np.ndarray | torch.Tensor):
+        source = {"array": source, "sampling_rate": SAMPLING_RATE}
+    if isinstance(source, dict) and {"bytes", "path"} <= source.keys():
+        return [Clip(source["path"] or f"bytes {place}", partial(_decode, source))]
+    if isinstance(source, dict):
+        return [_of_array(source, place)]
+    if isinstance(source, Clip):
+        return [source]
+    raise ValueError(
+        f"source {place}: expected a path, a pattern, a datasets.Dataset, an array or a dict with 'array' and "
+        f"'sampling_rate'; found {type(source).__name__}"
+    )
+
+
+def _files(source: str | Path) -> list[Path]:
+    path = Path(source).expanduser()
+    suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
+    if path.is_dir():
+        if files := audio_files(path, str(source)):
+            return [path / file for file in files]
+        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
+        raise FileNotFoundError(
+            f"the folder {str(source)!r} has no audio files, also in its subfolders; expected {suffixes}, found {inside}. "
+            f"If save_to_disk wrote it, write {DATASET}{source}"
+        )
+    if path.exists():
+        return [path]
+    if has_magic(str(path)):
+        matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]
+        if files := [match for match in matches if match.suffix.lower() in AUDIO_SUFFIXES and match.is_file()]:
+            return files
+        found = f"{len(matches)} others, such as {str(matches[0])!r}" if matches else "nothing"
+        raise FileNotFoundError(
+            f"the pattern {str(source)!r} matches no audio file ({suffixes}); it matches {found}. ** stands for folders of "
+            "any depth"
+        )
+    raise FileNotFoundError(
+        f"there is no file or folder {str(source)!r}. For a dataset on the Hub write {DATASET}user/name"
+    )
+
+
+def _decode(audio: dict[str, Any]) -> Waveform:
+    decoded = decode(audio)
+    return resample(decoded.mono, decoded.sampling_rate)
+
+
+def _of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
+    clips: list[Clip] = []
+    for name, part in parts.items():
+        column = next((column for column, feature in part.features.items() if isinstance(feature, Audio)), None)
+        if column is None:
+            columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in part.features.items())
+            raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
+        undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
+        place = f"{prefix}{name}/" if name else prefix
+        clips += [Clip(f"{place}{row}", partial(_read_row, undecoded, column, row)) for row in range(len(part))]
+    if not clips:
+        raise CorpusError(f"{prefix}: the dataset has no rows")
+    return clips
+
+
+def _read_row(dataset: Dataset, column: str, row: int) -> Waveform:
+    return _decode(dataset[row][column])
+
+
+def _of_array(source: dict[str, Any], place: int) -> Clip:
+    if not {"array", "sampling_rate"} <= source.keys():
+        raise ValueError(
+            f"source {place}: a dict needs 'array' and 'sampling_rate'; found {', '.join(map(repr, source)) or 'nothing'}"
+        )
+    array, sampling_rate = np.asarray(source["array"]), source["sampling_rate"]
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] > max(array.shape[0], 1) or not array.shape[1]:
+        raise ValueError(
+            f"source {place}: expected an array of shape (samples,) or (samples, channels), found "
+            f"{np.shape(source['array'])}; transpose it if its channels come first"
+        )
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"source {place}: expected an array of floats or integers, found {array.dtype}")
+    if int(sampling_rate) != sampling_rate or not RATES[0] <= sampling_rate <= RATES[1]:
+        raise ValueError(
+            f"source {place}: expected a sampling_rate of {RATES[0]} to {RATES[1]} Hz, a whole number; found {sampling_rate}"
+        )
+    return Clip(str(source.get("path") or f"array {place}"), partial(_read_array, array, int(sampling_rate)))
+
+
+def _read_array(array: npt.NDArray[Any], sampling_rate: int) -> Waveform:
+    if array.dtype.kind == "u":  # silence is in the middle, as in 8-bit WAV
+        middle = np.iinfo(array.dtype).max // 2 + 1
+        array = (array.astype(np.float64) - middle) / middle
+    elif array.dtype.kind == "i":
+        array = array / (np.iinfo(array.dtype).max + 1.0)
+    return resample(array.mean(axis=1, dtype=np.float32), sampling_rate)

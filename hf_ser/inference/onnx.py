@@ -1,0 +1,120 @@
+"""Runs an exported model, in place of the model that it was made from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from hf_ser.encoders import family_of, maximum_samples
+
+#: How the model was exported, and how far its probabilities are from those of the original model.
+RECORD = "export.json"
+#: The graph's file, by its precision.
+GRAPHS = {"float32": "model.onnx", "int8": "model_int8.onnx"}
+#: The graph's input beside the waveforms or spectrograms, and its output.
+MASK, LOGITS = "attention_mask", "logits"
+
+
+class ExportedModel(nn.Module):
+    """
+    An ONNX file, called as the original model is.
+
+    Args:
+        graph (`Path`): The file.
+        config (`PretrainedConfig`): The model's.
+
+    Raises:
+        ModuleNotFoundError: if onnxruntime is not installed.
+        ValueError: if the file cannot be read.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, graph: Path, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.graph = graph
+        self.precision = next(precision for precision, name in GRAPHS.items() if name == graph.name)
+        self.session = _open(graph)
+        self.input, _ = (found.name for found in self.session.get_inputs())
+
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, samples)`): What the feature extractor returns.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)` or `(batch, mel frames)`, *optional*): 1 where the input
+                is the clip's, 0 where it is padding, on the right.
+            input_features (`torch.Tensor`): In place of `input_values`: `(batch, mel bins, mel frames)` for Whisper,
+                `(batch, frames, features)` for Wav2Vec2-BERT.
+
+        Returns:
+            `logits` `(batch, emotions)`.
+
+        Raises:
+            ValueError: if the input is missing, or a clip is longer than Whisper's 30 s.
+        """
+        inputs = {"input_values": input_values, "input_features": input_features}[self.input]
+        if inputs is None:
+            raise ValueError(f"{self.input} is missing")
+        kind = family_of(self.config).inputs
+        frames = inputs.shape[kind.time]
+        if kind.hop * frames > (longest := maximum_samples(self.config)):
+            found = kind.hop * frames / 16_000
+            raise ValueError(f"{self.input}: the model takes {longest / 16_000:g} s at most, found {found:g} s")
+        if attention_mask is None:
+            attention_mask = torch.ones(len(inputs), frames)
+        values = {self.input: inputs.numpy(), MASK: attention_mask.numpy().astype(np.int64)}
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.session.run([LOGITS], values)[0]))
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether there is an exported model in `folder`."""
+    return (Path(folder).expanduser() / RECORD).is_file()
+
+
+def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExtractor]:
+    """
+    The model and the feature extractor in the folder of an exported model. `hf_ser.pipeline` opens it for use.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ModuleNotFoundError: if onnxruntime is not installed.
+        ValueError: if a file is damaged.
+    """
+    path = Path(folder).expanduser()
+    try:
+        graph = path / GRAPHS[json.loads((path / RECORD).read_text(encoding="utf-8"))["precision"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path / RECORD)!r} is damaged ({error}): export the model again") from error
+    for file in (graph, path / "config.json", path / "preprocessor_config.json"):
+        if not file.is_file():
+            raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
+    model = ExportedModel(graph, AutoConfig.from_pretrained(path))
+    return model, AutoFeatureExtractor.from_pretrained(path)
+
+
+def _open(graph: Path) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "an exported model needs onnxruntime; install it with pip install 'hf_ser[export]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors, which have no common class
+        raise ValueError(
+            f"{str(graph)!r} cannot be opened: {error}. Copy it again, or export the model again."
+        ) from error

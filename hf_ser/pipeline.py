@@ -1,0 +1,401 @@
+"""`hf_ser.pipeline`: the emotions of clips of any length, rate and number of channels, one or many, and over time."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+from transformers import ASTFeatureExtractor, AudioClassificationPipeline, BatchFeature
+
+from hf_ser.audio import SAMPLING_RATE, AudioError, cut
+from hf_ser.audio.decode import SILENCE, Waveform, check
+from hf_ser.encoders import (
+    FAMILIES,
+    encoder_config,
+    filterbank_samples,
+    maximum_samples,
+    minimum_samples,
+    needs_thirty_seconds,
+)
+from hf_ser.hub.loading import load
+from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
+from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
+from hf_ser.inference.precision import Int8Linear, set_precision
+from hf_ser.inference.timelines import Timeline
+
+#: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
+POOL_CLIPS, POOL_BATCHES = 512, 16
+#: Cuts a waveform `(samples,)` into segments.
+Cut = Callable[[Waveform], list[Waveform]]
+
+
+def pipeline(
+    model: str | Path,
+    *,
+    precision: str = "float32",
+    base: str | None = None,
+    device: str | torch.device | None = None,
+    **hub: Any,
+) -> "SERPipeline":
+    """
+    Opens a model: a checkpoint, an adapter on its base model, or an exported model.
+
+    ```python
+    recogniser = hf_ser.pipeline("user/wavlm-emotion")
+    recogniser("interview.wav")  # [{"label": "happy", "score": 0.81}, ...]
+    for segment in recogniser.timeline("interview.wav"):
+        print(segment.start, segment.stop, segment.emotion)
+    ```
+
+    Args:
+        model (`str` or `Path`): A run's, adapter's or exported model's folder, or a name on the Hub (`user/name`).
+        precision (`str`, defaults to `"float32"`): `float32`, `bfloat16`, or `int8` on a CPU; see
+            [`~hf_ser.inference.precision.set_precision`]. An exported model has the precision of its export.
+        base (`str`, *optional*): Where an adapter's base model is, if not where the adapter states.
+        device (`str` or `torch.device`, *optional*): Where it runs, by default on a GPU if there is one.
+        **hub: `revision`, `subfolder`, `token`, `cache_dir` and `local_files_only`, see [`~hf_ser.hub.load`].
+
+    Raises:
+        FileNotFoundError: if a folder holds no model.
+        HubError: if the Hub does not give the model.
+        ValueError: if a file is damaged, a weight would be random, the model is not a classifier of one emotion out of
+            several, or an argument does not fit the model.
+    """
+    if not is_exported(model):
+        opened = load(model, base=base, device=device, **hub)
+        set_precision(opened.model, precision, opened.device)
+        return SERPipeline(model=opened.model, feature_extractor=opened.feature_extractor, device=opened.device)
+    device = None if str(device) == "cpu" else device
+    if given := [name for name, value in {"base": base, "device": device, **hub}.items() if value is not None]:
+        raise ValueError(f"{given[0]}: {str(model)!r} is an exported model, which is complete and runs on the CPU")
+    if precision != "float32":
+        raise ValueError(f"precision: {str(model)!r} is an exported model; its precision was chosen at its export")
+    exported, extractor = open_exported(model)
+    return SERPipeline(model=exported, feature_extractor=extractor, device=exported.device)
+
+
+class SERPipeline(AudioClassificationPipeline):
+    """
+    transformers' pipeline for audio classification, for clips of any length, sampling rate and number of channels.
+
+    A clip has the same probabilities alone as in any batch: the attention mask keeps padding out. A model that does not
+    take a mask gets one clip at a time. `transformers.pipeline("audio-classification", ..., pipeline_class=SERPipeline)`
+    opens it, too.
+
+    Args:
+        model (`PreTrainedModel`, `PeftModel` or `ExportedModel`): A classifier of emotions.
+        feature_extractor (`SequenceFeatureExtractor`): What makes its inputs of waveforms.
+        **options: Of transformers' pipeline: `device`, `top_k` (by default all emotions).
+
+    Raises:
+        ValueError: if the model does not choose one of several emotions, or two of them have the same name.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
+        self.model.eval()
+        config = self.model.config
+        if config.problem_type in ("regression", "multi_label_classification"):
+            raise ValueError(
+                f"the model's problem_type is {config.problem_type!r}; expected a model whose probabilities add up to 1"
+            )
+        #: The model's emotions, in the order of its outputs.
+        self.emotions: tuple[str, ...] = tuple(config.id2label[i] for i in sorted(config.id2label))
+        if twice := [name for name, number in Counter(self.emotions).items() if number > 1]:
+            raise ValueError(
+                f"several outputs of the model are called {twice[0]!r}: give each its own name in id2label of config.json"
+            )
+        #: Whether a batch has one segment: padding would change the probabilities of other models, and in int8 a layer's
+        #: inputs have one scale for the whole batch.
+        self.one_by_one = (
+            encoder_config(config).model_type not in FAMILIES
+            or (isinstance(self.model, ExportedModel) and self.model.precision == "int8")
+            or any(isinstance(module, Int8Linear) for module in self.model.modules())
+        )
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Accepts any model: transformers has no list with adapters and exported models in it."""
+
+    @property
+    def longest_input(self) -> float:
+        """The seconds that the model takes at once: 30 for Whisper, about 10 for the Audio Spectrogram Transformer."""
+        if isinstance(self.feature_extractor, ASTFeatureExtractor):
+            return filterbank_samples(self.feature_extractor.max_length) / SAMPLING_RATE
+        return maximum_samples(self.model.config) / SAMPLING_RATE
+
+    def __call__(self, inputs: Source | Iterable[Source], *, top_k: int | None = None, **options: Any) -> list[Any]:
+        """
+        The emotions of one clip, most probable first, or of each of several clips.
+
+        Args:
+            inputs: A file, samples or the bytes of a file are one clip; a list, folder, pattern or `datasets.Dataset`
+                several. See [`~hf_ser.inference.clips.find_clips`] for all that is accepted.
+            top_k (`int`, *optional*): How many emotions of each clip, by default all.
+            **options: See [`predict`]: `batch_size`, `batch_seconds`, `longest`, `cut`, `progress`.
+
+        Returns:
+            `[{"label": ..., "score": ...}, ...]`, or a list of these.
+
+        Raises:
+            AudioError: if a clip cannot be used. [`predict`] reports it and goes on.
+            FileNotFoundError, ValueError: see [`predict`].
+        """
+        top_k = top_k or self._postprocess_params["top_k"]
+        answers = []
+        for prediction in self.predict(inputs, **options):
+            if prediction.problem is not None:
+                reason, _, detail = prediction.problem.partition(": ")
+                raise AudioError(reason, f"{detail} ({prediction.name})")
+            ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+            answers.append([{"score": score, "label": label} for label, score in ranked[:top_k]])
+        return answers[0] if is_one_clip(inputs) else answers
+
+    def predict(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        batch_size: int | None = None,
+        batch_seconds: float | None = None,
+        longest: float = 30.0,
+        cut: Cut | None = None,
+        progress: bool = False,
+    ) -> Iterator[Prediction]:
+        """
+        Predictions for any number of clips, in the order of the sources and in memory that does not grow with their number.
+
+        Clips of similar length share a batch. A clip that cannot be used is in the results, with the reason in `problem`.
+
+        Args:
+            sources: See [`~hf_ser.inference.clips.find_clips`]. They are looked up at once; those of an iterator one by one.
+            batch_size (`int`, *optional*): Segments in a batch; by default as many as `batch_seconds` allows.
+            batch_seconds (`float`, *optional*): Seconds of audio in a batch, padding included; by default 120 on a GPU and 8
+                on a CPU. Less needs less memory.
+            longest (`float`, defaults to 30): A longer clip, in seconds, is cut into as few equal segments as are not longer,
+                and has the mean of their probabilities, weighted by length; silent segments do not count. A model that takes
+                less at once (Whisper) gets shorter segments.
+            cut (`Callable`, *optional*): In place of `longest`: cuts a clip's waveform `(samples,)` into its segments.
+            progress (`bool`, defaults to `False`): Whether to show a progress bar, if there is a terminal.
+
+        Returns:
+            An iterator over one [`Prediction`] for each clip.
+
+        Raises:
+            FileNotFoundError: if a file does not exist, or a folder or pattern has no audio files.
+            ValueError: if an argument is out of range, or a source is of another kind.
+        """
+        if not longest >= 1:  # nor NaN
+            raise ValueError(f"longest: must be at least 1 s, found {longest}")
+        clips: Iterable[Clip]
+        if isinstance(sources, (*SOURCES, Sequence)):
+            clips = find_clips(sources)
+        else:
+            clips = chain.from_iterable(clips_of(source, place) for place, source in enumerate(sources))
+        cut = cut or partial(_equally, longest=min(longest, self.longest_input))
+        return self._predict(clips, self.budget(batch_seconds), batch_size, cut, progress)
+
+    def _predict(
+        self, clips: Iterable[Clip], batch_seconds: float, batch_size: int | None, cut: Cut, progress: bool
+    ) -> Iterator[Prediction]:
+        coming, total = iter(clips), len(clips) if isinstance(clips, list) else None
+        read = partial(_read_pool, coming, POOL_BATCHES * batch_seconds, minimum_samples(self.model.config))
+        with (
+            ThreadPoolExecutor(1) as reader,  # decodes the next pool while the model computes this one
+            tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
+        ):
+            next_pool = reader.submit(read)
+            while pool := next_pool.result():
+                next_pool = reader.submit(read)
+                owners, segments = [], []  # a segment, and the place in the pool of its clip
+                for place, clip in enumerate(pool):
+                    pieces = cut(clip.waveform) if clip.problem is None else []
+                    owners += [place] * len(pieces)
+                    segments += pieces
+                left = np.bincount(owners, minlength=len(pool)) if owners else np.zeros(len(pool), np.int64)
+                bar.update(int((left == 0).sum()))
+                sums, samples = np.zeros((len(pool), len(self.emotions))), np.zeros((len(pool), 1))
+                for batch, probabilities in self.classify(segments, batch_seconds, batch_size):
+                    for segment, row in zip(batch, probabilities, strict=True):
+                        owner = owners[segment]
+                        sums[owner] += len(segments[segment]) * row
+                        samples[owner] += len(segments[segment])
+                        left[owner] -= 1
+                        bar.update(int(left[owner] == 0))
+                for clip, total_of, weight in zip(pool, sums, samples, strict=True):
+                    means = {} if clip.problem else dict(zip(self.emotions, (total_of / weight).tolist(), strict=True))
+                    yield Prediction(clip.name, len(clip.waveform) / SAMPLING_RATE, means, clip.problem)
+
+    def timeline(
+        self,
+        recording: Source,
+        *,
+        window: float = 3.0,
+        hop: float = 0.5,
+        smoothing: float = 1.0,
+        minimum: float = 0.0,
+        batch_seconds: float | None = None,
+        progress: bool = False,
+    ) -> Timeline:
+        """
+        The emotions over the time of a recording of any length: the model takes windows, and a moving average their
+        probabilities.
+
+        Args:
+            recording: One file, array or clip, see [`~hf_ser.inference.clips.find_clips`].
+            window (`float`, defaults to 3): The length of a window in seconds. The last window ends with the recording; a
+                shorter recording is one window.
+            hop (`float`, defaults to 0.5): From one window's beginning to the next one's, in seconds.
+            smoothing (`float`, defaults to 1): The width of a centred moving average over the probabilities, in seconds; 0
+                for none. See [`Timeline.smoothed`].
+            minimum (`float`, defaults to 0): Shorter segments, in seconds, join a neighbour; see [`Timeline.segments`].
+            batch_seconds (`float`, *optional*): See [`predict`].
+            progress (`bool`, defaults to `False`): Whether to show a progress bar, if there is a terminal.
+
+        Returns:
+            A [`Timeline`]: segments with `start`, `stop`, `emotion` and `probability`, and the windows that they come from.
+            Windows in which no sample reaches -80 dB of full scale do not go through the model: their probabilities are NaN
+            and their emotion is `silence`.
+
+        Raises:
+            AudioError: if the recording cannot be decoded, is empty, too short for the encoder or not finite. A recording
+                without any sound is one segment of silence.
+            FileNotFoundError: if it does not exist.
+            ValueError: if an argument is out of range, or there are several recordings.
+        """
+        shortest = minimum_samples(self.model.config)
+        if not window * SAMPLING_RATE >= shortest:  # nor NaN
+            raise ValueError(f"window: the encoder needs at least {shortest / SAMPLING_RATE} s, found {window}")
+        if window > self.longest_input:
+            raise ValueError(f"window: the model takes {self.longest_input:g} s at most, found {window}")
+        if not 1 / SAMPLING_RATE <= hop <= window:
+            raise ValueError(f"hop: must be more than 0 s and not more than the window ({window} s), found {hop}")
+        for name, value in {"smoothing": smoothing, "minimum": minimum}.items():
+            if not value >= 0:
+                raise ValueError(f"{name}: must not be negative, found {value}")
+        batch_seconds = self.budget(batch_seconds)
+        clips = find_clips(recording)
+        if len(clips) != 1:
+            raise ValueError(f"recording: expected one recording, found {len(clips)}: {clips[0].name!r}, ...")
+        waveform, problem = _read(clips[0], shortest)
+        if problem is not None and problem.reason != "silent":
+            raise problem
+
+        windows = cut([len(waveform)], window, window - hop)
+        views = [waveform[start:stop] for start, stop in zip(windows.start, windows.stop, strict=True)]
+        sounding = [i for i, view in enumerate(views) if np.abs(view).max() >= SILENCE]
+        probabilities = np.full((len(views), len(self.emotions)), np.nan)
+        with tqdm(total=len(sounding), unit=" windows", disable=None if progress else True) as bar:
+            for batch, rows in self.classify([views[i] for i in sounding], batch_seconds):
+                probabilities[[sounding[i] for i in batch]] = rows
+                bar.update(len(batch))
+        start, stop = windows.start / SAMPLING_RATE, windows.stop / SAMPLING_RATE
+        duration = len(waveform) / SAMPLING_RATE
+        return Timeline(self.emotions, start, stop, probabilities, duration, smoothing, minimum)
+
+    def budget(self, batch_seconds: float | None) -> float:
+        """
+        The seconds of audio in a batch, padding included: `batch_seconds`, or 120 on a GPU and 8 on a CPU, where larger
+        batches need more memory and are not faster.
+
+        Raises:
+            ValueError: if `batch_seconds` is not more than 0, or infinite.
+        """
+        if batch_seconds is None:
+            return 8.0 if self.device.type == "cpu" else 120.0
+        if not 0 < batch_seconds < math.inf:  # nor NaN
+            raise ValueError(f"batch_seconds: must be more than 0 s and finite, found {batch_seconds}")
+        return batch_seconds
+
+    def classify(
+        self, waveforms: Sequence[Waveform], batch_seconds: float, batch_size: int | None = None
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+        """
+        Runs the model on waveforms, longest first: what does not fit into memory fails at once.
+
+        Args:
+            waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs, and not longer
+                than [`longest_input`].
+            batch_seconds (`float`): Seconds of audio in a batch, padding included; a longer waveform is a batch of one.
+            batch_size (`int`, *optional*): Waveforms in a batch, in place of `batch_seconds`.
+
+        Yields:
+            For each batch the waveforms' indices `(batch,)` and their probabilities `(batch, emotions)`.
+        """
+        order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
+        config = self.model.config
+        least = maximum_samples(config) if needs_thirty_seconds(config) else 1
+        first = 0
+        while first < len(order):
+            longest = max(len(waveforms[order[first]]), least)
+            size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // longest)
+            batch = order[first : first + max(size, 1)]
+            inputs = self.preprocess([waveforms[i] for i in batch])
+            with torch.inference_mode():
+                logits = self.model(**inputs.to(self.device)).logits  # (batch, emotions)
+            yield batch, logits.cpu().double().softmax(dim=-1).numpy()
+            first += len(batch)
+
+    def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:
+        """
+        The model's inputs for waveforms `(samples,)` at 16 kHz: PyTorch's tensors, padded to the longest, with an
+        `attention_mask`. transformers' own Whisper takes nothing but 30 s without a mask.
+        """
+        whole = needs_thirty_seconds(self.model.config)
+        inputs = self.feature_extractor(
+            list(waveforms),
+            sampling_rate=SAMPLING_RATE,
+            padding="max_length" if whole else True,
+            return_attention_mask=not whole,  # with it each clip is normalised by itself, without it with its padding
+            return_tensors="pt",
+        )
+        if whole:
+            inputs.pop("attention_mask", None)  # the extractor returns one of samples all the same
+        return inputs
+
+
+@dataclass(frozen=True)
+class _ReadClip:
+    name: str
+    waveform: Waveform
+    problem: str | None
+
+
+def _read_pool(clips: Iterator[Clip], seconds: float, shortest: int) -> list[_ReadClip]:
+    pool: list[_ReadClip] = []
+    samples = 0
+    while len(pool) < POOL_CLIPS and samples < seconds * SAMPLING_RATE and (clip := next(clips, None)):
+        waveform, problem = _read(clip, shortest)
+        pool.append(_ReadClip(clip.name, waveform, None if problem is None else " ".join(str(problem).split())))
+        samples += len(waveform)
+    return pool
+
+
+def _read(clip: Clip, shortest: int) -> tuple[Waveform, AudioError | None]:
+    """A clip's waveform `(samples,)`, and why it cannot be used."""
+    waveform = np.zeros(0, np.float32)
+    try:
+        waveform = clip.read()
+        if 0 < len(waveform) < shortest:
+            raise AudioError("too short", f"it has {len(waveform)} samples at 16 kHz, the encoder needs {shortest}")
+        check(waveform)
+    except AudioError as error:
+        return waveform, error
+    return waveform, None
+
+
+def _equally(waveform: Waveform, longest: float) -> list[Waveform]:
+    """Equal segments of at most `longest` seconds, without the silent ones: no moment counts twice."""
+    count = 1 if math.isinf(longest) else math.ceil(len(waveform) / round(longest * SAMPLING_RATE))
+    if count == 1:
+        return [waveform]
+    edges = np.linspace(0, len(waveform), count + 1).round().astype(int)
+    segments = [waveform[start:stop] for start, stop in pairwise(edges)]
+    return [segment for segment in segments if np.abs(segment).max() >= SILENCE]

@@ -1,0 +1,189 @@
+"""The page's outputs, and its description of the model. Its look in a browser is in tests/scripts/test_demo.py."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import hf_ser
+from hf_ser.models import load_model
+from hf_ser.pipeline import SERPipeline
+
+gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'hf_ser[demo]'")
+
+from hf_ser.app.page import LIMITS, LONGEST, describe, make_page  # noqa: E402
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("app") / "tiny-emotions"
+    loaded = load_model(str(tiny_hubert), EMOTIONS)
+    loaded.model.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(model: Path) -> Any:
+    return make_page(str(model))
+
+
+@pytest.fixture(scope="module")
+def answer(page: Any) -> Callable[[str | None], list[Any]]:
+    """What the button does."""
+    return next(function.fn for function in page.fns.values() if function.api_name == "predict")
+
+
+def test_a_short_recording_has_probabilities_and_no_timeline(
+    answer: Any, model: Path, write_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "clip.wav", seconds=2, rate=44_100, channels=2)
+    probabilities, *others = answer(str(clip))
+    expected = {row["label"]: row["score"] for row in hf_ser.pipeline(model)(clip)}
+    assert probabilities == pytest.approx(expected)
+    assert set(probabilities) == set(EMOTIONS)
+    assert others == [None, None, None]
+
+
+def test_a_longer_one_has_a_timeline_and_files_to_download(
+    answer: Any, write_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "a long talk.flac", seconds=7)
+    probabilities, plot, table, (csv, textgrid) = answer(str(clip))
+    assert set(probabilities) == set(EMOTIONS)
+    assert len(plot.axes) > 1
+    assert table[0][0] == "0.00"
+    assert table[-1][1] == "7.00"
+    assert {row[2] for row in table} <= set(EMOTIONS)
+    assert all(row[3].endswith(" %") for row in table)
+    assert Path(csv).name == "a long talk.csv"
+    assert Path(csv).read_text().count("\n") == len(table) + 1
+    assert Path(textgrid).read_text().count("text = ") == len(table)
+
+
+def test_silence_in_a_recording_has_no_probability(answer: Any, tmp_path: Path) -> None:
+    tone = np.sin(np.arange(64_000) / 10) / 2
+    soundfile.write(tmp_path / "pause.wav", np.concatenate([tone, np.zeros(160_000), tone]), 16_000)
+    *_, table, _ = answer(str(tmp_path / "pause.wav"))
+    assert [row[3] for row in table if row[2] == "silence"] == [""]
+
+
+def test_a_long_recording_is_not_cut_into_ever_more_windows(
+    answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops = []
+
+    def stop_here(*_: Any, hop: float, **__: Any) -> None:
+        hops.append(hop)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SERPipeline, "timeline", stop_here)
+    for seconds in (60, 240):
+        soundfile.write(tmp_path / "talk.wav", np.sin(np.arange(16_000 * seconds) / 10), 16_000)
+        with pytest.raises(KeyboardInterrupt):
+            answer(str(tmp_path / "talk.wav"))
+    assert hops == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "reason"),
+    [
+        ("silent.wav", np.zeros(16_000), "silent.wav is silent: its loudest sample is 0"),
+        ("short.wav", np.ones(300) / 2, "too short: it has 300 samples"),
+        ("empty.wav", np.zeros(0), "is empty"),
+        (
+            "<b>long.flac",
+            np.zeros(8_000 * (int(LONGEST) + 6)),
+            "&lt;b&gt;long.flac is too long: it lasts more than 5 minutes",
+        ),
+    ],
+)
+def test_a_recording_that_cannot_be_used_is_refused_with_the_reason(
+    answer: Any, tmp_path: Path, name: str, samples: np.ndarray, reason: str
+) -> None:
+    soundfile.write(tmp_path / name, samples, 8_000 if "long" in name else 16_000)
+    with pytest.raises(gradio.Error, match=reason) as refused:
+        answer(str(tmp_path / name))
+    assert not refused.value.print_exception
+    assert str(tmp_path) not in refused.value.message, "the message has no path of the server"
+
+
+def test_a_file_that_is_no_audio_and_no_file_at_all(answer: Any, tmp_path: Path) -> None:
+    (tmp_path / "voice.m4a").write_bytes(b"no audio" * 99)
+    with pytest.raises(gradio.Error, match=r"voice\.m4a is unreadable: .*convert it to WAV or FLAC"):
+        answer(str(tmp_path / "voice.m4a"))
+    with pytest.raises(gradio.Error, match="no recording yet"):
+        answer(None)
+
+
+def test_the_page_has_the_emotions_and_the_limits(page: Any) -> None:
+    texts = [part["props"]["value"] for part in page.get_config_file()["components"] if part["type"] == "markdown"]
+    assert any("angry, happy or sad" in text for text in texts)
+    assert any(LIMITS in text for text in texts)
+    assert "cannot read what people feel" in LIMITS
+
+
+def test_recordings_are_not_kept(page: Any) -> None:
+    assert page.delete_cache == (3600, 3600)
+    assert not page.analytics_enabled
+
+
+RESULTS = {
+    "base_model": "/somewhere/of/mine/hubert-mini",
+    "method": "lora_qkv",
+    "emotions": ["angry", "happy", "neutral", "sad"],
+    "corpora": {"ravdess": {"clips": 1079, "speakers": 18}, "calls": {"clips": 2000, "speakers": 40}},
+    "split": {"parts": {"test": {"speakers": 4}}, "speakers_shared_by_train_and_test": 0},
+    "metrics": {"test": {"clips": 239, "accuracy": 0.594, "uar": 0.584}},
+}
+
+
+@pytest.mark.parametrize(
+    ("shared", "speakers"), [(0, "no speaker was in training"), (3, "3 speakers were in training"), (None, "not known")]
+)
+def test_a_run_is_described(tmp_path: Path, shared: int | None, speakers: str) -> None:
+    run = tmp_path / "my_run"
+    (run / "adapter").mkdir(parents=True)
+    split = {**RESULTS["split"], "speakers_shared_by_train_and_test": shared}
+    (run / "results.json").write_text(json.dumps({**RESULTS, "split": split}))
+    text = describe(str(run))
+    assert "`my_run`, `hubert-mini` fine-tuned (`lora_qkv`) on ravdess, calls" in text
+    assert "UAR 58 %, accuracy 59 % on 239 clips" in text
+    assert speakers in text
+    assert "/somewhere" not in text
+    assert "ravdess" in describe(str(run / "adapter"))
+
+
+def test_a_recording_whose_name_is_no_unicode(
+    answer: Any, write_clip: Callable[..., Path], rename_oddly: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    odd = str(rename_oddly(write_clip(tmp_path / "talk.wav", seconds=4)))
+    *_, (csv, _) = answer(odd)
+    assert Path(csv).name == "bad\\udcff.csv"
+    Path(odd).write_bytes(b"no audio" * 99)
+    with pytest.raises(gradio.Error, match=r"bad\\+udcff\.wav is unreadable"):
+        answer(odd)
+
+
+@pytest.mark.parametrize("text", [None, "{}", '{"exact_match": 0.5}', "[1, 2]", "no JSON"])
+def test_what_is_not_known_is_not_made_up(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    assert "Without a run's `results.json`" in describe(str(tmp_path))
+
+
+def test_a_model_on_the_hub_is_described(hub: Any) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo("lab/bare")
+    api.create_repo("lab/run")
+    api.upload_file(path_or_fileobj=json.dumps(RESULTS).encode(), path_in_repo="results.json", repo_id="lab/run")
+    assert "[lab/run](https://huggingface.co/lab/run), `hubert-mini` fine-tuned" in describe("lab/run")
+    assert "Without a run's" in describe("lab/bare")

@@ -1,0 +1,222 @@
+"""A clip has the same probabilities alone, in any batch and in many files; clips that cannot be used are reported."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from datasets import Audio, Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AudioClassificationPipeline
+from transformers import pipeline as plain_pipeline
+
+from hf_ser.audio import AudioError
+from hf_ser.inference.clips import Prediction
+from hf_ser.pipeline import SERPipeline
+
+Sound = Callable[..., np.ndarray]
+KINDS = ["layer_norm", "group_norm"]
+
+
+def noise(samples: int, seed: int) -> dict[str, Any]:
+    """A clip of noise, each of another level and colour."""
+    rng = np.random.default_rng(seed)
+    samples_ = np.convolve(rng.standard_normal(samples), rng.uniform(0, 1, 1 + seed % 7), "same")
+    return {"array": (rng.uniform(0.01, 0.3) * samples_).astype(np.float32), "sampling_rate": 16_000}
+
+
+def plain(recogniser: SERPipeline, clip: dict[str, Any]) -> dict[str, float]:
+    """The probabilities of transformers' own pipeline for a clip alone."""
+    stock = AudioClassificationPipeline(
+        model=recogniser.model, feature_extractor=recogniser.feature_extractor, device=recogniser.device
+    )
+    return by_label(stock(dict(clip), top_k=None))
+
+
+def by_label(rows: list[dict[str, Any]]) -> dict[str, float]:
+    return {row["label"]: row["score"] for row in rows}
+
+
+def run(recogniser: SERPipeline, sources: Any, **options: Any) -> list[Prediction]:
+    return list(recogniser.predict(sources, **options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [{"batch_seconds": 0.1}, {"batch_seconds": 1000.0}, {"batch_size": 3}])
+def test_the_same_as_transformers_pipeline_in_any_batch(
+    kind: str, batch: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    recogniser = request.getfixturevalue(kind)
+    clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 40_000, 700, 401, 16_000, 3200, 25_000])]
+    answers = run(recogniser, clips, **batch)
+    expected = [plain(recogniser, clip) for clip in clips]
+    spread = np.ptp([[each[emotion] for emotion in sorted(each)] for each in expected], axis=0)
+    assert spread.max() > 0.1, "the clips are too alike for the test"
+    assert [answer.name for answer in answers] == [f"array {place}" for place in range(len(clips))]
+    for answer, reference in zip(answers, expected, strict=True):
+        assert answer.probabilities == pytest.approx(reference, abs=1e-4)
+        assert answer.emotion == max(reference, key=reference.__getitem__)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clip_has_the_same_answer_by_its_path_and_among_many(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Files of every length, rate and number of channels, as paths, a folder, a pattern, bytes and a dataset."""
+    recogniser = request.getfixturevalue(kind)
+    shapes = [(0.4, 16_000, 1), (35.0, 8_000, 1), (1.3, 48_000, 2), (2.2, 44_100, 1)]
+    paths = [tmp_path / f"{place}.wav" for place in range(len(shapes))]
+    for seed, (path, (seconds, rate, channels)) in enumerate(zip(paths, shapes, strict=True)):
+        array = noise(round(seconds * rate), seed)["array"]
+        soundfile.write(path, np.stack([array] * channels, axis=1), rate, subtype="FLOAT")
+    alone = [recogniser(str(path)) for path in paths]
+    for rows in alone:
+        assert [set(row) for row in rows] == [{"score", "label"}] * 4
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert sum(row["score"] for row in rows) == pytest.approx(1)
+    contents = Dataset.from_dict({"sound": [{"bytes": path.read_bytes(), "path": None} for path in paths]})
+    many: list[Any] = [
+        recogniser(paths),
+        recogniser(tmp_path, batch_size=4),
+        recogniser(f"{tmp_path}/*.wav", batch_seconds=1.0),
+        recogniser(contents.cast_column("sound", Audio())),
+        recogniser(path.read_bytes() for path in paths),
+        [[{"label": k, "score": v} for k, v in each.probabilities.items()] for each in recogniser.predict(tmp_path)],
+    ]
+    for answers in many:
+        for rows, expected in zip(answers, alone, strict=True):
+            assert by_label(rows) == pytest.approx(by_label(expected), abs=1e-5)
+    samples = soundfile.read(paths[0], dtype="float32")[0]
+    for source in (samples, torch.from_numpy(samples), {"array": samples, "sampling_rate": 16_000}):
+        assert by_label(recogniser(source)) == pytest.approx(by_label(alone[0]), abs=1e-5)
+    assert recogniser(paths[2], top_k=1) == recogniser(paths[2])[:1]
+
+
+def test_transformers_opens_it(layer_norm: SERPipeline, tmp_path: Path) -> None:
+    layer_norm.model.save_pretrained(tmp_path)
+    layer_norm.feature_extractor.save_pretrained(tmp_path)
+    opened = plain_pipeline("audio-classification", model=str(tmp_path), pipeline_class=SERPipeline, top_k=2)
+    clip = noise(8000, 1)
+    assert opened(clip)[0]["score"] == pytest.approx(layer_norm(clip)[0]["score"], abs=1e-5)
+    assert len(opened(clip)) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_whatever_the_clips_beside_it(kind: str, request: pytest.FixtureRequest) -> None:
+    recogniser = request.getfixturevalue(kind)
+    clip = noise(2_000, 5)
+    reference = plain(recogniser, clip)
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+    @given(st.lists(st.integers(400, 30_000), max_size=6), st.floats(0.05, 10), st.data())
+    def holds(lengths: list[int], batch_seconds: float, data: st.DataObject) -> None:
+        place = data.draw(st.integers(0, len(lengths)))
+        clips = [noise(length, seed) for seed, length in enumerate(lengths)]
+        answers = run(recogniser, [*clips[:place], clip, *clips[place:]], batch_seconds=batch_seconds)
+        assert len(answers) == len(lengths) + 1
+        assert answers[place].probabilities == pytest.approx(reference, abs=1e-4)
+
+    holds()
+
+
+def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+    write_clip(tmp_path / "a.wav", seconds=0.5)
+    (tmp_path / "b.wav").write_bytes(b"RIFF and nothing more")
+    write_clip(tmp_path / "c.flac", seconds=0.7)
+    soundfile.write(tmp_path / "d.wav", np.zeros(0), 16_000)
+    soundfile.write(tmp_path / "e.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "f.wav", np.full(399, 0.1), 16_000)
+    soundfile.write(tmp_path / "g.wav", np.full(900, np.nan), 16_000, subtype="FLOAT")
+    write_clip(tmp_path / "h.ogg", seconds=0.6)
+    answers = run(layer_norm, tmp_path)
+    assert [Path(answer.name).name[0] for answer in answers] == list("abcdefgh")
+    reasons = [answer.problem and answer.problem.partition(":")[0] for answer in answers]
+    assert reasons == [None, "unreadable", None, "empty", "silent", "too short", "not finite", None]
+    for answer in answers:
+        assert sum(answer.probabilities.values()) == pytest.approx(0 if answer.problem else 1)
+        assert (answer.emotion is None) == bool(answer.problem)
+    assert answers[2].duration == pytest.approx(0.7)
+    assert [answer.emotion for answer in run(layer_norm, tmp_path / "b.wav")] == [None]
+    assert run(layer_norm, []) == []
+    with pytest.raises(AudioError, match=r"silent: .*e\.wav"):
+        layer_norm(tmp_path / "e.wav")
+
+
+def test_a_long_clip_has_the_mean_of_its_segments(pitch: SERPipeline, make_sound: Sound) -> None:
+    clip = np.concatenate([make_sound(1.2), make_sound(1.2, 900), make_sound(1.2, 1700)])
+    (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=1.25, batch_seconds=2.4)
+    thirds = [{"array": part, "sampling_rate": 16_000} for part in np.split(clip, 3)]
+    expected = np.mean([part.probabilities["high"] for part in run(pitch, thirds)])
+    assert answer.probabilities["high"] == pytest.approx(expected, abs=1e-6)
+    assert answer.duration == pytest.approx(3.6)
+    assert pitch.model.shapes[:2] == [(2, 19_200), (1, 19_200)]
+
+
+def test_segments_of_unlike_length_count_by_their_length(pitch: SERPipeline, make_sound: Sound) -> None:
+    """16,001 samples in two: one of 8,000, one of 8,001."""
+    clip = np.concatenate([make_sound(0.5), make_sound(0.6, 2000)])[:16_001]
+    (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=1)
+    parts = run(pitch, [{"array": part, "sampling_rate": 16_000} for part in (clip[:8_000], clip[8_000:])])
+    expected = (8_000 * parts[0].probabilities["high"] + 8_001 * parts[1].probabilities["high"]) / 16_001
+    assert answer.probabilities["high"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: Sound) -> None:
+    clip = np.concatenate([make_sound(2, 2000), np.zeros(2 * 16_000, np.float32)])
+    (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=2)
+    (spoken,) = run(pitch, {"array": clip[:32_000], "sampling_rate": 16_000}, longest=2)
+    assert answer.probabilities == pytest.approx(spoken.probabilities)
+
+
+def test_reads_a_few_pools_ahead_and_no_more(
+    pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["hf_ser.pipeline"], "POOL_CLIPS", 4)
+    given_out = 0
+
+    def endless() -> Iterator[dict[str, Any]]:
+        nonlocal given_out
+        while True:
+            given_out += 1
+            yield {"array": make_sound(0.1), "sampling_rate": 16_000}
+
+    coming = pitch.predict(endless())
+    assert [next(coming).name for _ in range(10)] == [f"array {place}" for place in range(10)]
+    assert given_out <= 16
+    coming.close()  # type: ignore[attr-defined]
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_little_of_a_batch_is_padding_and_none_exceeds_its_budget(pitch: SERPipeline) -> None:
+    lengths = np.random.default_rng(0).integers(400, 60_000, 200)
+    run(pitch, [noise(int(length), 1) for length in lengths], batch_seconds=20)
+    sizes = [clips * samples for clips, samples in pitch.model.shapes]
+    assert max(sizes) <= 20 * 16_000
+    assert sum(sizes) < 1.1 * lengths.sum()
+
+
+def test_arguments_are_checked_at_once(pitch: SERPipeline, tmp_path: Path) -> None:
+    """Not when the first prediction is asked for."""
+    with pytest.raises(FileNotFoundError, match="gone"):
+        pitch.predict([tmp_path / "gone"])
+    for seconds in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"batch_seconds: must be more than 0 s and finite, found {seconds}"):
+            pitch.predict([], batch_seconds=seconds)
+    for longest in (0.5, float("nan")):
+        with pytest.raises(ValueError, match=f"longest: must be at least 1 s, found {longest}"):
+            pitch.predict([], longest=longest)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("problem_type", "regression", "problem_type is 'regression'"), ("id2label", {0: "a", 1: "a"}, "are called 'a'")],
+)
+def test_other_classifiers_are_refused(pitch: SERPipeline, name: str, value: Any, message: str) -> None:
+    setattr(pitch.model.config, name, value)
+    with pytest.raises(ValueError, match=message):
+        SERPipeline(model=pitch.model, feature_extractor=pitch.feature_extractor, device="cpu")
