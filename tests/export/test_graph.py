@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hf_ser.models.remote import ValidFramesGroupNorm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,6 +14,7 @@ from torch import nn
 import hf_ser
 from hf_ser.export.graph import ClassifierGraph, MaskedGroupNorm, ValidFrames, write_graph
 from hf_ser.export.run import check_folder, export
+from hf_ser.modeling import ClipGroupNorm
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import Tuning, save_adapter, tune
@@ -131,7 +131,7 @@ def test_the_norm_of_the_graph_is_over_the_valid_frames(lengths: list[int], seed
     valid = ValidFrames()
     valid.frames = torch.tensor(lengths)
     found = MaskedGroupNorm(stock, valid)(hidden)
-    stock.__class__ = ValidFramesGroupNorm
+    stock.__class__ = ClipGroupNorm
     stock.frames = lengths
     expected = stock(hidden)
     for clip, length in enumerate(lengths):

@@ -1,6 +1,7 @@
 """What a model costs: the figures are there, they are plausible, and what can be counted by hand is counted right."""
 
 import json
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AudioClassificationPipeline
 
 import hf_ser
-from hf_ser.inference import in_precision
+from hf_ser.inference.precision import set_precision
 from hf_ser.models import load_model
+from hf_ser.pipeline import SERPipeline
 from hf_ser.report import cost
 from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk, speech
 from hf_ser.tuning import Tuning, save_adapter, tune
@@ -30,12 +31,12 @@ def folder(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classifier(folder: Path) -> AudioClassificationPipeline:
+def classifier(folder: Path) -> SERPipeline:
     return hf_ser.pipeline(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def measured(classifier: AudioClassificationPipeline, folder: Path) -> dict[str, Any]:
+def measured(classifier: SERPipeline, folder: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "LEAST_WALL", 0.05)
         return measure_cost(classifier, folder=folder, seconds=(0.5, 2), runs=5, batch_seconds=6)
@@ -62,7 +63,7 @@ def test_throughput_on_mixed_lengths(measured: dict[str, Any]) -> None:
     assert found["batch_seconds"] == 6
 
 
-def test_memory_says_of_what(measured: dict[str, Any], classifier: AudioClassificationPipeline) -> None:
+def test_memory_says_of_what(measured: dict[str, Any], classifier: SERPipeline) -> None:
     memory = measured["memory"]
     weights = sum(p.numel() * p.element_size() for p in classifier.model.parameters())
     assert memory["peak_bytes"] > weights
@@ -131,8 +132,9 @@ class Known(torch.nn.Module):
         return self.linear(mixed[:, 0].mean(dim=1))
 
 
-def test_operations_of_a_model_counted_by_hand(classifier: AudioClassificationPipeline) -> None:
-    known = SimpleNamespace(model=Known(), feature_extractor=classifier.feature_extractor, device=torch.device("cpu"))
+def test_operations_of_a_model_counted_by_hand(classifier: SERPipeline) -> None:
+    known = copy(classifier)
+    known.model = Known()
     found = count_flops(known, 2.0)
     frames = (32_000 - 400) // 320 + 1
     convolution = 2 * frames * 8 * 400
@@ -147,9 +149,8 @@ def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, mo
     monkeypatch.setattr(cost, "LEAST_WALL", 0.01)
     torch.manual_seed(0)
     loaded = load_model(str(tiny_hubert), ("angry", "sad"))
-    classifier = in_precision(
-        AudioClassificationPipeline(loaded.model, feature_extractor=loaded.feature_extractor), "int8"
-    )
+    set_precision(loaded.model, "int8", torch.device("cpu"))
+    classifier = SERPipeline(loaded.model, feature_extractor=loaded.feature_extractor, device="cpu")
     found = measure_cost(classifier, seconds=(1,), runs=1, batch_seconds=1.0, precision="int8")
     assert found["parameters"] is found["flops"] is None
     assert found["device"]["dtype"] == "int8"
@@ -173,16 +174,12 @@ def test_speech_is_the_same_every_time_and_no_silence() -> None:
         ({"batch_seconds": 0}, "batch_seconds: must be more than 0 s"),
     ],
 )
-def test_arguments_that_make_no_sense(
-    classifier: AudioClassificationPipeline, arguments: dict[str, Any], message: str
-) -> None:
+def test_arguments_that_make_no_sense(classifier: SERPipeline, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure_cost(classifier, **arguments)
 
 
-def test_a_missing_folder_fails_before_anything_is_measured(
-    classifier: AudioClassificationPipeline, tmp_path: Path
-) -> None:
+def test_a_missing_folder_fails_before_anything_is_measured(classifier: SERPipeline, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"folder='.*gone': there is no such folder"):
         measure_cost(classifier, folder=tmp_path / "gone")
 
