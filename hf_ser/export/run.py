@@ -32,7 +32,7 @@ ENTRIES = (
     *(f"{graph}*" for graph in GRAPHS.values()),
     "config.json",
     "preprocessor_config.json",
-    "*_hf_ser.py",
+    "*_ser.py",
 )
 #: By how much a probability may differ. Rounding alone is below 1e-5 in float32. int8 differed by up to 0.025 on a fine-tuned
 #: HuBERT of 4 layers (120 clips of RAVDESS).
