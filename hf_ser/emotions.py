@@ -74,14 +74,12 @@ class EmotionSelection:
             elif source.strip() and target.strip():
                 merged[canonical(source)] = canonical(target)
             else:
-                raise ValueError(f"--emotions: {word!r} is no merge; write it as from=to, for instance calm=neutral")
+                raise ValueError(f"emotions: {word!r} is no merge; write it as from=to, for instance calm=neutral")
         if chained := sorted(set(merged) & set(merged.values())):
-            raise ValueError(
-                f"--emotions: {chained[0]!r} is merged into another emotion and is also a target of a merge"
-            )
+            raise ValueError(f"emotions: {chained[0]!r} is merged into another emotion and is also a target of a merge")
         names = set(kept or EMOTIONS) - set(merged) | set(merged.values())
         if len(names) < 2:
-            raise ValueError(f"--emotions: at least two emotions are needed to tell apart, found {sorted(names)}")
+            raise ValueError(f"emotions: at least two emotions are needed to tell apart, found {sorted(names)}")
         return cls(tuple(sorted(names)), merged, bool(kept))
 
     def label(self, emotion: str) -> str | None:

@@ -43,6 +43,10 @@ class Stream:
         self.seconds = torch.full((len(audio),), torch.nan).share_memory_()
         self.reason = torch.zeros(len(audio), dtype=torch.uint8).share_memory_()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
+        """Itself: the parts of a split share what is known of the clips."""
+        return self
+
     def decode(self, row: int, audio: dict[str, Any]) -> Waveform | None:
         """
         The waveform of a row's clip `(samples,)`, or `None` if the clip is excluded.

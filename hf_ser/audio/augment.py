@@ -97,20 +97,20 @@ class Augmentation:
             if len(span) != 2 or span[0] > span[1]:
                 raise ValueError(f"--{name}: two numbers are needed, the lower one first; found {span}")
         if self.stretch_rate[0] <= 0:
-            raise ValueError(f"--stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
+            raise ValueError(f"stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
         if not (self.mask_share[0] >= 0 and self.mask_share[1] < 1):
-            raise ValueError(f"--mask_share: must lie between 0 and 1, found {self.mask_share}")
+            raise ValueError(f"mask_share: must lie between 0 and 1, found {self.mask_share}")
         speed = KINDS["speed"]
         if not speed.lowest <= self.speed_rate[0] <= self.speed_rate[1] <= speed.highest:
             raise ValueError(
-                f"--speed_rate: must lie between {speed.lowest:g} and {speed.highest:g}, found {self.speed_rate}"
+                f"speed_rate: must lie between {speed.lowest:g} and {speed.highest:g}, found {self.speed_rate}"
             )
         if not self.distort_kinds or set(self.distort_kinds) - DISTORT_LEVELS.keys():
             raise ValueError(
-                f"--distort_kinds: name some of {', '.join(map(repr, DISTORT_LEVELS))}; found {self.distort_kinds}"
+                f"distort_kinds: name some of {', '.join(map(repr, DISTORT_LEVELS))}; found {self.distort_kinds}"
             )
         if not 0 <= self.mixup_alpha < math.inf:
-            raise ValueError(f"--mixup_alpha: must be 0 or a number above, found {self.mixup_alpha}")
+            raise ValueError(f"mixup_alpha: must be 0 or a number above, found {self.mixup_alpha}")
 
     @property
     def does_something(self) -> bool:

@@ -151,7 +151,7 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
     """
     if not np.isfinite(logits).all():
         raise DivergedError(
-            "the model's outputs are not finite (NaN or infinite): training has diverged. Lower --learning_rate."
+            "the model's outputs are not finite (NaN or infinite): training has diverged. Lower learning_rate."
         )
     counted = np.asarray(labels) != IGNORED
     logits, labels, clips = logits[counted], np.asarray(labels)[counted], np.asarray(clips)[counted]

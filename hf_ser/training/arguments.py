@@ -101,9 +101,9 @@ class ScriptArguments:
 
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 1:
-            raise ValueError(f"--shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
+            raise ValueError(f"shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         if self.split_seed < 0:
-            raise ValueError(f"--split_seed: must not be below 0, found {self.split_seed}")
+            raise ValueError(f"split_seed: must not be below 0, found {self.split_seed}")
         require_share("max_excluded", self.max_excluded)
         self.corpora = labelled_by(self.corpora, self.label_source)
 
@@ -376,16 +376,16 @@ class SERConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         if not self.output_dir:
-            raise ValueError("--output_dir: name the run's folder")
+            raise ValueError("output_dir: name the run's folder")
         self._require_what_can_be_done()
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.micro_batch_seconds is not None and self.micro_batch_seconds < 0:
-            raise ValueError(f"--micro_batch_seconds: must not be below 0, found {self.micro_batch_seconds}")
+            raise ValueError(f"micro_batch_seconds: must not be below 0, found {self.micro_batch_seconds}")
         if self.frozen_cache_gb < 0:
-            raise ValueError(f"--frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
+            raise ValueError(f"frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
         if self.frozen_cache_views < 0:
-            raise ValueError(f"--frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
+            raise ValueError(f"frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
         if self.segment_overlap and self.segment_length is None:
             raise ValueError(
                 f"segment_overlap: is of use with segment_length alone, found {self.segment_overlap} without it"
@@ -394,15 +394,15 @@ class SERConfig(TrainingArguments):
         for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
             require_share(name, getattr(self, name))
         if not 0 <= self.focal_gamma < math.inf:
-            raise ValueError(f"--focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
+            raise ValueError(f"focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
         if self.focal_gamma and self.label_smoothing_factor:
             raise ValueError(
-                f"--focal_gamma: needs one true emotion for each clip, and --label_smoothing_factor is "
+                f"focal_gamma: needs one true emotion for each clip, and label_smoothing_factor is "
                 f"{self.label_smoothing_factor:g}; use one of them"
             )
         if self.balanced_sampling and self.class_weights:
             raise ValueError(
-                "--balanced_sampling: gives every emotion the same share of the loss, as --class_weights does; use one of them"
+                "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them"
             )
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
@@ -413,7 +413,7 @@ class SERConfig(TrainingArguments):
             self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
         if self.early_stopping_patience is not None and not self.load_best_model_at_end:
             raise ValueError(
-                "--early_stopping_patience: the epoch at which it stops is of use with --load_best_model_at_end True alone"
+                "early_stopping_patience: the epoch at which it stops is of use with load_best_model_at_end True alone"
             )
         self.set_learning_rate(self.learning_rate)
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
@@ -443,7 +443,7 @@ class SERConfig(TrainingArguments):
                 raise ValueError(f"--{name}: must be at least 1 clip, found {getattr(self, name)}")
         metric = self.metric_for_best_model
         if metric is not None and metric.removeprefix("eval_") not in METRICS:
-            raise ValueError(f"--metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
+            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
 
     @property
     def augmentation_seed(self) -> int:
@@ -458,8 +458,8 @@ class SERConfig(TrainingArguments):
         """
         if self.n_gpu > 1:
             raise ValueError(
-                f"one process sees {self.n_gpu} GPUs: start one for each, by accelerate launch --multi_gpu --num_processes "
-                f"{self.n_gpu} or torchrun --nproc_per_node {self.n_gpu}; or show it a single one, CUDA_VISIBLE_DEVICES=0"
+                f"one process sees {self.n_gpu} GPUs: start one for each, by accelerate launch multi_gpu num_processes "
+                f"{self.n_gpu} or torchrun nproc_per_node {self.n_gpu}; or show it a single one, CUDA_VISIBLE_DEVICES=0"
             )
 
     def set_learning_rate(self, rate: float | None) -> None:
@@ -572,12 +572,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"--config: {str(path)!r} cannot be read: {error.strerror}") from error
+        raise ValueError(f"config: {str(path)!r} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
-        raise ValueError(f"--config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
+        raise ValueError(f"config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
     if not isinstance(recipe, dict):
-        raise ValueError(f"--config: {str(path)!r} must hold lines of the form argument: value")
+        raise ValueError(f"config: {str(path)!r} must hold lines of the form argument: value")
     parent = recipe.pop("extends", None)
     return recipe if parent is None else {**read_recipe(path.parent / str(parent)), **recipe}
 

@@ -81,19 +81,19 @@ def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
         ValueError: if one of them is of another form.
     """
     if not isinstance(recipe, dict | None):
-        raise ValueError(f"--config: sweep must be lines of the form argument: [value, value]; found {recipe!r}")
+        raise ValueError(f"config: sweep must be lines of the form argument: [value, value]; found {recipe!r}")
     sweep: dict[str, list[str]] = {}
     for key, values in (recipe or {}).items():
         listed = values if isinstance(values, list) else [values]
         if not listed or any(value is None or isinstance(value, dict | list) for value in listed):
             raise ValueError(
-                f"--config: sweep must be lines of the form argument: [value, value]; found {key}: {values!r}"
+                f"config: sweep must be lines of the form argument: [value, value]; found {key}: {values!r}"
             )
         sweep[str(key)] = [str(value) for value in listed]
     for word in words:
         key, equals, given = word.partition("=")
         if not (key and equals and given):
-            raise ValueError(f"--sweep: {word!r} is not of the form argument=value,value")
+            raise ValueError(f"sweep: {word!r} is not of the form argument=value,value")
         sweep[key] = given.split(",")
     return sweep
 
@@ -109,7 +109,7 @@ def read_seeds(recipe: Any) -> list[int] | None:
         return None
     seeds = recipe if isinstance(recipe, list) else [recipe]
     if not seeds or any(not isinstance(seed, int) or isinstance(seed, bool) for seed in seeds):
-        raise ValueError(f"--config: seeds must be whole numbers, as in [1, 2, 3]; found {recipe!r}")
+        raise ValueError(f"config: seeds must be whole numbers, as in [1, 2, 3]; found {recipe!r}")
     return seeds
 
 
@@ -130,7 +130,7 @@ def plan(
         SplitError: if there is nothing to make folds of.
     """
     if wrong := sorted(set(sweep) & set(PLACED)):
-        raise ValueError(f"--sweep: {', '.join(wrong)} is set by the folds and seeds; use --folds and --seeds")
+        raise ValueError(f"sweep: {', '.join(wrong)} is set by the folds and seeds; use folds and seeds")
     root = Path(arguments.training.output_dir or "")
     folds = fold_count(arguments)
     runs = []
@@ -145,7 +145,7 @@ def plan(
                 own += ["--fold", str(fold), "--folds", str(folds)]
             runs.append(Run(setting, fold, seed, folder, (*argv, *own)))
     if len({run.folder for run in runs}) < len(runs):
-        raise ValueError("--sweep: two settings have the same values, or values whose folders would be called alike")
+        raise ValueError("sweep: two settings have the same values, or values whose folders would be called alike")
     return runs
 
 
@@ -163,7 +163,7 @@ def fold_count(arguments: Arguments) -> int:
         return script.folds or 5
     sessions = {session for rows in read_corpora(script.corpora) for session in rows["session"][:]} - {None}
     if not sessions:
-        raise SplitError("--fold_by session: the corpora have no sessions; use --fold_by speaker")
+        raise SplitError("fold_by session: the corpora have no sessions; use fold_by speaker")
     return len(sessions)
 
 

@@ -106,5 +106,5 @@ def require_same_run(folder: Path, arguments: Arguments) -> None:
         lines = "\n".join(sorted(different))
         raise ValueError(
             f"{folder} holds a run with other arguments ({RUN}):\n{lines}\nGive the arguments that the run was started with, or "
-            "choose another --output_dir."
+            "choose another output_dir."
         )

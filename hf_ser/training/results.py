@@ -65,8 +65,6 @@ HIDDEN = {
     "hub_clip_names",
     "report_to",
     "disable_tqdm",
-    "segment_length",
-    "segment_overlap",
 }
 #: What never leaves the machine.
 SECRET = {"hub_token"}
@@ -98,7 +96,7 @@ class RunRecord(TrainerCallback):
         self.padding_changes_answers = padding_changes_predictions(config)
         self.spec_augment = encoder_config(config).apply_spec_augment
         self.weighted_layer_sum = bool(config.use_weighted_layer_sum)
-        self.trainable, self.total = parameter_counts(trainer.tuned.model)
+        self.trainable, self.total = parameter_counts(trainer.model)
         self.resumed_from: str | None = None
         self.made = self.began = time.perf_counter()
         self.seconds = 0.0

@@ -76,7 +76,8 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     trainer.train(checkpoint)
     for part in ("validation", "test"):
         trainer.evaluate(parts[part], metric_key_prefix=part)
-    delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric
+    if trainer.is_world_process_zero():
+        delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric
     trainer.save_model()
     trainer.create_model_card()
     logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
@@ -134,7 +135,7 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
         checkpoint = last if resume.lower() == "true" else resume
         if checkpoint is None or not Path(checkpoint).is_dir():
             raise FileNotFoundError(
-                f"--resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
+                f"resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
                 + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
             )
         if is_in(checkpoint, folder):
@@ -147,11 +148,11 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
             kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
             go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
             raise FileExistsError(
-                f"--output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or --overwrite_output_dir True to "
+                f"output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or overwrite_output_dir True to "
                 "delete it and start anew."
             )
         if not (finished or last or (folder / SPLITS).exists()):
-            raise FileExistsError(f"--overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
+            raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
     return checkpoint
 
 

@@ -97,7 +97,7 @@ def read_space(words: Sequence[str]) -> Space:
         except ValueError as error:
             reason = f": {error}" if str(error) else ""
             raise ValueError(
-                f"--space: expected NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE, found {word!r}{reason}"
+                f"space: expected NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE, found {word!r}{reason}"
             ) from None
     return space
 
@@ -161,11 +161,11 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     if training.world_size > 1:
         raise ValueError(f"a search runs in one process, found {training.world_size}; start it with python")
     if training.push_to_hub:
-        raise ValueError("--push_to_hub: a search publishes nothing; leave it out")
+        raise ValueError("push_to_hub: a search publishes nothing; leave it out")
     if arguments.tuning.method == "probe":
-        raise ValueError("--method probe: trains nothing by gradient steps; choose another method")
+        raise ValueError("method probe: trains nothing by gradient steps; choose another method")
     if (root / RUN).exists() and not (root / STUDY).exists():
-        raise FileExistsError(f"--output_dir: {str(root)!r} holds a run; choose another folder")
+        raise FileExistsError(f"output_dir: {str(root)!r} holds a run; choose another folder")
     require_same_run(root, arguments)
 
     config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
@@ -195,7 +195,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
                 bar.set_postfix_str(f"best UAR {per_cent(finished[0].values[0]):.1f} %")
             bar.update()
     if not (finished := ranking(study)):
-        raise ValueError("every training diverged; search lower learning rates with --space learning_rate=LOW:HIGH:log")
+        raise ValueError("every training diverged; search lower learning rates with space learning_rate=LOW:HIGH:log")
     _write_recipe(root / BEST, argv, finished[0], len(files))
     return study
 
@@ -211,7 +211,7 @@ def _write_folds(root: Path, folds: Sequence[DatasetDict]) -> list[Path]:
             splits.require_same_splits(file, parts)
         except SplitError as error:
             raise SplitError(
-                f"--output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name}). Give the "
+                f"output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name}). Give the "
                 "arguments that it was started with, or choose another folder."
             ) from error
     return files

@@ -33,10 +33,10 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
     """
     if any(word.partition("=")[0] == "--seed" for word in argv):
-        raise ValueError("--seeds: --seed is given, too; use one of them")
+        raise ValueError("seeds: seed is given, too; use one of them")
     if arguments.training.push_to_hub:
         raise ValueError(
-            f"--push_to_hub: one run is published, and --seeds trains {len(seeds)}; leave it out, and publish one of them with "
+            f"push_to_hub: one run is published, and seeds trains {len(seeds)}; leave it out, and publish one of them with "
             "scripts/push.py"
         )
     root, anew = Path(arguments.training.output_dir or ""), arguments.training.overwrite_output_dir

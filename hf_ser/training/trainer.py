@@ -112,8 +112,9 @@ class SERTrainer(BaseTrainer):
         loaded = self._load(args, args.head)
         for clips in self.clips.values():
             require_length(clips, args, loaded.model.config)
-        self.tuned = tune(loaded, self.tuning)
-        if not self.tuned.keeps_base and not (mergeable(self.tuned.model) and args.save_format == "merged"):
+        tuned = tune(loaded, self.tuning)
+        self.keeps_base = tuned.keeps_base
+        if not tuned.keeps_base and not (mergeable(tuned.model) and args.save_format == "merged"):
             raise ValueError(
                 "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected "
                 "'merged'"
@@ -125,11 +126,9 @@ class SERTrainer(BaseTrainer):
             labels = self.clips["train"]["label"][:]
             weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(self.emotions))
         super().__init__(
-            self.tuned,
+            tuned,
             args,
-            collator=SpeechCollator(
-                loaded.feature_extractor, encoders.minimum_samples_in_training(self.tuned.model.config)
-            ),
+            collator=SpeechCollator(loaded.feature_extractor, encoders.minimum_samples_in_training(tuned.model.config)),
             train_dataset=train,
             eval_dataset=self._evaluation_set(self.clips["validation"], args) if "validation" in self.clips else None,
             weights=weights,
@@ -177,7 +176,7 @@ class SERTrainer(BaseTrainer):
             self.record.resumed_from = Path(resume_from_checkpoint).name
         solution = self._solve_probe()
         if "prompt" in self.tuning.methods and self.tuning.prompt_start == "frames":
-            start_at_frames(self.tuned.model, some_clips(self))
+            start_at_frames(self.model, some_clips(self))
         if self.args.head == "linear":
             self.set_head(self._probe_head)
             self.start_from(solution.start)
@@ -242,7 +241,7 @@ class SERTrainer(BaseTrainer):
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
     def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
-        require_length(clips, self.args, self.tuned.model.config)
+        require_length(clips, self.args, self.model.config)
         prediction = self._predict(trainer, clips)
         rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
         metrics = score(probabilities, labels)
@@ -287,8 +286,8 @@ class SERTrainer(BaseTrainer):
         if hasattr(model, "peft_config"):
             merged = mergeable(model) and self.args.save_format == "merged"
             adapter = folder / "adapter" if merged else folder
-            new = fold_head(model, self.tuned.new)
-            if self.tuned.keeps_base:
+            new = fold_head(model, self._new)
+            if self.keeps_base:
                 save_adapter(model, new, adapter, base=self.checkpoint.base)
                 extractor.save_pretrained(adapter)
                 model.config.save_pretrained(adapter)

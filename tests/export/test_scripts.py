@@ -69,7 +69,7 @@ def test_evaluate_an_exported_model(
     (run / "splits.json").write_text(json.dumps({"name": "speaker", "settings": {}, "parts": parts}))
     words += ("--no_cost",)
     assert (
-        "error: --run:" in run_script("evaluate", exported, *words, "--output", tmp_path / "again", "--run", run).stderr
+        "error: run=" in run_script("evaluate", exported, *words, "--output", tmp_path / "again", "--run", run).stderr
     )
     (run / "results.json").write_text("{}")
     assert run_script("evaluate", exported, *words, "--output", tmp_path / "again", "--run", run).returncode == 0
@@ -96,7 +96,7 @@ def test_evaluate_in_fewer_bits(run_script: Run, hubert: Path, speech: Path, tmp
     assert report["model"]["precision"] == "int8"
     assert report["model"]["name"] == f"{hubert.name} (int8)"
     assert [note for note in report["notes"] if "computes in" in note] == [
-        f"{hubert.name} (int8) computes in int8: in float32 figures may differ a little."
+        f"{hubert.name} (int8) computes in int8: metrics in float32 may differ a little."
     ]
     assert report["comparison"]["other"] == hubert.name
     assert run_script("evaluate", hubert, *words[:-2], "--output", tmp_path / "float32").returncode == 0

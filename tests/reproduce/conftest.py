@@ -30,6 +30,7 @@ def write_run(tmp_path: Path) -> Write:
         n = len(experiment.emotions)
         confusion = [[8 if i == j else 2 if j == (i + 1) % n else 0 for j in range(n)] for i in range(n)]
         metrics = {"uar": 0.5, "accuracy": 0.8, "f1_weighted": 0.75, "eer": 0.125, "confusion_matrix": confusion}
+        metrics["clips"] = sum(map(sum, confusion))
         split = {**experiment.split, **changes.pop("split", {})}
         results = {
             "base_model": experiment.model,
@@ -53,7 +54,9 @@ def write_run(tmp_path: Path) -> Write:
         files = {"results.json": results, "run.json": run}
         if report is not None:
             uar = {"overall": {"uar": results["metrics"]["test"]["uar"]}}
-            files["report.json"] = {"clips": {"part": "test"}, "quality": uar, **report}
+            model = {"precision": "float32"}
+            clips = {"part": "test", "number": sum(map(sum, confusion))}
+            files["report.json"] = {"model": model, "clips": clips, "quality": uar, **report}
         for file, content in files.items():
             (folder / file).write_text(json.dumps(content), encoding="utf-8")
         return folder

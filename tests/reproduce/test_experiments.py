@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from counts import PEFT_SER_CORPORA
 from experiments import (
     CELLS,
@@ -24,7 +23,7 @@ from published import TABLES
 
 from hf_ser.emotions import EMOTIONS
 from hf_ser.training import parse_arguments
-from hf_ser.training.arguments import recipe_words
+from hf_ser.training.arguments import read_recipe, recipe_words
 
 Write = Callable[..., Path]
 Filled = tuple[dict[str, Any], set[Path], dict[Path, list[str]]]
@@ -124,7 +123,7 @@ def test_another_split_stands_in_a_line_of_its_own(
     [
         ({"base_model": "hubert-mini"}, "model hubert-mini, expected superb/hubert-large-superb-er"),
         ({"base_model": "someone/hubert-large-superb-er"}, "model someone/hubert-large-superb-er, expected superb/"),
-        ({"method": "frozen"}, "method head, expected lora_qkv"),
+        ({"method": "frozen"}, "method frozen, expected lora_qkv"),
         ({"head": "conv"}, "head conv, expected stock"),
         ({"emotions": ["happy", "angry"]}, "emotions ['angry', 'happy'], expected ['angry', 'calm'"),
         ({"merged_emotions": {"calm": "neutral"}}, "merged emotions {'calm': 'neutral'}, expected {}"),
@@ -191,7 +190,7 @@ def test_the_arguments_of_an_experiment_give_its_runs(table: str, tmp_path: Path
     for experiment in list(experiments_of(table).values())[:4]:
         corpora = {name.removesuffix("_votes"): str(tmp_path) for name in experiment.clips}
         words = experiment.arguments(corpora, {}, tmp_path)[2:]
-        recipe = yaml.safe_load((RECIPES / experiment.recipe).read_text(encoding="utf-8"))
+        recipe = read_recipe(RECIPES / experiment.recipe)
         recipe.pop("sweep", None)
         for option, values in (("--sweep", 1), ("--seeds", 3)):  # of scripts/cross_validate.py
             if option in words:

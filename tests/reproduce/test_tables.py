@@ -81,7 +81,7 @@ def test_a_plan_prints_the_commands(
     assert started == []
     assert list(runs.iterdir()) == [runs / "anywhere"]
     assert "hubert_ser/full: 1 of 1 runs finished\n" in printed
-    assert "peft_ser/iemocap/whisper-tiny/head: 0 of 5 runs finished; needs --corpora iemocap=FOLDER" in printed
+    assert "peft_ser/iemocap/whisper-tiny/frozen: 0 of 5 runs finished; needs --corpora iemocap=FOLDER" in printed
     commands = [shlex.split(line) for line in printed.splitlines() if "cross_validate.py" in line]
     assert len(commands) == 2 + 25 + 4
     assert commands[0][-2:] == ["--output_dir", str(runs / "hubert_ser" / "lora_qkv")]
@@ -115,7 +115,7 @@ def test_it_makes_the_missing_reports(
     experiment = peft_ser(WAVLM, "frozen", "CREMA-D")
     for fold in range(5):
         write_run(f"{fold}", experiment, split={"fold": fold})
-    options = ("--tables", "peft_ser/VI", "--only", "/head", "--runs", tmp_path / "runs")
+    options = ("--tables", "peft_ser/VI", "--only", "/frozen", "--runs", tmp_path / "runs")
     assert "some finished runs have no report.json" in script(*options)
     script(*options, "--corpora", f"crema_d={tmp_path}", "--run")
     assert started == [

@@ -112,6 +112,7 @@ def test_every_package_and_template_is_in_the_wheel() -> None:
         for package, names in settings["package-data"].items()
         for name in names
     }
+    data = {path for pattern in data for path in pattern.parent.glob(pattern.name)}
     others = {
         path for path in (REPOSITORY / "hf_ser").rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")
     }

@@ -102,7 +102,7 @@ def test_the_package_needs_no_gradio_and_the_script_says_what_to_install(python:
 @needs_gradio
 def test_errors_are_one_line(demo: Any, model: Path, tmp_path: Path) -> None:
     for arguments, message in (
-        ([tmp_path / "nothing"], "nothing' is no folder, and no name on the Hub either"),
+        ([tmp_path / "nothing"], "nothing' is neither an existing folder nor a name on the Hub"),
         ([model, "--examples", tmp_path / "gone"], "gone'"),
         ([model, "--space_folder", tmp_path / "space"], "push a model that is only here first"),
         (["emotions", "--space_folder", tmp_path / "space"], "'emotions': expected a model on the Hub, user/name"),

@@ -1,5 +1,6 @@
 """What the scripts without a test file of their own say of what does not fit."""
 
+import importlib
 import importlib.util
 import logging
 import sys
@@ -12,7 +13,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def load(name: str) -> Any:
-    """A script as a module."""
+    """A command as a module."""
+    if name != "try_model":
+        return importlib.import_module(f"hf_ser.cli.{name}")
     spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -31,14 +34,14 @@ def load(name: str) -> Any:
             "'{folder}/adapter' holds an adapter and no checkpoint; scripts/predict.py opens it",
         ),
         ("corpora", ["ravdess={folder}/gone"], "ravdess: there is no folder '{folder}/gone'"),
-        ("cross_validate", ["--config", "{folder}/gone"], "--config: '{folder}/gone' cannot be read: No such file"),
-        ("cross_validate", ["--config", "{folder}/list"], "--config: '{folder}/list' must hold lines of the form"),
-        ("cross_validate", ["--config", "{folder}/broken"], "--config: '{folder}/broken' is no YAML (line 1)"),
-        ("cross_validate", ["--sweep", "method"], "--sweep: 'method' is not of the form argument=value,value"),
+        ("cross_validate", ["--config", "{folder}/gone"], "config: '{folder}/gone' cannot be read: No such file"),
+        ("cross_validate", ["--config", "{folder}/list"], "config: '{folder}/list' must hold lines of the form"),
+        ("cross_validate", ["--config", "{folder}/broken"], "config: '{folder}/broken' is no YAML (line 1)"),
+        ("cross_validate", ["--sweep", "method"], "sweep: 'method' is not of the form argument=value,value"),
         (
             "cross_validate",
             ["--sweep", "nonsense=1,2", "--plan"],
-            "--sweep: scripts/finetune.py has no argument 'nonsense'",
+            "--sweep: hf-ser finetune has no argument 'nonsense'",
         ),
     ],
 )
@@ -46,7 +49,7 @@ def test_it_is_told_in_one_line(
     name: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    (tmp_path / "list").write_text("- head")
+    (tmp_path / "list").write_text("- frozen")
     (tmp_path / "broken").write_text("a: [")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()

@@ -21,7 +21,7 @@ from hf_ser.audio import read_mono
 from hf_ser.corpora import synthetic
 from hf_ser.models import tiny
 from hf_ser.training import finetune, parse_arguments
-from hf_ser.training import run as run_module
+from hf_ser.training import trainer as trainer_module
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
@@ -132,7 +132,7 @@ def runs(
     with pytest.MonkeyPatch.context() as patch:
         for name, options in RUNS.items():
             seen: list[tuple[np.ndarray, np.ndarray]] = []
-            true_per_clip = run_module.per_clip
+            true_per_clip = trainer_module.per_clip
 
             def recording(
                 logits: Any, labels: Any, clips: Any, seen: list[Any] = seen, original: Any = true_per_clip
@@ -140,7 +140,7 @@ def runs(
                 seen.append((logits, clips))
                 return original(logits, labels, clips)
 
-            patch.setattr(run_module, "per_clip", recording)
+            patch.setattr(trainer_module, "per_clip", recording)
             folder = tmp_path_factory.mktemp("runs") / name
             finetune(parse_arguments([*arguments, *options, "--output_dir", str(folder)]))
             patch.undo()
@@ -374,7 +374,7 @@ class TestAnExistingFolder:
         before = (folder / "model.safetensors").stat().st_mtime_ns
         refused = run_script("finetune", *arguments, "--method", "lora_classifier", "--output_dir", folder)
         assert refused.returncode == 1
-        assert "holds a finished run. Choose another folder, or --overwrite_output_dir True" in refused.stderr
+        assert "holds a finished run. Choose another folder, or overwrite_output_dir True" in refused.stderr
         assert "Traceback" not in refused.stderr
         assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
@@ -515,7 +515,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     with pytest.raises(KeyboardInterrupt):
         finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "cut")]))
     monkeypatch.undo()
-    with pytest.raises(FileExistsError, match="an unfinished run .*--resume_from_checkpoint True to go on"):
+    with pytest.raises(FileExistsError, match="an unfinished run .*resume_from_checkpoint True to go on"):
         finetune(parse_arguments([*options, "--output_dir", str(tmp_path / "cut")]))
     resumed = finetune(
         parse_arguments([*options, "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "True"])
@@ -540,7 +540,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     [
         (["--corpora", "ravdess=/nowhere"], "error: ravdess: there is no folder '/nowhere'"),
         (["--split", "official"], "error: official split: no clip for train, validation, test"),
-        (["--emotions", "angry", "sad", "boredom"], "error: --emotions: the corpora have no clip of boredom"),
+        (["--emotions", "angry", "sad", "boredom"], "error: emotions: the corpora have no clip of boredom"),
     ],
 )
 def test_bad_input_ends_in_one_line(

@@ -1,7 +1,7 @@
 """What scripts/predict.py prints and writes, as a user starts it."""
 
 import csv
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -45,12 +45,7 @@ def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("predict_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("hf_ser.cli.predict")
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hf_ser.training import Arguments, SERConfig, parse_arguments
-from hf_ser.training.arguments import recipe_words
+from hf_ser.training.arguments import read_recipe, recipe_words
 from hf_ser.training.identity import counted, identity, require_same_run
 
 
@@ -48,7 +47,7 @@ RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_one(path: Path) -> None:
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = read_recipe(path)
     recipe.pop("seeds", None)
     for key, values in recipe.pop("sweep", {}).items():
         recipe[key] = values[0]
@@ -78,47 +77,47 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("- a\n- b", "must hold lines of the form"),
         ("a: [", "is no YAML"),
         ("method: magic", "method='magic': expected one of full"),
-        ("shuffle_buffer: 0", "--shuffle_buffer: must be at least 1 clip, found 0"),
-        ("split_seed: -1", "--split_seed: must not be below 0, found -1"),
-        ("segment_overlap: 1", "--segment_overlap: is of use with --segment_length alone, found 1.0"),
-        ("segment_overlap: .nan", "--segment_overlap: is of use with --segment_length alone, found nan"),
-        ("segment_length: 0", "--segment_length: must be a number of seconds above 0, found 0.0"),
-        ("segment_length: -2", "--segment_length: must be a number of seconds above 0, found -2.0"),
-        ("segment_length: .nan", "--segment_length: must be a number of seconds above 0, found nan"),
-        ("segment_length: .inf", "--segment_length: must be a number of seconds above 0, found inf"),
+        ("shuffle_buffer: 0", "shuffle_buffer: must be at least 1 clip, found 0"),
+        ("split_seed: -1", "split_seed: must not be below 0, found -1"),
+        ("segment_overlap: 1", "segment_overlap: is of use with segment_length alone, found 1.0"),
+        ("segment_overlap: .nan", "segment_overlap: is of use with segment_length alone, found nan"),
+        ("segment_length: 0", "segment_length: must be a number of seconds above 0, found 0.0"),
+        ("segment_length: -2", "segment_length: must be a number of seconds above 0, found -2.0"),
+        ("segment_length: .nan", "segment_length: must be a number of seconds above 0, found nan"),
+        ("segment_length: .inf", "segment_length: must be a number of seconds above 0, found inf"),
         (
             "{segment_length: 2, segment_overlap: 2}",
-            r"--segment_overlap: .* less than segment_length \(2.0 s\), found 2.0",
+            r"segment_overlap: .* less than segment_length \(2.0 s\), found 2.0",
         ),
-        ("{segment_length: 2, segment_overlap: -1}", r"--segment_overlap: must be at least 0 s .* found -1.0"),
-        ("{segment_length: 2, segment_overlap: .nan}", r"--segment_overlap: must be at least 0 s .* found nan"),
-        ("max_excluded: 1.5", "--max_excluded: a share from 0 to 1 is needed, found 1.5"),
-        ("mask_time_prob: -1", "--mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
-        ("mask_feature_prob: 3", "--mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
-        ("label_smoothing_factor: 2", "--label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
-        ("remove_unused_columns: true", "--remove_unused_columns: clips come as lists of segments"),
-        ("bf16_full_eval: true", "--bf16_full_eval: .*use --bf16"),
-        ("fp16_full_eval: true", "--fp16_full_eval: .*use --bf16"),
-        ("neftune_noise_alpha: 5", "--neftune_noise_alpha: .*found 5.0"),
-        ("prediction_loss_only: true", "--prediction_loss_only: the metrics need what the model predicts"),
-        ("include_for_metrics: [inputs]", r"--include_for_metrics: .*found \['inputs'\]"),
-        ("eval_do_concat_batches: false", "--eval_do_concat_batches: .*found False"),
-        ("train_sampling_strategy: group_by_length", "--train_sampling_strategy: .*found group_by_length"),
+        ("{segment_length: 2, segment_overlap: -1}", r"segment_overlap: must be at least 0 s .* found -1.0"),
+        ("{segment_length: 2, segment_overlap: .nan}", r"segment_overlap: must be at least 0 s .* found nan"),
+        ("max_excluded: 1.5", "max_excluded: a share from 0 to 1 is needed, found 1.5"),
+        ("mask_time_prob: -1", "mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
+        ("mask_feature_prob: 3", "mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
+        ("label_smoothing_factor: 2", "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
+        ("remove_unused_columns: true", "remove_unused_columns: clips come as lists of segments"),
+        ("bf16_full_eval: true", "bf16_full_eval: .*use bf16"),
+        ("fp16_full_eval: true", "fp16_full_eval: .*use bf16"),
+        ("neftune_noise_alpha: 5", "neftune_noise_alpha: .*found 5.0"),
+        ("prediction_loss_only: true", "prediction_loss_only: the metrics need what the model predicts"),
+        ("include_for_metrics: [inputs]", r"include_for_metrics: .*found \['inputs'\]"),
+        ("eval_do_concat_batches: false", "eval_do_concat_batches: .*found False"),
+        ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
         ("do_train: false", "--do_train: a run trains; scripts/evaluate.py evaluates one that is finished"),
-        ("metric_for_best_model: f2", "--metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
-        ("num_train_epochs: -1", "--num_train_epochs: must not be below 0, found -1.0"),
-        ("num_train_epochs: .nan", "--num_train_epochs: must not be below 0, found nan"),
-        ("learning_rate: -0.1", "--learning_rate: must not be below 0, found -0.1"),
-        ("per_device_train_batch_size: 0", "--per_device_train_batch_size: must be at least 1 clip, found 0"),
-        ("per_device_eval_batch_size: -2", "--per_device_eval_batch_size: must be at least 1 clip, found -2"),
-        ("focal_gamma: -1", "--focal_gamma: must be 0 or a number above, found -1.0"),
+        ("metric_for_best_model: f2", "metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
+        ("num_train_epochs: -1", "num_train_epochs: must not be below 0, found -1.0"),
+        ("num_train_epochs: .nan", "num_train_epochs: must not be below 0, found nan"),
+        ("learning_rate: -0.1", "learning_rate: must not be below 0, found -0.1"),
+        ("per_device_train_batch_size: 0", "per_device_train_batch_size: must be at least 1 clip, found 0"),
+        ("per_device_eval_batch_size: -2", "per_device_eval_batch_size: must be at least 1 clip, found -2"),
+        ("focal_gamma: -1", "focal_gamma: must be 0 or a number above, found -1.0"),
         (
             "{focal_gamma: 2, label_smoothing_factor: 0.1}",
-            "--focal_gamma: needs one true emotion .* --label_smoothing_factor is 0.1",
+            "focal_gamma: needs one true emotion .* label_smoothing_factor is 0.1",
         ),
         (
             "{balanced_sampling: true, class_weights: true}",
-            "--balanced_sampling: .*as --class_weights does; use one of them",
+            "balanced_sampling: .*as class_weights does; use one of them",
         ),
         ("distort_kinds: [MP3]", "invalid choice: 'MP3'"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
@@ -152,7 +151,7 @@ def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_an_output_dir(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments([])
-    assert "--output_dir: name the run's folder" in capsys.readouterr().err
+    assert "output_dir: name the run's folder" in capsys.readouterr().err
 
 
 class TestTheSameRun:

@@ -53,7 +53,7 @@ def test_every_setting_meets_every_fold_and_seed(tmp_path: Path, speech: Path) -
     assert len({run.folder for run in runs}) == len(runs)
     parsed = parse_arguments(runs[-1].argv)
     assert (parsed.tuning.method, parsed.tuning.lora_r) == ("lora_qkv", 16)
-    assert (parsed.data.fold, parsed.data.folds, parsed.training.seed) == (2, 3, 2)
+    assert (parsed.script.fold, parsed.script.folds, parsed.training.seed) == (2, 3, 2)
     assert Path(parsed.training.output_dir) == runs[-1].folder
 
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_planned(tmp_path: Path, speech: Path) -> None:
     with pytest.raises(SplitError, match="the corpora have no sessions"):
         plan(argv, parse_arguments(argv), {}, None)
     argv = arguments(tmp_path, speech)
-    with pytest.raises(ValueError, match="--sweep: seed is set by the folds and seeds"):
+    with pytest.raises(ValueError, match="sweep: seed is set by the folds and seeds"):
         plan(argv, parse_arguments(argv), {"seed": ["1"]}, None)
     with pytest.raises(ValueError, match="two settings have the same values"):
         plan(argv, parse_arguments(argv), {"lora_r": ["8", "8"]}, None)
@@ -82,10 +82,10 @@ def test_a_sweep_of_a_recipe_and_of_the_command_line() -> None:
     assert read_sweep(recipe, ["lora_r=4"]) == {"method": ["frozen"], "lora_r": ["4"]}
     assert read_sweep(None, ["method=frozen,adapter"]) == {"method": ["frozen", "adapter"]}
     for wrong in ("method", ["method"], {"method": None}, {"method": []}, {"corpora": [{"a": 1}]}):
-        with pytest.raises(ValueError, match="--config: sweep must be lines of the form"):
+        with pytest.raises(ValueError, match="config: sweep must be lines of the form"):
             read_sweep(wrong, [])
     for word in ("method", "method=", "=head"):
-        with pytest.raises(ValueError, match=f"--sweep: '{word}' is not of the form"):
+        with pytest.raises(ValueError, match=f"sweep: '{word}' is not of the form"):
             read_sweep(None, [word])
 
 
@@ -94,7 +94,7 @@ def test_seeds_of_a_recipe() -> None:
     assert read_seeds(3) == [3]
     assert read_seeds([1, 2]) == [1, 2]
     for wrong in ("1 2", [], [1.5], [True], {"a": 1}):
-        with pytest.raises(ValueError, match="--config: seeds must be whole numbers"):
+        with pytest.raises(ValueError, match="config: seeds must be whole numbers"):
             read_seeds(wrong)
 
 

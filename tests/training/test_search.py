@@ -115,17 +115,17 @@ def test_a_space_of_the_command_line() -> None:
         "d": FloatDistribution(0.0, 0.5),
     }
     for wrong in ("a", "a=", "=1:2", "a=1:x", "a=3:1", "a=0:1:log", "a=1:2:linear"):
-        with pytest.raises(ValueError, match=f"--space: expected NAME=LOW:HIGH.*found '{wrong}'"):
+        with pytest.raises(ValueError, match=f"space: expected NAME=LOW:HIGH.*found '{wrong}'"):
             search.read_space([wrong])
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--space", "nonsense=1:2"], "not used by the HfArgumentParser: ['--nonsense', '1']"),
+        (["--space", "nonsense=1:2"], "not used by the HfArgumentParser: ['nonsense', '1']"),
         (
             ["--space", "label_smoothing_factor=0:2"],
-            "--label_smoothing_factor: a share from 0 to 1 is needed, found 2.0",
+            "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0",
         ),
     ],
 )

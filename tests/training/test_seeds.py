@@ -35,7 +35,7 @@ def test_each_seed_is_a_run_of_its_own_and_finished_ones_are_kept(
         results = json.loads((root / f"seed-{seed}" / "results.json").read_text())
         assert results["seeds"]["training"] == int(seed)
         assert results["training"]["processes"] == 2
-        assert f"--seed {seed}" in results["command"]
+        assert f"seed {seed}" in results["command"]
         assert "--seeds" not in results["command"]
         assert (root / f"seed-{seed}" / "README.md").exists()
 
@@ -67,8 +67,8 @@ def test_each_seed_is_a_run_of_its_own_and_finished_ones_are_kept(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--seed", "3"], "--seeds: --seed is given, too; use one of them"),
-        (["--push_to_hub", "True"], "--push_to_hub: one run is published, and --seeds trains 2"),
+        (["--seed", "3"], "seeds: seed is given, too; use one of them"),
+        (["--push_to_hub", "True"], "push_to_hub: one run is published, and seeds trains 2"),
     ],
 )
 def test_what_does_not_go_with_seeds(

@@ -88,7 +88,7 @@ def test_a_part_without_a_place_is_refused(make_encoder: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "head+lora_ff"}, "head cannot be combined"),
+        ({"method": "frozen+lora_ff"}, "frozen cannot be combined"),
         ({"method": "adapter+vera"}, "vera cannot be combined"),
         ({"method": "adapter+"}, "method='': expected one of"),
         ({"method": "adapter+adapter"}, "two adapters of one kind"),

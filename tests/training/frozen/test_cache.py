@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 
 from hf_ser.features import SpeechDataset
 from hf_ser.training import SERTrainer, parse_arguments
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
 from hf_ser.training.trainer import segments_of
@@ -59,7 +60,7 @@ def losses(trainer: SERTrainer, limit: float, folder: Path, views: int = 0, resu
             module.p = 0.0
     with cached_frozen_part(trainer, limit, views, folder):
         assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
-        trainer.train(resume_from_checkpoint=resume)
+        BaseTrainer.train(trainer, resume_from_checkpoint=resume)  # SERTrainer opens a cache of its own
     assert type(trainer.train_dataset) is SpeechDataset
     found = [entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history][:-1]
     assert None not in found

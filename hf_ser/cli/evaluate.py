@@ -1,0 +1,165 @@
+"""
+Report the quality, fairness, robustness, cost and leakage of a model.
+
+    hf-ser evaluate runs/lora_qkv --corpora ravdess=/data/RAVDESS
+    hf-ser evaluate user/name --corpora crema_d=/data/CREMA-D --output reports/name --compare runs/lora_qkv
+    hf-ser evaluate superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
+    hf-ser evaluate exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
+
+It writes report.json, report.html (one page that needs no network) and report/ with the plots and clips.csv, the prediction for
+each clip. The same command resumes an interrupted report.
+"""
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from hf_ser import pipeline
+from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.corpora import LABEL_SOURCES, labelled_by
+from hf_ser.emotions import canonical
+from hf_ser.hub import fetch_records
+from hf_ser.inference.precision import PRECISIONS
+from hf_ser.memory import keep_freed_memory
+from hf_ser.records import RESULTS
+from hf_ser.rendering import console
+from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
+from hf_ser.report.files import PREDICTIONS
+
+
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
+def main() -> int:
+    arguments = parse_arguments()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("hf_ser").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    keep_freed_memory()
+    folder = output_folder(arguments)
+    check_folder(folder, arguments.overwrite)
+    options = ReportOptions(
+        robustness=not arguments.no_robustness,
+        robustness_clips=arguments.robustness_clips,
+        cost=not arguments.no_cost,
+        leakage=not arguments.no_leakage,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        max_seconds=arguments.max_seconds,
+        batch_seconds=arguments.batch_seconds,
+        keep=folder / PREDICTIONS,
+    )
+    label_map, merges = pairs("label_map", arguments.label_map), pairs("emotions", arguments.emotions)
+    model, other = open_models(arguments, label_map)
+    clips = load_clips(
+        labelled_by(arguments.corpora, arguments.label_source),
+        model.emotions,
+        model.records,
+        merges={canonical(one): canonical(another) for one, another in merges.items()} or None,
+        part=arguments.part,
+        max_excluded=arguments.max_excluded,
+        minimum_seconds=model.shortest,
+    )
+    built = build(model, clips, options, other=other, argv=sys.argv)
+    save(built, folder)
+    print(console(built.report))
+    print(f"\nthe report is in {folder}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the folder of a run, an adapter or an exported model, or a name on the Hub")
+    add("--corpora", nargs="+", required=True, metavar="NAME=PATH", help="the corpora, as in hf-ser finetune")
+    add("--part", choices=PARTS, default="auto", help="the clips: test or validation of the model's own split, or all; auto "
+        "(default) is test if the model's split has clips of these corpora, else all")  # fmt: skip
+    add("--output", type=path_argument, metavar="FOLDER", help="the report's folder, by default that of the model")
+    add("--overwrite", action="store_true", help="replace an existing report")
+    add("--compare", metavar="MODEL", help="another model, to compare with on the same clips")
+    add("--label_map", nargs="+", default=[], metavar="LABEL=EMOTION", help="emotions of the model's labels")
+    add("--emotions", nargs="+", default=[], metavar="FROM=TO", help="emotions of the corpora that count as another")
+    add("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
+    add("--base", help="an adapter's base model, if it is not where the adapter's configuration says")
+    add("--revision", help="a branch, tag or commit of the model on the Hub")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="the precision of the model, not of the one of "
+        "--compare; an exported model has its own")  # fmt: skip
+    add("--run", type=path_argument, metavar="FOLDER", help="the model's run, whose splits.json names the clips that it was "
+        "trained on, if it is not beside the model")  # fmt: skip
+    add("--device", help="by default a GPU if there is one")
+    add("--max_seconds", type=float, help="cut longer clips to so many seconds; by default as in training")
+    add("--batch_seconds", type=float, help="seconds of speech in a batch")
+    add("--max_excluded", type=float, default=0.05, help="fail if a larger share of a corpus cannot be used (0.05)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples of every interval (1000)")
+    add("--seed", type=int, default=0, help="seed of intervals and noise (0)")
+    add("--robustness_clips", type=int, default=300, help="clips for robustness at most (300)")
+    add("--no_robustness", action="store_true", help="do not measure robustness")
+    add("--no_cost", action="store_true", help="do not measure latency, throughput and memory")
+    add("--no_leakage", action="store_true", help="do not compare with the clips of training")
+    return parser.parse_args()
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    if arguments.output:
+        return Path(arguments.output)
+    if Path(arguments.model).expanduser().is_dir():
+        return Path(arguments.model).expanduser()
+    raise ValueError("output: name a folder for the report; the model is not a folder here")
+
+
+def pairs(argument: str, words: list[str]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (equals and key.strip() and value.strip()):
+            raise ValueError(f"{argument}={word!r}: expected FROM=TO")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tuple[Model, Model | None]:
+    """The model, and the one to compare with. Two of the same name are called by the folders above them, too."""
+    folder = Path(arguments.model).expanduser()
+    if arguments.run and not (arguments.run / RESULTS).is_file():
+        raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
+    if arguments.revision and folder.is_dir():
+        raise ValueError(
+            f"revision={arguments.revision!r}: {arguments.model!r} is a folder here; a revision is of a model on the Hub"
+        )
+    options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
+    classifiers = [pipeline(arguments.model, device=arguments.device, **options)]
+    if arguments.compare:
+        classifiers.append(pipeline(arguments.compare, device=arguments.device))
+    outputs = [classifier.emotions for classifier in classifiers]
+    if unknown := set(label_map).difference(*outputs):
+        raise ValueError(f"label_map={label_map}: no model has a label {sorted(unknown)[0]!r}")
+    maps = [{label: label_map[label] for label in label_map if label in labels} for labels in outputs]
+    model = open_model(
+        classifiers[0],
+        name_of(arguments.model),
+        fetch_records(arguments.model, revision=arguments.revision),
+        maps[0],
+        run=arguments.run,
+        precision=arguments.precision,
+    )
+    if arguments.precision != PRECISIONS[0]:
+        model = replace(model, name=f"{model.name} ({arguments.precision})")
+    if not arguments.compare:
+        return model, None
+    other = open_model(classifiers[1], name_of(arguments.compare), fetch_records(arguments.compare), maps[1])
+    if other.name == model.name:
+        model, other = (replace(one, name=name_of(path, parent=True)) for one, path in
+                        ((model, arguments.model), (other, arguments.compare)))  # fmt: skip
+    return model, other
+
+
+def name_of(model: str, parent: bool = False) -> str:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return model
+    return f"{folder.resolve().parent.name}/{folder.resolve().name}" if parent else folder.resolve().name

@@ -1,0 +1,238 @@
+"""
+Recognise the emotion of clips, or the emotions over the time of one long recording.
+
+    hf-ser predict runs/lora_qkv recordings/ --output emotions.csv
+    hf-ser predict user/name 'interviews/**/*.flac' dataset=user/clips
+    hf-ser predict runs/lora_qkv interview.wav --timeline --minimum 2 --labels interview.TextGrid --plot interview.png
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from hf_ser import pipeline
+from hf_ser.audio import SAMPLING_RATE, AudioError
+from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.inference.clips import Clip, Prediction, find_clips, in_one_line
+from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, save
+from hf_ser.inference.plots import plot_timeline
+from hf_ser.inference.precision import PRECISIONS
+from hf_ser.memory import keep_freed_memory
+from hf_ser.pipeline import SERPipeline
+
+
+@errors_in_one_line(ImportError, interrupted="interrupted")
+def main() -> int:
+    arguments = parse_arguments()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    keep_freed_memory()
+    try:
+        check_arguments(arguments)
+        clips = find_clips(arguments.source)
+        if arguments.timeline and len(clips) != 1:
+            raise ValueError(f"--timeline is for one recording, found {len(clips)}: {clips[0].name!r}, ...")
+        recogniser = pipeline(
+            arguments.model,
+            precision=arguments.precision,
+            base=arguments.base,
+            revision=arguments.revision,
+            device=arguments.device,
+        )
+        if arguments.timeline:
+            show_timeline(recogniser, clips[0], arguments)
+            status = 0
+        else:
+            status = show_predictions(recogniser, clips, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of the table has closed it: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        if arguments.output and not arguments.timeline and arguments.output.suffix != ".json":
+            raise KeyboardInterrupt("interrupted; --resume continues it") from None
+        raise
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a run's folder, an adapter's folder, a folder of hf-ser export, or a model's name on the Hub",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="a file (WAV, FLAC, OGG, MP3; any length, sampling rate and number of channels), a folder with files at any "
+        "depth, a pattern in quotes, or dataset=NAME: a dataset on the Hub or in a folder of save_to_disk",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=path_argument,
+        help="write each clip's emotion and probabilities (with --timeline: each window's probabilities) as .csv, .jsonl or "
+        ".json; by default a table is printed",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue an existing --output (.csv, .jsonl): skip the clips in it"
+    )
+    model = parser.add_argument_group("the model")
+    model.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
+    model.add_argument("--base", metavar="MODEL", help="where an adapter's base model is, if not where it states")
+    model.add_argument("--device", help="where to compute, such as cpu or cuda:1; by default a GPU if there is one")
+    model.add_argument(
+        "--batch_seconds",
+        type=float,
+        metavar="S",
+        help="seconds of audio in a batch (default: 120 on a GPU, 8 on a CPU); less needs less memory, with the same results",
+    )
+    model.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="what the model computes in (default: float32); bfloat16 is about twice as fast where the hardware has it, and "
+        "changes probabilities by some thousandths, a few by hundredths; int8, for a CPU, is faster still, and changes them as "
+        "much or more",
+    )
+    windows = parser.add_argument_group("the emotions over the time of one recording")
+    windows.add_argument(
+        "--timeline", action="store_true", help="cut the recording into windows and segments of one emotion"
+    )
+    windows.add_argument("--window", type=float, metavar="S", help="length of a window in seconds (default: 3)")
+    windows.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: 0.5)")
+    windows.add_argument(
+        "--smoothing", type=float, metavar="S", help="width of the moving average in seconds, 0 for none (default: 1)"
+    )
+    windows.add_argument(
+        "--minimum", type=float, metavar="S", help="merge segments of fewer seconds into their neighbours (default: 0)"
+    )
+    windows.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=path_argument,
+        help="write the segments as .csv, .jsonl, .json, .txt (Audacity: File, Import, Labels) or .TextGrid (Praat)",
+    )
+    windows.add_argument(
+        "--plot",
+        metavar="FILE",
+        type=path_argument,
+        help="draw waveform, probabilities and segments as .png, .svg or .pdf",
+    )
+    return parser.parse_args()
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """
+    Raises:
+        OSError, ValueError: if arguments do not fit together, or a file cannot be written: before a model is loaded.
+    """
+    for name in ("window", "hop", "smoothing", "minimum", "labels", "plot"):
+        if getattr(arguments, name) is not None and not arguments.timeline:
+            raise ValueError(f"--{name} is for the emotions over time: add --timeline")
+    if arguments.resume and (arguments.timeline or arguments.overwrite or not arguments.output):
+        raise ValueError("--resume continues an --output of clips: it goes with neither --timeline nor --overwrite")
+    files: dict[Path, str] = {}
+    for name, suffixes in {
+        "output": TABLES[:2] if arguments.resume else TABLES,
+        "labels": (*TABLES, *LABELS),
+        "plot": (".png", ".svg", ".pdf"),
+    }.items():
+        if (path := getattr(arguments, name)) is not None:
+            check_path(path, suffixes, arguments.overwrite or arguments.resume)
+            if (other := files.setdefault(path.resolve(), name)) != name:
+                raise ValueError(f"--{other} and --{name} are one file, {str(path)!r}; give each its own")
+
+
+def show_predictions(recogniser: SERPipeline, clips: Sequence[Clip], arguments: argparse.Namespace) -> int:
+    """Prints or writes each clip's emotion, as they come, and a summary. Returns the exit status."""
+    output, file = arguments.output, None
+    if output and output.suffix != ".json":
+        file = PredictionFile(output, recogniser.emotions, model_name(arguments), resume=arguments.resume)
+    left = [clip for clip in clips if not (file and clip.name in file)]
+    if skipped := len(clips) - len(left):
+        print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
+    width = max(map(len, recogniser.emotions))
+    predictions: list[Prediction] = []  # of a .json, which is written as a whole
+    problems: Counter[str] = Counter()
+    seconds, began = 0.0, time.perf_counter()
+    bar = bool(output) or not sys.stdout.isatty()  # else it would be within the table
+    for prediction in recogniser.predict(left, batch_seconds=arguments.batch_seconds, progress=bar):
+        if prediction.problem is None:
+            seconds += prediction.duration
+        else:
+            problems[prediction.problem.partition(":")[0]] += 1
+        if file:
+            file.write(prediction)
+        elif output:
+            predictions.append(prediction)
+        else:
+            print(line(prediction, width), flush=True)
+    if predictions:
+        save(predictions, output, overwrite=arguments.overwrite)
+    predicted = len(left) - problems.total()
+    print(f"{predicted:,} clips, {speed(seconds, began, output)}", file=sys.stderr)
+    if problems:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in problems.most_common())
+        print(f"{problems.total():,} excluded: {reasons}", file=sys.stderr)
+    return 0 if predicted or not left else 1
+
+
+def model_name(arguments: argparse.Namespace) -> str:
+    """The model and its precision, the same by whichever path it is named."""
+    names = [arguments.model, *([arguments.base] if arguments.base else [])]
+    folders = [Path(name).expanduser() for name in names]
+    names = [str(folder.resolve()) if folder.is_dir() else name for name, folder in zip(names, folders, strict=True)]
+    model = " on ".join([names[0] + (f"@{arguments.revision}" if arguments.revision else ""), *names[1:]])
+    return model if arguments.precision == PRECISIONS[0] else f"{model} in {arguments.precision}"
+
+
+def line(prediction: Prediction, width: int) -> str:
+    """A line of the table: emotion, its probability, seconds, name, and the problem, if there is one."""
+    name, problem = in_one_line(prediction.name), prediction.problem
+    share = "" if prediction.emotion is None else f"{100 * prediction.probabilities[prediction.emotion]:.1f}%"
+    why = "" if problem is None else f"  ({in_one_line(problem)})"
+    return f"{prediction.emotion or '-':<{width}}  {share:>6}  {prediction.duration:7.1f} s  {name}{why}"
+
+
+def show_timeline(recogniser: SERPipeline, clip: Clip, arguments: argparse.Namespace) -> None:
+    """Prints the segments of a recording, writes and draws them."""
+    began = time.perf_counter()
+    names = ("window", "hop", "smoothing", "minimum", "batch_seconds")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    try:
+        waveform = clip.read()
+        timeline = recogniser.timeline({"array": waveform, "sampling_rate": SAMPLING_RATE}, progress=True, **given)
+    except AudioError as error:
+        raise ValueError(f"{in_one_line(clip.name)}: {error}") from error
+    if arguments.output:
+        save(timeline, arguments.output, overwrite=arguments.overwrite)
+    if arguments.labels:
+        save(timeline.segments, arguments.labels, overwrite=arguments.overwrite)
+    if arguments.plot:
+        plot_timeline(waveform, timeline).savefig(arguments.plot, dpi=120)
+    print(f"{'start, s':>9}  {'stop, s':>9}  emotion")
+    for segment in timeline:
+        share = "" if segment.probability != segment.probability else f"  {100 * segment.probability:5.1f} %"
+        print(f"{segment.start:9.2f}  {segment.stop:9.2f}  {segment.emotion:<10}{share}".rstrip())
+    files = (arguments.output, arguments.labels, arguments.plot)
+    print(f"{len(timeline):,} segments, {speed(timeline.duration, began, *files)}", file=sys.stderr)
+
+
+def speed(seconds: float, began: float, *files: Path | None) -> str:
+    """How much speech was computed in which time, and where the results are."""
+    took = time.perf_counter() - began
+    written = ", ".join(str(path) for path in files if path)
+    where = f", in {written}" if written else ""
+    return f"{seconds:,.0f} s of speech in {took:.1f} s ({seconds / took:.1f} s of speech per second){where}"
