@@ -39,8 +39,8 @@ def require_checkpoint(run: Path) -> None:
     """
     if (run / ADAPTER).is_file() and not any(run.glob("model*.safetensors")):
         raise ValueError(
-            f"{str(run)!r} holds an adapter and no checkpoint; scripts/predict.py opens it: "
-            f"python scripts/predict.py {shlex.quote(str(run))} CLIP"
+            f"{str(run)!r} holds an adapter and no checkpoint; hf-ser predict opens it: "
+            f"hf-ser predict {shlex.quote(str(run))} CLIP"
         )
 
 

@@ -191,8 +191,6 @@ def _set_spec_augment(encoder: PretrainedConfig, time: float, feature: float) ->
     if encoder.apply_spec_augment:
         encoder.update({"mask_time_prob": time, "mask_feature_prob": feature})
         logger.info("SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", time, feature)
-    else:
-        logger.info("SpecAugment is off (mask_time_prob and mask_feature_prob are 0)")
 
 
 def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:

@@ -31,7 +31,7 @@ def load(name: str) -> Any:
         (
             "try_model",
             ["{folder}/adapter", "clip.wav"],
-            "'{folder}/adapter' holds an adapter and no checkpoint; scripts/predict.py opens it",
+            "'{folder}/adapter' holds an adapter and no checkpoint; hf-ser predict opens it",
         ),
         ("corpora", ["ravdess={folder}/gone"], "ravdess: there is no folder '{folder}/gone'"),
         ("cross_validate", ["--config", "{folder}/gone"], "config: '{folder}/gone' cannot be read: No such file"),
