@@ -128,7 +128,7 @@ def test_it_makes_the_missing_reports(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--corpora", "ravdes=/x"], "corpora='ravdes=/x': expected NAME=PATH with one of crema_d"),
+        (["--corpora", "ravdes=/x"], "corpora='ravdes=/x': expected NAME=PATH with one of"),
         (["--models", "openai/whisper-tiny"], "models='openai/whisper-tiny': expected NAME=PATH with one of superb/"),
         (["--only", "nothing", "--plan"], "only=['nothing']: no experiment of hubert_ser/3 has these words"),
     ],

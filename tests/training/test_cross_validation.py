@@ -226,7 +226,7 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
 def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, python: Python) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"corpora: {{synthetic: {speech}}}\nsplit: kfold\nfolds: 2\nmodel: {tiny_hubert}\nnum_train_epochs: 1\n"
+        f"corpora: {{synthetic: {speech}}}\nsplit: kfold\nfolds: 2\nmodel_name_or_path: {tiny_hubert}\nnum_train_epochs: 1\n"
         f"emotions: [happy, sad]\nmethod: lora_classifier\noutput_dir: {tmp_path / 'cv'}\nsweep: {{lora_r: [2]}}\n"
     )
     done = python("scripts/cross_validate.py", "--config", recipe)

@@ -395,4 +395,4 @@ def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, compute
 def test_less_than_nothing_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(["--output_dir", "run", f"--{name}", "-1"])
-    assert f"--{name}: must not be below 0, found -1" in capsys.readouterr().err
+    assert f"{name}: must not be below 0, found -1" in capsys.readouterr().err
