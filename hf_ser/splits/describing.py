@@ -36,7 +36,8 @@ def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
             for part, clips in parts.items()
         },
         **{
-            f"speakers_shared_by_train_and_{part}": len(shared_speakers(parts, part)) for part in ("test", "validation")
+            f"speakers_shared_by_train_and_{part}": len(shared_speakers(parts, part)) if part in parts else None
+            for part in ("test", "validation")
         },
     }
 

@@ -77,7 +77,7 @@ class WeightAverage(TrainerCallback):
             self.steps = int(self.mean.pop("steps"))
 
 
-def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, int]]) -> dict[str, Any]:
+def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, int]] | None) -> dict[str, Any]:
     """
     Leaves a trained model at a point between its probe and where training ended (Wortsman et al. 2022, arXiv:2109.01903).
 
@@ -87,7 +87,8 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
     Args:
         model (`nn.Module`): The model.
         probe (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
-        validate (`Callable`): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite; and the
+        validate (`Callable`, *optional*): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite;
+            and the
             number
             of clips.
 
@@ -96,19 +97,20 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
         that was tried.
     """
     end = trained_weights(model)
-    found = {}
-    clips = 1
-    for step in STEPS:
-        put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
-        uar, clips = validate()
-        found[step] = uar if math.isfinite(uar) else -1.0
-    best = max(found.values())
-    near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
-    kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
+    found: dict[float, float] = {}
+    kept = 0.5
+    if validate is not None:
+        for step in STEPS:
+            put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
+            uar, clips = validate()
+            found[step] = uar if math.isfinite(uar) else -1.0
+        best = max(found.values())
+        near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
+        kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
     put(model, {name: torch.lerp(probe[name], tensor, kept) for name, tensor in end.items()})
     logger.info(
         "between the probe (0) and the end of training (1), validation UAR is %s; %g is kept",
-        ", ".join(f"{per_cent(uar)} % at {step:g}" for step, uar in found.items()),
+        ", ".join(f"{per_cent(uar)} % at {step:g}" for step, uar in found.items()) or "unknown",
         kept,
     )
-    return {"interpolation": kept, "validation_uar": [found[step] for step in STEPS]}
+    return {"interpolation": kept, "validation_uar": [found[step] for step in found]}

@@ -304,8 +304,9 @@ class BaseTrainer(CheckpointingTrainer):
         output = super().train(*args, **kwargs)
         if self._shards:
             self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
-        if self._probe and self.eval_dataset:
-            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, self._validate)
+        if self._probe:
+            validate = self._validate if self.eval_dataset else None
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, validate)
         return output
 
     def _validate(self) -> tuple[float, int]:

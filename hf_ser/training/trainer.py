@@ -14,7 +14,7 @@ import transformers
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
-from transformers.trainer_utils import HubStrategy, PredictionOutput
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput
 
 from hf_ser import encoders, features, records, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
@@ -96,6 +96,8 @@ class SERTrainer(BaseTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         transformers.set_seed(args.seed)
+        if eval_dataset is None:
+            args.eval_strategy = IntervalStrategy.NO
         self.tuning = Tuning.of(peft_config)
         self.augmentation = augmentation or Augmentation()
         self.checkpoint = Checkpoint(model, processing_class)
@@ -301,16 +303,22 @@ class SERTrainer(BaseTrainer):
         """
         Writes `README.md`, the model card, and what it is made of: `results.json`, `splits.json`, `excluded.csv`,
         `confusion_matrix.png` and `training_curves.png`.
+
+        Raises:
+            ValueError: if no clips were tested: a card states metrics.
         """
+        if "test" not in self.metrics:
+            raise ValueError(
+                "a model card states metrics on clips that were not in training: call evaluate(test_dataset) first"
+            )
         results = self.results()
         if not self.is_world_process_zero():
             return
         folder = Path(output_dir or self.args.output_dir or "")
         self.save_splits(folder)
-        if "test" in results["metrics"]:
-            test = results["metrics"]["test"]
-            title = f"test ({results['split']['name']} split): UAR {per_cent(test['uar']):.1f} %"
-            plots.confusion_matrix(test["confusion_matrix"], self.emotions, folder / "confusion_matrix.png", title)
+        test = results["metrics"]["test"]
+        title = f"test ({results['split']['name']} split): UAR {per_cent(test['uar']):.1f} %"
+        plots.confusion_matrix(test["confusion_matrix"], self.emotions, folder / "confusion_matrix.png", title)
         plots.training_curves(self.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
         write_card(results, folder)
         records.write(folder / RESULTS, results)

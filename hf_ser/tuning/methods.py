@@ -280,7 +280,7 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
     if tuning.config is not None:
         config = copy.deepcopy(tuning.config)
-        config.modules_to_save = config.modules_to_save or head_modules(loaded)
+        config.modules_to_save = config.modules_to_save or head_modules(loaded.model)
         if config.target_modules is None:
             config.target_modules = list(family_of(loaded.model.config).attention[:3])
         return config

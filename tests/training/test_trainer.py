@@ -1,5 +1,6 @@
 """What is learned does not depend on how it is computed."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 import soundfile
 import torch
 from datasets import DatasetDict
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
+from transformers import AutoFeatureExtractor, AutoModel
 
+import hf_ser
+from hf_ser.audio import read_mono
 from hf_ser.corpora import CorpusError
 from hf_ser.encoders import minimum_samples
 from hf_ser.features import IGNORED, SpeechDataset
@@ -324,7 +329,11 @@ def test_a_run_with_an_option_is_another_and_is_repeated(
 )
 def test_options_that_exclude_each_other_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        finetune(parse_arguments(["--output_dir", str(tmp_path / "run"), *options]))
+        finetune(
+            parse_arguments(
+                ["--model_name_or_path", "hubert-tiny-random", "--output_dir", str(tmp_path / "run"), *options]
+            )
+        )
 
 
 def _loss_history(trainer: SERTrainer) -> list[Any]:
@@ -530,3 +539,50 @@ def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
         finetune(parse_arguments([*words, "--segment_length", "30.5"]))
     finetune(parse_arguments([*words, "--segment_length", "30", "--segment_overlap", "2"]))
     assert (tmp_path / "run/results.json").exists()
+
+
+def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
+    make: Make, tiny_hubert: Path, tmp_path: Path
+) -> None:
+    _, clips = make()
+    args = SERConfig(output_dir=str(tmp_path / "alone"), max_steps=1, disable_tqdm=True, bf16=False)
+    trainer = SERTrainer(tiny_hubert, args, clips["train"], peft_config="lora_qkv")
+    trainer.train()
+    with pytest.raises(ValueError, match="call evaluate"):
+        trainer.create_model_card()
+    metrics = trainer.evaluate(clips["test"])
+    trainer.save_model()
+    trainer.create_model_card()
+    results = json.loads((tmp_path / "alone" / "results.json").read_text())
+    assert results["metrics"]["test"]["uar"] == metrics["eval_uar"]
+    assert results["split"]["speakers_shared_by_train_and_test"] == 0
+    assert results["split"]["speakers_shared_by_train_and_validation"] is None
+    assert "audio-classification" in (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path, tmp_path: Path) -> None:
+    _, clips = make()
+    args = SERConfig(output_dir=str(tmp_path / "own"), max_steps=1, disable_tqdm=True, bf16=False)
+    model = AutoModel.from_pretrained(tiny_hubert)
+    extractor = AutoFeatureExtractor.from_pretrained(tiny_hubert)
+    trainer = SERTrainer(
+        model,
+        args,
+        clips["train"],
+        clips["validation"],
+        LoraConfig(r=2, target_modules=["k_proj"]),
+        processing_class=extractor,
+    )
+    trainable = {name for name, p in trainer.model.named_parameters() if p.requires_grad and "lora" in name}
+    assert trainable
+    assert all("k_proj" in name for name in trainable)
+    trainer.train()
+    before = trainer.evaluate(clips["test"])["eval_confusion_matrix"]
+    trainer.save_model()
+    assert trainer.evaluate(clips["test"])["eval_confusion_matrix"] == before  # saving leaves the model as it was
+    opened = hf_ser.pipeline(tmp_path / "own")
+    found = [opened({"array": read_mono(clip["audio"]), "sampling_rate": 16_000})[0]["label"] for clip in clips["test"]]
+    matrix = np.zeros((3, 3), dtype=int)
+    for clip, label in zip(clips["test"], found, strict=True):
+        matrix[clip["label"], trainer.emotions.index(label)] += 1
+    assert matrix.tolist() == before

@@ -94,7 +94,7 @@ def probe_text(results: Results) -> str:
         f"The model has {more}."
     )
     if results["kept"].get("interpolation") == 0:
-        text += " No training step was better on validation than the probe, so the probe was kept."
+        text += " Training made the model worse on validation, so the probe was kept."
     return text
 
 
@@ -316,11 +316,12 @@ def kept_text(results: Results) -> str:
         text = f"the weights of the last of {epochs:g} epochs"
     text = f"Kept: {text}. The test part was not used for that."
     if kept.get("interpolation") is not None:
-        tried = ", ".join(percent(value).text for value in kept["validation_uar"])
         text += (
-            f" Between the probe and these weights, the point at {percent(kept['interpolation']).text} of the way was kept, the "
-            f"best by UAR on validation (at equal distances from the probe on: {tried})."
+            f" Between the probe and these weights, the point at {percent(kept['interpolation']).text} of the way was kept: half "
+            "way, unless validation is clearly for another point"
         )
+        tried = ", ".join(percent(value).text for value in kept["validation_uar"])
+        text += f" (its UAR at equal distances from the probe on: {tried})." if tried else "."
     return text
 
 

@@ -43,7 +43,9 @@ def cached_frozen_part(
     """
     if trainer.args.max_steps <= 0:
         views = min(views, math.ceil(trainer.args.num_train_epochs))
-    datasets = {"train_dataset": trainer.train_dataset, "eval_dataset": trainer.eval_dataset}
+    datasets = {"train_dataset": trainer.train_dataset}
+    if trainer.eval_dataset is not None:
+        datasets["eval_dataset"] = trainer.eval_dataset
     # Pooled features are in float32, and so serve predictions, too.
     mixed = frozen_part(_untuned(trainer)) not in POOLED
     with _features(trainer, datasets, limit, views, folder, mixed) as features:
