@@ -54,9 +54,9 @@ class Progress(TrainerCallback):
 
 
 def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
-    """`epoch 2/3: loss 1.10, validation UAR 45.3 %, learning rate 0.0005`."""
+    """`epoch 2/3: loss 1.102, validation loss 1.320, validation UAR 45.3 %, learning rate 0.0005`."""
     found = [f"loss {log['loss']:.3f}"] if "loss" in log else []
-    found += [f"validation UAR {per_cent(log['eval_uar'])} %, loss {log['eval_loss']:.3f}"]
+    found += [f"validation loss {log['eval_loss']:.3f}, validation UAR {per_cent(log['eval_uar'])} %"]
     if "learning_rate" in log:
         found.append(f"learning rate {log['learning_rate']:.2g}")
     return f"epoch {epoch:g}/{epochs:g}: {', '.join(found)}"
