@@ -68,7 +68,7 @@ def require_share(option: str, value: float | None) -> None:
         ValueError: if an option's value is given, and no share of a whole.
     """
     if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"--{option}: a share from 0 to 1 is needed, found {value}")
+        raise ValueError(f"{option}: a share from 0 to 1 is needed, found {value}")
 
 
 def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:

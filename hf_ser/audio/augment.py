@@ -91,11 +91,11 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in MEASURES:
             if not 0 <= (value := getattr(self, f"{name}_probability")) <= 1:
-                raise ValueError(f"--{name}_probability: must lie between 0 and 1, found {value}")
+                raise ValueError(f"{name}_probability: must lie between 0 and 1, found {value}")
         for name in ("noise_snr", "pitch_semitones", "stretch_rate", "mask_share", "speed_rate"):
             span = getattr(self, name)
             if len(span) != 2 or span[0] > span[1]:
-                raise ValueError(f"--{name}: two numbers are needed, the lower one first; found {span}")
+                raise ValueError(f"{name}: two numbers are needed, the lower one first; found {span}")
         if self.stretch_rate[0] <= 0:
             raise ValueError(f"stretch_rate: must be more than 0, found {self.stretch_rate[0]}")
         if not (self.mask_share[0] >= 0 and self.mask_share[1] < 1):

@@ -132,20 +132,20 @@ METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
 #: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
-    "bf16_full_eval": (False, "evaluations run in the model's own precision; use --bf16, which holds for them, too"),
-    "fp16_full_eval": (False, "evaluations run in the model's own precision; use --bf16, which holds for them, too"),
+    "bf16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
+    "fp16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
     "neftune_noise_alpha": (
         None,
-        "it adds noise to the embeddings of words, and speech has none; use --noise_probability",
+        "it adds noise to the embeddings of words, and speech has none; use noise_probability",
     ),
     "prediction_loss_only": (False, "the metrics need what the model predicts"),
     "include_for_metrics": ([], "the metrics take the predictions, labels and clips alone"),
     "eval_do_concat_batches": (True, "the metrics need the predictions of all batches together"),
     "train_sampling_strategy": (
         "random",
-        "clips are drawn at random, and clips of like length go through the model together already; see --micro_batch_seconds",
+        "clips are drawn at random, and clips of like length go through the model together already; see micro_batch_seconds",
     ),
-    "do_train": (True, "a run trains; scripts/evaluate.py evaluates one that is finished"),
+    "do_train": (True, "a run trains; hf-ser evaluate tests one that is finished"),
 }
 
 
@@ -433,14 +433,14 @@ class SERConfig(TrainingArguments):
     def _require_what_can_be_done(self) -> None:
         for name, (value, why) in UNUSABLE.items():
             if (found := getattr(self, name)) != value:
-                raise ValueError(f"--{name}: {why}; found {found}")
+                raise ValueError(f"{name}: {why}; found {found}")
         for name in ("num_train_epochs", "learning_rate", "head_learning_rate"):
             number = getattr(self, name)
             if number is not None and not number >= 0:  # NaN is not, either
-                raise ValueError(f"--{name}: must not be below 0, found {number}")
+                raise ValueError(f"{name}: must not be below 0, found {number}")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name}: must be at least 1 clip, found {getattr(self, name)}")
+                raise ValueError(f"{name}: must be at least 1 clip, found {getattr(self, name)}")
         metric = self.metric_for_best_model
         if metric is not None and metric.removeprefix("eval_") not in METRICS:
             raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")

@@ -198,7 +198,7 @@ class TestMetrics:
 
     def test_a_run_that_ends_at_its_probe_says_so(self) -> None:
         results = run(kept={"by": "last", "epoch": 10.0, "interpolation": 0.0, "validation_uar": [0.6, 0.5]})
-        assert "better on validation than the probe, so the probe was kept." in render(results)
+        assert "worse on validation, so the probe was kept." in render(results)
 
     def test_what_is_not_known_is_left_out(self) -> None:
         card = render(little_known())

@@ -122,7 +122,7 @@ def test_a_space_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--space", "nonsense=1:2"], "not used by the HfArgumentParser: ['nonsense', '1']"),
+        (["--space", "nonsense=1:2"], "not used by the HfArgumentParser: ['--nonsense', '1']"),
         (
             ["--space", "label_smoothing_factor=0:2"],
             "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0",
