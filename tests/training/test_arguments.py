@@ -103,7 +103,7 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("include_for_metrics: [inputs]", r"include_for_metrics: .*found \['inputs'\]"),
         ("eval_do_concat_batches: false", "eval_do_concat_batches: .*found False"),
         ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
-        ("do_train: false", "--do_train: a run trains; scripts/evaluate.py evaluates one that is finished"),
+        ("do_train: false", "do_train: a run trains; hf-ser evaluate tests one that is finished"),
         ("metric_for_best_model: f2", "metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
         ("num_train_epochs: -1", "num_train_epochs: must not be below 0, found -1.0"),
         ("num_train_epochs: .nan", "num_train_epochs: must not be below 0, found nan"),
