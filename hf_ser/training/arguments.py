@@ -529,9 +529,15 @@ def given_arguments(argv: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(parsed).items() if value is not None}
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Default values, and the lines of a description as they are."""
+
+
 def _parser(description: str | None = None, *, everything: bool = False) -> HfArgumentParser:
     """The parser of a run's arguments; its help leaves out transformers' own arguments unless it shall have `everything`."""
-    parser = HfArgumentParser(description=description, allow_abbrev=False, add_help=False)
+    parser = HfArgumentParser(
+        description=description, allow_abbrev=False, add_help=False, formatter_class=_HelpFormatter
+    )
     parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in the help
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
     parser.add_argument("-h", "--help", action="help", help="Print this package's arguments.")
