@@ -90,7 +90,7 @@ def as_clips(dataset: Dataset) -> Dataset:
 
     Args:
         dataset (`datasets.Dataset`): With a column of type `Audio` and one called `label` or `emotion`, a ClassLabel or text.
-            Columns `speaker`, `gender`, `session`, `split` and `corpus` are taken over where they are there.
+            Columns `speaker`, `gender`, `session` and `split` are taken over where they are there.
 
     Raises:
         CorpusError: if a column is missing, or too many clips are unusable.
@@ -107,8 +107,7 @@ def as_clips(dataset: Dataset) -> Dataset:
 
 
 def without_audio(rows: Dataset) -> Dataset:
-    """The clips of a corpus as its files or tables describe them, for splits that need no audio; nothing is decoded or "
-    "checked."""
+    """A corpus' clips as its files or tables describe them, for splits that need no audio: nothing is decoded or checked."""
     rows = rows.remove_columns("audio").rename_column("emotion", "label")
     rows = rows.cast_column("label", ClassLabel(names=sorted(set(rows["label"]))))
     return Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))

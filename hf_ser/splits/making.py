@@ -74,8 +74,7 @@ def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: i
 def _by_speaker(
     clips: Dataset, test_size: float, validation_size: float, seed: int, tries: int = 20
 ) -> dict[str, Indices]:
-    """Of `tries` assignments of the speakers the one whose parts are closest to their shares of each emotion, gender and "
-    "corpus."""
+    """Of `tries` assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
     known = column(clips, "speaker")
     speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:

@@ -52,8 +52,9 @@ PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
 
 def batch_scale(model: nn.Module) -> float:
     """
-    How many seconds of speech go through a model while HuBERT Base hears one, at least 1: by its number of parameters. What a
-    piece costs by itself does not shrink with the model: cut finely, a step of Whisper tiny takes half as long again.
+    How many seconds of speech a model processes in the time that HuBERT Base needs for one, at least 1: by its number of
+    parameters. The fixed cost of a micro-batch does not shrink with the model: cut finely, a step of Whisper tiny takes half as
+    long again.
     """
     return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
 

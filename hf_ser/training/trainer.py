@@ -437,8 +437,7 @@ def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) ->
     if args.segment_length is not None and np.isnan(seconds).any():
         raise CorpusError(
             f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a "
-            f"stream "
-            "cannot be cut without it. Add that column, use max_seconds, or do not stream."
+            "stream cannot be cut without it. Add that column, use max_seconds, or do not stream."
         )
     for limit in (args.max_seconds, args.segment_length):
         if limit is not None:
