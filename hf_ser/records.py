@@ -11,7 +11,9 @@ RESULTS = "results.json"
 RUN = "run.json"
 #: Which clips trained, chose and tested the model.
 SPLITS = "splits.json"
-#: What scripts/evaluate.py found out.
+#: The clips that cannot be used, each with the reason.
+EXCLUDED = "excluded.csv"
+#: What hf-ser evaluate measured.
 REPORT = "report.json"
 #: What `results.json` has if a run wrote it: other tools write files of that name, too.
 HELD = ("base_model", "method", "emotions", "corpora", "split", "metrics")

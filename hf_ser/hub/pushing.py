@@ -22,14 +22,13 @@ from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
-from hf_ser.records import REPORT, RESULTS, SPLITS
+from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
 from hf_ser.wording import counted, per_cent
 
 #: The files of a model: weights, configurations and the code of the package's own model class.
 MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
          "preprocessor_config.json", "adapter_config.json")  # fmt: skip
 PLOTS = ("confusion_matrix.png", "training_curves.png")
-EXCLUDED = "excluded.csv"
 #: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
 PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.

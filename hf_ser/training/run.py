@@ -12,7 +12,7 @@ from hf_ser import encoders, records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.records import REPORT, RESULTS, RUN, SPLITS
+from hf_ser.records import EXCLUDED, REPORT, RESULTS, RUN, SPLITS
 from hf_ser.rendering.sections import PICTURES
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.clips import load_splits
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
            "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, "excluded.csv", "config.json", "preprocessor_config.json",
+ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, EXCLUDED, "config.json", "preprocessor_config.json",
            "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
            "runs/*/events.out.tfevents.*", REPORT, "report.html", "report/clips.csv", "report-predictions",
            *(f"report/{name}.png" for name in PICTURES))  # fmt: skip

@@ -26,7 +26,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model
-from hf_ser.records import RESULTS, SPLITS
+from hf_ser.records import EXCLUDED, RESULTS, SPLITS
 from hf_ser.streaming import WHOLE, StreamedSpeech
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import HEAD_LEARNING_RATE, SERConfig, default_learning_rate
@@ -327,7 +327,7 @@ class SERTrainer(BaseTrainer):
         """Writes `splits.json` and `excluded.csv`."""
         folder.mkdir(parents=True, exist_ok=True)
         splits.save_splits(self.clips, folder / SPLITS)
-        write_excluded(excluded_of(self.clips), folder / "excluded.csv")
+        write_excluded(excluded_of(self.clips), folder / EXCLUDED)
 
     def push_to_hub(self, repo_id: str | None = None, **options: Any) -> Plan | None:
         """
