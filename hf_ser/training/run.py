@@ -79,12 +79,12 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric
     trainer.save_model()
-    trainer.create_model_card()
+    results = trainer.create_model_card()
     logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
     trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
     if args.push_to_hub:
         trainer.publish()
-    return trainer.results()
+    return results
 
 
 def check_hub(training: SERConfig, folder: Path) -> None:

@@ -299,10 +299,13 @@ class SERTrainer(BaseTrainer):
             fold_training_layers(model).save_pretrained(folder)
         extractor.save_pretrained(folder)
 
-    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> None:
+    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """
         Writes `README.md`, the model card, and what it is made of: `results.json`, `splits.json`, `excluded.csv`,
         `confusion_matrix.png` and `training_curves.png`.
+
+        Returns:
+            What `results.json` holds.
 
         Raises:
             ValueError: if no clips were tested: a card states metrics.
@@ -313,7 +316,7 @@ class SERTrainer(BaseTrainer):
             )
         results = self.results()
         if not self.is_world_process_zero():
-            return
+            return results
         folder = Path(output_dir or self.args.output_dir or "")
         self.save_splits(folder)
         test = results["metrics"]["test"]
@@ -322,6 +325,7 @@ class SERTrainer(BaseTrainer):
         plots.training_curves(self.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
         write_card(results, folder)
         records.write(folder / RESULTS, results)
+        return results
 
     def save_splits(self, folder: Path) -> None:
         """Writes `splits.json` and `excluded.csv`."""
