@@ -121,6 +121,14 @@ def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: 
         whole.rename(folder)
 
 
+def recording(seconds: float, speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:
+    """Clips of [`babble`] one after the other, `(samples,)`, cut to a length."""
+    samples: Samples = np.zeros(0)
+    while len(samples) < seconds * RATE:
+        samples = np.append(samples, babble(speaker, prosody, rng))
+    return samples[: round(seconds * RATE)]
+
+
 def babble(speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:
     """One clip, `(samples,)` between -1 and 1: the speaker's voice with the emotion's prosody, a little at random."""
     time = np.arange(int(rng.uniform(0.9, 1.8) * RATE)) / RATE  # s

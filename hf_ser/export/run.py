@@ -171,10 +171,8 @@ def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
     for i, seconds in enumerate(np.linspace(1, 7, count)):
         rng = np.random.default_rng((0, i))
         speaker, prosody = synthetic.Speaker.draw(i, rng), synthetic.PROSODY[EMOTIONS[i % len(EMOTIONS)]]
-        samples = np.zeros(0)
-        while len(samples) < seconds * synthetic.RATE:
-            samples = np.append(samples, synthetic.babble(speaker, prosody, rng))
-        sources.append({"array": samples[: round(seconds * synthetic.RATE)], "sampling_rate": synthetic.RATE})
+        array = synthetic.recording(seconds, speaker, prosody, rng)
+        sources.append({"array": array, "sampling_rate": synthetic.RATE})
     return find_clips(sources)
 
 

@@ -19,7 +19,7 @@ from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
-from hf_ser.corpora.synthetic import PROSODY, Speaker, babble
+from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
@@ -110,12 +110,7 @@ def measure_cost(
 def speech(length: float, seed: int = SEED) -> Waveform:
     """`length` seconds of synthetic babble, `(samples,)` at 16 kHz; the same seed gives the same samples."""
     rng = np.random.default_rng(seed)
-    speaker = Speaker.draw(seed, rng)
-    samples = round(length * SAMPLING_RATE)
-    waveform = np.zeros(0, dtype=np.float32)
-    while len(waveform) < samples:
-        waveform = np.concatenate([waveform, babble(speaker, PROSODY["neutral"], rng).astype(np.float32)])
-    return waveform[:samples]
+    return recording(length, Speaker.draw(seed, rng), PROSODY["neutral"], rng).astype(np.float32)
 
 
 def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
