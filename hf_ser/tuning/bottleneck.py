@@ -144,13 +144,7 @@ class BottleneckLayer(TunedLayer):
 
 class BottleneckModel(LayerTuner):
     """
-    Puts bottleneck adapters into a model (PEFT-SER, section II-C).
-
-    Args:
-        model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
-        config (`BottleneckConfig`): The adapters' configuration.
-        adapter_name (`str`): Their name.
-        low_cpu_mem_usage (`bool`, *optional*, defaults to `False`): Create the weights on the meta device.
+    Puts bottleneck adapters into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments.
 
     Example:
 

@@ -63,6 +63,12 @@ class LayerTuner(BaseTuner):
     """
     Puts a [`TunedLayer`] around each target module, by default where the table of families says. Its own names begin with an
     underscore: PEFT finds a model's attributes through it.
+
+    Args:
+        model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
+        config (`LayerTunerConfig`): The tuner's configuration.
+        adapter_name (`str`): The adapters' name.
+        low_cpu_mem_usage (`bool`, *optional*, defaults to `False`): Create the weights on the meta device.
     """
 
     tuner_layer_cls: Any

@@ -156,13 +156,7 @@ def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
 
 class DeepPromptModel(LayerTuner):
     """
-    Puts embedding prompts into a model (PEFT-SER, section II-C).
-
-    Args:
-        model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
-        config (`DeepPromptConfig`): The prompts' configuration.
-        adapter_name (`str`): Their name.
-        low_cpu_mem_usage (`bool`, *optional*, defaults to `False`): Create the weights on the meta device.
+    Puts embedding prompts into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments.
 
     Example:
 
