@@ -14,7 +14,7 @@ import transformers
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
-from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput
+from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from hf_ser import encoders, features, records, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
@@ -212,7 +212,17 @@ class SERTrainer(BaseTrainer):
         speakers = column(self.clips["train"], "speaker")
         solution, self.probe = probing.solved(trainer, dataset, speakers, self.args.frozen_cache_views)
         self._probe_head = trainer.head_weights()
+        if (
+            self.tuning.method != "probe"
+        ):  # the clips that are known already: the encoder need not be loaded again for them
+            for part, clips in self.clips.items():
+                if part != "train":
+                    self._note_probe(part, self._metrics(trainer, clips))
         return solution
+
+    def _note_probe(self, part: str, metrics: Mapping[str, Any]) -> None:
+        assert self.probe is not None
+        self.probe[part] = {name: metrics[name] for name in PROBE_METRICS}
 
     def evaluate(
         self,
@@ -235,16 +245,19 @@ class SERTrainer(BaseTrainer):
         if not isinstance(eval_dataset, Dataset):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         part = "test" if metric_key_prefix == "eval" else metric_key_prefix
-        self.clips[part] = clips = as_clips(eval_dataset)
+        before, clips = self.clips.get(part), as_clips(eval_dataset)
+        self.clips[part] = clips
         self.metrics[part] = found = self._metrics(self, clips)
-        if self.probe is not None:
+        if self.probe is not None and not (part in self.probe and clips is before):
             probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
-            self.probe[part] = {name: probed[name] for name in PROBE_METRICS}
+            self._note_probe(part, probed)
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
     def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
         require_length(clips, self.args, self.model.config)
-        prediction = self._predict(trainer, clips)
+        dataset = self._evaluation_set(clips, self.args)
+        with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
+            prediction = trainer.predict_clips(dataset)
         rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
         metrics = score(probabilities, labels)
         recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
@@ -255,11 +268,6 @@ class SERTrainer(BaseTrainer):
             "recall": dict(zip(self.emotions, recalls, strict=True)),
             "intervals": bootstrap.intervals(probabilities, labels, [speakers[row] for row in rows]),
         }
-
-    def _predict(self, trainer: BaseTrainer, clips: Dataset) -> PredictionOutput:
-        dataset = self._evaluation_set(clips, self.args)
-        with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
-            return trainer.predict_clips(dataset)
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""

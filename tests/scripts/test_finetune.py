@@ -144,7 +144,7 @@ def runs(
             folder = tmp_path_factory.mktemp("runs") / name
             finetune(parse_arguments([*arguments, *options, "--output_dir", str(folder)]))
             patch.undo()
-            logits, clips = seen[-2]  # the last one is the probe's
+            logits, clips = seen[-1]
             found[name] = (folder, logits[np.argsort(clips)])
         yield found
 
