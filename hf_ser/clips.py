@@ -14,10 +14,11 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
 from hf_ser.audio import prepare
-from hf_ser.corpora import CORPORA, CorpusError, Excluded, corpus_of, read_corpora
+from hf_ser.corpora import CORPORA, CorpusError, Excluded, corpus_of, emobox, known_as, read_corpora
 from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
+from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.emotions import EmotionSelection
 
 logger = logging.getLogger(__name__)
@@ -80,8 +81,10 @@ def load_corpora(
     """
     selection = EmotionSelection.parse(emotions)  # what is wrong there is reported before hours of decoding
     names = [f"{name}={path}" for name, path in corpora.items()] if isinstance(corpora, Mapping) else list(corpora)
-    rows = prepare(read_corpora(names), workers=workers)
-    return labelled(rows, selection, max_excluded=max_excluded, minimum_seconds=minimum_seconds, sources=sources(names))
+    corpora = read_corpora(names)
+    sources = {rows[0]["corpus"]: source_of(rows.info.dataset_name) for rows in corpora}
+    rows = prepare(corpora, workers=workers)
+    return labelled(rows, selection, max_excluded=max_excluded, minimum_seconds=minimum_seconds, sources=sources)
 
 
 def as_clips(dataset: Dataset) -> Dataset:
@@ -113,18 +116,17 @@ def without_audio(rows: Dataset) -> Dataset:
     return Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))
 
 
-def sources(specifications: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How the corpora of `NAME=PATH` are read, see [`ClipsInfo`]; those that are not in it come from a manifest."""
-    found: dict[str, dict[str, str]] = {}
-    for specification in specifications:
-        kind, _, source = specification.partition("=")
-        if kind in CORPORA:
-            found[kind] = {"read_as": kind}
-        elif kind == HUB_DATASET:
-            name = source.partition(":")[0]
-            on_hub = {} if Path(name).expanduser().exists() else {"hub_dataset": name}
-            found[Path(name).name.lower()] = {"read_as": HUB_DATASET, **on_hub}
-    return found
+def source_of(specification: str) -> dict[str, str]:
+    """How the corpus of `NAME=PATH` is read, see [`ClipsInfo`]."""
+    kind, _, path = specification.partition("=")
+    if kind in CORPORA:
+        return {"read_as": kind}
+    if kind == HUB_DATASET:
+        name = path.partition(":")[0]
+        return {"read_as": HUB_DATASET, **({} if Path(name).expanduser().exists() else {"hub_dataset": name})}
+    if kind == emobox.NAME and (corpus := known_as(Path(path).name)) in CORPORA:
+        return {"read_as": corpus}
+    return {"read_as": MANIFEST}
 
 
 def labelled(

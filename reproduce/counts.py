@@ -27,7 +27,7 @@ PEFT_SER_CORPORA = {
     "IEMOCAP": "iemocap",
     "CREMA-D": "crema_d_votes",
     "MSP-Improv": "msp_improv",
-    "MSP-Podcast": "msp_podcast",
+    "MSP-Podcast": "msp_podcast_known_speakers",
 }
 #: The published configurations of PEFT-SER's encoders. (Its Table II prints 8 layers for Whisper Base, 376 features for Tiny.)
 ENCODERS: dict[str, PretrainedConfig] = {

@@ -40,7 +40,7 @@ PEFT_SER_SPLITS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "iemocap": ({"name": "kfold", "by": "session", "folds": 5}, 5, ["--fold_by", "session"]),
     "crema_d_votes": ({"name": "kfold", "by": "speaker", "folds": 5}, 5, []),
     "msp_improv": ({"name": "kfold", "by": "session", "folds": 6}, 6, ["--fold_by", "session"]),
-    "msp_podcast": ({"name": "official"}, 3, ["--split", "official", "--seeds", "42", "43", "44"]),
+    "msp_podcast_known_speakers": ({"name": "official"}, 3, ["--split", "official", "--seeds", "42", "43", "44"]),
 }
 #: The setting of each method of PEFT-SER (section V-A).
 PEFT_SER_METHODS: dict[str, dict[str, int]] = {

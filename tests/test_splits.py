@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser import official_split, speaker_folds, splits, train_test_split
 from hf_ser.clips import ClipsInfo
-from hf_ser.splits import PARTS, SplitError, read_splits, save_splits, shared_speakers, speakers_of
+from hf_ser.splits import PARTS, SplitError, cross_corpus_split, read_splits, save_splits, shared_speakers, speakers_of
 
 NAMES_THAT_ARE_NONE = json.dumps({"parts": {part: [{"clip": part}] for part in PARTS}})
 SETTINGS_THAT_ARE_NONE = json.dumps({"settings": [42], "parts": {part: [part] for part in PARTS}})
@@ -167,8 +167,9 @@ def test_official_takes_the_corpus_own_and_leaves_the_rest_out() -> None:
         "train": [f"corpus/000{n}" for n in range(4)],
         "validation": ["corpus/0004"],
         "test": ["corpus/0005"],
+        "test2": ["corpus/0006"],
     }
-    assert parts["test"].info.left_out_by_split == {"corpus": 2}
+    assert parts["test"].info.left_out_by_split == {"corpus": 1}
 
 
 def test_saved_and_read_back_in_another_order(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ class TestBadInput:
         assert any("1 clips have no known speaker" in w for w in splits.check(train_test_split(clips, "random")))
 
     def test_no_official_split(self) -> None:
-        with pytest.raises(SplitError, match="no clip for train, validation, test"):
+        with pytest.raises(SplitError, match="no clip for train and test"):
             official_split(clips_of({"a": 5}))
 
     def test_shares_that_leave_nothing(self) -> None:
@@ -268,3 +269,67 @@ class TestBadInput:
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(SplitError, match="cannot be read: No such file"):
             read_splits(clips_of({"a": 5}), tmp_path / "none.json")
+
+
+def corpora_of(**counts: dict[str | None, int]) -> Dataset:
+    """The clips of several corpora, each with its speakers."""
+    parts = []
+    for corpus, speakers in counts.items():
+        clips = clips_of(speakers)
+        columns = {"corpus": [corpus] * len(clips), "clip": [f"{corpus}/{name}" for name in clips["clip"]]}
+        parts.append(
+            clips.remove_columns(list(columns))
+            .add_column("corpus", columns["corpus"])
+            .add_column("clip", columns["clip"])
+        )
+    together = concatenate_datasets(parts)
+    return Dataset(together.data, info=ClipsInfo(features=together.features))
+
+
+@given(first=speakers_and_counts, second=speakers_and_counts, third=speakers_and_counts)
+@settings(max_examples=20, deadline=None)
+def test_across_corpora_the_others_are_test_parts_and_no_speaker_is_in_two_parts(
+    first: dict[str, int], second: dict[str, int], third: dict[str, int]
+) -> None:
+    named = [
+        {f"{corpus}_{name}": n for name, n in counts.items()}
+        for corpus, counts in zip("abc", (first, second, third), strict=True)
+    ]
+    clips = corpora_of(a=named[0], b=named[1], c=named[2])
+    parts = cross_corpus_split(clips, ["a", "c"])
+    assert list(parts) == ["train", "validation", "test", "test_b"]
+    assert sorted(name for part in parts.values() for name in part["clip"]) == sorted(clips["clip"])
+    assert set(parts["test_b"]["corpus"]) == {"b"}
+    assert {corpus for part in PARTS for corpus in parts[part]["corpus"]} == {"a", "c"}
+    assert sum(len(speakers_of(part)) for part in parts.values()) == sum(map(len, named))
+
+
+def test_across_corpora_bad_input() -> None:
+    clips = corpora_of(a={"a1": 3, "a2": 3, "a3": 3}, b={"b1": 3})
+    with pytest.raises(SplitError, match="train_corpora: found no clip of d; the corpora are a and b"):
+        cross_corpus_split(clips, ["d"])
+    with pytest.raises(
+        SplitError, match=r"train_corpora=\['a', 'b'\]: expected some of the corpora, and one more to test on"
+    ):
+        cross_corpus_split(clips, ["a", "b"])
+    with pytest.raises(SplitError, match="expected three speakers at least"):
+        cross_corpus_split(clips, ["b"])
+
+
+def test_further_test_parts_are_saved_and_read_back(tmp_path: Path) -> None:
+    official = ["train"] * 4 + ["validation"] * 2 + ["test", "test2", "test2", "test3"]
+    clips = clips_of({"a": 6, "b": 2, "c": 2}, official=official)
+    parts = official_split(clips)
+    assert {part: len(found) for part, found in parts.items()} == {
+        "train": 4, "validation": 2, "test": 1, "test2": 2, "test3": 1,
+    }  # fmt: skip
+    save_splits(parts, tmp_path / "splits.json")
+    assert names_in(read_splits(clips, tmp_path / "splits.json")) == names_in(parts)
+
+
+def test_where_no_clip_validates_a_fifth_of_the_training_speakers_does() -> None:
+    counts = {f"speaker_{n:02d}": 4 for n in range(11)}
+    parts = official_split(clips_of(counts, official=["train"] * 40 + ["test"] * 4))
+    assert speakers_in(parts)["validation"] == ["speaker_08", "speaker_09"]
+    unknown = official_split(clips_of({None: 44}, official=["train"] * 40 + ["test"] * 4))
+    assert [len(unknown[part]) for part in PARTS] == [32, 8, 4]

@@ -21,7 +21,7 @@ def streamed(
 ) -> StreamedSpeech:
     """A segment of each clip in row groups of these sizes."""
     count = sum(sizes)
-    audio = HubStream([RowGroup("clips.parquet", number, size, "audio") for number, size in enumerate(sizes)])
+    audio = HubStream([RowGroup("clips.parquet", number, size, "audio") for number, size in enumerate(sizes)], {})
     columns = {"label": [n % 3 for n in range(count)], "row": range(count), "samples_hash": map(str, range(count))}
     segments = Segments(np.arange(count), np.array(start or [0] * count), np.array(stop or [1000] * count))
     clips = Dataset.from_dict({name: list(values) for name, values in columns.items()})

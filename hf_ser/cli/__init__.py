@@ -11,6 +11,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 COMMANDS = {
     "finetune": "train a model on corpora, and test it on speakers who were not in training",
     "cross-validate": "train every fold and seed, and every setting of a sweep",
+    "cross-corpus": "train on each corpus and test on each other one",
     "search": "search for hyperparameters over folds of the training speakers",
     "evaluate": "report on a model: quality, fairness, robustness, cost, leakage",
     "predict": "recognise the emotion in recordings",

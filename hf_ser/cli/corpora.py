@@ -1,8 +1,10 @@
 """
-Count the clips of corpora per emotion, or list the corpora that hf_ser can read:
+Count the clips of corpora per emotion, list the corpora that hf_ser can read, or print what train and test of EmoBox's folds
+share:
 
     hf-ser corpora ravdess=FOLDER crema_d=FOLDER mine.yaml=FOLDER
     hf-ser corpora --list
+    hf-ser corpora --audit EmoBox
 """
 
 import argparse
@@ -14,9 +16,10 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import ABOUT, LABEL_SOURCES, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
+from hf_ser.splits import SharedByParts, audit_emobox
 
 
 @errors_in_one_line()
@@ -30,7 +33,18 @@ def main() -> int:
         ".txt file with the names of the corpus' files",
     )
     parser.add_argument("--list", action="store_true", help="print the corpora that can be read, with their facts")
-    parser.add_argument("--hours", action="store_true", help="decode the clips, too, for hours and unreadable clips")
+    parser.add_argument(
+        "--audit",
+        type=path_argument,
+        metavar="FOLDER",
+        help="EmoBox's repository, or one of its folders data/CORPUS: print the speakers, clips and sentences that train and "
+        "test share",
+    )
+    parser.add_argument(
+        "--hours",
+        action="store_true",
+        help="decode the clips, too, for hours and unreadable clips; with --audit, for recordings that train and test share",
+    )
     parser.add_argument(
         "--label_source",
         choices=list(LABEL_SOURCES),
@@ -42,6 +56,9 @@ def main() -> int:
         print_known()
         return 0
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if arguments.audit:
+        print_audit(list(audit_emobox(arguments.audit, decode=arguments.hours)))
+        return 0
     logging.getLogger("hf_ser").setLevel(logging.INFO)
     corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
     print_counts(corpora)
@@ -65,6 +82,26 @@ def print_known() -> None:
     print_table(lines, left=(0, 5, 7, 8))
     for name, why in LEFT_OUT.items():
         print(f"\n{name}: {why}")
+
+
+def print_audit(folds: Sequence[SharedByParts]) -> None:
+    """Prints what train and test of each fold share, and how the corpus is split without shared speakers."""
+    lines: list[list[object]] = [
+        ["corpus", "fold", "train", "test", "speakers shared", "clips shared", "recordings shared", "sentences shared"]
+    ]
+    for fold in folds:
+        unknown = f" ({fold.unknown} clips unknown)" if fold.unknown else ""
+        speakers = f"{fold.speakers} of {fold.test_speakers}{unknown}" if fold.test_speakers else "unknown"
+        sentences = "-" if fold.sentences is None else f"{fold.sentences} of {fold.test_sentences}"
+        recordings = "-" if fold.recordings is None else fold.recordings
+        lines.append([fold.corpus, fold.fold, fold.train, fold.test, speakers, fold.clips, recordings, sentences])
+    print_table(lines)
+    remedies = {fold.corpus: fold.remedy for fold in folds if fold.remedy}
+    if remedies:
+        print(
+            "\nMetrics on folds that share speakers say nothing about a new speaker. Without shared speakers, in the same sizes:"
+        )
+        print(*(f"  --corpora {corpus}=FOLDER {words}" for corpus, words in remedies.items()), sep="\n")
 
 
 def print_counts(corpora: Sequence[Dataset]) -> None:

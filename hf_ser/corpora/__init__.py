@@ -1,11 +1,12 @@
 """Corpora as data sets with the same columns. To add a corpus, see [`hf_ser.corpora.entries`]."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.corpora import hub_dataset, manifest, synthetic
+from hf_ser.corpora import emobox, hub_dataset, manifest, synthetic
 from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
 from hf_ser.corpora.reading import read_entry
 from hf_ser.corpora.rows import CorpusError, Excluded, Row, corpus_of, to_dataset
@@ -22,6 +23,7 @@ __all__ = [
     "Excluded",
     "Row",
     "corpus_of",
+    "known_as",
     "labelled_by",
     "read",
     "read_corpora",
@@ -35,20 +37,20 @@ CORPORA = {name: entry for name, entry in _ENTRIES.items() if not entry.left_out
 ABOUT: dict[str, About] = {name: entry.facts for name, entry in CORPORA.items() if entry.facts}
 #: Corpora that cannot be read, and why.
 LEFT_OUT = {name: entry.left_out for name, entry in _ENTRIES.items() if entry.left_out}
-NAMES = (*CORPORA, manifest.NAME, hub_dataset.NAME)
+NAMES = (*CORPORA, manifest.NAME, hub_dataset.NAME, emobox.NAME)
 #: The sources of CREMA-D's labels, and the corpus that has them.
 LABEL_SOURCES = {"intended": "crema_d", "multimodal_vote": "crema_d_votes"}
 
 
 def read(specification: str) -> list[Dataset]:
     """
-    Reads the corpus that `NAME=PATH` names: one `Dataset` of undecoded rows, or one for each corpus of a manifest.
+    Reads the corpus that `NAME=PATH` names: one `Dataset` of undecoded rows, or one for each corpus of a manifest or a data set.
 
     Args:
         specification (`str`):
             `ravdess=FOLDER` and so on for the names in `CORPORA`, `FILE.yaml=FOLDER` for a corpus that a file describes (see
-            [`hf_ser.corpora.entries`]), `manifest=FILE`, `dataset=FOLDER` or `dataset=user/name`, `synthetic` or
-            `synthetic=FOLDER`.
+            [`hf_ser.corpora.entries`]), `manifest=FILE`, `dataset=FOLDER` or `dataset=user/name`, `emobox=EmoBox/data/CORPUS`
+            (see [`hf_ser.corpora.emobox`]), `synthetic` or `synthetic=FOLDER`.
 
     Raises:
         CorpusError: if the name is none of these, or the corpus cannot be read.
@@ -66,11 +68,21 @@ def read(specification: str) -> list[Dataset]:
     if not path:
         raise CorpusError(f"corpora={specification!r} has no path; write {name}=PATH")
     if name == hub_dataset.NAME:
-        return [hub_dataset.read(path)]
+        return hub_dataset.read(path)
+    if name == emobox.NAME:
+        folder = Path(path).expanduser()
+        corpus = known_as(folder.name)
+        return [to_dataset(emobox.read(folder, CORPORA.get(corpus)), corpus)]
     if name == manifest.NAME:
         return [to_dataset(rows, corpus) for corpus, rows in sorted(manifest.read(Path(path).expanduser()).items())]
     entry = load_entry(Path(name).expanduser()) if described else CORPORA[name]
     return [to_dataset(read_entry(entry, Path(path).expanduser()), entry.name)]
+
+
+def known_as(name: str) -> str:
+    """The corpus in `CORPORA` that `name` spells otherwise (`CREMA-D`, `cremad`), else the name itself."""
+    spelt = {corpus.replace("_", ""): corpus for corpus in CORPORA}
+    return spelt.get(re.sub(r"[^a-z0-9]", "", name.lower()), name)
 
 
 def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
@@ -95,14 +107,18 @@ def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
 
 def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     """
-    Reads several corpora, see [`read`].
+    Reads several corpora, see [`read`]. `.info.dataset_name` of each is its `NAME=PATH`.
 
     Raises:
         CorpusError: if there is none, one cannot be read, or two have the same name.
     """
     if not specifications:
         raise CorpusError(f"corpora=[]: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")
-    datasets = [dataset for specification in specifications for dataset in read(specification)]
+    datasets = []
+    for specification in specifications:
+        for dataset in read(specification):
+            dataset.info.dataset_name = specification
+            datasets.append(dataset)
     names = [dataset[0]["corpus"] for dataset in datasets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own")

@@ -1,5 +1,6 @@
 """Any data set on the Hub, or saved on disk by `datasets`, that has an audio and a label column."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from datasets import (
     load_from_disk,
 )
 
-from hf_ser.corpora.manifest import find_column, gender, split
+from hf_ser.corpora.manifest import find_column, gender, is_split, split
 from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError
 from hf_ser.emotions import canonical
 from hf_ser.wording import listed
@@ -22,22 +23,33 @@ from hf_ser.wording import listed
 NAME = "dataset"
 
 
-def read(source: str) -> Dataset:
+def read(source: str) -> list[Dataset]:
     """
-    The clips of a data set as rows (see `hf_ser.corpora.rows`), its audio undecoded.
+    The clips of a data set as rows (see `hf_ser.corpora.rows`), its audio undecoded: one `Dataset`, or, where its parts are
+    corpora (CAMEO: `cafe`, `crema_d`, ...), one for each.
 
     Args:
         source (`str`):
             A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
             emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session and split are
-            taken where there is such a column, and the split else from the data set's own parts.
+            taken where there is such a column, and the split else from the data set's own parts. Parts that are called otherwise
+            than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
         CorpusError: if the data set cannot be loaded or lacks an audio or a label column.
     """
     parts = load_parts(source)
-    corpus = Path(source.partition(":")[0]).name.lower()
-    return concatenate_datasets([rows_of(part, corpus, name, source) for name, part in parts.items()])
+    found: dict[str, list[Dataset]] = {}
+    for name, (corpus, part_name) in corpora_of(source, list(parts)).items():
+        found.setdefault(corpus, []).append(rows_of(parts[name], corpus, part_name, source))
+    return [concatenate_datasets(rows) for rows in found.values()]
+
+
+def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tuple[str, str | None]]:
+    """For each part of a data set the corpus that its clips belong to, and the name of the part within it."""
+    if len(parts) > 1 and not any(map(is_split, parts)):
+        return {part: (str(part).lower(), None) for part in parts}
+    return {part: (Path(source.partition(":")[0]).name.lower(), part) for part in parts}
 
 
 def load_parts(source: str) -> dict[str | None, Dataset]:

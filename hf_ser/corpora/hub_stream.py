@@ -1,7 +1,7 @@
 """Data sets on the Hub that are read on demand: their tables at once, their audio row group by row group."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import HTTPError  # of whatever HTTP library the client uses
 
-from hf_ser.corpora.hub_dataset import NAME, audio_column, text_rows
+from hf_ser.corpora.hub_dataset import NAME, audio_column, corpora_of, text_rows
 from hf_ser.corpora.manifest import COLUMN_NAMES, find_column
 from hf_ser.corpora.rows import CorpusError
 
@@ -41,10 +41,12 @@ class HubStream:
 
     Args:
         groups (`Sequence[RowGroup]`): The row groups, in the order of the rows.
+        sources (`dict[str, str]`): For each corpus the `dataset=user/name` that it comes from.
     """
 
-    def __init__(self, groups: Sequence[RowGroup]) -> None:
+    def __init__(self, groups: Sequence[RowGroup], sources: Mapping[str, str]) -> None:
         self.groups = list(groups)
+        self.sources = dict(sources)
         self.first = np.cumsum([0, *(group.rows for group in groups)])
 
     def __len__(self) -> int:
@@ -86,18 +88,21 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
     Raises:
         CorpusError: if a data set is not on the Hub, is not stored as Parquet, or lacks an audio or a label column.
     """
-    tables: dict[str, Dataset] = {}
+    tables: list[Dataset] = []
     groups: list[RowGroup] = []
+    corpora: dict[str, str] = {}
     for source in sources:
         kind, _, name = source.partition("=")
         if kind != NAME or not name or Path(name.partition(":")[0]).expanduser().exists():
             raise CorpusError(f"streaming: {source!r} is no data set on the Hub; expected {NAME}=user/name")
         rows, found = _open_stream(name)
-        if (corpus := rows[0]["corpus"]) in tables:
-            raise CorpusError(f"corpora: {corpus} is there twice; stream one of them")
-        tables[corpus] = rows
+        names = rows.unique("corpus")
+        if twice := [corpus for corpus in names if corpus in corpora]:
+            raise CorpusError(f"corpora: {twice[0]} is there twice; stream one of them")
+        corpora |= dict.fromkeys(names, source)
+        tables.append(rows)
         groups += found
-    return concatenate_datasets(list(tables.values())), HubStream(groups)
+    return concatenate_datasets(tables), HubStream(groups, corpora)
 
 
 def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
@@ -114,6 +119,7 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
             "is stored as Parquet (push_to_hub creates one), or leave streaming out."
         )
     tables, groups = [], []
+    named = corpora_of(source, list(parts))
     for part, files in parts.items():
         features = builder.info.features or Features.from_arrow_schema(_parquet(files[0], os.getpid()).schema_arrow)
         audio = audio_column(features, source)
@@ -128,7 +134,7 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
             for number, size in enumerate(sizes)
         ]
         table = pa.concat_tables([table for table, _ in read]).cast(kept.arrow_schema)
-        rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), Path(name).name.lower(), str(part))
+        rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), *named[part])
         seconds = table[DURATION] if DURATION in kept else pa.nulls(len(table))
         tables.append(concatenate_datasets([rows, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
     rows = concatenate_datasets(tables)

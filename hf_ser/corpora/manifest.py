@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import warnings
 from collections.abc import Callable
 from itertools import islice, repeat
@@ -114,6 +115,11 @@ def split(word: str | None) -> str | None:
     """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
     word = (word or "").strip().lower()
     return SPLIT_OF_WORD.get(word, word or None)
+
+
+def is_split(word: str | None) -> bool:
+    """Whether a word names a part of a split, such as `train`, `dev` or `test2`."""
+    return re.sub(r"[\d_.-]+$", "", (word or "").strip().lower()) in SPLIT_OF_WORD
 
 
 def _read_separated(path: Path, separator: str) -> pd.DataFrame:

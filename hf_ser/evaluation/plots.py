@@ -45,6 +45,31 @@ def confusion_matrix(
     save_figure(figure, path)
 
 
+def heat_map(values: Sequence[Sequence[float | None]], rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
+    """
+    Draws UAR by the corpora that trained and the corpus that was tested.
+
+    Args:
+        values (`Sequence[Sequence[float | None]]`): UAR between 0 and 1, none where nothing was tested.
+        rows (`Sequence[str]`): What trained.
+        columns (`Sequence[str]`): What was tested.
+        path (`Path`): The PNG to write.
+    """
+    shares = 100 * np.array(values, dtype=float)
+    figure = Figure(figsize=(3.2 + 0.9 * len(columns), 1.8 + 0.7 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for i, j in zip(*np.nonzero(np.isfinite(shares)), strict=True):
+        color = "white" if shares[i, j] > 55 else "black"
+        axes.text(j, i, f"{per_cent(shares[i, j] / 100):.1f}", ha="center", va="center", color=color)
+    axes.set_xticks(range(len(columns)), list(map(plain_text, columns)), rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), list(map(plain_text, rows)))
+    axes.set_xlabel("tested on")
+    axes.set_ylabel("trained on")
+    figure.colorbar(image, ax=axes, label="UAR, %", shrink=0.8)
+    save_figure(figure, path)
+
+
 def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None, path: Path) -> None:
     """Draws the losses and the validation metrics over the epochs, from the Trainer's log, and the epoch that was kept."""
     figure = Figure(figsize=(10, 4), layout="constrained")

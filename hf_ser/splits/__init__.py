@@ -1,19 +1,34 @@
 """Which clips train, which validate, and which test: by speaker, at random, in folds, official, or from a file."""
 
+from hf_ser.splits.audit import SharedByParts, audit_emobox
 from hf_ser.splits.describing import check, describe, shared_speakers, speakers_of
 from hf_ser.splits.files import NAMED_BY, SavedSplit, hash_name, hashed, read_splits, require_same_splits, save_splits
-from hf_ser.splits.making import PARTS, Indices, SplitError, official_split, parts_of, speaker_folds, train_test_split
+from hf_ser.splits.making import (
+    PARTS,
+    Indices,
+    SplitError,
+    cross_corpus_split,
+    official_folds,
+    official_split,
+    parts_of,
+    speaker_folds,
+    train_test_split,
+)
 
 __all__ = [
     "NAMED_BY",
     "PARTS",
     "Indices",
     "SavedSplit",
+    "SharedByParts",
     "SplitError",
+    "audit_emobox",
     "check",
+    "cross_corpus_split",
     "describe",
     "hash_name",
     "hashed",
+    "official_folds",
     "official_split",
     "parts_of",
     "read_splits",

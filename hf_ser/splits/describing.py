@@ -37,7 +37,8 @@ def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
         },
         **{
             f"speakers_shared_by_train_and_{part}": len(shared_speakers(parts, part)) if part in parts else None
-            for part in ("test", "validation")
+            for part in {"test": None, "validation": None, **parts}
+            if part != "train"
         },
     }
 
@@ -61,8 +62,8 @@ def check(parts: Mapping[str, Dataset]) -> list[str]:
                     " another split or seed."
                 )
             warnings.append(f"{part} has no clip of {', '.join(absent)}: metrics on it say nothing about that.")
-    for part in ("test", "validation"):
-        if part in parts and (shared := shared_speakers(parts, part)):
+    for part in sorted(parts):
+        if part != "train" and (shared := shared_speakers(parts, part)):
             warnings.append(
                 f"{counted(len(shared), 'speaker is', 'speakers are')} in both train and {part}: metrics on {part} say nothing "
                 "about a new speaker."

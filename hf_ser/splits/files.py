@@ -30,7 +30,7 @@ def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
         "settings": made,
         "shared_speakers": shared_speakers(parts),
         "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
-        "parts": {part: list(names_of(parts[part])) if part in parts else [] for part in PARTS},
+        "parts": {**{part: [] for part in PARTS}, **{part: list(names_of(clips)) for part, clips in parts.items()}},
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -78,9 +78,11 @@ class SavedSplit:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            everywhere = Counter(name for part in PARTS for name in list(content["parts"][part]))
+            everywhere = Counter(name for names in content["parts"].values() for name in list(names))
             if not (
-                all(isinstance(name, str) for name in everywhere) and isinstance(content.get("settings", {}), dict)
+                all(isinstance(name, str) for name in everywhere)
+                and isinstance(content.get("settings", {}), dict)
+                and set(PARTS) <= set(content["parts"])
             ):
                 raise TypeError
         except OSError as error:
@@ -96,7 +98,8 @@ class SavedSplit:
     @property
     def parts(self) -> dict[str, list[str]]:
         """For each part the names of its clips, or what stands for them."""
-        return {part: self.content["parts"][part] for part in PARTS}
+        parts: dict[str, list[str]] = self.content["parts"]
+        return parts
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -119,9 +122,9 @@ class SavedSplit:
         missed = sum(map(len, self.parts.values())) - sum(map(len, found.values()))
         return {part: np.array(rows, dtype=np.int64) for part, rows in found.items()}, missed
 
-    def count(self, names: Iterable[str], of: Iterable[str] = PARTS) -> int:
+    def count(self, names: Iterable[str], of: Iterable[str] | None = None) -> int:
         """How many of the clips `names` are in some parts, by default in any."""
-        there = {name for part in of for name in self.parts[part]}
+        there = {name for part in of or self.parts for name in self.parts[part]}
         return sum(name in there for name in self.named(names))
 
 
@@ -145,7 +148,7 @@ def read_splits(clips: Dataset, path: Path) -> DatasetDict:
     left = len(clips) - sum(map(len, rows.values()))
     if missed or left:
         logger.warning("%s: %d of its clips are missing, %d clips of the corpora are not in it", path, missed, left)
-    return parts_of(clips, "file", saved.settings, rows)
+    return parts_of(clips, "file", saved.settings, {part: found for part, found in rows.items() if len(found)})
 
 
 def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
@@ -158,7 +161,10 @@ def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
     """
     began = SavedSplit.read(path)
     emotions = {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()}
-    moved = {part: set(began.parts[part]) ^ set(began.named(names_of(parts[part]))) for part in PARTS}
+    moved = {
+        part: set(names) ^ set(began.named(names_of(parts[part]) if part in parts else ()))
+        for part, names in began.parts.items()
+    }
     if any(moved.values()) or began.content.get("emotions") != emotions:
         found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
         raise SplitError(

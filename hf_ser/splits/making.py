@@ -1,6 +1,7 @@
 """Ways to split a dataset of clips into train, validation and test."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_ser.clips import as_clips, column, emotion_column, names_of
 from hf_ser.corpora.columns import Words
+from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -195,26 +197,108 @@ def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker")
     return found
 
 
-def official_split(clips: Dataset) -> DatasetDict:
+def official_split(clips: Dataset, fold: int | None = None) -> DatasetDict:
     """
-    The corpus' own parts, from its column `split`. Clips in none of the three are left out, and the log says how many.
+    The corpus' own parts, from its column `split`; of a corpus with folds (EmoBox), from its column `fold_1` and so on. Where no
+    clip validates, the last fifth of the training speakers does, or of the training clips, drawn at random, if their speakers are
+    unknown. Clips in no part are left out, and the log says how many.
+
+    Args:
+        clips (`datasets.Dataset`): See [`train_test_split`].
+        fold (`int`, *optional*): Which of the corpus' folds, from 0; needed where it has folds.
+
+    Returns:
+        `DatasetDict` with `train`, `validation` and `test`, and further test parts by their names (MSP-Podcast: `test2`,
+        `test3`).
 
     Raises:
-        SplitError: if a part has no clip.
+        SplitError: if there is no such fold, or no clip to train or to test on.
     """
     clips = as_clips(clips)
-    official = column(clips, "split")
-    places = _places(official, PARTS)
-    rows = {part: np.flatnonzero(places == k) for k, part in enumerate(PARTS)}
-    if empty := [part for part in PARTS if not len(rows[part])]:
+    folds = official_folds(clips)
+    if folds and (fold is None or not 0 <= fold < folds):
+        raise SplitError(f"fold: expected 0 to {folds - 1}, found {fold}")
+    official = column(clips, f"fold_{fold + 1}" if folds and fold is not None else "split")
+    tests = sorted(name for name in official.counts() if name.startswith("test"))
+    names = (*PARTS, *(name for name in tests if name not in PARTS))
+    places = _places(official, names)
+    rows = {part: np.flatnonzero(places == k) for k, part in enumerate(names)}
+    if empty := [part for part in ("train", "test") if not len(rows[part])]:
         found = Counter(str(name) for name in official)
         raise SplitError(
-            f"official split: no clip for {', '.join(empty)}. The corpus' column split must be train, validation or test; "
+            f"official split: no clip for {' and '.join(empty)}. The corpus' column split must be train, validation or test; "
             f"found {', '.join(f'{name} ({count} clips)' for name, count in found.most_common(5))}."
         )
+    if not len(rows["validation"]):
+        logger.info("official split: no clip validates; a fifth of the training part does")
+        rows["train"], rows["validation"] = _some_validate(clips, rows["train"])
     if left := len(clips) - sum(map(len, rows.values())):
-        logger.warning("official split: %d clips are in none of train, validation and test, and are left out", left)
-    return parts_of(clips, "official", {}, rows)
+        logger.warning("official split: %d clips are in none of %s, and are left out", left, listed(names))
+    return parts_of(clips, "official", {"fold": fold, "folds": folds} if folds else {}, rows)
+
+
+def official_folds(clips: Dataset) -> int:
+    """How many folds a corpus comes with: 0 for most."""
+    return sum(re.fullmatch(r"fold_\d+", name) is not None for name in clips.column_names)
+
+
+def _some_validate(clips: Dataset, train: Indices) -> tuple[Indices, Indices]:
+    """Divides training clips (their indices) into those that train and the fifth that validates."""
+    words = column(clips, "speaker").take(train)
+    speakers = sorted(words.counts())
+    if words.unknown or len(speakers) < 2:
+        order = np.random.default_rng(42).permutation(train)
+        chosen = np.isin(train, order[: max(len(order) // 5, 1)])
+    else:
+        chosen = _places(words, speakers[-max(len(speakers) // 5, 1) :]) >= 0
+    return train[~chosen], train[chosen]
+
+
+def cross_corpus_split(
+    clips: Dataset,
+    train_corpora: Sequence[str],
+    *,
+    test_size: float = 0.2,
+    validation_size: float = 0.1,
+    seed: int = 42,
+) -> DatasetDict:
+    """
+    Trains on some corpora and tests on each other one, too.
+
+    Args:
+        clips (`datasets.Dataset`): Of two corpora at least; see [`train_test_split`].
+        train_corpora (`Sequence[str]`): The corpora whose clips train. They are split by speaker.
+        test_size, validation_size, seed: Of that split; see [`train_test_split`].
+
+    Returns:
+        `DatasetDict` with `train`, `validation` and `test` of the training corpora, without shared speakers, and
+        `test_<corpus>`, with all clips of it, for each other corpus.
+
+    Raises:
+        SplitError: if a corpus is not there, no other is, or the split by speaker cannot be made.
+    """
+    clips = as_clips(clips)
+    corpora = column(clips, "corpus")
+    known = list(corpora.counts())
+    if missing := sorted(set(train_corpora) - set(known)):
+        raise SplitError(f"train_corpora: found no clip of {listed(missing)}; the corpora are {listed(known)}")
+    others = [name for name in known if name not in train_corpora]
+    if not (train_corpora and others):
+        raise SplitError(
+            f"train_corpora={list(train_corpora)}: expected some of the corpora, and one more to test on; found {listed(known)}"
+        )
+    places = _places(corpora, others)
+    inside = np.flatnonzero(places < 0)
+    of_speakers = _by_speaker(clips.select(inside), test_size, validation_size, seed)
+    rows = {part: inside[chosen] for part, chosen in of_speakers.items()}
+    rows |= {f"test_{name}": np.flatnonzero(places == k) for k, name in enumerate(others)}
+    settings = {
+        "train_corpora": list(train_corpora),
+        "test_size": test_size,
+        "validation_size": validation_size,
+        "seed": seed,
+    }
+    return parts_of(clips, "cross_corpus", settings, rows)
 
 
 def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
@@ -228,9 +312,9 @@ def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
 
 
 def parts_of(clips: Dataset, name: str, settings: dict[str, Any], rows: Mapping[str, Indices]) -> DatasetDict:
-    """The parts with `rows` of the clips; each knows how it was made."""
-    unused = np.setdiff1d(np.arange(len(clips)), np.concatenate([rows[part] for part in PARTS]))
-    parts = DatasetDict({part: clips.select(np.sort(rows[part])) for part in PARTS})
+    """The parts with `rows` of the clips, `PARTS` first; each knows how it was made."""
+    unused = np.setdiff1d(np.arange(len(clips)), np.concatenate(list(rows.values())))
+    parts = DatasetDict({part: clips.select(np.sort(rows[part])) for part in {**dict.fromkeys(PARTS), **rows}})
     for dataset in parts.values():
         dataset.info.split = {"name": name, **settings}
         dataset.info.left_out_by_split = column(clips, "corpus").take(unused).counts()

@@ -39,8 +39,8 @@ class ScriptArguments:
         metadata={
             "help": "Corpora as NAME=PATH: ravdess, crema_d, tess, savee, iemocap, msp_improv and msp_podcast with a folder; "
             "manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally speaker, gender, session, "
-            "split, corpus); dataset with a folder of save_to_disk or a name on the Hub; or synthetic, which the package makes "
-            "itself."
+            "split, corpus); dataset with a folder of save_to_disk or a name on the Hub; emobox with EmoBox/data/CORPUS; or "
+            "synthetic, which the package makes itself."
         },
     )
     emotions: list[str] = field(
@@ -61,18 +61,20 @@ class ScriptArguments:
         default="speaker",
         metadata={
             "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and figures say "
-            "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own.",
-            "choices": ["kfold", "official", "random", "speaker"],
+            "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or its own folds (emobox). "
+            "cross_corpus: some corpora train, and each other one is a test part.",
+            "choices": ["cross_corpus", "kfold", "official", "random", "speaker"],
         },
     )
     splits: str | None = field(
         default=None, metadata={"help": "A splits.json to read the split from, in place of --split."}
     )
+    train_corpora: list[str] = field(default_factory=list, metadata={"help": "The corpora that train (cross_corpus)."})
     test_size: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
     validation_size: float = field(
         default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."}
     )
-    fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold)."})
+    fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold, official)."})
     folds: int | None = field(
         default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."}
     )

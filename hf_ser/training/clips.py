@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_ser import splits
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.clips import labelled, load_corpora, seconds_of, sources
+from hf_ser.clips import labelled, load_corpora, seconds_of, source_of
 from hf_ser.corpora.columns import arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection
@@ -46,7 +46,15 @@ def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
     if script.splits:
         return splits.read_splits(clips, Path(script.splits))
     if script.split == "official":
-        return splits.official_split(clips)
+        return splits.official_split(clips, script.fold)
+    if script.split == "cross_corpus":
+        return splits.cross_corpus_split(
+            clips,
+            script.train_corpora,
+            test_size=script.test_size,
+            validation_size=script.validation_size,
+            seed=script.split_seed,
+        )
     if script.split == "kfold":
         folds = splits.speaker_folds(clips, script.folds, script.fold_by)
         if not 0 <= script.fold < len(folds):
@@ -84,7 +92,7 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:
         selection,
         max_excluded=script.max_excluded,
         minimum_seconds=minimum_samples / SAMPLING_RATE,
-        sources=sources(script.corpora),
+        sources={corpus: source_of(source) for corpus, source in audio.sources.items()},
     )
     clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips

@@ -22,7 +22,7 @@ from hf_ser import records
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
 from hf_ser.records import RESULTS, SPLITS
-from hf_ser.splits import SplitError
+from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.identity import require_same_run
 
@@ -142,7 +142,9 @@ def plan(
             own = [word for key, value in setting.items() for word in (f"--{key}", *value.split())]
             own += ["--seed", str(seed), "--output_dir", str(folder)]
             if arguments.script.split == "kfold":
-                own += ["--fold", str(fold), "--folds", str(folds)]
+                own += ["--folds", str(folds)]
+            if folds > 1:
+                own += ["--fold", str(fold)]
             runs.append(Run(setting, fold, seed, folder, (*argv, *own)))
     if len({run.folder for run in runs}) < len(runs):
         raise ValueError("sweep: two settings have the same values, or values whose folders would be called alike")
@@ -151,14 +153,17 @@ def plan(
 
 def fold_count(arguments: Arguments) -> int:
     """
-    How many folds there are (PEFT-SER, section V.A): as many as sessions, or five of speakers; one for other splits.
+    How many folds there are: as many as sessions, or five of speakers (PEFT-SER, section V.A); as many as the corpus comes with,
+    of its own; one for other splits.
 
     Raises:
         SplitError: if folds are made by session, and the corpora have none.
     """
     script = arguments.script
-    if script.split != "kfold" or script.splits:
+    if script.splits or script.split not in ("kfold", "official"):
         return 1
+    if script.split == "official":
+        return max(map(official_folds, read_corpora(script.corpora))) or 1
     if script.folds or script.fold_by == "speaker":
         return script.folds or 5
     sessions = {session for rows in read_corpora(script.corpora) for session in rows["session"][:]} - {None}

@@ -71,10 +71,11 @@ def finetune(arguments: Arguments) -> dict[str, Any]:
         arguments.tuning,
         augmentation=arguments.augmentation,
     )
-    trainer.clips["test"] = parts["test"]
+    tests = [part for part in parts if part not in ("train", "validation")]
+    trainer.clips |= {part: parts[part] for part in tests}
     begin_run(trainer, given, folder, anew=not is_in(checkpoint, folder))
     trainer.train(checkpoint)
-    for part in ("validation", "test"):
+    for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
         delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric

@@ -106,9 +106,14 @@ RELEASES: dict[str, dict[str, str | None]] = {
     },
     "msp_podcast": {
         "Audios/MSP-PODCAST_0001_0008.wav": "neutral 30 male",
-        "Audios/MSP-PODCAST_0002_0004.wav": "unknown_speaker - female",
+        "Audios/MSP-PODCAST_0002_0004.wav": "angry - female",
         "Labels/labels_concensus.csv": "FileName,EmoClass,EmoAct,SpkrID,Gender,Split_Set\n"
         "MSP-PODCAST_0001_0008.wav,N,2.2,30,Male,Test1\nMSP-PODCAST_0002_0004.wav,A,4.0,Unknown,Female,Train\n",
+    },
+    "msp_podcast_known_speakers": {
+        "Audios/MSP-PODCAST_0002_0004.wav": "unknown_speaker - female",
+        "Labels/labels_consensus.csv": "FileName,EmoClass,EmoAct,SpkrID,Gender,Split_Set\n"
+        "MSP-PODCAST_0002_0004.wav,A,4.0,Unknown,Female,Train\n",
     },
     "nemo": {
         "samples/SB0_anger_1.wav": "angry SB0 female",
@@ -228,11 +233,12 @@ class TestFacts:
             assert ("share alike" in about.licence) == ("-sa-" in identifier or identifier == "odbl")
 
     def test_labels_and_acting(self) -> None:
-        assert {name for name, about in ABOUT.items() if not about.acted} == {"msp_podcast", "synthetic", "urdu"}
-        perceived = {"crema_d_votes", "iemocap", "meld", "msp_improv", "msp_podcast", "shemo", "urdu"}
+        podcast = {"msp_podcast", "msp_podcast_known_speakers"}
+        assert {name for name, about in ABOUT.items() if not about.acted} == {*podcast, "synthetic", "urdu"}
+        perceived = {"crema_d_votes", "iemocap", "meld", "msp_improv", *podcast, "shemo", "urdu"}
         assert {name for name, about in ABOUT.items() if about.labels == "perceived"} == perceived
         assert {name for name, about in ABOUT.items() if about.labels == "computed"} == {"synthetic"}
-        free = {"aesdd", "iemocap", "meld", "msp_improv", "msp_podcast", "shemo", "urdu"}
+        free = {"aesdd", "iemocap", "meld", "msp_improv", *podcast, "shemo", "urdu"}
         assert {name for name, about in ABOUT.items() if about.text == "free"} == free
         for about in ABOUT.values():
             assert ("perceived" in about.speech) == (about.labels == "perceived")

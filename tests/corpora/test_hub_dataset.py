@@ -35,6 +35,22 @@ def test_it_is_read_by_name(pushed: str) -> None:
     assert all(audio["bytes"] for audio in rows["audio"])
 
 
+def test_parts_that_are_corpora_are_read_as_such(hub: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+    """CAMEO has a part for each corpus, and the columns `emotion` and `speaker_id`."""
+    path = write_clip(tmp_path / "1.wav", seconds=0.1)
+    columns = {
+        "audio": [{"bytes": path.read_bytes(), "path": "1.wav"}], "emotion": ["anger"], "transcription": ["dogs"],
+        "speaker_id": ["nemo_3"], "gender": ["female"], "dataset": ["nEMO"], "language": ["Polish"],
+    }  # fmt: skip
+    part = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+    DatasetDict({"crema_d": part, "nEMO": part}).push_to_hub("lab/cameo")
+    first, second = read("dataset=lab/cameo")
+    assert [first["corpus"][0], second["corpus"][0]] == ["crema_d", "nemo"]
+    assert second[0].items() >= {
+        "clip": "nemo/0000000", "emotion": "angry", "speaker": "nemo_nemo_3", "gender": "female", "split": None,
+    }.items()  # fmt: skip
+
+
 def test_its_clips_can_be_predicted(pushed: str) -> None:
     clips = find_clips(f"dataset={pushed}")
     assert [clip.name for clip in clips] == [f"dataset={pushed}/{row}" for row in ("train/0", "train/1", "test/0")]

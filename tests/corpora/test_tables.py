@@ -11,7 +11,7 @@ import pytest
 from hf_ser import splits
 from hf_ser.clips import without_audio
 from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
-from hf_ser.splits import shared_speakers, speaker_folds, speakers_of
+from hf_ser.splits import official_split, shared_speakers, speaker_folds, speakers_of
 from hf_ser.training import ScriptArguments
 from hf_ser.training.clips import load_splits
 
@@ -162,8 +162,8 @@ def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
             "clip": "msp_improv/IMPROV-S05H-M03-T-MF01", "emotion": "happy", "speaker": "msp_improv_M03", "gender": "male",
             "session": "msp_improv_session3", "split": None, "condition": "target", "statement": "S05",
         }),
-        ("msp_podcast", {"neutral": 3, "happy": 3, "unknown_speaker": 3, **dict.fromkeys(
-            ("contempt", "no_agreement", "surprise", "other"), 1)}, {
+        ("msp_podcast", {"neutral": 3, "happy": 3, **dict.fromkeys(
+            ("angry", "contempt", "disgust", "no_agreement", "other", "sad", "surprise"), 1)}, {
             "clip": "msp_podcast/MSP-PODCAST_0001_0009", "emotion": "happy", "speaker": "msp_podcast_30", "gender": "male",
             "session": None, "split": "test", "split_set": "Test1",
         }),
@@ -208,7 +208,7 @@ def test_folds(request: pytest.FixtureRequest, corpus: str, sessions: int) -> No
         ("iemocap", "kfold", PEFT_SER, dict.fromkeys(OTHERS, 1), (24, 8, 8)),
         ("msp_improv", "kfold", PEFT_SER, {"no_agreement": 1, "other": 1}, (32, 8, 8)),
         ("msp_podcast", "official", ["neutral", "happy"],
-         {"contempt": 1, "no_agreement": 1, "other": 1, "surprise": 1, "unknown_speaker": 3}, (2, 2, 2)),
+         dict.fromkeys(("angry", "contempt", "disgust", "no_agreement", "other", "sad", "surprise"), 1), (2, 2, 2)),
     ],
 )  # fmt: skip
 def test_a_run_excludes_other_emotions(
@@ -252,23 +252,40 @@ def test_other_layouts_of_msp_improv(msp_improv: Path, layout: str) -> None:
     assert all(Path(row["audio"]["path"]).is_file() for row in other)
 
 
-def test_the_parts_of_msp_podcast(msp_podcast: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_parts_of_msp_podcast(msp_podcast: Path) -> None:
     (msp_podcast / "Audios").rename(msp_podcast / "Audio")  # its older name
     (msp_podcast / PODCAST).rename(msp_podcast / "Labels/labels_concensus.csv")
     [rows] = read(f"msp_podcast={msp_podcast}")
-    assert caplog.messages == [
-        "msp_podcast: 3 of 13 clips have an unknown speaker: their emotion is replaced by unknown_speaker"
-    ]
     assert [(row["emotion"], row["speaker"], row["gender"], row["split"]) for row in rows][4:] == [
         ("contempt", "msp_podcast_7", "female", "train"),
-        ("unknown_speaker", None, None, "train"),
-        ("unknown_speaker", None, "female", "train"),
+        ("angry", None, None, "train"),
+        ("sad", None, "female", "train"),
         ("neutral", "msp_podcast_12", "female", "validation"),
         ("happy", "msp_podcast_12", "female", "validation"),
         ("no_agreement", "msp_podcast_12", "female", "validation"),
-        ("surprise", "msp_podcast_30", "male", None),
-        ("other", "msp_podcast_30", "male", None),
-        ("unknown_speaker", None, None, None),
+        ("surprise", "msp_podcast_30", "male", "test2"),
+        ("other", "msp_podcast_30", "male", "test3"),
+        ("disgust", None, None, "test2"),
+    ]
+
+
+def test_msp_podcast_has_three_test_parts_and_clips_of_unknown_speakers(msp_podcast: Path) -> None:
+    [rows] = read(f"msp_podcast={msp_podcast}")
+    parts = official_split(without_audio(rows))
+    assert {part: len(clips) for part, clips in parts.items()} == {
+        "train": 5, "validation": 3, "test": 2, "test2": 2, "test3": 1,
+    }  # fmt: skip
+    assert [speaker is None for speaker in parts["test2"]["speaker"]] == [False, True]
+    described = splits.describe(parts)
+    assert [described[f"speakers_shared_by_train_and_{part}"] for part in ("test", "test2", "test3")] == [0, 0, 0]
+    assert described["parts"]["test2"]["clips_without_speaker"] == 1
+
+
+def test_peft_ser_leaves_clips_of_unknown_speakers_out(msp_podcast: Path, caplog: pytest.LogCaptureFixture) -> None:
+    [rows] = read(f"msp_podcast_known_speakers={msp_podcast}")
+    assert Counter(rows["emotion"][:])["unknown_speaker"] == 3
+    assert caplog.messages == [
+        "msp_podcast_known_speakers: 3 of 13 clips have an unknown speaker: their emotion is replaced by unknown_speaker"
     ]
 
 

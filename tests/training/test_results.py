@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from hf_ser.clips import ClipsInfo, sources
+from hf_ser.clips import ClipsInfo, source_of
 from hf_ser.training.progress import line, table
 from hf_ser.training.results import command, corpora_table, history
 
@@ -57,13 +57,16 @@ def test_corpora_are_counted_over_all_parts_with_the_reader_that_they_came_from(
 
 
 def test_sources_tell_a_reader_from_a_data_set_on_the_hub() -> None:
-    assert sources(
-        ["ravdess=R", "dataset=someone/synthetic", "dataset=tess:all", "manifest=list.csv", "synthetic"]
-    ) == {
-        "ravdess": {"read_as": "ravdess"},
+    on_hub = {"read_as": "dataset", "hub_dataset": "someone/tess"}
+    for specification, source in {
+        "ravdess=R": {"read_as": "ravdess"},
         "synthetic": {"read_as": "synthetic"},
-        "tess": {"read_as": "dataset", "hub_dataset": "tess"},
-    }
+        "dataset=someone/tess:all": on_hub,
+        "emobox=EmoBox/data/cremad": {"read_as": "crema_d"},
+        "emobox=EmoBox/data/oreau": {"read_as": "manifest"},
+        "manifest=list.csv": {"read_as": "manifest"},
+    }.items():
+        assert source_of(specification) == source
 
 
 def test_a_line_for_each_epoch_and_a_table_at_the_end() -> None:

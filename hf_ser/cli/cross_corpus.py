@@ -1,0 +1,56 @@
+"""
+Train on each corpus and test on each other one, on the emotions that all of them have: a table and a heat map of UAR.
+
+    hf-ser cross-corpus --corpora ravdess=/data/RAVDESS emodb=/data/EmoDB --method probe --output_dir runs/cross
+    hf-ser cross-corpus ... --leave_one_out    # trains on all corpora but one
+
+It takes the arguments of hf-ser finetune, too. Called again, it goes on: finished runs are kept.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.corpora import read_corpora
+from hf_ser.emotions import EmotionSelection
+from hf_ser.evaluation import plots
+from hf_ser.training import cross_corpus, parse_arguments
+from hf_ser.training.arguments import read_recipe, recipe_words
+from hf_ser.training.cross_validation import cross_validate, plan
+
+
+@errors_in_one_line(interrupted="interrupted; the same command goes on")
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", type=path_argument, metavar="RECIPE.yaml", help="defaults for all arguments")
+    parser.add_argument("--leave_one_out", action="store_true", help="train on all corpora but the one that is tested")
+    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    own, rest = parser.parse_known_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    argv = [*recipe_words(read_recipe(own.config) if own.config else {}), *rest, "--split", "cross_corpus"]
+    script = parse_arguments(argv).script
+    corpora = read_corpora(script.corpora)
+    selection = EmotionSelection.parse(script.emotions)
+    emotions = cross_corpus.shared_emotions(corpora, selection)
+    argv += ["--emotions", *emotions, *(f"{word}={emotion}" for word, emotion in selection.merged.items())]
+    trained = cross_corpus.settings([rows[0]["corpus"] for rows in corpora], leave_one_out=own.leave_one_out)
+    arguments = parse_arguments(argv)
+    runs = plan(argv, arguments, {"train_corpora": trained}, None)
+    failed = cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
+    if table := cross_corpus.matrix(runs):
+        root = Path(arguments.training.output_dir or "")
+        (root / cross_corpus.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        columns = list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
+        values = [[row["test"].get(corpus, {}).get("uar") for corpus in columns] for row in table]
+        plots.heat_map(values, ["+".join(row["train"]) for row in table], columns, root / "cross_corpus.png")
+        print(cross_corpus.as_markdown(table))
+        print(
+            f"\nUAR in % with its 95 % interval, over {', '.join(emotions)}; the corpus that trains is tested on speakers who "
+            f"were "
+            f"not in training; all results in {root}"
+        )
+    return 1 if failed else 0
