@@ -1,4 +1,4 @@
-"""How a command tells what is wrong: in one line, and where it happened if somebody asks."""
+"""How a command reports an error: in one line, and with its traceback on request."""
 
 import argparse
 import os
@@ -18,11 +18,11 @@ def errors_in_one_line(
     *others: type[Exception], interrupted: str | None = None, quiet: bool = False
 ) -> Callable[[Command], Command]:
     """
-    For a command that returns its exit status. What the user can do something about is told on stderr, and its status is 1;
+    For a command that returns its exit status. An error that the user can mend is printed on stderr, and the status is 1;
     everything else is a fault of the program and keeps its traceback.
 
     Args:
-        others (`type[Exception]`): Errors to be told besides `ValueError` and `OSError`.
+        others (`type[Exception]`): Errors to print in one line besides `ValueError` and `OSError`.
         interrupted (`str`, *optional*):
             What Ctrl-C is answered with, unless the `KeyboardInterrupt` brings words of its own; the status is 130. Without
             it, an interruption ends the command as it ends any Python program.
@@ -32,7 +32,7 @@ def errors_in_one_line(
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def told() -> int:
+        def reported() -> int:
             # PEFT asks transformers in a way that it will have to change.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             try:
@@ -47,7 +47,7 @@ def errors_in_one_line(
                     print(f"\n{interruption.args[0] if interruption.args else interrupted}", file=sys.stderr)
                 return 130
 
-        return told
+        return reported
 
     return decorate
 

@@ -4,7 +4,7 @@ import os
 
 # The Hub's client reads this when it is imported: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# The tests' own servers are asked past whatever proxy there is, and errors are told as users see them.
+# The tests' own servers are asked past whatever proxy there is, and errors are printed as users see them.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ.pop("HF_SER_DEBUG", None)
 
@@ -178,7 +178,7 @@ def tiny_data2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Wav2Vec2-BERT, which hears spectra."""
+    """A tiny random Wav2Vec2-BERT, which takes spectra."""
     folder = tmp_path_factory.mktemp("tiny-wav2vec2-bert")
     torch.manual_seed(0)
     config = Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,

@@ -1,4 +1,4 @@
-"""What a command says of its errors, and what status it ends with."""
+"""How commands report errors, and their exit status."""
 
 import argparse
 from pathlib import Path
@@ -45,10 +45,10 @@ def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
-    told = errors_in_one_line(interrupted="interrupted; nothing was left")
-    assert told(raising(KeyboardInterrupt()))() == 130
+    reported = errors_in_one_line(interrupted="interrupted; nothing was left")
+    assert reported(raising(KeyboardInterrupt()))() == 130
     assert capsys.readouterr().err == "\ninterrupted; nothing was left\n"
-    assert told(raising(KeyboardInterrupt("interrupted; it goes on")))() == 130
+    assert reported(raising(KeyboardInterrupt("interrupted; it goes on")))() == 130
     assert capsys.readouterr().err == "\ninterrupted; it goes on\n"
     assert errors_in_one_line(interrupted="interrupted", quiet=True)(raising(KeyboardInterrupt()))() == 130
     assert capsys.readouterr().err == ""

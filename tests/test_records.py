@@ -1,4 +1,4 @@
-"""The files that a run leaves beside its model are whole or not there, and what is none of them is told by its name."""
+"""The files that a run leaves beside its model are whole or missing; an error names a file that is another."""
 
 import json
 from pathlib import Path

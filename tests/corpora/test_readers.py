@@ -195,7 +195,7 @@ def test_a_copy_of_a_performance_is_not_a_second_clip(
 
 
 def test_a_source_of_recording_is_no_corpus(tmp_path: Path) -> None:
-    """Speakers are told apart by corpus: one who was recorded twice must stay one."""
+    """Speakers have the name of their corpus: one who was recorded twice must stay one."""
     lines = "path,emotion,speaker,source\n1.wav,sad,7,phone\n2.wav,sad,7,studio\n"
     (tmp_path / "m.csv").write_text(lines, encoding="utf-8")
     [rows] = read(f"manifest={tmp_path / 'm.csv'}")
