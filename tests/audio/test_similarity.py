@@ -145,12 +145,12 @@ class TestNearest:
     @given(
         sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
         neighbours=st.integers(1, 5),
-        blocks=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+        block=st.integers(1, 50),
         seed=st.integers(0, 100),
     )
     @settings(deadline=None)
     def test_it_is_what_a_full_matrix_gives(
-        self, sizes: tuple[int, int], neighbours: int, blocks: tuple[int, int], seed: int
+        self, sizes: tuple[int, int], neighbours: int, block: int, seed: int
     ) -> None:
         generator = np.random.default_rng(seed)
         first, second = (1 + 0.5 * generator.standard_normal((size, 20)).astype(np.float32) for size in sizes)
@@ -160,7 +160,7 @@ class TestNearest:
         best = np.argsort(-cosines, axis=1)[:, :neighbours]
         expected = {(int(i), j) for j in range(len(second)) for i in best[j] if cosines[j, i] >= ENVELOPES}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hf_ser.audio.similarity.BLOCKS", blocks)
+            patch.setattr("hf_ser.audio.similarity.BLOCK", block)
             found = nearest(first, second, neighbours)
         assert len(found) == len(expected)
         assert {(i, j) for i, j in found.tolist()} == expected

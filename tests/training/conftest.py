@@ -11,8 +11,12 @@ from hf_ser.training.clips import load_splits
 
 
 @pytest.fixture
-def make(speech: Path, tiny_hubert: Path, tmp_path: Path) -> Callable[..., tuple[SERTrainer, DatasetDict]]:
-    """A trainer for the small synthetic corpus, in float32, and the clips."""
+def make(
+    speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[SERTrainer, DatasetDict]]:
+    """A trainer for the small synthetic corpus, in float32, and the clips. Only a `linear` head has its probe solved."""
+    solve = SERTrainer._solve_probe
+    monkeypatch.setattr(SERTrainer, "_solve_probe", lambda self: solve(self) if self.args.head == "linear" else None)
 
     def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, DatasetDict]:
         arguments = parse_arguments(

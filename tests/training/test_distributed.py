@@ -28,7 +28,6 @@ REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
 METHODS = {
     "full": ["--method", "full"],
-    "lora_qkv": ["--method", "lora_qkv", "--lora_dropout", "0"],
     "adapter": ["--method", "adapter", "--head", "conv"],
 }
 WEIGHTS = {"full": "model.safetensors"}
@@ -109,12 +108,12 @@ class TestSharedModel:
         np.testing.assert_allclose(losses(shared_out / method), losses(alone / method), atol=1e-4)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_its_figures_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
+    def test_its_metrics_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
         one, two = (json.loads((root / method / "results.json").read_text()) for root in (alone, shared_out))
         kind, words = PARALLELISM[shared_out.name]
         for results, processes, parallelism in ((one, 1, None), (two, 2, kind)):
-            told = results["training"]
-            assert (told["processes"], told["machines"], told["parallelism"]) == (processes, 1, parallelism)
+            training = results["training"]
+            assert (training["processes"], training["machines"], training["parallelism"]) == (processes, 1, parallelism)
         assert two["command"].startswith(f"accelerate launch {words}")
         assert "--num_processes 2 scripts/" in two["command"]
         for part in ("validation", "test"):
@@ -199,7 +198,7 @@ def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[
 
 
 def test_when_the_model_is_whole_again_nothing_is_kept_of_its_training(make: Callable[..., Any]) -> None:
-    """The shards and the optimizer's state would take their memory once more while the figures are computed."""
+    """The shards and the optimizer's state would take their memory once more while the metrics are computed."""
     trainer, _ = make("--method", "lora_classifier", "--max_steps", "1", "--save_strategy", "no", "--load_best_model_at_end",
                       "False", "--eval_strategy", "no", "--per_device_train_batch_size", "2")  # fmt: skip
     whole = copy.deepcopy(trainer.model)
