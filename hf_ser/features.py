@@ -219,7 +219,7 @@ class StepSampler(EpochSampler):
 
     Args:
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
-        batch (`int`): Segments in one batch, over all processes.
+        batch (`int`): Segments in one batch, over all processes: a multiple of them.
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
         processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
@@ -227,9 +227,6 @@ class StepSampler(EpochSampler):
             All must get equally many batches: the last is filled up with fillers, which do not count, so that several
             processes learn the same as one.
         balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
-
-    Raises:
-        ValueError: if `batch` is no multiple of `processes`.
     """
 
     seed: int
@@ -243,10 +240,6 @@ class StepSampler(EpochSampler):
         processes: int = 1,
         balanced: bool = False,
     ) -> None:
-        if batch % processes:
-            raise ValueError(
-                f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
-            )
         super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes

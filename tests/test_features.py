@@ -370,10 +370,6 @@ class TestStepSampler:
         assert waiting(list(sampler)) < 0.02
         assert waiting(np.random.default_rng(0).permutation(6400).tolist()) > 0.1
 
-    def test_a_batch_that_cannot_be_shared_equally_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="batch: 8 segments cannot be shared equally by 3 processes"):
-            StepSampler(_Lengths([5]), 8, seed=0, processes=3)  # type: ignore[arg-type]
-
     def test_how_a_step_is_cut_into_batches_does_not_change_its_clips(self) -> None:
         lengths = np.random.default_rng(0).integers(1500, 7000, 2000).tolist()
         whole, cut_up = (

@@ -34,7 +34,6 @@ from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import (
     FSDPShards,
-    Shards,
     ZeroShards,
     require_shardable,
     shard_on_cpu,
@@ -158,7 +157,7 @@ class _Epochs(TrainerCallback):
 
 class BaseTrainer(CheckpointingTrainer):
     """
-    A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
+    A `Trainer` whose loss does not depend on how a step is cut into batches, whose metrics are per clip, whose frozen
     modules run in eval mode, and whose adapters are saved whole.
 
     Args:
@@ -253,7 +252,7 @@ class BaseTrainer(CheckpointingTrainer):
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards: Shards | None = None
+        self._shards = None
         #: How several processes share the training; `None` for one.
         self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:

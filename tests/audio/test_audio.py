@@ -193,14 +193,6 @@ def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path, write_c
     np.testing.assert_array_equal(read_segment(content, 5000, 9000), read_mono(content)[5000:9000])
 
 
-@pytest.mark.skipif(os.sep == "\\", reason="there they are no part of a name")
-def test_backslashes_in_the_path_of_a_file_that_is_not_there_are_told(tmp_path: Path, write_clip: Write) -> None:
-    with pytest.raises(AudioError, match=r"there is no file .*; on this system a backslash is part of a name"):
-        read_mono(f"{tmp_path}/a\\1.wav")
-    write_clip(tmp_path / "1.wav").rename(tmp_path / "a\\1.wav")
-    assert len(read_mono(f"{tmp_path}/a\\1.wav"))
-
-
 def save_data_set(folder: Path, content: bytes) -> None:
     """A data set of one clip, with its audio inside."""
     struct = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
