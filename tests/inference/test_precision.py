@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import hf_ser
-from hf_ser.inference import precision
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
@@ -67,15 +66,6 @@ def test_adapters_stay_as_they_are(method: str, settings: dict[str, int], tiny_h
     assert len(names) == 12
     assert not [name for name in names if "lora_" in name or "bottleneck_" in name]
     assert len(answers(recogniser)) == 3
-
-
-def test_int8_without_bfloat16_hardware_leaves_the_rest_in_float32(
-    opened: Open, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda cpu: False)
-    model = rounded(opened(tiny_hubert), "int8").model
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert any(isinstance(module, Int8Linear) for module in model.modules())
 
 
 def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:

@@ -36,12 +36,6 @@ def superb(tiny_hubert: Path, tmp_path: Path) -> Path:
 
 
 class TestLoad:
-    def test_the_configuration_names_the_emotions(self, tiny_hubert: Path) -> None:
-        model = load_model(str(tiny_hubert), FOUR).model
-        assert model.config.id2label == dict(enumerate(FOUR))
-        assert model.config.label2id["sad"] == 3
-        assert model.config.num_labels == model.classifier.out_features == 4
-
     def test_weights_stored_as_float16_are_trained_as_float32(self, shared: Path) -> None:
         """Trap: transformers 5 loads weights in the type they were stored in."""
         model = load_model(str(shared / "models/hubert-mini"), FOUR).model
@@ -52,26 +46,15 @@ class TestLoad:
         folder = make_hubert(tmp_path / "drop", layerdrop=0.5)
         assert load_model(str(folder), FOUR).model.config.layerdrop == 0.0
 
-    def test_the_feature_extractor_is_normalised_as_asked(self, tiny_hubert: Path) -> None:
-        for head in ("stock", "conv"):
-            loaded = load_model(str(tiny_hubert), FOUR, head=head, do_normalize=False)
-            assert loaded.feature_extractor.do_normalize is False
-
     def test_what_is_new_is_logged_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             loaded = load_model(str(tiny_hubert), FOUR)
         assert loaded.new == ("classifier.bias", "classifier.weight", "projector.bias", "projector.weight")
         assert (
-            len(
-                [
-                    r
-                    for r in caplog.records
-                    if "new classification head for 4 emotions (randomly initialised: classifier, projector)"
-                    in r.message
-                ]
-            )
+            caplog.text.count("new classification head for 4 emotions (randomly initialised: classifier, projector)")
             == 1
         )
+        assert loaded.model.config.id2label == dict(enumerate(FOUR))
 
     def test_a_classifier_for_the_same_emotions_is_kept_in_the_new_order(self, superb: Path) -> None:
         before = HubertForSequenceClassification.from_pretrained(superb)
@@ -278,15 +261,6 @@ class TestBatchNormHead:
         mean = head.batch_norm.running_mean.clone()
         assert torch.isfinite(head(torch.randn(1, 6))).all()
         assert torch.equal(mean, head.batch_norm.running_mean)
-
-    def test_dropout_is_the_configurations(self, tiny_hubert: Path) -> None:
-        model = load_model(str(tiny_hubert), FOUR, head="batchnorm").model
-        assert model.classifier.dropout.p == model.config.final_dropout
-
-    def test_a_stock_head_is_left_as_it_is(self, tiny_hubert: Path) -> None:
-        model = load_model(str(tiny_hubert), FOUR).model
-        before = model.classifier
-        assert fold_training_layers(model).classifier is before
 
 
 def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
