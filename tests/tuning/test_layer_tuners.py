@@ -17,6 +17,7 @@ from transformers import (
     Wav2Vec2Config,
     WavLMConfig,
     WhisperConfig,
+    WhisperModel,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
