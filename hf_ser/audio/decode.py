@@ -142,6 +142,23 @@ def check(waveform: Waveform) -> None:
         raise AudioError("silent", f"its loudest sample is {peak:.1g} of full scale")
 
 
+def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Waveform:
+    """
+    A waveform `(samples,)` in float32.
+
+    Raises:
+        ValueError: if it is not one, is empty, or has samples that are no numbers.
+    """
+    samples = np.asarray(waveform)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
+    if not len(samples):
+        raise ValueError(f"{name}: it has no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    return samples.astype(np.float32, copy=False)
+
+
 def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform:
     """
     Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`.

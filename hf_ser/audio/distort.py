@@ -18,7 +18,7 @@ import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 import soundfile
 
-from hf_ser.audio.decode import SAMPLING_RATE, Waveform
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform, require_waveform
 
 Samples = npt.NDArray[np.float64]
 
@@ -130,8 +130,10 @@ def distort(waveform: npt.ArrayLike, condition: Condition, seed: int, babble: Se
         ValueError: if the clip is no waveform, is empty or has samples that are no numbers, or if babble has no clips, or
             silent ones alone.
     """
-    clean = _checked(waveform, "waveform")
-    voices = [_checked(clip, f"babble[{n}]") for n, clip in enumerate(babble)] if condition.kind == "babble" else []
+    clean = require_waveform(waveform, "waveform")
+    voices = (
+        [require_waveform(clip, f"babble[{n}]") for n, clip in enumerate(babble)] if condition.kind == "babble" else []
+    )
     # The level is not in the seed, so that two levels have the same noise.
     generator = np.random.default_rng(clip_seed(seed, condition.kind))
     return _distorted(clean.astype(np.float64), condition, generator, voices).astype(np.float32)
@@ -284,17 +286,6 @@ def _mp3(clean: Samples, bitrate: float) -> Samples:
 def _energy(samples: Samples) -> float:
     # Not a dot product: BLAS adds up in another order with another number of threads.
     return float(np.sum(np.square(samples)))
-
-
-def _checked(waveform: npt.ArrayLike, name: str) -> Waveform:
-    samples = np.asarray(waveform)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
-    if not len(samples):
-        raise ValueError(f"{name}: it has no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
-    return samples.astype(np.float32, copy=False)
 
 
 #: All kinds of conditions.

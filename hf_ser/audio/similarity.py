@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 
-from hf_ser.audio.decode import SAMPLING_RATE
+from hf_ser.audio.decode import SAMPLING_RATE, require_waveform
 
 #: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
 #: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
@@ -64,11 +64,7 @@ def fingerprint(waveform: npt.ArrayLike) -> Fingerprint:
     Raises:
         ValueError: if it is no waveform, is empty, or has samples that are no numbers.
     """
-    samples = np.asarray(waveform, dtype=np.float32)
-    if samples.ndim != 1 or not len(samples):
-        raise ValueError(f"waveform: samples of shape (samples,) are needed, found shape {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"waveform: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    samples = require_waveform(waveform)
     samples_hash = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
     if peak := float(np.abs(samples).max()):
         samples = samples / np.float32(peak)

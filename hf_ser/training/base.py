@@ -107,12 +107,6 @@ def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     return score(probabilities, labels)
 
 
-def adam_settings(args: SERConfig) -> dict[str, Any]:
-    """What `torch.optim.Adam` takes of the training arguments."""
-    betas = (args.adam_beta1, args.adam_beta2)
-    return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
-
-
 #: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
@@ -189,6 +183,8 @@ class BaseTrainer(CheckpointingTrainer):
             focal_gamma=args.focal_gamma,
         )
         stopping = args.early_stopping_patience
+        betas = (args.adam_beta1, args.adam_beta2)
+        adam = {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
         adalora = is_adalora(tuned.model)
         if adalora:
             loss = regularised(loss, tuned.model)
@@ -204,7 +200,7 @@ class BaseTrainer(CheckpointingTrainer):
             compute_loss_func=loss,
             compute_metrics=clip_metrics,
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
-            optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
+            optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
         )
         # One bar and a line for each epoch, in place of a bar for each evaluation and dictionaries of raw metrics.
         self.pop_callback(ProgressCallback)
@@ -303,7 +299,7 @@ class BaseTrainer(CheckpointingTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         output = super().train(*args, **kwargs)
         if self._shards:
-            self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
+            self.keep_whole(self._shards.gather(self.model, everywhere=True))
         if self._probe:
             validate = self._validate if self.eval_dataset else None
             self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, validate)
@@ -315,12 +311,14 @@ class BaseTrainer(CheckpointingTrainer):
         finite = math.isfinite(output.metrics["eval_loss"])
         return float(output.metrics["eval_uar"]) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
-    def keep_whole(self) -> None:
-        """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
-        self._keep_whole(self.model.to(self.args.device))
+    def keep_whole(self, model: Any = None) -> None:
+        """
+        Ends training: predictions are computed with all weights in float32 on every process, and nothing else stays in memory.
 
-    def _keep_whole(self, model: Any) -> None:
-        """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""
+        Args:
+            model (`PreTrainedModel` or `PeftModel`, *optional*): The whole model, by default the one that the Trainer has.
+        """
+        model = (self.model if model is None else model).to(self.args.device)
         self.accelerator.free_memory()
         self.accelerator._models = [model]
         for keeper in (self, self.callback_handler):

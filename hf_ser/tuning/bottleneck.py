@@ -27,7 +27,7 @@ class BottleneckConfig(LayerTunerConfig):
         scale (`float`, *optional*, defaults to 0.1): The factor of the adapter's output.
         dropout (`float`, *optional*, defaults to 0.1): Dropout after the non-linearity, in training.
         non_linearity (`str`, *optional*, defaults to `"relu"`): A name of transformers' `ACT2FN`.
-        target_modules, layers_to_transform, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are
+        target_modules, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are
             feed-forwards, or their last linear layers.
 
     Raises:

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_ser.encoders import EncoderFamily, encoder_in, family_of
+from hf_ser.encoders import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
 #: How far [`start_at_frames`] puts prompts from the mean frame, in standard deviations of the frames: apart, so that each may
@@ -33,8 +33,8 @@ class DeepPromptConfig(LayerTunerConfig):
 
     Args:
         prompt_length (`int`, *optional*, defaults to 5): Embeddings before each layer (section V-A).
-        target_modules, layers_to_transform, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are encoder
-            layers. WavLM's layers share one position bias, which fits prompts before all of them or before none.
+        target_modules, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are encoder layers. WavLM's share
+            one position bias, which fits prompts before all of them or before none.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -178,16 +178,6 @@ class DeepPromptModel(LayerTuner):
     def _default_targets(self, family: EncoderFamily) -> str:
         """Every layer."""
         return family.layers
-
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
-        encoder = encoder_in(self.model)
-        some = peft_config.layers_to_transform
-        if encoder is not None and family_of(encoder.config).shares_position_bias and some is not None:
-            raise ValueError(
-                f"layers_to_transform={some}: the layers of {encoder.config.model_type} share one position bias, which fits "
-                "prompts before every layer or before none: leave it out"
-            )
-        return super()._prepare_adapter_config(peft_config, model_config)
 
 
 def start_at_frames(

@@ -227,19 +227,14 @@ def test_without_an_encoder_it_is_refused(tuner: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tuner", "targets", "layers", "expected"),
+    ("tuner", "targets", "expected"),
     [
-        ("sequential", None, 1, ["encoder.layers.1.feed_forward"]),
-        ("parallel", ["feed_forward"], [1], ["encoder.layers.1.feed_forward"]),
-        ("sequential", r".*layers\.[01]\.feed_forward", None, [f"encoder.layers.{i}.feed_forward" for i in (0, 1)]),
-        ("prompt", None, [0, 2], ["encoder.layers.0", "encoder.layers.2"]),
-        ("prompt", ["layers.0", "layers.1"], None, ["encoder.layers.0", "encoder.layers.1"]),
+        ("sequential", r".*layers\.[01]\.feed_forward", [f"encoder.layers.{i}.feed_forward" for i in (0, 1)]),
+        ("prompt", ["layers.0", "layers.1"], ["encoder.layers.0", "encoder.layers.1"]),
     ],
 )
-def test_targets_and_layers_can_be_chosen(
-    tuner: str, targets: Any, layers: Any, expected: list[str], adapted: Make, run_encoder: Make
-) -> None:
-    model = adapted(tuner, "wav2vec2", target_modules=targets, layers_to_transform=layers)
+def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str], adapted: Make, run_encoder: Make) -> None:
+    model = adapted(tuner, "wav2vec2", target_modules=targets)
     assert model.base_model.targeted_module_names == expected
     states = run_encoder(model, output_hidden_states=True).hidden_states
     assert (len(states), len({state.shape for state in states})) == (4, 1)
