@@ -4,7 +4,7 @@ import os
 
 # The Hub's client reads this when it is imported: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# The tests' own servers are asked past whatever proxy there is, and errors are told as users see them.
+# The tests' own servers are asked past whatever proxy there is, and errors are printed as users see them.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ.pop("HF_SER_DEBUG", None)
 
@@ -26,10 +26,10 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, settings
 from transformers import (
+    AutoConfig,
+    AutoModel,
     Data2VecAudioConfig,
     Data2VecAudioModel,
-    HubertConfig,
-    HubertModel,
     SeamlessM4TFeatureExtractor,
     Wav2Vec2BertConfig,
     Wav2Vec2BertModel,
@@ -120,8 +120,8 @@ def rename_oddly() -> Callable[[Path], Path]:
     return rename
 
 
-def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: object) -> Path:
-    """A tiny random HuBERT, of the layer-norm or the group-norm kind, saved as an encoder."""
+def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", **changes: object) -> Path:
+    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind."""
     settings: dict[str, object] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -138,14 +138,15 @@ def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: objec
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        HubertModel(HubertConfig(**{**settings, **changes})).save_pretrained(folder)
+        config = AutoConfig.for_model(family, **{**settings, **changes})
+        AutoModel.from_config(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_hubert(tmp_path_factory.mktemp("models") / "layer-norm")
+    return save_encoder(tmp_path_factory.mktemp("models") / "layer-norm")
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +179,7 @@ def tiny_data2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Wav2Vec2-BERT, which hears spectra."""
+    """A tiny random Wav2Vec2-BERT, which takes spectra."""
     folder = tmp_path_factory.mktemp("tiny-wav2vec2-bert")
     torch.manual_seed(0)
     config = Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
@@ -191,7 +192,7 @@ def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_hubert(tmp_path_factory.mktemp("models") / "group-norm", "group")
+    return save_encoder(tmp_path_factory.mktemp("models") / "group-norm", "group")
 
 
 @pytest.fixture(scope="session")
@@ -247,8 +248,8 @@ def run_script(
 
 @pytest.fixture(scope="session")
 def make_hubert() -> Callable[..., Path]:
-    """Saves a tiny random HuBERT into a folder, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
-    return save_hubert
+    """Saves a tiny random HuBERT or relative, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
+    return save_encoder
 
 
 def hub_server(home: Path) -> Any:

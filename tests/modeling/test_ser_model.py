@@ -1,6 +1,5 @@
 import ast
 import json
-import math
 import os
 import subprocess
 import sys
@@ -10,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
     AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
     HubertForSequenceClassification,
@@ -235,13 +232,6 @@ class TestTraining:
         model.train()(**batch(kind, noise(4000)), labels=torch.tensor([1])).loss.backward()
 
     @pytest.mark.parametrize("kind", ALL)
-    def test_layers_are_not_left_out_at_random(self, kind: str) -> None:
-        """Trap: layerdrop fails with distributed training and gradient checkpointing."""
-        layerdrop = "encoder_layerdrop" if kind == "whisper" else "layerdrop"
-        config = classifier_config(encoder_config(kind, **{layerdrop: 0.5}))
-        assert getattr(config.encoder, layerdrop) == 0.0
-
-    @pytest.mark.parametrize("kind", ALL)
     def test_attention_and_hidden_states_are_given_when_asked_for(self, kind: str) -> None:
         model = tiny(kind)
         model.set_attn_implementation("eager")
@@ -388,32 +378,6 @@ class TestWhisper:
         inputs = batch("whisper", noise(496_000))
         with pytest.raises(ValueError, match="found a clip of 31 s, expected at most 30 s.*segment_length=30"):
             tiny("whisper")(**inputs)
-
-    def test_real_speech(self, shared: Path) -> None:
-        """Without 30 s of padding around it, speech still sounds much the same to a Whisper that was trained with it."""
-        folder = shared / "models/whisper-tiny-en-encoder"
-        path = sorted(shared.glob("data/ravdess/Actor_01/*.flac"))[0]
-        speech, rate = soundfile.read(path, dtype="float32")
-        model, _ = SERForAudioClassification.from_encoder(folder, classifier_config(AutoConfig.from_pretrained(folder)))
-        assert {p.dtype for p in model.parameters()} == {torch.float32}
-        stock, info = WhisperEncoder.from_pretrained(
-            folder, dtype=torch.float32, key_mapping={"^encoder.": ""}, output_loading_info=True
-        )
-        assert not info["missing_keys"]
-        inputs = AutoFeatureExtractor.from_pretrained(folder)(speech, sampling_rate=rate, return_tensors="pt")
-        with torch.no_grad():
-            expected = stock.eval()(inputs.input_features).last_hidden_state[0]
-            found = model.encoder.eval()(batch("whisper", [speech])["input_features"]).last_hidden_state[0]
-        assert len(found) == math.ceil(math.ceil(len(speech) / 160) / 2)
-        correlations = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(found, expected, strict=False)]
-        assert np.mean(correlations) > 0.9
-        with torch.no_grad():
-            model.eval()
-            clips = [speech, speech[:20_001]]
-            together = model(**batch("whisper", clips)).logits
-            for i, clip in enumerate(clips):
-                alone = model(**batch("whisper", [clip])).logits
-                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
 
 
 class TestConfig:

@@ -10,11 +10,8 @@ import pytest
 import torch
 from transformers import (
     ASTConfig,
-    AutoConfig,
-    AutoModel,
     AutoModelForAudioClassification,
     HubertForSequenceClassification,
-    Wav2Vec2FeatureExtractor,
     set_seed,
 )
 
@@ -96,28 +93,6 @@ class TestLoad:
             load_model(str(tiny_hubert), FOUR, head="big")
 
 
-def save_encoder(folder: Path, family: str, norm: str) -> Path:
-    """A tiny random encoder of a family, with layer or with group norm."""
-    config = AutoConfig.for_model(
-        family,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=37,
-        conv_dim=[16] * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        classifier_proj_size=24,
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-        conv_bias=norm == "layer",
-    )
-    torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
-    return folder
-
-
 def in_training(loaded: Loaded, seed: int) -> torch.Tensor:
     """The logits of two clips in training mode. `seed` is SpecAugment's; dropout is the same whatever it is."""
     clips = [{"waveform": np.sin(np.arange(n) / 7).astype(np.float32), "label": 0, "clip": 0} for n in (16_000, 4000)]
@@ -173,11 +148,13 @@ class TestPadding:
         ["tiny_data2vec", "tiny_wav2vec2_bert"] + [f"{f} {n}" for f in ("hubert", "wav2vec2", "wavlm") for n in ("layer", "group")],
     )  # fmt: skip
     def test_the_logits_of_a_clip_in_a_batch_are_those_of_plain_transformers_for_the_clip_alone(
-        self, encoder: str, request: pytest.FixtureRequest, tmp_path: Path
+        self, encoder: str, make_hubert: Callable[..., Path], request: pytest.FixtureRequest, tmp_path: Path
     ) -> None:
-        folder = (
-            save_encoder(tmp_path / "encoder", *encoder.split()) if " " in encoder else request.getfixturevalue(encoder)
-        )
+        if " " in encoder:
+            family, norm = encoder.split()
+            folder = make_hubert(tmp_path / "encoder", norm, family)
+        else:
+            folder = request.getfixturevalue(encoder)
         rng = np.random.default_rng(0)
         waveforms = [rng.standard_normal(n).astype(np.float32) for n in (6000, 16_000, 731, 9043)]
         together = self.logits(folder, waveforms)
@@ -270,12 +247,7 @@ def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("family", ["wavlm", "unispeech-sat", "hubert"])
-def test_new_weights_of_the_layers_are_all_alike(family: str, tmp_path: Path) -> None:
-    config = AutoConfig.for_model(
-        family, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, conv_dim=[16] * 7,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm="layer", do_stable_layer_norm=True,
-    )  # fmt: skip
-    AutoModel.from_config(config).save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
-    weights = load_model(str(tmp_path), ["a", "b"], weighted_layer_sum=True).model.layer_weights
+def test_new_weights_of_the_layers_are_all_alike(family: str, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_hubert(tmp_path / "encoder", family=family)
+    weights = load_model(str(folder), ["a", "b"], weighted_layer_sum=True).model.layer_weights
     torch.testing.assert_close(weights.detach(), torch.full((3,), 1 / 3))

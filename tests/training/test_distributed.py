@@ -1,16 +1,12 @@
 """A model that is spread over two processes learns what it learns in one, and is saved whole."""
 
-import copy
-import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,19 +191,6 @@ def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[
     with pytest.raises(ValueError, match="one process sees 2 GPUs: start one for each, by accelerate launch"):
         finetune(parsed)
     assert not (tmp_path / "run").exists()
-
-
-def test_when_the_model_is_whole_again_nothing_is_kept_of_its_training(make: Callable[..., Any]) -> None:
-    """The shards and the optimizer's state would take their memory once more while the metrics are computed."""
-    trainer, _ = make("--method", "lora_classifier", "--max_steps", "1", "--save_strategy", "no", "--load_best_model_at_end",
-                      "False", "--eval_strategy", "no", "--per_device_train_batch_size", "2")  # fmt: skip
-    whole = copy.deepcopy(trainer.model)
-    trainer._shards = SimpleNamespace(gather=lambda model, everywhere: whole)
-    training = weakref.ref(trainer.model), weakref.ref(trainer.create_optimizer())
-    trainer.train()
-    gc.collect()
-    assert [kept() for kept in training] == [None, None]
-    assert np.isfinite(trainer.evaluate()["eval_loss"])
 
 
 def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) -> None:

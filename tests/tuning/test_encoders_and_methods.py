@@ -1,18 +1,12 @@
 """Any method on any encoder: what trains, what does not, and what is saved."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForAudioClassification,
-    Wav2Vec2FeatureExtractor,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-)
+from transformers import AutoModelForAudioClassification
 
 import hf_ser
 from hf_ser.encoders import minimum_samples
@@ -47,30 +41,19 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def encoders(
-    tiny_data2vec: Path, tiny_wav2vec2_bert: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_data2vec: Path,
+    tiny_wav2vec2_bert: Path,
+    tiny_whisper: Path,
+    make_hubert: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """A tiny random encoder of each family, group norm and layer norm."""
     root = tmp_path_factory.mktemp("encoders")
-    made = {"data2vec-audio": tiny_data2vec, "wav2vec2-bert": tiny_wav2vec2_bert}
-    for name in sorted(set(ENCODERS) - set(made)):
-        torch.manual_seed(0)
-        if name == "whisper":
-            config: Any = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37,
-                                        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, num_mel_bins=8,
-                                        vocab_size=20, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-                                        decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None)  # fmt: skip
-            extractor: Any = WhisperFeatureExtractor(feature_size=8)
-        else:
-            layer = name.endswith("-layer")
-            config = AutoConfig.for_model(
-                name.removesuffix("-layer"), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-                conv_dim=[16] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, classifier_proj_size=24,
-                feat_extract_norm="layer" if layer else "group", do_stable_layer_norm=layer, conv_bias=layer,
-                apply_spec_augment=False)  # fmt: skip
-            extractor = Wav2Vec2FeatureExtractor(return_attention_mask=layer, do_normalize=True)
-        AutoModel.from_config(config).save_pretrained(root / name)
-        extractor.save_pretrained(root / name)
-    return {name: made.get(name, root / name) for name in ENCODERS}
+    made = {"data2vec-audio": tiny_data2vec, "wav2vec2-bert": tiny_wav2vec2_bert, "whisper": tiny_whisper}
+    for name in set(ENCODERS) - set(made):
+        norm = "layer" if name.endswith("-layer") else "group"
+        made[name] = make_hubert(root / name, norm, name.removesuffix("-layer"))
+    return made
 
 
 def build(folder: Path, method: str, head: str) -> tuple[Tuned, SpeechCollator, Any]:

@@ -146,15 +146,6 @@ def test_eager_and_sdpa_agree(attention: str, make_encoder: Make, run_encoder: M
 
 
 class TestWavLM:
-    def test_frames_keep_their_distances(self, prompted: Make) -> None:
-        """Prompts in front leave the position bias between two frames as it was."""
-        layer = prompted("wavlm").encoder.layers[0]
-        frames = torch.randn(2, 7, 32)
-        with_prompts = layer(frames)[1]
-        layer.enable_adapters(False)
-        assert with_prompts.shape[-1] == 12
-        assert torch.equal(with_prompts[:, 5:, 5:], layer(frames)[1])
-
     @pytest.mark.parametrize("kind", ["wavlm", "wavlm-layer"])
     def test_either_attention_gives_the_same_output(self, kind: str, run_encoder: Make, prompted: Make) -> None:
         model = prompted(kind)
