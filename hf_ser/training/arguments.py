@@ -102,8 +102,6 @@ class ScriptArguments:
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
-        if self.split_seed < 0:
-            raise ValueError(f"split_seed: must not be below 0, found {self.split_seed}")
         require_share("max_excluded", self.max_excluded)
         self.corpora = labelled_by(self.corpora, self.label_source)
 

@@ -136,17 +136,9 @@ def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
         mask (`torch.Tensor`, *optional*): `(batch, frames)` with true or one for a valid frame; or `(batch, 1, frames,
             frames)` with true, or with zero as what is added to the scores. `None` masks nothing.
         length (`int`): The prompts.
-
-    Raises:
-        ValueError: if the mask is of another kind.
     """
     if mask is None:
         return None
-    if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 4):
-        raise ValueError(
-            f"attention_mask: found {getattr(mask, 'shape', type(mask).__name__)}, expected two or four axes: load the model "
-            'with attn_implementation="sdpa" or "eager"'
-        )
     added = mask.ndim == 4 and mask.is_floating_point()
     mask = torch.cat([mask.new_full((*mask.shape[:-1], length), 0 if added else 1), mask], dim=-1)
     if mask.ndim == 4 and mask.shape[2] > 1:

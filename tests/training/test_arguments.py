@@ -79,7 +79,6 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("a: [", "is no YAML"),
         ("method: magic", "method='magic': expected one of full"),
         ("shuffle_buffer: 0", "shuffle_buffer: must be at least 1 clip, found 0"),
-        ("split_seed: -1", "split_seed: must not be below 0, found -1"),
         ("segment_overlap: 1", "segment_overlap: is of use with segment_length alone, found 1.0"),
         ("segment_length: 0", "segment_length: must be a number of seconds above 0, found 0.0"),
         ("max_excluded: 1.5", "max_excluded: a share from 0 to 1 is needed, found 1.5"),

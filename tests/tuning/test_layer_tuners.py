@@ -243,9 +243,7 @@ def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str], ad
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (BottleneckConfig, {"bottleneck_size": 0}, "bottleneck_size=0: expected 1 or more"),
         (BottleneckConfig, {"placement": "below"}, "placement='below': expected one of sequential, parallel"),
-        (BottleneckConfig, {"dropout": 1.0}, r"dropout=1.0: expected a share in \[0, 1\)"),
         (BottleneckConfig, {"non_linearity": "bend"}, "non_linearity='bend': expected one of"),
         (DeepPromptConfig, {"prompt_length": 0}, "prompt_length=0: expected 1 or more"),
     ],
