@@ -388,8 +388,8 @@ def test_starting_anew_deletes_the_run_and_nothing_else(runs: Runs, arguments: l
     (tmp_path / "run/notes.txt").write_text("mine")
     for checkpoint in ("checkpoint-9999", "checkpoint-mine"):
         (tmp_path / "run" / checkpoint).mkdir()
-    finetune(parse_arguments([*arguments, "--method", "lora_classifier", "--max_steps", "1", "--output_dir",
-                              str(tmp_path / "run"), "--overwrite_output_dir", "True"]))  # fmt: skip
+    finetune(parse_arguments([*arguments, "--method", "lora_classifier", "--max_steps", "1", "--save_strategy", "no",
+                              "--output_dir", str(tmp_path / "run"), "--overwrite_output_dir", "True"]))  # fmt: skip
     assert (tmp_path / "run").is_symlink()
     assert (tmp_path / "run/below/model.safetensors").read_text() == "another run"
     assert (tmp_path / "run/notes.txt").exists()

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 from datasets import DatasetDict
 
+from hf_ser.evaluation import plots
 from hf_ser.training import SERTrainer, parse_arguments
 from hf_ser.training.clips import load_splits
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run would draw for a second."""
+    for name in ("confusion_matrix", "training_curves"):
+        monkeypatch.setattr(plots, name, lambda first, second, path, *more: path.touch())
 
 
 @pytest.fixture
