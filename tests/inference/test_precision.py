@@ -77,18 +77,6 @@ def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     assert ((found - expected).std() / expected.std()).item() < 0.02
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no VNNI: 7 bits are all there is")
-def test_without_vnni_inputs_have_7_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of two 8 bits would saturate there."""
-    torch.manual_seed(0)
-    linear, frames = nn.Linear(96, 64), torch.rand(50, 96)
-    finer = Int8Linear(linear)(frames)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    coarser = Int8Linear(linear)(frames)
-    errors = [(found - linear(frames)).abs().mean().item() for found in (finer, coarser)]
-    assert errors[0] < errors[1] < 4 * errors[0]
-
-
 def test_precisions_that_do_not_fit() -> None:
     for name, device, message in (
         ("int8", "cuda:0", "int8 is for a CPU, and the model is on cuda:0"),

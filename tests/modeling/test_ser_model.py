@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForAudioClassification,
     HubertForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -159,21 +156,6 @@ class TestPadding:
                 alone = model(**batch(kind, [clip])).logits
                 torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
 
-    @settings(max_examples=25, deadline=None)
-    @given(
-        lengths=st.lists(st.integers(1, 9000), min_size=2, max_size=4),
-        implementation=st.sampled_from(["sdpa", "eager"]),
-    )
-    def test_whisper_whatever_the_lengths(self, lengths: list[int], implementation: str) -> None:
-        model = tiny("whisper")
-        model.set_attn_implementation(implementation)
-        clips = noise(*lengths)
-        with torch.no_grad():
-            together = model(**batch("whisper", clips)).logits
-            for i, clip in enumerate(clips):
-                alone = model(**batch("whisper", [clip])).logits
-                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
-
     @pytest.mark.parametrize("kind", ALL)
     def test_valid_frames_are_what_leaves_the_encoder(self, kind: str) -> None:
         model = tiny(kind)
@@ -242,17 +224,6 @@ class TestTraining:
         torch.testing.assert_close(plain.logits, output.logits, atol=1e-6, rtol=0)
         as_tuple = model(**batch(kind, noise(4000)), labels=torch.tensor([0]), return_dict=False)
         torch.testing.assert_close(as_tuple[1], plain.logits)
-
-    @pytest.mark.parametrize("kind", ALL)
-    def test_attention_implementations_agree(self, kind: str, tmp_path: Path) -> None:
-        tiny(kind).save_pretrained(tmp_path)
-        logits = []
-        for implementation in ("sdpa", "eager"):
-            model = AutoModelForAudioClassification.from_pretrained(tmp_path, attn_implementation=implementation)
-            assert model.encoder.config._attn_implementation == implementation
-            with torch.no_grad():
-                logits.append(model.eval()(**batch(kind, noise(4000, 7000))).logits)
-        torch.testing.assert_close(*logits, atol=1e-6, rtol=0)
 
 
 class TestFromEncoder:

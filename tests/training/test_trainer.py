@@ -21,7 +21,7 @@ from hf_ser.corpora import CorpusError
 from hf_ser.encoders import minimum_samples
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
-from hf_ser.training.base import batch_scale, emotion_loss, inverse_frequencies
+from hf_ser.training.base import emotion_loss, inverse_frequencies
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
 from hf_ser.training.clips import load_splits
 from hf_ser.training.frozen import cached_frozen_part
@@ -136,15 +136,6 @@ class TestLoss:
         with cached_frozen_part(trainer, 1.0):
             assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
         assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
-
-    def test_a_small_model_takes_larger_micro_batches(self, make: Make) -> None:
-        """What a piece costs by itself is most of what it costs there."""
-        trainer, _ = make("--method", "full")
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-        assert len(trainer._pieces(batch)) == 1
-        trainer._batch_scale = batch_scale(torch.nn.Linear(10_000, 10_000))  # larger than HuBERT Base
-        assert trainer._batch_scale == 1
-        assert len(trainer._pieces(batch)) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
         trainer, _ = make("--head", "batchnorm", "--micro_batch_seconds", "1")
@@ -358,18 +349,6 @@ def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
     prediction = trainer.predict_clips(trainer.eval_dataset)
     assert len(prediction.predictions) == len(trainer.eval_dataset)
     assert trainer.args.dataloader_drop_last
-
-
-def test_the_matrices_of_adalora_become_orthogonal(make: Make) -> None:
-    """Trap: PEFT adds its regulariser where the model computes the loss, and here the Trainer does."""
-    found = {}
-    for weight in (0, 10):
-        trainer, _ = make("--method", "adalora", "--peft_arguments", f'{{"orth_reg_weight": {weight}}}',
-                          "--num_train_epochs", "4", "--learning_rate", "0.02", "--eval_strategy", "no",
-                          "--save_strategy", "no")  # fmt: skip
-        trainer.train()
-        found[weight] = np.mean(distances_from_orthogonal(trainer.model))
-    assert found[10] < 0.8 * found[0]
 
 
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:

@@ -147,20 +147,6 @@ def test_an_encoder_without_convolutions_in_front_has_none_to_freeze(encoders: d
         assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("head", ["stock", "conv"])
-def test_the_output_for_a_clip_in_a_padded_batch_is_that_of_the_clip_alone(
-    encoders: dict[str, Path], encoder: str, head: str
-) -> None:
-    tuned, collator, _ = build(encoders[encoder], "prompt", head)
-    rng = torch.Generator().manual_seed(0)
-    items = [{"waveform": torch.randn(n, generator=rng).numpy(), "label": 0, "clip": 0} for n in (9000, 3001, 15_000)]
-    together = logits(tuned.model, {k: v for k, v in collator(items).items() if k != "clip"})
-    for i, item in enumerate(items):
-        alone = logits(tuned.model, {k: v for k, v in collator([item]).items() if k != "clip"})
-        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
-
-
 OTHERS = {
     "dora": ("lora_ff", {"use_dora": True}),
     "rslora": ("lora_qkv", {"use_rslora": True}),

@@ -307,16 +307,6 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
     assert cached() == [True, True]
 
 
-def test_the_log_says_what_was_found_and_where(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for computed in ("{0} of {0}", "0 of {0}"):
-        trainer, _ = make("--method", "frozen")
-        caplog.clear()
-        with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, 1.0, folder=tmp_path):
-            pass
-        assert f"frozen layers (pooled): {computed.format(segments(trainer))} segments computed" in caplog.text
-        assert str(next(tmp_path.glob("hubert-pooled-*"))) in caplog.text
-
-
 def test_processes_that_train_together_share_the_work(
     speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -373,10 +363,3 @@ def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, compute
     found = losses(make(*options)[0], 1, tmp_path / "frozen", resume=str(checkpoint))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert not computed
-
-
-@pytest.mark.parametrize("name", ["frozen_cache_gb", "frozen_cache_views"])
-def test_less_than_nothing_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_arguments(["--output_dir", "run", f"--{name}", "-1"])
-    assert f"{name}: must not be below 0, found -1" in capsys.readouterr().err
