@@ -258,20 +258,11 @@ class TestPrepare:
             prepare([rows], tmp_path / "cache", 1)
         assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
 
-    def test_a_data_set_with_its_own_bytes_is_found_again_in_another_process(
-        self, tmp_path: Path, write_clip: Write, python: Python
-    ) -> None:
+    def test_a_data_set_with_its_own_bytes_is_found_again(self, tmp_path: Path, write_clip: Write) -> None:
         save_data_set(tmp_path / "mine", write_clip(tmp_path / "1.wav").read_bytes())
-        assert prepare(read(f"dataset={tmp_path / 'mine'}"), tmp_path / "cache", 1)["problem"][:] == [""]
-        code = f"""
-from pathlib import Path
-from hf_ser.audio import prepare
-from hf_ser.corpora import read
-print(prepare(read("dataset={tmp_path / "mine"}"), Path("{tmp_path / "cache"}"), 1)["problem"][:])
-"""
-        [only] = (tmp_path / "cache/corpora").glob("*/files.json")
-        assert "['']" in python("-c", code).stdout
-        assert list((tmp_path / "cache/corpora").glob("*/files.json")) == [only]
+        for _ in range(2):
+            assert prepare(read(f"dataset={tmp_path / 'mine'}"), tmp_path / "cache", 1)["problem"][:] == [""]
+            assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 1
 
 
 class TestSegments:

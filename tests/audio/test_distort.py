@@ -1,15 +1,14 @@
 """What a condition does to a clip is what it says."""
 
-import inspect
 import itertools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import scipy.signal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from hf_ser.audio import CONDITIONS, SAMPLING_RATE, Condition, clip_seed, distort
 from hf_ser.audio.distort import KINDS, MP3_BITRATES, pink_noise
@@ -60,22 +59,6 @@ def lag(clean: np.ndarray, distorted: np.ndarray) -> int:
     return int(correlation.argmax()) - len(clean) + 1
 
 
-def digest_of_all() -> str:
-    """Of a clip under every condition. Its source also goes to another process, and needs nothing around it."""
-    import hashlib
-
-    import numpy as np
-
-    from hf_ser.audio import CONDITIONS, clip_seed, distort
-
-    clip = np.sin(np.arange(40_000) ** 1.5 / 300).astype(np.float32)
-    digest = b""
-    for condition in reversed(CONDITIONS):
-        found = distort(clip, condition, clip_seed(0, "a/1"), [clip[::-1]])
-        digest = hashlib.blake2b(digest + found.tobytes()).digest()
-    return digest.hex()
-
-
 class TestEveryCondition:
     @pytest.mark.parametrize("condition", CONDITIONS, ids=IDS)
     def test_a_clip_keeps_its_length_and_place_and_the_seed_decides(self, condition: Condition) -> None:
@@ -84,7 +67,8 @@ class TestEveryCondition:
         np.random.seed(1)  # noqa: NPY002
         first = distort(clean, condition, 7, BABBLE)
         np.random.seed(2)  # noqa: NPY002
-        np.testing.assert_array_equal(first, distort(clean, condition, 7, BABBLE))
+        with threadpool_limits(2):
+            np.testing.assert_array_equal(first, distort(clean, condition, 7, BABBLE))
         np.testing.assert_array_equal(clean, before)
         assert first.dtype == np.float32
         assert np.isfinite(first).all()
@@ -105,12 +89,6 @@ class TestEveryCondition:
         silent = distort(np.zeros(samples, np.float32), condition, 0, BABBLE)
         assert np.abs(silent).max() < 1e-6
         assert len(silent) == len(short)
-
-    def test_another_process_gives_the_same(self, python: Callable[..., object]) -> None:
-        code = f"{inspect.getsource(digest_of_all)}\nprint(digest_of_all())"
-        # This process has another seed for its hashes, and one thread.
-        found = python("-c", code, PYTHONHASHSEED="2", OMP_NUM_THREADS="2").stdout  # type: ignore[attr-defined]
-        assert found.strip() == digest_of_all()
 
     def test_names_can_be_read_and_are_all_different(self) -> None:
         assert len(set(IDS)) == len(CONDITIONS) == len(set(CONDITIONS))
@@ -310,7 +288,3 @@ class TestSeeds:
     def test_it_is_the_same_for_ever(self) -> None:
         assert clip_seed(0, "ravdess/03-01-01-01-01-01-01") == 5545658165501818051
         assert clip_seed(0, b"caf\xe9".decode(errors="surrogateescape")) != clip_seed(0, "caf")
-
-    @given(st.text())
-    def test_any_name(self, name: str) -> None:
-        assert clip_seed(1, name) == clip_seed(1, name) != clip_seed(2, name)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback, Wav2Vec2FeatureExtractor
 
 import hf_ser
@@ -278,28 +279,40 @@ def test_a_split_is_read_back(runs: Runs, arguments: list[str]) -> None:
 class TestUnderAccelerate:
     @pytest.fixture(scope="class")
     def launched(self, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
-        """The same run in one process, and in two at the same global batch."""
+        """The same run in two processes, and in one at the same global batch with what they have cached."""
         results = {}
-        for processes in (1, 2):
-            folder = tmp_path_factory.mktemp("launched") / str(processes)
+        root = tmp_path_factory.mktemp("launched")
+        for processes in (2, 1):
+            folder = root / str(processes)
             words = [*arguments, "--method", "lora_qkv", "--lora_dropout", "0", "--bf16", "False",
                      "--per_device_train_batch_size", str(6 // processes), "--per_device_eval_batch_size", "5",
                      "--noise_probability", "0.5", "--distort_probability", "0.5", "--mixup_alpha", "0.5",
                      "--balanced_sampling", "True", "--output_dir", str(folder), "--logging_strategy", "steps",
                      "--logging_steps", "1"]  # fmt: skip
-            if processes == 1:
-                results[processes] = finetune(parse_arguments(words))
-            else:
-                done = subprocess.run(
-                    [sys.executable, *LAUNCH, "scripts/finetune.py", *words], cwd=Path(__file__).parents[2], capture_output=True,
-                    text=True, timeout=300, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-                )  # fmt: skip
-                assert done.returncode == 0, done.stderr[-3000:]
-                results[processes] = json.loads((folder / "results.json").read_text())
-                results[processes]["printed"] = done.stdout + done.stderr
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("HF_SER_CACHE", str(root / "cache"))
+                if processes == 1:
+                    results[processes] = finetune(parse_arguments(words))
+                else:
+                    done = subprocess.run(
+                        [sys.executable, *LAUNCH, "scripts/finetune.py", *words], cwd=Path(__file__).parents[2],
+                        capture_output=True, text=True, timeout=300, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+                    )  # fmt: skip
+                    assert done.returncode == 0, done.stderr[-3000:]
+                    results[processes] = json.loads((folder / "results.json").read_text())
+                    results[processes]["printed"] = done.stdout + done.stderr
             state = json.loads(next(iter(sorted(folder.glob("checkpoint-*/trainer_state.json")))).read_text())
             results[processes]["losses"] = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+            results[processes]["cached"] = sorted((root / "cache" / "frozen").rglob("*.safetensors"))
         return results
+
+    def test_they_share_the_work_on_frozen_layers_and_leave_it_to_later_runs(
+        self, launched: dict[int, dict[str, Any]]
+    ) -> None:
+        assert launched[1]["cached"] == launched[2]["cached"]
+        segments = [key for path in launched[2]["cached"] for key in load_file(path)]
+        assert segments
+        assert len(set(segments)) == len(segments)  # none was computed twice
 
     def test_two_processes_have_the_metrics_of_one(self, launched: dict[int, dict[str, Any]]) -> None:
         one, two = launched[1], launched[2]

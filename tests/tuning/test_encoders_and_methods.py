@@ -29,13 +29,13 @@ HEADS = ("linear", "stock", "conv")
 COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
 #: Those of which the table of families says the same as of HuBERT, or nearly so.
 ALIKE = ("wav2vec2", "data2vec-audio", "unispeech-sat")
+#: Every method with every encoder and every head, but not all three with each other.
 PAIRS = [
-    (encoder, method, head)
-    for encoder in ENCODERS
-    for method in (*METHODS, *COMBINED)
-    for head in HEADS
-    if (head, method) != ("linear", "probe")  # it trains as "frozen" does
-    and (encoder not in ALIKE or (head == "linear" and method in ("full", "lora_qkv", COMBINED[0])))
+    (encoder, method, HEADS[(i + j) % len(HEADS)])
+    for i, encoder in enumerate(ENCODERS)
+    for j, method in enumerate((*METHODS, *COMBINED))
+    if method != "probe"  # it trains as "frozen" does
+    and (encoder not in ALIKE or method in ("full", "lora_qkv", COMBINED[0]))
 ]
 
 
@@ -159,8 +159,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("encoder", ["hubert-layer", "wavlm", "whisper", "wav2vec2-bert"])
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        (("wavlm", "whisper", "wav2vec2-bert", "hubert-layer")[(i + j) % 4], name)
+        for i, name in enumerate(OTHERS)
+        for j in (0, 1)
+    ],
+)
 def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path
 ) -> None:

@@ -1,12 +1,7 @@
 """Training from cached outputs of frozen layers is the same training."""
 
-import json
 import logging
-import os
 import pickle
-import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from datasets import DatasetDict
-from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hf_ser.features import SpeechDataset
-from hf_ser.training import SERTrainer, finetune, parse_arguments
+from hf_ser.training import SERTrainer
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
@@ -305,44 +299,6 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
     [store] = tmp_path.glob("hubert-pooled-*")
     assert users(store) == 0  # other runs may delete it while these train
     assert cached() == [True, True]
-
-
-def test_processes_that_train_together_share_the_work(
-    speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
-
-    def words(processes: int) -> list[str]:
-        return ["--output_dir", str(tmp_path / str(processes)), "--corpora", f"synthetic={speech}", "--model_name_or_path",
-                str(tiny_hubert), "--bf16", "False", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-3", "--method",
-                "frozen", "--speed_probability", "0", "--num_train_epochs", "2", *STEPS, "--per_device_train_batch_size",
-                str(6 // processes), "--report_to", "none", "--save_strategy", "epoch"]  # fmt: skip
-
-    # On a machine without a GPU accelerate starts several processes under the flag multi_gpu alone.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision",
-               "no", "--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu", "scripts/finetune.py", *words(2)]  # fmt: skip
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    with caplog.at_level(logging.INFO, "hf_ser"):
-        finetune(parse_arguments(words(1)))
-    found = []
-    for processes in (1, 2):
-        results = json.loads((tmp_path / str(processes) / "results.json").read_text())
-        found.append([entry["loss"] for entry in results["history"] if entry["loss"]])
-    assert found[0]
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
-    computed = re.findall(r"(\d+) of \d+ segments computed", caplog.text)
-    assert set(computed) == {"0"}  # of train, validation and test, for the probe and for the training
-    [store] = (tmp_path / "cache" / "frozen").glob("hubert-pooled_layers-*")
-    files = [load_file(path) for path in store.glob("*.safetensors")]
-    assert sum(map(len, files)) == len({key for file in files for key in file}) == 36  # none twice
 
 
 def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, computed: list[int]) -> None:
