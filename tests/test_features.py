@@ -21,7 +21,7 @@ from hf_ser.features import (
     StepSampler,
     deal,
     longest_first,
-    pieces_of_like_length,
+    micro_batches_of_like_length,
 )
 from hf_ser.models import load_feature_extractor
 
@@ -388,7 +388,7 @@ class TestPieces:
     def test_every_clip_is_in_one_piece_within_the_budget(
         self, lengths: list[int], budget: float, fixed: float
     ) -> None:
-        pieces = pieces_of_like_length(lengths, budget, fixed)
+        pieces = micro_batches_of_like_length(lengths, budget, fixed)
         assert sorted(i for piece in pieces for i in piece) == list(range(len(lengths)))
         for piece in pieces:
             assert len(piece) == 1 or len(piece) * lengths[piece[0]] <= budget
@@ -409,5 +409,5 @@ class TestPieces:
             for inner in itertools.combinations(range(1, len(ordered)), n)
         ]
         allowed = [cut for cut in cuts if all(len(p) == 1 or len(p) * max(p) <= budget for p in cut)]
-        found = [[lengths[i] for i in piece] for piece in pieces_of_like_length(lengths, budget, fixed)]
+        found = [[lengths[i] for i in piece] for piece in micro_batches_of_like_length(lengths, budget, fixed)]
         assert work(found) == pytest.approx(min(work(cut) for cut in allowed))

@@ -218,7 +218,7 @@ class SERConfig(TrainingArguments):
         default=None,
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-            "pieces of like length, which learns the same with less padding. By default 8 on a CPU and 120 on a GPU with "
+            "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
             "HuBERT Base, more with a smaller model; 0: whole batches."
         },
     )

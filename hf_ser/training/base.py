@@ -20,7 +20,7 @@ from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
-    pieces_of_like_length,
+    micro_batches_of_like_length,
 )
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
@@ -45,8 +45,8 @@ from hf_ser.tuning import Tuned, frozen_modules
 HUBERT_BASE = 94.4e6
 #: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
 MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
-#: What a piece costs however small it is, in seconds of speech that take as long.
-PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
+#: What a micro-batch costs however small it is, in seconds of speech that take as long.
+MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
 
 
 def batch_scale(model: nn.Module) -> float:
@@ -225,7 +225,7 @@ class BaseTrainer(CheckpointingTrainer):
             use_word_dropout(tuned.model)
             use_plain_attention(tuned.model)
         self._batch_scale = batch_scale(tuned.model)
-        # Batch norm learns from the whole batch.
+        # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
         )
@@ -339,30 +339,30 @@ class BaseTrainer(CheckpointingTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The step's gradients, a piece of like lengths after the other: the loss is a sum over the clips of the step."""
-        *pieces, last = self._pieces(inputs)
+        """The step's gradients, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
+        *others, last = self._micro_batches(inputs)
         loss = torch.zeros((), device=self.args.device)
-        for piece in pieces:
+        for batch in others:
             with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, piece, num_items_in_batch)
+                loss = loss + super().training_step(model, batch, num_items_in_batch)
         return loss + super().training_step(model, last, num_items_in_batch)
 
-    def _pieces(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
-        # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
-        # shared, each piece would fetch all weights, and every process would need equally many.
+        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # shared, each micro-batch would fetch all weights, and every process would need equally many.
         whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
         if not seconds or whole:
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = PIECE_SECONDS[device] * self._batch_scale * collator.per_second
+        fixed = MICRO_BATCH_COST[device] * self._batch_scale * collator.per_second
         return [
             collator.cut(inputs, rows, int(lengths[rows[0]]))
-            for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)
+            for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
         ]
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:

@@ -13,7 +13,7 @@ from hf_ser.encoders import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
 #: How far [`start_at_frames`] puts prompts from the mean frame, in standard deviations of the frames: apart, so that each may
-#: learn something else.
+#: train to something else.
 SPREAD = 0.2
 HOOKS = (
     "_forward_hooks",
@@ -179,8 +179,8 @@ def start_at_frames(
     Initialises the prompts of every layer beside the mean of the frames in front of that layer: each feature is drawn from a
     normal distribution around its mean, with `SPREAD` of the standard deviation that it has over the frames.
 
-    Random prompts, as in PEFT-SER, are unlike any frame, and change the output of whatever attends to them before anything is
-    learned: five of them move the outputs of Whisper tiny's layers by a third and more, where prompts that are like frames move
+    Random prompts, as in PEFT-SER, are unlike any frame, and change the output of whatever attends to them before
+    training: five of them move the outputs of Whisper tiny's layers by a third and more, where prompts that are like frames move
     them by some hundredths. Smaller ones would not help: an encoder with layer norm before its attention gives all prompts the
     same size.
 

@@ -197,9 +197,9 @@ def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) 
     """Each piece fetches all weights, and processes with more pieces than others would wait for ever."""
     trainer, _ = make("--micro_batch_seconds", "1")
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-    assert len(trainer._pieces(batch)) > 1
+    assert len(trainer._micro_batches(batch)) > 1
     trainer.is_fsdp_enabled = True
-    assert len(trainer._pieces(batch)) == 1
+    assert len(trainer._micro_batches(batch)) == 1
 
 
 def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(make: Callable[..., Any]) -> None:

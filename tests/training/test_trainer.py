@@ -109,7 +109,7 @@ class TestLoss:
             ("frozen", "tiny_hubert"),
         ],
     )
-    def test_a_batch_as_a_whole_or_in_pieces_of_like_length(
+    def test_a_batch_as_a_whole_or_in_micro_batches_of_like_length(
         self, make: Make, method: str, encoder: str, request: pytest.FixtureRequest
     ) -> None:
         checkpoint = request.getfixturevalue(encoder)
@@ -119,9 +119,9 @@ class TestLoss:
         trainer.args.micro_batch_seconds = 0.0
         whole, expected = gradients(trainer, [batch])
         trainer.args.micro_batch_seconds = 3.0
-        assert len(trainer._pieces(batch)) > 2
+        assert len(trainer._micro_batches(batch)) > 2
         assert (
-            sorted(torch.cat([piece["clip"] for piece in trainer._pieces(batch)]).tolist())
+            sorted(torch.cat([piece["clip"] for piece in trainer._micro_batches(batch)]).tolist())
             == batch["clip"].sort().values.tolist()
         )
         cut, found = gradients(trainer, [batch])
@@ -134,13 +134,13 @@ class TestLoss:
     def test_behind_a_cache_a_batch_stays_whole(self, make: Make) -> None:
         trainer, _ = make("--method", "frozen", "--head", "conv", "--micro_batch_seconds", "0.5")
         with cached_frozen_part(trainer, 1.0):
-            assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
-        assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
+            assert len(trainer._micro_batches(trainer.train_dataset.__getitems__(range(8)))) == 1
+        assert len(trainer._micro_batches(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
         trainer, _ = make("--head", "batchnorm", "--micro_batch_seconds", "1")
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-        assert len(trainer._pieces(batch)) == 1
+        assert len(trainer._micro_batches(batch)) == 1
 
     @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
     @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.1]])
