@@ -10,8 +10,6 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import AudioError
@@ -94,24 +92,6 @@ def test_a_clip_has_the_same_answer_by_its_path_and_among_many(
     for source in (samples, torch.from_numpy(samples), {"array": samples, "sampling_rate": 16_000}):
         assert by_label(recogniser(source)) == pytest.approx(by_label(alone[0]), abs=1e-5)
     assert recogniser(paths[2], top_k=1) == recogniser(paths[2])[:1]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_whatever_the_clips_beside_it(kind: str, request: pytest.FixtureRequest) -> None:
-    recogniser = request.getfixturevalue(kind)
-    clip = noise(2_000, 5)
-    reference = plain(recogniser, clip)
-
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-    @given(st.lists(st.integers(400, 30_000), max_size=6), st.floats(0.05, 10), st.data())
-    def holds(lengths: list[int], batch_seconds: float, data: st.DataObject) -> None:
-        place = data.draw(st.integers(0, len(lengths)))
-        clips = [noise(length, seed) for seed, length in enumerate(lengths)]
-        answers = run(recogniser, [*clips[:place], clip, *clips[place:]], batch_seconds=batch_seconds)
-        assert len(answers) == len(lengths) + 1
-        assert answers[place].probabilities == pytest.approx(reference, abs=1e-4)
-
-    holds()
 
 
 def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path, write_clip: Callable[..., Path]) -> None:
