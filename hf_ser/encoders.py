@@ -78,8 +78,6 @@ class EncoderFamily:
         adapted (`str`): The module whose output is that of the layer's (last) feed-forward: a bottleneck goes there.
         norm (`str`, *optional*): The layer norm in front of that feed-forward. By default `final_layer_norm` in encoders that
             normalise first (HuBERT Large), `layer_norm` in those that normalise last (HuBERT Base).
-        shares_position_bias (`bool`): Whether layers pass on a bias of the size of the input, so that prompts fit before all
-            layers or before none.
         stock_mixes_padding (`bool`): Whether the output of transformers' own class for a clip depends on its padding, though it
             has no group norm.
     """
@@ -93,7 +91,6 @@ class EncoderFamily:
     feed_forward: tuple[str, ...] = ("intermediate_dense", "output_dense")
     adapted: str = "feed_forward"
     norm: str | None = None
-    shares_position_bias: bool = False
     stock_mixes_padding: bool = False
 
     def feed_forward_norm(self, config: PretrainedConfig) -> str:
@@ -108,7 +105,7 @@ FAMILIES: dict[str, EncoderFamily] = {
     "wav2vec2": EncoderFamily(),
     "unispeech": EncoderFamily(),
     "unispeech-sat": EncoderFamily(),
-    "wavlm": EncoderFamily(shares_position_bias=True),
+    "wavlm": EncoderFamily(),
     "data2vec-audio": EncoderFamily(norm="layer_norm", stock_mixes_padding=True),
     "wav2vec2-bert": EncoderFamily(
         inputs=FILTERBANK,

@@ -41,7 +41,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
-        segments (`Segments`): The pieces to take; `segments.clip` are rows of `clips`.
+        segments (`Segments`): The segments to take; `segments.clip` are rows of `clips`.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
     """
@@ -171,11 +171,11 @@ class SpeechCollator:
     def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
         """Some clips of a batch, without what is padding to all of them: `length` places of the attention mask are left."""
         chosen = torch.from_numpy(rows)
-        piece = {name: values[chosen] for name, values in batch.items()}
+        part = {name: values[chosen] for name, values in batch.items()}
         for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
-            if name in piece:
-                piece[name] = piece[name].narrow(axis, 0, length)
-        return piece
+            if name in part:
+                part[name] = part[name].narrow(axis, 0, length)
+        return part
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
@@ -209,8 +209,8 @@ class StepSampler(EpochSampler):
     Shuffles the segments anew in every epoch. The clips of a step of the optimizer are a random sample of all.
 
     Batches of like length would save padding, but they are no random samples: length goes with speaker, corpus and emotion.
-    On RAVDESS, PEFT-SER's head on a frozen Whisper learned much later from them, and less. Only the batches that are
-    accumulated to one step are of like length: what is learned does not depend on how a step is cut.
+    On RAVDESS, PEFT-SER's head on a frozen Whisper trained more slowly on them, and to a worse end. Only the batches that are
+    accumulated to one step are of like length: training does not depend on how a step is cut.
 
     The order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
 
@@ -219,17 +219,14 @@ class StepSampler(EpochSampler):
 
     Args:
         dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
-        batch (`int`): Segments in one batch, over all processes.
+        batch (`int`): Segments in one batch, over all processes: a multiple of them.
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
         processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
             Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
             All must get equally many batches: the last is filled up with fillers, which do not count, so that several
-            processes learn the same as one.
+            processes train the same model as one.
         balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
-
-    Raises:
-        ValueError: if `batch` is no multiple of `processes`.
     """
 
     seed: int
@@ -243,10 +240,6 @@ class StepSampler(EpochSampler):
         processes: int = 1,
         balanced: bool = False,
     ) -> None:
-        if batch % processes:
-            raise ValueError(
-                f"batch: {batch} segments cannot be shared equally by {processes} processes; take a multiple"
-            )
         super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes
@@ -312,30 +305,32 @@ def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
     return rounds.T
 
 
-def pieces_of_like_length(lengths: npt.ArrayLike, budget: float, fixed: float = 0.0) -> list[npt.NDArray[np.int64]]:
+def micro_batches_of_like_length(
+    lengths: npt.ArrayLike, budget: float, fixed: float = 0.0
+) -> list[npt.NDArray[np.int64]]:
     """
-    Cuts a batch into pieces of like length, so that together they are the least work: each piece costs its number of clips
+    Cuts a batch into micro-batches of like length, so that together they are the least work: each costs its number of clips
     times the longest of them, and `fixed`.
 
     Args:
         lengths (`array` of shape `(clips,)`): The clips' lengths.
-        budget (`float`): No piece may be larger (clips times longest), but for a clip alone.
-        fixed (`float`, defaults to 0): What a piece costs, however small it is, in the same unit.
+        budget (`float`): No micro-batch may be larger (clips times longest), but for a clip alone.
+        fixed (`float`, defaults to 0): What a micro-batch costs, however small it is, in the same unit.
 
     Returns:
-        The clips of each piece, the longest first.
+        The clips of each micro-batch, the longest first.
     """
     lengths = np.asarray(lengths)
     order = np.argsort(-lengths, kind="stable")
     longest = lengths[order].tolist()
     clips = len(order)
-    # least[i]: the least work for the clips from the i-th longest on; its first piece ends before stop[i].
+    # least[i]: the least work for the clips from the i-th longest on; the first micro-batch ends before stop[i].
     least, stop = [0.0] * (clips + 1), [clips] * (clips + 1)
     for first in range(clips - 1, -1, -1):
         most = clips - first if not longest[first] else max(int(budget // longest[first]), 1)
         ends = range(first + 1, min(first + most, clips) + 1)
         work, end = min(((end - first) * longest[first] + fixed + least[end], -end) for end in ends)
-        least[first], stop[first] = work, -end  # of cuts that are as much work the one with larger pieces
+        least[first], stop[first] = work, -end  # of cuts that are as much work the one with larger micro-batches
     found, first = [], 0
     while first < clips:
         found.append(order[first : stop[first]])

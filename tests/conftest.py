@@ -26,10 +26,10 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, settings
 from transformers import (
+    AutoConfig,
+    AutoModel,
     Data2VecAudioConfig,
     Data2VecAudioModel,
-    HubertConfig,
-    HubertModel,
     SeamlessM4TFeatureExtractor,
     Wav2Vec2BertConfig,
     Wav2Vec2BertModel,
@@ -120,8 +120,8 @@ def rename_oddly() -> Callable[[Path], Path]:
     return rename
 
 
-def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: object) -> Path:
-    """A tiny random HuBERT, of the layer-norm or the group-norm kind, saved as an encoder."""
+def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", **changes: object) -> Path:
+    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind."""
     settings: dict[str, object] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -138,14 +138,15 @@ def save_hubert(folder: Path, feat_extract_norm: str = "layer", **changes: objec
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        HubertModel(HubertConfig(**{**settings, **changes})).save_pretrained(folder)
+        config = AutoConfig.for_model(family, **{**settings, **changes})
+        AutoModel.from_config(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_hubert(tmp_path_factory.mktemp("models") / "layer-norm")
+    return save_encoder(tmp_path_factory.mktemp("models") / "layer-norm")
 
 
 @pytest.fixture(scope="session")
@@ -191,7 +192,7 @@ def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_hubert(tmp_path_factory.mktemp("models") / "group-norm", "group")
+    return save_encoder(tmp_path_factory.mktemp("models") / "group-norm", "group")
 
 
 @pytest.fixture(scope="session")
@@ -247,8 +248,8 @@ def run_script(
 
 @pytest.fixture(scope="session")
 def make_hubert() -> Callable[..., Path]:
-    """Saves a tiny random HuBERT into a folder, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
-    return save_hubert
+    """Saves a tiny random HuBERT or relative, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
+    return save_encoder
 
 
 def hub_server(home: Path) -> Any:

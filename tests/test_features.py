@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel, HubertConfig, PretrainedConfig, Wav2Vec2FeatureExtractor
+from transformers import AutoConfig, AutoModel, PretrainedConfig, Wav2Vec2FeatureExtractor
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
@@ -21,7 +21,7 @@ from hf_ser.features import (
     StepSampler,
     deal,
     longest_first,
-    pieces_of_like_length,
+    micro_batches_of_like_length,
 )
 from hf_ser.models import load_feature_extractor
 
@@ -43,12 +43,6 @@ def whole(clips: Dataset) -> Segments:
     return cut(np.rint(np.array(clips["duration"][:]) * 16_000))
 
 
-def test_hubert_needs_400_samples_for_a_frame() -> None:
-    config = HubertConfig()
-    assert minimum_samples(config) == 400
-    assert minimum_samples(config, 2) == 720
-
-
 @pytest.mark.parametrize("frames", [1, 5, 11])
 def test_the_minimum_gives_as_many_frames_as_asked_and_one_sample_less_does_not(tiny_hubert: Path, frames: int) -> None:
     model = AutoModel.from_pretrained(tiny_hubert, dtype=torch.float32).eval()
@@ -59,14 +53,6 @@ def test_the_minimum_gives_as_many_frames_as_asked_and_one_sample_less_does_not(
 
 
 class TestFeatureExtractor:
-    def test_a_layer_norm_encoder_gets_the_mask_that_its_checkpoint_leaves_out(self, tiny_hubert: Path) -> None:
-        assert load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)).return_attention_mask
-
-    def test_so_does_a_group_norm_encoder(self, group_norm_hubert: Path) -> None:
-        """Trap: without the mask, padding counts as speech in a plain pipeline with a batch size."""
-        config = AutoConfig.from_pretrained(group_norm_hubert)
-        assert load_feature_extractor(str(group_norm_hubert), config).return_attention_mask
-
     @pytest.mark.parametrize("own", [True, False])
     def test_normalisation_is_the_checkpoints_unless_asked_for(
         self, make_hubert: Callable[..., Path], tmp_path: Path, own: bool
@@ -87,12 +73,15 @@ class TestFeatureExtractor:
         with pytest.raises(ValueError, match="do_normalize=True: .* takes spectrograms .*; leave it out"):
             load_feature_extractor(str(folder), AutoConfig.from_pretrained(folder), do_normalize=True)
 
+    @pytest.mark.parametrize("encoder", ["tiny_hubert", "group_norm_hubert"])
     def test_each_clip_has_zero_mean_and_unit_variance_whatever_it_is_batched_with(
-        self, clips: Dataset, tiny_hubert: Path
+        self, clips: Dataset, encoder: str, request: pytest.FixtureRequest
     ) -> None:
-        collator = SpeechCollator(
-            load_feature_extractor(str(tiny_hubert), AutoConfig.from_pretrained(tiny_hubert)), 400
-        )
+        """Trap: without the mask, which their checkpoints leave out, padding counts as speech."""
+        folder = request.getfixturevalue(encoder)
+        extractor = load_feature_extractor(str(folder), AutoConfig.from_pretrained(folder))
+        assert extractor.return_attention_mask
+        collator = SpeechCollator(extractor, 400)
         dataset = SpeechDataset(clips, whole(clips))
         batch = collator([dataset[0], dataset[5]])
         assert batch["attention_mask"].sum(dim=1).tolist() == [8000, 16_000]
@@ -102,15 +91,6 @@ class TestFeatureExtractor:
             assert (values[~mask.bool()] == 0).all()
         assert batch["labels"].tolist() == [0, 1]
         assert batch["clip"].tolist() == [0, 5]
-
-    def test_a_clip_is_the_same_alone_and_in_a_batch(self, clips: Dataset, group_norm_hubert: Path) -> None:
-        config = AutoConfig.from_pretrained(group_norm_hubert)
-        collator = SpeechCollator(load_feature_extractor(str(group_norm_hubert), config), 400)
-        dataset = SpeechDataset(clips, whole(clips))
-        items = [{**dataset[i], "waveform": dataset[i]["waveform"] + 0.05} for i in (0, 5)]
-        together, alone = collator(items), collator(items[:1])
-        assert together["attention_mask"].sum(dim=1).tolist() == [8000, 16_000]
-        torch.testing.assert_close(together["input_values"][:1, :8000], alone["input_values"])
 
     def test_another_sampling_rate_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
         Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path)
@@ -159,30 +139,6 @@ class TestSpectra:
             wanted = expected[name][:, :length] if values.ndim > 1 else expected[name]
             torch.testing.assert_close(values, wanted)
 
-    def test_the_places_of_a_second(self, collator: SpeechCollator) -> None:
-        batch = collator([{"waveform": np.random.default_rng(0).standard_normal(160_000), "label": 0, "clip": 0}])
-        assert int(batch["attention_mask"].sum()) == pytest.approx(10 * collator.per_second, abs=2)
-
-
-class TestSpecAugment:
-    """Trap: a batch shorter than SpecAugment's masks crashes in training."""
-
-    @pytest.mark.parametrize("samples", [400, 2000, 3200])
-    def test_short_batches_are_padded_so_that_training_goes_on(
-        self, make_hubert: Callable[..., Path], tmp_path: Path, samples: int
-    ) -> None:
-        folder = make_hubert(tmp_path / "spec", apply_spec_augment=True, mask_time_prob=0.5)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32).train()
-        extractor = load_feature_extractor(str(folder), model.config)
-        item = {"waveform": np.random.default_rng(0).standard_normal(samples).astype(np.float32), "label": 0, "clip": 0}
-        inputs = {k: v for k, v in SpeechCollator(extractor, 400)([item]).items() if k not in ("labels", "clip")}
-        with pytest.raises(ValueError, match="mask_length"):
-            model(**inputs)
-        frames = model.config.mask_time_length + 1
-        padded = SpeechCollator(extractor, minimum_samples(model.config, frames))([item])
-        out = model(**{k: v for k, v in padded.items() if k not in ("labels", "clip")})
-        assert torch.isfinite(out.last_hidden_state).all()
-
 
 class TestSpeechDataset:
     def test_segments_are_the_pieces_of_their_clips(self, clips: Dataset) -> None:
@@ -195,15 +151,6 @@ class TestSpeechDataset:
             expected = read_mono(clips[item["clip"]]["audio"])[segments.start[i] : segments.stop[i]]
             np.testing.assert_array_equal(item["waveform"], expected)
             assert len(item["waveform"]) == 4800
-
-    def test_augmentation_differs_between_epochs_and_clips_and_not_between_runs(self, clips: Dataset) -> None:
-        noise = Augmentation(noise_probability=1)
-        first, again = (SpeechDataset(clips, whole(clips), noise, seed=3) for _ in range(2))
-        other_seed = SpeechDataset(clips, whole(clips), noise, seed=4)
-        n = len(first)
-        np.testing.assert_array_equal(first[n + 2]["waveform"], again[n + 2]["waveform"])
-        assert not np.array_equal(first[2]["waveform"], first[n + 2]["waveform"])
-        assert not np.array_equal(first[2]["waveform"], other_seed[2]["waveform"])
 
     @pytest.mark.parametrize("workers", [0, 1, 2])
     def test_augmentation_does_not_depend_on_the_number_of_workers(self, clips: Dataset, workers: int) -> None:
@@ -237,6 +184,7 @@ class TestSpeechDataset:
         assert (item["label"], item["other_label"], item["weight"]) == (own["label"], other["label"], weight)
         filler = dataset[-1 - key]
         assert (filler["label"], filler["other_label"]) == (-100, -100)
+        np.testing.assert_array_equal(filler["waveform"], item["waveform"])
 
     @given(alpha=st.floats(1e-3, 100), seed=st.integers(0, 9), key=st.integers(0, 999), size=st.integers(2, 50))
     @settings(deadline=None)
@@ -276,12 +224,6 @@ class TestSpeechDataset:
         np.testing.assert_array_equal(again[6 + 2]["waveform"], expected)
         assert not np.array_equal(alone, expected)
 
-    def test_a_filler_is_the_same_clip_but_does_not_count(self, clips: Dataset) -> None:
-        dataset = SpeechDataset(clips, whole(clips))
-        filler = dataset[-1 - (len(dataset) + 3)]
-        np.testing.assert_array_equal(filler["waveform"], dataset[3]["waveform"])
-        assert filler["label"] == -100
-
     def test_it_arrives_whole_in_a_spawned_worker(self, clips: Dataset) -> None:
         dataset = SpeechDataset(clips, whole(clips))
         there = pickle.loads(pickle.dumps(dataset))
@@ -302,25 +244,9 @@ class _Lengths:
 
 class TestStepSampler:
     @given(
-        samples=st.lists(st.integers(1, 100), min_size=1, max_size=300),
-        batch=st.integers(1, 16),
-        accumulated=st.integers(1, 4),
-        epoch=st.integers(0, 3),
-    )
-    @settings(deadline=None)
-    def test_an_epoch_has_every_segment_once(
-        self, samples: list[int], batch: int, accumulated: int, epoch: int
-    ) -> None:
-        sampler = StepSampler(_Lengths(samples), batch, seed=0, accumulated=accumulated)  # type: ignore[arg-type]
-        sampler.set_epoch(epoch)
-        keys = list(sampler)
-        assert {key // len(samples) for key in keys} == {epoch}
-        assert sorted(key % len(samples) for key in keys) == list(range(len(samples)))
-
-    @given(
         samples=st.lists(st.integers(1, 100), min_size=1, max_size=60),
         each=st.integers(1, 5),
-        processes=st.integers(2, 4),
+        processes=st.integers(1, 4),
         accumulated=st.integers(1, 3),
         epoch=st.integers(0, 2),
     )
@@ -333,31 +259,12 @@ class TestStepSampler:
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert len(keys) == len(sampler)
-        assert len(keys) % batch == 0
+        assert processes == 1 or len(keys) % batch == 0
         assert sorted(key % n for key in keys if key >= 0) == list(range(n))
         fillers = [-1 - key for key in keys if key < 0]
         assert all(key // n == epoch for key in fillers)
         last = [key % n for key in keys[(n - 1) // (batch * accumulated) * batch * accumulated :] if key >= 0]
         assert all(samples[key % n] == min(samples[i] for i in last) for key in fillers)
-
-    @given(
-        samples=st.lists(st.integers(1, 100), min_size=1, max_size=80),
-        each=st.integers(1, 5),
-        processes=st.integers(2, 4),
-        accumulated=st.integers(1, 3),
-    )
-    @settings(deadline=None)
-    def test_a_step_has_the_clips_that_it_has_in_one_process(
-        self, samples: list[int], each: int, processes: int, accumulated: int
-    ) -> None:
-        batch = each * processes
-        one, several = (
-            list(StepSampler(_Lengths(samples), batch, 7, accumulated, n))  # type: ignore[arg-type]
-            for n in (1, processes)
-        )
-        for first in range(0, len(samples), batch * accumulated):
-            step = slice(first, first + batch * accumulated)
-            assert sorted(key for key in several[step] if key >= 0) == sorted(one[step])
 
     def test_the_processes_of_a_step_wait_little_for_each_other(self) -> None:
         lengths = np.random.default_rng(0).uniform(1.5, 7, 6400)
@@ -369,10 +276,6 @@ class TestStepSampler:
         sampler = StepSampler(_Lengths(lengths.tolist()), 32, seed=0, processes=4)  # type: ignore[arg-type]
         assert waiting(list(sampler)) < 0.02
         assert waiting(np.random.default_rng(0).permutation(6400).tolist()) > 0.1
-
-    def test_a_batch_that_cannot_be_shared_equally_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="batch: 8 segments cannot be shared equally by 3 processes"):
-            StepSampler(_Lengths([5]), 8, seed=0, processes=3)  # type: ignore[arg-type]
 
     def test_how_a_step_is_cut_into_batches_does_not_change_its_clips(self) -> None:
         lengths = np.random.default_rng(0).integers(1500, 7000, 2000).tolist()
@@ -467,18 +370,6 @@ class TestDeal:
         rounds = -np.sort(-costs).reshape(-1, processes)
         assert loads.max() - loads.min() <= (rounds[:, 0] - rounds[:, -1]).max() + 1e-6
 
-    @given(
-        work=st.lists(st.floats(1, 10), min_size=4, max_size=64), processes=st.integers(2, 4), seed=st.integers(0, 9)
-    )
-    @settings(deadline=None)
-    def test_nobody_waits_longer_than_with_cards_dealt_at_random(
-        self, work: list[float], processes: int, seed: int
-    ) -> None:
-        costs = np.array(work)[: len(work) // processes * processes]
-        rng = np.random.default_rng(seed)
-        at_random = [rng.permutation(costs).reshape(processes, -1).sum(axis=1).max() for _ in range(200)]
-        assert costs[deal(costs, processes)].sum(axis=1).max() <= np.mean(at_random) + 1e-6
-
 
 def test_longest_first() -> None:
     segments = longest_first(cut([3, 9, 5]))
@@ -497,7 +388,7 @@ class TestPieces:
     def test_every_clip_is_in_one_piece_within_the_budget(
         self, lengths: list[int], budget: float, fixed: float
     ) -> None:
-        pieces = pieces_of_like_length(lengths, budget, fixed)
+        pieces = micro_batches_of_like_length(lengths, budget, fixed)
         assert sorted(i for piece in pieces for i in piece) == list(range(len(lengths)))
         for piece in pieces:
             assert len(piece) == 1 or len(piece) * lengths[piece[0]] <= budget
@@ -518,14 +409,5 @@ class TestPieces:
             for inner in itertools.combinations(range(1, len(ordered)), n)
         ]
         allowed = [cut for cut in cuts if all(len(p) == 1 or len(p) * max(p) <= budget for p in cut)]
-        found = [[lengths[i] for i in piece] for piece in pieces_of_like_length(lengths, budget, fixed)]
+        found = [[lengths[i] for i in piece] for piece in micro_batches_of_like_length(lengths, budget, fixed)]
         assert work(found) == pytest.approx(min(work(cut) for cut in allowed))
-
-    def test_clips_of_one_length_stay_together(self) -> None:
-        assert [len(piece) for piece in pieces_of_like_length([5] * 8, 20)] == [4, 4]
-
-    def test_most_of_the_padding_goes(self) -> None:
-        lengths = np.random.default_rng(0).integers(1500, 7000, 32)
-        pieces = pieces_of_like_length(lengths, 16_000)
-        padded = sum(len(piece) * lengths[piece[0]] for piece in pieces)
-        assert padded < 1.1 * lengths.sum() < 0.8 * 32 * lengths.max()

@@ -84,8 +84,8 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):
             raise AudioError("empty", "the file has no bytes") from error
-        if audio["bytes"] is None and _is_missing(path):
-            raise AudioError("unreadable", f"there is no file {audio['path']!r}{_backslashes(path)}") from error
+        if audio["bytes"] is None and not os.path.exists(path):
+            raise AudioError("unreadable", f"there is no file {audio['path']!r}") from error
         hint = "; convert it to WAV or FLAC" if "Format not recognised" in str(error) else ""
         raise AudioError("unreadable", f"{error}{hint}".replace(repr(path), "'the file'")) from error
 
@@ -111,22 +111,6 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
             )
         mono.append(block.mean(axis=1, dtype=np.float32))
     return np.concatenate(mono)
-
-
-def _is_missing(path: bytes) -> bool:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:  # it may be there, in a folder that is closed to us
-        return False
-    return False
-
-
-def _backslashes(path: bytes) -> str:
-    if b"\\" not in path or os.sep == "\\":
-        return ""
-    return "; on this system a backslash is part of a name: write / between folders"
 
 
 def resample(mono: Waveform, sampling_rate: int) -> Waveform:
@@ -156,6 +140,23 @@ def check(waveform: Waveform) -> None:
         raise AudioError("not finite", f"{np.count_nonzero(~np.isfinite(waveform))} samples are NaN or infinite")
     if (peak := float(np.abs(waveform).max())) < SILENCE:
         raise AudioError("silent", f"its loudest sample is {peak:.1g} of full scale")
+
+
+def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Waveform:
+    """
+    A waveform `(samples,)` in float32.
+
+    Raises:
+        ValueError: if it is not one, is empty, or has samples that are no numbers.
+    """
+    samples = np.asarray(waveform)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
+    if not len(samples):
+        raise ValueError(f"{name}: it has no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    return samples.astype(np.float32, copy=False)
 
 
 def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform:

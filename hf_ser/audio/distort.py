@@ -2,12 +2,12 @@
 The conditions under which a model's robustness is measured: noise, babble, reverberation, channels, codecs, level, speed.
 
 Unlike `hf_ser.audio.augment`, which draws at random what happens to a clip in training, a condition says exactly what is done
-to every clip of a test, so that figures of two models, or of two strengths, are taken on the same distorted clips.
+to every clip of a test, so that two models, or two strengths, are measured on the same distorted clips.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -18,11 +18,11 @@ import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 import soundfile
 
-from hf_ser.audio.decode import SAMPLING_RATE, Waveform
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform, require_waveform
 
 Samples = npt.NDArray[np.float64]
 
-#: Pink noise has no power below this, in Hz: further down nobody hears it, and it would take its share of the energy.
+#: Pink noise has no power below this, in Hz: further down it is inaudible, and would take its share of the energy.
 PINK_FROM = 20.0
 #: A telephone's band in Hz, and its sampling rate (ITU-T G.712).
 TELEPHONE_BAND, TELEPHONE_RATE = (300.0, 3400.0), 8000
@@ -45,14 +45,11 @@ class Kind:
         unit (`str`): What its level is in; empty if it has none.
         lowest (`float`): The lowest level that makes sense,
         highest (`float`): and the highest.
-        apply (`Callable`): From the clean clip `(samples,)`, the level, a random generator and the clips for babble to the
-            distorted clip.
     """
 
     unit: str
     lowest: float
     highest: float
-    apply: Callable[[Samples, float, np.random.Generator, Sequence[Waveform]], Samples]
 
 
 @dataclass(frozen=True)
@@ -133,12 +130,54 @@ def distort(waveform: npt.ArrayLike, condition: Condition, seed: int, babble: Se
         ValueError: if the clip is no waveform, is empty or has samples that are no numbers, or if babble has no clips, or
             silent ones alone.
     """
-    clean = _checked(waveform, "waveform")
-    voices = [_checked(clip, f"babble[{n}]") for n, clip in enumerate(babble)] if condition.kind == "babble" else []
+    clean = require_waveform(waveform, "waveform")
+    voices = (
+        [require_waveform(clip, f"babble[{n}]") for n, clip in enumerate(babble)] if condition.kind == "babble" else []
+    )
     # The level is not in the seed, so that two levels have the same noise.
     generator = np.random.default_rng(clip_seed(seed, condition.kind))
+    return _distorted(clean.astype(np.float64), condition, generator, voices).astype(np.float32)
+
+
+def _distorted(
+    clean: Samples, condition: Condition, generator: np.random.Generator, voices: Sequence[Waveform]
+) -> Samples:
     level = 0.0 if condition.level is None else condition.level
-    return KINDS[condition.kind].apply(clean.astype(np.float64), level, generator, voices).astype(np.float32)
+    match condition.kind:
+        case "white noise":
+            return add_at_ratio(clean, generator.standard_normal(len(clean)), level)
+        case "pink noise":
+            return add_at_ratio(clean, pink_noise(len(clean), generator), level)
+        case "babble":
+            return add_at_ratio(clean, babble_noise(len(clean), generator, voices), level)
+        case "reverberation":
+            wet = scipy.signal.fftconvolve(clean, room_response(level, generator)[: len(clean)])[: len(clean)]
+            before, after = _energy(clean), _energy(wet)
+            return wet * math.sqrt(before / after) if after else wet  # as loud as it was
+        case "telephone band":
+            narrow = _change_rate(clean, 1, SAMPLING_RATE // TELEPHONE_RATE)
+            taps = _telephone_filter()
+            narrow = scipy.signal.fftconvolve(narrow, taps)[len(taps) // 2 :][: len(narrow)]
+            return _change_rate(narrow, SAMPLING_RATE // TELEPHONE_RATE, 1)[: len(clean)]
+        case "resampling":
+            ratio = Fraction(round(1000 * level), SAMPLING_RATE)
+            there = _change_rate(clean, ratio.numerator, ratio.denominator)
+            return _change_rate(there, ratio.denominator, ratio.numerator)[: len(clean)]
+        case "MP3":
+            return _mp3(clean, level)
+        case "level":
+            return clean * 10 ** (level / 20)
+        case "clipping":
+            size = np.abs(clean)
+            # The share is one of the samples that are not zero: silence around a clip does not change what is clipped of it.
+            sounding = np.sort(size[size > 0])
+            clipped = min(round(level / 100 * len(sounding)), len(sounding) - 1)  # one is left to say where
+            limit = sounding[len(sounding) - 1 - clipped] if clipped > 0 else np.inf
+            return np.clip(clean, -limit, limit)
+        case "speed":
+            ratio = Fraction(level).limit_denominator(100)
+            return _change_rate(clean, ratio.denominator, ratio.numerator)
+    return clean
 
 
 def clip_seed(seed: int, name: str) -> int:
@@ -180,13 +219,11 @@ def babble_noise(samples: int, generator: np.random.Generator, voices: Sequence[
         ValueError: if there are none, or silent ones alone.
     """
     total = np.zeros(samples)
-    heard = False
     for voice in voices:
         start = int(generator.integers(len(voice)))  # drawn for a silent clip, too: it changes nothing for the others
         if power := float(np.mean(np.square(voice, dtype=np.float64))):
-            heard = True
             total += np.resize(np.roll(voice, -start), samples) / math.sqrt(power)
-    if not heard:
+    if not total.any():
         raise ValueError(f"babble: other clips with sound in them are needed, found {len(voices)}, all of them silent")
     return total
 
@@ -217,12 +254,6 @@ def _change_rate(samples: Samples, up: int, down: int) -> Samples:
     return scipy.signal.resample_poly(samples, up, down, window=_lowpass(up, down))
 
 
-def _through(samples: Samples, rate: int) -> Samples:
-    ratio = Fraction(rate, SAMPLING_RATE)
-    there = _change_rate(samples, ratio.numerator, ratio.denominator)
-    return _change_rate(there, ratio.denominator, ratio.numerator)[: len(samples)]
-
-
 @lru_cache
 def _telephone_filter() -> Samples:
     # 6 dB down at the band's ends, 80 dB down 40 Hz further.
@@ -231,44 +262,11 @@ def _telephone_filter() -> Samples:
     )
 
 
-def _clean(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return clean
-
-
-def _white_noise(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return add_at_ratio(clean, generator.standard_normal(len(clean)), level)
-
-
-def _pink_noise(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return add_at_ratio(clean, pink_noise(len(clean), generator), level)
-
-
-def _babble(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return add_at_ratio(clean, babble_noise(len(clean), generator, voices), level)
-
-
-def _reverberation(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    wet = scipy.signal.fftconvolve(clean, room_response(level, generator)[: len(clean)])[: len(clean)]
-    before, after = _energy(clean), _energy(wet)
-    return wet * math.sqrt(before / after) if after else wet  # as loud as it was
-
-
-def _telephone(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    narrow = _change_rate(clean, 1, SAMPLING_RATE // TELEPHONE_RATE)
-    taps = _telephone_filter()
-    narrow = scipy.signal.fftconvolve(narrow, taps)[len(taps) // 2 :][: len(narrow)]
-    return _change_rate(narrow, SAMPLING_RATE // TELEPHONE_RATE, 1)[: len(clean)]
-
-
-def _resampling(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return _through(clean, round(1000 * level))
-
-
-def _mp3(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
+def _mp3(clean: Samples, bitrate: float) -> Samples:
     buffer = BytesIO()
     # libsndfile has a "compression level" from 0 to 1 for a constant bitrate, too: at 16 kHz it goes from 160 to 8 kbit/s
     # in a straight line, and LAME takes the nearest bitrate there is; exactly 1 it refuses.
-    compression = min((MP3_BITRATES[-1] - level) / (MP3_BITRATES[-1] - MP3_BITRATES[0]), 0.9999)
+    compression = min((MP3_BITRATES[-1] - bitrate) / (MP3_BITRATES[-1] - MP3_BITRATES[0]), 0.9999)
     soundfile.write(
         buffer,
         clean.astype(np.float32),
@@ -285,55 +283,24 @@ def _mp3(clean: Samples, level: float, generator: np.random.Generator, voices: S
     return decoded[start : start + len(clean)]
 
 
-def _level(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    return clean * 10 ** (level / 20)
-
-
-def _clipping(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    size = np.abs(clean)
-    # The share is one of the samples that are not zero: silence around a clip does not change what is clipped of it.
-    sounding = np.sort(size[size > 0])
-    clipped = min(round(level / 100 * len(sounding)), len(sounding) - 1)  # one is left to say where
-    if clipped < 1:
-        return clean
-    limit = sounding[len(sounding) - 1 - clipped]
-    return np.clip(clean, -limit, limit)
-
-
-def _speed(clean: Samples, level: float, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
-    ratio = Fraction(level).limit_denominator(100)
-    return _change_rate(clean, ratio.denominator, ratio.numerator)
-
-
 def _energy(samples: Samples) -> float:
     # Not a dot product: BLAS adds up in another order with another number of threads.
     return float(np.sum(np.square(samples)))
 
 
-def _checked(waveform: npt.ArrayLike, name: str) -> Waveform:
-    samples = np.asarray(waveform)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
-    if not len(samples):
-        raise ValueError(f"{name}: it has no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
-    return samples.astype(np.float32, copy=False)
-
-
 #: All kinds of conditions.
 KINDS = {
-    "clean": Kind("", 0, 0, _clean),
-    "white noise": Kind("dB SNR", -30, 60, _white_noise),
-    "pink noise": Kind("dB SNR", -30, 60, _pink_noise),
-    "babble": Kind("dB SNR", -30, 60, _babble),
-    "reverberation": Kind("s RT60", 0.05, 10, _reverberation),
-    "telephone band": Kind("", 0, 0, _telephone),
-    "resampling": Kind("kHz", 1, 15, _resampling),
-    "MP3": Kind("kbit/s", MP3_BITRATES[0], MP3_BITRATES[-1], _mp3),
-    "level": Kind("dB", -60, 60, _level),
-    "clipping": Kind("% of samples", 0, 99, _clipping),
-    "speed": Kind("times", 0.25, 4, _speed),
+    "clean": Kind("", 0, 0),
+    "white noise": Kind("dB SNR", -30, 60),
+    "pink noise": Kind("dB SNR", -30, 60),
+    "babble": Kind("dB SNR", -30, 60),
+    "reverberation": Kind("s RT60", 0.05, 10),
+    "telephone band": Kind("", 0, 0),
+    "resampling": Kind("kHz", 1, 15),
+    "MP3": Kind("kbit/s", MP3_BITRATES[0], MP3_BITRATES[-1]),
+    "level": Kind("dB", -60, 60),
+    "clipping": Kind("% of samples", 0, 99),
+    "speed": Kind("times", 0.25, 4),
 }
 
 

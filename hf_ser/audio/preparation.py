@@ -71,7 +71,7 @@ def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
         if not (folder / "files.json").exists():
             _decode_all(rows, folder, workers)
     files = json.loads((folder / "files.json").read_text(encoding="utf-8"))
-    # The features are told, not cast: a cast would write all audio once more.
+    # The features are declared, not cast: a cast would write all audio once more.
     info = DatasetInfo(features=Features({**PREPARED, "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False)}))
     prepared = concatenate_datasets([Dataset.from_file(str(folder / name), info=info) for name in files])
     return concatenate_datasets([rows.remove_columns("audio"), prepared], axis=1)

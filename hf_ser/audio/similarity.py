@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 
-from hf_ser.audio.decode import SAMPLING_RATE
+from hf_ser.audio.decode import SAMPLING_RATE, require_waveform
 
 #: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
 #: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
@@ -36,8 +36,8 @@ BANDS, BAND_LIMITS, COMPRESSION = 12, (100.0, 3400.0), 0.35
 #: The frequencies in Hz at which an envelope's modulation is taken.
 MODULATION = np.arange(0.5, 8.01, 0.5)
 FRAME, HOP = 512, 160
-#: Clips that are compared at a time, of the second and, at most, of the first set.
-BLOCKS = (512, 8192)
+#: Clips of the second set that are compared at a time with all of the first.
+BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,7 @@ def fingerprint(waveform: npt.ArrayLike) -> Fingerprint:
     Raises:
         ValueError: if it is no waveform, is empty, or has samples that are no numbers.
     """
-    samples = np.asarray(waveform, dtype=np.float32)
-    if samples.ndim != 1 or not len(samples):
-        raise ValueError(f"waveform: samples of shape (samples,) are needed, found shape {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"waveform: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
+    samples = require_waveform(waveform)
     samples_hash = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
     if peak := float(np.abs(samples).max()):
         samples = samples / np.float32(peak)
@@ -141,30 +137,12 @@ def nearest(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], nei
     Returns:
         `(pairs, 2)`: the rows' indices in first and second.
     """
-    rows, columns = BLOCKS
     pairs = [np.zeros((0, 2), np.int64)]
-    for top in range(0, len(second), rows):
-        block = second[top : top + rows]
-        # What has to be reached to be among a row's nearest: it rises as they are found, and little is ever sorted.
-        floor = np.full(len(block), ENVELOPES, np.float32)
-        row, column = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        cosine = np.zeros(0, np.float32)
-        left, width = 0, min(rows, columns)
-        while left < len(first):
-            product = block @ first[left : left + width].T  # (rows, width)
-            hits = np.flatnonzero(product >= floor[:, None])
-            row = np.concatenate([row, hits // product.shape[1]])
-            column = np.concatenate([column, left + hits % product.shape[1]])
-            cosine = np.concatenate([cosine, product.ravel()[hits]])
-            order = np.lexsort((column, -cosine, row))
-            row, column, cosine = row[order], column[order], cosine[order]
-            rank = np.arange(len(row)) - np.searchsorted(row, row)
-            kept = rank < neighbours
-            row, column, cosine, rank = row[kept], column[kept], cosine[kept], rank[kept]
-            last = rank == neighbours - 1
-            floor[row[last]] = cosine[last]
-            left, width = left + width, min(2 * width, columns)
-        pairs.append(np.stack([column, top + row], axis=1))
+    for top in range(0, len(second), BLOCK):
+        cosine = second[top : top + BLOCK] @ first.T  # (block, first)
+        best = np.argpartition(-cosine, min(neighbours, len(first)) - 1, axis=1)[:, :neighbours]
+        row, place = np.nonzero(np.take_along_axis(cosine, best, axis=1) >= ENVELOPES)
+        pairs.append(np.stack([best[row, place], top + row], axis=1))
     return np.concatenate(pairs)
 
 

@@ -100,10 +100,30 @@ def load_model(
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
     feature_extractor = load_feature_extractor(source, config, do_normalize)
-    _set_spec_augment(encoder_config(config), mask_time_prob, mask_feature_prob)
-    build = _with_own_class if _needs_own_class(config, head) else _with_its_class
+    encoder = encoder_config(config)
+    # The checkpoint's own SpecAugment would act under some methods only.
+    encoder.apply_spec_augment = mask_time_prob > 0 or mask_feature_prob > 0
+    if encoder.apply_spec_augment:
+        encoder.update({"mask_time_prob": mask_time_prob, "mask_feature_prob": mask_feature_prob})
+        logger.info(
+            "SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", mask_time_prob, mask_feature_prob
+        )
+    labels: dict[str, Any] = {"id2label": dict(enumerate(emotions)), "label2id": {e: i for i, e in enumerate(emotions)}}
+    # With the package's own model class nothing of the checkpoint's head is kept.
+    own = config.model_type == SERModelConfig.model_type
+    model: Any
     try:
-        model, new = build(source, config, emotions, head, weighted_layer_sum)
+        if head == "linear" if own else head == "conv" or family_of(config).own_class:
+            if head == "batchnorm":
+                raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
+            settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum, **labels)
+            model, missing = SERForAudioClassification.from_encoder(source, settings)
+            new = set(missing)
+            logger.info("%s: new %s head for %d emotions", source, head, len(emotions))
+        else:
+            trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
+            config.update(labels)
+            model, new = _with_its_class(source, config, trained_for, emotions, head, weighted_layer_sum)
     except OSError as error:
         raise ValueError(f"model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     if head == "linear":
@@ -117,37 +137,15 @@ def load_model(
     return Loaded(ready(model), feature_extractor, tuple(sorted(new)))
 
 
-def _needs_own_class(config: PretrainedConfig, head: str) -> bool:
-    """Whether a checkpoint gets its `head` in the package's own model class, with nothing of its own head."""
-    if config.model_type == SERModelConfig.model_type:
-        return head == "linear"
-    return head == "conv" or family_of(config).own_class
-
-
-def _labels(emotions: Sequence[str]) -> dict[str, Any]:
-    return {"id2label": dict(enumerate(emotions)), "label2id": {emotion: i for i, emotion in enumerate(emotions)}}
-
-
-def _with_own_class(
-    source: str, config: PretrainedConfig, emotions: Sequence[str], head: str, weighted_layer_sum: bool
-) -> tuple[PreTrainedModel, set[str]]:
-    """The encoder with a new head, and the names of its new weights."""
-    if head == "batchnorm":
-        raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
-    own = SERModelConfig(
-        encoder=encoder_config(config), head=head, use_weighted_layer_sum=weighted_layer_sum, **_labels(emotions)
-    )
-    model, new = SERForAudioClassification.from_encoder(source, own)
-    logger.info("%s: new %s head for %d emotions", source, head, len(emotions))
-    return model, set(new)
-
-
 def _with_its_class(
-    source: str, config: PretrainedConfig, emotions: Sequence[str], head: str, weighted_layer_sum: bool
+    source: str,
+    config: PretrainedConfig,
+    trained_for: Sequence[str],
+    emotions: Sequence[str],
+    head: str,
+    weighted_layer_sum: bool,
 ) -> tuple[PreTrainedModel, set[str]]:
     """The checkpoint in the class that its configuration names, with as much of its head as fits; the new weights' names."""
-    trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
-    config.update(_labels(emotions))
     # Layers left out at random fail with distributed training and with gradient checkpointing.
     encoder_config(config).layerdrop = 0.0
     if head == "linear":
@@ -183,14 +181,6 @@ def _with_its_class(
             former if "classifier.weight" not in missing else "",
         )
     return model, new
-
-
-def _set_spec_augment(encoder: PretrainedConfig, time: float, feature: float) -> None:
-    """SpecAugment as the arguments have it: the checkpoint's own would act under some methods only."""
-    encoder.apply_spec_augment = time > 0 or feature > 0
-    if encoder.apply_spec_augment:
-        encoder.update({"mask_time_prob": time, "mask_feature_prob": feature})
-        logger.info("SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", time, feature)
 
 
 def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:

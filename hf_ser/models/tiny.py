@@ -39,14 +39,9 @@ def make(folder: Path, *, seed: int = 0) -> None:
     same seed gives the same weights. The folder appears only once it is complete.
 
     Args:
-        folder (`Path`): Where the model goes. Must not exist, or be empty.
+        folder (`Path`): Where the model goes. Must not exist.
         seed (`int`, *optional*, defaults to 0): Of the weights. The caller's random state is left as it was.
-
-    Raises:
-        FileExistsError: If there is something at `folder` already.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise FileExistsError(f"{folder} already exists: remove it, or give another folder for the tiny HuBERT.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = HubertModel(HubertConfig(**CONFIG))

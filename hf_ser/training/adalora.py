@@ -74,9 +74,7 @@ class RankAllocation(TrainerCallback):
 
 
 def save_ranks(model: Any, folder: Path) -> None:
-    """
-    Writes all ranks, which of them are kept, and the importance of each into a checkpoint's folder.
-    """
+    """Writes all ranks, which of them are kept, and the importance of each into a checkpoint's folder."""
     allocator = model.base_model.rankallocator
     found: dict[str, torch.Tensor] = {f"{WEIGHT}.{name}": p for name, p in _ranks(model).items()}
     for kind in IMPORTANCE:
@@ -89,22 +87,13 @@ def save_ranks(model: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def load_ranks(model: Any, folder: Path) -> None:
-    """
-    Restores a model in training from a checkpoint: the ranks of [`save_ranks`], and the head beside them.
-
-    Raises:
-        RuntimeError: if the ranks are those of another model or other arguments.
-    """
+    """Restores a model in training from a checkpoint: the ranks of [`save_ranks`], and the head beside them."""
     found = load_file(folder / RANKS)
     kinds: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in (WEIGHT, KEPT, *IMPORTANCE)}
     for key, tensor in found.items():
         kind, _, name = key.partition(".")
         kinds[kind][name] = tensor
     ranks = _ranks(model)
-    if {name: p.shape for name, p in ranks.items()} != {name: t.shape for name, t in kinds[WEIGHT].items()}:
-        raise RuntimeError(
-            f"{folder / RANKS}: found other ranks than the model has; resume with the arguments that the run began with"
-        )
     config = model.peft_config["default"]
     config.rank_pattern = None  # else PEFT would cut the model down to it
     others = load_file(folder / "adapter_model.safetensors")

@@ -1,4 +1,4 @@
-"""Everything a run can be told, from a YAML recipe and the command line."""
+"""The arguments of a run, from a YAML recipe and the command line."""
 
 import argparse
 import math
@@ -53,14 +53,14 @@ class ScriptArguments:
         default="intended",
         metadata={
             "help": "CREMA-D's labels. intended: the emotion that the actor was asked for. multimodal_vote: the one that most "
-            "viewers saw and heard; the corpus is then called crema_d_votes.",
+            "viewers saw and heard; the corpus then has the name crema_d_votes.",
             "choices": list(LABEL_SOURCES),
         },
     )
     split: str = field(
         default="speaker",
         metadata={
-            "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and figures say "
+            "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and metrics say "
             "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or its own folds (emobox). "
             "cross_corpus: some corpora train, and each other one is a test part.",
             "choices": ["cross_corpus", "kfold", "official", "random", "speaker"],
@@ -90,7 +90,7 @@ class ScriptArguments:
         default=False,
         metadata={
             "help": "Read the clips from the Hub while the model trains, and keep none of them on the disk: for "
-            "dataset=user/name that is stored as Parquet. Broken clips are set aside as they come, duplicates are not found."
+            "dataset=user/name that is stored as Parquet. Broken clips are excluded as they come, duplicates are not found."
         },
     )
     shuffle_buffer: int = field(
@@ -104,8 +104,6 @@ class ScriptArguments:
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
-        if self.split_seed < 0:
-            raise ValueError(f"split_seed: must not be below 0, found {self.split_seed}")
         require_share("max_excluded", self.max_excluded)
         self.corpora = labelled_by(self.corpora, self.label_source)
 
@@ -131,23 +129,18 @@ HEAD_LEARNING_RATE = 1e-4
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
 
+#: Numbers that must not be below 0.
+NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
+                "frozen_cache_views", "focal_gamma")  # fmt: skip
 #: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
     "bf16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
     "fp16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
-    "neftune_noise_alpha": (
-        None,
-        "it adds noise to the embeddings of words, and speech has none; use noise_probability",
-    ),
-    "prediction_loss_only": (False, "the metrics need what the model predicts"),
-    "include_for_metrics": ([], "the metrics take the predictions, labels and clips alone"),
-    "eval_do_concat_batches": (True, "the metrics need the predictions of all batches together"),
     "train_sampling_strategy": (
         "random",
         "clips are drawn at random, and clips of like length go through the model together already; see micro_batch_seconds",
     ),
-    "do_train": (True, "a run trains; hf-ser evaluate tests one that is finished"),
 }
 
 
@@ -196,7 +189,7 @@ class SERConfig(TrainingArguments):
         default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
     )
     segment_length: float | None = field(
-        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; figures stay per clip."}
+        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; metrics stay per clip."}
     )
     segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
     save_format: str = field(
@@ -227,7 +220,7 @@ class SERConfig(TrainingArguments):
         default=None,
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-            "pieces of like length, which learns the same with less padding. By default 8 on a CPU and 120 on a GPU with "
+            "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
             "HuBERT Base, more with a smaller model; 0: whole batches."
         },
     )
@@ -371,7 +364,6 @@ class SERConfig(TrainingArguments):
         default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Leave as it is: the audio would be removed."})
-    do_train: bool = field(default=True, metadata={"help": "Leave as it is: scripts/evaluate.py evaluates alone."})
     bf16: bool | None = field(
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
     )
@@ -379,24 +371,23 @@ class SERConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise ValueError("output_dir: name the run's folder")
-        self._require_what_can_be_done()
-        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-            self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
-        if self.micro_batch_seconds is not None and self.micro_batch_seconds < 0:
-            raise ValueError(f"micro_batch_seconds: must not be below 0, found {self.micro_batch_seconds}")
-        if self.frozen_cache_gb < 0:
-            raise ValueError(f"frozen_cache_gb: must not be below 0, found {self.frozen_cache_gb}")
-        if self.frozen_cache_views < 0:
-            raise ValueError(f"frozen_cache_views: must not be below 0, found {self.frozen_cache_views}")
+        for name, (value, why) in UNUSABLE.items():
+            if (found := getattr(self, name)) != value:
+                raise ValueError(f"{name}: {why}; found {found}")
+        for name in NOT_NEGATIVE:
+            number = getattr(self, name)
+            if number is not None and not 0 <= number < math.inf:  # NaN is not, either
+                raise ValueError(f"{name}: must not be below 0, found {number}")
+        for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
+            require_share(name, getattr(self, name))
+        metric = self.metric_for_best_model
+        if metric is not None and metric.removeprefix("eval_") not in METRICS:
+            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
         if self.segment_overlap and self.segment_length is None:
             raise ValueError(
                 f"segment_overlap: is of use with segment_length alone, found {self.segment_overlap} without it"
             )
         cut((), self.segment_length, self.segment_overlap)
-        for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
-            require_share(name, getattr(self, name))
-        if not 0 <= self.focal_gamma < math.inf:
-            raise ValueError(f"focal_gamma: must be 0 or a number above, found {self.focal_gamma}")
         if self.focal_gamma and self.label_smoothing_factor:
             raise ValueError(
                 f"focal_gamma: needs one true emotion for each clip, and label_smoothing_factor is "
@@ -406,6 +397,8 @@ class SERConfig(TrainingArguments):
             raise ValueError(
                 "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them"
             )
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
         if self.metric_for_best_model and self.greater_is_better is None:
@@ -417,7 +410,6 @@ class SERConfig(TrainingArguments):
             raise ValueError(
                 "early_stopping_patience: the epoch at which it stops is of use with load_best_model_at_end True alone"
             )
-        self.set_learning_rate(self.learning_rate)
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
             # The re-entrant kind loses the gradient behind a frozen layer.
             self.gradient_checkpointing_kwargs = {"use_reentrant": False}
@@ -431,21 +423,6 @@ class SERConfig(TrainingArguments):
             torch.set_num_threads(
                 self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
             )
-
-    def _require_what_can_be_done(self) -> None:
-        for name, (value, why) in UNUSABLE.items():
-            if (found := getattr(self, name)) != value:
-                raise ValueError(f"{name}: {why}; found {found}")
-        for name in ("num_train_epochs", "learning_rate", "head_learning_rate"):
-            number = getattr(self, name)
-            if number is not None and not number >= 0:  # NaN is not, either
-                raise ValueError(f"{name}: must not be below 0, found {number}")
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1 clip, found {getattr(self, name)}")
-        metric = self.metric_for_best_model
-        if metric is not None and metric.removeprefix("eval_") not in METRICS:
-            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
 
     @property
     def augmentation_seed(self) -> int:
@@ -464,29 +441,21 @@ class SERConfig(TrainingArguments):
                 f"{self.n_gpu} or torchrun nproc_per_node {self.n_gpu}; or show it a single one, CUDA_VISIBLE_DEVICES=0"
             )
 
-    def set_learning_rate(self, rate: float | None) -> None:
-        """Sets the learning rate, and the tenth of it that a plateau does not go below unless it was told otherwise."""
-        self.learning_rate = rate
-        if rate and self.lr_scheduler_type == "reduce_lr_on_plateau" and isinstance(self.lr_scheduler_kwargs, dict):
-            self.lr_scheduler_kwargs.setdefault("min_lr", rate / 10)
+    def resolve_learning_rates(self, method: str, parameters: int) -> None:
+        """
+        Sets the learning rates that are not given, and the tenth that a plateau does not go below.
 
-
-def default_learning_rate(method: str, parameters: int) -> float:
-    """
-    A learning rate for a method, or the smallest of those of several.
-
-    Args:
-        method (`str`): The method; of PEFT's other tuners, their names.
-        parameters (`int`): How many parameters the model has.
-    """
-    return min(
-        next(
-            rate
-            for size, rate in LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}).items()
-            if parameters <= size
-        )
-        for name in method.split("+")
-    )
+        Args:
+            method (`str`): The method; of several the one with the smallest rate counts.
+            parameters (`int`): The number of the model's parameters.
+        """
+        if self.learning_rate is None:
+            rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in method.split("+")]
+            self.learning_rate = min(next(rate for size, rate in of.items() if parameters <= size) for of in rates)
+        if self.head_learning_rate is None and self.head == "linear":
+            self.head_learning_rate = HEAD_LEARNING_RATE
+        if self.lr_scheduler_type == "reduce_lr_on_plateau" and isinstance(self.lr_scheduler_kwargs, dict):
+            self.lr_scheduler_kwargs.setdefault("min_lr", self.learning_rate / 10)
 
 
 class Arguments(NamedTuple):

@@ -20,7 +20,7 @@ from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
-    pieces_of_like_length,
+    micro_batches_of_like_length,
 )
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
@@ -34,7 +34,6 @@ from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import (
     FSDPShards,
-    Shards,
     ZeroShards,
     require_shardable,
     shard_on_cpu,
@@ -46,8 +45,8 @@ from hf_ser.tuning import Tuned, frozen_modules
 HUBERT_BASE = 94.4e6
 #: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
 MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
-#: What a piece costs however small it is, in seconds of speech that take as long.
-PIECE_SECONDS = {"cpu": 0.3, "gpu": 20.0}
+#: What a micro-batch costs however small it is, in seconds of speech that take as long.
+MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
 
 
 def batch_scale(model: nn.Module) -> float:
@@ -108,12 +107,6 @@ def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     return score(probabilities, labels)
 
 
-def adam_settings(args: SERConfig) -> dict[str, Any]:
-    """What `torch.optim.Adam` takes of the training arguments."""
-    betas = (args.adam_beta1, args.adam_beta2)
-    return {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
-
-
 #: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
@@ -158,7 +151,7 @@ class _Epochs(TrainerCallback):
 
 class BaseTrainer(CheckpointingTrainer):
     """
-    A `Trainer` whose loss does not depend on how a step is cut into batches, whose figures are per clip, whose frozen
+    A `Trainer` whose loss does not depend on how a step is cut into batches, whose metrics are per clip, whose frozen
     modules run in eval mode, and whose adapters are saved whole.
 
     Args:
@@ -190,6 +183,8 @@ class BaseTrainer(CheckpointingTrainer):
             focal_gamma=args.focal_gamma,
         )
         stopping = args.early_stopping_patience
+        betas = (args.adam_beta1, args.adam_beta2)
+        adam = {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
         adalora = is_adalora(tuned.model)
         if adalora:
             loss = regularised(loss, tuned.model)
@@ -205,7 +200,7 @@ class BaseTrainer(CheckpointingTrainer):
             compute_loss_func=loss,
             compute_metrics=clip_metrics,
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
-            optimizer_cls_and_kwargs=(torch.optim.Adam, adam_settings(args)) if args.adam else None,
+            optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
         )
         # One bar and a line for each epoch, in place of a bar for each evaluation and dictionaries of raw metrics.
         self.pop_callback(ProgressCallback)
@@ -230,7 +225,7 @@ class BaseTrainer(CheckpointingTrainer):
             use_word_dropout(tuned.model)
             use_plain_attention(tuned.model)
         self._batch_scale = batch_scale(tuned.model)
-        # Batch norm learns from the whole batch.
+        # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
         )
@@ -253,7 +248,7 @@ class BaseTrainer(CheckpointingTrainer):
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards: Shards | None = None
+        self._shards = None
         #: How several processes share the training; `None` for one.
         self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:
@@ -304,7 +299,7 @@ class BaseTrainer(CheckpointingTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         output = super().train(*args, **kwargs)
         if self._shards:
-            self._keep_whole(self._shards.gather(self.model, everywhere=True).to(self.args.device))
+            self.keep_whole(self._shards.gather(self.model, everywhere=True))
         if self._probe:
             validate = self._validate if self.eval_dataset else None
             self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, validate)
@@ -316,12 +311,14 @@ class BaseTrainer(CheckpointingTrainer):
         finite = math.isfinite(output.metrics["eval_loss"])
         return float(output.metrics["eval_uar"]) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
-    def keep_whole(self) -> None:
-        """Computes with all weights on every process from now on, in a Trainer that does not train by gradient steps."""
-        self._keep_whole(self.model.to(self.args.device))
+    def keep_whole(self, model: Any = None) -> None:
+        """
+        Ends training: predictions are computed with all weights in float32 on every process, and nothing else stays in memory.
 
-    def _keep_whole(self, model: Any) -> None:
-        """What comes now is computed with all weights in float32 on every process; of the training nothing stays in memory."""
+        Args:
+            model (`PreTrainedModel` or `PeftModel`, *optional*): The whole model, by default the one that the Trainer has.
+        """
+        model = (self.model if model is None else model).to(self.args.device)
         self.accelerator.free_memory()
         self.accelerator._models = [model]
         for keeper in (self, self.callback_handler):
@@ -342,30 +339,30 @@ class BaseTrainer(CheckpointingTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The step's gradients, a piece of like lengths after the other: the loss is a sum over the clips of the step."""
-        *pieces, last = self._pieces(inputs)
+        """The step's gradients, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
+        *others, last = self._micro_batches(inputs)
         loss = torch.zeros((), device=self.args.device)
-        for piece in pieces:
+        for batch in others:
             with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, piece, num_items_in_batch)
+                loss = loss + super().training_step(model, batch, num_items_in_batch)
         return loss + super().training_step(model, last, num_items_in_batch)
 
-    def _pieces(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
-        # What is left to do behind a cache is so little that a piece would cost more than its padding; and where the model is
-        # shared, each piece would fetch all weights, and every process would need equally many.
+        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # shared, each micro-batch would fetch all weights, and every process would need equally many.
         whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
         if not seconds or whole:
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = PIECE_SECONDS[device] * self._batch_scale * collator.per_second
+        fixed = MICRO_BATCH_COST[device] * self._batch_scale * collator.per_second
         return [
             collator.cut(inputs, rows, int(lengths[rows[0]]))
-            for rows in pieces_of_like_length(lengths, seconds * collator.per_second, fixed)
+            for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
         ]
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:

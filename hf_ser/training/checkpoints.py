@@ -21,7 +21,7 @@ from hf_ser.hub import Plan, checkpoints, push
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
 from hf_ser.training.averaging import WeightAverage
-from hf_ser.training.sharding import FSDPShards, Shards
+from hf_ser.training.sharding import FSDPShards, ZeroShards
 from hf_ser.tuning import save_adapter
 
 #: Not the name that transformers gives to weights: whatever opens a checkpoint would add a random encoder.
@@ -68,7 +68,7 @@ class CheckpointingTrainer(Trainer):
 
     model: Any
     #: Gathers the weights of a sharded model.
-    _shards: Shards | None
+    _shards: FSDPShards | ZeroShards | None
     #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
     _head_alone: bool
     #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.

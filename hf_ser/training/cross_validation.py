@@ -9,7 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,9 @@ from hf_ser.training.identity import require_same_run
 logger = logging.getLogger(__name__)
 
 SUMMARY = "cross_validation.json"
-#: What a run is told by its place among the folds and seeds, and must not be told otherwise.
+#: The metrics on test that are summarised, beside the probe's UAR.
+METRICS = ("uar", "accuracy", "f1_weighted")
+#: The arguments that folds and seeds set.
 PLACED = ("output_dir", "fold", "folds", "seed")
 
 
@@ -80,16 +82,15 @@ def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         ValueError: if one of them is of another form.
     """
+    form = "config: sweep must be lines of the form argument: [value, value]; found"
     if not isinstance(recipe, dict | None):
-        raise ValueError(f"config: sweep must be lines of the form argument: [value, value]; found {recipe!r}")
+        raise ValueError(f"{form} {recipe!r}")
     sweep: dict[str, list[str]] = {}
     for key, values in (recipe or {}).items():
-        listed = values if isinstance(values, list) else [values]
-        if not listed or any(value is None or isinstance(value, dict | list) for value in listed):
-            raise ValueError(
-                f"config: sweep must be lines of the form argument: [value, value]; found {key}: {values!r}"
-            )
-        sweep[str(key)] = [str(value) for value in listed]
+        several = values if isinstance(values, list) else [values]
+        if not several or any(value is None or isinstance(value, dict | list) for value in several):
+            raise ValueError(f"{form} {key}: {values!r}")
+        sweep[str(key)] = [str(value) for value in several]
     for word in words:
         key, equals, given = word.partition("=")
         if not (key and equals and given):
@@ -174,7 +175,7 @@ def fold_count(arguments: Arguments) -> int:
 
 def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None) -> list[Run]:
     """
-    Trains what is not finished yet. A run that was interrupted goes on from its checkpoint; one that fails is told, and the
+    Trains what is not finished yet. A run that was interrupted goes on from its checkpoint; one that fails is logged, and the
     others go on.
 
     Args:
@@ -214,7 +215,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
                     failed.append(run)
                     logger.error("%s failed, see %s:\n%s", run.folder, run.log, _last_lines(run.log))
                 bar.update()
-    except BaseException:  # Ctrl-C, above all: what is running is told to stop, and goes on another time
+    except BaseException:  # Ctrl-C, above all: runs save what they have, and go on another time
         pool.shutdown(wait=False, cancel_futures=True)
         for process in running:
             process.send_signal(signal.SIGINT)
@@ -241,10 +242,9 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them: by index, `GPU-uuid` or `MIG-uuid`."""
     count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not count:
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if not (count and names[0]):
         return [str(index) for index in range(count)]
-    names = [name.strip() for name in visible.split(",")]
     # CUDA ignores what follows a device that is not there. Of several MIG devices it gives a process only the first.
     return names if names[0].startswith("MIG-") else names[:count]
 
@@ -276,49 +276,39 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     and the probe's UAR, the trained parameters and the seconds of an epoch. A setting without a finished run is left out.
     """
     table: list[dict[str, Any]] = []
-    for setting, group in _by_setting(runs):
-        finished = [
-            (run, records.read_results(run.folder / RESULTS)) for run in group if (run.folder / RESULTS).exists()
-        ]
+    for _, group in itertools.groupby(runs, key=lambda run: sorted(run.setting.items())):
+        planned = list(group)
+        finished = [run for run in planned if (run.folder / RESULTS).exists()]
+        results = [records.read_results(run.folder / RESULTS) for run in finished]
         if not finished:
             continue
-        figures = [_figures(results) for _, results in finished]
-        uars = [run["uar"] for run in figures]
+        metrics = [
+            {**{name: found["metrics"]["test"][name] for name in METRICS}, "probe_uar": found["probe"]["test"]["uar"]}
+            for found in results
+        ]
+        seconds = [
+            found["training"]["seconds"] / found["training"]["epochs"]
+            for found in results
+            if found["training"]["epochs"]
+        ]
+        split = [found["split"] for found in results]
         table.append(
             {
-                "setting": setting,
-                "uar": uars,
+                "setting": finished[0].setting,
+                "uar": [found["uar"] for found in metrics],
                 "runs": [
-                    {"fold": run.fold, "seed": run.seed, **found}
-                    for (run, _), found in zip(finished, figures, strict=True)
+                    {"fold": run.fold, "seed": run.seed, **found} for run, found in zip(finished, metrics, strict=True)
                 ],
-                "missing": len(group) - len(finished),
-                **_spread(uars),
-                **{
-                    name: _spread([run[name] for run in figures])
-                    for name in ("accuracy", "f1_weighted", "probe_uar")
-                    if all(name in run for run in figures)
-                },
-                "parameters": finished[0][1]["parameters"],
-                "split": finished[0][1]["split"]["name"],
-                "speakers_shared_by_train_and_test": max(
-                    results["split"]["speakers_shared_by_train_and_test"] for _, results in finished
-                ),
-                "seconds_per_epoch": _mean_or_none(
-                    results["training"]["seconds"] / results["training"]["epochs"]
-                    for _, results in finished
-                    if results["training"]["epochs"]
-                ),
+                "missing": len(planned) - len(finished),
+                **_spread([found["uar"] for found in metrics]),
+                **{name: _spread([found[name] for found in metrics]) for name in metrics[0] if name != "uar"},
+                "parameters": results[0]["parameters"],
+                "split": split[0]["name"],
+                "speakers_shared_by_train_and_test": max(found["speakers_shared_by_train_and_test"] for found in split),
+                "seconds_per_epoch": statistics.mean(seconds) if seconds else None,
             }
         )
     return table
-
-
-def _figures(results: dict[str, Any]) -> dict[str, float]:
-    """Figures on test; runs of earlier versions have no probe."""
-    test = results["metrics"]["test"]
-    probe = {"probe_uar": results["probe"]["test"]["uar"]} if "probe" in results else {}
-    return {**{name: test[name] for name in ("uar", "accuracy", "f1_weighted")}, **probe}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -328,23 +318,15 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-def _mean_or_none(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return statistics.mean(found) if found else None
-
-
-def _by_setting(runs: Sequence[Run]) -> Iterator[tuple[dict[str, str], list[Run]]]:
-    for _, group in itertools.groupby(runs, key=lambda run: sorted(run.setting.items())):
-        together = list(group)
-        yield together[0].setting, together
-
-
-def mean_and_deviation(spread: Mapping[str, Any] | None) -> str:
+def mean_and_deviation(spread: Mapping[str, Any]) -> str:
     """A mean and its standard deviation as text, in per cent."""
-    if spread is None:
-        return "-"
     mean, deviation = spread["mean"], spread["standard_deviation"]
     return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+
+
+def table_in_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
@@ -355,14 +337,14 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
         [
             *(Path(row["setting"][key]).name for key in keys),
             mean_and_deviation(row),
-            mean_and_deviation(row.get("probe_uar")),
+            mean_and_deviation(row["probe_uar"]),
             f"{len(row['uar'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
             f"{row['parameters']['trainable']:,}",
             f"{row['seconds_per_epoch']:.1f}" if row["seconds_per_epoch"] is not None else "-",
         ]
         for row in table
     ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return table_in_markdown(head, rows)
 
 
 def _slug(value: str) -> str:

@@ -39,6 +39,7 @@ from hf_ser.training.arguments import (
     parse_arguments,
 )
 from hf_ser.training.clips import load_splits
+from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
 from hf_ser.wording import per_cent
@@ -119,8 +120,7 @@ def inner_folds(clips: Dataset, folds: int) -> list[DatasetDict]:
     if speakers.unknown or folds < 2 or number < max(folds, 3):
         raise SplitError(
             f"inner_folds={folds}: expected a speaker for every training clip, and at least {max(folds, 3)} speakers and 2 "
-            f"folds; "
-            f"found {number} speakers, and {speakers.unknown} clips without one"
+            f"folds; found {number} speakers, and {speakers.unknown} clips without one"
         )
     columns = (emotion_column(clips), column(clips, "gender"), column(clips, "corpus"))
     traits = np.array([str(values) for values in zip(*columns, strict=True)])
@@ -201,18 +201,17 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
 
 
 def _write_folds(root: Path, folds: Sequence[DatasetDict]) -> list[Path]:
+    """Writes the folds, or makes sure that they are those that the search was started with."""
     root.mkdir(parents=True, exist_ok=True)
     files = [root / f"inner-{fold}.json" for fold in range(len(folds))]
     for file, parts in zip(files, folds, strict=True):
         if not file.exists():
             splits.save_splits(parts, file)
-            continue
         try:
             splits.require_same_splits(file, parts)
         except SplitError as error:
             raise SplitError(
-                f"output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name}). Give the "
-                "arguments that it was started with, or choose another folder."
+                f"output_dir: {str(root)!r} holds a search on other clips or another number of folds ({file.name})"
             ) from error
     return files
 
@@ -266,17 +265,12 @@ def as_markdown(study: optuna.Study, count: int = 10) -> str:
     """The best trials: the mean UAR over the inner folds in per cent, and the arguments."""
     best = ranking(study)[:count]
     names = list(dict.fromkeys(name for trial in best for name in trial.params))
+
+    def short(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
     rows = [
-        [
-            str(trial.number),
-            f"{per_cent(trial.values[0]):.1f}",
-            *(_short(trial.params.get(name, "-")) for name in names),
-        ]
+        [str(trial.number), f"{per_cent(trial.values[0]):.1f}", *(short(trial.params.get(name, "-")) for name in names)]
         for trial in best
     ]
-    head = ["trial", "UAR, %", *names]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return table_in_markdown(["trial", "UAR, %", *names], rows)

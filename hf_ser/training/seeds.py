@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_ser import records
 from hf_ser.training.arguments import Arguments, parse_arguments
-from hf_ser.training.cross_validation import Run, mean_and_deviation, summarise, unfinished
+from hf_ser.training.cross_validation import Run, mean_and_deviation, summarise, table_in_markdown, unfinished
 from hf_ser.training.run import finetune
 
 SUMMARY = "seeds.json"
@@ -27,7 +27,7 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         seeds (`Sequence[int]`): The seeds.
 
     Returns:
-        The figures of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
+        The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
 
     Raises:
         ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
@@ -58,10 +58,10 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
 
 
 def as_markdown(summary: dict[str, Any]) -> str:
-    """The figures on test of each seed in per cent, and their means and sample standard deviations."""
+    """The metrics on test of each seed in per cent, and their means and sample standard deviations."""
     head = ["seed", "UAR on test, %", "accuracy, %", "weighted F1, %", "probe's UAR on test, %"]
     names = ("uar", "accuracy", "f1_weighted", "probe_uar")
     rows = [[str(run["seed"]), *(f"{100 * run[name]:.2f}" for name in names)] for run in summary["runs"]]
     means = [summary, *(summary[name] for name in names[1:])]
     rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return table_in_markdown(head, rows)

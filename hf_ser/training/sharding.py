@@ -62,9 +62,9 @@ def _require_fsdp_2(training: TrainingArguments) -> None:
         )
 
 
-class Shards:
+class FSDPShards:
     """
-    Gathers a sharded model.
+    Gathers a model that is sharded by torch's FSDP2, which holds a part of each weight in each process.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
@@ -78,18 +78,6 @@ class Shards:
         A copy of the model with all weights in float32. Every process must call this; the copy of the first process has the
         weights, with `everywhere` all copies have.
         """
-        raise NotImplementedError
-
-
-class FSDPShards(Shards):
-    """
-    Shards of torch's FSDP2, which holds a part of each weight in each process.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
-    """
-
-    def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
         whole = _without_weights(self._empty)
         options = StateDictOptions(full_state_dict=True, cpu_offload=not everywhere)
         if state := get_model_state_dict(shared, options=options):
@@ -103,9 +91,9 @@ class FSDPShards(Shards):
         set_model_state_dict(sharded, whole.state_dict() if first else {}, options=options)
 
 
-class ZeroShards(Shards):
+class ZeroShards:
     """
-    Shards of DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in stage 3 those of the model, too.
+    Gathers a model under DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in stage 3 those of the model, too.
 
     ZeRO converts frozen weights to the training's precision; a copy of the original ones stays in memory here.
 
@@ -114,10 +102,11 @@ class ZeroShards(Shards):
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
+        self._empty = _without_weights(model)
         self._frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
 
     def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
+        """A copy of the model with all weights in float32, in every process. Every process must call this."""
         from deepspeed.utils import safe_get_full_fp32_param
 
         whole = _without_weights(self._empty)

@@ -29,7 +29,7 @@ from hf_ser.models import Loaded, fold_training_layers, load_model
 from hf_ser.records import EXCLUDED, RESULTS, SPLITS
 from hf_ser.streaming import WHOLE, StreamedSpeech
 from hf_ser.training import probe as probing
-from hf_ser.training.arguments import HEAD_LEARNING_RATE, SERConfig, default_learning_rate
+from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer, inverse_frequencies
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.results import RunRecord
@@ -121,7 +121,7 @@ class SERTrainer(BaseTrainer):
                 "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected "
                 "'merged'"
             )
-        set_learning_rates(args, self.tuning, parameter_counts(loaded.model)[1])
+        args.resolve_learning_rates(self.tuning.method, parameter_counts(loaded.model)[1])
         train = self._training_set(args)
         weights = None
         if args.class_weights:
@@ -463,14 +463,6 @@ def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) ->
         )
     if not math.isinf(most) and np.isnan(seconds).any():
         raise CorpusError(f"the encoder takes {most:g} s at most, and the length of some clips is unknown; {advice}")
-
-
-def set_learning_rates(args: SERConfig, tuning: Tuning, parameters: int) -> None:
-    """Sets the learning rates that were not given: by the method, the head and the number of parameters."""
-    if args.learning_rate is None:
-        args.set_learning_rate(default_learning_rate(tuning.method, parameters))
-    if args.head_learning_rate is None and args.head == "linear":
-        args.head_learning_rate = HEAD_LEARNING_RATE
 
 
 def require_compatible(args: SERConfig, augmentation: Augmentation, train: Dataset) -> None:

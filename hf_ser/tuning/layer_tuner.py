@@ -1,13 +1,11 @@
 """What the package's two tuners of encoder layers have in common, in PEFT's shape: configuration, layer, model."""
 
-import copy
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -22,13 +20,11 @@ class LayerTunerConfig(PeftConfig):
     Args:
         target_modules (`str` or `list[str]`, *optional*): A regular expression for whole names, or ends of names. By default
             one module in every encoder layer, for the families that are known.
-        layers_to_transform (`int` or `list[int]`, *optional*): Only these layers, counted from 0. By default all.
         exclude_modules (`str` or `list[str]`, *optional*): Modules to leave out, named like `target_modules`.
         modules_to_save (`list[str]`, *optional*): Modules that train as a whole and are saved with the adapter.
     """
 
     target_modules: list[str] | str | None = None
-    layers_to_transform: list[int] | int | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
 
@@ -102,17 +98,6 @@ class LayerTuner(BaseTuner):
         if peft_config.target_modules is None:
             peft_config.target_modules = self._default_targets(self._known_encoder()[0])
         return peft_config
-
-    @staticmethod
-    def _check_target_module_exists(peft_config: Any, key: str) -> Any:
-        # PEFT's own reading of layers_to_transform passes over regular expressions, and over modules that end in a number.
-        every = copy.copy(peft_config)
-        every.layers_to_transform = None
-        found, wanted = check_target_module_exists(every, key), peft_config.layers_to_transform
-        if not found or wanted is None:
-            return found
-        numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", key)
-        return bool(numbers) and int(numbers[-1]) in ([wanted] if isinstance(wanted, int) else wanted)
 
     def _create_and_replace(
         self,

@@ -9,11 +9,11 @@ from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_ser.encoders import EncoderFamily, encoder_in, family_of
+from hf_ser.encoders import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
 #: How far [`start_at_frames`] puts prompts from the mean frame, in standard deviations of the frames: apart, so that each may
-#: learn something else.
+#: train to something else.
 SPREAD = 0.2
 HOOKS = (
     "_forward_hooks",
@@ -33,8 +33,8 @@ class DeepPromptConfig(LayerTunerConfig):
 
     Args:
         prompt_length (`int`, *optional*, defaults to 5): Embeddings before each layer (section V-A).
-        target_modules, layers_to_transform, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are encoder
-            layers. WavLM's layers share one position bias, which fits prompts before all of them or before none.
+        target_modules, exclude_modules, modules_to_save: See [`LayerTunerConfig`]; the targets are encoder layers. WavLM's share
+            one position bias, which fits prompts before all of them or before none.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -136,17 +136,9 @@ def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
         mask (`torch.Tensor`, *optional*): `(batch, frames)` with true or one for a valid frame; or `(batch, 1, frames,
             frames)` with true, or with zero as what is added to the scores. `None` masks nothing.
         length (`int`): The prompts.
-
-    Raises:
-        ValueError: if the mask is of another kind.
     """
     if mask is None:
         return None
-    if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 4):
-        raise ValueError(
-            f"attention_mask: found {getattr(mask, 'shape', type(mask).__name__)}, expected two or four axes: load the model "
-            'with attn_implementation="sdpa" or "eager"'
-        )
     added = mask.ndim == 4 and mask.is_floating_point()
     mask = torch.cat([mask.new_full((*mask.shape[:-1], length), 0 if added else 1), mask], dim=-1)
     if mask.ndim == 4 and mask.shape[2] > 1:
@@ -179,16 +171,6 @@ class DeepPromptModel(LayerTuner):
         """Every layer."""
         return family.layers
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
-        encoder = encoder_in(self.model)
-        some = peft_config.layers_to_transform
-        if encoder is not None and family_of(encoder.config).shares_position_bias and some is not None:
-            raise ValueError(
-                f"layers_to_transform={some}: the layers of {encoder.config.model_type} share one position bias, which fits "
-                "prompts before every layer or before none: leave it out"
-            )
-        return super()._prepare_adapter_config(peft_config, model_config)
-
 
 def start_at_frames(
     model: PeftModel, clips: Iterable[Mapping[str, torch.Tensor]], adapter_name: str = "default"
@@ -197,8 +179,8 @@ def start_at_frames(
     Initialises the prompts of every layer beside the mean of the frames in front of that layer: each feature is drawn from a
     normal distribution around its mean, with `SPREAD` of the standard deviation that it has over the frames.
 
-    Random prompts, as in PEFT-SER, are unlike any frame, and change the output of whatever attends to them before anything is
-    learned: five of them move the outputs of Whisper tiny's layers by a third and more, where prompts that are like frames move
+    Random prompts, as in PEFT-SER, are unlike any frame, and change the output of whatever attends to them before
+    training: five of them move the outputs of Whisper tiny's layers by a third and more, where prompts that are like frames move
     them by some hundredths. Smaller ones would not help: an encoder with layer norm before its attention gives all prompts the
     same size.
 

@@ -1,6 +1,5 @@
 """The same recording is found again, however it was changed on the way, and two takes of a sentence are not the same."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,11 +93,6 @@ class TestSynthetic:
         [(_, _, value)] = near_duplicates([fingerprint(clip)], [fingerprint(piece)], 0.5)
         assert value == pytest.approx(share, abs=0.1)
 
-    def test_a_hum_makes_no_duplicates(self, voices: list[np.ndarray]) -> None:
-        hum = 0.3 * np.sin(2 * np.pi * 50 * np.arange(60_000) / 16_000).astype(np.float32)
-        first, second = (fingerprint(clip + hum[: len(clip)]) for clip in voices[:2])
-        assert similarity(first.waveform, second.waveform) < 0.5
-
     def test_empty_sets(self, voices: list[np.ndarray]) -> None:
         one = fingerprint(voices[0])
         assert near_duplicates([], [one]) == near_duplicates([one], []) == []
@@ -131,26 +125,17 @@ class TestSimilarity:
         assert similarity(first.waveform, second.waveform) > 0.95
         assert first.envelope @ second.envelope > 0.99
 
-    # Of the first fifty voices 18 and 37 happen to be alike.
-    @given(seeds=st.tuples(st.integers(0, 17), st.integers(0, 17)))
-    @settings(deadline=None, max_examples=20)
-    def test_it_is_symmetric_and_between_0_and_1(self, seeds: tuple[int, int]) -> None:
-        first, second = (fingerprint(voice(seed, 1.0)).waveform for seed in seeds)
-        assert similarity(first, second) == pytest.approx(similarity(second, first), abs=1e-5)
-        assert 0 <= similarity(first, second) <= 1
-        assert (similarity(first, second) > THRESHOLD) == (seeds[0] == seeds[1])
-
 
 class TestNearest:
     @given(
         sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
         neighbours=st.integers(1, 5),
-        blocks=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+        block=st.integers(1, 50),
         seed=st.integers(0, 100),
     )
     @settings(deadline=None)
     def test_it_is_what_a_full_matrix_gives(
-        self, sizes: tuple[int, int], neighbours: int, blocks: tuple[int, int], seed: int
+        self, sizes: tuple[int, int], neighbours: int, block: int, seed: int
     ) -> None:
         generator = np.random.default_rng(seed)
         first, second = (1 + 0.5 * generator.standard_normal((size, 20)).astype(np.float32) for size in sizes)
@@ -160,7 +145,7 @@ class TestNearest:
         best = np.argsort(-cosines, axis=1)[:, :neighbours]
         expected = {(int(i), j) for j in range(len(second)) for i in best[j] if cosines[j, i] >= ENVELOPES}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("hf_ser.audio.similarity.BLOCKS", blocks)
+            patch.setattr("hf_ser.audio.similarity.BLOCK", block)
             found = nearest(first, second, neighbours)
         assert len(found) == len(expected)
         assert {(i, j) for i, j in found.tolist()} == expected
@@ -182,12 +167,3 @@ class TestRealSpeech:
         assert pairs == [("03-01-03-01-02-01-07", "03-01-03-01-02-02-07", 1.0)]
         below = near_duplicates(list(takes[0].values()), list(takes[1].values()), 0.01)
         assert sorted(value for *_, value in below)[-2] < THRESHOLD - 0.15
-
-    @pytest.mark.parametrize("change", ["cut", "8 kHz", "MP3 of 16 kbit/s", "white noise", "all at once"])
-    def test_changed_copies_are_found(self, clips: dict[str, np.ndarray], change: str) -> None:
-        names = [name for name in clips if name != "03-01-03-01-02-02-07"]
-        first = [fingerprint(clips[name]) for name in names]
-        second = [fingerprint(CHANGES[change](clips[name])) for name in itertools.islice(names, 0, None, 12)]
-        found = near_duplicates(first, second)
-        assert [(i, j) for i, j, _ in found] == [(12 * j, j) for j in range(len(second))]
-        assert min(value for *_, value in found) > 0.85

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
 
 from hf_ser.export import export, run
 from hf_ser.models import load_model
@@ -33,6 +32,7 @@ def encoders(
     tiny_whisper: Path,
     tiny_data2vec: Path,
     tiny_wav2vec2_bert: Path,
+    make_hubert: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, str], Path]:
     """The folder of an encoder, such as `encoders("wavlm", "group")`."""
@@ -42,15 +42,7 @@ def encoders(
             return one
         if family == "hubert":
             return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
-        folder = tmp_path_factory.mktemp("encoder")
-        config = AutoConfig.for_model(
-            family, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, conv_dim=[16] * 7,
-            num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, classifier_proj_size=24, feat_extract_norm=norm,
-            do_stable_layer_norm=norm == "layer", conv_bias=norm == "layer", apply_spec_augment=False)  # fmt: skip
-        torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(folder)
-        Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
-        return folder
+        return make_hubert(tmp_path_factory.mktemp("encoder"), norm, family)
 
     return encoder
 

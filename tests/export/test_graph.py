@@ -7,14 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
 
 import hf_ser
-from hf_ser.export.graph import ClassifierGraph, MaskedGroupNorm, ValidFrames, write_graph
+from hf_ser.export.graph import ClassifierGraph, MaskedGroupNorm, write_graph
 from hf_ser.export.run import check_folder, export
-from hf_ser.modeling import ClipGroupNorm
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import Tuning, save_adapter, tune
@@ -118,21 +114,3 @@ def test_other_families_are_refused(tmp_path: Path) -> None:
     config = SimpleNamespace(model_type="audio-spectrogram-transformer")
     with pytest.raises(ValueError, match=r"found 'audio-spectrogram-transformer', expected one of .*hubert"):
         write_graph(SimpleNamespace(model=SimpleNamespace(config=config)), tmp_path / "model.onnx")
-
-
-@settings(deadline=None, max_examples=30)
-@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=4), seed=st.integers(0, 99))
-def test_the_norm_of_the_graph_is_over_the_valid_frames(lengths: list[int], seed: int) -> None:
-    torch.manual_seed(seed)
-    stock = nn.GroupNorm(5, 5)
-    nn.init.normal_(stock.weight)
-    nn.init.normal_(stock.bias)
-    hidden = 3 * torch.randn(len(lengths), 5, max(lengths)) + torch.randn(1, 5, 1)
-    valid = ValidFrames()
-    valid.frames = torch.tensor(lengths)
-    found = MaskedGroupNorm(stock, valid)(hidden)
-    stock.__class__ = ClipGroupNorm
-    stock.frames = lengths
-    expected = stock(hidden)
-    for clip, length in enumerate(lengths):
-        torch.testing.assert_close(found[clip, :, :length], expected[clip, :, :length], atol=1e-4, rtol=1e-4)

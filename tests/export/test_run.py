@@ -48,13 +48,6 @@ def test_other_things_are_never_replaced(tmp_path: Path) -> None:
         export("no model", tmp_path / "thesis.tex", overwrite=True)
 
 
-def test_what_lies_beside_an_export_is_not_replaced_with_it(tmp_path: Path) -> None:
-    (tmp_path / "export.json").write_text("{}")
-    (tmp_path / "notes.txt").write_text("which clips it gets wrong")
-    with pytest.raises(FileExistsError, match=r"has notes.txt, which is not of an export"):
-        export("no model", tmp_path, overwrite=True)
-
-
 @pytest.mark.parametrize("folder", [".", ".."])
 def test_a_folder_without_a_name_is_refused(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
@@ -75,21 +68,6 @@ def test_the_users_own_clips_are_compared_too(
     assert str(tmp_path) not in (tmp_path / "exported" / "export.json").read_text()
     assert json.loads((tmp_path / "exported" / "export.json").read_text()) == record
     assert summary(record).startswith("hubert-group-stock in float32, ")
-
-
-def test_the_same_clips_are_chosen_each_time(speech: Path) -> None:
-    def names(most: int) -> list[str]:
-        return [clip.name for clip in chosen_clips([], [f"synthetic={speech}"], most)]
-
-    assert names(7) == names(7)
-    assert len(set(names(7))) == 7
-    assert len(names(1000)) == 6 * 8 * 2
-
-
-def test_synthetic_clips_are_of_one_to_seven_seconds() -> None:
-    lengths = [len(clip.read()) / 16_000 for clip in synthetic_clips()]
-    assert lengths[0] == 1
-    assert lengths[-1] == 7
 
 
 def test_clips_that_cannot_be_used_are_left_out(exported: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_evaluate_an_exported_model(
     speech: Path,
     tmp_path: Path,
 ) -> None:
-    """With the figures of the model that it was made of, and what its run has learned from."""
+    """With the metrics of the model that it was made of, and the training clips of its run."""
     words = ("--corpora", f"synthetic={speech}", "--no_robustness", "--no_leakage", "--resamples", "20")
     assert (
         run_script("evaluate", exported, *words, "--output", tmp_path / "report", "--compare", hubert).returncode == 0

@@ -1,7 +1,6 @@
 """Saved files are read back by the programs that read such files; a table of predictions can be continued."""
 
 import csv
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -84,13 +83,6 @@ def test_audacity_and_praat_read_the_segments(tmp_path: Path, result: Any) -> No
     (tier,) = grid.tiers
     assert tier.name == "emotion"
     assert [tuple(entry) for entry in tier.entries] == [(each.start, each.stop, each.emotion) for each in SEGMENTS]
-
-
-def test_labels_are_of_the_merged_segments(tmp_path: Path) -> None:
-    merged = dataclasses.replace(TIMELINE, minimum=0.7)
-    assert len(merged) < len(SEGMENTS)
-    save(merged, tmp_path / "t.txt")
-    assert (tmp_path / "t.txt").read_text().count("\n") == len(merged)
 
 
 def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:

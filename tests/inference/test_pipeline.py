@@ -10,10 +10,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from transformers import AudioClassificationPipeline
-from transformers import pipeline as plain_pipeline
 
 from hf_ser.audio import AudioError
 from hf_ser.inference.clips import Prediction
@@ -97,33 +94,6 @@ def test_a_clip_has_the_same_answer_by_its_path_and_among_many(
     assert recogniser(paths[2], top_k=1) == recogniser(paths[2])[:1]
 
 
-def test_transformers_opens_it(layer_norm: SERPipeline, tmp_path: Path) -> None:
-    layer_norm.model.save_pretrained(tmp_path)
-    layer_norm.feature_extractor.save_pretrained(tmp_path)
-    opened = plain_pipeline("audio-classification", model=str(tmp_path), pipeline_class=SERPipeline, top_k=2)
-    clip = noise(8000, 1)
-    assert opened(clip)[0]["score"] == pytest.approx(layer_norm(clip)[0]["score"], abs=1e-5)
-    assert len(opened(clip)) == 2
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_whatever_the_clips_beside_it(kind: str, request: pytest.FixtureRequest) -> None:
-    recogniser = request.getfixturevalue(kind)
-    clip = noise(2_000, 5)
-    reference = plain(recogniser, clip)
-
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-    @given(st.lists(st.integers(400, 30_000), max_size=6), st.floats(0.05, 10), st.data())
-    def holds(lengths: list[int], batch_seconds: float, data: st.DataObject) -> None:
-        place = data.draw(st.integers(0, len(lengths)))
-        clips = [noise(length, seed) for seed, length in enumerate(lengths)]
-        answers = run(recogniser, [*clips[:place], clip, *clips[place:]], batch_seconds=batch_seconds)
-        assert len(answers) == len(lengths) + 1
-        assert answers[place].probabilities == pytest.approx(reference, abs=1e-4)
-
-    holds()
-
-
 def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path, write_clip: Callable[..., Path]) -> None:
     write_clip(tmp_path / "a.wav", seconds=0.5)
     (tmp_path / "b.wav").write_bytes(b"RIFF and nothing more")
@@ -155,15 +125,6 @@ def test_a_long_clip_has_the_mean_of_its_segments(pitch: SERPipeline, make_sound
     assert answer.probabilities["high"] == pytest.approx(expected, abs=1e-6)
     assert answer.duration == pytest.approx(3.6)
     assert pitch.model.shapes[:2] == [(2, 19_200), (1, 19_200)]
-
-
-def test_segments_of_unlike_length_count_by_their_length(pitch: SERPipeline, make_sound: Sound) -> None:
-    """16,001 samples in two: one of 8,000, one of 8,001."""
-    clip = np.concatenate([make_sound(0.5), make_sound(0.6, 2000)])[:16_001]
-    (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=1)
-    parts = run(pitch, [{"array": part, "sampling_rate": 16_000} for part in (clip[:8_000], clip[8_000:])])
-    expected = (8_000 * parts[0].probabilities["high"] + 8_001 * parts[1].probabilities["high"]) / 16_001
-    assert answer.probabilities["high"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: Sound) -> None:

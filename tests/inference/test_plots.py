@@ -56,9 +56,3 @@ def test_draws_the_segments() -> None:
     for each in (line, merged):
         drawn = plot_timeline(waveform, each).axes[2].collections
         assert sum(len(spans.get_paths()) for spans in drawn) == len(each)
-
-
-def test_an_emotion_of_its_own_has_a_colour_of_its_own() -> None:
-    figure = plot_timeline(*made(5))
-    colours = {handle.get_facecolor() for handle in figure.legends[0].get_patches()}
-    assert len(colours) == len(EMOTIONS)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import hf_ser
-from hf_ser.inference import precision
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
@@ -69,15 +68,6 @@ def test_adapters_stay_as_they_are(method: str, settings: dict[str, int], tiny_h
     assert len(answers(recogniser)) == 3
 
 
-def test_int8_without_bfloat16_hardware_leaves_the_rest_in_float32(
-    opened: Open, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda cpu: False)
-    model = rounded(opened(tiny_hubert), "int8").model
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert any(isinstance(module, Int8Linear) for module in model.modules())
-
-
 def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     torch.manual_seed(0)
     linear, frames = nn.Linear(96, 64, bias=False), torch.randn(2, 50, 96)
@@ -85,18 +75,6 @@ def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     assert found.shape == expected.shape
     # A step is 1/127 of the largest weight of an output, and 1/255 of the range of all frames; the errors add up like noise.
     assert ((found - expected).std() / expected.std()).item() < 0.02
-
-
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no VNNI: 7 bits are all there is")
-def test_without_vnni_inputs_have_7_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of two 8 bits would saturate there."""
-    torch.manual_seed(0)
-    linear, frames = nn.Linear(96, 64), torch.rand(50, 96)
-    finer = Int8Linear(linear)(frames)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    coarser = Int8Linear(linear)(frames)
-    errors = [(found - linear(frames)).abs().mean().item() for found in (finer, coarser)]
-    assert errors[0] < errors[1] < 4 * errors[0]
 
 
 def test_precisions_that_do_not_fit() -> None:

@@ -103,17 +103,6 @@ def test_the_shortest_goes_first() -> None:
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 3, "a"), (3, 8, "b")]
 
 
-def test_a_minimum_longer_than_the_recording_leaves_one_segment() -> None:
-    (segment,) = made([A, B, B], 100).segments
-    assert (segment.start, segment.stop, segment.emotion) == (0, 3, "b")
-
-
-def test_a_day_of_flicker_is_merged_in_seconds() -> None:
-    rng = np.random.default_rng(0)
-    line = made(rng.dirichlet([1, 1, 1], 20_000).tolist(), 5, hop=0.5)
-    assert len(line.segments) > 100
-
-
 @pytest.mark.parametrize("boundary", [10.0, 13.3, 20.0])
 @pytest.mark.parametrize("smoothing", [0.0, 1.0, 3.0])
 def test_finds_where_the_voice_changes(
@@ -138,23 +127,6 @@ def test_the_windows_lie_as_they_should(pitch: SERPipeline, make_sound: Sound) -
     assert pitch.model.shapes == [(2, 32_000)] * 4, "windows go through the model in batches"
 
 
-def test_a_recording_shorter_than_a_window_is_one_window(pitch: SERPipeline, make_sound: Sound) -> None:
-    line = pitch.timeline({"array": make_sound(0.3), "sampling_rate": 16_000})
-    assert (line.start.tolist(), line.stop.tolist(), line.duration) == ([0.0], [0.3], 0.3)
-    assert [(each.start, each.stop) for each in line] == [(0, 0.3)]
-
-
-def test_a_window_has_the_probabilities_of_the_same_clip(layer_norm: SERPipeline) -> None:
-    recording = 0.1 * np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
-    recording *= np.linspace(0, 1, 40_000, dtype=np.float32)
-    line = layer_norm.timeline({"array": recording, "sampling_rate": 16_000}, window=1, hop=0.5)
-    for start, shares in zip(line.start, line.probabilities, strict=True):
-        first = round(start * 16_000)
-        window = recording[first : first + 16_000].copy()
-        answers = {answer["label"]: answer["score"] for answer in layer_norm(window)}
-        np.testing.assert_allclose(shares, [answers[emotion] for emotion in line.emotions], atol=1e-4)
-
-
 def test_silence_is_a_segment(pitch: SERPipeline, make_sound: Sound) -> None:
     recording = np.concatenate([make_sound(6), np.zeros(10 * 16_000, np.float32), make_sound(6)])
     line = pitch.timeline({"array": recording, "sampling_rate": 16_000}, window=2, hop=0.5)
@@ -164,12 +136,6 @@ def test_silence_is_a_segment(pitch: SERPipeline, make_sound: Sound) -> None:
     assert np.isnan(line.probabilities[line.silent]).all()
     assert np.isfinite(line.smoothed[~line.silent]).all()
     assert first.probability > 0.9
-
-
-def test_silence_from_end_to_end(pitch: SERPipeline) -> None:
-    line = pitch.timeline({"array": np.zeros(80_000), "sampling_rate": 16_000})
-    (segment,) = line
-    assert (segment.start, segment.stop, segment.emotion) == (0, 5, SILENCE)
 
 
 def test_recordings_and_arguments_that_do_not_fit(pitch: SERPipeline, tmp_path: Path, make_sound: Sound) -> None:

@@ -1,6 +1,5 @@
 import ast
 import json
-import math
 import os
 import subprocess
 import sys
@@ -10,15 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import (
     AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
-    AutoModelForAudioClassification,
     HubertForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -147,17 +141,6 @@ class TestHead:
             expected = stock.eval()(values).logits
             torch.testing.assert_close(model.eval()(values).logits, expected, atol=1e-6, rtol=1e-5)
 
-    def test_an_unknown_one_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="head='big': expected conv, stock or linear"):
-            SERModelConfig(head="big")
-
-    def test_dropout_is_in_training_alone(self) -> None:
-        model = tiny("hubert-layer", head_dropout=0.5)
-        values = torch.randn(1, 4000)
-        assert torch.equal(model(values).logits, model(values).logits)
-        model.projector.train()
-        assert not torch.equal(model(values).logits, model(values).logits)
-
 
 class TestPadding:
     """Trap: the output of stock encoders of the group-norm kind, and of Whisper, depends on padding."""
@@ -173,20 +156,13 @@ class TestPadding:
                 alone = model(**batch(kind, [clip])).logits
                 torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
 
-    @settings(max_examples=25, deadline=None)
-    @given(
-        lengths=st.lists(st.integers(1, 9000), min_size=2, max_size=4),
-        implementation=st.sampled_from(["sdpa", "eager"]),
-    )
-    def test_whisper_whatever_the_lengths(self, lengths: list[int], implementation: str) -> None:
-        model = tiny("whisper")
-        model.set_attn_implementation(implementation)
-        clips = noise(*lengths)
-        with torch.no_grad():
-            together = model(**batch("whisper", clips)).logits
-            for i, clip in enumerate(clips):
-                alone = model(**batch("whisper", [clip])).logits
-                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
+    @pytest.mark.parametrize("kind", ALL)
+    def test_valid_frames_are_what_leaves_the_encoder(self, kind: str) -> None:
+        model = tiny(kind)
+        clips = noise(4000, 5000, 481)
+        mask = batch(kind, clips)["attention_mask"]
+        alone = [model.encoder(batch(kind, [clip])[model.main_input_name]).last_hidden_state.shape[1] for clip in clips]
+        assert model.valid_frames(mask).tolist() == alone
 
     @pytest.mark.parametrize("kind", ["hubert-group", "wav2vec2-layer"])
     def test_so_it_is_for_a_clip_too_short_for_a_frame(self, kind: str) -> None:
@@ -196,23 +172,6 @@ class TestPadding:
             alone = model(**batch(kind, clips[:1], padding="max_length", max_length=400)).logits
             together = model(**batch(kind, clips)).logits[:1]
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-
-    @pytest.mark.parametrize("kind", ALL)
-    def test_no_mask_means_that_all_is_speech(self, kind: str) -> None:
-        model = tiny(kind)
-        inputs = batch(kind, noise(5000, 5000))
-        with torch.no_grad():
-            masked = model(**inputs).logits
-            inputs.pop("attention_mask")
-            torch.testing.assert_close(model(**inputs).logits, masked, atol=1e-6, rtol=0)
-
-    @pytest.mark.parametrize("kind", ALL)
-    def test_valid_frames_are_what_leaves_the_encoder(self, kind: str) -> None:
-        model = tiny(kind)
-        clips = noise(4000, 5000, 481)
-        mask = batch(kind, clips)["attention_mask"]
-        alone = [model.encoder(batch(kind, [clip])[model.main_input_name]).last_hidden_state.shape[1] for clip in clips]
-        assert model.valid_frames(mask).tolist() == alone
 
 
 class TestTraining:
@@ -255,13 +214,6 @@ class TestTraining:
         model.train()(**batch(kind, noise(4000)), labels=torch.tensor([1])).loss.backward()
 
     @pytest.mark.parametrize("kind", ALL)
-    def test_layers_are_not_left_out_at_random(self, kind: str) -> None:
-        """Trap: layerdrop fails with distributed training and gradient checkpointing."""
-        layerdrop = "encoder_layerdrop" if kind == "whisper" else "layerdrop"
-        config = classifier_config(encoder_config(kind, **{layerdrop: 0.5}))
-        assert getattr(config.encoder, layerdrop) == 0.0
-
-    @pytest.mark.parametrize("kind", ALL)
     def test_attention_and_hidden_states_are_given_when_asked_for(self, kind: str) -> None:
         model = tiny(kind)
         model.set_attn_implementation("eager")
@@ -272,21 +224,6 @@ class TestTraining:
         torch.testing.assert_close(plain.logits, output.logits, atol=1e-6, rtol=0)
         as_tuple = model(**batch(kind, noise(4000)), labels=torch.tensor([0]), return_dict=False)
         torch.testing.assert_close(as_tuple[1], plain.logits)
-
-    @pytest.mark.parametrize("kind", ALL)
-    def test_attention_implementations_agree(self, kind: str, tmp_path: Path) -> None:
-        tiny(kind).save_pretrained(tmp_path)
-        logits = []
-        for implementation in ("sdpa", "eager"):
-            model = AutoModelForAudioClassification.from_pretrained(tmp_path, attn_implementation=implementation)
-            assert model.encoder.config._attn_implementation == implementation
-            with torch.no_grad():
-                logits.append(model.eval()(**batch(kind, noise(4000, 7000))).logits)
-        torch.testing.assert_close(*logits, atol=1e-6, rtol=0)
-
-    def test_no_input_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="input_features: expected a tensor"):
-            tiny("whisper")()
 
 
 class TestFromEncoder:
@@ -331,18 +268,6 @@ class TestFromEncoder:
         for name, tensor in ours.encoder.state_dict().items():
             assert torch.equal(tensor, expected[name]), name
 
-    def test_the_head_depends_on_the_seed_alone(self, tmp_path: Path) -> None:
-        AutoModel.from_config(encoder_config("whisper")).save_pretrained(tmp_path)
-        heads = []
-        for seed in (3, 3, 4):
-            torch.manual_seed(seed)
-            model, _ = SERForAudioClassification.from_encoder(tmp_path, classifier_config(encoder_config("whisper")))
-            heads.append(model.projector[0].weight)
-        assert torch.equal(heads[0], heads[1])
-        assert not torch.equal(heads[0], heads[2])
-        # As PyTorch draws them: uniform, of this deviation.
-        assert float(heads[0].detach().std()) == pytest.approx(1 / math.sqrt(3 * 32), rel=0.05)
-
     @pytest.mark.parametrize("kind", ["hubert-layer", "whisper"])
     def test_a_checkpoint_that_lacks_weights_is_refused(self, kind: str, tmp_path: Path) -> None:
         AutoModel.from_config(encoder_config(kind)).save_pretrained(tmp_path)
@@ -365,21 +290,6 @@ class TestFeatures:
         stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_attention_mask=True, return_tensors="np")
         assert ours.shape == (1, 80, int(stock["attention_mask"].sum()))
         np.testing.assert_allclose(ours, stock["input_features"][..., : ours.shape[-1]], atol=1e-5)
-
-    def test_a_clip_may_be_loudest_where_it_is_cut_off(self) -> None:
-        """What follows the last frame decides, too, what counts as silence."""
-        clip = 1e-5 * noise(1600)[0]
-        clip[-1] = 1.0
-        ours = SERFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
-        stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
-        np.testing.assert_allclose(ours, stock[..., :10], atol=1e-5)
-
-    def test_the_last_frame_of_a_clip_that_fills_30_s_alone_differs(self) -> None:
-        clip = noise(480_000)[0]
-        ours = SERFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
-        stock = WhisperFeatureExtractor()(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
-        np.testing.assert_allclose(ours[..., :-1], stock[..., :-1], atol=1e-5)
-        assert ours.shape == stock.shape
 
     def test_those_of_a_clip_do_not_depend_on_the_batch(self) -> None:
         clips = noise(5000, 12_345, 700)
@@ -421,13 +331,6 @@ class TestFeatures:
         with pytest.raises(ValueError, match=message):
             SERFeatureExtractor()(**arguments)
 
-    def test_lists_and_doubles_are_clips_too(self) -> None:
-        clip = noise(900)[0]
-        extract = SERFeatureExtractor()
-        expected = extract(clip, sampling_rate=16_000)["input_features"]
-        for form in (clip.tolist(), [clip.tolist()], clip.astype(np.float64), clip[None]):
-            np.testing.assert_allclose(extract(form, sampling_rate=16_000)["input_features"], expected)
-
 
 class TestWhisper:
     def test_of_30_s_the_output_is_that_of_the_stock_encoder(self) -> None:
@@ -442,46 +345,10 @@ class TestWhisper:
         for ours, theirs in zip(found.hidden_states, expected.hidden_states, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
-    def test_the_output_does_not_depend_on_what_is_in_the_padding(self) -> None:
-        model = tiny("whisper")
-        inputs = batch("whisper", noise(5000, 9001))
-        padding = inputs["attention_mask"][:, None] == 0
-        noisy = torch.where(padding, torch.randn(inputs["input_features"].shape), inputs["input_features"])
-        with torch.no_grad():
-            expected = model(**inputs).logits
-            found = model(input_features=noisy, attention_mask=inputs["attention_mask"]).logits
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-
     def test_a_longer_clip_is_refused(self) -> None:
         inputs = batch("whisper", noise(496_000))
         with pytest.raises(ValueError, match="found a clip of 31 s, expected at most 30 s.*segment_length=30"):
             tiny("whisper")(**inputs)
-
-    def test_real_speech(self, shared: Path) -> None:
-        """Without 30 s of padding around it, speech still sounds much the same to a Whisper that was trained with it."""
-        folder = shared / "models/whisper-tiny-en-encoder"
-        path = sorted(shared.glob("data/ravdess/Actor_01/*.flac"))[0]
-        speech, rate = soundfile.read(path, dtype="float32")
-        model, _ = SERForAudioClassification.from_encoder(folder, classifier_config(AutoConfig.from_pretrained(folder)))
-        assert {p.dtype for p in model.parameters()} == {torch.float32}
-        stock, info = WhisperEncoder.from_pretrained(
-            folder, dtype=torch.float32, key_mapping={"^encoder.": ""}, output_loading_info=True
-        )
-        assert not info["missing_keys"]
-        inputs = AutoFeatureExtractor.from_pretrained(folder)(speech, sampling_rate=rate, return_tensors="pt")
-        with torch.no_grad():
-            expected = stock.eval()(inputs.input_features).last_hidden_state[0]
-            found = model.encoder.eval()(batch("whisper", [speech])["input_features"]).last_hidden_state[0]
-        assert len(found) == math.ceil(math.ceil(len(speech) / 160) / 2)
-        correlations = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(found, expected, strict=False)]
-        assert np.mean(correlations) > 0.9
-        with torch.no_grad():
-            model.eval()
-            clips = [speech, speech[:20_001]]
-            together = model(**batch("whisper", clips)).logits
-            for i, clip in enumerate(clips):
-                alone = model(**batch("whisper", [clip])).logits
-                torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=0)
 
 
 class TestConfig:
@@ -509,10 +376,6 @@ class TestConfig:
         assert "perhaps" not in text
         assert str(tmp_path) not in text
         assert json.loads(text)["encoder"]["model_type"] == "hubert"
-
-    def test_a_hubert_base_by_default(self) -> None:
-        config = SERModelConfig()
-        assert (config.encoder.model_type, config.hidden_size, config.num_hidden_layers) == ("hubert", 768, 12)
 
 
 OPEN = """

@@ -56,6 +56,8 @@ def padded() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_its_output_is_the_stock_ones(norm: str, masked: bool) -> None:
     stock, ours = pair(norm)
+    assert ours.state_dict().keys() == stock.state_dict().keys()
+    assert {type(layer.attention) for layer in ours.encoder.layers} == {LoraCompatibleAttention}
     inputs = padded() if masked else {"input_values": padded()["input_values"]}
     with torch.no_grad():
         expected = stock(**inputs, output_hidden_states=True, output_attentions=True)
@@ -93,18 +95,6 @@ def test_with_dropout_it_is_the_stock_one_on_average() -> None:
     assert found.std(0).min() > 0
 
 
-def test_weights_keep_their_names() -> None:
-    stock, ours = pair()
-    assert ours.state_dict().keys() == stock.state_dict().keys()
-    assert {type(layer.attention) for layer in ours.encoder.layers} == {LoraCompatibleAttention}
-    assert use_lora_compatible_attention(ours) is ours
-
-
-def test_attention_is_given_when_the_configuration_asks_for_it() -> None:
-    _, ours = pair(output_attentions=True)
-    assert len(ours(**padded()).attentions) == 3
-
-
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_trains_every_parameter_and_merges_into_what_it_was(checkpointing: bool) -> None:
     """Trap: after one step, every trainable parameter must have moved; of the stock one none of q/k/v would."""
@@ -134,9 +124,3 @@ def test_lora_trains_every_parameter_and_merges_into_what_it_was(checkpointing: 
             assert not torch.allclose(tuned(**padded()).logits, separate, atol=1e-4)
         merged = tuned.merge_and_unload()
         torch.testing.assert_close(merged(**padded()).logits, separate, atol=1e-5, rtol=1e-4)
-
-
-def test_bfloat16_runs() -> None:
-    _, ours = pair()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.isfinite(ours(**padded()).last_hidden_state).all()

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import HubertForSequenceClassification
 
@@ -21,9 +20,3 @@ def test_it_can_be_fine_tuned(tmp_path: Path) -> None:
     tiny.make(tmp_path / "a")
     model = HubertForSequenceClassification.from_pretrained(tmp_path / "a", num_labels=8)
     assert model(torch.randn(2, 8000), attention_mask=torch.ones(2, 8000, dtype=torch.long)).logits.shape == (2, 8)
-
-
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match=str(tmp_path)):
-        tiny.make(tmp_path)

@@ -1,4 +1,4 @@
-"""What the scripts without a test file of their own say of what does not fit."""
+"""Errors of the scripts without a test file of their own."""
 
 import importlib
 import importlib.util
@@ -45,7 +45,7 @@ def load(name: str) -> Any:
         ),
     ],
 )
-def test_it_is_told_in_one_line(
+def test_it_is_printed_in_one_line(
     name: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_training_that_is_interrupted_says_how_it_goes_on(
     assert capsys.readouterr().err.endswith(f"\n{message}\n")
 
 
-def test_a_value_of_a_sweep_that_cannot_be_is_told_before_anything_is_trained(
+def test_a_value_of_a_sweep_that_cannot_be_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--split", "kfold", "--output_dir", str(tmp_path / "cv"), "--plan", "--sweep"]

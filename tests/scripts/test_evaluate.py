@@ -60,7 +60,7 @@ def test_a_model_on_the_hub(run: Path, speech: Path, run_script: Run, hub: Any, 
     assert "McNemar's exact test, p: 1.0000" in done.stdout
 
 
-def test_two_models_of_one_name_are_told_apart(run: Path, speech: Path, run_script: Run, tmp_path: Path) -> None:
+def test_two_models_of_one_name_get_different_names(run: Path, speech: Path, run_script: Run, tmp_path: Path) -> None:
     for name in "ab":
         shutil.copytree(run, tmp_path / name / "run")
     words = ["--corpora", f"synthetic={speech}", *QUICK, "--compare", tmp_path / "b" / "run"]

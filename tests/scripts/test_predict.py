@@ -173,19 +173,6 @@ def test_errors_are_one_line(
     assert not (clips / "a.csv").exists()
 
 
-def test_a_model_that_is_not_there(main: Main, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(tmp_path / "nowhere", clips) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_a_name_that_is_no_unicode_in_a_file(
-    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path], rename_oddly: Callable[[Path], Path]
-) -> None:
-    rename_oddly(write_clip(tmp_path / "a.wav"))
-    assert main(model, tmp_path, "--output", tmp_path / "out.csv") == 0
-    assert [row["name"] for row in table(tmp_path / "out.csv")] == [f"{tmp_path}/bad\\udcff.wav"]
-
-
 def test_a_clip_is_a_line_whatever_its_name(
     main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
 
 
 FOLDER = Path(__file__).parents[2] / "scripts" / "recipes"
-#: Not what accelerate is told.
+#: Not those of accelerate.
 RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "accelerate")
 
 
@@ -78,39 +79,17 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("a: [", "is no YAML"),
         ("method: magic", "method='magic': expected one of full"),
         ("shuffle_buffer: 0", "shuffle_buffer: must be at least 1 clip, found 0"),
-        ("split_seed: -1", "split_seed: must not be below 0, found -1"),
         ("segment_overlap: 1", "segment_overlap: is of use with segment_length alone, found 1.0"),
-        ("segment_overlap: .nan", "segment_overlap: is of use with segment_length alone, found nan"),
         ("segment_length: 0", "segment_length: must be a number of seconds above 0, found 0.0"),
-        ("segment_length: -2", "segment_length: must be a number of seconds above 0, found -2.0"),
-        ("segment_length: .nan", "segment_length: must be a number of seconds above 0, found nan"),
-        ("segment_length: .inf", "segment_length: must be a number of seconds above 0, found inf"),
-        (
-            "{segment_length: 2, segment_overlap: 2}",
-            r"segment_overlap: .* less than segment_length \(2.0 s\), found 2.0",
-        ),
-        ("{segment_length: 2, segment_overlap: -1}", r"segment_overlap: must be at least 0 s .* found -1.0"),
-        ("{segment_length: 2, segment_overlap: .nan}", r"segment_overlap: must be at least 0 s .* found nan"),
         ("max_excluded: 1.5", "max_excluded: a share from 0 to 1 is needed, found 1.5"),
-        ("mask_time_prob: -1", "mask_time_prob: a share from 0 to 1 is needed, found -1.0"),
-        ("mask_feature_prob: 3", "mask_feature_prob: a share from 0 to 1 is needed, found 3.0"),
         ("label_smoothing_factor: 2", "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
         ("remove_unused_columns: true", "remove_unused_columns: clips come as lists of segments"),
-        ("bf16_full_eval: true", "bf16_full_eval: .*use bf16"),
         ("fp16_full_eval: true", "fp16_full_eval: .*use bf16"),
-        ("neftune_noise_alpha: 5", "neftune_noise_alpha: .*found 5.0"),
-        ("prediction_loss_only: true", "prediction_loss_only: the metrics need what the model predicts"),
-        ("include_for_metrics: [inputs]", r"include_for_metrics: .*found \['inputs'\]"),
-        ("eval_do_concat_batches: false", "eval_do_concat_batches: .*found False"),
         ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
-        ("do_train: false", "do_train: a run trains; hf-ser evaluate tests one that is finished"),
         ("metric_for_best_model: f2", "metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
-        ("num_train_epochs: -1", "num_train_epochs: must not be below 0, found -1.0"),
+        ("frozen_cache_gb: -1", "frozen_cache_gb: must not be below 0, found -1"),
         ("num_train_epochs: .nan", "num_train_epochs: must not be below 0, found nan"),
         ("learning_rate: -0.1", "learning_rate: must not be below 0, found -0.1"),
-        ("per_device_train_batch_size: 0", "per_device_train_batch_size: must be at least 1 clip, found 0"),
-        ("per_device_eval_batch_size: -2", "per_device_eval_batch_size: must be at least 1 clip, found -2"),
-        ("focal_gamma: -1", "focal_gamma: must be 0 or a number above, found -1.0"),
         (
             "{focal_gamma: 2, label_smoothing_factor: 0.1}",
             "focal_gamma: needs one true emotion .* label_smoothing_factor is 0.1",
@@ -129,17 +108,8 @@ def test_a_recipe_that_is_wrong_is_refused_in_a_few_lines(
     with pytest.raises(SystemExit):
         parse_arguments(["--config", recipe(tmp_path, text), "--output_dir", "x"])
     printed = capsys.readouterr().err
-    import re
-
     assert re.search(message, printed), printed
     assert len(printed.splitlines()) < 6
-
-
-def test_options_that_cannot_be_changed_may_be_told_as_they_are() -> None:
-    words = ["--remove_unused_columns", "False", "--bf16_full_eval", "False", "--train_sampling_strategy", "random"]
-    words += ["--do_train", "True", "--eval_do_concat_batches", "True", "--num_train_epochs", "0"]
-    words += ["--learning_rate", "0"]
-    assert parse_arguments(["--output_dir", "x", *words]).training.train_sampling_strategy == "random"
 
 
 def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

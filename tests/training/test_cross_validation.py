@@ -98,7 +98,7 @@ def test_seeds_of_a_recipe() -> None:
             read_seeds(wrong)
 
 
-def test_it_goes_on_keeps_what_is_finished_and_tells_what_failed(
+def test_it_goes_on_keeps_what_is_finished_and_logs_what_failed(
     tmp_path: Path, speech: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "fake.py"
@@ -199,15 +199,6 @@ def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Pa
     assert as_markdown([row]).endswith("| - |")
 
 
-def test_a_run_of_an_earlier_version_has_no_probe(tmp_path: Path, speech: Path) -> None:
-    script = tmp_path / "fake.py"
-    script.write_text(re.sub('    "probe": .*\n', "", FAKE))
-    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
-    runs = plan(argv, parse_arguments(argv), {}, None)
-    cross_validate(runs, script, jobs=1)
-    assert as_markdown(summarise(runs)).endswith("\n| 50.00 | - | 1 | 7 | 2.0 |")
-
-
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     def row(**setting: str) -> dict[str, Any]:
         return {"setting": setting, "uar": [0.5], "mean": 0.5, "standard_deviation": None, "split": "kfold"}
@@ -223,13 +214,13 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
         assert (tmp_path / f"{n}.png").stat().st_size > 5000
 
 
-def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, python: Python) -> None:
+def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, run_script: Python) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"corpora: {{synthetic: {speech}}}\nsplit: kfold\nfolds: 2\nmodel_name_or_path: {tiny_hubert}\nnum_train_epochs: 1\n"
         f"emotions: [happy, sad]\nmethod: lora_classifier\noutput_dir: {tmp_path / 'cv'}\nsweep: {{lora_r: [2]}}\n"
     )
-    done = python("scripts/cross_validate.py", "--config", recipe)
+    done = run_script("cross_validate", "--config", recipe)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (
         "| lora_r | UAR on test, % | probe's UAR on test, % | runs | trained parameters | s per epoch |" in done.stdout
@@ -243,6 +234,6 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
         for fold in (0, 1)
     ]
     assert not tested[0] & tested[1]
-    done = python("scripts/cross_validate.py", "--config", recipe, "--class_weights", "True")
+    done = run_script("cross_validate", "--config", recipe, "--class_weights", "True")
     assert done.returncode == 1
     assert "class_weights: found False, given True\n" in done.stderr

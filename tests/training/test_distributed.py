@@ -1,16 +1,12 @@
 """A model that is spread over two processes learns what it learns in one, and is saved whole."""
 
-import copy
-import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +24,6 @@ REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
 METHODS = {
     "full": ["--method", "full"],
-    "lora_qkv": ["--method", "lora_qkv", "--lora_dropout", "0"],
     "adapter": ["--method", "adapter", "--head", "conv"],
 }
 WEIGHTS = {"full": "model.safetensors"}
@@ -109,12 +104,12 @@ class TestSharedModel:
         np.testing.assert_allclose(losses(shared_out / method), losses(alone / method), atol=1e-4)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_its_figures_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
+    def test_its_metrics_are_those_of_one_process(self, method: str, alone: Path, shared_out: Path) -> None:
         one, two = (json.loads((root / method / "results.json").read_text()) for root in (alone, shared_out))
         kind, words = PARALLELISM[shared_out.name]
         for results, processes, parallelism in ((one, 1, None), (two, 2, kind)):
-            told = results["training"]
-            assert (told["processes"], told["machines"], told["parallelism"]) == (processes, 1, parallelism)
+            training = results["training"]
+            assert (training["processes"], training["machines"], training["parallelism"]) == (processes, 1, parallelism)
         assert two["command"].startswith(f"accelerate launch {words}")
         assert "--num_processes 2 scripts/" in two["command"]
         for part in ("validation", "test"):
@@ -198,26 +193,13 @@ def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[
     assert not (tmp_path / "run").exists()
 
 
-def test_when_the_model_is_whole_again_nothing_is_kept_of_its_training(make: Callable[..., Any]) -> None:
-    """The shards and the optimizer's state would take their memory once more while the figures are computed."""
-    trainer, _ = make("--method", "lora_classifier", "--max_steps", "1", "--save_strategy", "no", "--load_best_model_at_end",
-                      "False", "--eval_strategy", "no", "--per_device_train_batch_size", "2")  # fmt: skip
-    whole = copy.deepcopy(trainer.model)
-    trainer._shards = SimpleNamespace(gather=lambda model, everywhere: whole)
-    training = weakref.ref(trainer.model), weakref.ref(trainer.create_optimizer())
-    trainer.train()
-    gc.collect()
-    assert [kept() for kept in training] == [None, None]
-    assert np.isfinite(trainer.evaluate()["eval_loss"])
-
-
 def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) -> None:
     """Each piece fetches all weights, and processes with more pieces than others would wait for ever."""
     trainer, _ = make("--micro_batch_seconds", "1")
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-    assert len(trainer._pieces(batch)) > 1
+    assert len(trainer._micro_batches(batch)) > 1
     trainer.is_fsdp_enabled = True
-    assert len(trainer._pieces(batch)) == 1
+    assert len(trainer._micro_batches(batch)) == 1
 
 
 def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(make: Callable[..., Any]) -> None:

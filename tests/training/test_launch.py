@@ -11,8 +11,8 @@ from hf_ser.training.launch import launch_command
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "accelerate"
 
 
-def told(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What `accelerate launch` tells the processes that it starts, all the rest of the environment aside."""
+def environment_of(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment that `accelerate launch` gives to the processes that it starts, all the rest of the environment aside."""
     with monkeypatch.context() as patch:
         patch.setattr("os.environ", {})
         arguments = launch_command_parser().parse_args([*argv, "--main_process_port", "0", "scripts/finetune.py"])
@@ -28,14 +28,14 @@ def told(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_it_says_what_the_configuration_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = told(["--config_file", str(path)], monkeypatch)
+def test_it_starts_what_the_configuration_started(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = environment_of(["--config_file", str(path)], monkeypatch)
     words = launch_command(configured, int(configured["processes"]), int(configured["machines"]))
     assert words[:2] == ["accelerate", "launch"]
-    again = told(words[2:], monkeypatch)
+    again = environment_of(words[2:], monkeypatch)
     assert "FSDP_VERSION" in again or "ACCELERATE_DEEPSPEED_ZERO_STAGE" in again or "--multi_gpu" in words
     assert again == configured
 
 
-def test_of_one_process_it_says_no_more() -> None:
+def test_one_process_needs_no_more() -> None:
     assert launch_command({"ACCELERATE_MIXED_PRECISION": "no"}, 1) == ["accelerate", "launch", "--num_processes", "1"]

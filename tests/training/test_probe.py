@@ -27,7 +27,7 @@ EMOTIONS = ("angry", "happy", "sad")
 
 
 def made_up(model: Any, clips: int = 60, shift: float = 1.5) -> Clips:
-    """Statistics of clips whose emotion can be told, with features of very different scale."""
+    """Statistics of clips of separable emotions, with features of very different scale."""
     rng = np.random.default_rng(0)
     labels = np.arange(clips) % 3
     whole = model.config.use_weighted_layer_sum
@@ -226,7 +226,7 @@ def run(speech: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 class TestRuns:
-    @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper", "group_norm_hubert", "tiny_wav2vec2_bert"])
+    @pytest.mark.parametrize("encoder", ["group_norm_hubert", "tiny_whisper"])
     def test_a_probe_is_a_model_like_any_other(
         self,
         encoder: str,
@@ -246,14 +246,14 @@ class TestRuns:
 
             assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "ser"
 
-    @pytest.mark.parametrize("method", ["full", "frozen", "lora_qkv", "lora_classifier", "adapter"])
+    @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
     def test_what_is_kept_lies_between_the_probe_and_the_end_of_training(
         self, method: str, run: Callable[..., dict[str, Any]], tiny_hubert: Path
     ) -> None:
         results = run(tiny_hubert, "--method", method, "--learning_rate", "0", "--head_learning_rate", "0")
         probe, found = results["probe"], results["kept"]["validation_uar"]
         assert found[0] == pytest.approx(probe["validation"]["uar"], abs=1e-6)
-        if method in ("frozen", "lora_classifier"):  # they start from the probe itself
+        if method == "lora_classifier":  # it starts from the probe itself
             assert results["metrics"]["test"]["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
 
     def test_a_fine_tuned_model_says_what_the_probe_has(
@@ -275,12 +275,12 @@ class TestRuns:
         write_card(results, tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
-    @pytest.mark.parametrize("words", [["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]])
     def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
-        self, words: list[str], run: Callable[..., dict[str, Any]], tiny_hubert: Path
+        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        found = run(tiny_hubert, *noisy, *words)["probe"]
         clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean")["probe"]
-        assert found["views"] == 1
-        assert found["test"] == pytest.approx(clean["test"], abs=1e-6)
+        for words in (["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]):
+            found = run(tiny_hubert, *noisy, *words, folder=words[0])["probe"]
+            assert found["views"] == 1
+            assert found["test"] == pytest.approx(clean["test"], abs=1e-6)

@@ -18,11 +18,9 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 
-from hf_ser.audio import Augmentation
 from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset
 from hf_ser.models.load import load_config
-from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training import Arguments, finetune, parse_arguments
 from hf_ser.training.clips import load_splits
 from hf_ser.training.trainer import require_length, segments_of, speech_of
@@ -156,23 +154,6 @@ def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
     assert streamed["training"]["steps"] == downloaded["training"]["steps"]
     for part in ("validation", "test"):
         assert streamed["metrics"][part]["clips"] == downloaded["metrics"][part]["clips"]
-
-
-def test_every_row_group_is_fetched_once_in_an_epoch(
-    push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path, tmp_path: Path
-) -> None:
-    arguments = parse_arguments(words(push(), tmp_path, tiny_hubert, "--streaming", "True", "--shuffle_buffer", "30"))
-    clips = load_splits(arguments.script, 400)["train"]
-    train = speech_of(clips, segments_of(clips, arguments.training), Augmentation(speed_probability=0))
-    assert isinstance(train, StreamedSpeech)
-    fetched: list[int] = []
-    fetch = train.stream.audio.fetch
-    train.stream.audio.fetch = lambda group, rows: fetched.append(group) or fetch(group, rows)  # type: ignore[method-assign]
-    for key in StreamSampler(train, 8, seed=0):
-        item = train[key]
-        assert len(item["waveform"]) == 6400  # 0.4 s at 16 kHz, from 32 kHz
-        assert item["label"] == clips["label"][item["clip"]]
-    assert sorted(fetched) == sorted(set(train.group.tolist()))
 
 
 def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:

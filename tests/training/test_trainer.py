@@ -13,7 +13,7 @@ import torch
 from datasets import DatasetDict
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -21,8 +21,9 @@ from hf_ser.corpora import CorpusError
 from hf_ser.encoders import minimum_samples
 from hf_ser.features import IGNORED, SpeechDataset
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
-from hf_ser.training.base import batch_scale, emotion_loss, inverse_frequencies
-from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head, save_head
+from hf_ser.training.base import emotion_loss, inverse_frequencies
+from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
+from hf_ser.training.clips import load_splits
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.trainer import segments_of
 
@@ -39,6 +40,17 @@ def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tu
     return loss, found
 
 
+def without_dropout(model: torch.nn.Module) -> None:
+    """Else a step that is cut in another way would draw other masks."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+        if isinstance(module, PreTrainedModel):
+            module.config.attention_dropout = 0.0
+
+
 def distances_from_orthogonal(model: torch.nn.Module) -> list[float]:
     """How far the columns of P and the rows of Q are from orthonormal ones, for each matrix of AdaLoRA."""
     p = [weight.T for name, weight in model.named_parameters() if ".lora_B." in name]
@@ -50,7 +62,7 @@ class TestLoss:
     @pytest.mark.parametrize(
         "options",
         [
-            [],
+            ["--method", "full"],
             ["--class_weights", "True"],
             ["--label_smoothing_factor", "0.1"],
             ["--focal_gamma", "2", "--class_weights", "True"],
@@ -58,19 +70,10 @@ class TestLoss:
         ],
         ids=["plain", "weighted", "smoothed", "focal", "mixup"],
     )
-    @pytest.mark.parametrize("method", ["full", "lora_qkv"])
-    def test_eight_clips_at_once_or_in_four_accumulated_batches(
-        self, make: Make, method: str, options: list[str]
-    ) -> None:
+    def test_eight_clips_at_once_or_in_four_accumulated_batches(self, make: Make, options: list[str]) -> None:
         """Trap: accumulation multiplies the loss, since the model takes any keyword."""
-        trainer, _ = make("--method", method, "--lora_dropout", "0", *options)
-        for module in trainer.model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        trainer.model.config.attention_dropout = 0.0
-        for module in trainer.model.modules():
-            if hasattr(module, "dropout") and isinstance(module.dropout, float):
-                module.dropout = 0.0
+        trainer, _ = make("--method", "lora_qkv", "--lora_dropout", "0", *options)
+        without_dropout(trainer.model)
         items = [trainer.train_dataset[i] for i in range(8)]
         at_once, expected = gradients(trainer, [trainer.data_collator(items)])
         cut, found = gradients(trainer, [trainer.data_collator(items[i : i + 2]) for i in range(0, 8, 2)])
@@ -84,12 +87,7 @@ class TestLoss:
         found = {}
         for weight in (0, 100):
             trainer, _ = make("--method", "adalora", "--peft_arguments", f'{{"orth_reg_weight": {weight}}}')
-            trainer.model.config.attention_dropout = 0.0
-            for module in trainer.model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-                if hasattr(module, "dropout") and isinstance(module.dropout, float):
-                    module.dropout = 0.0
+            without_dropout(trainer.model)
             items = [trainer.train_dataset[i] for i in range(8)]
             batches = [[items], [items[:3], items[3:]]]
             found[weight] = [gradients(trainer, [*map(trainer.data_collator, batch)]) for batch in batches]
@@ -102,29 +100,28 @@ class TestLoss:
             torch.testing.assert_close(gradient[name], expected[name], atol=1e-5, rtol=1e-3, msg=name)
         assert found[100][2] == found[0][2]
 
-    @pytest.mark.parametrize("norm", ["layer", "group", "whisper"])
-    @pytest.mark.parametrize("method", ["full", "lora_ff", "frozen"])
-    def test_a_batch_as_a_whole_or_in_pieces_of_like_length(
-        self, make: Make, method: str, norm: str, group_norm_hubert: Path, tiny_whisper: Path, tiny_hubert: Path
+    @pytest.mark.parametrize(
+        ("method", "encoder"),
+        [
+            ("full", "tiny_hubert"),
+            ("full", "group_norm_hubert"),
+            ("lora_ff", "tiny_whisper"),
+            ("frozen", "tiny_hubert"),
+        ],
+    )
+    def test_a_batch_as_a_whole_or_in_micro_batches_of_like_length(
+        self, make: Make, method: str, encoder: str, request: pytest.FixtureRequest
     ) -> None:
-        checkpoint = {"layer": tiny_hubert, "group": group_norm_hubert, "whisper": tiny_whisper}[norm]
+        checkpoint = request.getfixturevalue(encoder)
         trainer, _ = make("--method", method, "--lora_dropout", "0", "--head", "conv", checkpoint=checkpoint)
-        for module in trainer.model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-            if hasattr(module, "dropout") and isinstance(module.dropout, float):
-                module.dropout = 0.0
-        encoder = (
-            trainer.model.base_model if method in ("full", "frozen") else trainer.model.get_base_model().base_model
-        )
-        encoder.config.attention_dropout = 0.0
+        without_dropout(trainer.model)
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
         trainer.args.micro_batch_seconds = 0.0
         whole, expected = gradients(trainer, [batch])
         trainer.args.micro_batch_seconds = 3.0
-        assert len(trainer._pieces(batch)) > 2
+        assert len(trainer._micro_batches(batch)) > 2
         assert (
-            sorted(torch.cat([piece["clip"] for piece in trainer._pieces(batch)]).tolist())
+            sorted(torch.cat([piece["clip"] for piece in trainer._micro_batches(batch)]).tolist())
             == batch["clip"].sort().values.tolist()
         )
         cut, found = gradients(trainer, [batch])
@@ -137,29 +134,15 @@ class TestLoss:
     def test_behind_a_cache_a_batch_stays_whole(self, make: Make) -> None:
         trainer, _ = make("--method", "frozen", "--head", "conv", "--micro_batch_seconds", "0.5")
         with cached_frozen_part(trainer, 1.0):
-            assert len(trainer._pieces(trainer.train_dataset.__getitems__(range(8)))) == 1
-        assert len(trainer._pieces(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
-
-    def test_a_small_model_hears_more_at_once(self, make: Make) -> None:
-        """What a piece costs by itself is most of what it costs there."""
-        trainer, _ = make("--method", "full")
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-        assert len(trainer._pieces(batch)) == 1
-        trainer._batch_scale = batch_scale(torch.nn.Linear(10_000, 10_000))  # larger than HuBERT Base
-        assert trainer._batch_scale == 1
-        assert len(trainer._pieces(batch)) > 1
+            assert len(trainer._micro_batches(trainer.train_dataset.__getitems__(range(8)))) == 1
+        assert len(trainer._micro_batches(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
 
     def test_batch_norm_learns_from_the_whole_batch(self, make: Make) -> None:
         trainer, _ = make("--head", "batchnorm", "--micro_batch_seconds", "1")
         batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-        assert len(trainer._pieces(batch)) == 1
+        assert len(trainer._micro_batches(batch)) == 1
 
-    def test_it_is_the_cross_entropy(self) -> None:
-        logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
-        expected = torch.nn.functional.cross_entropy(logits, labels)
-        assert emotion_loss({"logits": logits}, labels).item() == pytest.approx(expected.item())
-
-    @pytest.mark.parametrize("gamma", [0.5, 2.0])
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
     @pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.1]])
     def test_focal_loss_by_its_formula(self, gamma: float, weights: list[float] | None) -> None:
         logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
@@ -260,13 +243,15 @@ class TestEvaluation:
             found.append(prediction.predictions[order])
         np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
-    def test_bfloat16_is_taken_off_for_the_figures(self, make: Make) -> None:
-        trainer, clips = make(
-            "--bf16", "True", "--num_train_epochs", "1", "--load_best_model_at_end", "False", "--save_strategy", "no"
-        )
+    @pytest.mark.parametrize("method", ["full", "frozen"])
+    def test_predictions_are_in_float32_after_a_training_in_bfloat16(self, make: Make, method: str) -> None:
+        """Trap: the outputs of all layers, which the head takes, would be among the predictions."""
+        trainer, _ = make("--bf16", "True", "--method", method, "--max_steps", "1", "--weighted_layer_sum", "True",
+                          "--eval_strategy", "no", "--save_strategy", "no")  # fmt: skip
         trainer.train()
-        dataset = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
+        dataset = trainer.eval_dataset
         prediction = trainer.predict_clips(dataset)
+        assert prediction.predictions.shape == (len(dataset), 3)
         batch = trainer.data_collator([dataset[0]])
         with torch.no_grad():
             plain = trainer.accelerator.unwrap_model(trainer.model).eval()(
@@ -279,7 +264,8 @@ class TestEvaluation:
 def test_short_training_batches_are_padded_for_spec_augment(
     make: Make, encoder: str, request: pytest.FixtureRequest
 ) -> None:
-    short = ("--segment_length", "0.05", "--max_steps", "1")
+    short = ("--segment_length", "0.05", "--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no",
+             "--frozen_cache_gb", "0")  # fmt: skip
     folder = request.getfixturevalue(encoder)
     plain, _ = make(*short, checkpoint=folder)
     assert plain.data_collator.minimum_samples == minimum_samples(plain.model.config)
@@ -294,66 +280,49 @@ def test_short_training_batches_are_padded_for_spec_augment(
         ["--speed_probability", "0.5", "--distort_probability", "0.8"],
         ["--mixup_alpha", "0.4", "--prompt_start", "frames", "--method", "prompt"],
         ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "frozen", "--balanced_sampling", "True"],
-        ["--focal_gamma", "2", "--class_weights", "True"],
-        ["--balanced_sampling", "True"],
+        ["--focal_gamma", "2", "--class_weights", "True", "--emotions", "angry", "sad", "calm=sad"],
     ],
-    ids=["augmented", "mixup", "mixup-kept", "focal", "balanced"],
+    ids=["augmented", "mixup", "mixup-kept", "focal"],
 )
-def test_a_run_with_an_option_is_another_and_is_repeated(
-    options: list[str], speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
+def test_a_run_with_an_option_is_repeated(make: Make, options: list[str]) -> None:
+    def history() -> list[Any]:
+        trainer, _ = make("--method", "lora_classifier", "--num_train_epochs", "1", "--per_device_train_batch_size", "6",
+                          "--save_strategy", "no", "--logging_strategy", "steps", "--logging_steps", "1", *options)  # fmt: skip
+        trainer.train()
+        return _loss_history(trainer)
 
-    def history(name: str, *more: str) -> Any:
-        results = finetune(
-            parse_arguments(
-                ["--output_dir", str(tmp_path / name), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert),
-                 "--method", "lora_classifier", "--emotions", "angry", "sad", "calm=sad", "--num_train_epochs", "1",
-                 "--per_device_train_batch_size", "6", "--learning_rate", "1e-2", "--bf16", "False", "--disable_tqdm", "True",
-                 *more]
-            )
-        )  # fmt: skip
-        return results["history"]
-
-    first = history("first", *options)
-    assert history("again", *options) == first
-    method = options[options.index("--method") :][:2] if "--method" in options else []
-    assert history("plain", *method) != first
+    assert history() == history()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--mixup_alpha", "1", "--focal_gamma", "2"], "focal_gamma: .* mixup_alpha gives it two"),
-    ],
-)
-def test_options_that_exclude_each_other_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        finetune(
-            parse_arguments(
-                ["--model_name_or_path", "hubert-tiny-random", "--output_dir", str(tmp_path / "run"), *options]
-            )
-        )
+def test_options_that_exclude_each_other_are_refused(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"focal_gamma: .* mixup_alpha gives it two"):
+        make("--mixup_alpha", "1", "--focal_gamma", "2")
+
+
+def _checkpoints(trainer: SERTrainer) -> list[Path]:
+    """The earliest first."""
+    folders = Path(trainer.args.output_dir).glob("checkpoint-*")
+    return sorted(folders, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _loss_history(trainer: SERTrainer) -> list[Any]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("strategy", ["epoch", "steps"])
-@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier", "adalora", "randlora"])
+@pytest.mark.parametrize(
+    ("method", "strategy"),
+    [("full", "epoch"), ("full", "steps"), ("lora_qkv", "epoch"), ("adalora", "steps"), ("randlora", "epoch")],
+)
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str, strategy: str) -> None:
     """At the end of an epoch, and in the middle of one."""
-    options = ["--method", method, "--num_train_epochs", "3", "--logging_strategy", "steps", "--logging_steps", "1",
+    options = ["--method", method, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
                "--noise_probability", "0.5", "--lora_dropout", "0", "--save_total_limit", "9", "--save_strategy", strategy,
                "--eval_strategy", strategy, "--save_steps", "3", "--eval_steps", "3",
                "--per_device_train_batch_size", "6"]  # fmt: skip
     trainer, _ = make(*options)
     trainer.train()
     expected = _loss_history(trainer)
-    checkpoints = sorted(
-        Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
-    )
+    checkpoints = _checkpoints(trainer)
     assert not any((path / "training_args.bin").exists() for path in checkpoints)
     again, _ = make(*options)
     again.train(resume_from_checkpoint=str(checkpoints[0]))
@@ -365,7 +334,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str,
 def test_gradient_checkpointing_changes_nothing(make: Make, method: str) -> None:
     losses = []
     for checkpointing in ("False", "True"):
-        trainer, _ = make("--method", method, "--gradient_checkpointing", checkpointing, "--num_train_epochs", "1",
+        trainer, _ = make("--method", method, "--gradient_checkpointing", checkpointing, "--max_steps", "2",
                           "--save_strategy", "no", "--load_best_model_at_end", "False", "--logging_strategy", "steps",
                           "--logging_steps", "1")  # fmt: skip
         trainer.train()
@@ -382,32 +351,6 @@ def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
     assert trainer.args.dataloader_drop_last
 
 
-@pytest.mark.parametrize("method", ["full", "frozen"])
-def test_a_weighted_layer_sum_in_bfloat16(make: Make, method: str) -> None:
-    """All layers' outputs, which the head is given, are no answers."""
-    options = ("--method", method, "--weighted_layer_sum", "True", "--num_train_epochs", "1")
-    trainer, _ = make(*options, "--bf16", "True")
-    trainer.train()
-    prediction = trainer.predict_clips(trainer.eval_dataset)
-    assert prediction.predictions.shape == (len(trainer.eval_dataset), 3)
-    model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    with torch.no_grad():
-        batch = trainer.data_collator([trainer.eval_dataset[0]])
-        plain = model(batch["input_values"], attention_mask=batch["attention_mask"])
-    np.testing.assert_allclose(prediction.predictions[0], plain.logits[0].numpy(), atol=1e-5)
-
-
-def test_the_matrices_of_adalora_become_orthogonal(make: Make) -> None:
-    """Trap: PEFT adds its regulariser where the model computes the loss, and here the Trainer does."""
-    found = {}
-    for weight in (0, 10):
-        trainer, _ = make("--method", "adalora", "--peft_arguments", f'{{"orth_reg_weight": {weight}}}',
-                          "--num_train_epochs", "4", "--learning_rate", "0.02", "--load_best_model_at_end", "False")  # fmt: skip
-        trainer.train()
-        found[weight] = np.mean(distances_from_orthogonal(trainer.model))
-    assert found[10] < 0.8 * found[0]
-
-
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     trainer, _ = make("--early_stopping_patience", "1", "--learning_rate", "0", "--num_train_epochs", "9", "--report_to",
                       "tensorboard", "--method", "lora_classifier", "--load_best_model_at_end", "True")  # fmt: skip
@@ -416,7 +359,7 @@ def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     assert list(Path(trainer.args.output_dir).rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("method", ["full", "lora_qkv", "lora_classifier", "adalora", "randlora"])
+@pytest.mark.parametrize("method", ["full", "lora_qkv", "adalora"])
 def test_the_kept_model_is_the_best_one(make: Make, method: str) -> None:
     trainer, _ = make(
         "--method", method, "--num_train_epochs", "3", "--metric_for_best_model", "loss", "--learning_rate", "0.02",
@@ -436,12 +379,10 @@ def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> Non
     trainer.train()
     expected = _loss_history(trainer)
     kept = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    checkpoints = sorted(
-        Path(trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
-    )
+    checkpoints = _checkpoints(trainer)
     assert not any(list(checkpoint.glob("*model*")) for checkpoint in checkpoints)
     # The best one was loaded, with all that its batch norm has counted.
-    best = load_file(Path(str(trainer.state.best_model_checkpoint)) / "head.safetensors")
+    best = load_file(Path(str(trainer.state.best_model_checkpoint)) / HEAD_WEIGHTS)
     assert best.keys() == {name for name in kept if not name.startswith("hubert.")}
     assert any("running_mean" in name for name in best)
     assert all(torch.equal(kept[name], tensor) for name, tensor in best.items())
@@ -452,31 +393,15 @@ def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> Non
             again.model.get_parameter(name).add_(1.0)  # as another seed's head would be
     again.train(resume_from_checkpoint=str(checkpoints[0]))
     np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
-    again.save_model(str(tmp_path / "whole"))
-    whole = load_file(tmp_path / "whole" / "model.safetensors")  # the batch norm is folded into the last layer
-    assert whole.keys() >= {name for name in kept if name.startswith("hubert.")} | {"classifier.weight"}
-
-
-@pytest.mark.parametrize("head", ["stock", "batchnorm", "conv"])
-def test_the_head_in_a_checkpoint_is_loaded_whole_or_not_at_all(make: Make, head: str, tmp_path: Path) -> None:
-    options = ("--method", "frozen", "--head", head)
-    model, other = (make(*options)[0].model for _ in range(2))
-    with torch.no_grad():
-        for p in other.parameters():
-            p.add_(1.0)
-    encoder = {name: tensor.clone() for name, tensor in other.base_model.state_dict().items()}
-    save_head(model, tmp_path)
-    load_head(other, tmp_path)
-    assert all(torch.equal(other.base_model.state_dict()[name], tensor) for name, tensor in encoder.items())
-    outside = load_file(tmp_path / HEAD_WEIGHTS)
-    assert {name for name, p in model.named_parameters() if p.requires_grad} <= outside.keys()
-    assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in outside.items())
-    del outside["classifier.bias" if "classifier.bias" in outside else "classifier.out_proj.bias"]
-    save_file({**outside, "unknown": torch.ones(1)}, tmp_path / HEAD_WEIGHTS)
+    del best["classifier.out_proj.bias"]
+    save_file({**best, "unknown": torch.ones(1)}, tmp_path / HEAD_WEIGHTS)
     with pytest.raises(
         RuntimeError, match=r"to another head: it lacks \['classifier.*bias'\] and has \['unknown'\]. Resume"
     ):
-        load_head(other, tmp_path)
+        load_head(again.model, tmp_path)
+    again.save_model(str(tmp_path / "whole"))
+    whole = load_file(tmp_path / "whole" / "model.safetensors")  # the batch norm is folded into the last layer
+    assert whole.keys() >= {name for name in kept if name.startswith("hubert.")} | {"classifier.weight"}
 
 
 def test_a_plateau_is_one_of_the_loss_whatever_chooses_the_model(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,10 +442,10 @@ def test_of_longer_clips_only_the_beginning_is_used(make: Make) -> None:
         make("--max_seconds", "0.01")
 
 
-def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
+def test_clips_that_are_too_long_for_the_encoder_are_refused_before_the_training(
     tiny_whisper: Path, speech: Path, tmp_path: Path
 ) -> None:
-    """Whisper hears 30 s: one longer clip among thousands would end the run in its middle."""
+    """Whisper takes 30 s: one longer clip among thousands would end the run in its middle."""
     rows = ["path,emotion,speaker"]
     for path in sorted(speech.rglob("*.wav")):
         emotion = next((name for name in ("angry", "happy", "sad") if name in path.stem), None)
@@ -537,8 +462,9 @@ def test_clips_that_are_too_long_for_the_encoder_are_told_before_the_training(
     assert not (tmp_path / "run/results.json").exists()
     with pytest.raises(CorpusError, match="1 of .* clips are longer"):
         finetune(parse_arguments([*words, "--segment_length", "30.5"]))
-    finetune(parse_arguments([*words, "--segment_length", "30", "--segment_overlap", "2"]))
-    assert (tmp_path / "run/results.json").exists()
+    arguments = parse_arguments([*words, "--segment_length", "30", "--segment_overlap", "2"])
+    trainer = SERTrainer(tiny_whisper, arguments.training, load_splits(arguments.script, 320)["train"])
+    assert trainer.train_dataset.segments.samples.max() <= 30 * 16_000
 
 
 def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
