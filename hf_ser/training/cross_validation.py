@@ -11,17 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from hf_ser import records
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
 from hf_ser.records import RESULTS, SPLITS
+from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.identity import require_same_run
@@ -227,7 +227,7 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
     """
     for run in runs:
         if (run.folder / RESULTS).exists():
-            records.read_results(run.folder / RESULTS)
+            RunResults.read(run.folder)
         if run.folder.exists():
             require_same_run(run.folder, parse_arguments(run.argv))
     return [run for run in runs if not (run.folder / RESULTS).exists()]
@@ -272,12 +272,10 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     table: list[dict[str, Any]] = []
     for setting, group in _by_setting(runs):
-        finished = [
-            (run, records.read_results(run.folder / RESULTS)) for run in group if (run.folder / RESULTS).exists()
-        ]
+        finished = [(run, RunResults.read(run.folder)) for run in group if (run.folder / RESULTS).exists()]
         if not finished:
             continue
-        figures = [_figures(results) for _, results in finished]
+        figures = [_metrics(results) for _, results in finished]
         uars = [run["uar"] for run in figures]
         table.append(
             {
@@ -294,26 +292,25 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
                     for name in ("accuracy", "f1_weighted", "probe_uar")
                     if all(name in run for run in figures)
                 },
-                "parameters": finished[0][1]["parameters"],
-                "split": finished[0][1]["split"]["name"],
+                "parameters": asdict(finished[0][1].parameters),
+                "split": finished[0][1].split["name"],
                 "speakers_shared_by_train_and_test": max(
-                    results["split"]["speakers_shared_by_train_and_test"] for _, results in finished
+                    results.split["speakers_shared_by_train_and_test"] for _, results in finished
                 ),
                 "seconds_per_epoch": _mean_or_none(
-                    results["training"]["seconds"] / results["training"]["epochs"]
+                    results.training.seconds / results.training.epochs
                     for _, results in finished
-                    if results["training"]["epochs"]
+                    if results.training.epochs
                 ),
             }
         )
     return table
 
 
-def _figures(results: dict[str, Any]) -> dict[str, float]:
-    """Figures on test; runs of earlier versions have no probe."""
-    test = results["metrics"]["test"]
-    probe = {"probe_uar": results["probe"]["test"]["uar"]} if "probe" in results else {}
-    return {**{name: test[name] for name in ("uar", "accuracy", "f1_weighted")}, **probe}
+def _metrics(results: RunResults) -> dict[str, float]:
+    """Metrics on test, and the probe's UAR."""
+    probe = {"probe_uar": results.probe["test"]["uar"]} if results.probe else {}
+    return {**{name: results.test[name] for name in ("uar", "accuracy", "f1_weighted")}, **probe}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -252,22 +252,22 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
     saved = json.loads((folder / "preprocessor_config.json").read_text())
     assert saved["return_attention_mask"] is True
     assert saved["do_normalize"] is False
-    assert results["training"]["spec_augment"] is False
+    assert results.training.spec_augment is False
 
     printed = python("-c", PLAIN, tmp_path / "speech", folder)
     assert printed.returncode == 0, printed.stderr[-3000:]
     [line] = [line for line in printed.stdout.splitlines() if line.startswith("ANSWERS ")]
     found = json.loads(line.removeprefix("ANSWERS "))
     assert not found["package"]
-    emotions = results["emotions"]
+    emotions = results.emotions
     truth = np.array([next(i for i, e in enumerate(emotions) if f"_{e}_" in name) for name in found["names"]])
     one, eight = (np.array([[answer[e] for e in emotions] for answer in answers]) for answers in found["answers"])
     matrix = np.zeros((4, 4), dtype=int)
     np.add.at(matrix, (truth, one.argmax(axis=1)), 1)
-    assert matrix.tolist() == results["metrics"]["test"]["confusion_matrix"]
+    assert matrix.tolist() == results.test["confusion_matrix"]
     uar = np.mean([np.mean(eight.argmax(axis=1)[truth == i] == i) for i in range(4)])
-    assert results["metrics"]["test"]["uar"] > 0.45  # or there would be nothing to lose
-    assert uar == pytest.approx(results["metrics"]["test"]["uar"], abs=0.15)
+    assert results.test["uar"] > 0.45  # or there would be nothing to lose
+    assert uar == pytest.approx(results.test["uar"], abs=0.15)
     assert np.mean(one.argmax(axis=1) != eight.argmax(axis=1)) < 0.2
     assert 1e-4 < np.abs(one - eight).mean() < 0.05
     card = " ".join((folder / "README.md").read_text().split())
@@ -282,8 +282,8 @@ def test_a_group_norm_encoder_reaches_its_figures_in_a_plain_pipeline_at_every_b
 def test_the_random_split_is_reported_as_sharing_speakers(arguments: list[str], tmp_path: Path) -> None:
     results = finetune(parse_arguments([*arguments, "--method", "lora_classifier", "--split", "random", "--num_train_epochs", "1",
                                         "--output_dir", str(tmp_path / "run")]))  # fmt: skip
-    assert results["split"]["speakers_shared_by_train_and_test"] > 0
-    assert any("say nothing about a new speaker" in warning for warning in results["warnings"])
+    assert results.split["speakers_shared_by_train_and_test"] > 0
+    assert any("say nothing about a new speaker" in warning for warning in results.warnings)
     assert "say nothing about a new speaker" in (tmp_path / "run/README.md").read_text()
 
 
@@ -437,10 +437,10 @@ def test_a_run_is_not_resumed_with_another_split(arguments: list[str], speech: P
     last = str(max((tmp_path / "run").glob("checkpoint-*")))
     with pytest.raises(ValueError, match="not those that the run began with"):
         finetune(parse_arguments([*elsewhere, last, *fewer]))
-    epochs = json.loads(before)["training"]["epochs"]
-    assert finetune(parse_arguments([*elsewhere, last]))["training"]["epochs"] == epochs
+    epochs = json.loads(before).training.epochs
+    assert finetune(parse_arguments([*elsewhere, last])).training.epochs == epochs
     assert (tmp_path / "elsewhere/splits.json").read_text() == (tmp_path / "run/splits.json").read_text()
-    assert finetune(parse_arguments(resume))["training"]["epochs"] == epochs
+    assert finetune(parse_arguments(resume)).training.epochs == epochs
 
 
 def test_a_run_is_not_resumed_with_another_objective(arguments: list[str], tmp_path: Path) -> None:
@@ -470,8 +470,8 @@ def test_a_run_is_not_resumed_with_another_objective(arguments: list[str], tmp_p
 def test_where_the_last_model_is_kept_the_results_say_so(arguments: list[str], tmp_path: Path) -> None:
     results = finetune(parse_arguments([*arguments, "--method", "lora_classifier", "--load_best_model_at_end", "False",
                                         "--num_train_epochs", "3", "--output_dir", str(tmp_path / "run")]))  # fmt: skip
-    last = {"by": "last", "value": None, "step": results["training"]["steps"], "epoch": 3.0}
-    assert results["kept"].items() >= last.items()
+    last = {"by": "last", "value": None, "step": results.training.steps, "epoch": 3.0}
+    assert vars(results.kept).items() >= last.items()
 
 
 def test_starting_anew_deletes_the_run_and_nothing_else(arguments: list[str], tmp_path: Path) -> None:
@@ -520,8 +520,8 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     resumed = finetune(
         parse_arguments([*options, "--output_dir", str(tmp_path / "cut"), "--resume_from_checkpoint", "True"])
     )
-    assert resumed["training"]["resumed_from"].startswith("checkpoint-")
-    assert resumed["metrics"] == expected["metrics"]
+    assert resumed.training.resumed_from.startswith("checkpoint-")
+    assert resumed.metrics == expected.metrics
     # A checkpoint of elsewhere gives no leave to write over a run.
     checkpoint = str(max((tmp_path / "cut").glob("checkpoint-*")))
     whole = tmp_path / "whole"

@@ -26,7 +26,7 @@ def probabilities(classifier: Any) -> dict[str, float]:
 
 def test_it_has_a_learning_rate_and_leaves_a_checkpoint(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
     arguments, results = train(tmp_path / "run", speech, tiny_hubert, "--method", "ia3")
-    assert results["training"]["arguments"]["learning_rate"] == 5e-4
+    assert results.training.arguments["learning_rate"] == 5e-4
     assert arguments.training.lr_scheduler_kwargs["min_lr"] == 5e-5
     assert (tmp_path / "run" / "model.safetensors").exists()
 

@@ -313,7 +313,7 @@ def test_a_run_with_an_option_is_another_and_is_repeated(
                  *more]
             )
         )  # fmt: skip
-        return results["history"]
+        return results.history
 
     first = history("first", *options)
     assert history("again", *options) == first
