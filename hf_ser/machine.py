@@ -15,6 +15,11 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def device_name(device: torch.device) -> str:
+    """The name of a GPU, or `CPU (the processor's name)`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
+
+
 def processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,8 +15,6 @@ SPLITS = "splits.json"
 EXCLUDED = "excluded.csv"
 #: What hf-ser evaluate measured.
 REPORT = "report.json"
-#: What `results.json` has if a run wrote it: other tools write files of that name, too.
-HELD = ("base_model", "method", "emotions", "corpora", "split", "metrics")
 
 
 def run_of(model: Path) -> Path | None:
@@ -29,24 +27,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Writes one of these files, whole or not at all: whoever finds it takes what it says for finished."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """
-    Reads `results.json`.
-
-    Raises:
-        OSError: if it is not there or cannot be read.
-        ValueError: if it is none that a run wrote; names the file.
-    """
-    found = read(path)
-    if missing := [key for key in HELD if key not in found]:
-        raise ValueError(f"{path}: not as hf_ser writes it: it has no {', '.join(missing)}")
-    return found
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 from counts import HUBERT_SER_CORPORA, PEFT_SER_CORPORA, Corpora, path_of
 from published import TABLES, Cells, number
 
-from hf_ser import records
 from hf_ser.emotions import EMOTIONS
 from hf_ser.hub.card.report import read_report
-from hf_ser.records import RESULTS, RUN
+from hf_ser.records import RESULTS
+from hf_ser.results import RunResults
 from hf_ser.training import parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
 from hf_ser.training.identity import identity
@@ -235,32 +235,31 @@ def experiments_of(table: str) -> dict[str, Experiment]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, `results.json`, `run.json`, and the `report.json` of its test part."""
+    """A finished run: its folder, its results, and the `report.json` of its test part."""
 
     folder: Path
-    results: Mapping[str, Any]
-    identity: Mapping[str, Any]
+    results: RunResults
     report: Mapping[str, Any] | None
 
     @property
     def fold(self) -> Any:
         """What a metric is averaged over: the fold, or of a split without folds the seeds."""
-        split = self.results["split"]
-        seeds = split.get("seed"), self.results["seeds"]["training"]
+        split = self.results.split
+        seeds = split.get("seed"), self.results.seeds.training
         return seeds if split.get("folds") is None else split.get("fold")
 
     def differences(self, experiment: Experiment, models: Mapping[str, str]) -> list[str]:
         """Why the run is not one of an experiment; empty if it is one. `models`: see [`Experiment.arguments`]."""
         results, folder = self.results, models.get(experiment.model, experiment.model)
-        model = results["base_model"]
+        model = results.base_model
         found: dict[str, Any] = {
             "model": experiment.model if model in (experiment.model, Path(folder).name) else model,
-            "method": results["method"],
-            "head": results["head"],
-            "emotions": sorted(results["emotions"]),
-            "merged emotions": results["merged_emotions"],
-            "corpora": sorted(results["corpora"]),
-            "split": split_label(results["split"]),
+            "method": results.method,
+            "head": results.head,
+            "emotions": sorted(results.emotions),
+            "merged emotions": results.merged_emotions,
+            "corpora": sorted(results.corpora),
+            "split": split_label(results.split),
         }
         wanted: dict[str, Any] = {
             "model": experiment.model,
@@ -270,13 +269,13 @@ class Run:
             "merged emotions": {},
             "corpora": sorted(experiment.clips),
             # Runs on another split stand in a line of their own; EmoBox defines its folds.
-            "split": split_label(experiment.split if experiment.split["name"] == "file" else results["split"]),
+            "split": split_label(experiment.split if experiment.split["name"] == "file" else results.split),
         }
         for key, value in experiment.settings.items():
-            found[key], wanted[key] = self.identity.get(key), value
+            found[key], wanted[key] = (results.identity or {}).get(key), value
         reasons = [f"{key} {found[key]}, expected {value}" for key, value in wanted.items() if found[key] != value]
         for name, expected in experiment.clips.items():
-            clips = results["corpora"].get(name, {"clips": expected})["clips"]
+            clips = results.corpora[name].clips if name in results.corpora else expected
             if abs(clips - expected) > CLIPS_EXCLUDED * expected:
                 reasons.append(f"{clips:,} clips of {name}, expected {expected:,}")
         return reasons
@@ -284,11 +283,13 @@ class Run:
     def label(self, experiment: Experiment) -> str:
         """The run's split, and each argument that differs from the recipe's."""
         changed = [
-            f"{name} {self.identity[name]} in place of {value}"
-            for name, value in by_recipe(experiment.recipe, experiment.method).items()
-            if name not in COMPARED and self.identity.get(name, value) != value
+            f"{name} {found} in place of {value}"
+            for name, (found, value) in self.results.differences(
+                by_recipe(experiment.recipe, experiment.method)
+            ).items()
+            if name not in COMPARED
         ]
-        return ", ".join([split_label(self.results["split"]), *changed])
+        return ", ".join([split_label(self.results.split), *changed])
 
 
 @cache
@@ -311,8 +312,10 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
     runs, wrong = [], []
     for path in sorted(root.rglob(RESULTS)):
         try:
-            results, run = records.read_results(path), records.read(path.with_name(RUN))
-            runs.append(Run(path.parent, results, run, read_report(path.parent, results)))
+            results = RunResults.read(path)
+            if results.identity is None:
+                raise ValueError(f"{path}: there is no run.json beside it, which has the arguments of the run")
+            runs.append(Run(path.parent, results, read_report(path.parent, results)))
         except (OSError, ValueError) as error:
             wrong.append(str(error))
     return runs, wrong
@@ -354,7 +357,7 @@ def fill(
         for name, experiment in cell.experiments.items():
             for label, members in groups[experiment.folder].items():
                 values = by_fold(members, cell.metric)
-                expected = members[0].results["split"].get("folds") or experiment.runs
+                expected = members[0].results.split.get("folds") or experiment.runs
                 if not values:
                     continue
                 line = ", ".join(filter(None, [name, label]))
@@ -380,11 +383,11 @@ def by_fold(runs: Iterable[Run], metric: str) -> list[float]:
 def value_of(run: Run, metric: str) -> float | None:
     first, *keys = metric.split("/")
     if first == "confusion":
-        emotions = run.results["emotions"]
+        emotions = run.results.emotions
         true, predicted = map(emotions.index, keys)
-        row = run.results["metrics"]["test"]["confusion_matrix"][true]
+        row = run.results.test["confusion_matrix"][true]
         return row[predicted] / sum(row) if sum(row) else None
-    found: Any = (run.report or {}) if first == "report" else run.results[first]
+    found: Any = (run.report or {}) if first == "report" else getattr(run.results, first)
     for key in keys:
         found = (found or {}).get(key)
     return found

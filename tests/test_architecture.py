@@ -11,6 +11,7 @@ ORDER = [
     "command_line",
     "cache",
     "records",
+    "results",
     "machine",
     "memory",
     "wording",

@@ -15,6 +15,7 @@ from hf_ser.inference.clips import printable
 from hf_ser.inference.files import save
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.pipeline import SERPipeline, pipeline
+from hf_ser.results import RunResults
 
 #: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
@@ -90,17 +91,16 @@ def describe(model: str, revision: str | None = None) -> str:
     folder = Path(model).expanduser()
     name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
     try:
-        run = records.run_of(folder) or fetch_records(model, revision=revision)
-        results = records.read_results(run / records.RESULTS)
+        results = RunResults.read(records.run_of(folder) or fetch_records(model, revision=revision))
     except (OSError, ValueError, HubError):
         return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
-    test, shared = results["metrics"]["test"], results["split"].get("speakers_shared_by_train_and_test")
+    test, shared = results.test, results.shared_speakers
     speakers = {None: "speakers not known", 0: "no speaker was in training"}.get(
         shared, f"{shared} speakers were in training"
     )
     return (
-        f"**Model:** {name}, `{Path(results['base_model']).name}` fine-tuned (`{results['method']}`) on "
-        f"{', '.join(results['corpora'])}. **Test:** UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on "
+        f"**Model:** {name}, `{Path(results.base_model).name}` fine-tuned (`{results.method}`) on "
+        f"{', '.join(results.corpora)}. **Test:** UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on "
         f"{test['clips']:,} clips ({speakers})."
     )
 

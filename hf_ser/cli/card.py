@@ -2,14 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from hf_ser import records
 from hf_ser.command_line import path_argument, tell
-from hf_ser.evaluation import plots
+from hf_ser.evaluation.plots import draw_run
 from hf_ser.hub.card import CARD, write_card
-from hf_ser.records import RESULTS
-from hf_ser.wording import per_cent
+from hf_ser.results import RunResults
 
 
 def main() -> int:
@@ -33,8 +30,8 @@ def main() -> int:
     failed = False
     for folder in folders:
         try:
-            results = records.read_results(folder / RESULTS)
-            draw(results, folder)
+            results = RunResults.read(folder)
+            draw_run(results, folder)
             write_card(results, folder, **given)
         except (OSError, ValueError) as error:
             tell(error)
@@ -42,12 +39,3 @@ def main() -> int:
         else:
             print(f"{folder / CARD} is written")
     return int(failed)
-
-
-def draw(results: dict[str, Any], folder: Path) -> None:
-    """Draws the confusion matrix and the training curves."""
-    test = results["metrics"]["test"]
-    title = f"test ({results['split']['name']} split): UAR {per_cent(test['uar']):.1f} %"
-    plots.confusion_matrix(test["confusion_matrix"], results["emotions"], folder / "confusion_matrix.png", title)
-    history = [{key: value for key, value in entry.items() if value is not None} for entry in results["history"]]
-    plots.training_curves(history, results["kept"]["epoch"], folder / "training_curves.png")

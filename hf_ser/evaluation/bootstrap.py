@@ -1,4 +1,4 @@
-"""How far a run's figures would move with other clips, and with other speakers: percentile bootstrap intervals."""
+"""Percentile bootstrap intervals of a run's metrics, over clips and over speakers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
+from hf_ser.evaluation.metrics import weighted_scorer
 from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
 
-METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
 #: Fewer speakers give no interval by speaker. A bootstrap sees no more variety than the sample has: with s speakers its
 #: variance is (s - 1) / s of the true one, and with a handful its percentiles jump from speaker to speaker. It would come
 #: out too narrow just where the truth is most uncertain.
@@ -29,29 +28,30 @@ def intervals(
     level: float = 0.95,
     seed: int = 0,
     details: bool = False,
+    min_clips: int = 1,
 ) -> dict[str, Any]:
     """
-    Percentile bootstrap intervals of the figures that [`score`] gives, ready for JSON.
+    Percentile bootstrap intervals of the metrics that [`score`] gives, ready for JSON.
 
-    Clips are drawn with replacement; and where it can be told who speaks, speakers are, each with all of their clips. The
-    second says what may be expected of new speakers: clips of one speaker resemble each other, so that the first is too
-    narrow for that.
+    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
+    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
         labels (`array` of shape `(clips,)`): The true labels.
-        speakers (`list` of `str` or `None`, *optional*): Who speaks in each clip.
-        resamples (`int`, *optional*, defaults to 1000): How often is drawn.
+        speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
+        resamples (`int`, *optional*, defaults to 1000): The number of resamples.
         level (`float`, *optional*, defaults to 0.95): The share of the resamples that lies in an interval.
         seed (`int`, *optional*, defaults to 0): The same seed gives the same intervals.
         details (`bool`, *optional*, defaults to `False`): Whether there are intervals of `log_loss` and `ece`, and of the
             `recall` and `eer_by_emotion` of each emotion, too.
+        min_clips (`int`, *optional*, defaults to 1): Fewer clips give no interval by clips.
 
     Returns:
         `level`, `resamples`, `seed`, and `clips` and `speakers`: for each of `METRICS` its `[low, high]`, both between 0 and
         1, or `None` where no resample has the metric; with `details` lists of them for `recall` and `eer_by_emotion`, in the
-        order of the columns. `speakers` is `None` where there is no interval by speaker, and
-        `speakers_reason` then says why.
+        order of the columns. Either is `None` where there is no interval of its kind; `clips_reason` or `speakers_reason` has
+        the reason.
 
     Raises:
         ValueError: if there is no clip, the lengths differ, `level` does not lie between 0 and 1, or `resamples` is below 1.
@@ -69,12 +69,35 @@ def intervals(
         raise ValueError(f"intervals need a level between 0 and 1 and a resample at least; found {level}, {resamples}")
 
     score_weighted = weighted_scorer(probabilities, labels, details)
-    found: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
-    found["clips"] = _percentiles(score_weighted, np.arange(clips), resamples, level, seed)
+
+    def of_units(unit_of_clip: Array) -> dict[str, Any]:
+        drawn = resampled(score_weighted, unit_of_clip, resamples, seed).items()
+        return {
+            name: percentiles(values, level) if values.ndim == 1 else [percentiles(row, level) for row in values]
+            for name, values in drawn
+        }
+
+    return {"level": level, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
+
+
+def by_unit(
+    of_units: Callable[[Array], dict[str, Any]], clips: int, speakers: Sequence[str | None] | None, min_clips: int
+) -> dict[str, Any]:
+    """
+    What `of_units` finds where clips are drawn, and where speakers are: `clips` and `speakers`, or `None` and the reason why
+    not. It takes the unit of each clip, `(clips,)`, counted from 0.
+    """
+    found: dict[str, Any] = {"clips": None, "speakers": None}
+    if clips < min_clips:
+        found["clips_reason"] = too_few(clips, "clip", min_clips)
+    else:
+        found["clips"] = of_units(np.arange(clips))
     reason, speaker_of_clip = speaker_of_each_clip(speakers)
     if reason:
-        return {**found, "speakers": None, "speakers_reason": reason}
-    return {**found, "speakers": _percentiles(score_weighted, speaker_of_clip, resamples, level, seed)}
+        found["speakers_reason"] = reason
+    else:
+        found["speakers"] = of_units(speaker_of_clip)
+    return found
 
 
 def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]:
@@ -95,22 +118,19 @@ def too_few(number: int, one: str, least: int) -> str:
     return f"{counted(number, one)}, too few to draw from; at least {least} are needed"
 
 
-def _percentiles(
-    score_weighted: Callable[[Array], dict[str, Array]], unit_of_clip: Array, resamples: int, level: float, seed: int
-) -> dict[str, Any]:
-    """The interval of each metric where the units (clips, or speakers) are drawn as often as there are of them."""
+def resampled(
+    score_weighted: Callable[[Array], dict[str, Array]], unit_of_clip: Array, resamples: int, seed: int
+) -> dict[str, Array]:
+    """Each metric of all resamples, `(..., resamples)`, where the units (clips, or speakers) are drawn."""
     scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
+    return {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}
+
+
+def percentiles(values: Array, level: float) -> list[float] | None:
+    """The interval of a metric from its values in all resamples, `(resamples,)`."""
+    values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
     edges = (50 * (1 - level), 50 * (1 + level))
-
-    def interval(values: Array) -> list[float] | None:
-        values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
-        return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
-
-    found: dict[str, Any] = {}
-    for name in scores[0]:
-        values = np.concatenate([chunk[name] for chunk in scores], axis=-1)
-        found[name] = interval(values) if values.ndim == 1 else [interval(row) for row in values]
-    return found
+    return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
 
 
 def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
@@ -129,119 +149,3 @@ def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
         cells = drawn * number + np.arange(number)[:, None]
         counts = np.bincount(cells.ravel(), minlength=units * number).astype(np.int32).reshape(units, number)
         yield counts if units == clips else counts[unit_of_clip]
-
-
-def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
-    """
-    A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
-    resample what [`score`] says of the clips repeated by their weights, `nan` where there is no such figure.
-
-    All sorting is done here, once.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-        details (`bool`, *optional*, defaults to `False`): Whether it returns `log_loss` and `ece` `(resamples,)`, and `recall`
-            and `eer_by_emotion` `(emotions, resamples)`, too.
-    """
-    emotions = probabilities.shape[1]
-    cell = labels * emotions + probabilities.argmax(axis=1)
-    by_cell = np.argsort(cell, kind="stable")
-    cells, starts = np.unique(cell[by_cell], return_index=True)
-    rankings = [_ranking(probabilities[:, k], labels == k) for k in range(emotions)]
-    if details:
-        loss, gaps = loss_of_clips(probabilities, labels), confidence_gaps(probabilities, labels)
-
-    def score_weighted(weights: Array) -> dict[str, Array]:
-        resamples = weights.shape[1]
-        matrix = np.zeros((emotions * emotions, resamples))
-        matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
-        figures = _from_confusion(matrix.reshape(emotions, emotions, resamples))
-        rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
-        figures["eer"] = _mean(rates, np.isfinite(rates))
-        if not details:
-            return {name: figures[name] for name in METRICS}
-        clips = weights.sum(axis=0)
-        figures["log_loss"] = loss @ weights / clips
-        figures["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips
-        return {**figures, "eer_by_emotion": rates}
-
-    return score_weighted
-
-
-def _from_confusion(matrix: Array) -> dict[str, Array]:
-    """The metrics of confusion matrices `(emotions, emotions, resamples)`, rows being the true emotions."""
-    right = np.einsum("kkr->kr", matrix)  # (emotions, resamples)
-    true, said = matrix.sum(axis=1), matrix.sum(axis=0)
-    clips = true.sum(axis=0)
-    recall = right / np.maximum(true, 1)
-    f1 = 2 * right / np.maximum(true + said, 1)
-    return {
-        "recall": np.where(true > 0, recall, np.nan),
-        "uar": _mean(recall, true > 0),
-        "accuracy": right.sum(axis=0) / clips,
-        "f1_weighted": (f1 * true).sum(axis=0) / clips,
-        # scikit-learn's: over the emotions that are there or are said to be.
-        "f1_macro": _mean(f1, true + said > 0),
-    }
-
-
-def _mean(values: Array, there: Array) -> Array:
-    """The mean over the first axis, of what is there; `nan` where nothing is."""
-    number = there.sum(axis=0)
-    mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
-    return mean
-
-
-def _ranking(scores: Array, positive: Array) -> tuple[Array, Array, Array, Array]:
-    """
-    The positive and the other clips, each from the highest score to the lowest; and for each threshold, from above all
-    scores downwards, how many of either score as much: what an equal error rate of any resample needs.
-    """
-    order = np.argsort(-scores, kind="stable")
-    hits, others = order[positive[order]], order[~positive[order]]
-    thresholds = -np.unique(scores)[::-1]  # ascending, as np.searchsorted wants it
-    accepted_hits = np.searchsorted(-scores[hits], thresholds, side="right")
-    accepted_others = np.searchsorted(-scores[others], thresholds, side="right")
-    return hits, others, np.concatenate([[0], accepted_hits]), np.concatenate([[0], accepted_others])
-
-
-def _equal_error_rates(
-    weights: Array, hits: Array, others: Array, accepted_hits: Array, accepted_others: Array
-) -> Array:
-    """
-    For each resample the equal error rate of one emotion against the others, as `metrics.equal_error_rate` has it; `nan`
-    where a resample has no clip of the emotion, or no other.
-    """
-    hit, alarm = _cumulated(weights, hits), _cumulated(weights, others)  # (clips + 1, resamples)
-    positives, negatives = hit[-1], alarm[-1]
-    column = np.arange(weights.shape[1])
-    there = (positives > 0) & (negatives > 0)
-    positives, negatives = np.maximum(positives, 1), np.maximum(negatives, 1)
-
-    # False alarms grow and misses shrink as the threshold falls. Bisection for the first threshold at which the share of
-    # false alarms is not below that of misses, in integers; the one above all scores is never it, the lowest always.
-    below, at = np.zeros(len(column), dtype=np.int64), np.full(len(column), len(accepted_hits) - 1)
-    while (open_ := at - below > 1).any():
-        middle = (below + at) // 2
-        alarms, hits_ = alarm[accepted_others[middle], column], hit[accepted_hits[middle], column]
-        reached = alarms * positives >= (positives - hits_) * negatives
-        at, below = np.where(open_ & reached, middle, at), np.where(open_ & ~reached, middle, below)
-
-    def rates(threshold: Array) -> tuple[Array, Array]:
-        alarms, hits_ = alarm[accepted_others[threshold], column], hit[accepted_hits[threshold], column]
-        return alarms / negatives, 1 - hits_ / positives
-
-    false_before, miss_before = rates(below)
-    false_after, miss_after = rates(at)
-    gap_before, gap_after = miss_before - false_before, false_after - miss_after
-    share = gap_before / np.where(there, gap_before + gap_after, 1)
-    rate: Array = np.where(there, false_before + share * (false_after - false_before), np.nan)
-    return rate
-
-
-def _cumulated(weights: Array, clips: Array) -> Array:
-    """The weights of `clips` summed up in their order, from 0: `(clips + 1, resamples)`."""
-    sums = np.zeros((len(clips) + 1, weights.shape[1]), dtype=np.int64)
-    np.cumsum(weights[clips], axis=0, out=sums[1:])
-    return sums

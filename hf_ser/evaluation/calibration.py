@@ -63,35 +63,22 @@ def check_labels(labels: Array, emotions: int, what: str) -> None:
         )
 
 
-def log_loss(probabilities: Any, labels: Any) -> float:
-    """
-    The mean over the clips of the negative natural logarithm of the true emotion's probability: 0 or more, in nats; a model
-    that always says 1 / emotions has ln(emotions). Unlike the loss of training it is not weighted by class.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-
-    Raises:
-        ValueError: as [`checked`] does.
-    """
-    return float(loss_of_clips(*checked(probabilities, labels)).mean()) + 0.0  # never -0.0
-
-
 def loss_of_clips(probabilities: Array, labels: Array) -> Array:
-    """What each clip adds to [`log_loss`], `(clips,)`."""
-    true = np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)
-    loss: Array = -np.log(true)
+    """
+    The negative natural logarithm of the probability of each clip's true emotion, `(clips,)`, in nats. Their mean is the log
+    loss: ln(emotions) for a model that always answers 1 / emotions; unlike the loss of training not weighted by class.
+    """
+    loss: Array = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
     return loss
 
 
 def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[str, Any]]:
     """
-    How often the model is right among the clips of which it is about as sure: what a reliability plot draws (Guo et al.
-    2017, *On Calibration of Modern Neural Networks*, arXiv 1706.04599, section 2).
+    The accuracy of the clips of about the same confidence: what a reliability plot draws (Guo et al. 2017, *On Calibration of
+    Modern Neural Networks*, arXiv 1706.04599, section 2).
 
-    Of each clip the most probable emotion counts, its probability being the confidence. The bins are of equal width; as in
-    the paper, one that goes from `low` to `high` holds the confidences above `low`, up to and with `high`.
+    The confidence of a clip is the probability of its most probable emotion. The bins are of equal width; as in the paper,
+    one that goes from `low` to `high` holds the confidences above `low`, up to and with `high`.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
@@ -107,28 +94,20 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[st
     """
     if bins < 1:
         raise ValueError(f"bins must be 1 or more; found {bins}")
-    probabilities, labels = checked(probabilities, labels)
-    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
-    edges = np.arange(bins + 1) / bins
-    clips = np.bincount(bin_of_clip, minlength=bins)
-    confidences = np.bincount(bin_of_clip, weights=confidence, minlength=bins)
-    rights = np.bincount(bin_of_clip, weights=right, minlength=bins)
-    return [
-        {
-            "low": float(edges[k]),
-            "high": float(edges[k + 1]),
-            "clips": int(clips[k]),
-            "confidence": float(confidences[k] / clips[k]) if clips[k] else None,
-            "accuracy": float(rights[k] / clips[k]) if clips[k] else None,
-        }
-        for k in range(bins)
-    ]
+    confidence, right, bin_of_clip = _binned(*checked(probabilities, labels), bins)
+    found: list[dict[str, Any]] = []
+    for k in range(bins):
+        inside = bin_of_clip == k
+        means = [float(values[inside].mean()) if inside.any() else None for values in (confidence, right)]
+        found.append({"low": k / bins, "high": (k + 1) / bins, "clips": int(inside.sum()),
+                      **dict(zip(("confidence", "accuracy"), means, strict=True))})  # fmt: skip
+    return found
 
 
 def _binned(probabilities: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
-    """Of each clip `(clips,)` the confidence, whether it is right, and the bin."""
+    """The confidence of each clip `(clips,)`, whether it is right, and its bin."""
     confidence = np.minimum(probabilities.max(axis=1), 1.0)
-    # How many inner edges a confidence exceeds. Not its product with the bins: 14 / 25 * 25 is a little above 14.
+    # The number of inner edges below a confidence. Not its product with the bins: 14 / 25 * 25 is a little above 14.
     edges = np.arange(1, bins) / bins
     return confidence, probabilities.argmax(axis=1) == labels, np.searchsorted(edges, confidence, side="left")
 
@@ -136,28 +115,9 @@ def _binned(probabilities: Array, labels: Array, bins: int) -> tuple[Array, Arra
 def confidence_gaps(probabilities: Array, labels: Array, bins: int = 15) -> Array:
     """
     In the row of each clip's bin, how far its confidence lies above 1 if it is right, or 0 if it is not: `(bins, clips)`. The
-    sum of each row's absolute sum, divided by the clips, is [`expected_calibration_error`].
+    sum of each row's absolute sum, divided by the clips, is the expected calibration error (Guo et al. 2017, equation 3).
     """
     confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
     gaps = np.zeros((bins, len(labels)))
     gaps[bin_of_clip, np.arange(len(labels))] = confidence - right
     return gaps
-
-
-def expected_calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
-    """
-    The expected calibration error of the most probable emotion, between 0 and 1 (Guo et al. 2017, arXiv 1706.04599,
-    equation 3): how far accuracy and mean confidence lie apart in each bin of [`reliability`], weighted by its clips.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-        bins (`int`, *optional*, defaults to 15): How many bins lie between 0 and 1; figures of different numbers of bins
-            cannot be compared.
-
-    Raises:
-        ValueError: as [`reliability`] does.
-    """
-    filled = [one for one in reliability(probabilities, labels, bins) if one["clips"]]
-    apart = sum(one["clips"] * abs(one["accuracy"] - one["confidence"]) for one in filled)
-    return float(apart / sum(one["clips"] for one in filled))

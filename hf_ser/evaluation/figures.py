@@ -1,22 +1,18 @@
-"""Every figure of a model on a set of clips, ready for JSON, as a whole and by group."""
+"""Every metric of a model on a set of clips, ready for JSON, as a whole and by group."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hf_ser.evaluation.calibration import checked, expected_calibration_error, log_loss
-from hf_ser.evaluation.metrics import equal_error_rate, score
-
-Array = npt.NDArray[Any]
+from hf_ser.evaluation.calibration import checked
+from hf_ser.evaluation.metrics import confusion, weighted_scorer
 
 
 def figures(probabilities: Any, labels: Any, emotions: Sequence[str]) -> dict[str, Any]:
     """
-    Every figure of a model on clips, ready for JSON: `None` where there is no such figure, never NaN.
+    Every metric of a model on clips, ready for JSON: `None` where there is none, never NaN.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
@@ -35,8 +31,20 @@ def figures(probabilities: Any, labels: Any, emotions: Sequence[str]) -> dict[st
             column.
     """
     probabilities, labels = checked(probabilities, labels)
-    _check_emotions(emotions, probabilities)
-    return _figures(probabilities, labels, emotions)
+    if len(emotions) != probabilities.shape[1] or len(set(emotions)) != len(emotions):
+        raise ValueError(
+            f"emotions need one different name for each of {probabilities.shape[1]} columns of probabilities; found "
+            f"{list(emotions)}"
+        )
+    once = np.ones((len(labels), 1), dtype=np.int64)
+    found = weighted_scorer(probabilities, labels, details=True)(once)
+    values = {name: [None if math.isnan(one) else float(one) for one in value.ravel()] for name, value in found.items()}
+    return {
+        **{name: value[0] for name, value in values.items()},
+        "confusion_matrix": confusion(probabilities, labels),
+        "clips": len(labels),
+        **{name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")},
+    }
 
 
 def grouped(
@@ -46,19 +54,16 @@ def grouped(
     The [`figures`] of each group of clips: of each corpus, speaker or gender.
 
     Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
-        labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
-        emotions (`list` of `str`): The emotions' names, in the order of the columns.
+        probabilities, labels, emotions: See [`figures`].
         groups (`list` of `str` or `None`): The group of each clip; clips of none are left out.
 
     Returns:
-        The figures by group, sorted by the group's name; nothing where no clip has a group.
+        The metrics by group, sorted by the group's name; nothing where no clip has a group.
 
     Raises:
         ValueError: as [`figures`] does, and if `groups` has not one entry for each clip.
     """
     probabilities, labels = checked(probabilities, labels)
-    _check_emotions(emotions, probabilities)
     if len(groups) != len(labels):
         raise ValueError(f"groups need one group, or None, for each of {len(labels)} clips; found {len(groups)}")
     clips_of_group: dict[str, list[int]] = {}
@@ -66,36 +71,5 @@ def grouped(
         if group is not None:
             clips_of_group.setdefault(str(group), []).append(clip)
     return {
-        group: _figures(probabilities[clips], labels[clips], emotions)
-        for group, clips in sorted(clips_of_group.items())
-    }
-
-
-def _check_emotions(emotions: Sequence[str], probabilities: Array) -> None:
-    if len(emotions) != probabilities.shape[1] or len(set(emotions)) != len(emotions):
-        raise ValueError(
-            f"emotions need one different name for each of {probabilities.shape[1]} columns of probabilities; found "
-            f"{list(emotions)}"
-        )
-
-
-def _figures(probabilities: Array, labels: Array, emotions: Sequence[str]) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        # A group of one emotion, all of it recognised, is nothing to warn of here.
-        warnings.filterwarnings("ignore", message="A single label was found")
-        found = score(probabilities, labels)
-    # With one emotion alone, there is no equal error rate.
-    found["eer"] = None if math.isnan(found["eer"]) else found["eer"]
-    matrix = np.asarray(found["confusion_matrix"])
-    true = matrix.sum(axis=1)
-    return {
-        **found,
-        "clips": len(labels),
-        "recall": {emotion: float(matrix[k, k] / true[k]) if true[k] else None for k, emotion in enumerate(emotions)},
-        "eer_by_emotion": {
-            emotion: equal_error_rate(probabilities[:, k], labels == k) if 0 < true[k] < len(labels) else None
-            for k, emotion in enumerate(emotions)
-        },
-        "log_loss": log_loss(probabilities, labels),
-        "ece": expected_calibration_error(probabilities, labels),
+        group: figures(probabilities[clips], labels[clips], emotions) for group, clips in sorted(clips_of_group.items())
     }

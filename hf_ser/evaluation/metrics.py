@@ -3,18 +3,19 @@ Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR
 """
 
 import sys
-import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_curve
+from scipy.special import softmax
 
+from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
 from hf_ser.features import IGNORED
 
-# A script is first looked for modules beside it, and one of ours, as of many others, is called evaluate.py.
+# Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
 import evaluate  # noqa: E402
 
@@ -23,110 +24,62 @@ sys.path = _path
 Array = npt.NDArray[Any]
 
 
-class _LabelMetric(evaluate.Metric):
-    """A metric of predicted against true labels, both integers of shape `(clips,)`."""
+METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
 
-    description = ""
+
+class _Metric(evaluate.Metric):
+    """Metrics of [`score`] from predicted and true labels, both integers of shape `(clips,)`."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    predicted: ClassVar[Any] = {"predictions": datasets.Value("int64")}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(keep_in_memory=True, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
-        return evaluate.MetricInfo(description=self.description, citation="", features=features)
+        features = datasets.Features({**self.predicted, "references": datasets.Value("int64")})
+        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+
+    def _compute(self, predictions: Any, references: Any, emotions: int | None = None) -> dict[str, Any]:
+        one_hot = np.eye(emotions or 1 + max(*predictions, *references))[np.asarray(predictions)]
+        found = score(one_hot, np.asarray(references))
+        return {name: found[name] for name in self.names}
 
 
-class Accuracy(_LabelMetric):
+class Accuracy(_Metric):
     """The share of clips that are recognised."""
 
-    description = "The share of clips that are recognised."
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"accuracy": float(accuracy_score(references, predictions))}
+    names = ("accuracy",)
 
 
-class F1(_LabelMetric):
+class F1(_Metric):
     """The F1 score, averaged over the emotions: `weighted` by their clips, or `macro`, each emotion alike."""
 
-    description = "The F1 score, averaged over the emotions, weighted by their clips and each alike."
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {
-            f"f1_{average}": float(f1_score(references, predictions, average=average, zero_division=0.0))
-            for average in ("weighted", "macro")
-        }
+    names = ("f1_weighted", "f1_macro")
 
 
-class UAR(_LabelMetric):
+class UAR(_Metric):
     """The unweighted average recall: the mean of the recalls of the emotions that the references have."""
 
-    description = "The unweighted average recall, over the emotions that the references have."
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-            return {"uar": float(balanced_accuracy_score(references, predictions))}
+    names = ("uar",)
 
 
-class ConfusionMatrix(_LabelMetric):
+class ConfusionMatrix(_Metric):
     """Clips by true (row) and predicted (column) emotion."""
 
-    description = "Clips by true (row) and predicted (column) emotion."
-
-    def _compute(self, predictions: Any, references: Any, emotions: int | None = None) -> dict[str, list[list[int]]]:
-        labels = list(range(emotions)) if emotions else None
-        return {"confusion_matrix": confusion_matrix(references, predictions, labels=labels).tolist()}
+    names = ("confusion_matrix",)
 
 
-class EER(evaluate.Metric):
+class EER(_Metric):
     """
     The equal error rate, one emotion against the others, averaged over the emotions that the references have (HuBERT-SER,
     Table 3): the rate at the threshold where as many of the others are accepted as of the emotion are refused.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(keep_in_memory=True, **kwargs)
+    predicted: ClassVar[Any] = {"prediction_scores": datasets.Sequence(datasets.Value("float64"))}
 
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features(
-            {
-                "prediction_scores": datasets.Sequence(datasets.Value("float64")),
-                "references": datasets.Value("int64"),
-            }
-        )
-        return evaluate.MetricInfo(
-            description="The equal error rate, one emotion against the others, averaged.",
-            citation="",
-            features=features,
-        )
-
-    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, float]:
-        scores, labels = np.asarray(prediction_scores), np.asarray(references)
-        present = [k for k in range(scores.shape[1]) if 0 < (labels == k).sum() < len(labels)]
-        rates = [equal_error_rate(scores[:, k], labels == k) for k in present]
-        return {"eer": float(np.mean(rates)) if rates else float("nan")}
-
-
-def equal_error_rate(scores: Array, positive: Array) -> float:
-    """
-    The equal error rate of `scores` `(clips,)` at telling the `positive` `(clips,)` from the rest. Between two thresholds
-    the rates are interpolated.
-
-    Raises:
-        ValueError: if all clips are positive, or none is.
-    """
-    if positive.all() or not positive.any():
-        raise ValueError("an equal error rate needs clips that are of the emotion and clips that are not")
-    false_alarm, hit, _ = roc_curve(positive, scores, drop_intermediate=False)
-    miss = 1 - hit
-    after = int(np.argmax(false_alarm >= miss))  # the first threshold at which false alarms outweigh misses
-    if after == 0:
-        return float(false_alarm[0])
-    before = after - 1
-    gap_before = miss[before] - false_alarm[before]
-    gap_after = false_alarm[after] - miss[after]
-    weight = gap_before / (gap_before + gap_after)
-    return float(false_alarm[before] + weight * (false_alarm[after] - false_alarm[before]))
+    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, Any]:
+        return {"eer": score(np.asarray(prediction_scores), np.asarray(references))["eer"]}
 
 
 class DivergedError(ValueError):
@@ -147,21 +100,18 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
         The clips `(clips,)` in ascending order, their probabilities `(clips, emotions)` and labels `(clips,)`.
 
     Raises:
-        DivergedError: if a logit is not finite: no figure can be made of it.
+        DivergedError: if a logit is not finite.
     """
     if not np.isfinite(logits).all():
         raise DivergedError(
             "the model's outputs are not finite (NaN or infinite): training has diverged. Lower learning_rate."
         )
     counted = np.asarray(labels) != IGNORED
-    logits, labels, clips = logits[counted], np.asarray(labels)[counted], np.asarray(clips)[counted]
-    scores = np.asarray(logits, dtype=np.float64)
-    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
-    names, first, clip_of = np.unique(clips, return_index=True, return_inverse=True)
+    scores = softmax(np.asarray(logits, dtype=np.float64)[counted], axis=1)
+    names, first, clip_of = np.unique(np.asarray(clips)[counted], return_index=True, return_inverse=True)
     probabilities = np.zeros((len(names), scores.shape[1]))
     np.add.at(probabilities, clip_of, scores)
-    return names, probabilities / np.bincount(clip_of)[:, None], labels[first]
+    return names, probabilities / np.bincount(clip_of)[:, None], np.asarray(labels)[counted][first]
 
 
 def score(probabilities: Array, labels: Array) -> dict[str, Any]:
@@ -169,10 +119,130 @@ def score(probabilities: Array, labels: Array) -> dict[str, Any]:
     Every metric for clips with `probabilities` `(clips, emotions)` and true `labels` `(clips,)`: accuracy, f1_weighted,
     f1_macro, uar, eer (all between 0 and 1) and confusion_matrix (clips; rows are the true emotions).
     """
-    predictions = probabilities.argmax(axis=1)
-    found: dict[str, Any] = {}
-    for metric in (Accuracy(), F1(), UAR()):
-        found |= metric.compute(predictions=predictions, references=labels)
-    found |= EER().compute(prediction_scores=probabilities, references=labels)
-    found |= ConfusionMatrix().compute(predictions=predictions, references=labels, emotions=probabilities.shape[1])
+    found = weighted_scorer(probabilities, labels)(np.ones((len(labels), 1), dtype=np.int64))
+    return {
+        **{name: float(value[0]) for name, value in found.items()},
+        "confusion_matrix": confusion(probabilities, labels),
+    }
+
+
+def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
+    """The clips by true (row) and predicted (column) emotion."""
+    matrix = np.zeros((probabilities.shape[1],) * 2, dtype=int)
+    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
+    found: list[list[int]] = matrix.tolist()
     return found
+
+
+def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
+    """
+    A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
+    resample what [`score`] gives for the clips repeated by their weights, `nan` where there is none. It is sorted once.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
+        labels (`array` of shape `(clips,)`): The true labels.
+        details (`bool`, *optional*, defaults to `False`): Whether it returns `log_loss` and `ece` `(resamples,)`, and `recall`
+            and `eer_by_emotion` `(emotions, resamples)`, too.
+    """
+    emotions = probabilities.shape[1]
+    cell = labels * emotions + probabilities.argmax(axis=1)
+    by_cell = np.argsort(cell, kind="stable")
+    cells, starts = np.unique(cell[by_cell], return_index=True)
+    rankings = [_ranking(probabilities[:, k], labels == k) for k in range(emotions)]
+    if details:
+        loss, gaps = loss_of_clips(probabilities, labels), confidence_gaps(probabilities, labels)
+
+    def score_weighted(weights: Array) -> dict[str, Array]:
+        resamples = weights.shape[1]
+        matrix = np.zeros((emotions * emotions, resamples))
+        matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
+        figures = _from_confusion(matrix.reshape(emotions, emotions, resamples))
+        rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
+        figures["eer"] = _mean(rates, np.isfinite(rates))
+        if not details:
+            return {name: figures[name] for name in METRICS}
+        clips = weights.sum(axis=0)
+        figures["log_loss"] = loss @ weights / clips
+        figures["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips
+        return {**figures, "eer_by_emotion": rates}
+
+    return score_weighted
+
+
+def _from_confusion(matrix: Array) -> dict[str, Array]:
+    """The metrics of confusion matrices `(emotions, emotions, resamples)`, rows being the true emotions."""
+    right = np.einsum("kkr->kr", matrix)  # (emotions, resamples)
+    true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+    clips = true.sum(axis=0)
+    recall = right / np.maximum(true, 1)
+    f1 = 2 * right / np.maximum(true + predicted, 1)
+    return {
+        "recall": np.where(true > 0, recall, np.nan),
+        "uar": _mean(recall, true > 0),
+        "accuracy": right.sum(axis=0) / clips,
+        "f1_weighted": (f1 * true).sum(axis=0) / clips,
+        # scikit-learn's: over the emotions that are there or are predicted.
+        "f1_macro": _mean(f1, true + predicted > 0),
+    }
+
+
+def _mean(values: Array, there: Array) -> Array:
+    """The mean over the first axis, of what is there; `nan` where nothing is."""
+    number = there.sum(axis=0)
+    mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
+    return mean
+
+
+def _ranking(scores: Array, positive: Array) -> tuple[Array, Array, Array, Array]:
+    """
+    The positive and the other clips, each from the highest score to the lowest; and for each threshold, from above all
+    scores downwards, how many of either score as much: what an equal error rate of any resample needs.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits, others = order[positive[order]], order[~positive[order]]
+    thresholds = -np.unique(scores)[::-1]  # ascending, as np.searchsorted wants it
+    accepted_hits = np.searchsorted(-scores[hits], thresholds, side="right")
+    accepted_others = np.searchsorted(-scores[others], thresholds, side="right")
+    return hits, others, np.concatenate([[0], accepted_hits]), np.concatenate([[0], accepted_others])
+
+
+def _equal_error_rates(
+    weights: Array, hits: Array, others: Array, accepted_hits: Array, accepted_others: Array
+) -> Array:
+    """
+    For each resample the equal error rate of one emotion against the others, the rates of two thresholds
+    interpolated; `nan` where a resample has no clip of the emotion, or no other.
+    """
+    hit, alarm = _cumulated(weights, hits), _cumulated(weights, others)  # (clips + 1, resamples)
+    positives, negatives = hit[-1], alarm[-1]
+    column = np.arange(weights.shape[1])
+    there = (positives > 0) & (negatives > 0)
+    positives, negatives = np.maximum(positives, 1), np.maximum(negatives, 1)
+
+    # False alarms grow and misses shrink as the threshold falls. Bisection for the first threshold at which the share of
+    # false alarms is not below that of misses, in integers; the one above all scores is never it, the lowest always.
+    below, at = np.zeros(len(column), dtype=np.int64), np.full(len(column), len(accepted_hits) - 1)
+    while (open_ := at - below > 1).any():
+        middle = (below + at) // 2
+        alarms, hits_ = alarm[accepted_others[middle], column], hit[accepted_hits[middle], column]
+        reached = alarms * positives >= (positives - hits_) * negatives
+        at, below = np.where(open_ & reached, middle, at), np.where(open_ & ~reached, middle, below)
+
+    def rates(threshold: Array) -> tuple[Array, Array]:
+        alarms, hits_ = alarm[accepted_others[threshold], column], hit[accepted_hits[threshold], column]
+        return alarms / negatives, 1 - hits_ / positives
+
+    false_before, miss_before = rates(below)
+    false_after, miss_after = rates(at)
+    gap_before, gap_after = miss_before - false_before, false_after - miss_after
+    share = gap_before / np.where(there, gap_before + gap_after, 1)
+    rate: Array = np.where(there, false_before + share * (false_after - false_before), np.nan)
+    return rate
+
+
+def _cumulated(weights: Array, clips: Array) -> Array:
+    """The weights of `clips` summed up in their order, from 0: `(clips + 1, resamples)`."""
+    sums = np.zeros((len(clips) + 1, weights.shape[1]), dtype=np.int64)
+    np.cumsum(weights[clips], axis=0, out=sums[1:])
+    return sums

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_ser.results import RunResults
 from hf_ser.wording import per_cent
 
 
@@ -74,17 +75,17 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
     """Draws the losses and the validation metrics over the epochs, from the Trainer's log, and the epoch that was kept."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
-    for key, label in (("loss", "train"), ("eval_loss", "validation")):
-        if points := [(entry["epoch"], entry[key]) for entry in history if key in entry]:
-            losses.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
-    for key, label in (
-        ("eval_uar", "UAR"),
-        ("eval_accuracy", "accuracy"),
-        ("eval_f1_weighted", "weighted F1"),
-        ("eval_eer", "EER"),
-    ):
-        if points := [(entry["epoch"], 100 * entry[key]) for entry in history if key in entry]:
-            metrics.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
+    curves = {
+        "loss": (losses, 1, "train"),
+        "eval_loss": (losses, 1, "validation"),
+        "eval_uar": (metrics, 100, "UAR"),
+        "eval_accuracy": (metrics, 100, "accuracy"),
+        "eval_f1_weighted": (metrics, 100, "weighted F1"),
+        "eval_eer": (metrics, 100, "EER"),
+    }
+    for key, (axes, scale, label) in curves.items():
+        if points := [(entry["epoch"], scale * entry[key]) for entry in history if entry.get(key) is not None]:
+            axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
     for axes in (losses, metrics):
         if best_epoch is not None:
             axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept (epoch {best_epoch:g})")
@@ -95,6 +96,14 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
     losses.set_ylabel("cross-entropy")
     metrics.set_ylabel("% on the validation part")
     save_figure(figure, path)
+
+
+def draw_run(results: RunResults, folder: Path) -> None:
+    """Draws `confusion_matrix.png` and `training_curves.png` of a run into `folder`."""
+    test = results.test
+    title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
+    confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
+    training_curves(results.history, results.kept.epoch, folder / "training_curves.png")
 
 
 def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:

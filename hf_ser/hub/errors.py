@@ -44,28 +44,26 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
 
 
 def _message(error: BaseException, repository: str, revision: str | None) -> str | None:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, HFValidationError):
-        return f"{repository!r} is neither an existing folder nor a name on the Hub, which has the form user/name"
-    if isinstance(error, GatedRepoError):
-        return f"{repository} is gated: accept its conditions at {constants.ENDPOINT}/{repository} with your token's account"
-    if isinstance(error, RevisionNotFoundError):
-        return f"{repository} has no branch, tag or commit {revision!r}"
-    if isinstance(error, RepositoryNotFoundError):
-        return (
-            f"{repository} is not on the Hub, or it is private and your token cannot read it. Check the name; for a private "
-            "repository log in with `hf auth login`, set HF_TOKEN, or pass a token"
-        )
-    if status == 401:
-        return f"{repository}: the Hub does not accept your token. Log in again with `hf auth login`, or set HF_TOKEN"
-    if status == 403:
-        return (
-            f"{repository}: your token has no write access. Create one that has at {constants.ENDPOINT}/settings/tokens"
-        )
-    if status is not None:
-        return f"{repository}: the Hub answered with an error ({_one_line(error)})"
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"{repository} is not in the cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE forbids to download it"
+    by_type = {
+        HFValidationError: f"{repository!r} is neither an existing folder nor a name on the Hub, which has the form user/name",
+        GatedRepoError: f"{repository} is gated: accept its conditions at {constants.ENDPOINT}/{repository} with your token's "
+        "account",
+        RevisionNotFoundError: f"{repository} has no branch, tag or commit {revision!r}",
+        RepositoryNotFoundError: f"{repository} is not on the Hub, or it is private and your token cannot read it. Check the "
+        "name; for a private repository log in with `hf auth login`, set HF_TOKEN, or pass a token",
+        OfflineModeIsEnabled: f"{repository} is not in the cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE forbids to "
+        "download it",
+    }
+    by_status = {
+        401: "the Hub does not accept your token. Log in again with `hf auth login`, or set HF_TOKEN",
+        403: f"your token has no write access. Create one that has at {constants.ENDPOINT}/settings/tokens",
+    }
+    for kind, message in by_type.items():
+        if isinstance(error, kind):
+            return message
+    if isinstance(error, HfHubHTTPError):
+        other = f"the Hub answered with an error ({_one_line(error)})"
+        return f"{repository}: {by_status.get(error.response.status_code, other)}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return (
             f"{repository}: the disk is full. Free space in {constants.HF_HUB_CACHE} (`hf cache prune`), or set HF_HOME to a "

@@ -1,5 +1,6 @@
 """Publishes a finished run on the Hub in one commit: the model, its card, results and splits, and nothing private."""
 
+import copy
 import csv
 import json
 import shutil
@@ -23,6 +24,7 @@ from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
+from hf_ser.results import RunResults
 from hf_ser.wording import counted, per_cent
 
 #: The files of a model: weights, configurations and the code of the package's own model class.
@@ -108,7 +110,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="hf_ser-push-") as staged:
         folder = Path(staged)
         files = stage(run, folder, base_model=base_model, adapter_only=adapter_only, clip_names=clip_names)
-        results = records.read_results(folder / RESULTS)
+        results = RunResults.read(folder)
         write_card(results, folder, model_id=repo_id, revision=revision, license=license)
         files[CARD] = folder / CARD
         require_public(files, run, token or get_token())
@@ -120,9 +122,11 @@ def push(
             ModelCard.load(files[CARD]).validate()  # before the weights are uploaded, and in a dry run
         if dry_run:
             return plan
+        uar = per_cent(results.test["uar"])
+        message = f"{results.method}: {uar:.1f} % UAR on test ({results.split['name']} split)"
         deleted = [name for name, change in plan.changes.items() if change == "deleted"]
         if plan.parent and not (overwrite or create_pr):
-            require_free(repo_id, [*deleted, *(name for name, change in plan.changes.items() if change == "changed")])
+            require_free(repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")])
         try:
             with explained(repo_id, revision):
                 api.create_repo(repo_id, private=private, exist_ok=True)
@@ -131,7 +135,7 @@ def push(
                 commit = api.create_commit(
                     repo_id,
                     [*additions, *map(CommitOperationDelete, deleted)],
-                    commit_message=summary(results),
+                    commit_message=message,
                     revision=revision,
                     create_pr=create_pr,
                     # A commit that somebody else has made since is not overwritten.
@@ -149,12 +153,6 @@ def full_name(api: HfApi, repo_id: str) -> str:
     return repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
 
 
-def summary(results: dict[str, Any]) -> str:
-    """The message of a run's commit."""
-    uar = per_cent(results["metrics"]["test"]["uar"])
-    return f"{results['method']}: {uar:.1f} % UAR on test ({results['split']['name']} split)"
-
-
 def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool, clip_names: bool) -> dict[str, Path]:
     """
     Writes what is published, but the card, into `folder`, without paths of this machine; weights stay where they are.
@@ -169,38 +167,38 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
         raise FileNotFoundError(
             f"{str(run)!r} holds no finished run: it has no results.json, which a run writes last. Resume the run first."
         )
-    results = without_paths(records.read_results(run / RESULTS))
+    results = RunResults.from_dict(without_paths(RunResults.read(run).to_dict()))
     if base_model:
-        results |= {"base_model": base_model, "base_model_on_hub": True}
+        results = replace(results, base_model=base_model, base_model_on_hub=True)
     root = run / "adapter" if adapter_only and (run / "adapter").is_dir() else run
     unmerged = (root / ADAPTER).is_file()
     if adapter_only and not unmerged:
-        raise ValueError(f"adapter_only: {str(run)!r} is a run without an adapter (method {results['method']})")
-    if unmerged and not results["base_model_on_hub"]:
+        raise ValueError(f"adapter_only: {str(run)!r} is a run without an adapter (method {results.method})")
+    if unmerged and not results.base_model_on_hub:
         raise ValueError(
-            f"base_model: the adapter in {str(run)!r} needs its base model, which is a local folder ({results['base_model']}). "
+            f"base_model: the adapter in {str(run)!r} needs its base model, which is a local folder ({results.base_model}). "
             "Give the base model's name on the Hub, or publish a merged checkpoint (save_format: merged)."
         )
     files = {}
-    for path in [path for prefix in ("", "adapter/") for pattern in MODEL for path in root.glob(prefix + pattern)]:
+    for path in [path for pattern in MODEL for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
             content = without_paths(json.loads(path.read_text(encoding="utf-8")))
             content.pop("_name_or_path", None)
             if path.name == "adapter_config.json":
-                content["base_model_name_or_path"] = results["base_model"]
-            _write(folder / name, content)
+                content["base_model_name_or_path"] = results.base_model
+            records.write(folder / name, content)
         elif path.suffix == ".safetensors":
             files[name] = path
         else:
             shutil.copy(path, folder / name)
     report = read_report(run, results)
     split = splits.SavedSplit.read(run / SPLITS).content
-    _write(folder / RESULTS, results)
-    _write(folder / SPLITS, split if clip_names else splits.hashed(split))
+    results.write(folder)
+    records.write(folder / SPLITS, split if clip_names else splits.hashed(split))
     if report:
-        _write(folder / REPORT, report if clip_names else without_names(report))
+        records.write(folder / REPORT, report if clip_names else without_names(report))
     for name in (*PLOTS, *(PICTURES.values() if report else ())):
         if (run / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -215,33 +213,22 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
     return files | {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def without_names(report: dict[str, Any]) -> dict[str, Any]:
     """A report with hashes instead of the names of clips and speakers, as in a published `splits.json`."""
     if splits.NAMED_BY in report:
         return report
-
-    name_hash = splits.hash_name
-    quality, leakage = dict(report["quality"]), dict(report.get("leakage") or {})
-    if quality.get("speakers"):
-        # Sorted, since the order of the names would reveal them.
-        quality["speakers"] = dict(sorted((name_hash(name), metrics) for name, metrics in quality["speakers"].items()))
+    report, name_hash = copy.deepcopy(report), splits.hash_name
+    # Sorted, since the order of the names would reveal them.
+    speakers = report["quality"]["speakers"].items()
+    report["quality"]["speakers"] = dict(sorted((name_hash(name), metrics) for name, metrics in speakers))
+    leakage = report["leakage"] or {}
+    for entry in leakage.get("duplicates") or []:
+        entry |= {key: name_hash(entry[key]) for key in ("clip", "train_clip")}
     if leakage.get("speakers"):
         leakage["speakers"] = sorted(map(name_hash, leakage["speakers"]))
-    for key in ("clip", "train_clip"):
-        if leakage.get("duplicates"):
-            leakage["duplicates"] = [{**entry, key: name_hash(entry[key])} for entry in leakage["duplicates"]]
-    return {
-        **report,
-        splits.NAMED_BY: "the first 16 digits of the SHA-256 of the name",
-        "quality": quality,
-        "leakage": leakage or None,
-        # An example, which may name a clip, follows a colon.
-        "notes": [note.partition(":")[0] for note in report.get("notes") or []],
-    }
+    # An example, which may name a clip, follows a colon.
+    report["notes"] = [note.partition(":")[0] for note in report["notes"]]
+    return {**report, splits.NAMED_BY: "the first 16 digits of the SHA-256 of the name"}
 
 
 def require_public(files: dict[str, Path], run: Path, token: str | None) -> None:
@@ -306,14 +293,12 @@ def compare(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], r
     there = {file.rfilename: file for file in siblings or []}
     changes = {name: "deleted" for name in there if any(fnmatch(name, pattern) for pattern in PUSHED)}
     for addition in additions:
-        name = addition.path_in_repo
-        if (known := there.get(name)) is None:
-            changes[name] = "new"
-        elif known.lfs:
-            changes[name] = "same" if known.lfs.sha256 == addition.upload_info.sha256.hex() else "changed"
-        else:
+        known = there.get(addition.path_in_repo)
+        same = known and known.lfs and known.lfs.sha256 == addition.upload_info.sha256.hex()
+        if known and not known.lfs:
             with addition.as_file() as file:
-                changes[name] = "same" if known.blob_id == git_hash(file.read()) else "changed"
+                same = known.blob_id == git_hash(file.read())
+        changes[addition.path_in_repo] = "new" if known is None else "same" if same else "changed"
     return Plan(repo_id, parent, changes)
 
 

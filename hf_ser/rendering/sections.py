@@ -24,7 +24,7 @@ from hf_ser.rendering.blocks import (
     points,
     size,
 )
-from hf_ser.rendering.headline import NOT_HERE, Report, answers, cautions, level
+from hf_ser.rendering.headline import NOT_HERE, Report, answers, best_unit, cautions, level
 from hf_ser.wording import counted
 
 #: Captions of the plots. The tables below a plot have the same values.
@@ -41,17 +41,21 @@ CARD_PICTURES = ("robustness", "reliability")
 
 def sections(report: Report, pictures: Mapping[str, str]) -> list[Section]:
     """All sections of the page; `pictures` has the sources of some of `PICTURES`."""
+    parts = {
+        "Model": _model(report),
+        "Clips": _clips(report),
+        "Quality": _quality(report, pictures),
+        "Groups": _groups(report, pictures),
+        "Comparison": _comparison(report),
+        "Fairness": _fairness(report),
+        "Robustness": _robustness(report, pictures),
+        "Cost": _cost(report),
+        "Leakage": _leakage(report),
+        "Notes": [Items(report["notes"])] if report["notes"] else [Paragraph("None.")],
+    }
+    titles = {"Groups": "Corpora, genders, speakers"}
     return [
-        Section("model", "Model", _model(report)),
-        Section("clips", "Clips", _clips(report)),
-        Section("quality", "Quality", _quality(report, pictures)),
-        Section("groups", "Corpora, genders, speakers", _groups(report, pictures)),
-        Section("comparison", "Comparison", _comparison(report) or [Paragraph(NOT_HERE)]),
-        Section("fairness", "Fairness", _fairness(report)),
-        Section("robustness", "Robustness", _robustness(report, pictures) or [Paragraph(NOT_HERE)]),
-        Section("cost", "Cost", _cost(report) or [Paragraph(NOT_HERE)]),
-        Section("leakage", "Leakage", _leakage(report) or [Paragraph(NOT_HERE)]),
-        Section("notes", "Notes", [Items(report["notes"])] if report["notes"] else [Paragraph("None.")]),
+        Section(name.lower(), titles.get(name, name), blocks or [Paragraph(NOT_HERE)]) for name, blocks in parts.items()
     ]
 
 
@@ -59,11 +63,10 @@ def tables_in_brief(report: Report) -> list[Table]:
     """The tables of the console."""
     quality, comparison = report["quality"], report["comparison"]
     tables = [
-        metrics_table(f"All {counted(quality['overall']['clips'], 'clip')}", quality["overall"], quality["intervals"])
-    ]
-    for key, name in (("corpora", "corpus"), ("genders", "gender")):
-        if quality[key]:
-            tables.append(_groups_table(f"By {name}", name, quality[key]))
+        metrics_table(f"All {counted(quality['overall']['clips'], 'clip')}", quality["overall"], quality["intervals"]),
+        *(_groups_table(f"By {name}", name, quality[key]) for key, name in (("corpora", "corpus"), ("genders", "gender"))
+          if quality[key]),
+    ]  # fmt: skip
     if comparison:
         tables += _comparison_tables(comparison)[-1:]
     if report["robustness"]:
@@ -95,6 +98,8 @@ def metrics_table(
     metrics: Mapping[str, Any],
     intervals: Mapping[str, Any] | None,
     baseline: Mapping[str, Any] | None = None,
+    *,
+    best_alone: bool = False,
 ) -> Table:
     """
     Each metric with its intervals by clips and by speakers, as far as there are any.
@@ -104,8 +109,9 @@ def metrics_table(
         metrics (`dict`): The metrics of a set of clips.
         intervals (`dict`, *optional*): Their intervals, as [`~hf_ser.evaluation.bootstrap.intervals`] returns them.
         baseline (`dict`, *optional*): The metrics of the probe on the same clips, and their `intervals`.
+        best_alone (`bool`): Whether intervals by speakers, where there are any, stand alone.
     """
-    units, probe = _units(intervals), _units((baseline or {}).get("intervals"))
+    units, probe = (_units(of, best_alone) for of in (intervals, (baseline or {}).get("intervals")))
     columns = ["metric", "model" if baseline else "value", *(heading for heading, _ in units)]
     columns += ["probe", *(f"probe, {heading}" for heading, _ in probe)] if baseline else []
     rows = []
@@ -118,10 +124,14 @@ def metrics_table(
     return Table(caption, columns, rows)
 
 
-def _units(intervals: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[str, Mapping[str, Any]]]:
     """The heading and the intervals of each unit that was drawn."""
-    units = [unit for unit in ("clips", "speakers") if intervals and intervals[unit]]
-    return [(f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit]) for unit in units if intervals]
+    if not intervals:
+        return []
+    units = [best_unit(intervals)] if best_alone else ["clips", "speakers"]
+    return [
+        (f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit]) for unit in units if intervals[unit]
+    ]
 
 
 def _picture(name: str, pictures: Mapping[str, str]) -> list[Picture]:
@@ -156,17 +166,19 @@ def _clips(report: Report) -> list[Any]:
         ("duration", duration(clips["seconds"])),
         ("cut", clips["max_seconds"] and f"to the first {clips['max_seconds']:g} s of each clip"),
     ]
-    blocks: list[Any] = [Facts([(name, value) for name, value in rows if value])]
-    for key, name, caption in (
-        ("corpora", "corpus", "Clips by corpus"),
-        ("emotions", "emotion", "Clips by emotion"),
-        ("excluded", "reason", "Excluded clips"),
-        ("other_emotions", "emotion", "Clips that were left out: the model does not have their emotion"),
-    ):
-        if clips[key]:
-            rows_of = [[label(group), count(number)] for group, number in clips[key].items()]
-            blocks.append(Table(caption, [name, "clips"], rows_of))
-    return blocks
+    left_out = "Clips that were left out: the model does not have their emotion"
+    return [
+        Facts([(name, value) for name, value in rows if value]),
+        *_counts("Clips by corpus", "corpus", clips["corpora"]),
+        *_counts("Clips by emotion", "emotion", clips["emotions"]),
+        *_counts("Excluded clips", "reason", clips["excluded"]),
+        *_counts(left_out, "emotion", clips["other_emotions"]),
+    ]
+
+
+def _counts(caption: str, name: str, clips: Mapping[str, int]) -> list[Table]:
+    rows = [[label(group), count(number)] for group, number in clips.items()]
+    return [Table(caption, [name, "clips"], rows)] if rows else []
 
 
 def _quality(report: Report, pictures: Mapping[str, str]) -> list[Any]:
@@ -338,8 +350,7 @@ def _fairness(report: Report) -> list[Any]:
     if fairness["reason"]:
         blocks.append(Paragraph(f"Missing: {fairness['reason']}."))
     clips = {**fairness["clips"], **({"unknown": fairness["unknown"]} if fairness["unknown"] else {})}
-    rows = [[label(gender), count(number)] for gender, number in clips.items()]
-    blocks.append(Table("Clips of each gender", ["gender", "clips"], rows))
+    blocks += _counts("Clips of each gender", "gender", clips)
     flat = {emotion: _flat(entry) for emotion, entry in fairness["by_emotion"].items()}
     if columns := list(dict.fromkeys(column for entry in flat.values() for column in entry)):
         rows = [

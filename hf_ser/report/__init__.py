@@ -1,8 +1,9 @@
 """The report: quality, fairness, robustness, cost and leakage of a model on the clips of some corpora."""
 
-from hf_ser.report.build import BuiltReport, Model, ReportOptions, build, open_model
-from hf_ser.report.clips import PARTS, ModelEmotions, ModelRecords, ReportClips, load_clips
+from hf_ser.report.build import BuiltReport, ReportOptions, build
+from hf_ser.report.clips import PARTS, ReportClips, load_clips
 from hf_ser.report.files import check_folder, save
+from hf_ser.report.model import Model, ModelEmotions, ModelRecords, open_model
 
 __all__ = [
     "PARTS",

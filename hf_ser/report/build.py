@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,21 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 from tqdm import tqdm
-from transformers import AudioClassificationPipeline
 
-from hf_ser.audio import SAMPLING_RATE, read_mono
+from hf_ser.audio import read_mono
 from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import Excluded
-from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.fairness import fairness
 from hf_ser.evaluation.figures import figures, grouped
 from hf_ser.evaluation.paired import compare
-from hf_ser.report.clips import ModelEmotions, ModelRecords, ReportClips
+from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
-from hf_ser.report.predictions import CLEAN, Chunking, Predictions, model_key, predict_clips
+from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
 from hf_ser.training.results import PACKAGES, command
 from hf_ser.wording import counted, listed
 
@@ -38,9 +35,8 @@ Array = npt.NDArray[Any]
 
 #: Groups of fewer clips get no interval: of one clip every resample is the same. Of more speakers no one does: it takes minutes.
 CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
-#: Longer clips, in seconds, are cut into segments unless the model's own run had them whole: memory grows with the square of the
-#: length, and few models were trained on clips as long.
-LONGEST = 30.0
+#: The groups of clips that have metrics of their own, and the column that names them.
+GROUPS = {"corpora": "corpus", "speakers": "speaker", "genders": "gender"}
 
 
 @dataclass(frozen=True)
@@ -86,120 +82,15 @@ class ReportOptions:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value}: expected a number of seconds, more than 0")
 
-
-@dataclass(frozen=True)
-class Model:
-    """
-    The model of a report.
-
-    Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
-        name (`str`): Its name in the report.
-        emotions (`ModelEmotions`): The emotions of its outputs.
-        records (`ModelRecords`): The records of its run.
-        folder (`Path`, *optional*): The folder of its files.
-        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
-    """
-
-    classifier: AudioClassificationPipeline
-    name: str
-    emotions: ModelEmotions
-    records: ModelRecords
-    folder: Path | None = None
-    precision: str = "float32"
-
-    @cached_property
-    def key(self) -> str:
-        """The hash of its weights."""
-        return model_key(self.classifier)
+    @property
+    def predicting(self) -> dict[str, Any]:
+        """The options of [`Model.predict`]."""
+        return {name: getattr(self, name) for name in ("seed", "batch_seconds", "keep", "progress")}
 
     @property
-    def shortest(self) -> float:
-        """The shortest clip that its encoder takes, in seconds."""
-        return minimum_samples(self.classifier.model.config) / SAMPLING_RATE
-
-    def describe(self) -> dict[str, Any]:
-        """The report's part on the model."""
-        results = self.records.results
-        base = results.get("base_model")
-        return {
-            "name": self.name,
-            "base_model": Path(base).name if base and not results.get("base_model_on_hub", True) else base,
-            "method": results.get("method"),
-            "model_type": encoder_config(self.classifier.model.config).model_type,
-            "precision": self.precision,
-            "emotions": list(self.emotions.names),
-            "label_map": self.emotions.renamed or None,
-        }
-
-    def chunking(self, clips: ReportClips, max_seconds: float | None) -> Chunking:
-        """
-        How it takes clips: as in its own run; clips that its run does not have in segments of 30 s at most.
-
-        Raises:
-            ValueError: if `max_seconds` is shorter than what its encoder takes.
-        """
-        if max_seconds is not None and max_seconds < self.shortest:
-            raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
-        own = (self.records.results.get("training") or {}).get("arguments") or {}
-        most = self.classifier.longest_input
-        known = self.records.split is not None and self.records.split.count(names_of(clips.clips)) > 0
-        return Chunking(
-            max_seconds=max_seconds or own.get("max_seconds"),
-            segment_length=own.get("segment_length"),
-            segment_overlap=own.get("segment_overlap") or 0.0,
-            longest=most if known else min(most, LONGEST),
-        )
-
-    def predict(
-        self, rows: Dataset, chunking: Chunking, options: ReportOptions, condition: Condition = CLEAN
-    ) -> Predictions:
-        """
-        Its predictions.
-
-        Raises:
-            ValueError: if the probabilities of a clip are not finite.
-        """
-        try:
-            return predict_clips(
-                self.classifier,
-                self.emotions,
-                rows,
-                condition,
-                key=self.key,
-                seed=options.seed if condition != CLEAN else 0,
-                chunking=chunking,
-                batch_seconds=options.batch_seconds,
-                keep=options.keep,
-                progress=options.progress and condition == CLEAN,
-            )
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from error
-
-
-def open_model(
-    classifier: AudioClassificationPipeline,
-    name: str,
-    folder: Path | None,
-    label_map: Mapping[str, str] | None = None,
-    *,
-    run: Path | None = None,
-    precision: str = "float32",
-) -> Model:
-    """
-    A model for a report.
-
-    Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
-        name (`str`): Its name in the report.
-        folder (`Path`, *optional*): The folder of its files.
-        label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
-        run (`Path`, *optional*): The folder of its run, if that is another.
-        precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
-    """
-    emotions = ModelEmotions.of(classifier.emotions, label_map)
-    precision = getattr(classifier.model, "precision", precision)
-    return Model(classifier, name, emotions, ModelRecords.read(run or folder), folder, precision)
+    def drawing(self) -> dict[str, Any]:
+        """The options of intervals."""
+        return {"resamples": self.resamples, "seed": self.seed, "min_clips": CLIPS_FOR_AN_INTERVAL}
 
 
 @dataclass(frozen=True)
@@ -235,26 +126,23 @@ def build(
         CorpusError: if more clips of a corpus cannot be predicted than `load_clips` allows to exclude.
         ValueError: if no clip can be predicted, probabilities are not finite, or the models have different emotions.
     """
-    chunking = model.chunking(clips, options.max_seconds)
-    others_chunking = other.chunking(clips, options.max_seconds) if other else chunking
-    predictions = model.predict(clips.clips, chunking, options)
-    problems, rows = predictions.problems, predictions.rows
+    chunking = model.chunking(clips.clips, options.max_seconds)
+    others_chunking = other.chunking(clips.clips, options.max_seconds) if other else chunking
+    predictions = model.predict(clips.clips, chunking, **options.predicting)
+    problems, rows, names = predictions.problems, predictions.rows, names_of(clips.clips)
+    example = next(iter(problems.values()), "")
     if not len(rows):
-        raise ValueError(
-            f"{model.name} can predict none of {len(clips.labels)} clips: {next(iter(problems.values()), '')}"
-        )
-    excluded = [Excluded(names_of(clips.clips)[i], *problem.split(": ", 1)) for i, problem in problems.items()]
+        raise ValueError(f"{model.name} can predict none of {len(clips.labels)} clips: {example}")
+    excluded = [Excluded(names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
     probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.clips.select(rows)
 
     notes = list(clips.notes)
     notes += [f"{one.name} computes in {one.precision}: metrics in float32 may differ a little."
               for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
-    notes += _cuts(chunking, clips)
+    notes += _cuts(chunking, clips.clips)
     if problems:
-        notes.append(
-            f"{counted(len(problems), 'clip')} cannot be predicted, for instance: {next(iter(problems.values()))}"
-        )
+        notes.append(f"{counted(len(problems), 'clip')} cannot be predicted, for instance: {example}")
     found = quality(probabilities, labels, model.emotions.names, table, options)
     for unit in ("clips", "speakers"):
         if found["intervals"][unit] is None:
@@ -278,11 +166,11 @@ def build(
             "part": clips.part,
             "split": clips.split,
             "number": len(rows),
-            "speakers": len({speaker for speaker in column(table, "speaker") if speaker}) or None,
+            "speakers": len(column(table, "speaker").counts()) or None,
             "seconds": float(np.sum(table["duration"][:])),
             "max_seconds": chunking.max_seconds,
-            "corpora": dict(sorted(Counter(column(table, "corpus")).items())),
-            "emotions": dict(sorted(Counter(emotion_column(table)).items())),
+            "corpora": dict(sorted(column(table, "corpus").counts().items())),
+            "emotions": dict(sorted(emotion_column(table).counts().items())),
             "excluded": dict(Counter(clip.reason for clip in (*clips.excluded, *excluded))),
             "other_emotions": clips.other_emotions,
         },
@@ -294,31 +182,30 @@ def build(
     if other is None:
         notes.append("No other model was given to compare with.")
     else:
-        report["comparison"] = comparison(other, model, clips, rows, probabilities, others_chunking, options)
+        report["comparison"] = comparison(other, model, table, labels, probabilities, others_chunking, options)
         notes += _trained_on(other, names_of(table))
-    if not options.leakage:
-        notes.append("Leakage was not measured.")
-    else:
-        report["leakage"] = leakage(table, clips, options.progress)
-    if not options.robustness:
-        notes.append("Robustness was not measured.")
-    else:
+    if options.leakage:
+        report["leakage"] = leakage(table, clips.trained_on, options.progress)
+    if options.robustness:
         report["robustness"] = robustness(model, table, labels, probabilities, chunking, options)
         notes += _limits(report["robustness"])
-    if not options.cost:
-        notes.append("Cost was not measured.")
-    else:
+    if options.cost:
         report["cost"] = measure_cost(
             model.classifier, folder=model.folder, batch_seconds=options.batch_seconds, precision=model.precision
         )
         if other is not None:
             report["cost"]["memory"]["of"] += f", and the weights of {other.name}"
+    notes += [
+        f"{part.capitalize()} was not measured."
+        for part in ("leakage", "robustness", "cost")
+        if not getattr(options, part)
+    ]
     return BuiltReport(report, table, probabilities)
 
 
-def _cuts(chunking: Chunking, clips: ReportClips) -> list[str]:
+def _cuts(chunking: Chunking, clips: Dataset) -> list[str]:
     """Notes on clips that the model does not take whole."""
-    seconds = np.array(clips.clips["duration"][:])
+    seconds = np.array(clips["duration"][:])
     notes = []
     if chunking.max_seconds and (number := int((seconds > chunking.max_seconds).sum())):
         notes.append(f"Of {counted(number, 'clip')} the first {chunking.max_seconds:g} s were used.")
@@ -336,22 +223,15 @@ def quality(
     probabilities: Array, labels: Array, emotions: Sequence[str], table: Dataset, options: ReportOptions
 ) -> dict[str, Any]:
     """The metrics on all clips and on those of each corpus, speaker and gender, with intervals."""
-    drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
-    intervals = bootstrap.intervals(probabilities, labels, column(table, "speaker"), details=True, **drawn)
-    if len(labels) < CLIPS_FOR_AN_INTERVAL:
-        intervals |= _no_interval(len(labels))
+    columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
+    speakers = columns["speakers"]
+    intervals = bootstrap.intervals(probabilities, labels, speakers, details=True, **options.drawing)
     found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions), "intervals": intervals}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
-    columns = (
-        ("corpora", column(table, "corpus")),
-        ("speakers", column(table, "speaker")),
-        ("genders", column(table, "gender")),
-    )
-    speakers = column(table, "speaker")
-    for name, groups in columns:
+    for name, groups in columns.items():
         found[name] = grouped(probabilities, labels, emotions, groups)
         if name == "speakers" and len(found[name]) > SPEAKERS_WITH_INTERVALS:
             continue
@@ -359,23 +239,19 @@ def quality(
             rows = np.array([i for i, one in enumerate(groups) if one == group])
             if len(rows) >= CLIPS_FOR_AN_INTERVAL:
                 whose = [speakers[row] for row in rows]
-                of_group = bootstrap.intervals(probabilities[rows], labels[rows], whose, **drawn)
-                metrics |= {"intervals": of_group["clips"], "intervals_by_speaker": of_group["speakers"]}
-    for speaker, gender, corpus in zip(speakers, column(table, "gender"), column(table, "corpus"), strict=True):
+                drawn = bootstrap.intervals(probabilities[rows], labels[rows], whose, **options.drawing)
+                metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
+    for speaker, gender, corpus in zip(speakers, columns["genders"], columns["corpora"], strict=True):
         if speaker is not None:
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
     return {**found, "reliability": reliability(probabilities, labels)}
 
 
-def _no_interval(clips: int) -> dict[str, Any]:
-    return {"clips": None, "clips_reason": bootstrap.too_few(clips, "clip", CLIPS_FOR_AN_INTERVAL)}
-
-
 def comparison(
     other: Model,
     model: Model,
-    clips: ReportClips,
-    rows: Array,
+    table: Dataset,
+    labels: Array,
     probabilities: Array,
     chunking: Chunking,
     options: ReportOptions,
@@ -386,17 +262,14 @@ def comparison(
             f"compare={other.name}: its emotions are {', '.join(other.emotions.names)}, and those of {model.name} "
             f"{', '.join(model.emotions.names)}; label_map can give several labels one emotion"
         )
-    predictions = other.predict(clips.clips.select(rows), chunking, options)
+    predictions = other.predict(table, chunking, **options.predicting)
     both = predictions.rows
     if not len(both):
         raise ValueError(
             f"compare={other.name}: it can predict no clip: {next(iter(predictions.problems.values()), '')}"
         )
-    table = clips.clips.select(rows).select(both)
-    found = compare(predictions.probabilities[both], probabilities[both], clips.labels[rows][both], column(table, "speaker"),
-                    resamples=options.resamples, seed=options.seed)  # fmt: skip
-    if len(both) < CLIPS_FOR_AN_INTERVAL:
-        found |= _no_interval(len(both))
+    speakers = column(table.select(both), "speaker")
+    found = compare(predictions.probabilities[both], probabilities[both], labels[both], speakers, **options.drawing)
     return {"other": other.name, "number": len(both), **found}
 
 
@@ -421,18 +294,18 @@ def robustness(
 
     conditions = []
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
-        found = Predictions(clean, {}) if condition == CLEAN else model.predict(some, chunking, options, condition)
-        entry: dict[str, Any] = {"kind": condition.kind, "level": condition.level, "unit": condition.unit,
-                                 "name": condition.name, "clips": len(kept := found.rows), "uar": None, "interval": None,
-                                 "difference": None}  # fmt: skip
+        found = Predictions(clean, {})
+        if condition != CLEAN:
+            found = model.predict(some, chunking, condition, **options.predicting)
+        kept = found.rows
+        entry: dict[str, Any] = {**vars(condition), "name": condition.name, "clips": len(kept),
+                                 **dict.fromkeys(("uar", "interval", "difference"))}  # fmt: skip
         if len(kept):
             entry["uar"] = uar(found.probabilities, kept)
             # On the same clips: one that cannot be predicted under a condition counts for neither.
             entry["difference"] = entry["uar"] - uar(clean, kept)
-        if len(kept) >= CLIPS_FOR_AN_INTERVAL:
-            again: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
-            intervals = bootstrap.intervals(found.probabilities[kept], labels[kept], None, **again)
-            entry["interval"] = intervals["clips"]["uar"]
+            intervals = bootstrap.intervals(found.probabilities[kept], labels[kept], None, **options.drawing)
+            entry["interval"] = intervals["clips"] and intervals["clips"]["uar"]
         conditions.append(entry)
     chance = 1 / len(model.emotions.names)
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
@@ -443,10 +316,9 @@ def _limits(robust: Mapping[str, Any]) -> list[str]:
     notes = []
     if robust["clips"] == 1:
         notes.append("Robustness to babble was not measured: it needs other clips, and there is only one.")
-    fewer = [
+    if fewer := [
         f"{entry['name']} ({entry['clips']:,})" for entry in robust["conditions"] if entry["clips"] < robust["clips"]
-    ]
-    if fewer:
+    ]:
         clips = counted(robust["clips"], "clip")
         notes.append(
             f"Of {clips} not all can be predicted under {listed(fewer)}; their difference is on the same clips."
@@ -468,17 +340,13 @@ def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.argsort(rank, kind="stable")[:number])
 
 
-def leakage(rows: Dataset, clips: ReportClips, progress: bool = True) -> dict[str, Any]:
+def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) -> dict[str, Any]:
     """Speakers and recordings that the tested clips share with those that the model was trained or selected on."""
-    if clips.trained_on is None:
-        reason = "the clips that the model was trained on are not known"
-        return {"speakers": None, "duplicates": None, "reason": reason}
-    if not len(clips.trained_on):
-        reason = "the clips that the model was trained on are not among these corpora"
-        return {"speakers": None, "duplicates": None, "reason": reason}
-    names, train_names = rows["clip"][:], clips.trained_on["clip"][:]
-    train, tested = (_fingerprints(these, progress) for these in (clips.trained_on, rows))
-    train_speakers = {speaker for speaker in clips.trained_on["speaker"][:] if speaker}
+    if not trained_on:
+        known = "not known" if trained_on is None else "not among these corpora"
+        return {"speakers": None, "duplicates": None, "reason": f"the clips that the model was trained on are {known}"}
+    names, train_names = rows["clip"][:], trained_on["clip"][:]
+    train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
         {
             "clip": names[j],
@@ -488,7 +356,8 @@ def leakage(rows: Dataset, clips: ReportClips, progress: bool = True) -> dict[st
         }
         for i, j, value in near_duplicates(train, tested)
     ]
-    return {"speakers": sorted(train_speakers & set(rows["speaker"][:])), "duplicates": duplicates, "reason": None}
+    shared = set(trained_on["speaker"][:]) & set(rows["speaker"][:]) - {None, ""}
+    return {"speakers": sorted(shared), "duplicates": duplicates, "reason": None}
 
 
 def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:

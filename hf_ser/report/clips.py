@@ -2,103 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.clips import exclude_copies, exclude_unusable, names_of, with_labels
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import CorpusError, Excluded, read_corpora
-from hf_ser.emotions import EmotionSelection, canonical
-from hf_ser.records import RESULTS, SPLITS
+from hf_ser.emotions import EmotionSelection
+from hf_ser.report.model import ModelEmotions, ModelRecords
 from hf_ser.splits import Indices, SavedSplit, SplitError
 from hf_ser.wording import counted
 
 PARTS = ("auto", "test", "validation", "all")
-
-
-@dataclass(frozen=True)
-class ModelEmotions:
-    """
-    The outputs of a model, and their emotions.
-
-    Args:
-        names (`tuple[str, ...]`): The emotions, in alphabetical order.
-        of_output (`tuple[int, ...]`): For each output, the index of its emotion in `names`; several may share one.
-        renamed (`dict[str, str]`): The outputs whose labels differ from their emotions.
-    """
-
-    names: tuple[str, ...]
-    of_output: tuple[int, ...]
-    renamed: dict[str, str]
-
-    @classmethod
-    def of(cls, outputs: Sequence[str], label_map: Mapping[str, str] | None = None) -> "ModelEmotions":
-        """
-        Args:
-            outputs (`Sequence[str]`): The labels of the model.
-            label_map (`dict[str, str]`, *optional*): Emotions of some labels: `{"LABEL_0": "neutral"}`. Common spellings
-                (`hap`, `anger`) need none.
-
-        Raises:
-            ValueError: if `label_map` has a label that the model lacks, a label is a mere number, or all labels share one
-                emotion.
-        """
-        given = dict(label_map or {})
-        if unknown := sorted(set(given) - set(outputs)):
-            raise ValueError(f"label_map={given}: the model has no {unknown[0]!r}; its labels are {', '.join(outputs)}")
-        meant = [canonical(given.get(output, output)) for output in outputs]
-        if nameless := [output for output, emotion in zip(outputs, meant, strict=True) if emotion.startswith("label_")]:
-            raise ValueError(
-                f"label_map={given}: the label {nameless[0]!r} is no emotion; map every label to one, for instance "
-                f"{nameless[0]}=neutral (all labels: {', '.join(outputs)})"
-            )
-        names = tuple(sorted(set(meant)))
-        if len(names) < 2:
-            raise ValueError(f"label_map={given}: all labels are {names[0]}; expected at least two emotions")
-        renamed = {output: emotion for output, emotion in zip(outputs, meant, strict=True) if output != emotion}
-        return cls(names, tuple(names.index(emotion) for emotion in meant), renamed)
-
-    def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """From `(clips, outputs)` to `(clips, emotions)`: outputs that share an emotion are added."""
-        found = np.zeros((len(outputs), len(self.names)))
-        for output, emotion in enumerate(self.of_output):
-            found[:, emotion] += outputs[:, output]
-        return found
-
-
-@dataclass(frozen=True)
-class ModelRecords:
-    """
-    The records of a run; empty for other models.
-
-    Args:
-        results (`dict`): The content of `results.json`.
-        split (`SavedSplit`, *optional*): The content of `splits.json`.
-    """
-
-    results: dict[str, Any] = field(default_factory=dict)
-    split: SavedSplit | None = None
-
-    @classmethod
-    def read(cls, folder: Path | None) -> "ModelRecords":
-        """
-        Reads the records in a run's folder; those of an `adapter/` are in the folder above.
-
-        Raises:
-            ValueError: if one of them is not as a run writes it.
-        """
-        run = records.run_of(folder) if folder else None
-        if run is None:
-            return cls()
-        split = run / SPLITS
-        return cls(records.read(run / RESULTS), SavedSplit.read(split) if split.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -167,19 +86,19 @@ def load_clips(
         raise ValueError(f"part={part!r}: expected one of {', '.join(PARTS)}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
-    merged = dict(merges if merges is not None else run.results.get("merged_emotions") or {})
+    merged = dict(merges if merges is not None else run.results.merged_emotions if run.results else {})
     names = ", ".join(emotions.names)
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
     selection = EmotionSelection(emotions.names, merged)
-    everything = rows = prepare(read_corpora(corpora), workers=workers)
-    usable, excluded = exclude_unusable(rows, bool, minimum_seconds)  # of any emotion
-    spoken = rows["emotion"][:]
+    everything = prepare(read_corpora(corpora), workers=workers)
+    usable, excluded = exclude_unusable(everything, bool, minimum_seconds)  # of any emotion
+    spoken = everything["emotion"][:]
     labelled = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
     other_emotions = dict(sorted(Counter(spoken[i] for i in usable if i not in labelled).items()))
     if not usable:
         raise CorpusError(
-            f"corpora={list(corpora)}: none of {counted(len(rows), 'clip')} can be used, for instance {excluded[0]}"
+            f"corpora={list(corpora)}: none of {counted(len(everything), 'clip')} can be used, for instance {excluded[0]}"
         )
     if not labelled:
         raise CorpusError(
@@ -188,20 +107,22 @@ def load_clips(
         )
     taken = np.array(list(labelled), dtype=np.int64)
     labels = np.array([emotions.names.index(label) for label in labelled.values()])
-    rows = with_labels(rows, taken, labels, emotions.names).select(taken)
+    rows = with_labels(everything, taken, labels, emotions.names).select(taken)
 
-    split, notes, copies = _own_split(run, rows, part)
-    tested, trained_on, used = _choose(len(rows), split, part)
-    if used == "validation":
-        notes.append("These clips selected the model during its training: metrics on them are too good.")
-    elif used == "all" and trained_on is not None and len(trained_on):
-        notes.append("The model was trained on some of these clips: metrics on them say little.")
+    tested, trained_on, used, notes = np.arange(len(rows)), None, "all", []
+    split = None
+    if run.split is not None:
+        split, tested, trained_on, used, notes, copies = _own_split(run.split, rows, part)
+        excluded += copies
+    elif part in ("test", "validation"):
+        raise SplitError(f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'")
+    else:
+        notes.append("The model has no splits.json: whether it was trained on these clips is unknown.")
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
     once, more_copies = exclude_copies(rows, tested.tolist())
-    tested = np.array(once, dtype=np.int64)
-    excluded += [*copies, *more_copies]
+    excluded += more_copies
     report_excluded(everything, excluded, max_excluded)
-    if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[tested].tolist())]:
+    if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[once].tolist())]:
         notes.append(
             f"No clip is of {', '.join(missing)}, which the model may predict: UAR is over the other emotions."
         )
@@ -209,9 +130,9 @@ def load_clips(
         count = ", ".join(f"{number} {emotion}" for emotion, number in other_emotions.items())
         notes.append(f"Left out, as the model has no such emotion: {count}.")
     return ReportClips(
-        clips=rows.select(tested),
+        clips=rows.select(once),
         part=used,
-        split=str(run.split.settings["made_as"]) if run.split and split and any(map(len, split.values())) else None,
+        split=split,
         trained_on=None if trained_on is None else rows.select(trained_on),
         excluded=excluded,
         other_emotions=other_emotions,
@@ -220,46 +141,28 @@ def load_clips(
     )
 
 
-def _choose(
-    number: int, split: dict[str, Indices] | None, part: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, str]:
-    """Of `number` clips those to test, those that the model was trained or selected on (`None` if unknown), and the part used."""
-    everything = np.arange(number)
-    if split is None:
-        return everything, None, "all"
-    train, validation, test = (split[name] for name in ("train", "validation", "test"))
-    if part == "validation":
-        return validation, train, "validation"
-    trained_on = np.concatenate([train, validation])
-    if part == "all" or not (len(trained_on) or len(test)):  # the latter: a split of other clips
-        return everything, trained_on, "all"
-    return test, trained_on, "test"
-
-
 def _own_split(
-    run: ModelRecords, clips: Dataset, part: str
-) -> tuple[dict[str, Indices] | None, list[str], list[Excluded]]:
+    saved: SavedSplit, clips: Dataset, part: str
+) -> tuple[str | None, Indices, Indices, str, list[str], list[Excluded]]:
     """
-    The split of the run, as far as its clips are here; notes on it; and the clips that it lacks because they are copies, by the
-    hash of their samples, of clips that it has.
+    By the split of the model's own run: its kind, if it has any of these clips; the clips to test, and those that the model was
+    trained or selected on; the part used; notes; and the clips that the split lacks because they are copies, by the hash of their
+    samples, of clips that it has.
     """
-    if run.split is None:
-        if part in ("test", "validation"):
-            raise SplitError(
-                f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'"
-            )
-        return None, ["The model has no splits.json: whether it was trained on these clips is unknown."], []
-    parts, missed = run.split.find(clips)
-    inside = {i for rows in parts.values() for i in rows.tolist()}
-    names, samples = names_of(clips), clips["samples_hash"][:]
+    parts, missed = saved.find(clips)
+    train, validation, test = (parts[name] for name in ("train", "validation", "test"))
+    everything, trained_on = np.arange(len(clips)), np.concatenate([train, validation])
+    inside = set(np.concatenate([trained_on, test]).tolist())
+    kind = str(saved.settings["made_as"]) if inside else None
     if part in ("test", "validation") and not len(parts[part]):
         raise SplitError(
             f"part={part!r}: the corpora have no clip of the model's {part} part. Use the corpora that it was trained on, or "
             "part='all'."
         )
     if not inside:
-        return parts, ["None of these clips is in the model's splits.json: it was trained on others."], []
-    if part == "auto" and not len(parts["test"]):
+        notes = ["None of these clips is in the model's splits.json: it was trained on others."]
+        return kind, everything, trained_on, "all", notes, []
+    if part == "auto" and not len(test):
         raise SplitError(
             "part='auto': the corpora have clips that the model was trained on, and none that it was tested on; use part='all' "
             "for all of them"
@@ -267,11 +170,17 @@ def _own_split(
     notes = []
     if missed:
         notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
-    copies: list[Excluded] = []
-    if part != "all":
-        first_with = {samples[i]: names[i] for i in inside}
-        copies = [Excluded(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
-                  for i, name in enumerate(names) if i not in inside and samples[i] in first_with]  # fmt: skip
+    if part == "all":
+        if len(trained_on):
+            notes.append("The model was trained on some of these clips: metrics on them say little.")
+        return kind, everything, trained_on, "all", notes, []
+    names, samples = names_of(clips), clips["samples_hash"][:]
+    first_with = {samples[i]: names[i] for i in inside}
+    copies = [Excluded(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
+              for i, name in enumerate(names) if i not in inside and samples[i] in first_with]  # fmt: skip
+    if part == "validation":
+        notes.append("These clips selected the model during its training: metrics on them are too good.")
+        return kind, validation, train, "validation", notes, copies
     if part == "auto" and (others := len(clips) - len(inside) - len(copies)):
         notes.append(f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora.")
-    return parts, notes, copies
+    return kind, test, trained_on, "test", notes, copies

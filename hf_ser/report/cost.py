@@ -1,8 +1,6 @@
 """The cost of a model: time, memory, parameters, operations, disk space."""
 
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,7 +21,8 @@ from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
-from hf_ser.machine import processor_name, processors
+from hf_ser.machine import device_name, processors
+from hf_ser.training.results import peak_memory
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -91,9 +90,8 @@ def measure_cost(
     if runs < 1:
         raise ValueError(f"runs={runs}: expected at least 1")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
-    batch = classifier.budget(batch_seconds)
     device = describe_device(classifier, precision)
-    throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), batch)
+    throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), classifier.budget(batch_seconds))
     latency = [measure_latency(classifier, length, runs) for length in seconds]
     uncounted = isinstance(classifier.model, ExportedModel) or precision == "int8"
     return {
@@ -115,11 +113,9 @@ def speech(length: float, seed: int = SEED) -> Waveform:
 
 def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
     """The device, its precision, and the load of the machine."""
-    device = classifier.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
     return {
-        "kind": device.type,
-        "name": name,
+        "kind": classifier.device.type,
+        "name": device_name(classifier.device),
         "threads": torch.get_num_threads(),
         "processors": processors(),
         "load": round(os.getloadavg()[0], 2),
@@ -189,12 +185,8 @@ def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
         # Linux counts the two separately, each to within some pages: the peak may be below `before`.
         return lambda: {"peak_bytes": max(before, _status("VmHWM")), "before_bytes": before, "of": of}
     except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
         of = "resident memory of the process since it was started"
-        usage = resource.getrusage
-        return lambda: {
-            "peak_bytes": usage(resource.RUSAGE_SELF).ru_maxrss * unit, "before_bytes": None, "of": of
-        }  # fmt: skip
+        return lambda: {"peak_bytes": peak_memory()["process"], "before_bytes": None, "of": of}
 
 
 def _status(field: str) -> int:

@@ -1,18 +1,18 @@
 """The files of a report."""
 
+import csv
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from hf_ser import records
+from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.records import REPORT
 from hf_ser.rendering import page
 from hf_ser.rendering.sections import PICTURES as PLOTS
 from hf_ser.report import plots
 from hf_ser.report.build import BuiltReport
-from hf_ser.report.predictions import KEPT, save_predictions
+from hf_ser.report.model import KEPT
 
 PAGE, PICTURES, PREDICTIONS = "report.html", "report", "report-predictions"
 #: The predictions of all clips; it has their names, and is not published.
@@ -58,15 +58,15 @@ def save(built: BuiltReport, folder: Path) -> None:
     predictions, and deletes the predictions that were kept in case of an interruption. The files of an earlier report are
     replaced once the new ones are complete; other files stay.
     """
-    report: Mapping[str, Any] = built.report
+    report = built.report
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     (folder / PREDICTIONS).mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder / PREDICTIONS) as made:
         new = Path(made)
         pictures = plots.draw(report, new)
         (new / PAGE).write_text(page(report, pictures), encoding="utf-8")
-        records.write(new / REPORT, dict(report))
-        save_predictions(new / CLIPS, built.table, built.probabilities, report["model"]["emotions"])
+        records.write(new / REPORT, report)
+        _save_predictions(new / CLIPS, built)
         for name in PLOTS:
             (folder / PICTURES / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
         for path in (*pictures.values(), new / CLIPS):
@@ -77,3 +77,17 @@ def save(built: BuiltReport, folder: Path) -> None:
         kept.unlink()
     if not any((folder / PREDICTIONS).iterdir()):
         (folder / PREDICTIONS).rmdir()
+
+
+def _save_predictions(path: Path, built: BuiltReport) -> None:
+    """
+    Writes CSV: clip, corpus, speaker, gender, emotion, predicted, and the probability of each emotion. The metrics of a report
+    can be computed from it.
+    """
+    table, emotions, own = built.table, built.report["model"]["emotions"], ("corpus", "speaker", "gender")
+    columns = (names_of(table), *(column(table, name) for name in own), emotion_column(table))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["clip", *own, "emotion", "predicted", *emotions])
+        for *row, values in zip(*columns, built.probabilities, strict=True):
+            lines.writerow([*row, emotions[int(values.argmax())], *(f"{value:.6f}" for value in values)])

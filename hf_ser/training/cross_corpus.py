@@ -5,11 +5,11 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_ser import records
 from hf_ser.corpora import CorpusError
 from hf_ser.emotions import EmotionSelection
 from hf_ser.records import RESULTS
 from hf_ser.rendering.headline import best_unit
+from hf_ser.results import RunResults
 from hf_ser.training.cross_validation import Run
 from hf_ser.wording import listed, per_cent
 
@@ -58,16 +58,16 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for run in runs:
         if not (run.folder / RESULTS).exists():
             continue
-        results = records.read_results(run.folder / RESULTS)
+        results = RunResults.read(run.folder)
         trained = run.setting["train_corpora"].split()
         cells = {}
-        for part, found in results["metrics"].items():
+        for part, found in results.metrics.items():
             if part.startswith("test"):
                 unit = best_unit(found["intervals"])
                 interval = {"by": unit, "uar": found["intervals"][unit]["uar"]}
                 corpus = "+".join(trained) if part == "test" else part.removeprefix("test_")
                 cells[corpus] = {"uar": found["uar"], "interval": interval, "clips": found["clips"]}
-        table.append({"train": trained, "emotions": results["emotions"], "method": results["method"], "test": cells})
+        table.append({"train": trained, "emotions": results.emotions, "method": results.method, "test": cells})
     return table
 
 

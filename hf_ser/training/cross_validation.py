@@ -11,17 +11,17 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from hf_ser import records
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
 from hf_ser.records import RESULTS, SPLITS
+from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.identity import require_same_run
@@ -233,7 +233,7 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
     """
     for run in runs:
         if (run.folder / RESULTS).exists():
-            records.read_results(run.folder / RESULTS)
+            RunResults.read(run.folder)
         if run.folder.exists():
             require_same_run(run.folder, parse_arguments(run.argv))
     return [run for run in runs if not (run.folder / RESULTS).exists()]
@@ -279,19 +279,15 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for _, group in itertools.groupby(runs, key=lambda run: sorted(run.setting.items())):
         planned = list(group)
         finished = [run for run in planned if (run.folder / RESULTS).exists()]
-        results = [records.read_results(run.folder / RESULTS) for run in finished]
+        results = [RunResults.read(run.folder) for run in finished]
         if not finished:
             continue
         metrics = [
-            {**{name: found["metrics"]["test"][name] for name in METRICS}, "probe_uar": found["probe"]["test"]["uar"]}
+            {**{name: found.test[name] for name in METRICS}, **_probe(found)}
             for found in results
         ]
-        seconds = [
-            found["training"]["seconds"] / found["training"]["epochs"]
-            for found in results
-            if found["training"]["epochs"]
-        ]
-        split = [found["split"] for found in results]
+        seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
+        split = [found.split for found in results]
         table.append(
             {
                 "setting": finished[0].setting,
@@ -302,13 +298,17 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 "missing": len(planned) - len(finished),
                 **_spread([found["uar"] for found in metrics]),
                 **{name: _spread([found[name] for found in metrics]) for name in metrics[0] if name != "uar"},
-                "parameters": results[0]["parameters"],
+                "parameters": asdict(results[0].parameters),
                 "split": split[0]["name"],
                 "speakers_shared_by_train_and_test": max(found["speakers_shared_by_train_and_test"] for found in split),
                 "seconds_per_epoch": statistics.mean(seconds) if seconds else None,
             }
         )
     return table
+
+
+def _probe(results: RunResults) -> dict[str, float]:
+    return {"probe_uar": results.probe["test"]["uar"]} if results.probe else {}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

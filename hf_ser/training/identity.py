@@ -14,6 +14,7 @@ from hf_ser import records
 from hf_ser.corpora import CORPORA
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import RUN
+from hf_ser.results import differences
 from hf_ser.training.arguments import Arguments
 
 #: Arguments that cannot change what is learned. All others count, so that an argument that is added counts by itself.
@@ -96,14 +97,11 @@ def require_same_run(folder: Path, arguments: Arguments) -> None:
     """
     if not (folder / RUN).exists():
         return
-    found, given = records.read(folder / RUN), identity(arguments)
-    different = [
-        f"  {name}: found {found[name]!r}, given {given[name]!r}"
-        for name in found.keys() & given.keys()
-        if found[name] != given[name]
-    ]
+    different = differences(records.read(folder / RUN), identity(arguments))
     if different:
-        lines = "\n".join(sorted(different))
+        lines = "\n".join(
+            f"  {name}: found {found!r}, given {given!r}" for name, (found, given) in sorted(different.items())
+        )
         raise ValueError(
             f"{folder} holds a run with other arguments ({RUN}):\n{lines}\nGive the arguments that the run was started with, or "
             "choose another output_dir."

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import platform
+import re
 import resource
 import shlex
 import sys
@@ -29,9 +30,10 @@ from hf_ser.corpora import corpus_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.encoders import encoder_config, padding_changes_predictions
 from hf_ser.hub.privacy import without_paths
-from hf_ser.machine import processor_name
+from hf_ser.machine import device_name
 from hf_ser.modeling import SERModelConfig
 from hf_ser.models import Loaded
+from hf_ser.results import RunResults
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.launch import launch_command
@@ -44,28 +46,9 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
 #: Arguments that say where and how something is stored or shown, not what is learned; or that stand elsewhere.
-HIDDEN = {
-    "output_dir",
-    "overwrite_output_dir",
-    "logging_dir",
-    "method",
-    "head",
-    "run_name",
-    "resume_from_checkpoint",
-    "push_to_hub",
-    "hub_model_id",
-    "hub_strategy",
-    "hub_private_repo",
-    "hub_always_push",
-    "hub_revision",
-    "hub_create_pr",
-    "hub_overwrite",
-    "hub_license",
-    "hub_base_model",
-    "hub_clip_names",
-    "report_to",
-    "disable_tqdm",
-}
+HIDDEN = re.compile(
+    r"(overwrite_)?output_dir|logging_dir|method|head|run_name|resume_from_checkpoint|push_to_hub|hub_.*|report_to|disable_tqdm"
+)
 #: What never leaves the machine.
 SECRET = {"hub_token"}
 #: What a reader of a card looks for even where it is at its default.
@@ -120,12 +103,11 @@ class RunRecord(TrainerCallback):
             if isinstance(callback, CodeCarbonCallback) and callback.tracker is not None:
                 self.energy_kwh = callback.tracker._total_energy.kWh
 
-    def results(self) -> dict[str, Any]:
-        """All that is known of the run once it is evaluated, ready for JSON but for numbers that are not finite."""
+    def results(self) -> RunResults:
+        """All that is known of the run once it is evaluated, without numbers that are not finite and paths of this machine."""
         trainer, args, state = self.trainer, self.trainer.args, self.trainer.state
         parts, clips = trainer.clips, trainer.clips["train"]
         base = Path(trainer.checkpoint.name).expanduser()
-        probe = trainer.probe or {}
         self.note_energy()
         groups = (trainer.tuning, trainer.augmentation, args)
         given = non_default(groups)
@@ -148,7 +130,7 @@ class RunRecord(TrainerCallback):
             "split": splits.describe(parts),
             "warnings": [*splits.check(parts), *self.warnings],
             "metrics": trainer.metrics,
-            "probe": probe,
+            "probe": trainer.probe,
             "evaluated_in": "float32",
             "kept": kept_model(trainer),
             "parameters": {"trainable": self.trainable, "total": self.total},
@@ -159,10 +141,11 @@ class RunRecord(TrainerCallback):
                 "processes": args.world_size,
                 "machines": machines(args),
                 "parallelism": trainer.parallelism,
-                "seconds": round(self.seconds or probe.get("seconds", 0.0), 1),
+                "seconds": round(self.seconds or (trainer.probe or {}).get("seconds", 0.0), 1),
                 "seconds_in_all": round(time.perf_counter() - self.made, 1),
                 "resumed_from": self.resumed_from,
                 "spec_augment": self.spec_augment,
+                "energy_kwh": self.energy_kwh,
                 "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
                 "arguments": given,
                 "defaults": {name: value for name, value in looked_for(groups).items() if name not in given},
@@ -173,10 +156,8 @@ class RunRecord(TrainerCallback):
             "environment": environment(),
             "command": command(sys.argv, launcher(args)),
         }
-        if self.energy_kwh is not None:
-            found["training"]["energy_kwh"] = self.energy_kwh
         # Whoever copies the folder by hand gives no path away either.
-        return without_paths(found)
+        return RunResults.from_dict(_finite(without_paths(found)))
 
 
 def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
@@ -271,7 +252,7 @@ def non_default(groups: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for group in groups:
         for field in dataclasses.fields(group):
-            if not field.init or field.name in HIDDEN | SECRET:
+            if not field.init or HIDDEN.fullmatch(field.name):
                 continue
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             value = getattr(group, field.name)
@@ -290,6 +271,15 @@ def looked_for(groups: Sequence[Any]) -> dict[str, Any]:
         names += LOOKED_FOR_IN_PROMPTS
     values = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
     return {name: _plain(values[name]) for name in names}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:
@@ -344,6 +334,6 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({processor_name()})",
+        "device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "threads": torch.get_num_threads(),
     }

@@ -14,6 +14,7 @@ from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import EXCLUDED, REPORT, RESULTS, RUN, SPLITS
 from hf_ser.rendering.sections import PICTURES
+from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
@@ -34,7 +35,7 @@ ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, EXCLUDED, "config.json", "preprocesso
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
 
-def finetune(arguments: Arguments) -> dict[str, Any]:
+def finetune(arguments: Arguments) -> RunResults:
     """
     Fine-tunes a model and leaves a run's folder: weights or adapter, `config.json`, `preprocessor_config.json`,
     `results.json`, `splits.json`, `excluded.csv`, `confusion_matrix.png`, `training_curves.png` and `README.md`.

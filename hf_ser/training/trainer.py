@@ -16,17 +16,19 @@ from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from hf_ser import encoders, features, records, splits
+from hf_ser import encoders, features, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
-from hf_ser.evaluation import bootstrap, per_clip, plots, score
+from hf_ser.evaluation import bootstrap, per_clip, score
+from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model
-from hf_ser.records import EXCLUDED, RESULTS, SPLITS
+from hf_ser.records import EXCLUDED, SPLITS
+from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
@@ -44,7 +46,6 @@ from hf_ser.tuning import (
     start_at_frames,
     tune,
 )
-from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +270,7 @@ class SERTrainer(BaseTrainer):
             "intervals": bootstrap.intervals(probabilities, labels, [speakers[row] for row in rows]),
         }
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> RunResults:
         """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""
         if "validation" in self.clips and "validation" not in self.metrics:
             self.evaluate(self.clips["validation"], metric_key_prefix="validation")
@@ -277,7 +278,7 @@ class SERTrainer(BaseTrainer):
             for found in (stream.seconds, stream.reason):
                 gathered = self.accelerator.gather(found.nan_to_num(0)[None].to(self.args.device))
                 found.copy_(gathered.amax(dim=0))
-        return _finite(self.record.results())
+        return self.record.results()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
@@ -307,7 +308,7 @@ class SERTrainer(BaseTrainer):
             fold_training_layers(model).save_pretrained(folder)
         extractor.save_pretrained(folder)
 
-    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> dict[str, Any]:
+    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> RunResults:
         """
         Writes `README.md`, the model card, and what it is made of: `results.json`, `splits.json`, `excluded.csv`,
         `confusion_matrix.png` and `training_curves.png`.
@@ -327,12 +328,9 @@ class SERTrainer(BaseTrainer):
             return results
         folder = Path(output_dir or self.args.output_dir or "")
         self.save_splits(folder)
-        test = results["metrics"]["test"]
-        title = f"test ({results['split']['name']} split): UAR {per_cent(test['uar']):.1f} %"
-        plots.confusion_matrix(test["confusion_matrix"], self.emotions, folder / "confusion_matrix.png", title)
-        plots.training_curves(self.state.log_history, results["kept"]["epoch"], folder / "training_curves.png")
+        draw_run(results, folder)
         write_card(results, folder)
-        records.write(folder / RESULTS, results)
+        results.write(folder)
         return results
 
     def save_splits(self, folder: Path) -> None:
@@ -494,12 +492,3 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
                 for name, value in batch.items()
                 if name not in ("clip", "labels", *features.MIXUP)
             }
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

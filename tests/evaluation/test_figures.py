@@ -66,12 +66,6 @@ class TestFigures:
         order = np.random.default_rng(seed).permutation(number)
         assert flat(figures(probabilities[order], labels[order], EMOTIONS)) == pytest.approx(flat(found))
 
-    def test_an_emotion_without_clips_has_no_figures(self) -> None:
-        found = figures(np.eye(4)[[0, 1, 1]], [0, 1, 1], EMOTIONS)
-        assert found["recall"] == {"angry": 1.0, "happy": 1.0, "neutral": None, "sad": None}
-        assert found["eer_by_emotion"] == {"angry": 0.0, "happy": 0.0, "neutral": None, "sad": None}
-        assert found["uar"] == 1
-
     def test_one_emotion_alone(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -111,16 +105,6 @@ class TestGrouped:
         assert list(found) == ["ravdess", "tess"]
         for first, name in ((0, "tess"), (1, "ravdess")):
             assert found[name] == figures(probabilities[first::3], labels[first::3], EMOTIONS)
-
-    def test_a_group_of_one_clip(self) -> None:
-        probabilities, labels = clips(10)
-        found = grouped(probabilities, labels, EMOTIONS, ["b"] * 9 + ["a"])
-        assert [found[name]["clips"] for name in found] == [1, 9]
-        assert found["a"]["eer"] is None
-        json.dumps(found, allow_nan=False)
-
-    def test_no_group_is_known(self) -> None:
-        assert grouped(*clips(5), EMOTIONS, [None] * 5) == {}
 
     def test_as_many_groups_as_clips(self) -> None:
         with pytest.raises(ValueError, match="for each of 5 clips; found 4"):

@@ -155,7 +155,7 @@ class TestTheHub:
         commit = HfApi().model_info("lab/ser").sha
         other = run("merged")
         push(other, "lab/ser", overwrite=True)
-        HfApi().create_tag("lab/ser", tag="v2")
+        HfApi().create_branch("lab/ser", branch="v2")
         for revision, folder in ((commit, published), ("v2", other)):
             expected = answers(hf_ser.pipeline(folder))
             assert answers(hf_ser.pipeline("lab/ser", revision=revision)) == pytest.approx(expected, abs=1e-6)

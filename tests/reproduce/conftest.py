@@ -10,6 +10,7 @@ import pytest
 from experiments import Experiment, by_recipe
 
 Write = Callable[..., Path]
+EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full/results.json"
 
 
 @pytest.fixture
@@ -25,23 +26,27 @@ def write_run(tmp_path: Path) -> Write:
         report: dict[str, Any] | None = None,
         identity: dict[str, Any] | None = None,
         seed: int = 42,
+        clips: dict[str, int] | None = None,
         **changes: Any,
     ) -> Path:
+        example = json.loads(EXAMPLE.read_text(encoding="utf-8"))
+        clips = clips or {name: number - 1 for name, number in experiment.clips.items()}
         n = len(experiment.emotions)
         confusion = [[8 if i == j else 2 if j == (i + 1) % n else 0 for j in range(n)] for i in range(n)]
         metrics = {"uar": 0.5, "accuracy": 0.8, "f1_weighted": 0.75, "eer": 0.125, "confusion_matrix": confusion}
         metrics["clips"] = sum(map(sum, confusion))
         split = {**experiment.split, **changes.pop("split", {})}
         results = {
+            **example,
             "base_model": experiment.model,
             "method": experiment.method,
             "head": experiment.head,
             "emotions": list(experiment.emotions),
             "merged_emotions": {},
-            "corpora": {name: {"clips": clips - 1} for name, clips in experiment.clips.items()},
+            "corpora": {name: {**example["corpora"]["ravdess"], "clips": number} for name, number in clips.items()},
             "split": split,
             "metrics": {"test": {**metrics, **changes.pop("test", {})}},
-            "seeds": {"training": seed},
+            "seeds": {"training": seed, "split": 42},
             **changes,
         }
         run = {
@@ -55,8 +60,8 @@ def write_run(tmp_path: Path) -> Write:
         if report is not None:
             uar = {"overall": {"uar": results["metrics"]["test"]["uar"]}}
             model = {"precision": "float32"}
-            clips = {"part": "test", "number": sum(map(sum, confusion))}
-            files["report.json"] = {"model": model, "clips": clips, "quality": uar, **report}
+            tested = {"part": "test", "number": sum(map(sum, confusion))}
+            files["report.json"] = {"model": model, "clips": tested, "quality": uar, **report}
         for file, content in files.items():
             (folder / file).write_text(json.dumps(content), encoding="utf-8")
         return folder

@@ -127,9 +127,8 @@ def test_another_split_stands_in_a_line_of_its_own(
         ({"head": "conv"}, "head conv, expected stock"),
         ({"emotions": ["happy", "angry"]}, "emotions ['angry', 'happy'], expected ['angry', 'calm'"),
         ({"merged_emotions": {"calm": "neutral"}}, "merged emotions {'calm': 'neutral'}, expected {}"),
-        ({"corpora": {"ravdess": {"clips": 1440}}}, "corpora ['ravdess'], expected ['crema_d', 'ravdess', 'savee', 'tess']"),
-        ({"corpora": {"crema_d": {"clips": 7442}, "ravdess": {"clips": 1079}, "savee": {"clips": 480},
-                      "tess": {"clips": 2800}}}, "1,079 clips of ravdess, expected 1,440"),
+        ({"clips": {"ravdess": 1440}}, "corpora ['ravdess'], expected ['crema_d', 'ravdess', 'savee', 'tess']"),
+        ({"clips": {"crema_d": 7442, "ravdess": 1079, "savee": 480, "tess": 2800}}, "1,079 clips of ravdess, expected 1,440"),
         ({"identity": {"lora_r": 16}}, "lora_r 16, expected 8"),
     ],
 )  # fmt: skip

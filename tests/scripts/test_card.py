@@ -1,6 +1,5 @@
 """scripts/card.py, and what it needs of the package as it is installed."""
 
-import json
 import runpy
 import shutil
 import sys
@@ -13,6 +12,7 @@ import yaml
 
 from hf_ser.hub.card import write_card
 from hf_ser.hub.privacy import find_private
+from hf_ser.results import RunResults
 
 try:
     import tomllib
@@ -124,7 +124,7 @@ def test_the_example_cards_are_what_it_writes(results: Path, tmp_path: Path) -> 
     """Whoever changes the template runs `make cards`."""
     copy = Path(shutil.copytree(results.parent, tmp_path / results.parent.name))
     (copy / "README.md").unlink()
-    write_card(json.loads(results.read_text(encoding="utf-8")), copy)
+    write_card(RunResults.read(results), copy)
     assert (copy / "README.md").read_text(encoding="utf-8") == (results.parent / "README.md").read_text(
         encoding="utf-8"
     )

@@ -194,22 +194,22 @@ def test_a_group_norm_encoder_reaches_its_metrics_in_a_plain_pipeline_at_every_b
     saved = json.loads((folder / "preprocessor_config.json").read_text())
     assert saved["return_attention_mask"] is True
     assert saved["do_normalize"] is False
-    assert results["training"]["spec_augment"] is False
+    assert results.training.spec_augment is False
 
     printed = python("-c", PLAIN, tmp_path / "speech", folder)
     assert printed.returncode == 0, printed.stderr[-3000:]
     [line] = [line for line in printed.stdout.splitlines() if line.startswith("ANSWERS ")]
     found = json.loads(line.removeprefix("ANSWERS "))
     assert not found["package"]
-    emotions = results["emotions"]
+    emotions = results.emotions
     truth = np.array([next(i for i, e in enumerate(emotions) if f"_{e}_" in name) for name in found["names"]])
     one, eight = (np.array([[answer[e] for e in emotions] for answer in answers]) for answers in found["answers"])
     matrix = np.zeros((4, 4), dtype=int)
     np.add.at(matrix, (truth, one.argmax(axis=1)), 1)
-    assert matrix.tolist() == results["metrics"]["test"]["confusion_matrix"]
+    assert matrix.tolist() == results.test["confusion_matrix"]
     uar = np.mean([np.mean(eight.argmax(axis=1)[truth == i] == i) for i in range(4)])
-    assert results["metrics"]["test"]["uar"] > 0.45  # or there would be nothing to lose
-    assert uar == pytest.approx(results["metrics"]["test"]["uar"], abs=0.15)
+    assert results.test["uar"] > 0.45  # or there would be nothing to lose
+    assert uar == pytest.approx(results.test["uar"], abs=0.15)
     assert np.mean(one.argmax(axis=1) != eight.argmax(axis=1)) < 0.2
     assert 1e-4 < np.abs(one - eight).mean() < 0.05
     card = " ".join((folder / "README.md").read_text().split())
@@ -230,8 +230,8 @@ def test_a_random_split_is_reported_as_sharing_speakers_and_unusable_clips_as_ex
     soundfile.write(corpus / "f01/f01_happy_99.wav", 0.1 * np.random.default_rng(0).standard_normal(300), 16_000)
     results = finetune(parse_arguments([*arguments, "--corpora", f"synthetic={corpus}", "--method", "lora_classifier",
                                         "--split", "random", "--max_steps", "1", "--output_dir", str(tmp_path / "run")]))  # fmt: skip
-    assert results["split"]["speakers_shared_by_train_and_test"] > 0
-    assert any("say nothing about a new speaker" in warning for warning in results["warnings"])
+    assert results.split["speakers_shared_by_train_and_test"] > 0
+    assert any("say nothing about a new speaker" in warning for warning in results.warnings)
     assert "say nothing about a new speaker" in (tmp_path / "run/README.md").read_text()
     with (tmp_path / "run/excluded.csv").open(newline="") as file:
         listed = {line["clip"]: line["reason"] for line in csv.DictReader(file)}
@@ -360,7 +360,7 @@ def test_a_run_is_not_resumed_with_another_split_or_objective(
     elsewhere = [*options, "--output_dir", str(tmp_path / "elsewhere"), "--resume_from_checkpoint", last]
     with pytest.raises(ValueError, match="not those that the run began with"):
         finetune(parse_arguments([*elsewhere, *fewer]))
-    assert finetune(parse_arguments([*elsewhere, "--save_total_limit", "3"]))["training"]["epochs"] == 2
+    assert finetune(parse_arguments([*elsewhere, "--save_total_limit", "3"])).training.epochs == 2
     assert (tmp_path / "elsewhere/splits.json").read_text() == (run / "splits.json").read_text()
 
 
@@ -412,7 +412,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
         finetune(parse_arguments([*options, "--output_dir", str(whole), "--resume_from_checkpoint", checkpoint]))
     assert (whole / "results.json").read_bytes() == before
     resumed = finetune(parse_arguments([*cut, "--resume_from_checkpoint", "True"]))
-    assert resumed["training"]["resumed_from"].startswith("checkpoint-")
+    assert resumed.training.resumed_from.startswith("checkpoint-")
     assert resumed["metrics"] == json.loads(before)["metrics"]
 
 

@@ -24,7 +24,9 @@ def test_the_emotions_that_all_corpora_have() -> None:
     corpora = [corpus("a", ["angry", "happy", "sad", "calm"]), corpus("b", ["happy", "angry", "neutral", "boredom"])]
     assert shared_emotions(corpora, EmotionSelection.parse([])) == ["angry", "happy"]
     assert shared_emotions(corpora, EmotionSelection.parse(["calm=neutral"])) == ["angry", "happy", "neutral"]
-    with pytest.raises(CorpusError, match=r"expected happy and sad in every corpus; a has happy and sad; b has happy\."):
+    with pytest.raises(
+        CorpusError, match=r"expected happy and sad in every corpus; a has happy and sad; b has happy\."
+    ):
         shared_emotions(corpora, EmotionSelection.parse(["happy", "sad"]))
     with pytest.raises(CorpusError, match=r"expected two emotions at least in every corpus; a has .*; c has fear\."):
         shared_emotions([*corpora, corpus("c", ["fear"])], EmotionSelection.parse([]))
@@ -39,7 +41,10 @@ def test_a_matrix_as_a_table() -> None:
     def cell(uar: float) -> dict[str, Any]:
         return {"uar": uar, "interval": {"by": "clips", "uar": [uar - 0.1, uar + 0.1]}, "clips": 9}
 
-    table = [{"train": ["a"], "test": {"a": cell(0.75), "b": cell(0.5)}}, {"train": ["b", "c"], "test": {"b": cell(0.3)}}]
+    table = [
+        {"train": ["a"], "test": {"a": cell(0.75), "b": cell(0.5)}},
+        {"train": ["b", "c"], "test": {"b": cell(0.3)}},
+    ]
     assert as_markdown(table).splitlines()[2:] == [
         "| a | 75.0 (65.0 to 85.0) | 50.0 (40.0 to 60.0) |",
         "| b+c | - | 30.0 (20.0 to 40.0) |",

@@ -18,6 +18,7 @@ from hf_ser.training.identity import identity
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
+EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full/results.json"
 #: Trains nothing: writes what a run leaves, or fails, or is interrupted after a checkpoint.
 FAKE = """
 import json, os, sys
@@ -31,15 +32,16 @@ if words.get("--fold") == "1" and not (folder / "checkpoint-3").exists():
     (folder / "checkpoint-3").mkdir(parents=True)
     sys.exit("killed")
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "results.json").write_text(json.dumps({
-    "words": words, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "base_model": "tiny", "method": words["--method"], "emotions": [], "corpora": {},
+results = json.loads(Path("EXAMPLE").read_text())
+(folder / "results.json").write_text(json.dumps(results | {
+    "words": words, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
     "metrics": {"test": {"uar": 0.5 + 0.1 * int(words.get("--fold", 0)), "accuracy": 0.5, "f1_weighted": 0.4}},
     "probe": {"test": {"uar": 0.3 + 0.1 * int(words.get("--fold", 0))}},
     "parameters": {"trainable": 7, "total": 9},
     "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
-    "training": {"seconds": 10, "epochs": 5},
+    "training": results["training"] | {"seconds": 10, "epochs": 5},
 }))
-"""
+""".replace("EXAMPLE", str(EXAMPLE))
 
 
 def arguments(tmp_path: Path, speech: Path, *more: str) -> list[str]:

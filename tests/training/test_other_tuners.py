@@ -30,7 +30,7 @@ def test_transformers_alone_opens_what_is_merged(method: str, speech: Path, tiny
     """With the predictions of the adapter beside it: no weight is missing, which would be random."""
     more = ["--peft_arguments", '{"oft_block_size": 0, "r": 1}'] if method == "oft" else []
     arguments, results = train(tmp_path, speech, tiny_hubert, "--method", method, *more)
-    assert results["training"]["arguments"]["learning_rate"] == 5e-4
+    assert results.training.arguments["learning_rate"] == 5e-4
     assert arguments.training.lr_scheduler_kwargs["min_lr"] == 5e-5
     expected = probabilities(hf_ser.pipeline(tmp_path / "adapter"))
     assert probabilities(pipeline("audio-classification", model=str(tmp_path))) == pytest.approx(expected, abs=1e-4)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hf_ser import records
 from hf_ser.hub.card import write_card
 from hf_ser.models import StandardisedLinear, fold_training_layers, load_model
+from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
@@ -211,10 +212,10 @@ class TestKeeping:
 
 
 @pytest.fixture
-def run(speech: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
     """Trains briefly on the small synthetic corpus."""
 
-    def run(model: Path, *words: str, folder: str = "run") -> dict[str, Any]:
+    def run(model: Path, *words: str, folder: str = "run") -> RunResults:
         return finetune(
             parse_arguments(
                 ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--bf16", "False",
@@ -230,14 +231,14 @@ class TestRuns:
     def test_a_probe_is_a_model_like_any_other(
         self,
         encoder: str,
-        run: Callable[..., dict[str, Any]],
+        run: Callable[..., RunResults],
         request: pytest.FixtureRequest,
         tmp_path: Path,
     ) -> None:
         import hf_ser
 
         results = run(request.getfixturevalue(encoder), "--method", "probe")
-        assert results["metrics"]["test"]["uar"] == results["probe"]["test"]["uar"]
+        assert results.test["uar"] == results.probe["test"]["uar"]
         assert (tmp_path / "run" / "model.safetensors").exists()
         assert "logistic regression" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
         assert type(hf_ser.pipeline(tmp_path / "run").model.projector) is torch.nn.Linear
@@ -248,39 +249,37 @@ class TestRuns:
 
     @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
     def test_what_is_kept_lies_between_the_probe_and_the_end_of_training(
-        self, method: str, run: Callable[..., dict[str, Any]], tiny_hubert: Path
+        self, method: str, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         results = run(tiny_hubert, "--method", method, "--learning_rate", "0", "--head_learning_rate", "0")
-        probe, found = results["probe"], results["kept"]["validation_uar"]
+        probe, found = results.probe, results.kept.validation_uar
         assert found[0] == pytest.approx(probe["validation"]["uar"], abs=1e-6)
         if method == "lora_classifier":  # it starts from the probe itself
-            assert results["metrics"]["test"]["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
+            assert results.test["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
 
     def test_a_fine_tuned_model_says_what_the_probe_has(
-        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path, tmp_path: Path
+        self, run: Callable[..., RunResults], tiny_hubert: Path, tmp_path: Path
     ) -> None:
         results = run(tiny_hubert, "--method", "lora_qkv", "--head", "stock")
         card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
-        assert f"{per_cent(results['probe']['test']['uar'])} % |" in card
-        assert "interpolation" not in results["kept"]
+        assert f"{per_cent(results.probe['test']['uar'])} % |" in card
+        assert results.kept.interpolation is None
 
     def test_a_run_that_ends_at_its_probe_says_so(
-        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path, tmp_path: Path
+        self, run: Callable[..., RunResults], tiny_hubert: Path, tmp_path: Path
     ) -> None:
         results = run(tiny_hubert, "--method", "full", "--learning_rate", "1000", "--head_learning_rate", "1000")
-        kept = results["kept"]
-        assert len(kept["validation_uar"]) == 5
-        assert records.read_results(tmp_path / "run" / "results.json")["probe"]["C"] in STRENGTHS
-        kept["interpolation"] = 0.0
-        write_card(results, tmp_path / "run")
+        assert len(results.kept.validation_uar or []) == 5
+        assert RunResults.read(tmp_path / "run").probe["C"] in STRENGTHS
+        write_card(replace(results, kept=replace(results.kept, interpolation=0.0)), tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
     def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
-        self, run: Callable[..., dict[str, Any]], tiny_hubert: Path
+        self, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean")["probe"]
+        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean").probe
         for words in (["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]):
-            found = run(tiny_hubert, *noisy, *words, folder=words[0])["probe"]
+            found = run(tiny_hubert, *noisy, *words, folder=words[0]).probe
             assert found["views"] == 1
             assert found["test"] == pytest.approx(clean["test"], abs=1e-6)

@@ -150,10 +150,10 @@ def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
     splits = [(tmp_path / run / "splits.json").read_text() for run in ("streamed", "downloaded")]
     assert splits[0] == splits[1]
     for key in ("emotions", "corpora", "excluded", "left_out", "split", "warnings", "parameters"):
-        assert streamed[key] == downloaded[key], key
-    assert streamed["training"]["steps"] == downloaded["training"]["steps"]
+        assert getattr(streamed, key) == getattr(downloaded, key), key
+    assert streamed.training.steps == downloaded.training.steps
     for part in ("validation", "test"):
-        assert streamed["metrics"][part]["clips"] == downloaded["metrics"][part]["clips"]
+        assert streamed.metrics[part]["clips"] == downloaded.metrics[part]["clips"]
 
 
 def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ class TestBrokenClips:
         with caplog.at_level(logging.INFO, "hf_ser"):
             results = finetune(parse_arguments(argv))
         assert "no outputs of frozen layers are cached: clips are streamed" in caplog.text
-        assert "frozen_cache_gb" not in results["training"]["arguments"]
+        assert "frozen_cache_gb" not in results.training.arguments
         with (tmp_path / "run" / "excluded.csv").open() as file:
             reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
         assert reasons == {
@@ -193,9 +193,9 @@ class TestBrokenClips:
         }
         split = json.loads((tmp_path / "run" / "splits.json").read_text())["parts"]
         for part in ("validation", "test"):
-            assert results["metrics"][part]["clips"] == len(set(split[part]) - set(reasons))
-        assert results["excluded"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
-        assert np.isfinite(results["metrics"]["test"]["uar"])
+            assert results.metrics[part]["clips"] == len(set(split[part]) - set(reasons))
+        assert results.excluded == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+        assert np.isfinite(results.test["uar"])
 
     def test_two_processes_exchange_what_they_found(
         self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
@@ -244,7 +244,7 @@ def test_a_resumed_run_has_the_same_losses(push: Callable[..., str], tiny_hubert
     resumed = finetune(
         parse_arguments(words(name, again, tiny_hubert, *more, "--resume_from_checkpoint", str(checkpoint)))
     )
-    losses = [[entry.get("loss") for entry in run["history"]] for run in (whole, resumed)]
+    losses = [[entry.get("loss") for entry in run.history] for run in (whole, resumed)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

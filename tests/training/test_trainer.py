@@ -480,9 +480,9 @@ def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
     trainer.save_model()
     trainer.create_model_card()
     results = json.loads((tmp_path / "alone" / "results.json").read_text())
-    assert results["metrics"]["test"]["uar"] == metrics["eval_uar"]
-    assert results["split"]["speakers_shared_by_train_and_test"] == 0
-    assert results["split"]["speakers_shared_by_train_and_validation"] is None
+    assert results.test["uar"] == metrics["eval_uar"]
+    assert results.split["speakers_shared_by_train_and_test"] == 0
+    assert results.split["speakers_shared_by_train_and_validation"] is None
     assert "audio-classification" in (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")
 
 

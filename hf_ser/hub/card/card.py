@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib.resources import files as files_of
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_ser.hub.card import text
 from hf_ser.hub.card.report import PICTURES, read_report
 from hf_ser.records import SPLITS
-from hf_ser.rendering.blocks import METRICS
+from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.sections import card_section
-from hf_ser.wording import counted, listed
+from hf_ser.results import RunResults
+from hf_ser.wording import counted, listed, per_cent
 
 CARD, TEMPLATE = "README.md", "template.md"
 #: The metrics in the Hub's words: type, arguments.
@@ -37,7 +38,7 @@ TINY = "hubert-tiny-random"
 
 
 def make_card(
-    results: Mapping[str, Any],
+    results: RunResults,
     *,
     report: Mapping[str, Any] | None = None,
     model_id: str | None = None,
@@ -55,7 +56,7 @@ def make_card(
     The card of a run.
 
     Args:
-        results (`dict`): The content of `results.json`.
+        results (`RunResults`): The results of the run.
         report (`dict`, *optional*): The content of the run's `report.json`.
         model_id (`str`, *optional*): The model's name on the Hub, `user/name`, from where the card's code opens it.
         revision (`str`, *optional*): Its branch there, if that is not the main one.
@@ -69,20 +70,25 @@ def make_card(
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
         files (`Sequence[str]`): Those of `FILES` that are beside the card.
     """
-    on_hub = base_model or (results["base_model"] if results["base_model_on_hub"] else None)
-    name = Path(on_hub or results["base_model"]).name
+    on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
+    name = Path(on_hub or results.base_model).name
     place = json.dumps(model_id or folder, ensure_ascii=False)
     if model_id and revision:
         place += f", revision={json.dumps(revision, ensure_ascii=False)}"
     inside = f'{place}, subfolder="adapter"' if model_id else json.dumps(f"{folder}/adapter", ensure_ascii=False)
-    metadata = card_metadata(
-        results, model_name=model_id or f"{name}-{'-'.join(text.methods(results))}", license=license, language=language,
-        base_model=on_hub, tags=tags, adapter=adapter,
-    )  # fmt: skip
+    licence = {"license": license} if license else licence_of_corpora(results)
+    metadata = card_metadata(results, language=language, base_model=on_hub, tags=tags, adapter=adapter, licence=licence,
+                             model_name=model_id or f"{name}-{'-'.join(results.methods)}")  # fmt: skip
     sources = {key: path for key, path in PICTURES.items() if path in files}
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    content = environment.from_string(template()).render(
-        text=text,
+    environment.filters |= {
+        "percent": lambda share: percent(share).text,
+        "interval": lambda edges: interval(edges).text,
+    }
+    environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
+                            "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
+    template = files_of("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    content = environment.from_string(template).render(
         metadata=metadata.to_yaml(),
         results=results,
         report=report,
@@ -90,7 +96,7 @@ def make_card(
         base=f"[`{on_hub}`](https://huggingface.co/{on_hub})" if on_hub else f"`{name}`",
         base_name=name,
         base_is_local=on_hub is None and name != TINY,
-        corpora=listed(starmap(text.corpus_link, results["corpora"].items())),
+        corpora=listed(starmap(text.corpus_link, results.corpora.items())),
         place=place,
         adapter=adapter,
         adapter_place=inside if merged else "",
@@ -102,109 +108,97 @@ def make_card(
     return ModelCard(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n")
 
 
-def template() -> str:
-    """The card's template."""
-    return files("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8")
-
-
 def card_metadata(
-    results: Mapping[str, Any],
+    results: RunResults,
     *,
     model_name: str,
-    license: str | None,
+    licence: Mapping[str, Any],
     language: str | list[str] | None,
     base_model: str | None,
     tags: Sequence[str],
     adapter: bool,
 ) -> ModelCardData:
     """The metadata of a card, as the Hub reads them."""
-    test, corpora, methods = results["metrics"]["test"], results["corpora"], text.methods(results)
-    name, link = None, None
-    if license is None:
-        license, name, link = licence_of_corpora(results)
     languages = sorted({about.language for about in text.abouts(results) if about and about.language})
-    types = {kind for key, (kind, _) in METRIC_TYPES.items() if test[key] is not None}
-    own = ["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", results["model_type"], *methods]
-    lora = ["lora"] if "lora" in results["method"] else []
+    types = {kind for key, (kind, _) in METRIC_TYPES.items() if results.test[key] is not None}
+    own = [
+        "speech-emotion-recognition",
+        "emotion-recognition",
+        "speech",
+        "hf_ser",
+        results.model_type,
+        *results.methods,
+    ]
+    lora = ["lora"] if "lora" in results.method else []
     return ModelCardData(
         language=language or languages or None,
-        license=license,
-        license_name=name,
-        license_link=link,
+        **licence,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="audio-classification",
         base_model=base_model,
         base_model_relation=("adapter" if adapter else "finetune") if base_model else None,
-        datasets=sorted({entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")}) or None,
+        datasets=sorted({corpus.hub_dataset for corpus in results.corpora.values() if corpus.hub_dataset}) or None,
         metrics=[kind for kind in ("accuracy", "f1", "recall", "eer") if kind in types],
-        tags=list(dict.fromkeys([*own, *lora, *corpora, *tags])),
+        tags=list(dict.fromkeys([*own, *lora, *results.corpora, *tags])),
         model_name=model_name.rpartition("/")[2],
         eval_results=evaluation_results(results),
     )
 
 
-def licence_of_corpora(results: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
-    """The metadata's licence, its name and its link, as far as they follow from the corpora."""
-    every = text.abouts(results)
-    facts = [about for about in every if about]
-    if not facts or len(facts) < len(every):
-        return None, None, None
+def licence_of_corpora(results: RunResults) -> dict[str, Any]:
+    """The metadata's `license`, and its name and link, as far as they follow from the corpora."""
+    facts = [about for about in text.abouts(results) if about]
+    if not facts or len(facts) < len(results.corpora):
+        return {}
     if len({about.licence_id for about in facts}) == 1 and facts[0].licence_id:
-        return facts[0].licence_id, None, None
-    return "other", CORPORA_LICENCES, facts[0].homepage if len(facts) == 1 else None
+        return {"license": facts[0].licence_id}
+    link = facts[0].homepage if len(facts) == 1 else None
+    return {"license": "other", "license_name": CORPORA_LICENCES, "license_link": link}
 
 
-def evaluation_results(results: Mapping[str, Any]) -> list[EvalResult]:
+def evaluation_results(results: RunResults) -> list[EvalResult]:
     """
     The test metrics for the Hub's `model-index`, between 0 and 1. The name of the data set has the split and the number of
     speakers that train and test share: they show wherever the Hub shows the metric.
     """
-    corpora, split, test = results["corpora"], results["split"]["name"], results["metrics"]["test"]
-    shared = text.shared_speakers(results)
-    told = {None: "", 0: ", no speaker in both train and test"}.get(
-        shared, f", {counted(shared or 0, 'speaker')} in both train and test"
-    )
-    hub = [entry["hub_dataset"] for entry in corpora.values() if entry.get("hub_dataset")]
+    corpora, split, shared = results.corpora, results.split["name"], results.shared_speakers
+    speakers = "no speaker" if shared == 0 else counted(shared or 0, "speaker")
+    both = "" if shared is None else f", {speakers} in both train and test"
+    hub = [corpus.hub_dataset for corpus in corpora.values() if corpus.hub_dataset]
     return [
         EvalResult(
             task_type="audio-classification",
             task_name="Speech emotion recognition",
             dataset_type=hub[0] if len(hub) == len(corpora) == 1 else "+".join(corpora),
-            dataset_name=f"{' + '.join(starmap(text.corpus_name, corpora.items()))} ({split} split{told})",
+            dataset_name=f"{' + '.join(text.corpus_names(results).values())} ({split} split{both})",
             dataset_config=split,
             dataset_split="test",
             metric_type=kind,
             metric_name=f"Test {METRICS[key][0]} ({split} split)",
-            metric_value=round(test[key], 4),
+            metric_value=round(results.test[key], 4),
             metric_args=arguments,
         )
         for key, (kind, arguments) in METRIC_TYPES.items()
-        if test[key] is not None
+        if results.test[key] is not None
     ]
 
 
-def write_card(results: Mapping[str, Any], folder: Path, **given: Any) -> None:
+def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     """
     Writes `README.md` into a run's folder: its model card.
 
     Args:
-        results (`dict`): The content of `results.json`.
+        results (`RunResults`): The results of the run.
         folder (`Path`): The run's folder. The card depends on what is in it: an adapter, a `report.json` of this run, plots.
         given: `model_id`, `revision`, `license`, `language`, `base_model` and `tags`, see [`make_card`].
     """
-    lora = "lora" in results["method"]
     if (folder / "config.json").exists():
         adapter, merged = (folder / "adapter_config.json").exists(), (folder / "adapter").is_dir()
     else:  # the results alone
-        adapter = text.unmerged(results) or (lora and results["training"]["arguments"].get("save_format") == "adapter")
+        lora = "lora" in results.method
+        adapter = text.unmerged(results) or (lora and results.training.arguments.get("save_format") == "adapter")
         merged = lora and not adapter
-    card = make_card(
-        results,
-        report=read_report(folder, results),
-        folder=folder.resolve().name,
-        adapter=adapter,
-        merged=merged,
-        files=[name for name in FILES if (folder / name).exists()],
-        **given,
-    )
+    files = [name for name in FILES if (folder / name).exists()]
+    card = make_card(results, report=read_report(folder, results), folder=folder.resolve().name, adapter=adapter,
+                     merged=merged, files=files, **given)  # fmt: skip
     (folder / CARD).write_text(str(card), encoding="utf-8")

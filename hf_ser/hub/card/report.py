@@ -10,6 +10,7 @@ from hf_ser.hub.privacy import without_paths
 from hf_ser.records import REPORT
 from hf_ser.rendering.blocks import percent
 from hf_ser.rendering.sections import CARD_PICTURES
+from hf_ser.results import RunResults
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +20,14 @@ PICTURES = {name: f"report/{name}.png" for name in CARD_PICTURES}
 TOLERANCE = 1e-3
 
 
-def read_report(folder: Path, results: Mapping[str, Any]) -> dict[str, Any] | None:
+def read_report(folder: Path, results: RunResults) -> dict[str, Any] | None:
     """
     The report in a run's folder, without paths of this machine. `None` if there is none; and, with a warning, if it is not
     one of this run's test part.
 
     Args:
         folder (`Path`): The run's folder.
-        results (`dict`): The content of the run's `results.json`.
+        results (`RunResults`): The results of the run.
     """
     path = folder / REPORT
     if not path.is_file():
@@ -42,13 +43,13 @@ def read_report(folder: Path, results: Mapping[str, Any]) -> dict[str, Any] | No
     return dict(without_paths(report))
 
 
-def why_another(report: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
+def why_another(report: Mapping[str, Any], results: RunResults) -> str | None:
     """The reason why a report is not one of this run's test part; `None` if it is."""
     if not report.get("clips") or not report.get("quality"):
         return "it is no report of scripts/evaluate.py"
     if (precision := report["model"]["precision"]) != "float32":
         return f"its metrics are of the model in {precision}"
-    clips, test = report["clips"], results["metrics"]["test"]
+    clips, test = report["clips"], results.test
     if clips["part"] != "test":
         return f"its clips are not the test part of the run's own split (part: {clips['part']})"
     if clips["number"] != test["clips"]:

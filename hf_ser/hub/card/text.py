@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from hf_ser.corpora import ABOUT, About
 from hf_ser.hub.card import bibtex
-from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
+from hf_ser.rendering.blocks import percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.sections import metrics_table
-from hf_ser.wording import counted, listed, per_cent
-
-Results = Mapping[str, Any]
+from hf_ser.results import Corpus, RunResults
+from hf_ser.wording import counted, listed
 
 #: The methods in words.
 METHODS = {
@@ -54,221 +52,119 @@ DISTORTIONS = {
 # The model
 
 
-def methods(results: Results) -> tuple[str, ...]:
-    """The methods that a run combined, most often one."""
-    return tuple(results["method"].split("+"))
-
-
-def method_text(results: Results) -> str:
+def method_text(results: RunResults) -> str:
     """The methods in words."""
-    targets = results["training"]["arguments"].get("lora_target_modules")
-    modules = listed([f"`{name}`" for name in ([targets] if isinstance(targets, str) else targets or [])])
+    targets = results.training.arguments.get("lora_target_modules")
+    modules = listed(f"`{name}`" for name in ([targets] if isinstance(targets, str) else targets or []))
     return listed(
         f"LoRA on {modules}" if modules and name.startswith("lora_") else METHODS.get(name, f"`{name}`")
-        for name in methods(results)
+        for name in results.methods
     )
 
 
-def unmerged(results: Results) -> bool:
+def unmerged(results: RunResults) -> bool:
     """Whether the run leaves an adapter that cannot be merged."""
-    names = methods(results)
-    return any(name in UNMERGED for name in names) or (
-        len(names) > 1 and not all(name.startswith("lora_") for name in names)
-    )
-
-
-def probe_text(results: Results) -> str:
-    """The probe, and what fine-tuning added to it."""
-    probe = results.get("probe")
-    if not probe:
-        return ""
-    if results["method"] == "probe":
-        return (
-            "The model is a probe: a logistic regression on statistics of the frozen encoder, without gradient steps (L2 penalty "
-            f"of C={probe['C']:g}, by cross-validation over training speakers)."
-        )
-    points = per_cent(results["metrics"]["test"]["uar"]) - per_cent(probe["test"]["uar"])
-    more = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} UAR" if points else "the same UAR"
-    text = (
-        "The probe is a logistic regression on the frozen encoder, trained on the same clips: the baseline without fine-tuning. "
-        f"The model has {more}."
-    )
-    if results["kept"].get("interpolation") == 0:
-        text += " Training made the model worse on validation, so the probe was kept."
-    return text
+    names = results.methods
+    return any(name in UNMERGED or (len(names) > 1 and not name.startswith("lora_")) for name in names)
 
 
 # The corpora
 
 
-def about(entry: Results) -> About | None:
-    """The facts about a corpus of `results.json`; none for a manifest or a data set."""
-    return ABOUT.get(entry["read_as"])
+def about(corpus: Corpus) -> About | None:
+    """The facts about a corpus; none for a manifest or a data set."""
+    return ABOUT.get(corpus.read_as)
 
 
-def abouts(results: Results) -> list[About | None]:
-    return [about(entry) for entry in results["corpora"].values()]
+def abouts(results: RunResults) -> list[About | None]:
+    return [about(corpus) for corpus in results.corpora.values()]
 
 
-def corpus_name(corpus: str, entry: Results) -> str:
-    """The name of a corpus: `RAVDESS` for `ravdess`."""
-    facts = about(entry)
-    return _name(facts) if facts else corpus
-
-
-def _name(facts: About) -> str:
+def short_name(facts: About) -> str:
     return facts.name.partition(" (")[0]
 
 
-def corpus_link(corpus: str, entry: Results) -> str:
+def corpus_names(results: RunResults) -> dict[str, str]:
+    """The name of each corpus: `RAVDESS` for `ravdess`."""
+    found = zip(results.corpora, abouts(results), strict=True)
+    return {corpus: short_name(facts) if facts else corpus for corpus, facts in found}
+
+
+def corpus_link(name: str, corpus: Corpus) -> str:
     """The name of a corpus, linked to its page."""
-    if dataset := entry.get("hub_dataset"):
+    if dataset := corpus.hub_dataset:
         return f"[{dataset}](https://huggingface.co/datasets/{dataset})"
-    facts = about(entry)
-    return f"[{_name(facts)}]({facts.homepage})" if facts and facts.homepage else corpus_name(corpus, entry)
+    facts = about(corpus)
+    page = facts and facts.homepage
+    return f"[{short_name(facts)}]({page})" if facts and page else short_name(facts) if facts else name
 
 
-def corpora_list(results: Results) -> str:
-    """Each corpus with its clips, speakers and licence, and what is said in it."""
-    lines = []
-    for corpus, entry in results["corpora"].items():
-        facts, of = about(entry), f" of {speakers(entry)}" if entry["speakers"] else ""
-        text = f"- {corpus_link(corpus, entry)}: {counted(entry['clips'], 'clip')}{of}, {entry['hours']:.2g} h."
-        licence = "see its page" if entry.get("hub_dataset") else facts.licence if facts else "not known to hf_ser"
-        said = f" {facts.speech[:1].upper()}{facts.speech[1:]}. Speakers: {facts.speakers}." if facts else ""
-        lines.append(f"{text} Licence: {licence}.{said}")
-    return "\n".join(lines)
-
-
-def clips_text(results: Results) -> str:
+def clips_text(results: RunResults) -> str:
     """Merged emotions, and the clips that were left out, with the reason."""
-    names = {corpus: corpus_name(corpus, entry) for corpus, entry in results["corpora"].items()}
-    merged = [f"*{source}* counts as *{target}*" for source, target in sorted(results["merged_emotions"].items())]
-    others = [f"{count:,} of *{emotion}*" for emotion, count in sorted(results["left_out"].items()) if count]
+    names = corpus_names(results)
+    merged = [f"*{source}* counts as *{target}*" for source, target in sorted(results.merged_emotions.items())]
+    others = [f"{count:,} of *{emotion}*" for emotion, count in sorted(results.left_out.items()) if count]
     excluded = [
         f"{listed(f'{count:,} {reason}' for reason, count in reasons.items())} in {names.get(corpus, corpus)}"
-        for corpus, reasons in results["excluded"].items()
+        for corpus, reasons in results.excluded.items()
     ]
-    unused = [f"{count:,} of {names.get(corpus, corpus)}" for corpus, count in results["left_out_by_split"].items()]
-    sentences = [
-        f"{listed(merged)}." if merged else "",
-        f"Clips of other emotions were left out: {listed(others)}." if others else "",
-        f"Excluded clips: {'; '.join(excluded)}." if excluded else "",
-        f"Clips in no part of the split: {listed(unused)}." if unused else "",
-    ]
-    return " ".join(filter(None, sentences))
+    unused = [f"{count:,} of {names.get(corpus, corpus)}" for corpus, count in results.left_out_by_split.items()]
+    sentences = {
+        "": listed(merged),
+        "Clips of other emotions were left out: ": listed(others),
+        "Excluded clips: ": "; ".join(excluded),
+        "Clips in no part of the split: ": listed(unused),
+    }
+    return " ".join(f"{start}{text}." for start, text in sentences.items() if text)
 
 
 # The evaluation
 
 
-def shared_speakers(results: Results) -> int | None:
-    """How many speakers train and test share, `None` where some speakers are unknown."""
-    split = results["split"]
-    unknown = any(part["clips_without_speaker"] for part in split["parts"].values())
-    shared: int | None = split["speakers_shared_by_train_and_test"]
-    return None if unknown and not shared else shared
-
-
-def warnings(results: Results) -> list[str]:
-    """The warnings of a run, speakers in several parts first."""
-    found = list(results["warnings"])
-    for part in ("validation", "test"):
-        shared = results["split"][f"speakers_shared_by_train_and_{part}"]
-        if shared and not any(f"both train and {part}" in warning for warning in found):
-            found.insert(0, f"{counted(shared, 'speaker is', 'speakers are')} in both train and {part}: metrics on {part} say "
-                            "nothing about a new speaker.")  # fmt: skip
-    return found
-
-
-def speakers(part: Results) -> str:
+def speakers(part: Mapping[str, Any]) -> str:
     """`4 speakers`, or `4 known speakers (and 20 clips of unknown ones)`; nothing where none is known."""
     number, unknown = part["speakers"], part["clips_without_speaker"]
-    if not number:
-        return ""
-    if not unknown:
-        return counted(number, "speaker")
-    return f"{counted(number, 'known speaker')} (and {counted(unknown, 'clip')} of unknown ones)"
+    if number and unknown:
+        return f"{counted(number, 'known speaker')} (and {counted(unknown, 'clip')} of unknown ones)"
+    return counted(number, "speaker") if number else ""
 
 
-def tested_on(results: Results) -> str:
+def tested_on(results: RunResults) -> str:
     """The clips and speakers of the test part, and how many of those were in training."""
-    part, shared = results["split"]["parts"]["test"], shared_speakers(results)
-    clips, of = counted(results["metrics"]["test"]["clips"], "clip"), speakers(part)
+    part, shared = results.split["parts"]["test"], results.shared_speakers
+    clips, of = counted(results.test["clips"], "clip"), speakers(part)
     if not of:
         return f"{clips} of unknown speakers"
     if shared:
-        number = "all" if shared >= part["speakers"] else f"{shared:,}"
-        return f"{clips} of {of}, {number} of whom it was trained on"
-    new = " who are not in its training data" if shared == 0 else ""
-    return f"{clips} of {of}{new}"
+        return f"{clips} of {of}, {'all' if shared >= part['speakers'] else f'{shared:,}'} of whom it was trained on"
+    return f"{clips} of {of}{' who are not in its training data' if shared == 0 else ''}"
 
 
-def chance(results: Results) -> str:
-    """The UAR of random predictions, in words."""
-    return f"chance is {percent(1 / len(results['emotions'])).text}"
+def results_table(results: RunResults) -> str:
+    """Each metric on the test part with its interval, by speakers if there are any, beside the probe's."""
+    baseline = results.probe["test"] if results.probe and results.method != "probe" else None
+    return markdown(metrics_table("", results.test, results.test["intervals"], baseline, best_alone=True))
 
 
-def headline(results: Results) -> str:
-    """The UAR with its interval, the test clips, and what chance reaches."""
-    test = results["metrics"]["test"]
-    unit = next((unit for unit in ("speakers", "clips") if test["intervals"][unit]), "")
-    level = 100 * test["intervals"]["level"]
-    drawn = f"; {level:g} % interval by {unit}: {interval(test['intervals'][unit]['uar']).text}" if unit else ""
-    clips = [sum(row) for row in test["confusion_matrix"]]
-    return (
-        f"**{percent(test['uar']).text} UAR** (unweighted average recall{drawn}) on {tested_on(results)}. For comparison: "
-        f"{chance(results)}, and the most frequent emotion is {percent(max(clips) / sum(clips)).text} of the clips."
-    )
-
-
-def results_table(results: Results) -> str:
-    """Each metric on the test part with its interval, beside the probe's."""
-    test, probe = results["metrics"]["test"], results.get("probe")
-    baseline = _best_intervals(probe["test"]) if probe and results["method"] != "probe" else None
-    return markdown(metrics_table("", test, _best_intervals(test)["intervals"], baseline))
-
-
-def _best_intervals(metrics: Results) -> Results:
-    """Metrics with their intervals by speakers alone, where there are any: they tell more about new speakers."""
-    intervals = metrics.get("intervals")
-    return {**metrics, "intervals": {**intervals, "clips": None}} if intervals and intervals["speakers"] else metrics
-
-
-def recalls(results: Results) -> str:
+def recalls(results: RunResults) -> str:
     """The recall of each emotion."""
-    matrix = results["metrics"]["test"]["confusion_matrix"]
-    shares = [row[i] / sum(row) if sum(row) else None for i, row in enumerate(matrix)]
-    found = zip(results["emotions"], shares, strict=True)
-    return ", ".join(f"{name} {percent(share).text}" for name, share in found if share is not None)
+    found = zip(results.emotions, results.test["confusion_matrix"], strict=True)
+    return ", ".join(f"{name} {percent(row[i] / sum(row)).text}" for i, (name, row) in enumerate(found) if sum(row))
 
 
-def intervals_text(results: Results) -> str:
-    """What the intervals mean, and why there is none by speakers."""
-    intervals = results["metrics"]["test"]["intervals"]
-    if not (intervals["clips"] or intervals["speakers"]):
-        return ""
-    text = f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples of"
-    if intervals["speakers"]:
-        also = ", who are in training, too" if shared_speakers(results) else ""
-        return f"{text} speakers with all of their clips{also}."
-    return f"{text} clips: too narrow for new speakers. There is none by speakers: {intervals['speakers_reason']}."
-
-
-def split_kind(split: Results) -> str:
+def split_kind(split: Mapping[str, Any]) -> str:
     """The kind of a split: of one that was read from a file, the kind that the file names."""
     return str(split["name"] if split["name"] != "file" else split.get("made_as") or "file")
 
 
-def split_text(results: Results) -> str:
+def split_text(results: RunResults) -> str:
     """What the kind of the split means."""
-    split, shared = results["split"], shared_speakers(results)
+    split, shared, by = results.split, results.shared_speakers, results.split.get("by", "speaker")
     random = (
         "whether train and test share speakers is unknown" if shared is None
         else "train and test share speakers, and the metrics say nothing about a new speaker" if shared
         else "here train and test share no speaker"
     )  # fmt: skip
-    by = split.get("by", "speaker")
     kinds = {
         "speaker": "every speaker is in one part only (speaker-independent)",
         "random": f"clips are drawn at random, as in HuBERT-SER; {random}",
@@ -277,22 +173,18 @@ def split_text(results: Results) -> str:
         "official": "the parts that the corpus defines",
         "file": "the parts of a file",
     }
-    texts = [
-        kinds.get(split_kind(split), ""),
-        "read from the splits.json of an earlier run" if split["name"] == "file" else "",
-    ]
-    return "; ".join(filter(None, texts))
+    read = "read from the splits.json of an earlier run" if split["name"] == "file" else ""
+    return "; ".join(filter(None, [kinds.get(split_kind(split), ""), read]))
 
 
-def parts_text(results: Results) -> str:
+def parts_text(results: RunResults) -> str:
     """Clips and speakers of each part, and the speakers that they share."""
-    split = results["split"]
+    split = results.split
     parts = [f"{name} has {counted(part['clips'], 'clip')} of {speakers(part) or 'unknown speakers'}"
              for name, part in split["parts"].items()]  # fmt: skip
     shared = [f"Speakers shared by train and {part}: {split[f'speakers_shared_by_train_and_{part}']}."
               for part in ("test", "validation") if split[f"speakers_shared_by_train_and_{part}"] is not None]  # fmt: skip
-    unknown = sum(part["clips_without_speaker"] for part in split["parts"].values())
-    if unknown:
+    if unknown := sum(part["clips_without_speaker"] for part in split["parts"].values()):
         shared.append(
             f"The speakers of {counted(unknown, 'clip')} are unknown; whether train and test share them cannot be told."
         )
@@ -300,148 +192,70 @@ def parts_text(results: Results) -> str:
     return " ".join([f"{text[:1].upper()}{text[1:]}.", *shared])
 
 
-def kept_text(results: Results) -> str:
-    """Which weights were kept, and by which metric."""
-    kept, epochs = results["kept"], results["training"]["epochs"]
-    metric, _, part = kept["by"].partition(" on ")
-    if results["method"] == "probe":
-        return ""
-    if part:
-        metric = metric.removeprefix("eval_")
-        name, form = METRICS.get(metric, (metric, decimal))
-        text = f"the weights of epoch {kept['epoch']:g} of {epochs:g}, the best by {name} on {part} ({form(kept['value']).text})"
-    elif steps := kept.get("averaged_steps"):
-        text = f"the mean of the weights after each of the last {steps} steps of {epochs:g} epochs"
-    else:
-        text = f"the weights of the last of {epochs:g} epochs"
-    text = f"Kept: {text}. The test part was not used for that."
-    if kept.get("interpolation") is not None:
-        text += (
-            f" Between the probe and these weights, the point at {percent(kept['interpolation']).text} of the way was kept: half "
-            "way, unless validation is clearly for another point"
-        )
-        tried = ", ".join(percent(value).text for value in kept["validation_uar"])
-        text += f" (its UAR at equal distances from the probe on: {tried})." if tried else "."
-    return text
-
-
-def measured_text(results: Results) -> str:
-    """The precision of the evaluation, and how clips were cut in it."""
-    sentences = [f"The metrics are per clip, computed in {results['evaluated_in']}."]
-    if seconds := results["training"]["arguments"].get("max_seconds"):
-        sentences.append(
-            f"The metrics were measured on the first {seconds:g} s of each clip; the published model receives whole clips."
-        )
-    segments = results["segments"]
-    if segments["length"]:
-        overlap = f" that overlap by {segments['overlap']:g} s" if segments["overlap"] else ""
-        sentences.append(
-            f"Longer clips were cut into segments of {segments['length']:g} s{overlap}; the probabilities of a clip are the mean "
-            "over its segments."
-        )
-    return " ".join(sentences)
-
-
 # Limitations
 
 
-def limitations(results: Results, report: Results | None) -> list[str]:
+def limitations(results: RunResults, report: Mapping[str, Any] | None) -> list[str]:
     """The limits that follow from corpora, split and emotions. What the report has measured is not said to be untested."""
     facts = [each for each in abouts(results) if each]
     found = []
     for labels, limit in LABELS.items():
-        if names := [_name(each) for each in facts if each.labels == labels]:
+        if names := [short_name(each) for each in facts if each.labels == labels]:
             found.append(limit.format(listed(names)))
     spoken = [each for each in facts if each.labels != "computed"]
-    if len(spoken) == len(results["corpora"]) and {each.language for each in spoken} == {"en"}:
+    if len(spoken) == len(results.corpora) and {each.language for each in spoken} == {"en"}:
         free = any(each.text == "free" for each in spoken)
         found.append(
             f"**English.** Other languages were not tested{'' if free else ', nor free speech and conversations'}."
         )
-    if varied := [_name(each) for each in spoken if each.text in ("read", "free")]:
+    if varied := [short_name(each) for each in spoken if each.text in ("read", "free")]:
         found.append(
             f"**Words.** In {listed(varied)} the words differ between emotions; the model may have learned words."
         )
-    train, test = (speakers(results["split"]["parts"][part]) for part in ("train", "test"))
+    train, test = (speakers(results.split["parts"][part]) for part in ("train", "test"))
     if train:
         fair = report and report["fairness"]["equality_of_odds"] is not None
         found.append(
             f"**Speakers.** It was trained on {train}{f' and tested on {test}' if test else ''}. Other ages, accents and ways of "
             f"speaking were not tested{'' if fair else ', nor whether it treats women and men alike'}."
         )
-    kinds = (
-        " ".join(entry["kind"] for entry in report["robustness"]["conditions"])
-        if report and report["robustness"]
-        else ""
-    )
+    robust = report and report["robustness"]
+    kinds = " ".join(entry["kind"] for entry in robust["conditions"]) if robust else ""
     untested = [name for name, kind in DISTORTIONS.items() if not kind or kind not in kinds]
-    number = len(results["emotions"])
     return [
         *found,
         f"**Recordings.** Not tested: {listed(untested)}.",
-        f"**Always a prediction.** It predicts one of its {number} emotions for any input, silence included. Its probabilities "
-        "are not calibrated.",
+        f"**Always a prediction.** It predicts one of its {len(results.emotions)} emotions for any input, silence included. Its "
+        "probabilities are not calibrated.",
     ]
 
 
 # Training
 
 
-def training_text(results: Results) -> str:
-    """The trained parameters, the steps, the hardware and the time."""
-    training, parameters, device = results["training"], results["parameters"], results["environment"]["device"]
-    share = f"{100 * parameters['trainable'] / parameters['total']:.3g}"
-    if share == "100" and parameters["trainable"] < parameters["total"]:
-        share = "over 99.9"
-    head = (
-        "; batch norm and dropout before the last layer, folded into it afterwards"
-        if results["head"] == "batchnorm"
-        else ""
-    )
-    processes = ""
-    if training["processes"] > 1:
-        machines = f" on {training['machines']} machines" if training["machines"] > 1 else ""
-        processes = f", {training['processes']} processes{machines} ({training['parallelism']})"
-    # The time of an earlier process is not known.
-    since = f" since {training['resumed_from']}" if training["resumed_from"] else ""
-    return (
-        f"{parameters['trainable']:,} of {parameters['total']:,} parameters ({share} %){head}. {training['epochs']:g} epochs, "
-        f"{counted(training['steps'], 'step')} of {counted(training['clips_per_step'], 'clip')}, in {training['precision']}, "
-        f"took {duration(training['seconds'])}{since} on {device}{processes}"
-    )
-
-
-def hyperparameters(results: Results) -> str:
+def hyperparameters(results: RunResults) -> str:
     """The hyperparameters that are not at their defaults."""
+    arguments = results.training.arguments.items()
     return ", ".join(
         f"`{name}`: {_value(value)}"
-        for name, value in results["training"]["arguments"].items()
-        if not HIDDEN.fullmatch(name)
-        and not (isinstance(value, str) and PurePath(value).is_absolute())
-        and value not in ([], {})
+        for name, value in arguments
+        if value not in ([], {}) and not HIDDEN.fullmatch(name)
     )
 
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return " and ".join(f"{key} {_value(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return " and ".join(map(_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def command_line(results: Results) -> str:
-    """The command, with the last part of every absolute path."""
-    return re.sub(r"(?<![^\s='\":])~?/(?:[^\s'\"/]*/)*(?=[^\s'\"/])", "", results["command"])
-
-
-def citations(results: Results) -> list[str]:
+def citations(results: RunResults) -> list[str]:
     """BibTeX of the corpora, the encoder and the methods, a line each."""
-    of_hubert_ser = all(name in HUBERT_SER for name in methods(results))
+    of_hubert_ser = all(name in HUBERT_SER for name in results.methods)
     found = [facts.citation if facts else None for facts in abouts(results)]
-    found += [bibtex.ENCODERS.get(results["model_type"]), bibtex.HUBERT_SER if of_hubert_ser else None]
-    if not of_hubert_ser or split_kind(results["split"]) == "kfold":
-        found.append(bibtex.PEFT_SER)
-    if "lora" in results["method"]:
-        found.append(bibtex.LORA)
+    found += [bibtex.ENCODERS.get(results.model_type), bibtex.HUBERT_SER if of_hubert_ser else None]
+    found.append(bibtex.PEFT_SER if not of_hubert_ser or split_kind(results.split) == "kfold" else None)
+    found.append(bibtex.LORA if "lora" in results.method else None)
     return list(dict.fromkeys(" ".join(citation.split()) for citation in found if citation))

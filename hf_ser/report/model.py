@@ -1,0 +1,355 @@
+"""The model of a report: its emotions, the records of its run, and its predictions, which are kept on disk."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from transformers import AudioClassificationPipeline
+
+from hf_ser import records
+from hf_ser.audio import SAMPLING_RATE, cut, read_segment
+from hf_ser.audio.decode import Waveform
+from hf_ser.audio.distort import Condition, clip_seed, distort
+from hf_ser.clips import names_of
+from hf_ser.emotions import canonical
+from hf_ser.encoders import encoder_config, minimum_samples
+from hf_ser.export import ExportedModel
+from hf_ser.inference.clips import Clip
+from hf_ser.inference.precision import Int8Linear
+from hf_ser.records import SPLITS
+from hf_ser.results import RunResults
+from hf_ser.splits import SavedSplit
+
+#: Longer clips, in seconds, are cut into segments unless the model's own run had them whole: memory grows with the square of the
+#: length, and few models were trained on clips as long.
+LONGEST = 30.0
+#: Clips that are added up to a babble.
+VOICES = 6
+CLEAN = Condition("clean")
+#: The names of files with kept predictions begin with this.
+KEPT = "predictions-"
+
+
+@dataclass(frozen=True)
+class ModelEmotions:
+    """
+    The outputs of a model, and their emotions.
+
+    Args:
+        names (`tuple[str, ...]`): The emotions, in alphabetical order.
+        of_output (`tuple[int, ...]`): For each output, the index of its emotion in `names`; several may share one.
+        renamed (`dict[str, str]`): The outputs whose labels differ from their emotions.
+    """
+
+    names: tuple[str, ...]
+    of_output: tuple[int, ...]
+    renamed: dict[str, str]
+
+    @classmethod
+    def of(cls, outputs: Sequence[str], label_map: Mapping[str, str] | None = None) -> "ModelEmotions":
+        """
+        Args:
+            outputs (`Sequence[str]`): The labels of the model.
+            label_map (`dict[str, str]`, *optional*): Emotions of some labels: `{"LABEL_0": "neutral"}`. Common spellings
+                (`hap`, `anger`) need none.
+
+        Raises:
+            ValueError: if `label_map` has a label that the model lacks, a label is a mere number, or all labels share one
+                emotion.
+        """
+        given = dict(label_map or {})
+        if unknown := sorted(set(given) - set(outputs)):
+            raise ValueError(f"label_map={given}: the model has no {unknown[0]!r}; its labels are {', '.join(outputs)}")
+        meant = {output: canonical(given.get(output, output)) for output in outputs}
+        if nameless := [output for output, emotion in meant.items() if emotion.startswith("label_")]:
+            raise ValueError(
+                f"label_map={given}: the label {nameless[0]!r} is no emotion; map every label to one, for instance "
+                f"{nameless[0]}=neutral (all labels: {', '.join(outputs)})"
+            )
+        names = tuple(sorted(set(meant.values())))
+        if len(names) < 2:
+            raise ValueError(f"label_map={given}: all labels are {names[0]}; expected at least two emotions")
+        renamed = {output: emotion for output, emotion in meant.items() if output != emotion}
+        return cls(names, tuple(names.index(meant[output]) for output in outputs), renamed)
+
+    def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """From `(clips, outputs)` to `(clips, emotions)`: outputs that share an emotion are added."""
+        found = np.zeros((len(self.names), len(outputs)))
+        np.add.at(found, list(self.of_output), outputs.T)
+        return found.T
+
+
+@dataclass(frozen=True)
+class ModelRecords:
+    """
+    The records of a run; empty for other models.
+
+    Args:
+        results (`RunResults`, *optional*): The content of `results.json`.
+        split (`SavedSplit`, *optional*): The content of `splits.json`.
+    """
+
+    results: RunResults | None = None
+    split: SavedSplit | None = None
+
+    @classmethod
+    def read(cls, folder: Path | None) -> "ModelRecords":
+        """
+        Reads the records in a run's folder; those of an `adapter/` are in the folder above.
+
+        Raises:
+            ValueError: if one of them is not as a run writes it.
+        """
+        run = records.run_of(folder) if folder else None
+        if run is None:
+            return cls()
+        split = run / SPLITS
+        return cls(RunResults.read(run), SavedSplit.read(split) if split.is_file() else None)
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """
+    How clips are cut; the probabilities of a clip are the mean of those of its segments.
+
+    Args:
+        max_seconds (`float`, *optional*): Longer clips are cut to so many seconds first.
+        segment_length (`float`, *optional*): The length of the segments in seconds, as in training, see `hf_ser.audio.cut`.
+        segment_overlap (`float`, defaults to 0): The seconds that neighbouring segments share.
+        longest (`float`, defaults to infinity): Without `segment_length`, clips of more seconds are cut, see
+            [`~hf_ser.pipeline.SERPipeline.predict`].
+    """
+
+    max_seconds: float | None = None
+    segment_length: float | None = None
+    segment_overlap: float = 0.0
+    longest: float = math.inf
+
+    def segments(self, waveform: Waveform) -> list[Waveform]:
+        """The segments of a waveform `(samples,)`, as in training."""
+        segments = cut([len(waveform)], self.segment_length, self.segment_overlap)
+        return [waveform[start:stop] for start, stop in zip(segments.start, segments.stop, strict=True)]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """
+    The predictions of a model.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): Of each clip; NaN where there is a problem.
+        problems (`dict[int, str]`): Why there is no prediction, by the clip's index.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    problems: dict[int, str]
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The indices of the clips with a prediction."""
+        return np.setdiff1d(np.arange(len(self.probabilities)), np.array(list(self.problems), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    The model of a report.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
+        name (`str`): Its name in the report.
+        emotions (`ModelEmotions`): The emotions of its outputs.
+        records (`ModelRecords`): The records of its run.
+        folder (`Path`, *optional*): The folder of its files.
+        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
+    """
+
+    classifier: AudioClassificationPipeline
+    name: str
+    emotions: ModelEmotions
+    records: ModelRecords
+    folder: Path | None = None
+    precision: str = "float32"
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of its weights."""
+        return model_key(self.classifier)
+
+    @property
+    def shortest(self) -> float:
+        """The shortest clip that its encoder takes, in seconds."""
+        return minimum_samples(self.classifier.model.config) / SAMPLING_RATE
+
+    def describe(self) -> dict[str, Any]:
+        """The report's part on the model."""
+        results = self.records.results
+        return {
+            "name": self.name,
+            "base_model": results and results.base_model,
+            "method": results and results.method,
+            "model_type": encoder_config(self.classifier.model.config).model_type,
+            "precision": self.precision,
+            "emotions": list(self.emotions.names),
+            "label_map": self.emotions.renamed or None,
+        }
+
+    def chunking(self, clips: Dataset, max_seconds: float | None) -> Chunking:
+        """
+        How it takes clips: as in its own run; clips that its run does not have in segments of 30 s at most.
+
+        Raises:
+            ValueError: if `max_seconds` is shorter than what its encoder takes.
+        """
+        if max_seconds is not None and max_seconds < self.shortest:
+            raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
+        own = self.records.results.training.arguments if self.records.results else {}
+        most = self.classifier.longest_input
+        known = self.records.split is not None and self.records.split.count(names_of(clips)) > 0
+        return Chunking(
+            max_seconds=max_seconds or own.get("max_seconds"),
+            segment_length=own.get("segment_length"),
+            segment_overlap=own.get("segment_overlap") or 0.0,
+            longest=most if known else min(most, LONGEST),
+        )
+
+    def predict(
+        self,
+        clips: Dataset,
+        chunking: Chunking,
+        condition: Condition = CLEAN,
+        *,
+        seed: int = 0,
+        batch_seconds: float | None = None,
+        keep: Path | None = None,
+        progress: bool = True,
+    ) -> Predictions:
+        """
+        Predicts every clip under a condition.
+
+        Args:
+            clips (`datasets.Dataset`): Prepared clips with `audio`, `samples_hash`, `clip`, `duration` and `speaker`.
+            chunking (`Chunking`): `max_seconds` cuts clips before they are distorted, the rest afterwards.
+            condition (`Condition`, *optional*): The distortion, by default none.
+            seed (`int`, defaults to 0): Decides the noise of each clip, together with the clip's name.
+            batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
+            keep (`Path`, *optional*): A folder for predictions, which are not computed again.
+            progress (`bool`, defaults to `True`): Whether to show a progress bar.
+
+        Raises:
+            ValueError: if the probabilities of a clip are not finite.
+        """
+        names, emotions, clean = clips["clip"][:], self.emotions, condition == CLEAN
+        seed = 0 if clean else seed
+        identity = [self.key, emotions.names, emotions.of_output, names, clips["samples_hash"][:], condition.name, seed,
+                    astuple(chunking)]  # fmt: skip
+        path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
+        if path is not None and path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
+                return Predictions(kept["probabilities"], problems)
+        read = _reader(clips, condition, seed, chunking.max_seconds)
+        source = (Clip(name, partial(read, i)) for i, name in enumerate(names))
+        cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
+        outputs = np.full((len(names), len(emotions.of_output)), np.nan)
+        problems = {}
+        predictions = self.classifier.predict(
+            source, batch_seconds=batch_seconds, progress=progress and clean, **cutting
+        )
+        for i, prediction in enumerate(predictions):
+            if prediction.problem is not None:
+                problems[i] = prediction.problem
+                continue
+            outputs[i] = list(prediction.probabilities.values())
+            if not np.isfinite(outputs[i]).all():
+                raise ValueError(
+                    f"{self.name}: its probabilities for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
+                    "damaged or overflow, or its training has diverged"
+                )
+        found = Predictions(emotions.probabilities(outputs), problems)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part.npz")
+            np.savez(part, probabilities=found.probabilities, places=np.array(list(problems), dtype=np.int64),
+                     reasons=np.array(list(problems.values()), dtype=str))  # fmt: skip
+            part.rename(path)  # no file is ever half written
+        return found
+
+
+def open_model(
+    classifier: AudioClassificationPipeline,
+    name: str,
+    folder: Path | None,
+    label_map: Mapping[str, str] | None = None,
+    *,
+    run: Path | None = None,
+    precision: str = "float32",
+) -> Model:
+    """
+    A model for a report.
+
+    Args:
+        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
+        name (`str`): Its name in the report.
+        folder (`Path`, *optional*): The folder of its files.
+        label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
+        run (`Path`, *optional*): The folder of its run, if that is another.
+        precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
+    """
+    emotions = ModelEmotions.of(classifier.emotions, label_map)
+    precision = getattr(classifier.model, "precision", precision)
+    return Model(classifier, name, emotions, ModelRecords.read(run or folder), folder, precision)
+
+
+def model_key(classifier: AudioClassificationPipeline) -> str:
+    """A hash of a model's weights, which tells its kept predictions from those of other models."""
+    digest = hashlib.blake2b(digest_size=8)
+    if isinstance(classifier.model, ExportedModel):
+        for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data
+            digest.update(file.read_bytes())
+    state = dict(classifier.model.state_dict())
+    for name, module in classifier.model.named_modules():
+        if isinstance(module, Int8Linear):  # its weights are no parameters
+            weight, _ = module.packed.unpack()
+            state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
+    for name, values in sorted(state.items()):
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _reader(clips: Dataset, condition: Condition, seed: int, max_seconds: float | None) -> Callable[[int], Waveform]:
+    """Reads a clip by its index, cut to `max_seconds` and distorted."""
+    names = clips["clip"][:]
+    voices = _voices(clips["speaker"][:], seed) if condition.kind == "babble" else None
+    stops = [round(min(seconds, max_seconds or seconds) * SAMPLING_RATE) for seconds in clips["duration"][:]]
+
+    def read(i: int) -> Waveform:
+        return read_segment(clips[i]["audio"], 0, stops[i])
+
+    def read_distorted(i: int) -> Waveform:
+        babble = [read(int(other)) for other in voices[i]] if voices is not None else []
+        return distort(read(i), condition, clip_seed(seed, names[i]), babble)
+
+    return read if condition == CLEAN else read_distorted
+
+
+def _voices(speakers: Sequence[str | None], seed: int) -> npt.NDArray[np.int64]:
+    """`(clips, voices)`: for each clip others to babble behind it, of other speakers where there are any."""
+    rng = np.random.default_rng(seed)
+    names = np.array([speaker or "" for speaker in speakers])
+    others_of = {speaker: np.flatnonzero(names != speaker) for speaker in set(names.tolist()) - {""}}
+    chosen = []
+    for i, name in enumerate(names.tolist()):
+        others = others_of.get(name, np.zeros(0, dtype=np.int64))
+        chosen.append(rng.choice(others if len(others) else np.flatnonzero(np.arange(len(names)) != i), VOICES))
+    return np.array(chosen)

@@ -1,0 +1,234 @@
+"""`results.json`: everything that a finished run states about itself. Card, report, resuming and tables read it from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from hf_ser import records
+from hf_ser.records import RESULTS, RUN
+
+T = TypeVar("T")
+#: A file without a version is of this one, too.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The clips of a corpus in all parts; `read_as` is its reader (its own name, `manifest` or `dataset`)."""
+
+    clips: int
+    speakers: int
+    clips_without_speaker: int
+    hours: float
+    read_as: str
+    hub_dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments that clips were cut into, in seconds."""
+
+    length: float | None
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Kept:
+    """
+    The weights that were kept, and by what: `last`, or a metric on a part with its `value`.
+
+    `interpolation` is the share of the way from the probe to the trained weights, and `validation_uar` the UAR at equal distances
+    on it.
+    """
+
+    by: str
+    epoch: float | None
+    value: float | None = None
+    step: int | None = None
+    averaged_steps: int | None = None
+    interpolation: float | None = None
+    validation_uar: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Parameters:
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """
+    How a run was trained: `seconds` without and `seconds_in_all` with preparation, `arguments` that are not at their defaults,
+    and the `defaults` that a reader looks for.
+    """
+
+    epochs: float | None
+    steps: int
+    clips_per_step: int
+    processes: int
+    machines: int
+    parallelism: str | None
+    seconds: float
+    seconds_in_all: float
+    resumed_from: str | None
+    precision: str
+    arguments: dict[str, Any]
+    defaults: dict[str, Any]
+    spec_augment: bool | None = None
+    energy_kwh: float | None = None
+
+
+@dataclass(frozen=True)
+class Seeds:
+    training: int
+    split: int | None
+
+
+@dataclass(frozen=True)
+class Environment:
+    python: str
+    packages: dict[str, str]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """
+    The results of a run.
+
+    Args:
+        metrics (`dict`): The metrics of each part, between 0 and 1, with their intervals.
+        split (`dict`): Its `name` and settings, clips and speakers of its `parts`, and the number of speakers that they share.
+        probe (`dict`, *optional*): The metrics of the probe by part, and how it was found.
+        identity (`dict`, *optional*): The arguments that can change what the run learns. They are in `run.json`, which a run
+            writes when it starts; a run without command line has none.
+    """
+
+    base_model: str
+    base_model_on_hub: bool
+    model_type: str
+    method: str
+    head: str
+    remote_code: bool
+    weighted_layer_sum: bool
+    emotions: list[str]
+    merged_emotions: dict[str, str]
+    corpora: dict[str, Corpus]
+    excluded: dict[str, dict[str, int]]
+    left_out: dict[str, int]
+    left_out_by_split: dict[str, int]
+    segments: Segments
+    split: dict[str, Any]
+    warnings: list[str]
+    metrics: dict[str, dict[str, Any]]
+    evaluated_in: str
+    kept: Kept
+    parameters: Parameters
+    training: Training
+    history: list[dict[str, Any]]
+    peak_memory_bytes: dict[str, int]
+    seeds: Seeds
+    environment: Environment
+    command: str
+    probe: dict[str, Any] | None = None
+    padding_changes_answers: bool | None = None
+    identity: dict[str, Any] | None = None
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The metrics of the test part."""
+        return self.metrics["test"]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that the run combined, most often one."""
+        return tuple(self.method.split("+"))
+
+    @property
+    def shared_speakers(self) -> int | None:
+        """How many speakers train and test share, `None` where some speakers are unknown."""
+        shared: int | None = self.split["speakers_shared_by_train_and_test"]
+        unknown = any(part["clips_without_speaker"] for part in self.split["parts"].values())
+        return None if unknown and not shared else shared
+
+    def differences(self, identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """The arguments in which the run is not the same as one with `identity`: its own value, and the other."""
+        return differences(self.identity or {}, identity)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = RESULTS) -> "RunResults":
+        """
+        Args:
+            content (`dict`): The content of `results.json`.
+            source (`str`): Its path, for messages.
+
+        Raises:
+            ValueError: if it is of another version, or fields are missing.
+        """
+        if (version := content.get("version", VERSION)) != VERSION:
+            raise ValueError(
+                f"{source}: of version {version}, expected {VERSION}; open it with the hf_ser that wrote it"
+            )
+        return _from_dict(cls, content, source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `results.json`."""
+        content = {"version": VERSION, **_to_dict(self)}
+        content.pop("identity", None)
+        return content
+
+    @classmethod
+    def read(cls, path: Path) -> "RunResults":
+        """
+        Reads `results.json`, and `run.json` beside it.
+
+        Args:
+            path (`Path`): The file, or a run's folder.
+
+        Raises:
+            OSError: if it is not there or cannot be read.
+            ValueError: if it is not JSON, of another version or incomplete; names the file.
+        """
+        path = path / RESULTS if path.is_dir() else path
+        content, run = records.read(path), path.with_name(RUN)
+        return cls.from_dict({**content, "identity": records.read(run) if run.is_file() else None}, str(path))
+
+    def write(self, folder: Path) -> None:
+        """Writes `results.json`, whole or not at all."""
+        records.write(folder / RESULTS, self.to_dict())
+
+
+def differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The arguments of two runs, as far as both have them, that differ."""
+    return {name: (found[name], given[name]) for name in given if name in found and found[name] != given[name]}
+
+
+def _from_dict(kind: type[T], content: Any, source: str) -> T:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{source}: not as hf_ser writes it: expected an object, found {type(content).__name__}")
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    if missing := [name for name, field in known.items() if field.default is not None and name not in content]:
+        raise ValueError(f"{source}: not as hf_ser writes it: it has no {', '.join(missing)}")
+    values = {}
+    for name, hint in get_type_hints(kind).items():
+        if name in content:
+            value, inner = content[name], get_args(hint)[-1:]
+            if is_dataclass(hint):
+                value = _from_dict(hint, value, f"{source}, {name}")  # type: ignore[arg-type]
+            elif inner and is_dataclass(inner[0]):  # by corpus
+                value = {key: _from_dict(inner[0], item, f"{source}, {name}") for key, item in value.items()}  # type: ignore[arg-type]
+            values[name] = value
+    return kind(**values)
+
+
+def _to_dict(value: Any) -> Any:
+    """As JSON; optional fields without a value are left out."""
+    if is_dataclass(value):
+        named = {field: getattr(value, field.name) for field in fields(value)}
+        return {
+            field.name: _to_dict(item) for field, item in named.items() if item is not None or field.default is not None
+        }
+    return {key: _to_dict(item) for key, item in value.items()} if isinstance(value, dict) else value
