@@ -3,7 +3,7 @@ Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -112,6 +112,30 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
     probabilities = np.zeros((len(names), scores.shape[1]))
     np.add.at(probabilities, clip_of, scores)
     return names, probabilities / np.bincount(clip_of)[:, None], np.asarray(labels)[counted][first]
+
+
+def normalised(probabilities: Array, groups: Sequence[str | None], prior: Array) -> Array:
+    """
+    Adapts predictions to each speaker or corpus without labels: the mean of the log-probabilities over the clips of a group
+    becomes the logarithm of `prior`. For a linear head this is the same as subtracting the group's mean from its features. It
+    assumes that every group has the emotions in about the same shares.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): The model's own.
+        groups (`Sequence[str]`): The speaker or corpus of each clip; clips without one keep their probabilities.
+        prior (`np.ndarray` of shape `(emotions,)`): The shares of the emotions in training.
+
+    Returns:
+        Probabilities `(clips, emotions)`.
+    """
+    tiny = np.finfo(np.float64).tiny
+    scores = np.log(np.maximum(probabilities, tiny))
+    names = np.array([name or "" for name in groups])
+    for name in {*names.tolist()} - {""}:
+        inside = names == name
+        scores[inside] += np.log(np.maximum(prior, tiny)) - scores[inside].mean(axis=0)
+    found = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def score(probabilities: Array, labels: Array) -> dict[str, Any]:

@@ -185,6 +185,14 @@ class SERConfig(TrainingArguments):
             "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
         },
     )
+    normalise_by: str | None = field(
+        default=None,
+        metadata={
+            "help": "State the metrics a second time, with predictions normalised by the mean over all clips of the same speaker "
+            "or corpus. It uses no labels, but all clips at once: another protocol, and named as such in results and card.",
+            "choices": ["speaker", "corpus"],
+        },
+    )
     max_seconds: float | None = field(
         default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
     )

@@ -282,10 +282,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         results = [RunResults.read(run.folder) for run in finished]
         if not finished:
             continue
-        metrics = [
-            {**{name: found.test[name] for name in METRICS}, **_probe(found)}
-            for found in results
-        ]
+        metrics = [{**{name: found.test[name] for name in METRICS}, **_probe(found)} for found in results]
         seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
         split = [found.split for found in results]
         table.append(

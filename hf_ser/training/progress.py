@@ -66,7 +66,10 @@ def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) ->
     """The metrics of each part in per cent, with the 95 % interval of UAR and the probe's UAR, as a table."""
     head = ["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]
     rows = [head]
-    for part, found in metrics.items():
+    normalised = {
+        f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
+    }
+    for part, found in {**metrics, **normalised}.items():
         low, high = (found["intervals"]["speakers"] or found["intervals"]["clips"])["uar"]
         between = f"{per_cent(low)} to {per_cent(high)}"
         cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]

@@ -191,13 +191,15 @@ def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> li
     if not all(map(math.isfinite, losses)):
         found.append("The training diverged: its loss is not finite. Lower the learning rate.")
     elif len(losses) > 2 and losses[-1] >= losses[0]:
-        found.append(
-            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end. Lower the learning rate."
+        # Clipping alone is no fault: AdamW's steps do not depend on the scale of the gradients.
+        clipped = (
+            f" Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
+            f"--max_grad_norm is {max_grad_norm:g})."
+            if max_grad_norm and norms and min(norms) > 10 * max_grad_norm
+            else ""
         )
-    if max_grad_norm and len(norms) > 2 and min(norms) > 10 * max_grad_norm:
         found.append(
-            f"Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
-            f"--max_grad_norm is {max_grad_norm:g}). Lower the learning rate."
+            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end.{clipped} Lower the learning rate."
         )
     for warning in found:
         logger.warning("%s", warning)

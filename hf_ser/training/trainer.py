@@ -20,7 +20,7 @@ from hf_ser import encoders, features, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
-from hf_ser.evaluation import bootstrap, per_clip, score
+from hf_ser.evaluation import bootstrap, normalised, per_clip, score
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
@@ -262,13 +262,20 @@ class SERTrainer(BaseTrainer):
         rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
         metrics = score(probabilities, labels)
         recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
-        speakers = column(clips, "speaker")
-        return {
+        speakers = [column(clips, "speaker")[row] for row in rows]
+        found = {
             "clips": len(labels),
             **metrics,
             "recall": dict(zip(self.emotions, recalls, strict=True)),
-            "intervals": bootstrap.intervals(probabilities, labels, [speakers[row] for row in rows]),
+            "intervals": bootstrap.intervals(probabilities, labels, speakers),
         }
+        if by := self.args.normalise_by:
+            groups = column(clips, by)
+            prior = np.bincount(self.clips["train"]["label"], minlength=len(self.emotions)) / len(self.clips["train"])
+            adapted = normalised(probabilities, [groups[row] for row in rows], prior)
+            intervals = bootstrap.intervals(adapted, labels, speakers)
+            found["normalised"] = {"by": by, "clips": len(labels), **score(adapted, labels), "intervals": intervals}
+        return found
 
     def results(self) -> RunResults:
         """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.metrics import f1_score, recall_score, roc_curve
 
-from hf_ser.evaluation import per_clip, plots, score
+from hf_ser.evaluation import normalised, per_clip, plots, score
 from hf_ser.evaluation.metrics import EER, F1, UAR, Accuracy, ConfusionMatrix
 
 labels_and_predictions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=60)
@@ -119,3 +120,26 @@ def test_the_confusion_matrix_has_shares_and_counts(tmp_path: Path, monkeypatch:
     axes = figures[0].axes[0]
     assert [text.get_text() for text in axes.texts] == ["93.8 %\n15", "6.3 %\n1", "none", "none"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["angry\n(16)", "sad\n(0)"]
+
+
+class TestNormalised:
+    def test_it_is_the_linear_head_on_features_without_the_mean_of_their_group(self) -> None:
+        """With balanced training emotions and no bias, as a head has that starts on standardised features."""
+        rng = np.random.default_rng(0)
+        features, weight = rng.standard_normal((30, 5)), rng.standard_normal((5, 3))
+        groups = ["a"] * 12 + ["b"] * 18
+        features[:12] += 2.0
+        centred = features.copy()
+        for rows in (slice(0, 12), slice(12, 30)):
+            centred[rows] -= centred[rows].mean(axis=0)
+        found = normalised(softmax(features @ weight, axis=1), groups, np.full(3, 1 / 3))
+        np.testing.assert_allclose(found, softmax(centred @ weight, axis=1), atol=1e-12)
+
+    def test_a_group_gets_the_shares_of_training_in_the_mean_and_others_stay(self) -> None:
+        rng = np.random.default_rng(0)
+        probabilities = softmax(rng.standard_normal((20, 4)), axis=1)
+        prior = np.array([0.4, 0.3, 0.2, 0.1])
+        found = normalised(probabilities, ["a"] * 15 + [None] * 5, prior)
+        mean = np.log(found[:15]).mean(axis=0)
+        np.testing.assert_allclose(softmax(mean), prior, atol=1e-12)
+        np.testing.assert_allclose(found[15:], probabilities[15:], atol=1e-12)

@@ -65,7 +65,7 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
             )
     done = python(
         "scripts/cross_corpus.py", "--corpora", f"manifest={tmp_path / 'lab.csv'}", f"manifest={tmp_path / 'field.csv'}",
-        "--model_name_or_path", tiny_hubert, "--method", "probe", "--output_dir", tmp_path / "runs",
+        "--model_name_or_path", tiny_hubert, "--method", "probe", "--normalise_by", "corpus", "--output_dir", tmp_path / "runs",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "| trained on | tested on lab | tested on field |" in done.stdout
@@ -78,4 +78,10 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
     results = json.loads((tmp_path / "runs/lab/fold-0-seed-42/results.json").read_text())
     assert results["split"]["train_corpora"] == ["lab"]
     assert results["metrics"]["test_field"]["uar"] == first["test"]["field"]["uar"]
-    assert "test_field" in (tmp_path / "runs/lab/fold-0-seed-42/README.md").read_text()
+    card = (tmp_path / "runs/lab/fold-0-seed-42/README.md").read_text()
+    assert (
+        "trained on lab, of which every speaker is in one part only; each other corpus is a test part of its own"
+        in card
+    )
+    for row in ("| test_field | 18 |", "| test_field, predictions normalised by corpus | 18 |"):
+        assert row in card

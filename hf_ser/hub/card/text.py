@@ -6,8 +6,9 @@ from typing import Any
 
 from hf_ser.corpora import ABOUT, About
 from hf_ser.hub.card import bibtex
-from hf_ser.rendering.blocks import percent
+from hf_ser.rendering.blocks import Table, count, interval, label, percent
 from hf_ser.rendering.formats import markdown
+from hf_ser.rendering.headline import best_unit
 from hf_ser.rendering.sections import metrics_table
 from hf_ser.results import Corpus, RunResults
 from hf_ser.wording import counted, listed
@@ -146,6 +147,33 @@ def results_table(results: RunResults) -> str:
     return markdown(metrics_table("", results.test, results.test["intervals"], baseline, best_alone=True))
 
 
+def other_results(results: RunResults) -> str:
+    """The UAR of further test parts, and of predictions that are normalised by speaker or corpus; empty without any."""
+    rows = {part: found for part, found in results.metrics.items() if part.startswith("test") and part != "test"}
+    rows |= {
+        f"{part}, predictions normalised by {found['normalised']['by']}": found["normalised"]
+        for part, found in results.metrics.items()
+        if part.startswith("test") and "normalised" in found
+    }
+    cells = []
+    for name, found in rows.items():
+        unit = best_unit(found["intervals"])
+        between = interval((found["intervals"][unit] or {}).get("uar"))
+        shared = results.split.get(f"speakers_shared_by_train_and_{name.partition(',')[0]}")
+        cells.append(
+            [
+                label(name),
+                count(found["clips"]),
+                percent(found["uar"]),
+                between,
+                percent(found["f1_macro"]),
+                count(shared),
+            ]
+        )
+    columns = ("test part", "clips", "UAR", "95 % interval", "macro F1", "speakers shared with training")
+    return markdown(Table("", columns, cells)) if cells else ""
+
+
 def recalls(results: RunResults) -> str:
     """The recall of each emotion."""
     found = zip(results.emotions, results.test["confusion_matrix"], strict=True)
@@ -170,7 +198,10 @@ def split_text(results: RunResults) -> str:
         "random": f"clips are drawn at random, as in HuBERT-SER; {random}",
         "kfold": f"fold {split.get('fold', 0) + 1} of {split.get('folds')}, PEFT-SER's folds by {by}: no {by} is in two parts. "
         "Other folds give other metrics",
-        "official": "the parts that the corpus defines",
+        "official": "the parts that the corpus defines"
+        + (f", fold {split['fold'] + 1} of its {split['folds']}" if split.get("folds") else ""),
+        "cross_corpus": f"trained on {listed(split.get('train_corpora', []))}, of which every speaker is in one part only; "
+        "each other corpus is a test part of its own",
         "file": "the parts of a file",
     }
     read = "read from the splits.json of an earlier run" if split["name"] == "file" else ""
