@@ -9,7 +9,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 
 #: The commands, each a module here with a `main()`, and what it does.
 COMMANDS = {
-    "finetune": "train a model on corpora, and test it on speakers who were not in training",
+    "finetune": "train a model on corpora, and evaluate it on the test part",
     "cross-validate": "train every fold and seed, and every setting of a sweep",
     "cross-corpus": "train on each corpus and test on each other one",
     "search": "search for hyperparameters over folds of the training speakers",
@@ -19,7 +19,7 @@ COMMANDS = {
     "export": "write an ONNX model for a CPU",
     "demo": "open a page in the browser to try a model",
     "corpora": "list corpora, and count what is in a folder",
-    "card": "write a model card anew from results.json",
+    "card": "rewrite a model card from results.json",
 }
 USAGE = "usage: hf-ser COMMAND ...\n\n" + "\n".join(f"  {name:<16}{about}" for name, about in COMMANDS.items())
 

@@ -4,7 +4,7 @@ Train on each corpus and test on each other one, on the emotions that all of the
     hf-ser cross-corpus --corpora ravdess=/data/RAVDESS emodb=/data/EmoDB --method probe --output_dir runs/cross
     hf-ser cross-corpus ... --leave_one_out    # trains on all corpora but one
 
-It takes the arguments of hf-ser finetune, too. Called again, it goes on: finished runs are kept.
+It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
 import argparse

@@ -4,7 +4,7 @@ Every fold and seed of an experiment, and mean and standard deviation of its UAR
     hf-ser cross-validate --config RECIPE.yaml --corpora crema_d=/data/CREMA-D --split kfold --output_dir runs/cv
     hf-ser cross-validate ... --sweep method=frozen,adapter,prompt lora_r=8,16 --seeds 1 2 3
 
-It takes the arguments of hf-ser finetune, too. Called again, it goes on: finished runs are kept.
+It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the training; by default one")
     parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
-    parser.add_argument("--plan", action="store_true", help="train nothing, say what would be trained")
+    parser.add_argument("--plan", action="store_true", help="print the planned runs and train nothing")
     own, rest = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     recipe = read_recipe(own.config) if own.config else {}

@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     space.add_argument("--overwrite", action="store_true", help="write into an existing Space")
     space.add_argument(
         "--requirement",
-        help="what the Space installs this package from, such as 'hf_ser[demo] @ git+https://...'; by default this version "
+        help="pip requirement for hf_ser in the Space, such as 'hf_ser[demo] @ git+https://...'; by default this version "
         "from the package index",
     )
     return parser.parse_args()

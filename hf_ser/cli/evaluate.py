@@ -100,7 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--robustness_clips", type=int, default=300, help="clips for robustness at most (300)")
     add("--no_robustness", action="store_true", help="do not measure robustness")
     add("--no_cost", action="store_true", help="do not measure latency, throughput and memory")
-    add("--no_leakage", action="store_true", help="do not compare with the clips of training")
+    add("--no_leakage", action="store_true", help="skip the leakage check")
     return parser.parse_args()
 
 

@@ -61,8 +61,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--corpora", nargs="+", default=[], metavar="NAME=PATH", help="corpora of clips to compare, too"
     )
-    parser.add_argument("--most", type=int, default=64, metavar="N", help="at most so many of these (default: 64)")
-    parser.add_argument("--base", metavar="MODEL", help="where an adapter's base model is, if not where it states")
+    parser.add_argument("--most", type=int, default=64, metavar="N", help="at most N of these clips (default: 64)")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="where an adapter's base model is, if not where adapter_config.json has it"
+    )
     parser.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing exported model")
     return parser.parse_args()

@@ -1,12 +1,12 @@
 """
-Fine-tune a pretrained speech encoder to recognise emotion, and test it on speakers who were not in training.
+Fine-tune a pretrained speech encoder to recognise emotion, and evaluate it on the test part (by default on new speakers).
 
     hf-ser finetune --corpora ravdess=/data/RAVDESS --method lora_qkv --output_dir runs/ravdess
     hf-ser finetune --config scripts/recipes/hubert_ser/lora_qkv.yaml --corpora ravdess=/data/RAVDESS --output_dir runs/hubert
     accelerate launch scripts/finetune.py --config RECIPE.yaml ... --push_to_hub True --hub_model_id user/my-model
 
 --seeds 42 43 44 in place of --seed trains one run for each seed, in OUTPUT_DIR/seed-42 and so on, and ends in a table with mean
-and standard deviation. The same command goes on.
+and standard deviation; the same command resumes. Without --seeds, --resume_from_checkpoint True resumes.
 """
 
 import argparse

@@ -74,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
         "source",
         metavar="SOURCE",
         nargs="+",
-        help="a file (WAV, FLAC, OGG, MP3; any length, sampling rate and number of channels), a folder with files at any "
+        help="a file (WAV, FLAC, OGG, MP3; up to 6 hours, 4 to 384 kHz, any number of channels), a folder with files at any "
         "depth, a pattern in quotes, or dataset=NAME: a dataset on the Hub or in a folder of save_to_disk",
     )
     parser.add_argument(
@@ -90,7 +90,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     model = parser.add_argument_group("the model")
     model.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
-    model.add_argument("--base", metavar="MODEL", help="where an adapter's base model is, if not where it states")
+    model.add_argument(
+        "--base", metavar="MODEL", help="where an adapter's base model is, if not where adapter_config.json has it"
+    )
     model.add_argument("--device", help="where to compute, such as cpu or cuda:1; by default a GPU if there is one")
     model.add_argument(
         "--batch_seconds",
@@ -102,9 +104,9 @@ def parse_arguments() -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="what the model computes in (default: float32); bfloat16 is about twice as fast where the hardware has it, and "
-        "changes probabilities by some thousandths, a few by hundredths; int8, for a CPU, is faster still, and changes them as "
-        "much or more",
+        help="the numbers that the model computes with (default: float32); bfloat16 is about twice as fast where the hardware "
+        "has it, and changes probabilities by usually under 0.01; int8, for a CPU, is faster still, and changes them as much "
+        "or more",
     )
     windows = parser.add_argument_group("the emotions over the time of one recording")
     windows.add_argument(

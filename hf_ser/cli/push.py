@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument(
         "--adapter_only",
         action="store_true",
-        help="publish only the adapter of a LoRA run (hf_ser.load opens it, a plain pipeline does not)",
+        help="publish only the adapter of a LoRA run (hf_ser.pipeline opens it, a plain pipeline does not)",
     )
     parser.add_argument(
         "--base_model", metavar="user/name", help="the base model on the Hub, if the run started from a folder"

@@ -1,4 +1,4 @@
-"""A split in a file: `splits.json`, which a run leaves and the next one, a report or a stranger on the Hub reads."""
+"""A split in a file: `splits.json`, which a run writes, and the next run, a report or a user of the Hub reads."""
 
 import hashlib
 import json

@@ -199,7 +199,8 @@ def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> li
             else ""
         )
         found.append(
-            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end.{clipped} Lower the learning rate."
+            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end.{clipped} "
+            "Lower the learning rate."
         )
     for warning in found:
         logger.warning("%s", warning)
