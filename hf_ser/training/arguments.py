@@ -135,6 +135,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
     "bf16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
     "fp16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
+    "dataloader_drop_last": (False, "metrics are of all clips; the loss does not depend on the size of the last batch"),
     "train_sampling_strategy": (
         "random",
         "clips are drawn at random, and clips of like length go through the model together already; see micro_batch_seconds",
