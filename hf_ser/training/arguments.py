@@ -127,7 +127,7 @@ HEAD_LEARNING_RATE = 1e-4
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
 
-#: Numbers that must not be below 0.
+#: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
                 "frozen_cache_views", "focal_gamma")  # fmt: skip
 #: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
@@ -376,7 +376,7 @@ class SERConfig(TrainingArguments):
         for name in NOT_NEGATIVE:
             number = getattr(self, name)
             if number is not None and not 0 <= number < math.inf:  # NaN is not, either
-                raise ValueError(f"{name}: must not be below 0, found {number}")
+                raise ValueError(f"{name}: must be finite and not below 0, found {number}")
         for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
             require_share(name, getattr(self, name))
         metric = self.metric_for_best_model

@@ -88,9 +88,9 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("fp16_full_eval: true", "fp16_full_eval: .*use bf16"),
         ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
         ("metric_for_best_model: f2", "metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
-        ("frozen_cache_gb: -1", "frozen_cache_gb: must not be below 0, found -1"),
-        ("num_train_epochs: .nan", "num_train_epochs: must not be below 0, found nan"),
-        ("learning_rate: -0.1", "learning_rate: must not be below 0, found -0.1"),
+        ("frozen_cache_gb: -1", "frozen_cache_gb: must be finite and not below 0, found -1"),
+        ("num_train_epochs: .nan", "num_train_epochs: must be finite and not below 0, found nan"),
+        ("learning_rate: -0.1", "learning_rate: must be finite and not below 0, found -0.1"),
         (
             "{focal_gamma: 2, label_smoothing_factor: 0.1}",
             "focal_gamma: needs one true emotion .* label_smoothing_factor is 0.1",
