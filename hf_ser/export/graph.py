@@ -21,8 +21,6 @@ from hf_ser.modeling import ClipGroupNorm
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import merge, mergeable
 
-#: The exporters log every operator that they do not need, and recommend a preparation that was done.
-LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "root")
 #: The weights of a larger file, in bytes, are beside it.
 LARGEST = 2**31 - 1
 
@@ -151,14 +149,11 @@ def quantise(graph: Path, path: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporters' own logs and warnings; errors are raised."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

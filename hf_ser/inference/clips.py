@@ -179,14 +179,11 @@ def _of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
             raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
         undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
         place = f"{prefix}{name}/" if name else prefix
-        clips += [Clip(f"{place}{row}", partial(_read_row, undecoded, column, row)) for row in range(len(part))]
+        read = partial(lambda rows, name, row: _decode(rows[row][name]), undecoded, column)
+        clips += [Clip(f"{place}{row}", partial(read, row)) for row in range(len(part))]
     if not clips:
         raise CorpusError(f"{prefix}: the dataset has no rows")
     return clips
-
-
-def _read_row(dataset: Dataset, column: str, row: int) -> Waveform:
-    return _decode(dataset[row][column])
 
 
 def _of_array(source: dict[str, Any], place: int) -> Clip:

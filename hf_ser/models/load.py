@@ -109,11 +109,13 @@ def load_model(
             "SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", mask_time_prob, mask_feature_prob
         )
     labels: dict[str, Any] = {"id2label": dict(enumerate(emotions)), "label2id": {e: i for i, e in enumerate(emotions)}}
-    # With the package's own model class nothing of the checkpoint's head is kept.
-    own = config.model_type == SERModelConfig.model_type
+    if config.model_type == SERModelConfig.model_type:
+        own_class = head == "linear"  # in place of the head that it has
+    else:
+        own_class = head == "conv" or family_of(config).own_class
     model: Any
     try:
-        if head == "linear" if own else head == "conv" or family_of(config).own_class:
+        if own_class:
             if head == "batchnorm":
                 raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
             settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum, **labels)

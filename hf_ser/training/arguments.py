@@ -129,7 +129,7 @@ HEAD_LEARNING_RATE = 1e-4
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
 
-#: Numbers that must not be below 0.
+#: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
                 "frozen_cache_views", "focal_gamma")  # fmt: skip
 #: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
@@ -137,6 +137,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
     "bf16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
     "fp16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
+    "dataloader_drop_last": (False, "metrics are of all clips; the loss does not depend on the size of the last batch"),
     "train_sampling_strategy": (
         "random",
         "clips are drawn at random, and clips of like length go through the model together already; see micro_batch_seconds",
@@ -385,7 +386,7 @@ class SERConfig(TrainingArguments):
         for name in NOT_NEGATIVE:
             number = getattr(self, name)
             if number is not None and not 0 <= number < math.inf:  # NaN is not, either
-                raise ValueError(f"{name}: must not be below 0, found {number}")
+                raise ValueError(f"{name}: must be finite and not below 0, found {number}")
         for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
             require_share(name, getattr(self, name))
         metric = self.metric_for_best_model

