@@ -78,7 +78,7 @@ class EER(_Metric):
 
     predicted: ClassVar[Any] = {"prediction_scores": datasets.Sequence(datasets.Value("float64"))}
 
-    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, Any]:
+    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, Any]:  # type: ignore[override]
         return {"eer": score(np.asarray(prediction_scores), np.asarray(references))["eer"]}
 
 

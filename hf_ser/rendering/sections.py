@@ -35,6 +35,7 @@ PICTURES = {
     "speakers": "UAR of each speaker, by corpus and gender; the short lines are the groups' means.",
     "robustness": "UAR with intervals against the signal-to-noise ratio, and under other conditions, beside the clean clips.",
 }
+UNITS = ("clips", "speakers")
 #: The plots that the model card shows.
 CARD_PICTURES = ("robustness", "reliability")
 
@@ -128,7 +129,7 @@ def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[
     """The heading and the intervals of each unit that was drawn."""
     if not intervals:
         return []
-    units = [best_unit(intervals)] if best_alone else ["clips", "speakers"]
+    units = [best_unit(intervals)] if best_alone else UNITS
     return [
         (f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit]) for unit in units if intervals[unit]
     ]
@@ -184,10 +185,7 @@ def _counts(caption: str, name: str, clips: Mapping[str, int]) -> list[Table]:
 def _quality(report: Report, pictures: Mapping[str, str]) -> list[Any]:
     quality, emotions = report["quality"], report["model"]["emotions"]
     overall, intervals = quality["overall"], quality["intervals"]
-    how = f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples of clips, or of speakers with all their clips."
-    for unit in ("clips", "speakers"):
-        if intervals[unit] is None:
-            how += f" No interval by {unit}: {intervals[f'{unit}_reason']}."
+    missing = [f" No interval by {unit}: {intervals[f'{unit}_reason']}." for unit in UNITS if not intervals[unit]]
     rows = [[percent(entry["confidence"]), percent(entry["accuracy"]), count(entry["clips"])]
             for entry in quality["reliability"]]  # fmt: skip
     return [
@@ -197,7 +195,10 @@ def _quality(report: Report, pictures: Mapping[str, str]) -> list[Any]:
             "EER, ECE and log loss are better the lower they are."
         ),
         metrics_table(f"All {counted(overall['clips'], 'clip')}", overall, intervals),
-        Paragraph(how),
+        Paragraph(
+            f"Intervals: percentile bootstrap, {intervals['resamples']:,} resamples of clips, or of speakers with all their "
+            f"clips.{''.join(missing)}"
+        ),
         *_picture("recall", pictures),
         _emotions_table(report),
         *_picture("confusion_matrix", pictures),
@@ -279,44 +280,46 @@ def _comparison(report: Report) -> list[Any]:
     if not comparison:
         return []
     other, mcnemar = comparison["other"], comparison["mcnemar"]
-    blocks: list[Any] = [
+    return [
         Paragraph(
             f"With {other}, on the same {counted(comparison['number'], 'clip')}. A difference is this model's metric minus the "
             "other's, in percentage points. If its interval excludes 0, it is unlikely to be chance."
         ),
         *_comparison_tables(comparison),
-    ]
-    for unit in ("clips", "speakers"):
-        if not comparison[unit]:
-            blocks.append(Paragraph(f"No interval by {unit}: {comparison[f'{unit}_reason']}."))
-    blocks.append(Table("Clips that the models predict correctly", ["", f"{other} correct", f"{other} wrong"], [
-        [label("this model correct"), count(mcnemar["both"]), count(mcnemar["only_second"])],
-        [label("this model wrong"), count(mcnemar["only_first"]), count(mcnemar["neither"])],
-    ]))  # fmt: skip
-    blocks.append(
+        *(Paragraph(f"No interval by {unit}: {comparison[f'{unit}_reason']}.") for unit in UNITS if not comparison[unit]),
+        Table("Clips that the models predict correctly", ["", f"{other} correct", f"{other} wrong"], [
+            [label("this model correct"), count(mcnemar["both"]), count(mcnemar["only_second"])],
+            [label("this model wrong"), count(mcnemar["only_first"]), count(mcnemar["neither"])],
+        ]),
         Paragraph(
             f"McNemar's exact test, p: {p_value(mcnemar['p']).text}. It assumes that clips are independent; those of one speaker "
             "are not."
-        )
-    )
-    return blocks
+        ),
+    ]  # fmt: skip
 
 
 def _comparison_tables(comparison: Mapping[str, Any]) -> list[Table]:
     """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
     other, p = comparison["other"], p_value(comparison["mcnemar"]["p"]).text
     found = []
-    for unit in [unit for unit in ("clips", "speakers") if comparison[unit]] or [""]:
-        drawn = comparison.get(unit) or {}
-        rows = []
-        for key, difference in comparison["difference"].items():
-            row = [label(METRICS[key][0]), percent(comparison["second"][key]), percent(comparison["first"][key])]
-            entry = drawn.get(key) or {}
-            bounds = [interval(entry.get("interval"), points), p_value(entry.get("p"))] if unit else []
-            rows.append([*row, points(difference), *bounds])
-        by = [f"{100 * comparison['level']:g} % interval by {unit}", f"p by {unit}"] if unit else []
+    for unit in [unit for unit in UNITS if comparison[unit]] or [""]:
+        columns = ["metric", "this model", str(other), "difference"]
+        rows = [
+            [
+                label(METRICS[key][0]),
+                percent(comparison["second"][key]),
+                percent(comparison["first"][key]),
+                points(difference),
+            ]
+            for key, difference in comparison["difference"].items()
+        ]
+        if unit:
+            columns += [f"{100 * comparison['level']:g} % interval by {unit}", f"p by {unit}"]
+            for row, key in zip(rows, comparison["difference"], strict=True):
+                entry = comparison[unit][key] or {}
+                row += [interval(entry.get("interval"), points), p_value(entry.get("p"))]
         caption = f"This model and {other}{f', by {unit}' if unit else ''}; McNemar's exact test, p: {p}"
-        found.append(Table(caption, ["metric", "this model", str(other), "difference", *by], rows))
+        found.append(Table(caption, columns, rows))
     return found
 
 
@@ -420,13 +423,12 @@ def _cost(report: Report) -> list[Any]:
 
 
 def _latency_table(cost: Mapping[str, Any]) -> Table:
-    rows = [
-        [Cell(f"{entry['seconds']:g} s", float(entry["seconds"])), milliseconds(entry["median_ms"]),
-         milliseconds(entry["p95_ms"]), count(entry["runs"])]
-        for entry in cost["latency"]
-    ]  # fmt: skip
-    caption = "Latency: one clip, from its waveform to its probabilities"
-    return Table(caption, ["length", "median", "95th percentile", "runs"], rows)
+    return Table(
+        "Latency: one clip, from its waveform to its probabilities",
+        ["length", "median", "95th percentile", "runs"],
+        [[Cell(f"{entry['seconds']:g} s", float(entry["seconds"])), milliseconds(entry["median_ms"]),
+          milliseconds(entry["p95_ms"]), count(entry["runs"])] for entry in cost["latency"]],
+    )  # fmt: skip
 
 
 def _leakage(report: Report) -> list[Any]:

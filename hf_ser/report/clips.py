@@ -62,7 +62,6 @@ def load_clips(
     part: str = "auto",
     max_excluded: float = 0.05,
     minimum_seconds: float = 0.0,
-    workers: int | None = None,
 ) -> ReportClips:
     """
     Reads and prepares corpora, and selects the clips that the model can be evaluated on.
@@ -76,7 +75,6 @@ def load_clips(
             was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else all.
         max_excluded (`float`, defaults to 0.05): Fail if a larger share of a corpus cannot be used.
         minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
-        workers (`int`, *optional*): Processes that decode, by default one for each processor.
 
     Raises:
         CorpusError: if a corpus cannot be read, too many of its clips cannot be used, or no clip has an emotion of the model.
@@ -91,7 +89,7 @@ def load_clips(
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
     selection = EmotionSelection(emotions.names, merged)
-    everything = prepare(read_corpora(corpora), workers=workers)
+    everything = prepare(read_corpora(corpora))
     usable, excluded = exclude_unusable(everything, bool, minimum_seconds)  # of any emotion
     spoken = everything["emotion"][:]
     labelled = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from hf_ser.corpora import ABOUT, About
-from hf_ser.hub.card import bibtex
 from hf_ser.rendering.blocks import percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.sections import metrics_table
@@ -28,6 +28,10 @@ METHODS = {
 UNMERGED = ("adapter", "parallel_adapter", "prompt")
 #: Those of HuBERT-SER; the others are PEFT-SER's.
 HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
+#: BibTeX of the papers that a card cites beside those of its corpora, and the keys of the encoders by `model_type`. HuBERT-SER is
+#: at hand as an anonymous submission, without authors or a year.
+PAPERS = files("hf_ser.hub.card").joinpath("papers.bib").read_text(encoding="utf-8")
+ENCODERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
 #: Arguments of a run that do not change what it learns, and that the card states elsewhere.
 HIDDEN = re.compile(
     r"(use_cpu|disable_tqdm|report_to|debug|label_names|do_eval|do_train|do_predict|greater_is_better|log_level.*|logging_.*"
@@ -255,7 +259,12 @@ def citations(results: RunResults) -> list[str]:
     """BibTeX of the corpora, the encoder and the methods, a line each."""
     of_hubert_ser = all(name in HUBERT_SER for name in results.methods)
     found = [facts.citation if facts else None for facts in abouts(results)]
-    found += [bibtex.ENCODERS.get(results.model_type), bibtex.HUBERT_SER if of_hubert_ser else None]
-    found.append(bibtex.PEFT_SER if not of_hubert_ser or split_kind(results.split) == "kfold" else None)
-    found.append(bibtex.LORA if "lora" in results.method else None)
+    papers = {
+        ENCODERS.get(results.model_type): True,
+        "hubertser": of_hubert_ser,
+        "feng2023peftser": not of_hubert_ser or split_kind(results.split) == "kfold",
+        "hu2021lora": "lora" in results.method,
+    }
+    for key in [key for key, cited in papers.items() if cited]:
+        found += [entry for entry in PAPERS.split("\n\n") if f"{{{key}," in entry]
     return list(dict.fromkeys(" ".join(citation.split()) for citation in found if citation))
