@@ -8,7 +8,7 @@ from typing import Any
 from hf_ser.corpora import ABOUT, About
 from hf_ser.rendering.blocks import percent
 from hf_ser.rendering.formats import markdown
-from hf_ser.rendering.sections import metrics_table
+from hf_ser.rendering.tables import metrics_table
 from hf_ser.results import Corpus, RunResults
 from hf_ser.wording import counted, listed
 
