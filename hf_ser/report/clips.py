@@ -107,18 +107,18 @@ def load_clips(
     labels = np.array([emotions.names.index(label) for label in labelled.values()])
     rows = with_labels(everything, taken, labels, emotions.names).select(taken)
 
-    tested, trained_on, used, notes = np.arange(len(rows)), None, "all", []
-    split = None
+    split: str | None = None
+    copies: list[Excluded] = []
     if run.split is not None:
         split, tested, trained_on, used, notes, copies = _own_split(run.split, rows, part)
-        excluded += copies
     elif part in ("test", "validation"):
         raise SplitError(f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'")
     else:
-        notes.append("The model has no splits.json: whether it was trained on these clips is unknown.")
+        tested, trained_on, used = np.arange(len(rows)), None, "all"
+        notes = ["The model has no splits.json: whether it was trained on these clips is unknown."]
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
     once, more_copies = exclude_copies(rows, tested.tolist())
-    excluded += more_copies
+    excluded += [*copies, *more_copies]
     report_excluded(everything, excluded, max_excluded)
     if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[once].tolist())]:
         notes.append(

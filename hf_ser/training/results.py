@@ -198,12 +198,12 @@ def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> li
 
 
 def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Trainer's log with one entry for each time that something was logged, and the figures that a curve is drawn of."""
+    """The Trainer's log with one entry for each time that something was logged, and the values that curves are drawn of."""
     at: dict[float, dict[str, Any]] = {}
     for entry in log:
-        figures = {name: entry[name] for name in HISTORY if name in entry}
-        if figures and "epoch" in entry:
-            at.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(figures)
+        values = {name: entry[name] for name in HISTORY if name in entry}
+        if values and "epoch" in entry:
+            at.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(values)
     return [at[epoch] for epoch in sorted(at)]
 
 

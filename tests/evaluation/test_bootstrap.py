@@ -150,7 +150,7 @@ class TestIntervals:
 
 def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
     """By brute force: every figure of a resample is that of its clips, as many times as they were drawn."""
-    from hf_ser.evaluation.figures import figures
+    from hf_ser.evaluation.metrics import all_metrics
 
     rng = np.random.default_rng(3)
     probabilities = rng.dirichlet(np.ones(3), 40)
@@ -159,7 +159,7 @@ def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
     found = weighted_scorer(probabilities, labels, details=True)(weights)
     for resample in range(5):
         drawn = np.repeat(np.arange(40), weights[:, resample])
-        expected = figures(probabilities[drawn], labels[drawn], ["a", "b", "c"])
+        expected = all_metrics(probabilities[drawn], labels[drawn], ["a", "b", "c"])
         for name in (*METRICS, "log_loss", "ece"):
             assert found[name][resample] == pytest.approx(expected[name], abs=1e-9), name
         for k, emotion in enumerate(("a", "b", "c")):
@@ -167,4 +167,4 @@ def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
             assert found["eer_by_emotion"][k, resample] == pytest.approx(expected["eer_by_emotion"][emotion], abs=1e-9)
     told = bootstrap.intervals(probabilities, labels, None, resamples=50, details=True)["clips"]
     assert len(told["recall"]) == len(told["eer_by_emotion"]) == 3
-    assert told["log_loss"][0] < figures(probabilities, labels, ["a", "b", "c"])["log_loss"] < told["log_loss"][1]
+    assert told["log_loss"][0] < all_metrics(probabilities, labels, ["a", "b", "c"])["log_loss"] < told["log_loss"][1]

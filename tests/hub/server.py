@@ -453,9 +453,6 @@ class HubServer(ThreadingHTTPServer):
 
     def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
-        card = card_data(commit.files["README.md"].content.decode()) if "README.md" in commit.files else None
-        card = card or {}
-        shown = {name: card[name] for name in ("library_name", "pipeline_tag", "model-index") if name in card}
         siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
         if request.flag("blobs"):
             for sibling in siblings:
@@ -464,12 +461,10 @@ class HubServer(ThreadingHTTPServer):
                 if "lfs" in entry:
                     sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
         return {
-            **shown,
-            **({"cardData": card} if card else {}),
             "id": repository.id,
             "sha": commit.oid,
             "private": repository.private,
-            "tags": card_words(card, "tags"),
+            "tags": [],
             "siblings": siblings,
             "lastModified": commit.date,
         }
