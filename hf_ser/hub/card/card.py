@@ -83,6 +83,7 @@ def make_card(
     environment.filters |= {
         "percent": lambda share: percent(share).text,
         "interval": lambda edges: interval(edges).text,
+        "short_name": text.short_name,
     }
     environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
                             "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip

@@ -38,15 +38,6 @@ HIDDEN = re.compile(
     r"|save_.*|push_to_hub.*|hub_.*|run_name|project|trackio_.*|cpu_threads|prepare_workers|dataloader_(pin|num|persist).*"
     r"|frozen_cache_gb|bf16|fp16|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
 )
-#: Where the labels of corpora come from, by `About.labels`.
-LABELS = {
-    "computed": "**Synthetic speech.** {} is babble that a computer made. Metrics on it show that the code works, and say "
-    "nothing about people.",
-    "asked for": "**Acted emotions.** The speakers of {} were asked to show an emotion, which is the label. Whether the model "
-    "recognises what somebody feels was not tested.",
-    "perceived": "**Perceived emotions.** The labels of {} are the emotions that most raters perceived. Whether the model "
-    "recognises what somebody feels was not tested.",
-}
 #: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
 DISTORTIONS = {
     "noise": "noise", "telephones": "telephone", "music": "", "several people at once": "", "other microphones": ""
@@ -196,42 +187,11 @@ def parts_text(results: RunResults) -> str:
     return " ".join([f"{text[:1].upper()}{text[1:]}.", *shared])
 
 
-# Limitations
-
-
-def limitations(results: RunResults, report: Mapping[str, Any] | None) -> list[str]:
-    """The limits that follow from corpora, split and emotions. What the report has measured is not said to be untested."""
-    facts = [each for each in abouts(results) if each]
-    found = []
-    for labels, limit in LABELS.items():
-        if names := [short_name(each) for each in facts if each.labels == labels]:
-            found.append(limit.format(listed(names)))
-    spoken = [each for each in facts if each.labels != "computed"]
-    if len(spoken) == len(results.corpora) and {each.language for each in spoken} == {"en"}:
-        free = any(each.text == "free" for each in spoken)
-        found.append(
-            f"**English.** Other languages were not tested{'' if free else ', nor free speech and conversations'}."
-        )
-    if varied := [short_name(each) for each in spoken if each.text in ("read", "free")]:
-        found.append(
-            f"**Words.** In {listed(varied)} the words differ between emotions; the model may have learned words."
-        )
-    train, test = (speakers(results.split["parts"][part]) for part in ("train", "test"))
-    if train:
-        fair = report and report["fairness"]["equality_of_odds"] is not None
-        found.append(
-            f"**Speakers.** It was trained on {train}{f' and tested on {test}' if test else ''}. Other ages, accents and ways of "
-            f"speaking were not tested{'' if fair else ', nor whether it treats women and men alike'}."
-        )
+def untested(report: Mapping[str, Any] | None) -> list[str]:
+    """Conditions of recordings that the report has not measured."""
     robust = report and report["robustness"]
     kinds = " ".join(entry["kind"] for entry in robust["conditions"]) if robust else ""
-    untested = [name for name, kind in DISTORTIONS.items() if not kind or kind not in kinds]
-    return [
-        *found,
-        f"**Recordings.** Not tested: {listed(untested)}.",
-        f"**Always a prediction.** It predicts one of its {len(results.emotions)} emotions for any input, silence included. Its "
-        "probabilities are not calibrated.",
-    ]
+    return [name for name, kind in DISTORTIONS.items() if not kind or kind not in kinds]
 
 
 # Training
