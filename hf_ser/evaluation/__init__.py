@@ -1,4 +1,4 @@
-"""What a model can do: metrics, figures, plots."""
+"""Metrics of a model, their intervals, the comparison of models, fairness, and plots."""
 
 from hf_ser.evaluation.metrics import DivergedError, normalised, per_clip, score
 

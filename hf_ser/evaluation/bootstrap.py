@@ -11,6 +11,8 @@ from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
 
+#: The share of the resamples that lies in an interval.
+LEVEL = 0.95
 #: Fewer speakers give no interval by speaker. A bootstrap sees no more variety than the sample has: with s speakers its
 #: variance is (s - 1) / s of the true one, and with a handful its percentiles jump from speaker to speaker. It would come
 #: out too narrow just where the truth is most uncertain.
@@ -25,7 +27,6 @@ def intervals(
     speakers: Sequence[str | None] | None,
     *,
     resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
     details: bool = False,
     min_clips: int = 1,
@@ -41,7 +42,6 @@ def intervals(
         labels (`array` of shape `(clips,)`): The true labels.
         speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
         resamples (`int`, *optional*, defaults to 1000): The number of resamples.
-        level (`float`, *optional*, defaults to 0.95): The share of the resamples that lies in an interval.
         seed (`int`, *optional*, defaults to 0): The same seed gives the same intervals.
         details (`bool`, *optional*, defaults to `False`): Whether there are intervals of `log_loss` and `ece`, and of the
             `recall` and `eer_by_emotion` of each emotion, too.
@@ -54,7 +54,7 @@ def intervals(
         the reason.
 
     Raises:
-        ValueError: if there is no clip, the lengths differ, `level` does not lie between 0 and 1, or `resamples` is below 1.
+        ValueError: if there is no clip, the lengths differ, or `resamples` is below 1.
     """
     probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels)
     clips = len(labels)
@@ -65,19 +65,19 @@ def intervals(
         )
     if speakers is not None and len(speakers) != clips:
         raise ValueError(f"intervals need a speaker, or None, for each of {clips} clips; found {len(speakers)}")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"intervals need a level between 0 and 1 and a resample at least; found {level}, {resamples}")
+    if resamples < 1:
+        raise ValueError(f"intervals need a resample at least; found {resamples}")
 
     score_weighted = weighted_scorer(probabilities, labels, details)
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
         drawn = resampled(score_weighted, unit_of_clip, resamples, seed).items()
         return {
-            name: percentiles(values, level) if values.ndim == 1 else [percentiles(row, level) for row in values]
+            name: percentiles(values) if values.ndim == 1 else [percentiles(row) for row in values]
             for name, values in drawn
         }
 
-    return {"level": level, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
+    return {"level": LEVEL, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
 
 
 def by_unit(
@@ -126,10 +126,10 @@ def resampled(
     return {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}
 
 
-def percentiles(values: Array, level: float) -> list[float] | None:
+def percentiles(values: Array) -> list[float] | None:
     """The interval of a metric from its values in all resamples, `(resamples,)`."""
     values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
-    edges = (50 * (1 - level), 50 * (1 + level))
+    edges = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
     return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
 
 

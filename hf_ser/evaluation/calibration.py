@@ -15,7 +15,7 @@ SMALLEST = float(np.finfo(np.float64).eps)
 
 def checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
     """
-    Probabilities as floats `(clips, emotions)` and labels as integers `(clips,)`, if figures can be made of them.
+    Probabilities as floats `(clips, emotions)` and labels as integers `(clips,)`, if metrics can be computed from them.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
@@ -28,7 +28,7 @@ def checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or labels.ndim != 1 or len(probabilities) != len(labels) or probabilities.size == 0:
         raise ValueError(
-            f"figures need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
+            f"metrics need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
             f"{probabilities.shape} and {labels.shape}"
         )
     sums = probabilities.sum(axis=1)

@@ -133,8 +133,8 @@ def _by_chance(metric: str, counts: Array, draws: int, seed: int) -> dict[str, f
     dealt = np.stack(
         [_permuted(counts[:, k], draws, rng) for k in range(counts.shape[1])], axis=2
     )  # (genders, draws, true, predicted)
-    figures = np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0)
-    return {"median": float(np.median(figures)), "p95": float(np.percentile(figures, 95))}
+    values = np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0)
+    return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
 
 
 def _permuted(counts: Array, draws: int, rng: np.random.Generator) -> Array:

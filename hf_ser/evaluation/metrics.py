@@ -2,6 +2,7 @@
 Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR().compute(predictions=..., references=...)`.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
+from hf_ser.evaluation.calibration import checked, confidence_gaps, loss_of_clips
 from hf_ser.features import IGNORED
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
@@ -78,7 +79,7 @@ class EER(_Metric):
 
     predicted: ClassVar[Any] = {"prediction_scores": datasets.Sequence(datasets.Value("float64"))}
 
-    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, Any]:
+    def _compute(self, prediction_scores: Any, references: Any) -> dict[str, Any]:  # type: ignore[override]
         return {"eer": score(np.asarray(prediction_scores), np.asarray(references))["eer"]}
 
 
@@ -158,6 +159,72 @@ def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
     return found
 
 
+def all_metrics(probabilities: Any, labels: Any, emotions: Sequence[str]) -> dict[str, Any]:
+    """
+    Every metric of a model on clips, ready for JSON: `None` where there is none, never NaN.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
+        labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
+        emotions (`list` of `str`): The emotions' names, in the order of the columns.
+
+    Returns:
+        What [`score`] gives (accuracy, f1_weighted, f1_macro, uar and eer, between 0 and 1, and confusion_matrix, in clips),
+        and `clips`; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
+        `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips
+        has no recall, and an emotion without clips, or without clips of others, no equal error rate.
+
+    Raises:
+        ValueError: if there is no clip, the lengths differ, a probability is not finite or negative, a row does not add up
+            to 1 (the first such row is named), a label is out of range, or `emotions` are not one different name for each
+            column.
+    """
+    probabilities, labels = checked(probabilities, labels)
+    if len(emotions) != probabilities.shape[1] or len(set(emotions)) != len(emotions):
+        raise ValueError(
+            f"emotions need one different name for each of {probabilities.shape[1]} columns of probabilities; found "
+            f"{list(emotions)}"
+        )
+    once = np.ones((len(labels), 1), dtype=np.int64)
+    found = weighted_scorer(probabilities, labels, details=True)(once)
+    values = {name: [None if math.isnan(one) else float(one) for one in value.ravel()] for name, value in found.items()}
+    return {
+        **{name: value[0] for name, value in values.items()},
+        "confusion_matrix": confusion(probabilities, labels),
+        "clips": len(labels),
+        **{name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")},
+    }
+
+
+def grouped(
+    probabilities: Any, labels: Any, emotions: Sequence[str], groups: Sequence[str | None]
+) -> dict[str, dict[str, Any]]:
+    """
+    The [`all_metrics`] of each group of clips: of each corpus, speaker or gender.
+
+    Args:
+        probabilities, labels, emotions: See [`all_metrics`].
+        groups (`list` of `str` or `None`): The group of each clip; clips of none are left out.
+
+    Returns:
+        The metrics by group, sorted by the group's name; nothing where no clip has a group.
+
+    Raises:
+        ValueError: as [`all_metrics`] does, and if `groups` has not one entry for each clip.
+    """
+    probabilities, labels = checked(probabilities, labels)
+    if len(groups) != len(labels):
+        raise ValueError(f"groups need one group, or None, for each of {len(labels)} clips; found {len(groups)}")
+    clips_of_group: dict[str, list[int]] = {}
+    for clip, group in enumerate(groups):
+        if group is not None:
+            clips_of_group.setdefault(str(group), []).append(clip)
+    return {
+        group: all_metrics(probabilities[clips], labels[clips], emotions)
+        for group, clips in sorted(clips_of_group.items())
+    }
+
+
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
     """
     A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
@@ -181,15 +248,15 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
         resamples = weights.shape[1]
         matrix = np.zeros((emotions * emotions, resamples))
         matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
-        figures = _from_confusion(matrix.reshape(emotions, emotions, resamples))
+        metrics = _from_confusion(matrix.reshape(emotions, emotions, resamples))
         rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
-        figures["eer"] = _mean(rates, np.isfinite(rates))
+        metrics["eer"] = _mean(rates, np.isfinite(rates))
         if not details:
-            return {name: figures[name] for name in METRICS}
+            return {name: metrics[name] for name in METRICS}
         clips = weights.sum(axis=0)
-        figures["log_loss"] = loss @ weights / clips
-        figures["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips
-        return {**figures, "eer_by_emotion": rates}
+        metrics["log_loss"] = loss @ weights / clips
+        metrics["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips
+        return {**metrics, "eer_by_emotion": rates}
 
     return score_weighted
 

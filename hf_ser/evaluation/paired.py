@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from hf_ser.evaluation.bootstrap import by_unit, percentiles, resampled
+from hf_ser.evaluation.bootstrap import LEVEL, by_unit, percentiles, resampled
 from hf_ser.evaluation.calibration import checked
 from hf_ser.evaluation.metrics import METRICS, weighted_scorer
 
 Array = npt.NDArray[Any]
 
-LEVEL = 0.95
 #: A smaller difference is what rounding leaves of none, and must not count as one side of 0.
 NONE = 1e-12
 
@@ -80,7 +79,7 @@ def compare(
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
         drawn = resampled(differences, unit_of_clip, resamples, seed).items()
-        return {name: percentiles(values, LEVEL) and {"interval": percentiles(values, LEVEL), "p": _p(values)}
+        return {name: percentiles(values) and {"interval": percentiles(values), "p": _p(values)}
                 for name, values in drawn}  # fmt: skip
 
     once = np.ones((clips, 1), dtype=np.int64)

@@ -38,10 +38,7 @@ def confusion_matrix(
     names = [f"{emotion}\n({int(total)})" for emotion, total in zip(plain, totals[:, 0], strict=True)]
     axes.set_xticks(range(len(emotions)), plain, rotation=45, ha="right")
     axes.set_yticks(range(len(emotions)), names)
-    axes.set_xlabel("recognised as")
-    axes.set_ylabel("true emotion (clips)")
-    if title:
-        axes.set_title(title)
+    axes.set(xlabel="recognised as", ylabel="true emotion (clips)", title=title or "")
     figure.colorbar(image, ax=axes, label="% of the row", shrink=0.8)
     save_figure(figure, path)
 

@@ -116,22 +116,19 @@ def load(
     return classifier
 
 
-def fetch_records(
-    model: str | Path, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
-) -> Path:
+def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
     """
     The folder with the `results.json` and `splits.json` of a model, if it has them.
 
     Args:
         model (`str` or `Path`): A run's folder, or a name on the Hub.
-        revision, token, local_files_only: See [`load`].
+        revision (`str`, *optional*): See [`load`].
 
     Raises:
         FileNotFoundError: if it is neither.
         HubError: if the Hub cannot be read.
     """
-    hub = {"token": token, "cache_dir": None, "local_files_only": local_files_only}
-    return _fetch(str(model), revision, hub, RECORDS)[0]
+    return _fetch(str(model), revision, {"token": None, "cache_dir": None, "local_files_only": False}, RECORDS)[0]
 
 
 def _fetch(

@@ -1,4 +1,4 @@
-"""The blocks of a section, and the cells of its tables: values with their units."""
+"""Tables and their cells: values with their units."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,54 +27,6 @@ class Table:
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    kind: str = "table"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A plot; `source` is a URL, a data URL, or a path relative to the document."""
-
-    caption: str
-    source: str
-    kind: str = "picture"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and their values."""
-
-    rows: Sequence[tuple[str, str]]
-    kind: str = "facts"
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list."""
-
-    texts: Sequence[str]
-    kind: str = "items"
-
-
-@dataclass(frozen=True)
-class Details:
-    """Blocks that are folded away."""
-
-    title: str
-    blocks: Sequence[Any]
-    kind: str = "details"
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    text: str
-    kind: str = "paragraph"
-
-
-@dataclass(frozen=True)
-class Section:
-    anchor: str
-    title: str
-    blocks: Sequence[Any]
 
 
 def label(text: Any) -> Cell:

@@ -1,4 +1,4 @@
-"""Blocks as an HTML page, as Markdown and as plain text."""
+"""A report as an HTML page and as plain text, and tables as Markdown."""
 
 import base64
 import mimetypes
@@ -7,13 +7,24 @@ import textwrap
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from hf_ser.rendering.blocks import MISSING, Table
-from hf_ser.rendering.headline import Report, answers, cautions, main_metric, one_line, subtitle, title
-from hf_ser.rendering.sections import sections, tables_in_brief
+from hf_ser.rendering import tables
+from hf_ser.rendering.blocks import MISSING, Table, duration, p_value, size
+from hf_ser.rendering.headline import (
+    NOT_HERE,
+    UNITS,
+    Report,
+    answers,
+    cautions,
+    level,
+    main_metric,
+    one_line,
+    subtitle,
+    title,
+)
+from hf_ser.wording import counted
 
 TEMPLATE = "page.html.jinja"
 WIDTH = 100  # columns of the console
@@ -30,6 +41,11 @@ def page(report: Report, pictures: Mapping[str, Path]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.globals |= {
+        "tables": tables, "captions": tables.PICTURES, "units": UNITS, "not_here": NOT_HERE, "level": level, "size": size,
+        "duration": duration, "counted": counted, "p_value": p_value,
+        "named": lambda values, sign: ", ".join(f"{name}{sign}{value}" for name, value in values.items()),
+    }  # fmt: skip
     template = environment.from_string(files("hf_ser.rendering").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         title=title(report),
@@ -37,7 +53,8 @@ def page(report: Report, pictures: Mapping[str, Path]) -> str:
         main=main_metric(report),
         answers=answers(report),
         cautions=cautions(report),
-        sections=sections(report, {name: _data_url(path) for name, path in pictures.items()}),
+        report=report,
+        pictures={name: _data_url(path) for name, path in pictures.items()},
     )
 
 
@@ -46,14 +63,8 @@ def _data_url(path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def markdown(block: Any) -> str:
-    """A paragraph, facts, a table or a picture as Markdown. Columns without any value are left out of a table."""
-    if block.kind == "paragraph":
-        return str(block.text)
-    if block.kind == "facts":
-        return "\n".join(f"- **{name}**: {text}" for name, text in block.rows)
-    if block.kind == "picture":
-        return f"![{block.caption}]({block.source})"
+def markdown(block: Table) -> str:
+    """A table as Markdown, without columns that have no value."""
     used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
     lines = [
         [_markdown_cell(block.columns[i]) for i in used],
@@ -73,7 +84,7 @@ def console(report: Report) -> str:
     for caution in cautions(report):
         lines += _wrapped(caution.text, "! " if caution.alarm else "- ")
     lines += ["", *(line for name, text in answers(report) for line in _wrapped(f"{name}: {text}"))]
-    for table in tables_in_brief(report):
+    for table in tables.in_brief(report):
         lines += ["", *_text_table(table)]
     if report["notes"]:
         lines += ["", "Notes", *(line for note in report["notes"] for line in _wrapped(note, "- "))]

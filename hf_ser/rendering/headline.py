@@ -18,6 +18,8 @@ OPTIONAL = {
 }
 NOT_HERE = "Not in this report; the notes say why."
 CLEAN = "clean"
+#: What intervals are drawn over.
+UNITS = ("clips", "speakers")
 
 
 def one_line(text: str) -> str:

@@ -23,7 +23,7 @@ from hf_ser.corpora import Excluded
 from hf_ser.evaluation import bootstrap
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.fairness import fairness
-from hf_ser.evaluation.figures import figures, grouped
+from hf_ser.evaluation.metrics import all_metrics, grouped
 from hf_ser.evaluation.paired import compare
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
@@ -226,7 +226,7 @@ def quality(
     columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
     speakers = columns["speakers"]
     intervals = bootstrap.intervals(probabilities, labels, speakers, details=True, **options.drawing)
-    found: dict[str, Any] = {"overall": figures(probabilities, labels, emotions), "intervals": intervals}
+    found: dict[str, Any] = {"overall": all_metrics(probabilities, labels, emotions), "intervals": intervals}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
@@ -290,7 +290,7 @@ def robustness(
     possible = [one for one in options.conditions if one.kind != "babble" or len(drawn) > 1]
 
     def uar(probabilities: Array, kept: Array) -> float:
-        return float(figures(probabilities[kept], labels[kept], model.emotions.names)["uar"])
+        return float(all_metrics(probabilities[kept], labels[kept], model.emotions.names)["uar"])
 
     conditions = []
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):

@@ -62,7 +62,6 @@ def load_clips(
     part: str = "auto",
     max_excluded: float = 0.05,
     minimum_seconds: float = 0.0,
-    workers: int | None = None,
 ) -> ReportClips:
     """
     Reads and prepares corpora, and selects the clips that the model can be evaluated on.
@@ -76,7 +75,6 @@ def load_clips(
             was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else all.
         max_excluded (`float`, defaults to 0.05): Fail if a larger share of a corpus cannot be used.
         minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
-        workers (`int`, *optional*): Processes that decode, by default one for each processor.
 
     Raises:
         CorpusError: if a corpus cannot be read, too many of its clips cannot be used, or no clip has an emotion of the model.
@@ -91,7 +89,7 @@ def load_clips(
     if strangers := sorted(set(merged.values()) - set(emotions.names)):
         raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
     selection = EmotionSelection(emotions.names, merged)
-    everything = prepare(read_corpora(corpora), workers=workers)
+    everything = prepare(read_corpora(corpora))
     usable, excluded = exclude_unusable(everything, bool, minimum_seconds)  # of any emotion
     spoken = everything["emotion"][:]
     labelled = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
@@ -109,18 +107,18 @@ def load_clips(
     labels = np.array([emotions.names.index(label) for label in labelled.values()])
     rows = with_labels(everything, taken, labels, emotions.names).select(taken)
 
-    tested, trained_on, used, notes = np.arange(len(rows)), None, "all", []
-    split = None
+    split: str | None = None
+    copies: list[Excluded] = []
     if run.split is not None:
         split, tested, trained_on, used, notes, copies = _own_split(run.split, rows, part)
-        excluded += copies
     elif part in ("test", "validation"):
         raise SplitError(f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'")
     else:
-        notes.append("The model has no splits.json: whether it was trained on these clips is unknown.")
+        tested, trained_on, used = np.arange(len(rows)), None, "all"
+        notes = ["The model has no splits.json: whether it was trained on these clips is unknown."]
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
     once, more_copies = exclude_copies(rows, tested.tolist())
-    excluded += more_copies
+    excluded += [*copies, *more_copies]
     report_excluded(everything, excluded, max_excluded)
     if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[once].tolist())]:
         notes.append(

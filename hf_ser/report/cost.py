@@ -20,6 +20,7 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
+from hf_ser.hub.loading import ADAPTER, OPENED, WEIGHTS
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, processors
 from hf_ser.training.results import peak_memory
@@ -37,8 +38,10 @@ FLOPS_COUNTED = (
     "extraction, norms, activations and softmax"
 )
 #: The files that a model is opened from.
-MODEL_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json", "*.py")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES, ADAPTER_FILES = (
+    (*(name for name in OPENED if "adapter" not in name), "*.py"),
+    ("adapter_config.json", ADAPTER),
+)
 
 
 def measure_cost(
@@ -231,8 +234,8 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
         return {"model_bytes": _bytes(folder, ENTRIES), "adapter_bytes": None}
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder
     return {
-        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob("model*.safetensors")) else None,
-        "adapter_bytes": _bytes(beside, ADAPTER_FILES) if any(beside.glob("adapter_model.safetensors")) else None,
+        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob(WEIGHTS)) else None,
+        "adapter_bytes": _bytes(beside, ADAPTER_FILES) if (beside / ADAPTER).is_file() else None,
     }
 
 

@@ -9,7 +9,7 @@ from hf_ser import records
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.records import REPORT
 from hf_ser.rendering import page
-from hf_ser.rendering.sections import PICTURES as PLOTS
+from hf_ser.rendering.tables import PICTURES as PLOTS
 from hf_ser.report import plots
 from hf_ser.report.build import BuiltReport
 from hf_ser.report.model import KEPT

@@ -95,17 +95,14 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
     top.plot([0, 100], [0, 100], color="grey", linestyle=":", label="calibrated")
     top.plot(confidence, accuracy, color=colour, linestyle=line, marker=marker, label="the model")
     top.vlines(confidence, confidence, accuracy, color=colour, alpha=0.35, linewidth=4)
-    top.set_ylabel("accuracy, %")
-    top.set_xlim(0, 100)
-    top.set_ylim(0, 100)
+    top.set(ylabel="accuracy, %", xlim=(0, 100), ylim=(0, 100))
     top.set_title(f"expected calibration error {per_cent(quality['overall']['ece']):.1f} %", fontsize=11)
     top.legend(loc="upper left")
     centres = [50 * (entry["high"] + entry["low"]) for entry in bins]
     widths = [90 * (entry["high"] - entry["low"]) for entry in bins]
     bottom.bar(centres, [entry["clips"] for entry in bins], width=widths, **BAR)
-    bottom.set_ylabel("clips")
+    bottom.set(ylabel="clips", xlabel="probability of the predicted emotion, %")
     bottom.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    bottom.set_xlabel("probability of the predicted emotion, %")
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
@@ -136,10 +133,9 @@ def speakers(quality: Mapping[str, Any], path: Path) -> None:
     axes.axhline(100 * uar, color="grey", linestyle="--", label=f"all clips, {per_cent(uar):.1f} %")
     labels = [f"{plain_text(corpus)}\n{gender} ({len(groups[corpus, gender])})" for corpus, gender in keys]
     axes.set_xticks(range(len(keys)), labels, rotation=30 if len(keys) > 8 else 0)
-    axes.set_xlim(-0.6, len(keys) - 0.4)
-    axes.set_ylim(0, 102)
-    axes.set_ylabel("UAR of a speaker, %")
-    axes.set_xlabel("corpus and gender (speakers)")
+    axes.set(
+        xlim=(-0.6, len(keys) - 0.4), ylim=(0, 102), ylabel="UAR of a speaker, %", xlabel="corpus and gender (speakers)"
+    )
     axes.grid(alpha=0.3, axis="y")
     axes.legend(**LEGEND)
     save_figure(figure, path)
@@ -150,15 +146,9 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
     Draws the UAR against the signal-to-noise ratio, one line for each noise, and the other conditions as bars, both beside
     the clean clips, from the report's `robustness`.
     """
-    noises: dict[str, list[dict[str, Any]]] = {}
-    others = []
-    for condition in robust["conditions"]:
-        if condition["uar"] is None:
-            continue
-        if condition["unit"] == SNR:
-            noises.setdefault(condition["kind"], []).append(condition)
-        elif condition["kind"] != CLEAN:
-            others.append(condition)
+    measured = [entry for entry in robust["conditions"] if entry["uar"] is not None]
+    noises = [entry for entry in measured if entry["unit"] == SNR]
+    others = [entry for entry in measured if entry["unit"] != SNR and entry["kind"] != CLEAN]
     # Inches; one panel below the other, for phones.
     heights = [4.0] * bool(noises) + [1.1 + 0.36 * len(others)] * bool(others)
     figure = Figure(figsize=(7, sum(heights) or 1), layout="constrained")
@@ -173,9 +163,11 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_noises(axes: Axes, noises: Mapping[str, list[dict[str, Any]]], robust: Mapping[str, Any]) -> None:
-    for (kind, conditions), (colour, line, marker) in zip(noises.items(), cycle(STYLES)):
-        conditions = sorted(conditions, key=lambda condition: float(condition["level"]))
+def _draw_noises(axes: Axes, noises: Sequence[Mapping[str, Any]], robust: Mapping[str, Any]) -> None:
+    for kind, (colour, line, marker) in zip(dict.fromkeys(entry["kind"] for entry in noises), cycle(STYLES)):
+        conditions = sorted(
+            (entry for entry in noises if entry["kind"] == kind), key=lambda entry: float(entry["level"])
+        )
         levels = [condition["level"] for condition in conditions]
         values = [100 * condition["uar"] for condition in conditions]
         axes.plot(levels, values, color=colour, linestyle=line, marker=marker, label=plain_text(kind))
@@ -184,10 +176,8 @@ def _draw_noises(axes: Axes, noises: Mapping[str, list[dict[str, Any]]], robust:
             axes.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
             for edge in (low, high):  # without colours, their edges tell the bands apart
                 axes.plot(levels, edge, color=colour, linestyle=line, linewidth=0.6)
-    axes.set_xticks(sorted({float(entry["level"]) for conditions in noises.values() for entry in conditions}))
-    axes.set_ylim(0, 100)
-    axes.set_xlabel("signal-to-noise ratio, dB (more is cleaner)")
-    axes.set_ylabel("UAR, %")
+    axes.set_xticks(sorted({float(entry["level"]) for entry in noises}))
+    axes.set(ylim=(0, 100), xlabel="signal-to-noise ratio, dB (more is cleaner)", ylabel="UAR, %")
     axes.grid(alpha=0.3)
     _draw_references(axes, axes.axhline, robust)
 

@@ -74,16 +74,18 @@ class RunRecord(TrainerCallback):
     def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
         self.trainer = trainer
         config = loaded.model.config
-        self.model_type = encoder_config(config).model_type
-        self.remote_code = config.model_type == SERModelConfig.model_type
-        self.padding_changes_answers = padding_changes_predictions(config)
+        trainable, total = parameter_counts(trainer.model)
+        self.model = {
+            "model_type": encoder_config(config).model_type,
+            "remote_code": config.model_type == SERModelConfig.model_type,
+            "padding_changes_answers": padding_changes_predictions(config),
+            "weighted_layer_sum": bool(config.use_weighted_layer_sum),
+            "parameters": {"trainable": trainable, "total": total},
+        }
         self.spec_augment = encoder_config(config).apply_spec_augment
-        self.weighted_layer_sum = bool(config.use_weighted_layer_sum)
-        self.trainable, self.total = parameter_counts(trainer.model)
         self.resumed_from: str | None = None
         self.made = self.began = time.perf_counter()
         self.seconds = 0.0
-        self.energy_kwh: float | None = None
         self.warnings: list[str] = []
 
     def start_clock(self) -> None:
@@ -97,29 +99,21 @@ class RunRecord(TrainerCallback):
         self.seconds = time.perf_counter() - self.began
         self.warnings = training_warnings(state.log_history, args.max_grad_norm)
 
-    def note_energy(self) -> None:
-        """Takes over what CodeCarbon has measured, where it was asked to (`report_to="codecarbon"`)."""
-        for callback in self.trainer.callback_handler.callbacks:
-            if isinstance(callback, CodeCarbonCallback) and callback.tracker is not None:
-                self.energy_kwh = callback.tracker._total_energy.kWh
-
     def results(self) -> RunResults:
         """All that is known of the run once it is evaluated, without numbers that are not finite and paths of this machine."""
         trainer, args, state = self.trainer, self.trainer.args, self.trainer.state
         parts, clips = trainer.clips, trainer.clips["train"]
         base = Path(trainer.checkpoint.name).expanduser()
-        self.note_energy()
+        trackers = [each.tracker for each in trainer.callback_handler.callbacks if isinstance(each, CodeCarbonCallback)]
+        energy = [tracker._total_energy.kWh for tracker in trackers if tracker is not None]
         groups = (trainer.tuning, trainer.augmentation, args)
         given = non_default(groups)
         found = {
             "base_model": base.name if base.is_dir() else trainer.checkpoint.name,
             "base_model_on_hub": not base.is_dir() and trainer.checkpoint.name.count("/") == 1,
-            "model_type": self.model_type,
+            **self.model,
             "method": trainer.tuning.method,
             "head": args.head,
-            "remote_code": self.remote_code,
-            "padding_changes_answers": self.padding_changes_answers,
-            "weighted_layer_sum": self.weighted_layer_sum,
             "emotions": list(trainer.emotions),
             "merged_emotions": clips.info.merged,
             "corpora": corpora_table(parts),
@@ -133,7 +127,6 @@ class RunRecord(TrainerCallback):
             "probe": trainer.probe,
             "evaluated_in": "float32",
             "kept": kept_model(trainer),
-            "parameters": {"trainable": self.trainable, "total": self.total},
             "training": {
                 "epochs": state.epoch,
                 "steps": state.global_step,
@@ -145,7 +138,7 @@ class RunRecord(TrainerCallback):
                 "seconds_in_all": round(time.perf_counter() - self.made, 1),
                 "resumed_from": self.resumed_from,
                 "spec_augment": self.spec_augment,
-                "energy_kwh": self.energy_kwh,
+                "energy_kwh": energy[0] if energy else None,
                 "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
                 "arguments": given,
                 "defaults": {name: value for name, value in looked_for(groups).items() if name not in given},
@@ -208,12 +201,12 @@ def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> li
 
 
 def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Trainer's log with one entry for each time that something was logged, and the figures that a curve is drawn of."""
+    """The Trainer's log with one entry for each time that something was logged, and the values that curves are drawn of."""
     at: dict[float, dict[str, Any]] = {}
     for entry in log:
-        figures = {name: entry[name] for name in HISTORY if name in entry}
-        if figures and "epoch" in entry:
-            at.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(figures)
+        values = {name: entry[name] for name in HISTORY if name in entry}
+        if values and "epoch" in entry:
+            at.setdefault(entry["epoch"], {"epoch": entry["epoch"]}).update(values)
     return [at[epoch] for epoch in sorted(at)]
 
 

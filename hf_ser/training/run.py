@@ -13,7 +13,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.records import EXCLUDED, REPORT, RESULTS, RUN, SPLITS
-from hf_ser.rendering.sections import PICTURES
+from hf_ser.rendering.tables import PICTURES
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.clips import load_splits

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from hf_ser.evaluation.calibration import TOLERANCE, checked, confidence_gaps, reliability
-from hf_ser.evaluation.figures import figures
+from hf_ser.evaluation.metrics import all_metrics
 
 
 def log_loss(probabilities: Any, labels: Any) -> float:
-    found: float = figures(probabilities, labels, list(map(str, range(np.shape(probabilities)[-1]))))["log_loss"]
+    found: float = all_metrics(probabilities, labels, list(map(str, range(np.shape(probabilities)[-1]))))["log_loss"]
     return found
 
 

@@ -82,15 +82,6 @@ def test_against_holisticai(counts: Counts, demographic_parity: float, equality_
     assert found["equality_of_odds"] == pytest.approx(equality_of_odds, abs=1e-12)
 
 
-def test_of_three_genders_the_two_farthest_apart_count() -> None:
-    pairs = [
-        of({name: THREE[name] for name in pair})
-        for pair in (("female", "male"), ("female", "other"), ("male", "other"))
-    ]
-    for figure in ("demographic_parity", "equality_of_odds"):
-        assert of(THREE)[figure] == max(pair[figure] for pair in pairs)
-
-
 def shuffled(counts: Counts, within: bool, draws: int) -> dict[str, np.ndarray]:
     """Both figures with genders that are dealt clip by clip: to all, or within each true emotion."""
     predictions, labels, genders = clips(counts)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
+import secrets
 import socket
 import struct
 import threading
@@ -33,10 +34,6 @@ LICENSES = {"mit", "apache-2.0", "cc-by-4.0", "cc-by-nc-sa-4.0", "unknown", "oth
 ANONYMOUS = "Invalid username or password."
 
 
-def git_oid(kind: str, content: bytes) -> str:
-    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).hexdigest()
-
-
 # What is stored
 
 
@@ -49,15 +46,9 @@ class Blob:
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
-    @property
-    def pointer(self) -> bytes:
-        """What git keeps in place of an LFS file."""
-        size = len(self.content)
-        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {size}\n".encode()
-
     @cached_property
     def oid(self) -> str:
-        return git_oid("blob", self.pointer if self.lfs else self.content)
+        return hashlib.sha1(f"blob {len(self.content)}\0".encode() + self.content).hexdigest()
 
     @property
     def etag(self) -> str:
@@ -66,7 +57,7 @@ class Blob:
     def entry(self, path: str) -> dict[str, Any]:
         """The blob as listings show it."""
         size = len(self.content)
-        lfs = {"lfs": {"oid": self.sha256, "size": size, "pointerSize": len(self.pointer)}} if self.lfs else {}
+        lfs = {"lfs": {"oid": self.sha256, "size": size, "pointerSize": 130}} if self.lfs else {}
         return {"type": "file", "path": path, "size": size, "oid": self.oid, **lfs}
 
 
@@ -78,12 +69,7 @@ class Commit:
     author: str
     parent: Commit | None = None
     time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-
-    @cached_property
-    def oid(self) -> str:
-        tree = "".join(f"{blob.oid} {path}\n" for path, blob in sorted(self.files.items()))
-        words = [tree, self.parent.oid if self.parent else "", self.title, self.message, self.author, self.date]
-        return git_oid("commit", "\0".join([*words, str(self.time)]).encode())
+    oid: str = field(default_factory=lambda: secrets.token_hex(20))
 
     @property
     def date(self) -> str:
@@ -98,7 +84,7 @@ class Commit:
         """All files and folders, as listings show them."""
         found = {path: blob.entry(path) for path, blob in self.files.items()}
         for folder in {str(parent) for path in self.files for parent in PurePosixPath(path).parents} - {"."}:
-            found[folder] = {"type": "directory", "path": folder, "oid": git_oid("tree", folder.encode())}
+            found[folder] = {"type": "directory", "path": folder, "oid": "0" * 40}
         return dict(sorted(found.items()))
 
 
@@ -467,9 +453,6 @@ class HubServer(ThreadingHTTPServer):
 
     def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
-        card = card_data(commit.files["README.md"].content.decode()) if "README.md" in commit.files else None
-        card = card or {}
-        shown = {name: card[name] for name in ("library_name", "pipeline_tag", "model-index") if name in card}
         siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
         if request.flag("blobs"):
             for sibling in siblings:
@@ -478,12 +461,10 @@ class HubServer(ThreadingHTTPServer):
                 if "lfs" in entry:
                     sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
         return {
-            **shown,
-            **({"cardData": card} if card else {}),
             "id": repository.id,
             "sha": commit.oid,
             "private": repository.private,
-            "tags": card_words(card, "tags"),
+            "tags": [],
             "siblings": siblings,
             "lastModified": commit.date,
         }
@@ -537,8 +518,7 @@ class HubServer(ThreadingHTTPServer):
         objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in request.json()["objects"]]
         for missing in objects:
             if missing["oid"] not in repository.objects:
-                upload, verify = f"{base}/{missing['oid']}", f"{base}/verify"
-                missing["actions"] = {"upload": {"href": upload}, "verify": {"href": verify}}
+                missing["actions"] = {"upload": {"href": f"{base}/{missing['oid']}"}}
         return {"transfer": "basic", "objects": objects}
 
     def lfs_upload(self, request: Request, kind: str, name: str, oid: str) -> dict[str, Any]:
@@ -546,12 +526,6 @@ class HubServer(ThreadingHTTPServer):
         if hashlib.sha256(request.body).hexdigest() != oid:
             raise Refusal(400, "The content is not that of the announced object")
         self.repositories[kind, name].objects[oid] = request.body
-        return {}
-
-    def lfs_verify(self, request: Request, repository: Repository) -> dict[str, Any]:
-        asked = request.json()
-        if len(repository.objects.get(asked["oid"], b"")) != asked["size"]:
-            raise Refusal(400, "The object is not stored, or has another size")
         return {}
 
     def commit(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
@@ -647,6 +621,5 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", rf"/api/{KIND}/{REPO}"): HubServer.info,
     ("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch"): HubServer.lfs_batch,
     ("PUT", rf"/lfs/{KIND}/(?P<name>.+)/(?P<oid>[0-9a-f]{{64}})"): HubServer.lfs_upload,
-    ("POST", rf"/lfs/{KIND}/{REPO}/verify"): HubServer.lfs_verify,
     ("GET", rf"/{PREFIX}{REPO}/resolve/{REVISION}/(?P<path>.+)"): HubServer.resolve,
 }

@@ -217,12 +217,6 @@ class TestTheHub:
         with pytest.raises(HubError, match=r"lab/ser: the disk is full. Free space in .*hub.*set HF_HOME"):
             hf_ser.pipeline("lab/ser")
 
-    def test_a_repository_with_a_pickle_alone(self, hub: Any, published: Path) -> None:
-        HfApi().upload_file(path_or_fileobj=b"\x80", path_in_repo="pytorch_model.bin", repo_id="lab/ser")
-        HfApi().delete_file("model.safetensors", repo_id="lab/ser")
-        with pytest.raises(FileNotFoundError, match=r"A pickle \(pytorch_model\.bin\) is not opened"):
-            hf_ser.pipeline("lab/ser")
-
     def test_a_base_model_that_is_gone_another_or_changed(
         self, hub: Any, adapter: Path, tiny_hubert: Path, make_hubert: Callable[..., Path], tmp_path: Path
     ) -> None:
@@ -239,21 +233,3 @@ class TestTheHub:
         says = r"'lab/adapter' is an adapter for 'lab/base', which cannot be loaded: lab/base is not on the Hub.*base="
         with pytest.raises(HubError, match=says):
             hf_ser.pipeline("lab/adapter")
-
-    def test_a_user_with_nothing_but_transformers(
-        self, hub: Any, published: Path, python: Callable[..., Any], tmp_path: Path
-    ) -> None:
-        np.save(tmp_path / "wave.npy", WAVE)
-        code = f"""
-import json, sys
-import numpy as np
-from transformers import pipeline
-classifier = pipeline("audio-classification", model="lab/ser")
-assert not any(name.startswith("hf_ser") for name in sys.modules)
-print("FOUND", json.dumps(classifier({{"array": np.load({str(tmp_path / "wave.npy")!r}), "sampling_rate": 16_000}})))
-"""
-        done = python("-c", code, **hub.environment)
-        assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))[5:])
-        expected = answers(hf_ser.pipeline(published))
-        assert {answer["label"]: answer["score"] for answer in found} == pytest.approx(expected, abs=1e-6)

@@ -66,7 +66,7 @@ def report_on(model: Model, corpora: list[str], options: ReportOptions = QUICK, 
 
 
 class TestWhatItIsTakenOn:
-    def test_by_default_the_test_part_with_the_figures_of_the_run(
+    def test_by_default_the_test_part_with_the_metrics_of_the_run(
         self, model: Model, run: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reports, "CLIPS_FOR_AN_INTERVAL", 6)
@@ -78,7 +78,7 @@ class TestWhatItIsTakenOn:
         assert overall["confusion_matrix"] == test["confusion_matrix"]
         for name in ("uar", "accuracy", "f1_weighted", "f1_macro", "eer"):
             assert overall[name] == pytest.approx(test[name], abs=1e-6)
-        assert sum(figures["clips"] for figures in report["quality"]["speakers"].values()) == test["clips"]
+        assert sum(metrics["clips"] for metrics in report["quality"]["speakers"].values()) == test["clips"]
         intervals = report["quality"]["intervals"]["clips"]
         for name in ("uar", "eer", "log_loss", "ece"):
             low, high = intervals[name]
@@ -92,19 +92,8 @@ class TestWhatItIsTakenOn:
             assert ("intervals" in group) == (group["clips"] >= 6)
         json.dumps(report, allow_nan=False)
 
-    @pytest.mark.parametrize(
-        ("cutting", "heard"),
-        [
-            (["--segment_length", "0.6"], "{} of over 0.6 s: cut into segments, whose probabilities are averaged."),
-            (
-                ["--segment_length", "0.6", "--segment_overlap", "0.25", "--max_seconds", "1.3"],
-                "{} of over 0.6 s: cut into segments that overlap by 0.25 s, whose probabilities are averaged.",
-            ),
-        ],
-    )
-    def test_clips_are_cut_as_in_training(
-        self, cutting: list[str], heard: str, speech: Path, tiny_hubert: Path, tmp_path: Path
-    ) -> None:
+    def test_clips_are_cut_as_in_training(self, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+        cutting = ["--segment_length", "0.6", "--segment_overlap", "0.25", "--max_seconds", "1.3"]
         words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "frozen", "--num_train_epochs", "1",
                  "--disable_tqdm", "True", *cutting, "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-2"]  # fmt: skip
         test = finetune(parse_arguments(words)).test
@@ -113,9 +102,10 @@ class TestWhatItIsTakenOn:
         overall = report["quality"]["overall"]
         assert overall["confusion_matrix"] == test["confusion_matrix"]
         assert overall["eer"] == pytest.approx(test["eer"], abs=1e-6)
-        assert heard.format(f"{test['clips']} clips") in report["notes"]
+        how = "of over 0.6 s: cut into segments that overlap by 0.25 s, whose probabilities are averaged."
+        assert f"{test['clips']} clips {how}" in report["notes"]
 
-    def test_a_long_clip_is_heard_whole_if_the_models_own_run_did(
+    def test_a_long_clip_is_taken_whole_if_the_models_own_run_did(
         self, model: Model, run: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(models, "LONGEST", 1.5)
@@ -140,6 +130,8 @@ class TestWhatItIsTakenOn:
         options = ReportOptions(**{**vars(QUICK), "leakage": True})
         looked = report_on(model, [f"manifest={tmp_path / 'clips.csv'}"], options)
         assert "not among these corpora" in looked["leakage"]["reason"]
+        with pytest.raises(SplitError, match="the corpora have no clip of the model's test part"):
+            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model.emotions, model.records, part="test")
 
     def test_a_model_of_somebody_else_is_tested_on_everything(self, run: Path, speech: Path) -> None:
         stranger = open_model(hf_ser.pipeline(run), "stranger", None)
@@ -155,13 +147,6 @@ class TestWhatItIsTakenOn:
         report = report_on(model, [f"synthetic={speech}"], part="validation")
         assert any("selected the model" in note for note in report["notes"])
 
-    def test_a_part_whose_clips_are_not_there(self, model: Model, tmp_path: Path) -> None:
-        synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)
-        with pytest.raises(SplitError, match="the corpora have no clip of the model's test part"):
-            load_clips(
-                [f"manifest={manifest(tmp_path / 'other', tmp_path)}"], model.emotions, model.records, part="test"
-            )
-
 
 def manifest(folder: Path, where: Path, keep: Callable[[str], bool] = lambda name: True, speakers: bool = True) -> Path:
     """The clips of a synthetic corpus as a manifest."""
@@ -175,6 +160,16 @@ def manifest(folder: Path, where: Path, keep: Callable[[str], bool] = lambda nam
     file = where / "clips.csv"
     file.write_text("\n".join(rows) + "\n")
     return file
+
+
+def noise(folder: Path, seconds: list[float]) -> Path:
+    """Clips of noise, sad and happy in turns, as a manifest."""
+    rng = np.random.default_rng(0)
+    for n, length in enumerate(seconds):
+        soundfile.write(folder / f"{n}.wav", rng.normal(size=round(16_000 * length)) / 9, 16_000)
+    rows = [f"{n}.wav,{('sad', 'happy')[n % 2]}" for n in range(len(seconds))]
+    (folder / "clips.csv").write_text("\n".join(["path,emotion", *rows]))
+    return folder / "clips.csv"
 
 
 class TestWhereLittleIsKnown:
@@ -242,17 +237,12 @@ class TestWhereLittleIsKnown:
             load_clips([f"manifest={tmp_path / 'clips.csv'}"], model.emotions, model.records,
                        max_excluded=1, minimum_seconds=model.shortest)  # fmt: skip
 
-    def test_clips_whose_beginning_cannot_be_heard(self, model: Model, tmp_path: Path) -> None:
-        """They are set aside, and too many of them are no report."""
-        rng = np.random.default_rng(0)
-        lines = ["path,emotion"]
-        for n in range(4):
-            wave = rng.normal(size=16_000).astype(np.float32) / 9
-            wave[:8000] *= n > 0
-            soundfile.write(tmp_path / f"{n}.wav", wave, 16_000)
-            lines.append(f"{n}.wav,{('sad', 'happy')[n % 2]}")
-        file = tmp_path / "clips.csv"
-        file.write_text("\n".join(lines))
+    def test_clips_whose_beginning_is_silent(self, model: Model, tmp_path: Path) -> None:
+        """They are excluded, and too many of them are no report."""
+        file = noise(tmp_path, [1.0] * 4)
+        silent, rate = soundfile.read(tmp_path / "0.wav")
+        silent[:8000] = 0
+        soundfile.write(tmp_path / "0.wav", silent, rate)
         options = replace(QUICK, max_seconds=0.4)
         with pytest.raises(CorpusError, match=r"1 of 4 clips cannot be used, more than max_excluded=0.05 allows"):
             report_on(model, [f"manifest={file}"], options)
@@ -262,17 +252,10 @@ class TestWhereLittleIsKnown:
         with pytest.raises(ValueError, match=r"max_seconds=0.01: run needs 0.0\d+ s"):
             report_on(model, [f"manifest={file}"], replace(QUICK, max_seconds=0.01), max_excluded=0.5)
 
-    def test_a_condition_under_which_fewer_clips_are_heard(self, model: Model, tmp_path: Path) -> None:
-        rng = np.random.default_rng(0)
-        lines = ["path,emotion"]
-        for n, seconds in enumerate((0.5, 0.5, model.shortest)):
-            soundfile.write(tmp_path / f"{n}.wav", rng.normal(size=round(16_000 * seconds)) / 9, 16_000)
-            lines.append(f"{n}.wav,{('sad', 'happy')[n % 2]}")
-        (tmp_path / "clips.csv").write_text("\n".join(lines))
+    def test_a_condition_under_which_fewer_clips_are_predicted(self, model: Model, tmp_path: Path) -> None:
+        file = noise(tmp_path, [0.5, 0.5, model.shortest])
         conditions = [Condition("clean"), Condition("speed", 1.25, "times")]
-        report = report_on(
-            model, [f"manifest={tmp_path / 'clips.csv'}"], replace(QUICK, robustness=True, conditions=conditions)
-        )
+        report = report_on(model, [f"manifest={file}"], replace(QUICK, robustness=True, conditions=conditions))
         assert [entry["clips"] for entry in report["robustness"]["conditions"]] == [3, 2]
         (note,) = [note for note in report["notes"] if "not all can be predicted" in note]
         assert note.startswith("Of 3 clips not all can be predicted under speed, 1.25")
@@ -322,7 +305,7 @@ class TestFurtherParts:
         pairs = {(found["clip"], found["train_clip"]) for found in leaking["leakage"]["duplicates"]}
         assert (table["parts"]["test"][0], table["parts"]["train"][0]) in pairs
 
-    def test_a_copy_that_the_run_has_set_aside_is_set_aside_here(
+    def test_a_copy_that_the_run_has_excluded_is_excluded_here(
         self, model: Model, speech: Path, run: Path, tmp_path: Path
     ) -> None:
         parts = json.loads((run / "splits.json").read_text())["parts"]
@@ -338,7 +321,7 @@ class TestFurtherParts:
         assert len(clips.labels) == len(parts["test"])
 
     @pytest.mark.parametrize("moved", [("train", "test"), ("test", "train")])
-    def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_set_aside(
+    def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_excluded(
         self, moved: tuple[str, str], model: Model, speech: Path, run: Path, tmp_path: Path
     ) -> None:
         parts = json.loads((run / "splits.json").read_text())["parts"]
@@ -489,7 +472,7 @@ class TestFurtherParts:
         assert (tmp_path / "r" / "report" / "confusion_matrix.png").stat().st_size > 1000
         assert not (tmp_path / "r" / "report-predictions").exists()
 
-    def test_the_figures_can_be_computed_again_from_what_is_said_of_each_clip(
+    def test_the_metrics_can_be_computed_again_from_the_predictions(
         self, model: Model, speech: Path, tmp_path: Path
     ) -> None:
         found = built(model, [f"synthetic={speech}"])
@@ -503,7 +486,7 @@ class TestFurtherParts:
             overall["log_loss"], abs=1e-5
         )
         assert clips.groupby("speaker").size().to_dict() == {
-            speaker: figures["clips"] for speaker, figures in report["quality"]["speakers"].items()
+            speaker: metrics["clips"] for speaker, metrics in report["quality"]["speakers"].items()
         }
 
     def test_what_is_not_a_report_is_left_alone(self, model: Model, speech: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from hf_ser.inference.precision import set_precision
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.report import cost
-from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk, speech
+from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -42,33 +41,19 @@ def measured(classifier: SERPipeline, folder: Path) -> dict[str, Any]:
         return measure_cost(classifier, folder=folder, seconds=(0.5, 2), runs=5, batch_seconds=6)
 
 
-def test_it_is_ready_for_json(measured: dict[str, Any]) -> None:
+def test_what_is_measured(measured: dict[str, Any], classifier: SERPipeline) -> None:
     assert json.loads(json.dumps(measured, allow_nan=False)) == measured
     assert set(measured) == {"device", "latency", "throughput", "memory", "parameters", "flops", "size"}
     assert (measured["device"]["kind"], measured["device"]["dtype"]) == ("cpu", "float32")
-    assert measured["device"]["name"].startswith("CPU (")
-
-
-def test_the_latency_of_each_length(measured: dict[str, Any]) -> None:
     assert [(entry["seconds"], entry["runs"]) for entry in measured["latency"]] == [(0.5, 5), (2, 5)]
-    for entry in measured["latency"]:
-        assert 0 < entry["median_ms"] <= entry["p95_ms"]
-
-
-def test_throughput_on_mixed_lengths(measured: dict[str, Any]) -> None:
+    assert all(0 < entry["median_ms"] <= entry["p95_ms"] for entry in measured["latency"])
     found = measured["throughput"]
     assert found["speech_per_second"] == pytest.approx(found["passes"] * found["seconds"] / found["wall_seconds"])
     assert found["seconds"] >= cost.LEAST_SECONDS
     assert found["shortest"] <= found["seconds"] / found["clips"] <= found["longest"]
-    assert found["batch_seconds"] == 6
-
-
-def test_memory_says_of_what(measured: dict[str, Any], classifier: SERPipeline) -> None:
-    memory = measured["memory"]
     weights = sum(p.numel() * p.element_size() for p in classifier.model.parameters())
-    assert memory["peak_bytes"] > weights
-    assert memory["peak_bytes"] >= (memory["before_bytes"] or 0)
-    assert "resident memory" in memory["of"]
+    assert measured["memory"]["peak_bytes"] >= max(weights, measured["memory"]["before_bytes"] or 0)
+    assert "resident memory" in measured["memory"]["of"]
 
 
 def test_memory_where_the_peak_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,15 +141,6 @@ def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, mo
     assert found["device"]["dtype"] == "int8"
 
 
-def test_speech_is_the_same_every_time_and_no_silence() -> None:
-    once, again, other = speech(2.5), speech(2.5), speech(2.5, seed=1)
-    assert once.shape == (40_000,)
-    assert once.dtype == np.float32
-    assert (once == again).all()
-    assert not (once == other).all()
-    assert np.abs(once).max() > 0.01
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -182,18 +158,6 @@ def test_arguments_that_make_no_sense(classifier: SERPipeline, arguments: dict[s
 def test_a_missing_folder_fails_before_anything_is_measured(classifier: SERPipeline, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"folder='.*gone': there is no such folder"):
         measure_cost(classifier, folder=tmp_path / "gone")
-
-
-def test_whisper_has_its_cost_too(tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "LEAST_WALL", 0.01)
-    loaded = load_model(str(tiny_whisper), EMOTIONS)
-    loaded.model.save_pretrained(tmp_path / "model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    found = measure_cost(
-        hf_ser.pipeline(tmp_path / "model", device="cpu"), folder=tmp_path / "model", seconds=(1,), runs=2
-    )
-    assert found["flops"]["total"] > 0
-    assert found["size"]["model_bytes"] > (tmp_path / "model" / "model.safetensors").stat().st_size
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

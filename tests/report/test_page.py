@@ -13,7 +13,7 @@ import pytest
 
 from hf_ser.rendering import cautions, console, markdown, page
 from hf_ser.rendering.blocks import Table, count, label, percent
-from hf_ser.rendering.sections import PICTURES
+from hf_ser.rendering.tables import PICTURES
 from hf_ser.report.plots import draw
 from hf_ser.wording import per_cent
 

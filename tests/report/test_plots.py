@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from hf_ser.rendering.sections import PICTURES
+from hf_ser.rendering.tables import PICTURES
 from hf_ser.report import plots
 
 

@@ -15,8 +15,8 @@ from hf_ser.hub.card import text
 from hf_ser.hub.card.report import PICTURES, read_report
 from hf_ser.records import SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
-from hf_ser.rendering.formats import markdown
-from hf_ser.rendering.sections import card_section
+from hf_ser.rendering.headline import answers, cautions
+from hf_ser.rendering.tables import PICTURES as CAPTIONS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, per_cent
 
@@ -79,11 +79,11 @@ def make_card(
     licence = {"license": license} if license else licence_of_corpora(results)
     metadata = card_metadata(results, language=language, base_model=on_hub, tags=tags, adapter=adapter, licence=licence,
                              model_name=model_id or f"{name}-{'-'.join(results.methods)}")  # fmt: skip
-    sources = {key: path for key, path in PICTURES.items() if path in files}
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
         "percent": lambda share: percent(share).text,
         "interval": lambda edges: interval(edges).text,
+        "short_name": text.short_name,
     }
     environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
                             "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
@@ -92,7 +92,9 @@ def make_card(
         metadata=metadata.to_yaml(),
         results=results,
         report=report,
-        measured="\n\n".join(map(markdown, card_section(report, sources))) if report else "",
+        answers=answers(report) if report else [],
+        alarms=[caution.text for caution in cautions(report) if caution.alarm] if report else [],
+        pictures=[(CAPTIONS[key], path) for key, path in PICTURES.items() if path in files],
         base=f"[`{on_hub}`](https://huggingface.co/{on_hub})" if on_hub else f"`{name}`",
         base_name=name,
         base_is_local=on_hub is None and name != TINY,

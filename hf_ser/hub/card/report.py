@@ -9,7 +9,7 @@ from hf_ser import records
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import REPORT
 from hf_ser.rendering.blocks import percent
-from hf_ser.rendering.sections import CARD_PICTURES
+from hf_ser.rendering.tables import CARD_PICTURES
 from hf_ser.results import RunResults
 
 logger = logging.getLogger(__name__)

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from hf_ser.corpora import ABOUT, About
-from hf_ser.hub.card import bibtex
 from hf_ser.rendering.blocks import Table, count, interval, label, percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import best_unit
-from hf_ser.rendering.sections import metrics_table
+from hf_ser.rendering.tables import metrics_table
 from hf_ser.results import Corpus, RunResults
 from hf_ser.wording import counted, listed
 
@@ -29,21 +29,16 @@ METHODS = {
 UNMERGED = ("adapter", "parallel_adapter", "prompt")
 #: Those of HuBERT-SER; the others are PEFT-SER's.
 HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
+#: BibTeX of the papers that a card cites beside those of its corpora, and the keys of the encoders by `model_type`. HuBERT-SER is
+#: at hand as an anonymous submission, without authors or a year.
+PAPERS = files("hf_ser.hub.card").joinpath("papers.bib").read_text(encoding="utf-8")
+ENCODERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
 #: Arguments of a run that do not change what it learns, and that the card states elsewhere.
 HIDDEN = re.compile(
     r"(use_cpu|disable_tqdm|report_to|debug|label_names|do_eval|do_train|do_predict|greater_is_better|log_level.*|logging_.*"
     r"|save_.*|push_to_hub.*|hub_.*|run_name|project|trackio_.*|cpu_threads|prepare_workers|dataloader_(pin|num|persist).*"
     r"|frozen_cache_gb|bf16|fp16|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
 )
-#: Where the labels of corpora come from, by `About.labels`.
-LABELS = {
-    "computed": "**Synthetic speech.** {} is babble that a computer made. Metrics on it show that the code works, and say "
-    "nothing about people.",
-    "asked for": "**Acted emotions.** The speakers of {} were asked to show an emotion, which is the label. Whether the model "
-    "recognises what somebody feels was not tested.",
-    "perceived": "**Perceived emotions.** The labels of {} are the emotions that most raters perceived. Whether the model "
-    "recognises what somebody feels was not tested.",
-}
 #: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
 DISTORTIONS = {
     "noise": "noise", "telephones": "telephone", "music": "", "several people at once": "", "other microphones": ""
@@ -223,42 +218,11 @@ def parts_text(results: RunResults) -> str:
     return " ".join([f"{text[:1].upper()}{text[1:]}.", *shared])
 
 
-# Limitations
-
-
-def limitations(results: RunResults, report: Mapping[str, Any] | None) -> list[str]:
-    """The limits that follow from corpora, split and emotions. What the report has measured is not said to be untested."""
-    facts = [each for each in abouts(results) if each]
-    found = []
-    for labels, limit in LABELS.items():
-        if names := [short_name(each) for each in facts if each.labels == labels]:
-            found.append(limit.format(listed(names)))
-    spoken = [each for each in facts if each.labels != "computed"]
-    if len(spoken) == len(results.corpora) and {each.language for each in spoken} == {"en"}:
-        free = any(each.text == "free" for each in spoken)
-        found.append(
-            f"**English.** Other languages were not tested{'' if free else ', nor free speech and conversations'}."
-        )
-    if varied := [short_name(each) for each in spoken if each.text in ("read", "free")]:
-        found.append(
-            f"**Words.** In {listed(varied)} the words differ between emotions; the model may have learned words."
-        )
-    train, test = (speakers(results.split["parts"][part]) for part in ("train", "test"))
-    if train:
-        fair = report and report["fairness"]["equality_of_odds"] is not None
-        found.append(
-            f"**Speakers.** It was trained on {train}{f' and tested on {test}' if test else ''}. Other ages, accents and ways of "
-            f"speaking were not tested{'' if fair else ', nor whether it treats women and men alike'}."
-        )
+def untested(report: Mapping[str, Any] | None) -> list[str]:
+    """Conditions of recordings that the report has not measured."""
     robust = report and report["robustness"]
     kinds = " ".join(entry["kind"] for entry in robust["conditions"]) if robust else ""
-    untested = [name for name, kind in DISTORTIONS.items() if not kind or kind not in kinds]
-    return [
-        *found,
-        f"**Recordings.** Not tested: {listed(untested)}.",
-        f"**Always a prediction.** It predicts one of its {len(results.emotions)} emotions for any input, silence included. Its "
-        "probabilities are not calibrated.",
-    ]
+    return [name for name, kind in DISTORTIONS.items() if not kind or kind not in kinds]
 
 
 # Training
@@ -286,7 +250,12 @@ def citations(results: RunResults) -> list[str]:
     """BibTeX of the corpora, the encoder and the methods, a line each."""
     of_hubert_ser = all(name in HUBERT_SER for name in results.methods)
     found = [facts.citation if facts else None for facts in abouts(results)]
-    found += [bibtex.ENCODERS.get(results.model_type), bibtex.HUBERT_SER if of_hubert_ser else None]
-    found.append(bibtex.PEFT_SER if not of_hubert_ser or split_kind(results.split) == "kfold" else None)
-    found.append(bibtex.LORA if "lora" in results.method else None)
+    papers = {
+        ENCODERS.get(results.model_type): True,
+        "hubertser": of_hubert_ser,
+        "feng2023peftser": not of_hubert_ser or split_kind(results.split) == "kfold",
+        "hu2021lora": "lora" in results.method,
+    }
+    for key in [key for key, cited in papers.items() if cited]:
+        found += [entry for entry in PAPERS.split("\n\n") if f"{{{key}," in entry]
     return list(dict.fromkeys(" ".join(citation.split()) for citation in found if citation))

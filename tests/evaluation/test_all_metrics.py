@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from hf_ser.evaluation import score
-from hf_ser.evaluation.figures import figures, grouped
+from hf_ser.evaluation.metrics import all_metrics, grouped
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -31,10 +31,10 @@ def flat(found: dict[str, Any]) -> list[float]:
     return values
 
 
-class TestFigures:
+class TestAllMetrics:
     def test_by_hand(self) -> None:
         probabilities = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
-        found = figures(probabilities, [0, 0, 1, 1], ("happy", "sad"))
+        found = all_metrics(probabilities, [0, 0, 1, 1], ("happy", "sad"))
         assert found["clips"] == 4
         assert found["confusion_matrix"] == [[1, 1], [0, 2]]
         assert found["recall"] == {"happy": 0.5, "sad": 1.0}
@@ -46,7 +46,7 @@ class TestFigures:
 
     def test_all_that_score_says(self) -> None:
         probabilities, labels = clips(100)
-        found, scored = figures(probabilities, labels, EMOTIONS), score(probabilities, labels)
+        found, scored = all_metrics(probabilities, labels, EMOTIONS), score(probabilities, labels)
         assert {name: found[name] for name in scored} == scored
         assert found["eer"] == pytest.approx(np.mean(list(found["eer_by_emotion"].values())))
         assert found["uar"] == pytest.approx(np.mean(list(found["recall"].values())))
@@ -55,7 +55,7 @@ class TestFigures:
     @settings(deadline=None, max_examples=25)
     def test_against_scikit_learn_and_in_any_order(self, number: int, seed: int) -> None:
         probabilities, labels = clips(number, seed)
-        found = figures(probabilities, labels, EMOTIONS)
+        found = all_metrics(probabilities, labels, EMOTIONS)
         recall = metrics.recall_score(
             labels, probabilities.argmax(axis=1), labels=range(4), average=None, zero_division=np.nan
         )
@@ -64,12 +64,12 @@ class TestFigures:
         assert found["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(4)))
         assert json.loads(json.dumps(found, allow_nan=False)) == found
         order = np.random.default_rng(seed).permutation(number)
-        assert flat(figures(probabilities[order], labels[order], EMOTIONS)) == pytest.approx(flat(found))
+        assert flat(all_metrics(probabilities[order], labels[order], EMOTIONS)) == pytest.approx(flat(found))
 
     def test_one_emotion_alone(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = figures(np.eye(4)[[3, 3, 3]], [3, 3, 3], EMOTIONS)
+            found = all_metrics(np.eye(4)[[3, 3, 3]], [3, 3, 3], EMOTIONS)
         assert found["eer"] is None
         assert found["eer_by_emotion"] == dict.fromkeys(EMOTIONS)
         assert found["recall"] == {"angry": None, "happy": None, "neutral": None, "sad": 1.0}
@@ -92,7 +92,7 @@ class TestFigures:
     def test_what_does_not_fit_is_refused(self, wrong: dict[str, Any], message: str) -> None:
         given = {"probabilities": np.eye(4)[:3], "labels": [0, 1, 2], "emotions": EMOTIONS, **wrong}
         with pytest.raises(ValueError, match=message):
-            figures(**given)
+            all_metrics(**given)
         with pytest.raises(ValueError, match=message):
             grouped(**given, groups=["a"] * len(given["labels"]))
 
@@ -104,7 +104,7 @@ class TestGrouped:
         found = grouped(probabilities, labels, EMOTIONS, groups)
         assert list(found) == ["ravdess", "tess"]
         for first, name in ((0, "tess"), (1, "ravdess")):
-            assert found[name] == figures(probabilities[first::3], labels[first::3], EMOTIONS)
+            assert found[name] == all_metrics(probabilities[first::3], labels[first::3], EMOTIONS)
 
     def test_as_many_groups_as_clips(self) -> None:
         with pytest.raises(ValueError, match="for each of 5 clips; found 4"):
