@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,16 +37,17 @@ class ScriptArguments:
     corpora: list[str] = field(
         default_factory=lambda: ["synthetic"],
         metadata={
-            "help": "Corpora as NAME=PATH: ravdess, crema_d, tess, savee, iemocap, msp_improv and msp_podcast with a folder; "
-            "manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally speaker, gender, session, "
-            "split, corpus); dataset with a folder of save_to_disk or a name on the Hub; emobox with EmoBox/data/CORPUS; or "
-            "synthetic, which the package makes itself."
+            "help": "Corpora as NAME=PATH: a name of hf-ser corpora --list with its folder; FILE.yaml, which describes a "
+            "corpus, with a folder; manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally "
+            "speaker, gender, session, split, corpus); dataset with a folder of save_to_disk or a name on the Hub; emobox with "
+            "EmoBox/data/CORPUS; or synthetic, which the package makes itself."
         },
     )
     emotions: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Emotions to tell apart, and merges: neutral happy sad angry calm=neutral. By default all eight."
+            "help": "Emotions to classify, and merges: neutral happy sad angry calm=neutral (calm counts as neutral). By default "
+            "the eight of HuBERT-SER."
         },
     )
     label_source: str = field(
@@ -60,16 +61,16 @@ class ScriptArguments:
     split: str = field(
         default="speaker",
         metadata={
-            "help": "speaker: no speaker is in two parts. random: HuBERT-SER's; speakers are in all parts, and metrics say "
-            "nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or its own folds (emobox). "
-            "cross_corpus: some corpora train, and each other one is a test part.",
+            "help": "speaker: no speaker is in two parts. random: clips are shuffled, as in HuBERT-SER; speakers are in all "
+            "parts, and metrics say nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or "
+            "its own folds (emobox). cross_corpus: some corpora train, and each other one is a test part.",
             "choices": ["cross_corpus", "kfold", "official", "random", "speaker"],
         },
     )
     splits: str | None = field(
         default=None, metadata={"help": "A splits.json to read the split from, in place of --split."}
     )
-    train_corpora: list[str] = field(default_factory=list, metadata={"help": "The corpora that train (cross_corpus)."})
+    train_corpora: list[str] = field(default_factory=list, metadata={"help": "Training corpora (cross_corpus)."})
     test_size: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
     validation_size: float = field(
         default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."}
@@ -79,7 +80,8 @@ class ScriptArguments:
         default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."}
     )
     fold_by: str = field(
-        default="speaker", metadata={"help": "What stays together (kfold).", "choices": ["speaker", "session"]}
+        default="speaker",
+        metadata={"help": "The unit that is never divided between folds (kfold).", "choices": ["speaker", "session"]},
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split, apart from the training's."})
     max_excluded: float = field(
@@ -95,7 +97,7 @@ class ScriptArguments:
     )
     shuffle_buffer: int = field(
         default=1000,
-        metadata={"help": "Clips that wait in memory for --streaming, of which the next is drawn at random."},
+        metadata={"help": "Size of the shuffle buffer in clips (--streaming)."},
     )
     prepare_workers: int | None = field(
         default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
@@ -110,7 +112,7 @@ class ScriptArguments:
 
 #: A learning rate for each method, by the parameters of the largest model that it is for. `full` from 50 M on has the rate of
 #: SpeechBrain's IEMOCAP recipe and of the MSP-Podcast challenge's baseline (Interspeech 2025); up to 12 M it was measured on
-#: training actors of RAVDESS (see the README), and between them lies what was not measured. What is added to a frozen encoder
+#: training actors of RAVDESS, and between them is a guess. What is added to a frozen encoder
 #: has PEFT-SER's rate (section V.A).
 LEARNING_RATES: dict[str, dict[float, float]] = {
     "full": {12e6: 1e-4, 50e6: 5e-5, math.inf: 1e-5},
@@ -119,8 +121,10 @@ LEARNING_RATES: dict[str, dict[float, float]] = {
 ADDED_LEARNING_RATE = 5e-4
 
 
-def _sizes(most: float) -> str:
-    return f" up to {most / 1e6:g} M parameters" if most < math.inf else " above"
+def _rates(rates: Mapping[float, float]) -> str:
+    *sized, (_, largest) = rates.items()
+    found = [f"{rate:g} up to {size / 1e6:g} M parameters" for size, rate in sized]
+    return ", ".join([*found, f"{largest:g} above" if sized else f"{largest:g}"])
 
 
 #: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
@@ -165,7 +169,7 @@ class SERConfig(TrainingArguments):
         },
     )
     weighted_layer_sum: bool = field(
-        default=False, metadata={"help": "Let the head see a learned average of all layers instead of the last one."}
+        default=False, metadata={"help": "Give the head a learned average of all layers instead of the last one."}
     )
     mask_time_prob: float = field(
         default=0.0,
@@ -189,23 +193,23 @@ class SERConfig(TrainingArguments):
     normalise_by: str | None = field(
         default=None,
         metadata={
-            "help": "State the metrics a second time, with predictions normalised by the mean over all clips of the same speaker "
+            "help": "Also report metrics of predictions that are normalised by the mean over all clips of the same speaker "
             "or corpus. It uses no labels, but all clips at once: another protocol, and named as such in results and card.",
             "choices": ["speaker", "corpus"],
         },
     )
     max_seconds: float | None = field(
-        default=None, metadata={"help": "Use the first so many seconds of longer clips, in training and test."}
+        default=None, metadata={"help": "Use the first N seconds of longer clips, in training and test."}
     )
     segment_length: float | None = field(
-        default=None, metadata={"help": "Cut longer clips into segments of so many seconds; metrics stay per clip."}
+        default=None, metadata={"help": "Cut longer clips into segments of N seconds; metrics stay per clip."}
     )
     segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
     save_format: str = field(
         default="merged",
         metadata={
-            "help": "What a LoRA run leaves. merged: a checkpoint that opens anywhere, and the adapter in adapter/. adapter: "
-            "the adapter alone.",
+            "help": "What is saved of a LoRA run. merged: a checkpoint that opens anywhere, and the adapter in adapter/. "
+            "adapter: the adapter alone.",
             "choices": ["merged", "adapter"],
         },
     )
@@ -213,8 +217,7 @@ class SERConfig(TrainingArguments):
         default=20.0,
         metadata={
             "help": "Disk in GB for what the frozen part of the model computes, once for all epochs and all later runs on the "
-            "same clips; models that were not used for the longest time go first. It lies in the package's cache; 0: nothing is "
-            "kept."
+            "same clips; least recently used models are deleted first. 0: no cache."
         },
     )
     frozen_cache_views: int = field(
@@ -236,10 +239,9 @@ class SERConfig(TrainingArguments):
     hub_strategy: str = field(
         default="end",
         metadata={
-            "help": "What goes to the Hub with --push_to_hub. end: the finished run, in one commit. checkpoint (every_save, "
-            "all_checkpoints): its checkpoints, too, as they are saved, with the optimizer's state, on the branch "
-            "'checkpoints', from which --resume_from_checkpoint True goes on on another machine; the branch is deleted at "
-            "the end.",
+            "help": "What --push_to_hub uploads. end: the finished run, in one commit. checkpoint (every_save, "
+            "all_checkpoints): each checkpoint, too, with the optimizer's state, on the branch 'checkpoints'. "
+            "--resume_from_checkpoint True resumes from it on another machine; the branch is deleted at the end.",
             "choices": [strategy.value for strategy in HubStrategy],
         },
     )
@@ -255,7 +257,7 @@ class SERConfig(TrainingArguments):
         metadata={"help": "The model's licence, by its identifier on the Hub; by default the corpus' own."},
     )
     hub_base_model: str | None = field(
-        default=None, metadata={"help": "The base model's name on the Hub, if --model is a folder."}
+        default=None, metadata={"help": "The base model's name on the Hub, if --model_name_or_path is a folder."}
     )
     hub_clip_names: bool = field(
         default=False, metadata={"help": "Publish the clips' names; by default splits.json has hashes in their place."}
@@ -271,10 +273,7 @@ class SERConfig(TrainingArguments):
     )
     balanced_sampling: bool = field(
         default=False,
-        metadata={
-            "help": "Draw each emotion equally often: an epoch has as many clips as train, those of a rare emotion several times "
-            "and not all of a frequent one."
-        },
+        metadata={"help": "Sample emotions with equal frequency; the length of an epoch does not change."},
     )
     focal_gamma: float = field(
         default=0.0,
@@ -288,26 +287,23 @@ class SERConfig(TrainingArguments):
     learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "The highest learning rate, of what trains in the encoder. By default "
-            + "; ".join(
-                f"{name} {', '.join(f'{rate:g}{_sizes(size)}' for size, rate in rates.items())}"
-                for name, rates in LEARNING_RATES.items()
-            )
-            + f"; others {ADDED_LEARNING_RATE:g}."
+            "help": "Peak learning rate of encoder parameters. By default "
+            + "; ".join(f"{name}: {_rates(rates)}" for name, rates in LEARNING_RATES.items())
+            + f"; others: {ADDED_LEARNING_RATE:g}."
         },
     )
     head_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": f"The highest learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
+            "help": f"Peak learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
             "at its solution, and learning_rate for the others."
         },
     )
     layer_decay: float = field(
         default=1.0,
         metadata={
-            "help": "Each layer of the encoder has this share of the learning rate of the layer above it; what lies below the "
-            "layers has the share of one layer more. 1: the same for all."
+            "help": "Factor from the learning rate of each layer of the encoder to that of the layer below (layer-wise decay). "
+            "1: the same for all."
         },
     )
     average_share: float = field(
@@ -321,10 +317,8 @@ class SERConfig(TrainingArguments):
         default=True,
         metadata={
             "help": "With a linear head: keep a point between the solved probe and the trained weights, half way unless "
-            "another is "
-            "better on validation by more than the standard error of its UAR. Where that is the probe itself, log, results "
-            "and card "
-            "say so."
+            "another is better on validation by more than the standard error of its UAR. Where that is the probe itself, log, "
+            "results and card say so."
         },
     )
     num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs."})
@@ -334,19 +328,17 @@ class SERConfig(TrainingArguments):
         default="linear",
         metadata={
             "help": "How the learning rate falls. reduce_lr_on_plateau watches the loss on validation, whatever chooses the "
-            "model; by default it halves after 5 epochs without a better one, and not below a tenth, as PEFT-SER."
+            "model; by default it halves after 5 epochs without a lower loss, and not below a tenth, as PEFT-SER."
         },
     )
     lr_scheduler_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "More for the scheduler, as JSON."}
+        default=None, metadata={"help": "Arguments of the scheduler, as JSON."}
     )
     adam: bool = field(
         default=False,
-        metadata={"help": "Adam with its weight decay in the gradient, as PEFT-SER, in place of --optim."},
+        metadata={"help": "torch.optim.Adam, with L2 in the gradient, as PEFT-SER, in place of --optim."},
     )
-    warmup_steps: float = field(
-        default=0.1, metadata={"help": "Steps, or below 1 the share of steps, until it is reached."}
-    )
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps; below 1: share of all steps."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When validation is evaluated: no, steps or epoch."})
     save_strategy: str = field(
         default="epoch", metadata={"help": "When a checkpoint is saved: no, steps, epoch or best."}
@@ -359,7 +351,7 @@ class SERConfig(TrainingArguments):
         default=False,
         metadata={
             "help": "Keep the epoch with the best metric_for_best_model. On the few speakers of a validation part that is mostly "
-            "luck: by default the end of the schedule is kept."
+            "noise: by default the end of the schedule is kept."
         },
     )
     metric_for_best_model: str | None = field(
@@ -367,12 +359,13 @@ class SERConfig(TrainingArguments):
         metadata={"help": f"What best means, on validation: {listed(METRICS, 'or')}."},
     )
     greater_is_better: bool | None = field(
-        default=None, metadata={"help": "Whether metric_for_best_model is to grow; by default as it is defined."}
+        default=None,
+        metadata={"help": "Whether a higher metric_for_best_model is better; by default as it is defined."},
     )
     gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Leave as it is: the audio would be removed."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: the audio would be removed."})
     bf16: bool | None = field(
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
     )
@@ -446,9 +439,17 @@ class SERConfig(TrainingArguments):
         """
         if self.n_gpu > 1:
             raise ValueError(
-                f"one process sees {self.n_gpu} GPUs: start one for each, by accelerate launch multi_gpu num_processes "
-                f"{self.n_gpu} or torchrun nproc_per_node {self.n_gpu}; or show it a single one, CUDA_VISIBLE_DEVICES=0"
+                f"one process sees {self.n_gpu} GPUs: start one process for each with accelerate launch or torchrun, or set "
+                "CUDA_VISIBLE_DEVICES=0"
             )
+
+    def require_head(self, method: str) -> None:
+        """
+        Raises:
+            ValueError: if the method is `probe` and the head is no linear one, for which alone a probe is solved.
+        """
+        if method == "probe" and self.head != "linear":
+            raise ValueError(f"method='probe': expected head='linear', found head={self.head!r}; use method='frozen'")
 
     def resolve_learning_rates(self, method: str, parameters: int) -> None:
         """

@@ -53,6 +53,7 @@ def finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
     args.require_launcher()
+    args.require_head(arguments.tuning.method)
     require_shardable(args, "adalora" in arguments.tuning.methods)
     if args.push_to_hub:
         check_hub(args, folder)

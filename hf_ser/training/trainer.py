@@ -100,6 +100,7 @@ class SERTrainer(BaseTrainer):
         if eval_dataset is None:
             args.eval_strategy = IntervalStrategy.NO
         self.tuning = Tuning.of(peft_config)
+        args.require_head(self.tuning.method)
         self.augmentation = augmentation or Augmentation()
         self.checkpoint = Checkpoint(model, processing_class)
         #: The clips of each part, by `train`, `validation` and `test`.
@@ -236,8 +237,8 @@ class SERTrainer(BaseTrainer):
 
         Args:
             eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate.
-            metric_key_prefix (`str`, defaults to `"eval"`): Begins the names of the metrics. The metrics of `eval` and `test` go
-                into results and card as those of the test part, with the speakers that it shares with the training clips.
+            metric_key_prefix (`str`, defaults to `"eval"`): Begins the names of the metrics, and names the part that they are of
+                in results and card; `eval` is the test part, unless the clips are those of `eval_dataset`, which validate.
 
         Returns:
             `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall` by emotion,
@@ -245,8 +246,12 @@ class SERTrainer(BaseTrainer):
         """
         if not isinstance(eval_dataset, Dataset):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        part = "test" if metric_key_prefix == "eval" else metric_key_prefix
-        before, clips = self.clips.get(part), as_clips(eval_dataset)
+        clips = as_clips(eval_dataset)
+        part = metric_key_prefix
+        if part == "eval":
+            validation = self.clips.get("validation")
+            part = "validation" if validation and list(names_of(validation)) == list(names_of(clips)) else "test"
+        before = self.clips.get(part)
         self.clips[part] = clips
         self.metrics[part] = found = self._metrics(self, clips)
         if self.probe is not None and not (part in self.probe and clips is before):
