@@ -188,7 +188,7 @@ def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[
     """Trap: transformers would use DataParallel, which averages what is a sum."""
     parsed = parse_arguments(arguments("full", 1, tmp_path / "run"))
     parsed.training._n_gpu = 2
-    with pytest.raises(ValueError, match="one process sees 2 GPUs: start one for each, by accelerate launch"):
+    with pytest.raises(ValueError, match="one process sees 2 GPUs: start one process for each with accelerate"):
         finetune(parsed)
     assert not (tmp_path / "run").exists()
 

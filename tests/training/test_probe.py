@@ -212,6 +212,21 @@ class TestKeeping:
         assert len(found) == (1 if word else 0)
 
 
+def test_no_probe_is_solved_for_another_head(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    words = [
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--corpora",
+        f"synthetic={speech}",
+        "--method",
+        "probe",
+        "--head",
+        "conv",
+    ]
+    with pytest.raises(ValueError, match="method='probe': expected head='linear', found head='conv'"):
+        finetune(parse_arguments([*words, "--model_name_or_path", str(tiny_hubert)]))
+
+
 @pytest.fixture
 def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
     """Trains briefly on the small synthetic corpus."""

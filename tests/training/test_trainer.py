@@ -1,6 +1,5 @@
 """What is learned does not depend on how it is computed."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from hf_ser.audio import read_mono
 from hf_ser.corpora import CorpusError
 from hf_ser.encoders import minimum_samples
 from hf_ser.features import IGNORED, SpeechDataset
+from hf_ser.results import RunResults
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
 from hf_ser.training.base import emotion_loss, inverse_frequencies
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
@@ -470,7 +470,7 @@ def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
     metrics = trainer.evaluate(clips["test"])
     trainer.save_model()
     trainer.create_model_card()
-    results = json.loads((tmp_path / "alone" / "results.json").read_text())
+    results = RunResults.read(tmp_path / "alone")
     assert results.test["uar"] == metrics["eval_uar"]
     assert results.split["speakers_shared_by_train_and_test"] == 0
     assert results.split["speakers_shared_by_train_and_validation"] is None
@@ -497,6 +497,9 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     before = trainer.evaluate(clips["test"])["eval_confusion_matrix"]
     trainer.save_model()
     assert trainer.evaluate(clips["test"])["eval_confusion_matrix"] == before  # saving leaves the model as it was
+    trainer.evaluate(clips["validation"])
+    assert trainer.metrics["validation"]["clips"] == len(clips["validation"])
+    assert trainer.metrics["test"]["confusion_matrix"] == before
     opened = hf_ser.pipeline(tmp_path / "own")
     found = [opened({"array": read_mono(clip["audio"]), "sampling_rate": 16_000})[0]["label"] for clip in clips["test"]]
     matrix = np.zeros((3, 3), dtype=int)
