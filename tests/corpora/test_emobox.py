@@ -69,7 +69,7 @@ def test_rows(emobox: Path) -> None:
     assert Path(found.pop("audio")["path"]).is_file()
     assert found == {
         "clip": "emodb/wav/08a02Wa", "emotion": "angry", "speaker": "emodb_08", "gender": None, "corpus": "emodb",
-        "session": None, "split": None, "copy_of": None, "fold_1": "train", "fold_2": "test", "fold_3": "train",
+        "session": None, "split": None, "copy_of": None, "statement": "a02", "fold_1": "train", "fold_2": "test", "fold_3": "train",
     }  # fmt: skip
 
 
