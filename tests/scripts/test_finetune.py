@@ -437,7 +437,7 @@ def test_a_run_is_not_resumed_with_another_split(arguments: list[str], speech: P
     last = str(max((tmp_path / "run").glob("checkpoint-*")))
     with pytest.raises(ValueError, match="not those that the run began with"):
         finetune(parse_arguments([*elsewhere, last, *fewer]))
-    epochs = json.loads(before).training.epochs
+    epochs = json.loads(before)["training"]["epochs"]
     assert finetune(parse_arguments([*elsewhere, last])).training.epochs == epochs
     assert (tmp_path / "elsewhere/splits.json").read_text() == (tmp_path / "run/splits.json").read_text()
     assert finetune(parse_arguments(resume)).training.epochs == epochs

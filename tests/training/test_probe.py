@@ -279,7 +279,7 @@ class TestRuns:
         self, words: list[str], run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        found = run(tiny_hubert, *noisy, *words)["probe"]
-        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean")["probe"]
+        found = run(tiny_hubert, *noisy, *words).probe
+        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean").probe
         assert found["views"] == 1
         assert found["test"] == pytest.approx(clean["test"], abs=1e-6)
