@@ -413,7 +413,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     assert (whole / "results.json").read_bytes() == before
     resumed = finetune(parse_arguments([*cut, "--resume_from_checkpoint", "True"]))
     assert resumed.training.resumed_from.startswith("checkpoint-")
-    assert resumed["metrics"] == json.loads(before)["metrics"]
+    assert resumed.metrics == json.loads(before)["metrics"]
 
 
 @pytest.mark.parametrize(

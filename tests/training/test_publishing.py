@@ -16,10 +16,11 @@ from transformers import pipeline
 import hf_ser
 from hf_ser.hub import HubError
 from hf_ser.hub.checkpoints import branch
+from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.results import RunRecord
 
-Train = Callable[..., dict[str, Any]]
+Train = Callable[..., RunResults]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 
 
@@ -27,7 +28,7 @@ WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 def train(hub: Any, speech: Path, tiny_hubert: Path, tmp_path: Path) -> Train:
     """A run that publishes itself as lab/ser; `train(folder, *options)`."""
 
-    def run(name: str, *options: str) -> dict[str, Any]:
+    def run(name: str, *options: str) -> RunResults:
         return finetune(
             parse_arguments(
                 ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
@@ -129,12 +130,12 @@ def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
     assert not list((tmp_path / "here").glob(".hub-*"))
 
     found = train("elsewhere", *options, "--resume_from_checkpoint", "True")
-    assert found["training"]["resumed_from"].startswith("checkpoint-")
-    for entry, other in zip(found["history"], expected["history"], strict=True):
+    assert found.training.resumed_from.startswith("checkpoint-")
+    for entry, other in zip(found.history, expected.history, strict=True):
         assert entry["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert entry["eval_loss"] == pytest.approx(other["eval_loss"], rel=1e-4)
-    assert found["kept"]["epoch"] == expected["kept"]["epoch"]
-    assert found["metrics"]["test"]["confusion_matrix"] == expected["metrics"]["test"]["confusion_matrix"]
+    assert found.kept.epoch == expected.kept.epoch
+    assert found.test["confusion_matrix"] == expected.test["confusion_matrix"]
     assert [branch.name for branch in HfApi().list_repo_refs("lab/ser").branches] == ["main"]
     assert answers("lab/ser") == pytest.approx(answers("lab/whole"), abs=1e-4)
 
@@ -193,7 +194,7 @@ def test_a_checkpoint_here_that_is_behind_the_hubs_is_not_gone_on_from(
             train("there", "--resume_from_checkpoint", "True", *options)
     further = max(path.name for path in (tmp_path / "there").glob("checkpoint-*"))
     found = train("here", "--resume_from_checkpoint", "True", *options)
-    assert found["training"]["resumed_from"] == further
+    assert found.training.resumed_from == further
 
 
 def test_checkpoints_that_cannot_be_uploaded_do_not_stop_the_training(

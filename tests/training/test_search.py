@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_trainings_that_diverge_end_no_search(
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "2")
     assert done.returncode == 1
     assert "every training diverged" in done.stderr
-    monkeypatch.setattr(search, "finetune", lambda arguments: {"metrics": {"test": {"uar": 0.5}}})
+    monkeypatch.setattr(search, "finetune", lambda arguments: SimpleNamespace(test={"uar": 0.5}))
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "9")
     assert done.returncode == 0
     assert len([row for row in done.stdout.splitlines() if "| 50.0 |" in row]) == 7

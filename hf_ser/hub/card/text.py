@@ -125,17 +125,6 @@ def speakers(part: Mapping[str, Any]) -> str:
     return counted(number, "speaker") if number else ""
 
 
-def tested_on(results: RunResults) -> str:
-    """The clips and speakers of the test part, and how many of those were in training."""
-    part, shared = results.split["parts"]["test"], results.shared_speakers
-    clips, of = counted(results.test["clips"], "clip"), speakers(part)
-    if not of:
-        return f"{clips} of unknown speakers"
-    if shared:
-        return f"{clips} of {of}, {'all' if shared >= part['speakers'] else f'{shared:,}'} of whom it was trained on"
-    return f"{clips} of {of}{' who are not in its training data' if shared == 0 else ''}"
-
-
 def results_table(results: RunResults) -> str:
     """Each metric on the test part with its interval, by speakers if there are any, beside the probe's."""
     baseline = results.probe["test"] if results.probe and results.method != "probe" else None
@@ -178,44 +167,6 @@ def recalls(results: RunResults) -> str:
 def split_kind(split: Mapping[str, Any]) -> str:
     """The kind of a split: of one that was read from a file, the kind that the file names."""
     return str(split["name"] if split["name"] != "file" else split.get("made_as") or "file")
-
-
-def split_text(results: RunResults) -> str:
-    """What the kind of the split means."""
-    split, shared, by = results.split, results.shared_speakers, results.split.get("by", "speaker")
-    random = (
-        "whether train and test share speakers is unknown" if shared is None
-        else "train and test share speakers, and the metrics say nothing about a new speaker" if shared
-        else "here train and test share no speaker"
-    )  # fmt: skip
-    kinds = {
-        "speaker": "every speaker is in one part only (speaker-independent)",
-        "random": f"clips are drawn at random, as in HuBERT-SER; {random}",
-        "kfold": f"fold {split.get('fold', 0) + 1} of {split.get('folds')}, PEFT-SER's folds by {by}: no {by} is in two parts. "
-        "Other folds give other metrics",
-        "official": "the parts that the corpus defines"
-        + (f", fold {split['fold'] + 1} of its {split['folds']}" if split.get("folds") else ""),
-        "cross_corpus": f"trained on {listed(split.get('train_corpora', []))}, of which every speaker is in one part only; "
-        "each other corpus is a test part of its own",
-        "file": "the parts of a file",
-    }
-    read = "read from the splits.json of an earlier run" if split["name"] == "file" else ""
-    return "; ".join(filter(None, [kinds.get(split_kind(split), ""), read]))
-
-
-def parts_text(results: RunResults) -> str:
-    """Clips and speakers of each part, and the speakers that they share."""
-    split = results.split
-    parts = [f"{name} has {counted(part['clips'], 'clip')} of {speakers(part) or 'unknown speakers'}"
-             for name, part in split["parts"].items()]  # fmt: skip
-    shared = [f"Speakers shared by train and {part}: {split[f'speakers_shared_by_train_and_{part}']}."
-              for part in ("test", "validation") if split[f"speakers_shared_by_train_and_{part}"] is not None]  # fmt: skip
-    if unknown := sum(part["clips_without_speaker"] for part in split["parts"].values()):
-        shared.append(
-            f"The speakers of {counted(unknown, 'clip')} are unknown; whether train and test share them cannot be told."
-        )
-    text = listed(parts)
-    return " ".join([f"{text[:1].upper()}{text[1:]}.", *shared])
 
 
 def untested(report: Mapping[str, Any] | None) -> list[str]:
