@@ -39,7 +39,7 @@ def canonical(word: str) -> str:
 @dataclass(frozen=True)
 class EmotionSelection:
     """
-    Which emotions a run tells apart, and which are counted as others.
+    The emotions that a run classifies, and those that count as others.
 
     Args:
         names (`tuple[str, ...]`):

@@ -216,9 +216,9 @@ class SERPipeline(AudioClassificationPipeline):
                 next_pool = reader.submit(read)
                 owners, segments = [], []  # a segment, and the place in the pool of its clip
                 for place, clip in enumerate(pool):
-                    pieces = cut(clip.waveform) if clip.problem is None else []
-                    owners += [place] * len(pieces)
-                    segments += pieces
+                    own = cut(clip.waveform) if clip.problem is None else []
+                    owners += [place] * len(own)
+                    segments += own
                 left = np.bincount(owners, minlength=len(pool)) if owners else np.zeros(len(pool), np.int64)
                 bar.update(int((left == 0).sum()))
                 sums, samples = np.zeros((len(pool), len(self.emotions))), np.zeros((len(pool), 1))

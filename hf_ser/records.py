@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-#: What a run knows of itself and of its figures. It is written last: a run is finished if it is there.
+#: Metrics and metadata of a run. It is written last: a run with it is finished.
 RESULTS = "results.json"
 #: The arguments of a run that can change what it learns. It is written when the run starts.
 RUN = "run.json"
@@ -24,7 +24,7 @@ def run_of(model: Path) -> Path | None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes one of these files, whole or not at all: whoever finds it takes what it says for finished."""
+    """Writes one of these files, whole or not at all, so that a reader never finds half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

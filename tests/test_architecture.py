@@ -1,4 +1,4 @@
-"""A clip passes through the package front to back: a room imports from the rooms before it alone."""
+"""A clip passes through the package front to back: a module imports only from the modules before it."""
 
 import ast
 from collections.abc import Iterator
@@ -50,10 +50,10 @@ def imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_room_imports_from_the_rooms_before_it(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imports(path):
         if name.startswith("hf_ser."):
-            assert ORDER.index(name.split(".")[1]) <= ORDER.index(room), f"{path.name} imports {name}"
+            assert ORDER.index(name.split(".")[1]) <= ORDER.index(module), f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

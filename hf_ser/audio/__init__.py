@@ -1,4 +1,4 @@
-"""From files to 16 kHz waveforms. The only room that imports torchaudio, so that it can be replaced in one place."""
+"""From files to 16 kHz waveforms. The only package that imports torchaudio, so that it can be replaced in one place."""
 
 from hf_ser.audio.augment import Augmentation
 from hf_ser.audio.decode import SAMPLING_RATE, AudioError, read_mono, read_segment

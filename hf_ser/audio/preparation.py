@@ -63,7 +63,7 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
 
 
 def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
-    # A manifest may call its corpus anything; the key tells apart those that are called alike.
+    # A manifest may call its corpus anything; the key distinguishes those with the same name.
     name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(".")
     folder = cache / "corpora" / f"{name[:60]}-{_key(rows)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
 def _clips_in_batch(rows: Dataset) -> int:
     """
     Clips that are written together. They are held in memory whole, and their bytes must fit Arrow's 2 GB: 32 recordings of 15
-    minutes do. Whoever opens the corpus holds a few kilobytes for each batch, so that of short clips there are more in one.
+    minutes do. A process that opens the corpus holds a few kilobytes for each batch, so that of short clips there are more in one.
     """
     largest = 1
     for batch in rows.select_columns(["audio"]).with_format("arrow").iter(batch_size=1000):

@@ -12,7 +12,7 @@ from hf_ser.audio.decode import SAMPLING_RATE
 @dataclass(frozen=True)
 class Segments:
     """
-    Pieces of clips. A segment belongs to one clip, and so lies in one part of a split.
+    Segments of clips. A segment belongs to one clip, and so lies in one part of a split.
 
     Args:
         clip (`np.ndarray` of shape `(segments,)`): The index of the clip that it is cut from.
@@ -57,8 +57,8 @@ def cut(samples: npt.ArrayLike, length: float | None = None, overlap: float = 0.
         )
     window = max(round(length * SAMPLING_RATE), 1)
     hop = max(round((length - overlap) * SAMPLING_RATE), 1)
-    pieces = np.maximum(np.ceil((sizes - window) / hop).astype(np.int64), 0) + 1
-    clip = np.repeat(np.arange(len(sizes)), pieces)
-    nth = np.arange(len(clip)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    counts = np.maximum(np.ceil((sizes - window) / hop).astype(np.int64), 0) + 1
+    clip = np.repeat(np.arange(len(sizes)), counts)
+    nth = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
     start = np.minimum(nth * hop, np.maximum(sizes[clip] - window, 0))
     return Segments(clip, start, np.minimum(start + window, sizes[clip]))

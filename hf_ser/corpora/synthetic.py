@@ -27,7 +27,7 @@ Samples = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prosody:
-    """How an emotion sounds, whoever speaks."""
+    """How an emotion sounds, the same for all speakers."""
 
     pitch: float  # semitones above the speaker's own pitch
     accent: float  # semitones (standard deviation) by which syllables rise and fall

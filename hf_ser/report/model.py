@@ -311,7 +311,7 @@ def open_model(
 
 
 def model_key(classifier: AudioClassificationPipeline) -> str:
-    """A hash of a model's weights, which tells its kept predictions from those of other models."""
+    """A hash of a model's weights, which identifies its kept predictions."""
     digest = hashlib.blake2b(digest_size=8)
     if isinstance(classifier.model, ExportedModel):
         for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data

@@ -38,7 +38,7 @@ def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
 def hashed(saved: dict[str, Any]) -> dict[str, Any]:
     """
     The content of a `splits.json` with a hash in place of each clip's and speaker's name. It can still be compared with, and
-    read back by, whoever has the corpora. It is no secret: whoever guesses a name can check it.
+    read back by, users who have the corpora. It is no secret: a guessed name can be checked.
     """
     if NAMED_BY in saved:
         return saved

@@ -54,7 +54,7 @@ class ScriptArguments:
         default="intended",
         metadata={
             "help": "CREMA-D's labels. intended: the emotion that the actor was asked for. multimodal_vote: the one that most "
-            "viewers saw and heard; the corpus then has the name crema_d_votes.",
+            "viewers perceived; the corpus then has the name crema_d_votes.",
             "choices": list(LABEL_SOURCES),
         },
     )

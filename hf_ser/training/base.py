@@ -414,7 +414,7 @@ class BaseTrainer(CheckpointingTrainer):
         return StreamSampler(eval_dataset, args.eval_batch_size, None, args.world_size, args.dataloader_num_workers)
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        # A matrix is kept in the history, but is no figure for a progress bar or a TensorBoard.
+        # A matrix is kept in the history, but is no number for a progress bar or TensorBoard.
         matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
         super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)
         if matrices:

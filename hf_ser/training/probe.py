@@ -1,7 +1,7 @@
 """
 The probe: a logistic regression on statistics of a frozen encoder, solved and not trained step by step.
 
-A `linear` head starts from it, and every run says what it reaches on the same clips: whoever fine-tunes sees what that brought.
+A `linear` head starts from it, and every run says what it reaches on the same clips: the difference is what fine-tuning brought.
 """
 
 import copy

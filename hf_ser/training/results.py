@@ -149,7 +149,7 @@ class RunRecord(TrainerCallback):
             "environment": environment(),
             "command": command(sys.argv, launcher(args)),
         }
-        # Whoever copies the folder by hand gives no path away either.
+        # A folder that is copied by hand must not have paths of this machine either.
         return RunResults.from_dict(_finite(without_paths(found)))
 
 
@@ -290,8 +290,8 @@ def machines(training: SERConfig) -> int:
 def launcher(training: SERConfig) -> list[str]:
     """The command that starts the run's processes, without the script."""
     # What the run's own arguments say of sharding comes behind the script's name.
-    told = {} if training.fsdp or training.deepspeed else os.environ
-    return launch_command(told, training.world_size, machines(training))
+    environment = {} if training.fsdp or training.deepspeed else os.environ
+    return launch_command(environment, training.world_size, machines(training))
 
 
 def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:

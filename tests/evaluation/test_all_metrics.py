@@ -23,7 +23,7 @@ def clips(number: int, seed: int = 0, emotions: int = 4) -> tuple[np.ndarray, np
 
 
 def flat(found: dict[str, Any]) -> list[float]:
-    """All numbers in their order, a figure that is not there as -1."""
+    """All numbers in their order, a missing one as -1."""
     values: list[float] = []
     for value in found.values():
         inner = list(value.values()) if isinstance(value, dict) else np.ravel(-1 if value is None else value).tolist()
@@ -39,7 +39,7 @@ class TestAllMetrics:
         assert found["confusion_matrix"] == [[1, 1], [0, 2]]
         assert found["recall"] == {"happy": 0.5, "sad": 1.0}
         assert found["uar"] == found["accuracy"] == 0.75
-        assert found["eer_by_emotion"] == {"happy": 0.0, "sad": 0.0}  # a threshold at 0.35 tells them apart
+        assert found["eer_by_emotion"] == {"happy": 0.0, "sad": 0.0}  # a threshold at 0.35 separates them
         assert found["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7) + math.log(0.9)) / 4)
         # each clip in a bin of its own: 0.8 right, 0.6 wrong, 0.7 right, 0.9 right
         assert found["ece"] == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)

@@ -21,7 +21,7 @@ def clips(number: int, emotions: int = 4, seed: int = 0, levels: int | None = No
 
 
 class TestWeights:
-    """What is reckoned from weights is what `score` says of the clips repeated by their weights."""
+    """Metrics computed from weights are those of `score` on the clips repeated by their weights."""
 
     @given(
         number=st.integers(1, 40),
@@ -71,12 +71,12 @@ class TestIntervals:
         for unit, names in (("clips", list(map(str, range(80)))), ("speakers", speakers)):
             order = sorted(set(names)) if unit == "speakers" else names
             drawn = np.random.default_rng(3).integers(0, len(order), (30, len(order)))
-            figures = []
+            values = []
             for one in drawn:
                 rows = np.concatenate([np.flatnonzero(np.array(names) == order[k]) for k in one])
-                figures.append(score(probabilities[rows], labels[rows]))
+                values.append(score(probabilities[rows], labels[rows]))
             for name in METRICS:
-                expected = np.percentile([figure[name] for figure in figures], [2.5, 97.5])
+                expected = np.percentile([value[name] for value in values], [2.5, 97.5])
                 np.testing.assert_allclose(found[unit][name], expected, atol=1e-12, err_msg=f"{unit} {name}")
 
     def test_what_it_says_is_json_and_holds_the_figure(self) -> None:
@@ -84,11 +84,11 @@ class TestIntervals:
         found = intervals(probabilities, labels, [f"s{i % 20:02d}" for i in range(300)])
         assert json.loads(json.dumps(found)) == found
         assert (found["level"], found["resamples"]) == (0.95, 1000)
-        figures = score(probabilities, labels)
+        values = score(probabilities, labels)
         for unit in ("clips", "speakers"):
             for name in METRICS:
                 low, high = found[unit][name]
-                assert 0 <= low < figures[name] < high <= 1
+                assert 0 <= low < values[name] < high <= 1
         assert "speakers_reason" not in found
 
     def test_speakers_who_differ_make_it_wider(self) -> None:
@@ -149,7 +149,7 @@ class TestIntervals:
 
 
 def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
-    """By brute force: every figure of a resample is that of its clips, as many times as they were drawn."""
+    """By brute force: every metric of a resample is that of its clips, as many times as they were drawn."""
     from hf_ser.evaluation.metrics import all_metrics
 
     rng = np.random.default_rng(3)
@@ -165,6 +165,6 @@ def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:
         for k, emotion in enumerate(("a", "b", "c")):
             assert found["recall"][k, resample] == pytest.approx(expected["recall"][emotion], abs=1e-9)
             assert found["eer_by_emotion"][k, resample] == pytest.approx(expected["eer_by_emotion"][emotion], abs=1e-9)
-    told = bootstrap.intervals(probabilities, labels, None, resamples=50, details=True)["clips"]
-    assert len(told["recall"]) == len(told["eer_by_emotion"]) == 3
-    assert told["log_loss"][0] < all_metrics(probabilities, labels, ["a", "b", "c"])["log_loss"] < told["log_loss"][1]
+    found = bootstrap.intervals(probabilities, labels, None, resamples=50, details=True)["clips"]
+    assert len(found["recall"]) == len(found["eer_by_emotion"]) == 3
+    assert found["log_loss"][0] < all_metrics(probabilities, labels, ["a", "b", "c"])["log_loss"] < found["log_loss"][1]

@@ -83,7 +83,7 @@ def test_against_holisticai(counts: Counts, demographic_parity: float, equality_
 
 
 def shuffled(counts: Counts, within: bool, draws: int) -> dict[str, np.ndarray]:
-    """Both figures with genders that are dealt clip by clip: to all, or within each true emotion."""
+    """Both metrics with genders that are drawn clip by clip: to all, or within each true emotion."""
     predictions, labels, genders = clips(counts)
     rng, names = np.random.default_rng(1), np.array(genders)
     found = []

@@ -8,7 +8,7 @@ import pytest
 
 from hf_ser.training import finetune, parse_arguments
 
-#: A token of whoever trained the runs.
+#: The token of the user who trained the runs.
 SECRET = "hf_" + "Secret0123" * 3
 
 

@@ -327,7 +327,7 @@ class TestTruthfulness:
     def test_unknown_speakers(self) -> None:
         card = render(unknown_speakers())
         assert "on 239 clips of unknown speakers." in card
-        assert "The speakers of 1,079 clips are unknown; whether train and test share them cannot be told." in card
+        assert "The speakers of 1,079 clips are unknown; whether train and test share them is unknown." in card
         assert "not in its training data" not in card
         assert "There is none by speakers: the clips' speakers are not known." in card
         some = changed(run(), "split.parts.test.clips_without_speaker", 20)

@@ -1,4 +1,4 @@
-"""What a model costs: the figures are there, they are plausible, and what can be counted by hand is counted right."""
+"""What a model costs: the numbers are plausible, and those that can be counted by hand are right."""
 
 import json
 from copy import copy

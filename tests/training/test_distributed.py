@@ -194,7 +194,7 @@ def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[
 
 
 def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) -> None:
-    """Each piece fetches all weights, and processes with more pieces than others would wait for ever."""
+    """Each micro-batch fetches all weights, and processes with more of them than others would wait for ever."""
     trainer, _ = make("--micro_batch_seconds", "1")
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
     assert len(trainer._micro_batches(batch)) > 1

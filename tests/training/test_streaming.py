@@ -120,7 +120,7 @@ def part_for_test(arguments: Arguments) -> SpeechDataset:
 
 
 def audio_below(folder: Path) -> list[Path]:
-    """Files that hold the sound of a clip: WAV inside them, or Parquet and Arrow with room for one."""
+    """Files that hold audio: WAV inside them, or Parquet and Arrow large enough for a clip."""
     return [
         file
         for file in folder.rglob("*")

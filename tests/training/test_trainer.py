@@ -121,7 +121,7 @@ class TestLoss:
         trainer.args.micro_batch_seconds = 3.0
         assert len(trainer._micro_batches(batch)) > 2
         assert (
-            sorted(torch.cat([piece["clip"] for piece in trainer._micro_batches(batch)]).tolist())
+            sorted(torch.cat([part["clip"] for part in trainer._micro_batches(batch)]).tolist())
             == batch["clip"].sort().values.tolist()
         )
         cut, found = gradients(trainer, [batch])

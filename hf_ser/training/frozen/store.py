@@ -148,7 +148,7 @@ class FeatureStore:
         return computed
 
     def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor], limit: float) -> None:
-        """Makes room for all that is still missing, estimated from features that were `found`."""
+        """Deletes old features until all that is still missing fits, estimated from features that were `found`."""
         missing = [segment for key, segment in wanted.items() if key not in self.paths]
         if all(len(one) == 1 for one in found.values()):  # one vector for each segment, however long
             factor = len(missing) / len(found)
@@ -160,7 +160,7 @@ class FeatureStore:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Protects the files of a store, which is created if need be, from other runs that make room."""
+    """Protects the files of a store, which is created if need be, from other runs that delete old features."""
     with _all_stores(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{uuid.uuid4().hex}.user")
