@@ -49,7 +49,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_from_the_rooms_before_it(path: Path) -> None:
+def test_a_module_imports_from_the_modules_before_it(path: Path) -> None:
     module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imports(path):
         if name.startswith("hf_ser."):

@@ -124,7 +124,7 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
 def _clips_in_batch(rows: Dataset) -> int:
     """
     Clips that are written together. They are held in memory whole, and their bytes must fit Arrow's 2 GB: 32 recordings of 15
-    minutes do. A process that opens the corpus holds a few kilobytes for each batch, so that of short clips there are more in one.
+    minutes do. A process that opens it holds a few kilobytes for each batch, so that of short clips there are more in one.
     """
     largest = 1
     for batch in rows.select_columns(["audio"]).with_format("arrow").iter(batch_size=1000):
