@@ -23,6 +23,7 @@ from hf_ser.tuning.adapter import fingerprint
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig
 from hf_ser.tuning.prompt import DeepPromptConfig
+from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -281,6 +282,7 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         config.modules_to_save = config.modules_to_save or head_modules(loaded.model)
         if config.target_modules is None:
             config.target_modules = list(family_of(loaded.model.config).attention[:3])
+            logger.info("target_modules: not given, so %s", listed(config.target_modules))
         return config
     if tuning.peft_arguments and batch_norm:
         raise ValueError(
