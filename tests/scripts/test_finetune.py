@@ -420,7 +420,7 @@ def test_a_killed_run_is_resumed_with_the_same_result(
     ("options", "message"),
     [
         (["--corpora", "ravdess=/nowhere"], "error: ravdess: there is no folder '/nowhere'"),
-        (["--split", "official"], "error: official split: no clip for train, validation, test"),
+        (["--split", "official"], "error: official split: no clip for train and test"),
         (["--emotions", "angry", "sad", "boredom"], "error: emotions: the corpora have no clip of boredom"),
     ],
 )
