@@ -36,7 +36,12 @@ def errors_in_one_line(
             # PEFT asks transformers in a way that it will have to change.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             try:
-                return command()
+                status = command()
+                sys.stdout.flush()
+                return status
+            except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at exit fails again
+                return 0
             except known as error:
                 tell(error, quiet=quiet)
                 return 1

@@ -1,11 +1,15 @@
 """How commands report errors, and their exit status."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hf_ser.command_line import errors_in_one_line, path_argument, tell
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def raising(error: BaseException):
@@ -73,3 +77,15 @@ def test_an_unset_variable_of_the_shell_is_no_folder(text: str, capsys: pytest.C
         parser.parse_args(["--output", text])
     assert "argument --output: no path is given" in capsys.readouterr().err
     assert parser.parse_args(["--output", "a b"]).output == Path("a b")
+
+
+def test_a_pipe_whose_reader_has_ended() -> None:
+    done = subprocess.run(
+        f"{sys.executable} scripts/corpora.py --list | head -n 1",
+        shell=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("corpus ")
+    assert done.stderr == ""
