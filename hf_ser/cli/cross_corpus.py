@@ -50,7 +50,6 @@ def main() -> int:
         print(cross_corpus.as_markdown(table))
         print(
             f"\nUAR in % with its 95 % interval, over {', '.join(emotions)}; the corpus that trains is tested on speakers who "
-            f"were "
-            f"not in training; all results in {root}"
+            f"were not in training; all results in {root}"
         )
     return 1 if failed else 0

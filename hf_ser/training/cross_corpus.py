@@ -52,7 +52,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     For each finished run the corpora that train (`train`), the emotions and the method, and for each corpus that is tested
     (`test`) UAR, its 95 % interval and the clips: of the training corpora themselves those of speakers who were not in
-    training, of each other corpus all.
+    training, of each other corpus all. `normalised` has the same of predictions that were normalised by speaker or corpus.
     """
     table = []
     for run in runs:
@@ -63,25 +63,36 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
         cells = {}
         for part, found in results.metrics.items():
             if part.startswith("test"):
-                unit = best_unit(found["intervals"])
-                interval = {"by": unit, "uar": found["intervals"][unit]["uar"]}
                 corpus = "+".join(trained) if part == "test" else part.removeprefix("test_")
-                cells[corpus] = {"uar": found["uar"], "interval": interval, "clips": found["clips"]}
+                cells[corpus] = _uar(found)
+                if normalised := found.get("normalised"):
+                    cells[corpus]["normalised"] = {"by": normalised["by"], **_uar(normalised)}
         table.append({"train": trained, "emotions": results.emotions, "method": results.method, "test": cells})
     return table
 
 
+def _uar(metrics: dict[str, Any]) -> dict[str, Any]:
+    unit = best_unit(metrics["intervals"])
+    edges = (metrics["intervals"][unit] or {}).get("uar")
+    return {"uar": metrics["uar"], "interval": edges and {"by": unit, "uar": edges}, "clips": metrics["clips"]}
+
+
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The matrix: a row for each run, a column for each corpus that is tested."""
-    columns = list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
-    lines = [["trained on", *(f"tested on {name}" for name in columns)], ["---"] * (len(columns) + 1)]
+    """The matrix: a row for each run, a column for each corpus that is tested, and one for its normalised predictions."""
+    corpora = list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
+    by = {found["normalised"]["by"] for row in table for found in row["test"].values() if "normalised" in found}
+    head = ["trained on", *(f"tested on {name}" for name in corpora)]
+    head += [f"{name}, normalised by {unit}" for unit in sorted(by) for name in corpora]
+    lines = [head, ["---"] * len(head)]
     for row in table:
-        lines.append(["+".join(row["train"]), *(_cell(row["test"].get(corpus)) for corpus in columns)])
+        tested = [row["test"].get(corpus) for corpus in corpora]
+        normalised = [found and found.get("normalised") for found in tested] if by else []
+        lines.append(["+".join(row["train"]), *map(_cell, tested), *map(_cell, normalised)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
+    if not found:
         return "-"
-    low, high = map(per_cent, found["interval"]["uar"])
-    return f"{per_cent(found['uar'])} ({low} to {high})"
+    low, high = map(per_cent, found["interval"]["uar"]) if found["interval"] else (None, None)
+    return f"{per_cent(found['uar'])}" + (f" ({low} to {high})" if found["interval"] else "")

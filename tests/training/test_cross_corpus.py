@@ -38,16 +38,20 @@ def test_each_corpus_trains_or_all_but_one() -> None:
 
 
 def test_a_matrix_as_a_table() -> None:
-    def cell(uar: float) -> dict[str, Any]:
-        return {"uar": uar, "interval": {"by": "clips", "uar": [uar - 0.1, uar + 0.1]}, "clips": 9}
+    def cell(uar: float, **more: Any) -> dict[str, Any]:
+        return {"uar": uar, "interval": {"by": "clips", "uar": [uar - 0.1, uar + 0.1]}, "clips": 9, **more}
 
-    table = [
-        {"train": ["a"], "test": {"a": cell(0.75), "b": cell(0.5)}},
-        {"train": ["b", "c"], "test": {"b": cell(0.3)}},
-    ]
+    few = {"uar": 0.3, "interval": None, "clips": 1}
+    table = [{"train": ["a"], "test": {"a": cell(0.75), "b": cell(0.5)}}, {"train": ["b", "c"], "test": {"b": few}}]
     assert as_markdown(table).splitlines()[2:] == [
         "| a | 75.0 (65.0 to 85.0) | 50.0 (40.0 to 60.0) |",
-        "| b+c | - | 30.0 (20.0 to 40.0) |",
+        "| b+c | - | 30.0 |",
+    ]
+    table = [{"train": ["a"], "test": {"b": cell(0.5, normalised={"by": "speaker", **cell(0.6)})}}]
+    assert as_markdown(table).splitlines() == [
+        "| trained on | tested on b | b, normalised by speaker |",
+        "| --- | --- | --- |",
+        "| a | 50.0 (40.0 to 60.0) | 60.0 (50.0 to 70.0) |",
     ]
 
 
@@ -68,7 +72,7 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
         "--model_name_or_path", tiny_hubert, "--method", "probe", "--normalise_by", "corpus", "--output_dir", tmp_path / "runs",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "| trained on | tested on lab | tested on field |" in done.stdout
+    assert "| trained on | tested on lab | tested on field | lab, normalised by corpus |" in done.stdout
     first, second = json.loads((tmp_path / "runs/cross_corpus.json").read_text())
     assert (first["train"], first["emotions"], first["method"]) == (["lab"], ["angry", "happy", "sad"], "probe")
     # Of the corpus that trains, one of three speakers is tested; of the other, all.
