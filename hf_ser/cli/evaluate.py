@@ -27,7 +27,7 @@ from hf_ser.inference.precision import PRECISIONS
 from hf_ser.memory import keep_freed_memory
 from hf_ser.records import RESULTS
 from hf_ser.rendering import console
-from hf_ser.report import PARTS, Model, ReportOptions, build, check_folder, load_clips, open_model, save
+from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips, open_model, save
 from hf_ser.report.files import PREDICTIONS
 
 
@@ -77,8 +77,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("model", metavar="MODEL", help="the folder of a run, an adapter or an exported model, or a name on the Hub")
     add("--corpora", nargs="+", required=True, metavar="NAME=PATH", help="the corpora, as in hf-ser finetune")
-    add("--part", choices=PARTS, default="auto", help="the clips: test or validation of the model's own split, or all; auto "
-        "(default) is test if the model's split has clips of these corpora, else all")  # fmt: skip
+    add("--part", default="auto", help="the clips: test, validation or a further test part (test2) of the model's own split, or "
+        "all; auto (default) is test if the model's split has clips of these corpora, else all")  # fmt: skip
     add("--output", type=path_argument, metavar="FOLDER", help="the report's folder, by default that of the model")
     add("--overwrite", action="store_true", help="replace an existing report")
     add("--compare", metavar="MODEL", help="another model, to compare with on the same clips")

@@ -1,12 +1,11 @@
 """The report: quality, fairness, robustness, cost and leakage of a model on the clips of some corpora."""
 
 from hf_ser.report.build import BuiltReport, ReportOptions, build
-from hf_ser.report.clips import PARTS, ReportClips, load_clips
+from hf_ser.report.clips import ReportClips, load_clips
 from hf_ser.report.files import check_folder, save
 from hf_ser.report.model import Model, ModelEmotions, ModelRecords, open_model
 
 __all__ = [
-    "PARTS",
     "BuiltReport",
     "Model",
     "ModelEmotions",

@@ -15,9 +15,10 @@ from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import EmotionSelection
 from hf_ser.report.model import ModelEmotions, ModelRecords
 from hf_ser.splits import Indices, SavedSplit, SplitError
-from hf_ser.wording import counted
+from hf_ser.wording import counted, listed
 
-PARTS = ("auto", "test", "validation", "all")
+#: Parts that need no split.
+WITHOUT_SPLIT = ("auto", "all")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ReportClips:
     Args:
         clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's `names`), `speaker`,
             `gender`, `corpus`.
-        part (`str`): `test` or `validation` of the model's own split, or `all`.
+        part (`str`): A part of the model's own split that did not train it (`test`, `validation`, `test2`), or `all`.
         split (`str`, *optional*): The kind of that split.
         trained_on (`datasets.Dataset`, *optional*): The clips of the same corpora that the model was trained or selected
             on; `None` if they are unknown.
@@ -71,8 +72,9 @@ def load_clips(
         emotions (`ModelEmotions`): The emotions of the model.
         run (`ModelRecords`): The records of its run.
         merges (`dict[str, str]`, *optional*): Emotions of the corpora that count as another, by default those of the run.
-        part (`str`, defaults to `"auto"`): `test` or `validation` of the run's split; `all`: every clip, whether the model
-            was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else all.
+        part (`str`, defaults to `"auto"`): `validation`, `test` or a further test part of the run's split; `all`: every clip,
+            whether the model was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else
+            all.
         max_excluded (`float`, defaults to 0.05): Fail if a larger share of a corpus cannot be used.
         minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
 
@@ -80,8 +82,9 @@ def load_clips(
         CorpusError: if a corpus cannot be read, too many of its clips cannot be used, or no clip has an emotion of the model.
         SplitError: if the run has no split, or the part that is asked for has no clip here.
     """
-    if part not in PARTS:
-        raise ValueError(f"part={part!r}: expected one of {', '.join(PARTS)}")
+    known = [*WITHOUT_SPLIT, *(name for name in (run.split.parts if run.split else ()) if name != "train")]
+    if part not in known and run.split:
+        raise ValueError(f"part={part!r}: expected {listed(known, 'or')}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
     merged = dict(merges if merges is not None else run.results.merged_emotions if run.results else {})
@@ -111,7 +114,7 @@ def load_clips(
     copies: list[Excluded] = []
     if run.split is not None:
         split, tested, trained_on, used, notes, copies = _own_split(run.split, rows, part)
-    elif part in ("test", "validation"):
+    elif part not in WITHOUT_SPLIT:
         raise SplitError(f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'")
     else:
         tested, trained_on, used = np.arange(len(rows)), None, "all"
@@ -150,9 +153,9 @@ def _own_split(
     parts, missed = saved.find(clips)
     train, validation, test = (parts[name] for name in ("train", "validation", "test"))
     everything, trained_on = np.arange(len(clips)), np.concatenate([train, validation])
-    inside = set(np.concatenate([trained_on, test]).tolist())
+    inside = set(np.concatenate(list(parts.values())).tolist())
     kind = str(saved.settings["made_as"]) if inside else None
-    if part in ("test", "validation") and not len(parts[part]):
+    if part not in WITHOUT_SPLIT and not len(parts[part]):
         raise SplitError(
             f"part={part!r}: the corpora have no clip of the model's {part} part. Use the corpora that it was trained on, or "
             "part='all'."
@@ -181,4 +184,5 @@ def _own_split(
         return kind, validation, train, "validation", notes, copies
     if part == "auto" and (others := len(clips) - len(inside) - len(copies)):
         notes.append(f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora.")
-    return kind, test, trained_on, "test", notes, copies
+    used = "test" if part == "auto" else part
+    return kind, parts[used], trained_on, used, notes, copies

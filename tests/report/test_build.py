@@ -32,7 +32,7 @@ from hf_ser.report import (
     save,
 )
 from hf_ser.report.build import sample
-from hf_ser.splits import SplitError
+from hf_ser.splits import SavedSplit, SplitError
 from hf_ser.training import finetune, parse_arguments
 
 models = importlib.import_module("hf_ser.report.model")
@@ -142,6 +142,19 @@ class TestWhatItIsTakenOn:
         assert any("has no splits.json" in note for note in report["notes"])
         with pytest.raises(SplitError, match="has no splits.json"):
             load_clips([f"synthetic={speech}"], stranger.emotions, stranger.records, part="test")
+
+    def test_a_further_test_part_has_a_report_of_its_own(self, model: Model, speech: Path, tmp_path: Path) -> None:
+        content = json.loads(json.dumps(model.records.split.content))
+        moved = content["parts"]["test"][:3]
+        content["parts"]["test"] = content["parts"]["test"][3:]
+        content["parts"]["test2"] = moved
+        (tmp_path / "splits.json").write_text(json.dumps(content))
+        records = replace(model.records, split=SavedSplit.read(tmp_path / "splits.json"))
+        clips = load_clips([f"synthetic={speech}"], model.emotions, records, part="test2")
+        assert clips.part == "test2"
+        assert sorted(clips.clips["clip"]) == sorted(moved)
+        with pytest.raises(ValueError, match=r"part='test3': expected auto, all, validation, test or test2"):
+            load_clips([f"synthetic={speech}"], model.emotions, records, part="test3")
 
     def test_the_part_that_chose_the_model_is_said_to_be_too_good(self, model: Model, speech: Path) -> None:
         report = report_on(model, [f"synthetic={speech}"], part="validation")
