@@ -1,5 +1,6 @@
 """Corpora as data sets with the same columns. To add a corpus, see [`hf_ser.corpora.entries`]."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_ser.corpora import emobox, hub_dataset, manifest, synthetic
+from hf_ser.corpora.columns import arrow_columns
 from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
 from hf_ser.corpora.reading import read_entry
 from hf_ser.corpora.rows import CorpusError, Excluded, Row, corpus_of, to_dataset
@@ -110,7 +112,7 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     Reads several corpora, see [`read`]. `.info.dataset_name` of each is its `NAME=PATH`.
 
     Raises:
-        CorpusError: if there is none, one cannot be read, or two have the same name.
+        CorpusError: if there is none, one cannot be read, two have the same name, or a file is a clip of two.
     """
     if not specifications:
         raise CorpusError(f"corpora=[]: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")
@@ -124,4 +126,15 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
         raise CorpusError(f"corpora: {twice[0]} is there twice; combine its folders, or give one a manifest of its own")
     if set(LABEL_SOURCES.values()) <= set(names):
         raise CorpusError(f"corpora: {' and '.join(LABEL_SOURCES.values())} are the same clips; name one of them")
+    entries = [
+        rows for rows in datasets if rows.info.dataset_name.partition("=")[0] not in (manifest.NAME, hub_dataset.NAME)
+    ]
+    read_as: dict[str, str] = {}
+    for rows in entries if len(entries) > 1 else ():
+        name = rows[0]["corpus"]
+        for path in arrow_columns(rows, ("audio",))["audio"].field("path").to_pylist():
+            if (other := read_as.setdefault(os.path.abspath(path), name)) != name:
+                raise CorpusError(
+                    f"corpora: {path!r} is a clip of both {other} and {name}; give each the folder of its own files"
+                )
     return datasets

@@ -273,3 +273,14 @@ def test_whose_a_clip_is_where_one_name_begins_with_another() -> None:
     assert [corpus_of(clip, ["lab", "lab/phone"]) for clip in ("lab/1", "lab/phone/1", "other/2")] == [
         "lab", "lab/phone", "other",
     ]  # fmt: skip
+
+
+def test_a_file_that_two_patterns_match_is_an_error(tmp_path: Path, write_clip: Write) -> None:
+    for number in (1, 2, 3):
+        write_clip(tmp_path / f"all/03a0{number}Fa.wav")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(r"pattern: (?P<speaker>\d\d)a\d\d(?P<emotion>[A-Z])a" + "\ncodes: {emotion: {F: happy}}\n")
+    with pytest.raises(
+        CorpusError, match=r"03a01Fa.wav' is a clip of both emodb and mine; give each the folder of its own"
+    ):
+        read_corpora([f"emodb={tmp_path / 'all'}", f"{mine}={tmp_path / 'all'}"])
