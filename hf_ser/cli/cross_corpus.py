@@ -44,7 +44,7 @@ def main() -> int:
     if table := cross_corpus.matrix(runs):
         root = Path(arguments.training.output_dir or "")
         (root / cross_corpus.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        columns = list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
+        columns = cross_corpus.tested(table)
         values = [[row["test"].get(corpus, {}).get("uar") for corpus in columns] for row in table]
         plots.heat_map(values, ["+".join(row["train"]) for row in table], columns, root / "cross_corpus.png")
         print(cross_corpus.as_markdown(table))

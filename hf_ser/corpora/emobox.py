@@ -83,8 +83,7 @@ def _files(folder: Path) -> list[tuple[str, str, Path]]:
         inside = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
         raise CorpusError(
             f"emobox: no fold in {str(folder)!r}, which holds {listed(inside, most=5) or 'nothing'}. Give the folder of one "
-            f"corpus "
-            "in EmoBox's repository, for instance emobox=EmoBox/data/emodb."
+            "corpus in EmoBox's repository, for instance emobox=EmoBox/data/emodb."
         )
     return found
 

@@ -1,18 +1,21 @@
 """What train and test share in a split that others published."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from hf_ser.audio import fingerprint, near_duplicates, prepare
+from hf_ser.audio import Fingerprint, fingerprint, near_duplicates, prepare
 from hf_ser.audio.decode import read_mono
 from hf_ser.clips import column, names_of, without_audio
 from hf_ser.corpora import CorpusError, read
 from hf_ser.splits.describing import speakers_of
 from hf_ser.splits.making import SplitError, official_folds, official_split
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,7 @@ class SharedByParts:
         unknown (`int`): Clips of unknown speakers, in any part: whether they are shared is unknown.
         clips (`int`): Clips that the fold has in two parts.
         test_sentences, sentences (`int`, *optional*): Sentences of the test part, and those of them that are in training; none
-            where
-            the names of the clips do not say them.
+            where the names of the clips do not say them.
         recordings (`int`, *optional*): Test clips whose recording is in training, the very same or an altered copy; none where
             the audio is not compared.
     """
@@ -74,17 +76,20 @@ def audit_emobox(root: Path, *, decode: bool = False) -> Iterator[SharedByParts]
     for folder in folders:
         try:
             (rows,) = read(f"emobox={folder}")
-        except CorpusError:
+        except CorpusError as error:
             if len(folders) == 1:
                 raise
+            logger.warning("%s is not audited: %s", folder.name, error)
             continue
         clips = without_audio(rows)
+        prints = _fingerprints(rows) if decode else {}
         for fold in range(official_folds(clips)):
             try:
                 parts = official_split(clips, fold)
-            except SplitError:  # a file of the fold is missing
+            except SplitError as error:  # a file of the fold is missing
+                logger.warning("%s, fold %d is not audited: %s", folder.name, fold + 1, error)
                 continue
-            yield _shared(parts, rows, fold + 1, _recordings(parts, rows) if decode else None)
+            yield _shared(parts, rows, fold + 1, _recordings(parts, prints) if decode else None)
 
 
 def _shared(parts: DatasetDict, rows: Dataset, fold: int, recordings: int | None) -> SharedByParts:
@@ -108,13 +113,17 @@ def _shared(parts: DatasetDict, rows: Dataset, fold: int, recordings: int | None
     )
 
 
-def _recordings(parts: DatasetDict, rows: Dataset) -> int:
+def _fingerprints(rows: Dataset) -> dict[str, Fingerprint]:
+    """The fingerprints of the clips that can be used, by their names."""
     prepared = prepare([rows])
     usable = [i for i, problem in enumerate(prepared["problem"][:]) if not problem]
-    prints = {
+    return {
         clip["clip"]: fingerprint(read_mono(clip["audio"]))
         for clip in tqdm(prepared.select(usable), desc=f"{rows[0]['corpus']}: recordings", unit=" clips", leave=False)
     }
+
+
+def _recordings(parts: DatasetDict, prints: Mapping[str, Fingerprint]) -> int:
     test, train = (
         [prints[name] for clips in some for name in names_of(clips) if name in prints]
         for some in ([parts["test"]], [parts["train"], parts["validation"]])

@@ -1,6 +1,7 @@
 """The clips that the arguments of a script name, split as they say."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,30 +44,23 @@ def load_splits(script: ScriptArguments, minimum_samples: int) -> DatasetDict:
 
 def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
     """The split that the arguments ask for."""
+    sizes: dict[str, Any] = {
+        "test_size": script.test_size,
+        "validation_size": script.validation_size,
+        "seed": script.split_seed,
+    }
     if script.splits:
         return splits.read_splits(clips, Path(script.splits))
     if script.split == "official":
         return splits.official_split(clips, script.fold)
     if script.split == "cross_corpus":
-        return splits.cross_corpus_split(
-            clips,
-            script.train_corpora,
-            test_size=script.test_size,
-            validation_size=script.validation_size,
-            seed=script.split_seed,
-        )
+        return splits.cross_corpus_split(clips, script.train_corpora, **sizes)
     if script.split == "kfold":
         folds = splits.speaker_folds(clips, script.folds, script.fold_by)
         if not 0 <= script.fold < len(folds):
             raise SplitError(f"fold: expected 0 to {len(folds) - 1}, found {script.fold}")
         return folds[script.fold]
-    return splits.train_test_split(
-        clips,
-        script.split,
-        test_size=script.test_size,
-        validation_size=script.validation_size,
-        seed=script.split_seed,
-    )
+    return splits.train_test_split(clips, script.split, **sizes)
 
 
 def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:

@@ -35,8 +35,7 @@ def shared_emotions(corpora: Sequence[Dataset], selection: EmotionSelection) -> 
         )
         raise CorpusError(
             f"emotions: expected {listed(selection.names) if missing else 'two emotions at least'} in every corpus; {each}. "
-            f"Choose "
-            "others, merge some (calm=neutral), or leave a corpus out."
+            "Choose others, merge some (calm=neutral), or leave a corpus out."
         )
     return sorted(shared)
 
@@ -77,22 +76,29 @@ def _uar(metrics: dict[str, Any]) -> dict[str, Any]:
     return {"uar": metrics["uar"], "interval": edges and {"by": unit, "uar": edges}, "clips": metrics["clips"]}
 
 
+def tested(table: Sequence[dict[str, Any]]) -> list[str]:
+    """The corpora that are tested, in the order of the columns."""
+    return list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
+
+
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The matrix: a row for each run, a column for each corpus that is tested, and one for its normalised predictions."""
-    corpora = list(dict.fromkeys(corpus for row in table for corpus in row["test"]))
+    corpora = tested(table)
     by = {found["normalised"]["by"] for row in table for found in row["test"].values() if "normalised" in found}
     head = ["trained on", *(f"tested on {name}" for name in corpora)]
     head += [f"{name}, normalised by {unit}" for unit in sorted(by) for name in corpora]
     lines = [head, ["---"] * len(head)]
     for row in table:
-        tested = [row["test"].get(corpus) for corpus in corpora]
-        normalised = [found and found.get("normalised") for found in tested] if by else []
-        lines.append(["+".join(row["train"]), *map(_cell, tested), *map(_cell, normalised)])
+        cells = [row["test"].get(corpus) for corpus in corpora]
+        normalised = [found and found.get("normalised") for found in cells] if by else []
+        lines.append(["+".join(row["train"]), *map(_cell, cells), *map(_cell, normalised)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(found: dict[str, Any] | None) -> str:
     if not found:
         return "-"
-    low, high = map(per_cent, found["interval"]["uar"]) if found["interval"] else (None, None)
-    return f"{per_cent(found['uar'])}" + (f" ({low} to {high})" if found["interval"] else "")
+    uar = str(per_cent(found["uar"]))
+    return (
+        f"{uar} ({' to '.join(str(per_cent(edge)) for edge in found['interval']['uar'])})" if found["interval"] else uar
+    )
