@@ -6,6 +6,9 @@ from dataclasses import dataclass
 #: The eight emotions of HuBERT-SER, in the order of its Tables 4 to 6.
 EMOTIONS = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
+#: What emotions are described by besides, each from 0 to 1.
+DIMENSIONS = ("arousal", "valence", "dominance")
+
 #: Other words for them, as corpora, manifests and models on the Hub spell them.
 SYNONYMS = {
     "ang": "angry",

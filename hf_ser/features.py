@@ -15,16 +15,13 @@ from transformers import SequenceFeatureExtractor
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
+from hf_ser.targets import Rows, Targets
 
-#: The label of what no loss counts, as in PyTorch.
-IGNORED = -100
 #: Clips that are added up to babble.
 VOICES = 5
 #: The second draw of a clip in an epoch counts as a draw of so many epochs later. More than there are epochs, and prime, so that
 #: it takes another view of the clip where --frozen_cache_views are used in turn.
 REPEAT = 1_000_003
-#: What a batch has of mixup.
-MIXUP = {"other_label", "weight"}
 
 
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -33,56 +30,82 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
     segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives
-    the same item as a filler: its label is -100, which no loss counts.
+    the same item as a filler: its labels are NaN, which no loss counts.
 
     With mixup (Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization) an item is
     `weight * segment + (1 - weight) * other`, augmented after that. The other segment is cut, or padded with zeros at its end, to
-    the length of the first. The weight is at least 0.5: the label of the first segment is the main one.
+    the length of the first, and the labels are mixed alike. The weight is at least 0.5: the first segment is the main one.
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.
         segments (`Segments`): The segments to take; `segments.clip` are rows of `clips`.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
+        targets (`Targets`, *optional*): What a model predicts of them, by default one emotion.
     """
 
     def __init__(
-        self, clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
+        self,
+        clips: Dataset,
+        segments: Segments,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        targets: Targets | None = None,
     ) -> None:
         # Not a selection of columns: pickled for a spawned worker, it would arrive empty.
         self.clips = clips
         self.segments = segments
         self.augmentation = augmentation if augmentation and augmentation.does_something else None
         self.seed = seed
+        self.targets = targets or Targets.of(clips)
+        #: What a model shall predict of each clip, `(clips, outputs)`.
+        self.labels = self.targets.rows(clips)
 
     def __len__(self) -> int:
         return len(self.segments)
 
+    @property
+    def emotions(self) -> npt.NDArray[np.int64]:
+        """The emotion of each segment `(segments,)`, of a distribution the most frequent one, -1 for none."""
+        rows = self.labels[self.segments.clip, : len(self.targets.emotions)]
+        return np.where(np.isfinite(rows[:, 0]), rows.argmax(axis=1), -1)
+
     def __getitem__(self, key: int) -> dict[str, Any]:
         """
-        `waveform` `(samples,)` float32 at 16 kHz, `label`, and `clip`, the row it is cut from; with mixup the `other_label` and
-        the `weight` of `label`.
+        `waveform` `(samples,)` float32 at 16 kHz, `labels` `(outputs,)`, see [`~hf_ser.targets.Targets.rows`], and `clip`, the
+        row it is cut from.
         """
         epoch, i, filler = self.locate(key)
-        waveform, label = self._read(i)
-        item: dict[str, Any] = {"label": IGNORED if filler else label, "clip": int(self.segments.clip[i])}
+        waveform = self._read(i)
         if self.augmentation:
             partner, voices, weight = self.others(epoch, i)
             if self.augmentation.mixup_alpha:
-                other, other_label = self._read(partner)
-                item |= {"other_label": IGNORED if filler else other_label, "weight": weight}
+                other = self._read(partner)
                 waveform = weight * waveform
                 common = min(len(waveform), len(other))
                 waveform[:common] += (1 - weight) * other[:common]
             waveform = self.augmentation(
-                torch.from_numpy(waveform), self.drawn(epoch, i), lambda: [self._read(voice)[0] for voice in voices]
+                torch.from_numpy(waveform), self.drawn(epoch, i), lambda: [self._read(voice) for voice in voices]
             ).numpy()
-        return {"waveform": waveform, **item}
+        labels = self.mixed_labels(epoch, i)
+        return {
+            "waveform": waveform,
+            "labels": np.full_like(labels, np.nan) if filler else labels,
+            "clip": int(self.segments.clip[i]),
+        }
 
-    def _read(self, i: int) -> tuple[Waveform, int]:
-        """The waveform of the segment `i` `(samples,)`, and its label."""
-        row = self.clips[int(self.segments.clip[i])]
-        return read_segment(row["audio"], int(self.segments.start[i]), int(self.segments.stop[i])), row["label"]
+    def mixed_labels(self, epoch: int, i: int) -> Rows:
+        """The labels of the segment `i` in an epoch `(outputs,)`, with mixup those of both segments."""
+        own: Rows = self.labels[self.segments.clip[i]]
+        if not (self.augmentation and self.augmentation.mixup_alpha):
+            return own
+        partner, _, weight = self.others(epoch, i)
+        return weight * own + (1 - weight) * self.labels[self.segments.clip[partner]]
+
+    def _read(self, i: int) -> Waveform:
+        """The waveform of the segment `i` `(samples,)`."""
+        audio = self.clips[int(self.segments.clip[i])]["audio"]
+        return read_segment(audio, int(self.segments.start[i]), int(self.segments.stop[i]))
 
     def others(self, epoch: int, i: int) -> tuple[int, list[int], float]:
         """
@@ -148,7 +171,7 @@ class SpeechCollator:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
         and `attention_mask` `(batch, mel frames)`, for Wav2Vec2-BERT `(batch, frames, features)` and `(batch, frames)`;
-        `labels` and `clip` `(batch,)`, with mixup `other_label` and `weight` `(batch,)`, too.
+        `labels` `(batch, outputs)` and `clip` `(batch,)`.
         """
         waveforms = [item["waveform"] for item in items]
         longest = max(*map(len, waveforms), self.minimum_samples)
@@ -162,10 +185,8 @@ class SpeechCollator:
             return_attention_mask=True,  # with it each clip is normalised by itself, without it with its padding
             return_tensors="pt",
         )
-        batch["labels"] = torch.tensor([item["label"] for item in items])
+        batch["labels"] = torch.from_numpy(np.stack([item["labels"] for item in items]))
         batch["clip"] = torch.tensor([item["clip"] for item in items])
-        for name in MIXUP & items[0].keys():
-            batch[name] = torch.tensor([item[name] for item in items])
         return dict(batch)
 
     def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
@@ -243,8 +264,8 @@ class StepSampler(EpochSampler):
         super().__init__(dataset, batch, seed, -len(dataset) % batch if processes > 1 else 0)
         self.accumulated = accumulated
         self.processes = processes
-        #: The label of each segment, if emotions are balanced.
-        self.labels = np.array(dataset.clips["label"][:])[dataset.segments.clip] if balanced else None
+        #: The emotion of each segment, -1 for none, if emotions are balanced.
+        self.labels = dataset.emotions if balanced else None
 
     def __iter__(self) -> Iterator[int]:
         lengths = self.dataset.segments.samples
@@ -269,13 +290,15 @@ def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> n
     one label no segment is drawn twice before all were drawn.
 
     Args:
-        labels (`array` of shape `(segments,)`): The label of each segment.
+        labels (`array` of shape `(segments,)`): The label of each segment; those without one (-1) are not drawn.
         rng (`np.random.Generator`): Draws.
 
     Returns:
         `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
     """
-    present = rng.permutation(np.unique(labels))  # in this order, so that the remainder goes to others in every epoch
+    present = rng.permutation(
+        np.unique(labels[labels >= 0])
+    )  # in this order, so that the remainder goes to others in every epoch
     found = []
     for label, share in zip(present, np.array_split(labels, len(present)), strict=True):
         mine = np.flatnonzero(labels == label)

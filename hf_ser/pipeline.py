@@ -31,6 +31,7 @@ from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, 
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
+from hf_ser.models import dimensions_of
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
 POOL_CLIPS, POOL_BATCHES = 512, 16
@@ -92,25 +93,29 @@ class SERPipeline(AudioClassificationPipeline):
     opens it, too.
 
     Args:
-        model (`PreTrainedModel`, `PeftModel` or `ExportedModel`): A classifier of emotions.
+        model (`PreTrainedModel`, `PeftModel` or `ExportedModel`): A classifier of emotions, a model of dimensions, or both.
         feature_extractor (`SequenceFeatureExtractor`): What makes its inputs of waveforms.
         **options: Of transformers' pipeline: `device`, `top_k` (by default all emotions).
 
     Raises:
-        ValueError: if the model does not choose one of several emotions, or two of them have the same name.
+        ValueError: if several emotions of the model may be right at once, or two outputs have the same name.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
         config = self.model.config
-        if config.problem_type in ("regression", "multi_label_classification"):
+        if config.problem_type == "multi_label_classification":
             raise ValueError(
-                f"the model's problem_type is {config.problem_type!r}; expected a model whose probabilities add up to 1"
+                f"the model's problem_type is {config.problem_type!r}; expected a model whose probabilities add up to 1, or "
+                "'regression'"
             )
-        #: The model's emotions, in the order of its outputs.
-        self.emotions: tuple[str, ...] = tuple(config.id2label[i] for i in sorted(config.id2label))
-        if twice := [name for name, number in Counter(self.emotions).items() if number > 1]:
+        outputs = tuple(config.id2label[i] for i in sorted(config.id2label))
+        #: The model's dimensions, such as arousal, in the order of its outputs.
+        self.dimensions: tuple[str, ...] = outputs if config.problem_type == "regression" else dimensions_of(config)
+        #: The model's emotions, in the order of its outputs: the first ones.
+        self.emotions: tuple[str, ...] = outputs[: len(outputs) - len(self.dimensions)]
+        if twice := [name for name, number in Counter(outputs).items() if number > 1]:
             raise ValueError(
                 f"several outputs of the model are called {twice[0]!r}: give each its own name in id2label of config.json"
             )
@@ -134,7 +139,7 @@ class SERPipeline(AudioClassificationPipeline):
 
     def __call__(self, inputs: Source | Iterable[Source], *, top_k: int | None = None, **options: Any) -> list[Any]:
         """
-        The emotions of one clip, most probable first, or of each of several clips.
+        The emotions of one clip, most probable first, or of each of several clips; then its dimensions, if the model has any.
 
         Args:
             inputs: A file, samples or the bytes of a file are one clip; a list, folder, pattern or `datasets.Dataset`
@@ -143,7 +148,7 @@ class SERPipeline(AudioClassificationPipeline):
             **options: See [`predict`]: `batch_size`, `batch_seconds`, `longest`, `cut`, `progress`.
 
         Returns:
-            `[{"label": ..., "score": ...}, ...]`, or a list of these.
+            `[{"label": ..., "score": ...}, ...]`, or a list of these. The score of a dimension is its value, about 0 to 1.
 
         Raises:
             AudioError: if a clip cannot be used. [`predict`] reports it and goes on.
@@ -156,7 +161,8 @@ class SERPipeline(AudioClassificationPipeline):
                 reason, _, detail = prediction.problem.partition(": ")
                 raise AudioError(reason, f"{detail} ({prediction.name})")
             ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-            answers.append([{"score": score, "label": label} for label, score in ranked[:top_k]])
+            values = [*ranked[:top_k], *prediction.dimensions.items()]
+            answers.append([{"score": score, "label": label} for label, score in values])
         return answers[0] if is_one_clip(inputs) else answers
 
     def predict(
@@ -221,17 +227,19 @@ class SERPipeline(AudioClassificationPipeline):
                     segments += own
                 left = np.bincount(owners, minlength=len(pool)) if owners else np.zeros(len(pool), np.int64)
                 bar.update(int((left == 0).sum()))
-                sums, samples = np.zeros((len(pool), len(self.emotions))), np.zeros((len(pool), 1))
-                for batch, probabilities in self.classify(segments, batch_seconds, batch_size):
-                    for segment, row in zip(batch, probabilities, strict=True):
+                outputs = (*self.emotions, *self.dimensions)
+                sums, samples = np.zeros((len(pool), len(outputs))), np.zeros((len(pool), 1))
+                for batch, rows in self.classify(segments, batch_seconds, batch_size):
+                    for segment, row in zip(batch, rows, strict=True):
                         owner = owners[segment]
                         sums[owner] += len(segments[segment]) * row
                         samples[owner] += len(segments[segment])
                         left[owner] -= 1
                         bar.update(int(left[owner] == 0))
                 for clip, total_of, weight in zip(pool, sums, samples, strict=True):
-                    means = {} if clip.problem else dict(zip(self.emotions, (total_of / weight).tolist(), strict=True))
-                    yield Prediction(clip.name, len(clip.waveform) / SAMPLING_RATE, means, clip.problem)
+                    means = {} if clip.problem else dict(zip(outputs, (total_of / weight).tolist(), strict=True))
+                    dimensions = {name: means.pop(name) for name in self.dimensions if name in means}
+                    yield Prediction(clip.name, len(clip.waveform) / SAMPLING_RATE, means, clip.problem, dimensions)
 
     def timeline(
         self,
@@ -260,7 +268,8 @@ class SERPipeline(AudioClassificationPipeline):
             progress (`bool`, defaults to `False`): Whether to show a progress bar, if there is a terminal.
 
         Returns:
-            A [`Timeline`]: segments with `start`, `stop`, `emotion` and `probability`, and the windows that they come from.
+            A [`Timeline`]: segments with `start`, `stop`, `emotion` and `probability`, and the windows that they come from, with
+            the dimensions.
             Windows in which no sample reaches -80 dB of full scale do not go through the model: their probabilities are NaN
             and their emotion is `silence`.
 
@@ -291,14 +300,17 @@ class SERPipeline(AudioClassificationPipeline):
         windows = cut([len(waveform)], window, window - hop)
         views = [waveform[start:stop] for start, stop in zip(windows.start, windows.stop, strict=True)]
         sounding = [i for i, view in enumerate(views) if np.abs(view).max() >= SILENCE]
-        probabilities = np.full((len(views), len(self.emotions)), np.nan)
+        outputs = np.full((len(views), len(self.emotions) + len(self.dimensions)), np.nan)
         with tqdm(total=len(sounding), unit=" windows", disable=None if progress else True) as bar:
             for batch, rows in self.classify([views[i] for i in sounding], batch_seconds):
-                probabilities[[sounding[i] for i in batch]] = rows
+                outputs[[sounding[i] for i in batch]] = rows
                 bar.update(len(batch))
         start, stop = windows.start / SAMPLING_RATE, windows.stop / SAMPLING_RATE
         duration = len(waveform) / SAMPLING_RATE
-        return Timeline(self.emotions, start, stop, probabilities, duration, smoothing, minimum)
+        probabilities, values = np.split(outputs, [len(self.emotions)], axis=1)
+        return Timeline(
+            self.emotions, start, stop, probabilities, duration, smoothing, minimum, self.dimensions, values
+        )
 
     def budget(self, batch_seconds: float | None) -> float:
         """
@@ -327,7 +339,8 @@ class SERPipeline(AudioClassificationPipeline):
             batch_size (`int`, *optional*): Waveforms in a batch, in place of `batch_seconds`.
 
         Yields:
-            For each batch the waveforms' indices `(batch,)` and their probabilities `(batch, emotions)`.
+            For each batch the waveforms' indices `(batch,)`, and the probabilities of the emotions with the values of the
+            dimensions `(batch, emotions + dimensions)`.
         """
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
@@ -339,8 +352,9 @@ class SERPipeline(AudioClassificationPipeline):
             batch = order[first : first + max(size, 1)]
             inputs = self.preprocess([waveforms[i] for i in batch])
             with torch.inference_mode():
-                logits = self.model(**inputs.to(self.device)).logits  # (batch, emotions)
-            yield batch, logits.cpu().double().softmax(dim=-1).numpy()
+                logits = self.model(**inputs.to(self.device)).logits.cpu().double()  # (batch, emotions + dimensions)
+            emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
+            yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
             first += len(batch)
 
     def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:

@@ -12,7 +12,8 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora import CorpusError, Excluded
 from hf_ser.corpora.hub_stream import HubStream
-from hf_ser.features import IGNORED, EpochSampler, SpeechDataset
+from hf_ser.features import EpochSampler, SpeechDataset
+from hf_ser.targets import Targets
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class StreamedSpeech(SpeechDataset):
         stream (`Stream`): Their audio.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
+        targets (`Targets`, *optional*): What a model predicts of them, by default one emotion.
 
     Raises:
         ValueError: if the augmentation needs other clips.
@@ -105,15 +107,15 @@ class StreamedSpeech(SpeechDataset):
         stream: Stream,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        targets: Targets | None = None,
     ) -> None:
         if augmentation and augmentation.needs_other_clips:
             raise ValueError(
                 "streaming: mixup_alpha and babble (distort_kinds) need other clips at any time, and a stream has each once; "
                 "leave them out, or leave streaming out"
             )
-        super().__init__(clips, segments, augmentation, seed)
+        super().__init__(clips, segments, augmentation, seed, targets)
         self.stream = stream
-        self.labels = np.array(clips["label"][:])
         #: The row of each segment, and its row group.
         self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
         self.group = stream.audio.group_of(self.row)
@@ -128,10 +130,10 @@ class StreamedSpeech(SpeechDataset):
         waveform = None if filler else self._waveform(i)
         if waveform is None:
             silence = np.zeros(self.stream.minimum_samples, dtype=np.float32)
-            return {"waveform": silence, "label": IGNORED, "clip": clip}
+            return {"waveform": silence, "labels": np.full_like(self.labels[clip], np.nan), "clip": clip}
         if self.augmentation:
             waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
-        return {"waveform": waveform, "label": int(self.labels[clip]), "clip": clip}
+        return {"waveform": waveform, "labels": self.labels[clip], "clip": clip}
 
     def _waveform(self, i: int) -> Waveform | None:
         """The waveform of the segment `i` `(samples,)`, or `None` if it is unusable."""

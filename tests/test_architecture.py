@@ -22,6 +22,7 @@ ORDER = [
     "audio",
     "clips",
     "splits",
+    "targets",
     "features",
     "streaming",
     "models",

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser.audio import Augmentation, Segments
 from hf_ser.audio.decode import encode
 from hf_ser.corpora.hub_stream import HubStream, RowGroup
-from hf_ser.features import IGNORED
 from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler
 
 
@@ -25,6 +24,7 @@ def streamed(
     columns = {"label": [n % 3 for n in range(count)], "row": range(count), "samples_hash": map(str, range(count))}
     segments = Segments(np.arange(count), np.array(start or [0] * count), np.array(stop or [1000] * count))
     clips = Dataset.from_dict({name: list(values) for name, values in columns.items()})
+    clips = clips.cast_column("label", ClassLabel(names=["angry", "happy", "sad"]))
     return StreamedSpeech(clips, segments, Stream(audio, 400, 0.0, buffer), Augmentation())
 
 
@@ -120,8 +120,8 @@ def test_fillers_fetch_nothing(fetched: list[int]) -> None:
     speech = streamed([4, 4])
     items = [speech[key] for key in StreamSampler(speech, 5, seed=0, processes=2)]
     assert sorted(fetched) == [0, 1]
-    assert [item["label"] for item in items[8:]] == [IGNORED] * 2
-    assert sorted(item["label"] for item in items[:8]) == sorted(n % 3 for n in range(8))
+    assert all(np.isnan(item["labels"]).all() for item in items[8:])
+    assert sorted(item["labels"].argmax() for item in items[:8]) == sorted(n % 3 for n in range(8))
 
 
 def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
@@ -130,5 +130,14 @@ def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
         [4, 4], start=[0, 600, 601, 900, 1000, 0, 0, 0], stop=[1000, 1000, 1001, 1300, 1400, 300, 400, 401]
     )
     items = [speech[i] for i in range(8)]
-    assert [item["label"] == IGNORED for item in items] == [False, False, True, True, True, False, False, False]
+    assert [bool(np.isnan(item["labels"]).all()) for item in items] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert all(len(item["waveform"]) >= min(400, stop) for item, stop in zip(items, speech.segments.stop, strict=True))

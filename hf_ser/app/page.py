@@ -13,9 +13,10 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
 from hf_ser.hub import HubError, fetch_records
 from hf_ser.inference.clips import printable
 from hf_ser.inference.files import save
-from hf_ser.inference.plots import plot_timeline
+from hf_ser.inference.plots import plot_plane, plot_timeline
 from hf_ser.pipeline import SERPipeline, pipeline
 from hf_ser.results import RunResults
+from hf_ser.wording import listed
 
 #: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
@@ -47,7 +48,6 @@ def make_page(
         examples (`str` or `Path`, *optional*): A folder of clips to try the model with.
     """
     recogniser = pipeline(model, base=base, revision=revision)
-    *emotions, last = recogniser.emotions
     clips = [[str(path)] for path in sorted(Path(examples).iterdir())] if examples else None
     folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # for the files to download; is removed with the page
 
@@ -61,12 +61,14 @@ def make_page(
         gr.Dataframe(headers=["start, s", "stop, s", "emotion", "probability"], label="Segments", elem_id="segments"),
         gr.File(label="Segments to download", elem_id="files"),
     ]
+    if recogniser.dimensions:
+        outputs.append(gr.Plot(label="Valence and arousal, and the windows' path through them", elem_id="plane"))
     page = gr.Interface(
         predict,
         recording,
         outputs,
         title=title or Path(model).name,
-        description=f"Does the voice sound {', '.join(emotions)} or {last}?",
+        description=f"Does the voice sound {listed(recogniser.emotions, 'or')}?" if recogniser.emotions else None,
         article=f"{LIMITS}\n\n{describe(model, revision)}",
         examples=clips,
         cache_examples=False,
@@ -116,8 +118,11 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
     except AudioError as error:
         raise _error(f"{printable(Path(path).name)} is {error.reason}: {error.detail}.") from error
     length = len(waveform) / SAMPLING_RATE
+    dimensions = {name: probabilities.pop(name) for name in recogniser.dimensions}
+    shown = probabilities or dimensions
+    plane = [plot_plane(dimensions)] if recogniser.dimensions else []
     if length <= WINDOW:
-        return [probabilities, None, None, None]
+        return [shown, None, None, None, *plane]
     hop = min(max(0.5, length / WINDOWS), WINDOW)
     timeline = recogniser.timeline(recording, window=WINDOW, hop=hop, minimum=SEGMENT)
     stem = Path(tempfile.mkdtemp(dir=folder)) / printable(Path(path).stem)
@@ -125,7 +130,9 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
     for file in files:
         save(timeline.segments, file)
     rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in timeline]
-    return [probabilities, plot_timeline(waveform, timeline), rows, list(map(str, files))]
+    if recogniser.dimensions:
+        plane = [plot_plane(dimensions, timeline)]
+    return [shown, plot_timeline(waveform, timeline), rows, list(map(str, files)), *plane]
 
 
 def _error(message: str) -> gr.Error:

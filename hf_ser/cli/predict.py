@@ -161,11 +161,12 @@ def show_predictions(recogniser: SERPipeline, clips: Sequence[Clip], arguments: 
     """Prints or writes each clip's emotion, as they come, and a summary. Returns the exit status."""
     output, file = arguments.output, None
     if output and output.suffix != ".json":
-        file = PredictionFile(output, recogniser.emotions, model_name(arguments), resume=arguments.resume)
+        outputs = (*recogniser.emotions, *recogniser.dimensions)
+        file = PredictionFile(output, outputs, model_name(arguments), resume=arguments.resume)
     left = [clip for clip in clips if not (file and clip.name in file)]
     if skipped := len(clips) - len(left):
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
-    width = max(map(len, recogniser.emotions))
+    width = max(map(len, recogniser.emotions), default=1)
     predictions: list[Prediction] = []  # of a .json, which is written as a whole
     problems: Counter[str] = Counter()
     seconds, began = 0.0, time.perf_counter()
@@ -201,11 +202,12 @@ def model_name(arguments: argparse.Namespace) -> str:
 
 
 def line(prediction: Prediction, width: int) -> str:
-    """A line of the table: emotion, its probability, seconds, name, and the problem, if there is one."""
+    """A line of the table: emotion, its probability, the dimensions, seconds, name, and the problem, if there is one."""
     name, problem = in_one_line(prediction.name), prediction.problem
     share = "" if prediction.emotion is None else f"{100 * prediction.probabilities[prediction.emotion]:.1f}%"
     why = "" if problem is None else f"  ({in_one_line(problem)})"
-    return f"{prediction.emotion or '-':<{width}}  {share:>6}  {prediction.duration:7.1f} s  {name}{why}"
+    values = "".join(f"  {dimension} {value:.2f}" for dimension, value in prediction.dimensions.items())
+    return f"{prediction.emotion or '-':<{width}}  {share:>6}{values}  {prediction.duration:7.1f} s  {name}{why}"
 
 
 def show_timeline(recogniser: SERPipeline, clip: Clip, arguments: argparse.Namespace) -> None:

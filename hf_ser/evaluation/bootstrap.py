@@ -68,7 +68,23 @@ def intervals(
     if resamples < 1:
         raise ValueError(f"intervals need a resample at least; found {resamples}")
 
-    score_weighted = weighted_scorer(probabilities, labels, details)
+    scorer = weighted_scorer(probabilities, labels, details)
+    return scored_intervals(scorer, clips, speakers, resamples=resamples, seed=seed, min_clips=min_clips)
+
+
+def scored_intervals(
+    score_weighted: Callable[[Array], dict[str, Array]],
+    clips: int,
+    speakers: Sequence[str | None] | None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    min_clips: int = 1,
+) -> dict[str, Any]:
+    """
+    The same of any metrics: `score_weighted` takes integer weights `(clips, resamples)` and returns each metric `(resamples,)` or
+    `(..., resamples)`, NaN where a resample has none.
+    """
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
         drawn = resampled(score_weighted, unit_of_clip, resamples, seed).items()

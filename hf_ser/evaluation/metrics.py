@@ -14,7 +14,6 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from hf_ser.evaluation.calibration import checked, confidence_gaps, loss_of_clips
-from hf_ser.features import IGNORED
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
@@ -87,18 +86,19 @@ class DivergedError(ValueError):
     """A training that ended in weights without finite outputs."""
 
 
-def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, Array]:
+def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple[Array, Array, Array]:
     """
-    Averages the probabilities of each clip's segments.
+    Averages the outputs of each clip's segments: probabilities of emotions, values of dimensions.
 
     Args:
-        logits (`array` of shape `(segments, emotions)`): The model's outputs.
-        labels (`array` of shape `(segments,)`): The true labels; a clip's segments share theirs. Segments labelled -100 do not
-            count.
+        logits (`array` of shape `(segments, outputs)`): The model's outputs.
+        labels (`array` of shape `(segments, outputs)`): What they should be; a clip's segments share theirs. Segments without
+            any label (NaN) do not count.
         clips (`array` of shape `(segments,)`): The clip that each segment is cut from.
+        emotions (`int`): How many of the outputs, the first ones, are logits of emotions.
 
     Returns:
-        The clips `(clips,)` in ascending order, their probabilities `(clips, emotions)` and labels `(clips,)`.
+        The clips `(clips,)` in ascending order, their outputs and their labels, both `(clips, outputs)`.
 
     Raises:
         DivergedError: if a logit is not finite.
@@ -107,12 +107,26 @@ def per_clip(logits: Array, labels: Array, clips: Array) -> tuple[Array, Array, 
         raise DivergedError(
             "the model's outputs are not finite (NaN or infinite): training has diverged. Lower learning_rate."
         )
-    counted = np.asarray(labels) != IGNORED
-    scores = softmax(np.asarray(logits, dtype=np.float64)[counted], axis=1)
+    counted = np.isfinite(labels).any(axis=1)
+    outputs = np.array(logits, dtype=np.float64)[counted]
+    if emotions:
+        outputs[:, :emotions] = softmax(outputs[:, :emotions], axis=1)
     names, first, clip_of = np.unique(np.asarray(clips)[counted], return_index=True, return_inverse=True)
-    probabilities = np.zeros((len(names), scores.shape[1]))
-    np.add.at(probabilities, clip_of, scores)
-    return names, probabilities / np.bincount(clip_of)[:, None], np.asarray(labels)[counted][first]
+    sums = np.zeros((len(names), outputs.shape[1]))
+    np.add.at(sums, clip_of, outputs)
+    return names, sums / np.bincount(clip_of)[:, None], np.asarray(labels)[counted][first]
+
+
+def emotion_metrics(probabilities: Array, wanted: Array) -> dict[str, Any]:
+    """
+    The metrics of [`score`] over the clips that have an emotion: of a distribution the most frequent one.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's.
+        wanted (`array` of shape `(clips, emotions)`): What they should be; NaN for a clip without emotion.
+    """
+    there = np.isfinite(wanted[:, 0])
+    return score(probabilities[there], wanted[there].argmax(axis=1))
 
 
 def normalised(probabilities: Array, groups: Sequence[str | None], prior: Array) -> Array:

@@ -46,19 +46,22 @@ class Prediction:
     Args:
         name (`str`): The clip's name, see [`Clip`].
         duration (`float`): Its length in seconds; 0 if it could not be read.
-        probabilities (`dict[str, float]`): Each emotion's probability; they add up to 1. Empty if there is a problem.
+        probabilities (`dict[str, float]`): Each emotion's probability; they add up to 1. Empty if there is a problem, or the
+            model has dimensions alone.
         problem (`str`, *optional*): Why there is no prediction: a reason (`unreadable`, `empty`, `silent`, `not finite`,
             `too short`), a colon and the details.
+        dimensions (`dict[str, float]`): The value of each dimension that the model has, about 0 to 1.
     """
 
     name: str
     duration: float
     probabilities: dict[str, float]
     problem: str | None = None
+    dimensions: dict[str, float] = field(default_factory=dict)
 
     @property
     def emotion(self) -> str | None:
-        """The most likely emotion, or `None` if there is a problem."""
+        """The most likely emotion, or `None` if there is none."""
         return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
 
 

@@ -30,8 +30,8 @@ def save(
 
     | | `.csv`, `.jsonl`, `.json` | `.txt` (Audacity), `.TextGrid` (Praat) |
     |---|---|---|
-    | predictions | a row for each clip: name, duration, emotion, the emotions' probabilities, problem | no |
-    | a timeline | a row for each window: start, stop, the emotions' smoothed probabilities | a label for each segment |
+    | predictions | a row for each clip: name, duration, emotion, the probabilities, the dimensions, problem | no |
+    | a timeline | a row for each window: start, stop, the smoothed probabilities and dimensions | a label for each segment |
     | its `segments` | a row for each segment: start, stop, emotion, probability | a label for each segment |
 
     Probabilities of silence are empty (CSV) or null.
@@ -62,12 +62,12 @@ def save(
 
 def _rows(result: Timeline | Sequence[Any]) -> list[Row]:
     if isinstance(result, Timeline):
-        names = ("start", "stop", *result.emotions)
-        windows = np.column_stack([result.start, result.stop, result.smoothed])
+        names = ("start", "stop", *result.emotions, *result.dimensions)
+        windows = np.column_stack([result.start, result.stop, result.smoothed, result.smoothed_values])
         return [dict(zip(names, map(_number, window), strict=True)) for window in windows]
     if result and isinstance(result[0], Prediction):
-        emotions = next((tuple(each.probabilities) for each in result if each.problem is None), ())
-        return [prediction_row(prediction, emotions) for prediction in result]
+        outputs = next(((*each.probabilities, *each.dimensions) for each in result if each.problem is None), ())
+        return [prediction_row(prediction, outputs) for prediction in result]
     return [
         {name: value if isinstance(value, str) else _number(value) for name, value in vars(segment).items()}
         for segment in result
@@ -94,13 +94,14 @@ def check_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
         raise PermissionError(f"{str(path)!r} cannot be written")
 
 
-def prediction_row(prediction: Prediction, emotions: Sequence[str], model: str | None = None) -> Row:
+def prediction_row(prediction: Prediction, outputs: Sequence[str], model: str | None = None) -> Row:
     """A prediction as a row of a table. Bytes of a file's name that are not UTF-8 are written as `\\udcff`."""
+    found = {**prediction.probabilities, **prediction.dimensions}
     return {
         "name": printable(prediction.name),
         "duration": round(prediction.duration, 4),
         "emotion": prediction.emotion,
-        **{emotion: _number(prediction.probabilities.get(emotion, math.nan)) for emotion in emotions},
+        **{name: _number(found.get(name, math.nan)) for name in outputs},
         "problem": prediction.problem,
         **({"model": model} if model else {}),
     }
@@ -113,7 +114,7 @@ class PredictionFile:
 
     Args:
         path (`Path`): The file.
-        emotions (`Sequence[str]`): The model's emotions.
+        outputs (`Sequence[str]`): The model's emotions and dimensions.
         model (`str`): The model's name: a table is continued with the same model alone.
         resume (`bool`, defaults to `False`): Whether to continue an existing file; `name in file` is whether it has a clip,
             by whichever path it is named.
@@ -122,8 +123,8 @@ class PredictionFile:
         ValueError: if the file to continue does not have predictions of this model.
     """
 
-    def __init__(self, path: Path, emotions: Sequence[str], model: str, *, resume: bool = False) -> None:
-        self.path, self.emotions, self.model = path, tuple(emotions), model
+    def __init__(self, path: Path, outputs: Sequence[str], model: str, *, resume: bool = False) -> None:
+        self.path, self.outputs, self.model = path, tuple(outputs), model
         self.begun = resume and path.exists()
         self.places = frozenset(self._continue() if self.begun else ())
 
@@ -135,7 +136,7 @@ class PredictionFile:
         if not self.begun:
             self.path.write_text("", encoding="utf-8")
             self.begun = True
-        _append(self.path, [prediction_row(prediction, self.emotions, self.model)])
+        _append(self.path, [prediction_row(prediction, self.outputs, self.model)])
 
     def _continue(self) -> list[str]:
         """Removes an unfinished last row, and returns the places of the clips."""
@@ -143,7 +144,7 @@ class PredictionFile:
         end = content.rfind(b"\n") + 1
         while self.path.suffix == ".csv" and content.count(b'"', 0, end) % 2:  # that line break is within a quoted name
             end = content.rfind(b"\n", 0, end - 1) + 1
-        expected = list(prediction_row(Prediction("", 0.0, {}), self.emotions, self.model))
+        expected = list(prediction_row(Prediction("", 0.0, {}), self.outputs, self.model))
         try:
             lines = io.StringIO(content[:end].decode("utf-8"), newline="")
             if self.path.suffix == ".csv":

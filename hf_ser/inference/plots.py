@@ -1,6 +1,6 @@
 """A timeline as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.emotions import canonical
-from hf_ser.inference.timelines import SILENCE, EmotionSegment, Timeline
+from hf_ser.inference.timelines import SILENCE, SPEECH, EmotionSegment, Floats, Timeline
 
 #: Okabe and Ito's colours, which people with any colour vision tell apart; neutral is grey in place of their black.
 COLOURS = {
@@ -38,7 +38,7 @@ MARKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600,
 
 def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
     """
-    Draws a recording: its waveform, the emotions' smoothed probabilities, and its segments.
+    Draws a recording: its waveform, the emotions' smoothed probabilities, the dimensions as curves, and its segments.
 
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): The recording at 16 kHz, mono.
@@ -48,17 +48,57 @@ def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
         A `Figure` that belongs to no window; `figure.savefig("emotions.png", dpi=120)` writes it.
     """
     colours = _colours(timeline.emotions)
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [2, 4, 0.8]})
+    rows = {"waveform": 2.0, "emotions": 4.0, "dimensions": 3.0, "segments": 0.8}
+    heights = [height for name, height in rows.items() if getattr(timeline, name, True)]
+    figure = Figure(figsize=(11, 0.735 * sum(heights)), layout="constrained")
+    top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
     _draw_waveform(top, waveform)
-    _draw_probabilities(middle, timeline, colours)
+    if timeline.emotions:
+        _draw_probabilities(middle[0], timeline, colours)
+    if timeline.dimensions:
+        _draw_dimensions(middle[-1], timeline)
     _draw_segments(bottom, timeline.segments, colours, timeline.duration)
     _label_time(bottom, timeline.duration)
     # The legend has the order of the stack.
-    shown = [Patch(facecolor=colours[emotion], label=emotion) for emotion in reversed(timeline.emotions)]
+    shown: list[Any] = [Patch(facecolor=colours[emotion], label=emotion) for emotion in reversed(timeline.emotions)]
+    if timeline.dimensions:
+        shown += middle[-1].get_lines()[: len(timeline.dimensions)]
     if timeline.silent.any():
         shown.append(Patch(**SILENT, label=SILENCE))
     figure.legend(handles=shown, loc="outside right center", frameon=False)
+    return figure
+
+
+def plot_plane(dimensions: Mapping[str, float], timeline: Timeline | None = None) -> Figure | None:
+    """
+    Draws valence and arousal as a point in their plane, with the windows of a longer recording as a path.
+
+    Args:
+        dimensions (`dict[str, float]`): The values of the whole recording, from 0 to 1.
+        timeline (`Timeline`, *optional*): Its timeline.
+
+    Returns:
+        A `Figure`; `None` where the model lacks one of the two dimensions.
+    """
+    if not {"valence", "arousal"} <= dimensions.keys():
+        return None
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    if timeline is not None:
+        x, y = (timeline.smoothed_values[:, timeline.dimensions.index(name)] for name in ("valence", "arousal"))
+        axes.plot(x, y, color="#BBBBBB", linewidth=1)
+        dots = axes.scatter(x, y, c=timeline.middle, cmap="viridis", s=16)
+        figure.colorbar(dots, ax=axes, label="time (s)", shrink=0.8)
+    axes.plot(dimensions["valence"], dimensions["arousal"], "o", color="#D55E00", markersize=11)
+    axes.axhline(0.5, color="#BBBBBB", linewidth=0.8, zorder=0)
+    axes.axvline(0.5, color="#BBBBBB", linewidth=0.8, zorder=0)
+    axes.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="valence (negative to positive)",
+        ylabel="arousal (calm to excited)",
+        aspect="equal",
+    )
     return figure
 
 
@@ -79,27 +119,49 @@ def _draw_waveform(axes: Axes, waveform: Waveform) -> None:
 
 
 def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str]) -> None:
-    # The curve runs through the windows' middles, and is level from the outermost of them to the ends and to silence.
-    time = np.concatenate([np.column_stack([timeline.borders[:-1], timeline.middle]).ravel(), [timeline.duration]])
-    at_middle = timeline.smoothed  # (windows, emotions)
-    before, after = at_middle[[0, *range(len(at_middle))]], at_middle[[*range(len(at_middle)), -1]]
-    at_border = (np.where(np.isnan(before), after, before) + np.where(np.isnan(after), before, after)) / 2
-    curve = np.empty((len(time), len(timeline.emotions)))
-    curve[0::2], curve[1::2] = at_border, at_middle
+    time, curve = _curves(timeline, timeline.smoothed)
     axes.stackplot(time, curve.T, colors=[colours[emotion] for emotion in timeline.emotions], linewidth=0)
-    frames = np.flatnonzero(timeline.silent)
-    start, stop = timeline.borders[frames], timeline.borders[frames + 1]
-    axes.broken_barh(np.column_stack([start, stop - start]).tolist(), (0, 1), **SILENT)
+    _draw_silence(axes, timeline)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     axes.set_ylabel("probability")
+
+
+def _draw_dimensions(axes: Axes, timeline: Timeline) -> None:
+    time, curves = _curves(timeline, timeline.smoothed_values)
+    for name, curve, style in zip(timeline.dimensions, curves.T, cycle(("-", "--", ":"))):
+        axes.plot(time, curve, style, color="black", linewidth=1.2, label=name)
+    _draw_silence(axes, timeline)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.set_ylabel("dimensions")
+
+
+def _draw_silence(axes: Axes, timeline: Timeline) -> None:
+    frames = np.flatnonzero(timeline.silent)
+    start, stop = timeline.borders[frames], timeline.borders[frames + 1]
+    axes.broken_barh(np.column_stack([start, stop - start]).tolist(), (0, 1), **SILENT)
+
+
+def _curves(timeline: Timeline, at_middle: Floats) -> tuple[Floats, Floats]:
+    """
+    Times `(points,)` and curves `(points, columns)` through the values `(windows, columns)` at the windows' middles. They are
+    level from the outermost of them to the ends and to silence.
+    """
+    time = np.concatenate([np.column_stack([timeline.borders[:-1], timeline.middle]).ravel(), [timeline.duration]])
+    before, after = at_middle[[0, *range(len(at_middle))]], at_middle[[*range(len(at_middle)), -1]]
+    at_border = (np.where(np.isnan(before), after, before) + np.where(np.isnan(after), before, after)) / 2
+    curves = np.empty((len(time), at_middle.shape[1]))
+    curves[0::2], curves[1::2] = at_border, at_middle
+    return time, curves
 
 
 def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict[str, str], duration: float) -> None:
     gap = 1.0 if len(segments) < 100 else 0.0  # thousands of gaps would cover the segments
     for emotion in dict.fromkeys(segment.emotion for segment in segments):
         spans = [(each.start, each.stop - each.start) for each in segments if each.emotion == emotion]
-        look = SILENT if emotion == SILENCE else {"facecolor": colours[emotion], "edgecolor": "white", "linewidth": gap}
+        colour = "#DDDDDD" if emotion == SPEECH else colours.get(emotion)
+        look = SILENT if emotion == SILENCE else {"facecolor": colour, "edgecolor": "white", "linewidth": gap}
         axes.broken_barh(spans, (0, 1), **look)
     for segment in segments:
         width = segment.stop - segment.start

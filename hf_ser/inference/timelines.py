@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: The emotion of a segment without sound.
-SILENCE = "silence"
+#: The emotion of a segment without sound, and of one with sound where the model has dimensions alone.
+SILENCE, SPEECH = "silence", "speech"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EmotionSegment:
     Args:
         start (`float`): Where it begins, in seconds.
         stop (`float`): Where it ends, in seconds.
-        emotion (`str`): One of the model's emotions, or `silence`.
+        emotion (`str`): One of the model's emotions, or `silence`; `speech` where the model has none.
         probability (`float`): The emotion's mean (smoothed) probability over the segment; NaN for silence.
     """
 
@@ -49,6 +49,8 @@ class Timeline:
         smoothing (`float`, defaults to 0): The width of the moving average in seconds. `dataclasses.replace(timeline,
             smoothing=2.0)` smooths again without the model; `minimum` changes likewise.
         minimum (`float`, defaults to 0): No segment is shorter, in seconds, unless the recording is.
+        dimensions (`tuple[str, ...]`): The model's dimensions.
+        values (`np.ndarray` of shape `(windows, dimensions)`, *optional*): Their values in each window, not smoothed.
     """
 
     emotions: tuple[str, ...]
@@ -58,6 +60,8 @@ class Timeline:
     duration: float
     smoothing: float = 0.0
     minimum: float = 0.0
+    dimensions: tuple[str, ...] = ()
+    values: Floats | None = None
 
     def __iter__(self) -> Iterator[EmotionSegment]:
         return iter(self.segments)
@@ -79,19 +83,32 @@ class Timeline:
     @property
     def silent(self) -> npt.NDArray[np.bool_]:
         """Which windows have no sound `(windows,)`."""
-        return np.isnan(self.probabilities[:, 0])
+        return np.isnan(self._outputs[:, 0])
 
-    @cached_property
+    @property
+    def _outputs(self) -> Floats:
+        return self.probabilities if self.values is None else np.concatenate([self.probabilities, self.values], axis=1)
+
+    @property
     def smoothed(self) -> Floats:
         """
         `(windows, emotions)`: for each window the mean probabilities of all windows whose middles are at most
         `smoothing / 2` seconds from its own. Windows without sound count in no mean and stay NaN.
         """
+        return self._smoothed[:, : len(self.emotions)]
+
+    @property
+    def smoothed_values(self) -> Floats:
+        """The same of the dimensions, `(windows, dimensions)`."""
+        return self._smoothed[:, len(self.emotions) :]
+
+    @cached_property
+    def _smoothed(self) -> Floats:
         silent = self.silent[:, None]
         reach = self.smoothing / 2 + 1e-6  # a window exactly at the edge is in, whatever its rounding
         first = np.searchsorted(self.middle, self.middle - reach)
         last = np.searchsorted(self.middle, self.middle + reach)
-        sums = _running_sum(np.where(silent, 0.0, self.probabilities))
+        sums = _running_sum(np.where(silent, 0.0, self._outputs))
         counts = _running_sum((~silent).astype(np.float64))
         with np.errstate(invalid="ignore"):
             means = (sums[last] - sums[first]) / (counts[last] - counts[first])
@@ -105,10 +122,11 @@ class Timeline:
         Each frame has its most probable emotion after smoothing, or silence. While there is a segment shorter than
         `minimum`, the shortest takes the emotion of the neighbour that is more probable within it, and joins it.
         """
-        names = (*self.emotions, SILENCE)
+        names = (*(self.emotions or (SPEECH,)), SILENCE)
         borders, silent = self.borders, self.silent
         # (windows, emotions + 1): silence is one more emotion, with a probability of 0 or 1
-        scores = np.column_stack([np.where(silent[:, None], 0.0, self.smoothed), silent])
+        emotions = self.smoothed if self.emotions else np.ones((len(silent), 1))
+        scores = np.column_stack([np.where(silent[:, None], 0.0, emotions), silent])
         sums = _running_sum(scores * np.diff(borders)[:, None])
 
         def mean(start: int, stop: int, which: int) -> float:

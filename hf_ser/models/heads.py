@@ -1,8 +1,11 @@
 """The heads that classify the output of an encoder."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 #: `linear` is one linear layer on statistics of all layers, which starts as a solved probe; `stock` is transformers' own
 #: (project, average over time, classify); `batchnorm` normalises and drops out before the last layer, as HuBERT-SER does in
@@ -110,6 +113,80 @@ class BatchNormClassifier(nn.Module):
             plain.weight.copy_(linear.weight.double() * scale)
             plain.bias.copy_(linear.bias.double() + linear.weight.double() @ shift)
         return plain
+
+
+def set_outputs(config: PretrainedConfig, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
+    """
+    Writes a model's outputs into its configuration: emotions, of which one is right, then dimensions, each a number from 0 to 1.
+    """
+    names = (*emotions, *dimensions)
+    config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    config.problem_type = None if emotions else "regression"
+    vars(config).pop("dimensions", None)
+    if dimensions:
+        config.dimensions = list(dimensions)
+
+
+def dimensions_of(config: PretrainedConfig) -> tuple[str, ...]:
+    """The dimensions among a model's outputs; in a saved model they may be beside those of its class, see [`split_outputs`]."""
+    return tuple(getattr(config, "dimensions", None) or ())
+
+
+def beside(config: PretrainedConfig) -> tuple[str, ...]:
+    """The dimensions that a saved model has in a layer of its own."""
+    return tuple(name for name in dimensions_of(config) if name not in config.id2label.values())
+
+
+def split_outputs(model: PreTrainedModel) -> PreTrainedModel:
+    """
+    Separates the dimensions of a model from its emotions, if it has both, in place. Plain transformers opens what is saved as a
+    classifier of emotions, and ignores the layer `dimensions` beside it. [`join_outputs`] puts them together again.
+    """
+    dimensions = dimensions_of(model.config)
+    names = list(model.config.id2label.values())
+    emotions = [name for name in names if name not in dimensions]
+    if dimensions and emotions:
+        joint = model.classifier
+        model.classifier, model.dimensions = (
+            _rows(joint, part) for part in (slice(len(emotions)), slice(len(emotions), None))
+        )
+        set_outputs(model.config, emotions, ())
+        model.config.dimensions = list(dimensions)
+        model.num_labels = len(emotions)
+    return model
+
+
+def join_outputs(model: PreTrainedModel) -> PreTrainedModel:
+    """Lets the `logits` of a model have its dimensions after its emotions, in place, if they are beside them."""
+    if dimensions := beside(model.config):
+        parts = model.classifier, model.dimensions
+        del model.dimensions
+        model.classifier = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts)).to(parts[0].weight)
+        with torch.no_grad():
+            for name, parameter in model.classifier.named_parameters():
+                parameter.copy_(torch.cat([getattr(part, name) for part in parts]))
+        set_outputs(model.config, list(model.config.id2label.values()), dimensions)
+        model.num_labels = model.config.num_labels
+    return model
+
+
+def with_dimensions(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """The class `kind` with the layer `dimensions` that [`split_outputs`] leaves beside the classifier."""
+
+    class Model(kind):
+        def __init__(self, config: PretrainedConfig, *args: Any) -> None:
+            super().__init__(config, *args)
+            self.dimensions = nn.Linear(self.classifier.in_features, len(beside(config)))
+
+    return Model
+
+
+def _rows(linear: nn.Linear, part: slice) -> nn.Linear:
+    """A linear layer with some of the outputs of another."""
+    weight, bias = linear.weight[part].detach(), linear.bias[part].detach()
+    found = nn.Linear(linear.in_features, len(weight)).to(weight)
+    found.load_state_dict({"weight": weight, "bias": bias})
+    return found
 
 
 def fold_training_layers(model: PreTrainedModel) -> PreTrainedModel:

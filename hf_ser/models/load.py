@@ -23,7 +23,16 @@ from hf_ser.emotions import canonical
 from hf_ser.encoders import encoder_config, family_of
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig, ignore_padding, use_lora_compatible_attention
 from hf_ser.models import tiny
-from hf_ser.models.heads import HEADS, BatchNormClassifier, start_linear_head
+from hf_ser.models.heads import (
+    HEADS,
+    BatchNormClassifier,
+    beside,
+    join_outputs,
+    set_outputs,
+    start_linear_head,
+    with_dimensions,
+)
+from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +75,7 @@ def resolve_checkpoint(name: str) -> str:
 def load_model(
     checkpoint: str,
     emotions: Sequence[str],
+    dimensions: Sequence[str] = (),
     *,
     head: str = "stock",
     weighted_layer_sum: bool = False,
@@ -84,6 +94,7 @@ def load_model(
         checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.encoders.FAMILIES`], or fine-tuned with this
             package.
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
+        dimensions (`Sequence[str]`): Arousal and the like; the model's outputs for them come after those for emotions.
         head (`str`, defaults to `"stock"`): `linear`, `stock`, `batchnorm` or `conv`, see [`HEADS`]. A `linear` one has
             zeros until its probe is solved, see `hf_ser.training.probe`.
         weighted_layer_sum (`bool`, defaults to `False`): The head takes a learned average of all layers, not the last one.
@@ -108,7 +119,6 @@ def load_model(
         logger.info(
             "SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", mask_time_prob, mask_feature_prob
         )
-    labels: dict[str, Any] = {"id2label": dict(enumerate(emotions)), "label2id": {e: i for i, e in enumerate(emotions)}}
     if config.model_type == SERModelConfig.model_type:
         own_class = head == "linear"  # in place of the head that it has
     else:
@@ -118,14 +128,13 @@ def load_model(
         if own_class:
             if head == "batchnorm":
                 raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
-            settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum, **labels)
+            settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
+            set_outputs(settings, emotions, dimensions)
             model, missing = SERForAudioClassification.from_encoder(source, settings)
             new = set(missing)
-            logger.info("%s: new %s head for %d emotions", source, head, len(emotions))
+            logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
         else:
-            trained_for = [canonical(config.id2label[i]) for i in range(len(config.id2label))]
-            config.update(labels)
-            model, new = _with_its_class(source, config, trained_for, emotions, head, weighted_layer_sum)
+            model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
     except OSError as error:
         raise ValueError(f"model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     if head == "linear":
@@ -142,16 +151,22 @@ def load_model(
 def _with_its_class(
     source: str,
     config: PretrainedConfig,
-    trained_for: Sequence[str],
     emotions: Sequence[str],
+    dimensions: Sequence[str],
     head: str,
     weighted_layer_sum: bool,
 ) -> tuple[PreTrainedModel, set[str]]:
     """The checkpoint in the class that its configuration names, with as much of its head as fits; the new weights' names."""
+    outputs = [*emotions, *dimensions]
+    trained_for = [
+        canonical(name) for name in (*map(config.id2label.get, range(len(config.id2label))), *beside(config))
+    ]
+    if sorted(trained_for) != sorted(outputs):
+        set_outputs(config, emotions, dimensions)
     # Layers left out at random fail with distributed training and with gradient checkpointing.
     encoder_config(config).layerdrop = 0.0
     if head == "linear":
-        config.use_weighted_layer_sum, config.classifier_proj_size = True, len(emotions)
+        config.use_weighted_layer_sum, config.classifier_proj_size = True, len(outputs)
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     model, missing, mismatched = from_checkpoint(source, config)
     new = missing | mismatched
@@ -164,10 +179,10 @@ def _with_its_class(
     if "layer_weights" in new:  # transformers leaves WavLM's and UniSpeech's uninitialised
         torch.nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     replaced = "classifier.weight" in new
-    if not replaced and trained_for != list(emotions):
+    if not replaced and trained_for != outputs:
         # An adapter must have them: below it there would be the base's own rows.
         new |= {"classifier.weight", "classifier.bias"}
-        replaced = not _reorder(model, trained_for, emotions)
+        replaced = not _reorder(model, trained_for, outputs)
         if replaced:
             # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
@@ -176,20 +191,21 @@ def _with_its_class(
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
-            "%s: new classification head for %d emotions (randomly initialised: %s)%s",
+            "%s: new classification head for %s (randomly initialised: %s)%s",
             source,
-            len(emotions),
+            listed(outputs),
             ", ".join(random),
             former if "classifier.weight" not in missing else "",
         )
+    set_outputs(model.config, emotions, dimensions)
     return model, new
 
 
-def _reorder(model: PreTrainedModel, trained_for: Sequence[str], emotions: Sequence[str]) -> bool:
-    """Puts the classifier's rows in the order of `emotions`; `False` if it was trained for others."""
-    if sorted(trained_for) != sorted(emotions):
+def _reorder(model: PreTrainedModel, trained_for: Sequence[str], outputs: Sequence[str]) -> bool:
+    """Puts the classifier's rows in the order of `outputs`; `False` if it was trained for others."""
+    if sorted(trained_for) != sorted(outputs):
         return False
-    order = [trained_for.index(emotion) for emotion in emotions]
+    order = [trained_for.index(name) for name in outputs]
     with torch.no_grad():
         for parameter in model.classifier.parameters():
             parameter.copy_(parameter[order].clone())
@@ -245,12 +261,17 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # the caller logs what is random, or fills it
     try:
-        model, info = AutoModelForAudioClassification.from_pretrained(
+        kind: Any = AutoModelForAudioClassification
+        if apart := beside(config):
+            kind = with_dimensions(kind._model_mapping[type(config)])
+        model, info = kind.from_pretrained(
             source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
         )
     finally:
         transformers_logging.set_verbosity(verbosity)
-    return model, set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
+    if apart:
+        model.__class__ = kind.__base__
+    return join_outputs(model), set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
 
 
 def load_config(source: str) -> PretrainedConfig:

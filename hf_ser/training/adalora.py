@@ -14,7 +14,7 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from hf_ser.features import IGNORED
+from hf_ser.training.losses import TargetLoss
 
 RANKS = "adalora.safetensors"
 #: The statistics that PEFT's allocator has for each weight, by its attributes.
@@ -27,12 +27,12 @@ def is_adalora(model: Any) -> bool:
     return hasattr(model, "peft_config") and model.peft_config["default"].peft_type == "ADALORA"
 
 
-def regularised(loss: Callable[..., torch.Tensor], model: Any) -> Callable[..., torch.Tensor]:
+def regularised(loss: TargetLoss, model: Any) -> Callable[..., torch.Tensor]:
     """
     Adds AdaLoRA's regulariser to a loss in training: PEFT adds it only where the model computes the loss itself.
 
     Args:
-        loss (`Callable`): The loss of some clips of a step, as the Trainer calls it.
+        loss (`TargetLoss`): The loss of some clips of a step.
         model (`PeftModel`): The model.
 
     Returns:
@@ -41,14 +41,13 @@ def regularised(loss: Callable[..., torch.Tensor], model: Any) -> Callable[..., 
     """
     weight = model.peft_config["default"].orth_reg_weight
 
-    def regularised_loss(
-        outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        found = loss(outputs, labels, num_items_in_batch)
-        if not (weight and found.requires_grad):  # an evaluation
+    def regularised_loss(outputs: Any, targets: Any, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
+        found = loss(outputs, targets, num_items_in_batch)
+        if num_items_in_batch is None or not (weight and found.requires_grad):  # an evaluation
             return found
-        count = torch.as_tensor(num_items_in_batch).clamp(min=1)
-        return found + (labels != IGNORED).sum() / count * weight * orthogonality(model)
+        mine = loss.counts(targets[0] if isinstance(targets, tuple) else targets)
+        most = num_items_in_batch.argmax()
+        return found + mine[most] / num_items_in_batch[most].clamp(min=1) * weight * orthogonality(model)
 
     return regularised_loss
 

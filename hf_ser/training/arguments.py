@@ -19,6 +19,8 @@ from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.machine import has_bfloat16, processors
 from hf_ser.models import HEADS
+from hf_ser.targets import DISTRIBUTION, EMOTION, parse_targets
+from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
 
@@ -131,7 +133,7 @@ def _rates(rates: Mapping[float, float]) -> str:
 HEAD_LEARNING_RATE = 1e-4
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
-METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "loss")
+METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc", "loss")
 
 #: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
@@ -157,6 +159,21 @@ class SERConfig(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."},
+    )
+    targets: list[str] = field(
+        default_factory=lambda: ["emotion"],
+        metadata={
+            "help": "What the model predicts: emotion, emotion_distribution (the shares of the raters' votes), arousal, valence, "
+            "dominance; several with their weights in the loss: emotion arousal=0.5. A clip without one of the labels counts "
+            "for the others."
+        },
+    )
+    dimension_loss: str = field(
+        default="ccc",
+        metadata={
+            "help": "The loss of arousal, valence and dominance: ccc (1 - CCC over the clips of a step) or mse.",
+            "choices": list(DIMENSION_LOSSES),
+        },
     )
     head: str = field(
         default="linear",
@@ -355,8 +372,11 @@ class SERConfig(TrainingArguments):
         },
     )
     metric_for_best_model: str | None = field(
-        default="uar",
-        metadata={"help": f"What best means, on validation: {listed(METRICS, 'or')}."},
+        default=None,
+        metadata={
+            "help": f"What best means, on validation: {listed(METRICS, 'or')}. By default uar, or ccc (the mean of the "
+            "dimensions) where no emotions are among the targets."
+        },
     )
     greater_is_better: bool | None = field(
         default=None,
@@ -382,8 +402,12 @@ class SERConfig(TrainingArguments):
                 raise ValueError(f"{name}: must be finite and not below 0, found {number}")
         for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
             require_share(name, getattr(self, name))
+        weights = parse_targets(self.targets)
+        emotions = {EMOTION, DISTRIBUTION} & weights.keys()
+        if self.metric_for_best_model is None:
+            self.metric_for_best_model = "uar" if emotions else "ccc"
         metric = self.metric_for_best_model
-        if metric is not None and metric.removeprefix("eval_") not in METRICS:
+        if metric.removeprefix("eval_") not in METRICS:
             raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
         if self.segment_overlap and self.segment_length is None:
             raise ValueError(
@@ -395,6 +419,11 @@ class SERConfig(TrainingArguments):
                 f"focal_gamma: needs one true emotion for each clip, and label_smoothing_factor is "
                 f"{self.label_smoothing_factor:g}; use one of them"
             )
+        if self.focal_gamma and DISTRIBUTION in weights:
+            raise ValueError("focal_gamma: needs one true emotion for each clip, and a target is emotion_distribution")
+        for name in ("class_weights", "balanced_sampling"):
+            if getattr(self, name) and not emotions:
+                raise ValueError(f"{name}: is of use with emotions alone, and targets are {listed(weights)}")
         if self.balanced_sampling and self.class_weights:
             raise ValueError(
                 "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them"
@@ -403,7 +432,7 @@ class SERConfig(TrainingArguments):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
-        if self.metric_for_best_model and self.greater_is_better is None:
+        if self.greater_is_better is None:
             # transformers maximises everything but the loss.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:

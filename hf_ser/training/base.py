@@ -2,26 +2,19 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
-from hf_ser.evaluation import per_clip, score
-from hf_ser.features import (
-    IGNORED,
-    MIXUP,
-    SpeechCollator,
-    SpeechDataset,
-    StepSampler,
-    micro_batches_of_like_length,
-)
+from hf_ser.evaluation import concordance_of, emotion_metrics, per_clip
+from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
@@ -31,6 +24,7 @@ from hf_ser.training.attention import use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.losses import RandomState, TargetLoss
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import (
     FSDPShards,
@@ -58,53 +52,15 @@ def batch_scale(model: nn.Module) -> float:
     return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
 
 
-def inverse_frequencies(labels: Sequence[int], emotions: int) -> torch.Tensor:
-    """Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1."""
-    counts = np.bincount(labels, minlength=emotions)
-    return torch.tensor(len(labels) / (emotions * counts.clip(min=1)), dtype=torch.float32)
-
-
-def emotion_loss(
-    outputs: Any,
-    labels: torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    num_items_in_batch: torch.Tensor | int | None = None,
-    *,
-    weights: torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
-) -> torch.Tensor:
-    """
-    Cross-entropy of the logits `(batch, emotions)`, summed over the batch and divided by the clips of the whole step: the
-    sum over accumulated batches and processes is the mean over the step, whatever it is cut into. Weighted clips count
-    with `weights[label]`, which average 1 over train, so that the divisor stays the number of clips.
-
-    With mixup `labels` are the labels, the other labels, and the shares of the first `(batch,)`: the loss is the weighted sum of
-    the losses of both. With `focal_gamma` a clip counts with `(1 - p)^gamma`, p the probability of its emotion (Lin et al. 2017,
-    Focal Loss for Dense Object Detection, equation 5); the divisor stays the number of clips.
-    """
-    logits = outputs["logits"].float()
-    weights = None if weights is None else weights.to(logits.device)
-    losses_for = partial(cross_entropy, logits, reduction="none", ignore_index=IGNORED)
-    if isinstance(labels, tuple):
-        labels, others, share = labels
-        first, second = (losses_for(them, weight=weights, label_smoothing=label_smoothing) for them in (labels, others))
-        losses = share * first + (1 - share) * second
-    else:
-        losses = losses_for(labels, weight=weights, label_smoothing=label_smoothing)
-    if focal_gamma:
-        doubt = -torch.expm1(-losses_for(labels))  # 1 - p
-        # Where p is 1 a power below 1 has no gradient.
-        losses = losses * doubt.clamp(min=torch.finfo(doubt.dtype).eps) ** focal_gamma
-    total = losses.sum()
-    count = torch.as_tensor((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-    return total / count.clamp(min=1)  # a step may have nothing but broken clips
-
-
-def clip_metrics(prediction: EvalPrediction) -> dict[str, Any]:
-    """The metrics of an evaluation, per clip; see `hf_ser.evaluation.score`."""
+def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
+    """The metrics of an evaluation, per clip, of a model whose first outputs are `emotions`; see `hf_ser.evaluation`."""
     labels, clips = prediction.label_ids
-    _, probabilities, labels = per_clip(prediction.predictions, labels, clips)
-    return score(probabilities, labels)
+    _, outputs, labels = per_clip(prediction.predictions, labels, clips, emotions)
+    found = emotion_metrics(outputs[:, :emotions], labels[:, :emotions]) if emotions else {}
+    if outputs.shape[1] > emotions:
+        coefficients = concordance_of(outputs[:, emotions:], labels[:, emotions:])
+        found["ccc"] = float(np.nanmean(coefficients)) if np.isfinite(coefficients).any() else math.nan
+    return found
 
 
 #: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
@@ -160,7 +116,7 @@ class BaseTrainer(CheckpointingTrainer):
         collator (`SpeechCollator`): Makes the batches.
         train_dataset (`SpeechDataset`): What trains.
         eval_dataset (`SpeechDataset`, *optional*): What validates.
-        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`].
+        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`~hf_ser.training.losses.inverse_frequencies`].
     """
 
     is_fsdp_enabled: bool
@@ -176,18 +132,19 @@ class BaseTrainer(CheckpointingTrainer):
         eval_dataset: SpeechDataset | None,
         weights: torch.Tensor | None = None,
     ) -> None:
-        loss: Callable[..., torch.Tensor] = partial(
-            emotion_loss,
-            weights=weights,
+        targets = train_dataset.targets
+        self._loss = TargetLoss(
+            emotions=len(targets.emotions),
+            dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
+            class_weights=weights,
             label_smoothing=args.label_smoothing_factor,
             focal_gamma=args.focal_gamma,
+            dimension_loss=args.dimension_loss,
         )
         stopping = args.early_stopping_patience
         betas = (args.adam_beta1, args.adam_beta2)
         adam = {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
         adalora = is_adalora(tuned.model)
-        if adalora:
-            loss = regularised(loss, tuned.model)
         args.require_launcher()
         require_shardable(args, adalora)
         super().__init__(
@@ -197,8 +154,8 @@ class BaseTrainer(CheckpointingTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=collator.feature_extractor,
-            compute_loss_func=loss,
-            compute_metrics=clip_metrics,
+            compute_loss_func=regularised(self._loss, tuned.model) if adalora else self._loss,
+            compute_metrics=partial(clip_metrics, emotions=len(targets.emotions)),
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
             optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
         )
@@ -218,6 +175,8 @@ class BaseTrainer(CheckpointingTrainer):
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
         self._probe: Weights = {}
+        #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
+        self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
@@ -306,10 +265,11 @@ class BaseTrainer(CheckpointingTrainer):
         return output
 
     def _validate(self) -> tuple[float, int]:
-        """UAR and the number of clips on validation; not by `evaluate`, which would log them as those of an epoch."""
+        """UAR (of dimensions alone CCC) and the number of clips on validation; `evaluate` would log them as those of an epoch."""
         output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
         finite = math.isfinite(output.metrics["eval_loss"])
-        return float(output.metrics["eval_uar"]) if finite else math.nan, len(set(output.label_ids[1].tolist()))
+        found = output.metrics["eval_uar" if self._loss.emotions else "eval_ccc"]
+        return float(found) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
     def keep_whole(self, model: Any = None) -> None:
         """
@@ -328,13 +288,58 @@ class BaseTrainer(CheckpointingTrainer):
         self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self._keep_frozen(model)
+        inputs = {k: v for k, v in inputs.items() if k != "clip"}
+        if "gradients" in inputs:
+            inputs["labels"] = inputs["labels"], inputs.pop("gradients"), inputs.pop("value")
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _keep_frozen(self, model: Any) -> None:
         if model.training:
             for module in self._frozen:
                 module.eval()
-        inputs = {k: v for k, v in inputs.items() if k != "clip"}
-        if inputs.keys() >= MIXUP:
-            inputs["labels"] = inputs["labels"], inputs.pop("other_label"), inputs.pop("weight")
-        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        samples, counts = super().get_batch_samples(*args, **kwargs)
+        if samples and self._loss.couples_clips:
+            self._couple(samples)
+        return samples, counts
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        if not batch_samples:
+            return None
+        counts = torch.stack([self._loss.counts(batch["labels"]) for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.gather(counts[None]).sum(0) if self.args.world_size > 1 else counts
+
+    @torch.no_grad()
+    def _couple(self, samples: Sequence[dict[str, Any]]) -> None:
+        """
+        Prepares a step whose loss depends on all of its clips at once: a first pass over its micro-batches gives the outputs, and
+        from these the gradients of the loss. A step that is not cut needs none.
+        """
+        pieces = [piece for batch in samples for piece in self._micro_batches(batch)]
+        if len(pieces) == 1 and self.args.world_size == 1:
+            return
+        self.model_wrapped.train()
+        self._keep_frozen(self.model_wrapped)
+        drawn, outputs = [], []
+        for piece in pieces:
+            drawn.append(RandomState())
+            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in ("clip", "labels")}
+            with self.compute_loss_context_manager():
+                outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
+        sizes = list(map(len, outputs))
+        truth = torch.cat([piece["labels"][:, self._loss.emotions :] for piece in pieces]).to(self.args.device)
+        values, wanted = (
+            self.accelerator.gather(self.accelerator.pad_across_processes(tensor, pad_index=math.nan))
+            for tensor in (torch.cat(outputs), truth)
+        )
+        loss, gradients = self._loss.concordance_gradients(values.nan_to_num(), wanted)
+        first = self.args.process_index * (len(wanted) // self.args.world_size)
+        mine = gradients[first : first + sum(sizes)].split(sizes)
+        # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
+        values_of = [loss, *[torch.zeros_like(loss)] * (len(pieces) - 1)]
+        self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], drawn, strict=True))
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -344,8 +349,16 @@ class BaseTrainer(CheckpointingTrainer):
         loss = torch.zeros((), device=self.args.device)
         for batch in others:
             with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, batch, num_items_in_batch)
-        return loss + super().training_step(model, last, num_items_in_batch)
+                loss = loss + super().training_step(model, self._with_gradients(batch), num_items_in_batch)
+        return loss + super().training_step(model, self._with_gradients(last), num_items_in_batch)
+
+    def _with_gradients(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The next micro-batch of a coupled step, about to draw at random what it drew in the first pass."""
+        if not self._coupled:
+            return batch
+        gradients, value, drawn = self._coupled.popleft()
+        drawn.restore()
+        return {**batch, "gradients": gradients, "value": value}
 
     def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         device = "cpu" if self.args.device.type == "cpu" else "gpu"

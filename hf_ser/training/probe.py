@@ -21,8 +21,9 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
-from hf_ser.features import IGNORED, SpeechDataset
+from hf_ser.features import SpeechDataset
 from hf_ser.models import StandardisedLinear
+from hf_ser.targets import Rows
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import FrozenFeatures, cached_predictions
 from hf_ser.training.frozen.parts import compute, frozen_part
@@ -33,6 +34,8 @@ Features = npt.NDArray[np.float32]
 
 #: The strengths of the L2 penalty that cross-validation chooses from: `C` of scikit-learn, its inverse.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+#: The strengths of the penalty of a ridge regression on standardised features.
+PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
 #: Folds of training speakers that choose it.
 FOLDS = 5
 #: Where the encoder trains, too, the head starts from a probe with a penalty so many times as strong. The probe itself separates
@@ -52,12 +55,12 @@ class Clips:
 
     Args:
         features (`array` of shape `(clips, layers, features)`): Statistics of each layer.
-        labels (`array` of shape `(clips,)`): The numbers of the emotions.
+        labels (`array` of shape `(clips, outputs)`): What the model shall predict, see [`~hf_ser.targets.Targets.rows`].
         speakers (`Sequence[str | None]`): Who speaks.
     """
 
     features: Features
-    labels: npt.NDArray[np.int64]
+    labels: Rows
     speakers: Sequence[str | None]
 
 
@@ -67,30 +70,33 @@ class Solution:
     A solved probe.
 
     Args:
-        strength (`float`): `C`, the inverse of the penalty's strength, for one view of each clip.
+        strength (`float`, *optional*): Of the emotions `C`, the inverse of the penalty's strength, for one view of each clip.
+        penalty (`float`, *optional*): Of the dimensions the strength of the ridge penalty.
         head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection, as the model has them.
         start (`dict[str, torch.Tensor]`): The same with a stronger penalty, from which a head trains together with its encoder.
     """
 
-    strength: float
+    strength: float | None
+    penalty: float | None
     head: dict[str, torch.Tensor]
     start: dict[str, torch.Tensor]
 
 
-def solve(model: Any, clips: Clips, *, views: int = 1, balanced: bool = False) -> Solution:
+def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: bool = False) -> Solution:
     """
     Solves the probe and starts the `linear` head of a model from it, in place.
 
     With a stock model the layers from the first on are averaged, each divided by one number, its standard deviation; with the
-    package's own class they stand side by side. Each feature is standardised. The strength of the L2 penalty is chosen by
-    a cross-validation that leaves training speakers out.
+    package's own class they stand side by side. Each feature is standardised. Emotions are solved by logistic regression,
+    dimensions by ridge regression; the strength of the L2 penalty is chosen by a cross-validation that leaves training speakers
+    out.
 
     Args:
         model (`PreTrainedModel`): With a `linear` head.
         clips (`Clips`): Of the training part alone.
+        emotions (`int`): How many of the outputs, the first ones, are emotions; the others are dimensions.
         views (`int`, defaults to 1): How many times each clip is among `clips`, differently augmented.
         balanced (`bool`, defaults to `False`): Whether every emotion has the same weight, whatever its number of clips.
-
     """
     head = model.projector
     assert isinstance(head, StandardisedLinear)
@@ -106,18 +112,26 @@ def solve(model: Any, clips: Clips, *, views: int = 1, balanced: bool = False) -
     scale[scale < 1e-6 * np.abs(mean) + 1e-12] = 1.0  # a constant says nothing
     features = (features - mean) / scale
     features, back = rotated(features)
-    strength = choose_strength(features, clips.labels, clips.speakers, views, balanced)
-    solutions = []
-    for penalty in (strength, strength / WEAKER):
-        fitted = regression(balanced).set_params(C=penalty / views).fit(features, clips.labels)
-        weight, bias = full_rows(fitted, model.config.num_labels)
+    strength = penalty = None
+    solutions: list[list[tuple[Features, Features]]] = [[], []]
+    if emotions:
+        strength, found = classify(features, clips.labels[:, :emotions], clips.speakers, views, balanced)
+        solutions[0].append(found[0])
+        solutions[1].append(found[1])
+    if clips.labels.shape[1] > emotions:
+        penalty, found = regress(features, clips.labels[:, emotions:], clips.speakers)
+        solutions[0].append(found[0])
+        solutions[1].append(found[1])
+    states = []
+    for of_targets in solutions:
+        weight, bias = (np.concatenate(parts) for parts in zip(*of_targets, strict=True))
         weight = weight if back is None else weight @ back
-        solutions.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+        states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     with torch.no_grad():
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
-        head.linear.load_state_dict(solutions[0])
-    return Solution(strength, *solutions)
+        head.linear.load_state_dict(states[0])
+    return Solution(strength, penalty, *states)
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -150,34 +164,112 @@ def regression(balanced: bool) -> LogisticRegression:
     return LogisticRegression(max_iter=300, warm_start=True, class_weight="balanced" if balanced else None)
 
 
+def classify(
+    features: Features, wanted: Rows, speakers: Sequence[str | None], views: int, balanced: bool
+) -> tuple[float, list[tuple[Features, Features]]]:
+    """
+    A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
+    counts once for each of its emotions, with its share.
+
+    Returns:
+        `C`, see [`choose_strength`], and weight `(emotions, features)` and bias `(emotions,)`, of its solution and of the one
+        with a penalty [`WEAKER`] times as strong.
+    """
+    clip, labels = np.nonzero(np.nan_to_num(wanted) > 0)
+    shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels]
+    if len(clip) != len(features) or (clip != np.arange(len(clip))).any():
+        features, speakers = features[clip], [speakers[i] for i in clip.tolist()]
+    strength = choose_strength(features, labels, shares, speakers, views, balanced)
+    found = []
+    for penalty in (strength, strength / WEAKER):
+        fitted = regression(balanced).set_params(C=penalty / views).fit(features, labels, shares)
+        found.append(full_rows(fitted, wanted.shape[1]))
+    return strength, found
+
+
 def choose_strength(
-    features: Features, labels: npt.NDArray[np.int64], speakers: Sequence[str | None], views: int, balanced: bool
+    features: Features,
+    labels: npt.NDArray[np.int64],
+    shares: Features,
+    speakers: Sequence[str | None],
+    views: int,
+    balanced: bool,
 ) -> float:
     """
     The one of [`STRENGTHS`] with the least log loss on training speakers that are left out. Log loss and not UAR: it moves less
     by chance, and an overconfident probe would leave no gradient to fine-tune from.
     """
-    parts = [(regression(balanced), train, test) for train, test in folds(labels, speakers)]
+    several = (fold for fold in folds(labels, speakers) if len(set(labels[fold[0]])) > 1)
+    parts = [(regression(balanced), train, test) for train, test in several]
     best = (np.inf, STRENGTHS[len(STRENGTHS) // 2])
     for strength in STRENGTHS:
         loss = 0.0
         for model, train, test in parts:  # each from the solution of the one before
-            model.set_params(C=strength / views).fit(features[train], labels[train])
-            known = np.isin(labels[test], model.classes_)
-            truth = labels[test][known]
-            if len(truth):
+            model.set_params(C=strength / views).fit(features[train], labels[train], shares[train])
+            test = test[np.isin(labels[test], model.classes_)]
+            if len(test):
+                truth, weights = labels[test], shares[test]
                 loss += log_loss(
                     truth,
-                    model.predict_proba(features[test][known]),
+                    model.predict_proba(features[test]),
                     labels=model.classes_,
                     normalize=False,
-                    sample_weight=compute_sample_weight("balanced", truth) if balanced else None,
+                    sample_weight=weights * compute_sample_weight("balanced", truth) if balanced else weights,
                 )
         if loss >= best[0]:
             break  # weaker penalties are worse still, and take longest to solve
         if parts:
             best = (loss, strength)
     return best[1]
+
+
+def regress(
+    features: Features, truth: Rows, speakers: Sequence[str | None]
+) -> tuple[float, list[tuple[Features, Features]]]:
+    """
+    A ridge regression of each dimension `(clips, dimensions)` on the clips that have it.
+
+    The penalty is the one of [`PENALTIES`] with the highest correlation on training speakers that are left out. A ridge
+    regression shrinks its predictions to the mean, which CCC counts as an error: they get the spread that the labels have.
+
+    Returns:
+        The penalty, and weight `(dimensions, features)` and bias `(dimensions,)`, of its solution and of the one with a
+        penalty [`WEAKER`] times as strong.
+    """
+    there = np.isfinite(truth)
+    whole = there.all(axis=1)  # the penalty is chosen on clips that have all dimensions, if any have
+    rows = np.flatnonzero(whole if whole.sum() > 1 else there.any(axis=1))
+    known = np.where(there, truth, np.nanmean(truth, axis=0))
+    left_out = np.zeros((len(PENALTIES), len(features), truth.shape[1]), np.float32)
+    for train, test in folds(np.zeros(len(rows), np.int64), [speakers[i] for i in rows.tolist()]):
+        for k, (weight, bias) in enumerate(ridges(features[rows[train]], known[rows[train]], PENALTIES)):
+            left_out[k, rows[test]] = features[rows[test]] @ weight.T + bias
+    spreads = np.maximum(left_out[:, rows].std(axis=1), 1e-6)  # (penalties, dimensions)
+    correlations = ((left_out[:, rows] - left_out[:, rows].mean(axis=1, keepdims=True)) *
+                    (known[rows] - known[rows].mean(axis=0))).mean(axis=1)  # fmt: skip
+    correlations /= spreads * np.maximum(known[rows].std(axis=0), 1e-6)
+    best = int(correlations.mean(axis=1).argmax())
+    stretch = np.where(correlations[best] > 0, known[rows].std(axis=0) / spreads[best], 1.0)
+    found = []
+    for penalty in (PENALTIES[best], PENALTIES[best] * WEAKER):
+        weights, biases = [], []
+        for k, has in enumerate(there.T):
+            ((weight, bias),) = ridges(features[has], truth[has, k : k + 1], [penalty])
+            middle = truth[has, k].mean()
+            weights.append(weight * stretch[k])
+            biases.append(middle + (bias - middle) * stretch[k])
+        found.append((np.concatenate(weights).astype(np.float32), np.concatenate(biases).astype(np.float32)))
+    return PENALTIES[best], found
+
+
+def ridges(features: Features, truth: Rows, penalties: Sequence[float]) -> list[tuple[Features, Features]]:
+    """Weight `(dimensions, features)` and bias `(dimensions,)` of the ridge regression with each penalty."""
+    mean, middle = features.mean(axis=0), truth.mean(axis=0)
+    centred = features - mean
+    values, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # once for all penalties
+    along = axes.T @ (centred.T @ (truth - middle))
+    weights = [(axes @ (along / (values.clip(min=0) + penalty)[:, None])).T for penalty in penalties]
+    return [(weight, middle - weight @ mean) for weight in weights]
 
 
 def folds(
@@ -193,9 +285,7 @@ def folds(
         if fewest < 2:
             return
         splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(labels, labels)
-    for train, test in splits:
-        if len(set(labels[train])) > 1:
-            yield train, test
+    yield from splits
 
 
 def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Features]:
@@ -228,17 +318,15 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
     with cached_predictions(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
         if isinstance(cached, FrozenFeatures):
             features = cached.vectors().numpy()
-            labels, clip = (np.tile(values, len(cached.keys)) for values in (cached.labels, dataset.segments.clip))
+            labels, clip = np.concatenate(cached.mixed), np.tile(dataset.segments.clip, len(cached.keys))
         else:
             features, labels, clip = computed(trainer, plain)
-    used = labels != IGNORED
+    used = np.isfinite(labels).any(axis=1)
     return Clips(features[used], labels[used], [speakers[i] for i in clip[used]])
 
 
 @torch.no_grad()
-def computed(
-    trainer: BaseTrainer, dataset: SpeechDataset
-) -> tuple[Features, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Rows, npt.NDArray[np.int64]]:
     """The same of clips whose features are not kept: statistics, labels and numbers of the clips."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model).eval()
     part = frozen_part(model)
@@ -259,7 +347,8 @@ def solved(
     Solves the probe of a Trainer's model on a dataset of training clips, and starts its `linear` head from it.
 
     Returns:
-        The solution, and how it was found: `C`, `clips`, `views`, and the `seconds` that it took with the frozen pass.
+        The solution, and how it was found: `C` and `penalty`, `clips`, `views`, and the `seconds` that it took with the frozen
+        pass.
     """
     began = time.perf_counter()
     clips = clip_statistics(trainer, dataset, speakers, views)
@@ -267,13 +356,16 @@ def solved(
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solution = solve(model, clips, views=views, balanced=trainer.args.class_weights)
+        emotions, balanced = len(dataset.targets.emotions), trainer.args.class_weights
+        solution = solve(model, clips, emotions=emotions, views=views, balanced=balanced)
     seconds = time.perf_counter() - began
+    chosen = {"C": solution.strength, "penalty": solution.penalty}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     logger.info(
-        "probe: solved on %d clips (%d views of each) in %.1f s; C=%g by cross-validation over training speakers",
+        "probe: solved on %d clips (%d views of each) in %.1f s; %s by cross-validation over training speakers",
         len(dataset),
         views,
         seconds,
-        solution.strength,
+        ", ".join(f"{name}={value:g}" for name, value in chosen.items()),
     )
-    return solution, {"C": solution.strength, "clips": len(dataset), "views": views, "seconds": round(seconds, 1)}
+    return solution, {**chosen, "clips": len(dataset), "views": views, "seconds": round(seconds, 1)}

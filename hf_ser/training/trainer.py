@@ -16,24 +16,27 @@ from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from hf_ser import encoders, features, splits
+from hf_ser import encoders, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
-from hf_ser.clips import as_clips, column, emotions_of, excluded_of, names_of, seconds_of, write_excluded
+from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
 from hf_ser.evaluation import bootstrap, normalised, per_clip, score
+from hf_ser.evaluation.dimensions import dimension_scorer, distribution_scorer, score_dimension, score_distribution
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
-from hf_ser.models import Loaded, fold_training_layers, load_model
+from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
+from hf_ser.targets import DISTRIBUTION, EMOTION, Targets
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
-from hf_ser.training.base import BaseTrainer, inverse_frequencies
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
+from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.results import RunRecord
 from hf_ser.tuning import (
     Tuned,
@@ -50,7 +53,7 @@ from hf_ser.tuning import (
 logger = logging.getLogger(__name__)
 
 #: What of a probe's metrics is kept beside the model's.
-PROBE_METRICS = ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer")
+PROBE_METRICS = ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc")
 
 
 class SERTrainer(BaseTrainer):
@@ -108,7 +111,8 @@ class SERTrainer(BaseTrainer):
         if eval_dataset is not None:
             self.clips["validation"] = as_clips(eval_dataset)
         require_compatible(args, self.augmentation, self.clips["train"])
-        self.emotions = emotions_of(self.clips["train"])
+        self.targets = Targets.of(self.clips["train"], args.targets)
+        self.emotions = self.targets.emotions
         self.metrics: dict[str, dict[str, Any]] = {}
         self.probe: dict[str, Any] | None = None
         self._probe_head: dict[str, torch.Tensor] = {}
@@ -127,8 +131,7 @@ class SERTrainer(BaseTrainer):
         train = self._training_set(args)
         weights = None
         if args.class_weights:
-            labels = self.clips["train"]["label"][:]
-            weights = inverse_frequencies([labels[clip] for clip in train.segments.clip], len(self.emotions))
+            weights = inverse_frequencies(train.emotions, len(self.emotions))
         super().__init__(
             tuned,
             args,
@@ -146,6 +149,7 @@ class SERTrainer(BaseTrainer):
         return load_model(
             self.checkpoint.path,
             self.emotions,
+            self.targets.dimensions,
             head=head,
             weighted_layer_sum=args.weighted_layer_sum and head != "linear",
             mask_time_prob=args.mask_time_prob,
@@ -162,12 +166,12 @@ class SERTrainer(BaseTrainer):
         if most is not None and len(segments) > most:
             some = np.sort(np.random.default_rng(args.augmentation_seed).choice(len(segments), most, replace=False))
             segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
-        return speech_of(clips, segments, augmentation or self.augmentation, args.augmentation_seed)
+        return speech_of(clips, segments, self.targets, augmentation or self.augmentation, args.augmentation_seed)
 
     def _evaluation_set(self, clips: Dataset, args: SERConfig) -> SpeechDataset:
         """The segments of clips for an evaluation: the longest first, or as they come from the Hub."""
         segments = segments_of(clips, args)
-        return speech_of(clips, segments if clips.info.stream else longest_first(segments))
+        return speech_of(clips, segments if clips.info.stream else longest_first(segments), self.targets)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -224,7 +228,7 @@ class SERTrainer(BaseTrainer):
 
     def _note_probe(self, part: str, metrics: Mapping[str, Any]) -> None:
         assert self.probe is not None
-        self.probe[part] = {name: metrics[name] for name in PROBE_METRICS}
+        self.probe[part] = {name: metrics[name] for name in PROBE_METRICS if name in metrics}
 
     def evaluate(
         self,
@@ -241,8 +245,10 @@ class SERTrainer(BaseTrainer):
                 in results and card; `eval` is the test part, unless the clips are those of `eval_dataset`, which validate.
 
         Returns:
-            `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall` by emotion,
-            `eval_confusion_matrix`, `eval_intervals` (95 %, by clip and by speaker), `eval_clips`.
+            `eval_clips`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall`
+            by emotion, `eval_confusion_matrix`, `eval_intervals` (95 %, by clip and by speaker). Of distributions
+            `eval_distribution`, and of dimensions `eval_ccc`, the mean, and `eval_dimensions`; see
+            `hf_ser.evaluation.dimensions`.
         """
         if not isinstance(eval_dataset, Dataset):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
@@ -264,22 +270,60 @@ class SERTrainer(BaseTrainer):
         dataset = self._evaluation_set(clips, self.args)
         with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
             prediction = trainer.predict_clips(dataset)
-        rows, probabilities, labels = per_clip(prediction.predictions, *prediction.label_ids)
-        metrics = score(probabilities, labels)
+        labels, segments = prediction.label_ids
+        rows, outputs, _ = per_clip(prediction.predictions, labels, segments, len(self.emotions))
+        clips = clips.select(rows)
+        probabilities, values = np.split(outputs, [len(self.emotions)], axis=1)
+        found: dict[str, Any] = {"clips": len(clips)}
+        if self.emotions:
+            found |= self._emotion_metrics(probabilities, clips)
+        if self.targets.dimensions:
+            found["dimensions"] = self._dimension_metrics(values, clips)
+            defined = [of["ccc"] for of in found["dimensions"].values() if of["ccc"] is not None]
+            found["ccc"] = float(np.mean(defined)) if defined else None
+        return found
+
+    def _emotion_metrics(self, probabilities: np.ndarray, clips: Dataset) -> dict[str, Any]:
+        targets, labels = self.targets, emotion_column(clips).codes
+        shares = targets.distributions(clips)
+        if EMOTION not in targets.weights:  # the one that most raters named
+            labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
+        there = labels >= 0
+        truth, speakers = labels[there], list(column(clips, "speaker").take(np.flatnonzero(there)))
+        metrics = score(probabilities[there], truth)
         recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
-        speakers = [column(clips, "speaker")[row] for row in rows]
         found = {
-            "clips": len(labels),
             **metrics,
             "recall": dict(zip(self.emotions, recalls, strict=True)),
-            "intervals": bootstrap.intervals(probabilities, labels, speakers),
+            "intervals": bootstrap.intervals(probabilities[there], truth, speakers),
         }
+        if DISTRIBUTION in targets.weights:
+            scorer, everyone = distribution_scorer(probabilities, shares), list(column(clips, "speaker"))
+            intervals = bootstrap.scored_intervals(scorer, len(clips), everyone)
+            found["distribution"] = {**score_distribution(probabilities, shares), "intervals": intervals}
         if by := self.args.normalise_by:
             groups = column(clips, by)
-            prior = np.bincount(self.clips["train"]["label"], minlength=len(self.emotions)) / len(self.clips["train"])
-            adapted = normalised(probabilities, [groups[row] for row in rows], prior)
-            intervals = bootstrap.intervals(adapted, labels, speakers)
-            found["normalised"] = {"by": by, "clips": len(labels), **score(adapted, labels), "intervals": intervals}
+            known = emotion_column(self.clips["train"]).codes
+            known = known[known >= 0]
+            prior = np.bincount(known, minlength=len(self.emotions)) / len(known)
+            adapted = normalised(probabilities[there], list(groups.take(np.flatnonzero(there))), prior)
+            intervals = bootstrap.intervals(adapted, truth, speakers)
+            found["normalised"] = {"by": by, "clips": len(truth), **score(adapted, truth), "intervals": intervals}
+        return found
+
+    def _dimension_metrics(self, values: np.ndarray, clips: Dataset) -> dict[str, Any]:
+        found = {}
+        speakers = list(column(clips, "speaker"))
+        for name, own, truth in zip(self.targets.dimensions, values.T, self.targets.values(clips).T, strict=True):
+            metrics = score_dimension(own, truth, speakers)
+            if metrics["ccc"] is None:
+                logger.warning(
+                    "%s: CCC is undefined on these %d clips: they have no label of it, or all the same",
+                    name,
+                    len(clips),
+                )
+            intervals = bootstrap.scored_intervals(dimension_scorer(own, truth), len(clips), speakers)
+            found[name] = {**metrics, "intervals": intervals}
         return found
 
     def results(self) -> RunResults:
@@ -315,9 +359,9 @@ class SERTrainer(BaseTrainer):
                 extractor.save_pretrained(adapter)
                 model.config.save_pretrained(adapter)
             if merged:
-                merge(model).save_pretrained(folder)
+                split_outputs(merge(model)).save_pretrained(folder)
         else:
-            fold_training_layers(model).save_pretrained(folder)
+            split_outputs(fold_training_layers(model)).save_pretrained(folder)
         extractor.save_pretrained(folder)
 
     def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> RunResults:
@@ -430,12 +474,16 @@ def segments_of(clips: Dataset, args: SERConfig) -> Segments:
 
 
 def speech_of(
-    clips: Dataset, segments: Segments, augmentation: Augmentation | None = None, seed: int = 0
+    clips: Dataset,
+    segments: Segments,
+    targets: Targets | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
 ) -> SpeechDataset:
     """Segments of clips, from the disk or from the Hub."""
     if clips.info.stream:
-        return StreamedSpeech(clips, segments, clips.info.stream, augmentation, seed)
-    return SpeechDataset(clips, segments, augmentation, seed)
+        return StreamedSpeech(clips, segments, clips.info.stream, augmentation, seed, targets)
+    return SpeechDataset(clips, segments, augmentation, seed, targets)
 
 
 def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) -> None:
@@ -497,10 +545,6 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
     step = 1 if isinstance(dataset, StreamedSpeech) else max(len(dataset) // count, 1)
     for segment in range(0, len(dataset), step)[:count]:
         clip = dataset[segment]
-        if clip["label"] != features.IGNORED:
+        if np.isfinite(clip["labels"]).any():
             batch = trainer.data_collator([clip])
-            yield {
-                name: value.to(device)
-                for name, value in batch.items()
-                if name not in ("clip", "labels", *features.MIXUP)
-            }
+            yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}

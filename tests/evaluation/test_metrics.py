@@ -96,14 +96,14 @@ def test_no_metric_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestPerClip:
     def test_the_probabilities_of_a_clips_segments_are_averaged(self) -> None:
         logits = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]]))
-        clips, probabilities, labels = per_clip(logits, np.array([0, 1, 0, 0]), np.array([7, 3, 7, 7]))
+        clips, probabilities, labels = per_clip(logits, np.eye(2)[[0, 1, 0, 0]], np.array([7, 3, 7, 7]), 2)
         assert clips.tolist() == [3, 7]
         np.testing.assert_allclose(probabilities, [[0.2, 0.8], [0.6, 0.4]])
-        assert labels.tolist() == [1, 0]
+        assert labels.argmax(axis=1).tolist() == [1, 0]
 
     def test_no_figure_is_made_of_nan(self) -> None:
         with pytest.raises(ValueError, match="training has diverged"):
-            per_clip(np.array([[np.nan, 0.0]]), np.array([0]), np.array([0]))
+            per_clip(np.array([[np.nan, 0.0]]), np.eye(2)[:1], np.array([0]), 2)
 
 
 def test_plots_are_drawn_even_where_a_row_or_a_log_is_empty(tmp_path: Path) -> None:

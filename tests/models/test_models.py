@@ -95,7 +95,10 @@ class TestLoad:
 
 def in_training(loaded: Loaded, seed: int) -> torch.Tensor:
     """The logits of two clips in training mode. `seed` is SpecAugment's; dropout is the same whatever it is."""
-    clips = [{"waveform": np.sin(np.arange(n) / 7).astype(np.float32), "label": 0, "clip": 0} for n in (16_000, 4000)]
+    clips = [
+        {"waveform": np.sin(np.arange(n) / 7).astype(np.float32), "labels": np.array([0], np.float32), "clip": 0}
+        for n in (16_000, 4000)
+    ]
     batch = SpeechCollator(loaded.feature_extractor, minimum_samples_in_training(loaded.model.config))(clips)
     set_seed(seed)  # transformers draws the masks with numpy
     torch.manual_seed(0)
@@ -137,7 +140,7 @@ class TestPadding:
     def logits(self, folder: Path, waveforms: list[np.ndarray]) -> torch.Tensor:
         torch.manual_seed(0)
         loaded = load_model(str(folder), FOUR)
-        items = [{"waveform": waveform, "label": 0, "clip": 0} for waveform in waveforms]
+        items = [{"waveform": waveform, "labels": np.array([0], np.float32), "clip": 0} for waveform in waveforms]
         batch = SpeechCollator(loaded.feature_extractor, 400)(items)
         with torch.no_grad():
             return loaded.model.eval()(**{k: v for k, v in batch.items() if k not in ("labels", "clip")}).logits
@@ -195,10 +198,10 @@ class TestPadding:
                     if isinstance(getattr(module, name, None), float):
                         setattr(module, name, 0.0)
             for rows in batches:
-                items = [{"waveform": waveforms[i], "label": i, "clip": i} for i in rows]
+                items = [{"waveform": waveforms[i], "labels": np.array([i], np.float32), "clip": i} for i in rows]
                 batch = SpeechCollator(loaded.feature_extractor, 400)(items)
                 logits = loaded.model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
-                torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum").backward()
+                torch.nn.functional.cross_entropy(logits, batch["labels"][:, 0].long(), reduction="sum").backward()
             found.append({name: p.grad for name, p in loaded.model.named_parameters() if p.grad is not None})
         for other in found[1:]:
             assert other.keys() == found[0].keys()

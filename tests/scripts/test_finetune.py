@@ -81,10 +81,15 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
             true_per_clip = trainer_module.per_clip
 
             def recording(
-                logits: Any, labels: Any, clips: Any, seen: list[Any] = seen, original: Any = true_per_clip
+                logits: Any,
+                labels: Any,
+                clips: Any,
+                emotions: int,
+                seen: list[Any] = seen,
+                original: Any = true_per_clip,
             ) -> Any:
                 seen.append((logits, clips))
-                return original(logits, labels, clips)
+                return original(logits, labels, clips, emotions)
 
             patch.setattr(trainer_module, "per_clip", recording)
             folder = tmp_path_factory.mktemp("runs") / name

@@ -167,7 +167,7 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
     for clip, item in items[0].items():
         assert len(item["waveform"]) == 4000
         assert np.array_equal(item["waveform"], items[1][clip]["waveform"])
-        assert item["label"] == items[1][clip]["label"]
+        assert np.array_equal(item["labels"], items[1][clip]["labels"])
 
 
 class TestBrokenClips:

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_ser.cache import cache_folder
-from hf_ser.features import IGNORED, SpeechDataset
+from hf_ser.features import SpeechDataset
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen.keys import part_key, segment_keys
@@ -90,18 +90,14 @@ class FrozenFeatures(SpeechDataset):
     def __init__(
         self, dataset: SpeechDataset, store: FeatureStore, keys: Sequence[Sequence[str]], minimum: int, name: str
     ) -> None:
-        super().__init__(dataset.clips, dataset.segments)
+        super().__init__(dataset.clips, dataset.segments, targets=dataset.targets)
         self.store = store
         self.keys = keys
         self.minimum = minimum
         self.name = name
         self.lengths = np.array([[len(frames) for frames in view] for view in self._features])  # (views, segments)
-        self.labels = np.array(dataset.clips["label"][:], dtype=np.int64)[dataset.segments.clip]
-        self.mixup = bool(dataset.augmentation and dataset.augmentation.mixup_alpha)
-        if self.mixup:
-            drawn = [[dataset.others(view, i) for i in range(len(self))] for view in range(len(keys))]
-            self.other_labels = np.array([[self.labels[partner] for partner, _, _ in view] for view in drawn])
-            self.weights = np.array([[weight for _, _, weight in view] for view in drawn], dtype=np.float32)
+        #: The labels of each view of each segment, `(views, segments, outputs)`.
+        self.mixed = np.array([[dataset.mixed_labels(view, i) for i in range(len(self))] for view in range(len(keys))])
 
     @cached_property
     def _features(self) -> list[list[torch.Tensor]]:
@@ -122,7 +118,7 @@ class FrozenFeatures(SpeechDataset):
     def __getitems__(self, keys: Sequence[int]) -> dict[str, torch.Tensor]:
         """
         A batch: the input `(batch, frames, width)` or `(batch, frames, layers, width)`, `attention_mask` `(batch, frames)` unless
-        each segment is one frame, `labels` and `clip` `(batch,)`, with mixup also `other_label` and `weight` `(batch,)`.
+        each segment is one frame, `labels` `(batch, outputs)` and `clip` `(batch,)`.
         """
         asked = np.asarray(keys)
         filler = asked < 0
@@ -133,14 +129,11 @@ class FrozenFeatures(SpeechDataset):
         padded = pad_sequence([*segments, shortest], batch_first=True)[:-1]
         batch = {
             self.name: padded,
-            "labels": torch.from_numpy(np.where(filler, IGNORED, self.labels[i])),
+            "labels": torch.from_numpy(np.where(filler[:, None], np.float32(np.nan), self.mixed[view, i])),
             "clip": torch.from_numpy(self.segments.clip[i]),
         }
         if (longest := padded.shape[1]) > 1:
             batch["attention_mask"] = torch.from_numpy(np.arange(longest) < self.lengths[view, i, None]).long()
-        if self.mixup:
-            batch["other_label"] = torch.from_numpy(np.where(filler, IGNORED, self.other_labels[view, i]))
-            batch["weight"] = torch.from_numpy(self.weights[view, i])
         return batch
 
 

@@ -1,0 +1,133 @@
+"""Metrics of arousal, valence and dominance, and of distributions over emotions."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import rel_entr
+
+Array = npt.NDArray[Any]
+#: From weights `(clips, resamples)` to each metric `(resamples,)`.
+Scorer = Callable[[Array], dict[str, Array]]
+
+#: The metrics of a dimension, and of a distribution, that have intervals.
+DIMENSION_METRICS = ("ccc", "mae")
+DISTRIBUTION_METRICS = ("kl", "js", "cosine")
+
+
+def concordance_of(values: Array, truth: Array) -> Array:
+    """
+    The concordance correlation coefficient of each column, over the rows that have a truth (Lin 1989):
+
+        CCC = 2 cov(values, truth) / (var(values) + var(truth) + (mean(values) - mean(truth))^2)
+
+    with the variances and the covariance of the sample as it is (divided by the number of rows).
+
+    Args:
+        values (`array` of shape `(clips, columns)`): The predictions.
+        truth (`array` of shape `(clips, columns)`): NaN where a clip has none.
+
+    Returns:
+        `(columns,)`: from -1 to 1; NaN where it is undefined, as the truth is constant or there are fewer than two rows.
+    """
+    once = np.ones((len(values), 1))
+    return np.array(
+        [float(dimension_scorer(*column)(once)["ccc"][0]) for column in zip(values.T, truth.T, strict=True)]
+    )
+
+
+def dimension_scorer(values: Array, truth: Array) -> Scorer:
+    """
+    A function that takes integer weights `(clips, resamples)` and returns `ccc` and `mae` (the mean absolute error), each
+    `(resamples,)`, for the clips repeated by their weights; NaN where there is none.
+
+    Args:
+        values, truth (`array` of shape `(clips,)`): Predictions and labels, NaN where a clip has no label.
+    """
+    there = np.isfinite(truth)
+    x, y = values[there].astype(np.float64), truth[there].astype(np.float64)
+    constant = len(y) < 2 or float(np.ptp(y)) == 0.0
+    # About their middle, so that the sums of squares keep their digits.
+    middle = float(y.mean()) if len(y) else 0.0
+    x, y, errors = x - middle, y - middle, np.abs(x - y)
+    sums_of = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, errors])
+
+    def score_weighted(weights: Array) -> dict[str, Array]:
+        n, sx, sy, sxx, syy, sxy, absolute = sums_of @ weights[there]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mx, my = sx / n, sy / n
+            vx, vy, covariance = sxx / n - mx**2, syy / n - my**2, sxy / n - mx * my
+            apart = vx + vy + (mx - my) ** 2
+            undefined = constant | (vy <= 1e-12)
+            return {"ccc": np.where(undefined, np.nan, 2 * covariance / apart), "mae": absolute / n}
+
+    return score_weighted
+
+
+def score_dimension(values: Array, truth: Array, speakers: Sequence[str | None]) -> dict[str, Any]:
+    """
+    The metrics of a dimension, ready for JSON, over the clips with a label.
+
+    Args:
+        values, truth (`array` of shape `(clips,)`): Predictions and labels from 0 to 1, NaN where a clip has no label.
+        speakers (`Sequence[str]`): The speaker of each clip.
+
+    Returns:
+        `clips`; `ccc`, pooled over all clips; `ccc_by_speaker`, the mean of the speakers' own; `mae`. `None` where a metric is
+        undefined.
+    """
+    there = np.isfinite(truth)
+    found = dimension_scorer(values, truth)(np.ones((len(values), 1)))
+    names = np.array([name or "" for name in speakers])
+    each = [
+        concordance_of(values[mine, None], truth[mine, None])[0] for mine in map(names.__eq__, {*names[there]} - {""})
+    ]
+    defined = [one for one in each if math.isfinite(one)]
+    return {
+        "clips": int(there.sum()),
+        "ccc": _or_none(found["ccc"][0]),
+        "ccc_by_speaker": float(np.mean(defined)) if defined else None,
+        "mae": _or_none(found["mae"][0]),
+    }
+
+
+def distribution_scorer(probabilities: Array, truth: Array) -> Scorer:
+    """
+    The same of distributions, `kl`, `js` and `cosine`, each the mean over the clips:
+
+        KL = sum t log(t / p),   JS = KL(t, m) / 2 + KL(p, m) / 2 with m = (t + p) / 2,   cosine = t p / (|t| |p|)
+
+    with the raters' distribution t and the predicted one p; in nats.
+
+    Args:
+        probabilities, truth (`array` of shape `(clips, emotions)`): Each row adds up to 1; a row of NaN for a clip without truth.
+    """
+    there = np.isfinite(truth[:, 0])
+    p, t = probabilities[there].astype(np.float64), truth[there].astype(np.float64)
+    p = np.maximum(p, np.finfo(np.float64).eps)
+    middle = (p + t) / 2
+    lengths = np.linalg.norm(p, axis=1) * np.linalg.norm(t, axis=1)
+    of_clips = np.stack([
+        rel_entr(t, p).sum(1), (rel_entr(t, middle) + rel_entr(p, middle)).sum(1) / 2, (p * t).sum(1) / lengths
+    ])  # fmt: skip
+
+    def score_weighted(weights: Array) -> dict[str, Array]:
+        with np.errstate(invalid="ignore"):
+            return dict(zip(DISTRIBUTION_METRICS, of_clips @ weights[there] / weights[there].sum(0), strict=True))
+
+    return score_weighted
+
+
+def score_distribution(probabilities: Array, truth: Array) -> dict[str, Any]:
+    """The metrics of [`distribution_scorer`] and the number of `clips` with a distribution, ready for JSON."""
+    found = distribution_scorer(probabilities, truth)(np.ones((len(truth), 1)))
+    return {
+        "clips": int(np.isfinite(truth[:, 0]).sum()),
+        **{name: _or_none(value[0]) for name, value in found.items()},
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,125 @@
+"""What a model predicts of a clip: one emotion, the distribution over emotions, arousal, valence and dominance."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+
+from hf_ser.clips import emotion_column, emotions_of
+from hf_ser.corpora import CorpusError
+from hf_ser.emotions import DIMENSIONS
+from hf_ser.wording import listed
+
+EMOTION, DISTRIBUTION = "emotion", "emotion_distribution"
+TARGETS = (EMOTION, DISTRIBUTION, *DIMENSIONS)
+
+Rows = npt.NDArray[np.float32]
+
+
+def parse_targets(words: Sequence[str]) -> dict[str, float]:
+    """
+    The weight of each target's loss: `["emotion", "arousal=0.5"]` is `{"emotion": 1.0, "arousal": 0.5}`.
+
+    Raises:
+        ValueError: if there is no target, one is unknown or there twice, or a weight is not a positive number.
+    """
+    weights: dict[str, float] = {}
+    for word in words:
+        name, equals, number = word.partition("=")
+        try:
+            weight = float(number) if equals else 1.0
+        except ValueError:
+            weight = math.nan
+        if name not in TARGETS or name in weights or not 0 < weight < math.inf:
+            raise ValueError(
+                f"targets: found {word!r}, expected each of {listed(TARGETS)} at most once, with a positive weight if it is not "
+                "1: arousal=0.5"
+            )
+        weights[name] = weight
+    if not weights:
+        raise ValueError(f"targets: found none, expected at least one of {listed(TARGETS)}")
+    return weights
+
+
+@dataclass(frozen=True)
+class Targets:
+    """
+    The outputs of a model: a logit for each emotion, then a value for each dimension.
+
+    Args:
+        emotions (`tuple[str, ...]`): The emotions in the order of the labels; none for a model of dimensions alone.
+        weights (`dict[str, float]`): The weight of each target's loss, by its name; see [`parse_targets`].
+    """
+
+    emotions: tuple[str, ...]
+    weights: Mapping[str, float]
+
+    @classmethod
+    def of(cls, clips: Dataset, words: Sequence[str] = (EMOTION,)) -> "Targets":
+        """
+        The targets `words` of clips.
+
+        Raises:
+            CorpusError: if no clip has one of them.
+            ValueError: see [`parse_targets`].
+        """
+        weights = parse_targets(words)
+        targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
+        for name in weights:
+            if name != EMOTION and not np.isfinite(_column(clips, name, 1)).any():
+                raise CorpusError(
+                    f"targets: no clip has {name}; it needs a column of that name, see docs/corpora.md for the corpora with it"
+                )
+        return targets
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The dimensions, in the order of the outputs."""
+        return tuple(name for name in DIMENSIONS if name in self.weights)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of all outputs."""
+        return self.emotions + self.dimensions
+
+    def rows(self, clips: Dataset) -> Rows:
+        """
+        What a model shall predict of each clip, `(clips, outputs)`; NaN where a clip has no such label.
+
+        Of the emotions it is 1 for the one that is right, or the distribution, each times the weight of that target; where a clip
+        has both and both are targets, it is their sum.
+        """
+        found = np.full((len(clips), len(self.outputs)), np.nan, dtype=np.float32)
+        emotions = len(self.emotions)
+        if EMOTION in self.weights:
+            labels = emotion_column(clips).codes
+            found[labels >= 0, :emotions] = self.weights[EMOTION] * np.eye(emotions)[labels[labels >= 0]]
+        if DISTRIBUTION in self.weights:
+            shares = self.weights[DISTRIBUTION] * self.distributions(clips)
+            both = np.nan_to_num(found[:, :emotions]) + np.nan_to_num(shares)
+            neither = np.isnan(found[:, :emotions]) & np.isnan(shares)
+            found[:, :emotions] = np.where(neither, np.nan, both)
+        found[:, emotions:] = self.values(clips)
+        return found
+
+    def distributions(self, clips: Dataset) -> Rows:
+        """The distribution over the emotions `(clips, emotions)`; NaN where a clip has none."""
+        return _column(clips, DISTRIBUTION, len(self.emotions))
+
+    def values(self, clips: Dataset) -> Rows:
+        """The dimensions `(clips, dimensions)`, from 0 to 1; NaN where a clip has none."""
+        columns = [_column(clips, name, 1) for name in self.dimensions]
+        return np.concatenate([np.empty((len(clips), 0), np.float32), *columns], axis=1)
+
+
+def _column(clips: Dataset, name: str, width: int) -> Rows:
+    """A column of numbers `(clips, width)`, NaN where it or a value is missing."""
+    missing = [math.nan] * width
+    if name not in clips.column_names:
+        return np.full((len(clips), width), np.nan, dtype=np.float32)
+    values: list[Any] = clips[name][:]
+    return np.array([missing if value is None else value for value in values], dtype=np.float32).reshape(-1, width)
