@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from hf_ser import records
+from hf_ser.emotions import DIMENSIONS
 from hf_ser.records import RESULTS, RUN
 
 T = TypeVar("T")
@@ -38,8 +39,8 @@ class Kept:
     """
     The weights that were kept, and by what: `last`, or a metric on a part with its `value`.
 
-    `interpolation` is the share of the way from the probe to the trained weights, and `validation_uar` the UAR at equal distances
-    on it.
+    `interpolation` is the share of the way from the probe to the trained weights, and `validation_scores` the UAR (of dimensions
+    alone the CCC) at equal distances on it.
     """
 
     by: str
@@ -48,7 +49,7 @@ class Kept:
     step: int | None = None
     averaged_steps: int | None = None
     interpolation: float | None = None
-    validation_uar: list[float] | None = None
+    validation_scores: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,16 @@ class RunResults:
     The results of a run.
 
     Args:
-        metrics (`dict`): The metrics of each part, between 0 and 1, with their intervals.
+        emotions (`list[str]`): The emotions that the model tells apart; none for a model of dimensions alone.
+        targets (`dict[str, float]`): What it was trained for, and the weights in the loss; see [`~hf_ser.targets`].
+        metrics (`dict`): The metrics of each part, at most 1, with their intervals.
         split (`dict`): Its `name` and settings, clips and speakers of its `parts`, and the number of speakers that they share.
         probe (`dict`, *optional*): The metrics of the probe by part, and how it was found.
         identity (`dict`, *optional*): The arguments that can change what the run learns. They are in `run.json`, which a run
             writes when it starts; a run without command line has none.
+        ranges (`dict`, *optional*): For each corpus the range of its own scale of each dimension, which became 0 to 1.
+        agreement (`dict`, *optional*): For each corpus and target how far its raters agree: Krippendorff's `alpha`, the mean
+            number of `raters` of a clip, and the `clips`.
     """
 
     base_model: str
@@ -115,6 +121,7 @@ class RunResults:
     remote_code: bool
     weighted_layer_sum: bool
     emotions: list[str]
+    targets: dict[str, float]
     merged_emotions: dict[str, str]
     corpora: dict[str, Corpus]
     excluded: dict[str, dict[str, int]]
@@ -136,6 +143,18 @@ class RunResults:
     probe: dict[str, Any] | None = None
     padding_changes_answers: bool | None = None
     identity: dict[str, Any] | None = None
+    ranges: dict[str, dict[str, list[float]]] | None = None
+    agreement: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The dimensions that the model predicts."""
+        return tuple(name for name in DIMENSIONS if name in self.targets)
+
+    @property
+    def main_metric(self) -> str:
+        """`uar`, or `ccc`, the mean over the dimensions, of a model of dimensions alone."""
+        return "uar" if self.emotions else "ccc"
 
     @property
     def test(self) -> dict[str, Any]:

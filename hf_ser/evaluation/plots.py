@@ -79,6 +79,7 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
         "eval_accuracy": (metrics, 100, "accuracy"),
         "eval_f1_weighted": (metrics, 100, "weighted F1"),
         "eval_eer": (metrics, 100, "EER"),
+        "eval_ccc": (metrics, 100, "CCC"),
     }
     for key, (axes, scale, label) in curves.items():
         if points := [(entry["epoch"], scale * entry[key]) for entry in history if entry.get(key) is not None]:
@@ -90,16 +91,17 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    losses.set_ylabel("cross-entropy")
+    losses.set_ylabel("loss")
     metrics.set_ylabel("% on the validation part")
     save_figure(figure, path)
 
 
 def draw_run(results: RunResults, folder: Path) -> None:
-    """Draws `confusion_matrix.png` and `training_curves.png` of a run into `folder`."""
-    test = results.test
-    title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
-    confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
+    """Draws `training_curves.png` of a run into `folder`, and of a model of emotions `confusion_matrix.png`."""
+    if results.emotions:
+        test = results.test
+        title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
+        confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
     training_curves(results.history, results.kept.epoch, folder / "training_curves.png")
 
 
@@ -137,9 +139,9 @@ def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
         axes.bar(names, [100 * row["mean"] for row in table],
                  yerr=[100 * (row["standard_deviation"] or 0) for row in table], capsize=3, color="tab:blue")  # fmt: skip
         axes.tick_params(axis="x", rotation=30 if len(names) > 4 else 0)
-    axes.set_ylabel("UAR on test, %")
+    axes.set_ylabel(f"{table[0]['metric'].upper()} on test, %")
     axes.grid(alpha=0.3, axis="y")
-    axes.set_title(f"mean ± standard deviation over {len(table[0]['uar'])} runs, {table[0]['split']} split")
+    axes.set_title(f"mean ± standard deviation over {len(table[0]['runs'])} runs, {table[0]['split']} split")
     save_figure(figure, path)
 
 

@@ -97,6 +97,7 @@ METRICS: dict[str, tuple[str, Callable[[float | None], Cell]]] = {
     "f1_weighted": ("weighted F1", percent),
     "f1_macro": ("macro F1", percent),
     "eer": ("EER", percent),
+    "ccc": ("CCC, mean of the dimensions", decimal),
     "ece": ("ECE", percent),
     "log_loss": ("log loss, nats", partial(decimal, digits=3)),
 }

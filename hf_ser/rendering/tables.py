@@ -89,6 +89,40 @@ def metrics_table(
     return Table(caption, columns, rows)
 
 
+def dimensions_table(
+    caption: str, found: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Mapping[str, Any]] | None = None
+) -> Table:
+    """
+    The metrics of each dimension with the best interval, and the agreement of the raters as the ceiling beside it.
+
+    Args:
+        caption (`str`): The caption.
+        found (`dict`): What [`~hf_ser.evaluation.dimensions.score_dimension`] gives for each, with its `intervals`.
+        agreement (`dict`, *optional*): By corpus and dimension, see [`~hf_ser.results.RunResults`].
+    """
+    rated = {corpus: of for corpus, of in (agreement or {}).items() if found.keys() & of.keys()}
+    rows = []
+    for name, of in found.items():
+        unit = best_unit(of["intervals"])
+        edges = (of["intervals"][unit] or {}).get("ccc")
+        ceiling = [decimal((each.get(name) or {}).get("alpha")) for each in rated.values()]
+        rows.append([label(name), count(of["clips"]), decimal(of["ccc"]), interval(edges, decimal),
+                     decimal(of["ccc_by_speaker"]), decimal(of["mae"]), *ceiling])  # fmt: skip
+    alphas = [f"raters' alpha, {corpus}" for corpus in rated]
+    return Table(caption, ["dimension", "clips", "CCC", "95 % interval", "CCC, mean of speakers", "MAE", *alphas], rows)
+
+
+def distribution_table(caption: str, found: Mapping[str, Any]) -> Table:
+    """The metrics of predicted distributions over emotions with the best interval."""
+    unit = best_unit(found["intervals"])
+    drawn = found["intervals"][unit] or {}
+    names = {"kl": "KL divergence, nats", "js": "Jensen-Shannon divergence, nats", "cosine": "cosine similarity"}
+    rows = [[label(text), decimal(found[key]), interval(drawn.get(key), decimal)] for key, text in names.items()]
+    return Table(
+        caption, [f"on {counted(found['clips'], 'clip')} with votes", "value", f"95 % interval by {unit}"], rows
+    )
+
+
 def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[str, Mapping[str, Any]]]:
     """The heading and the intervals of each unit that was drawn."""
     if not intervals:

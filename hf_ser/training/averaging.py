@@ -81,19 +81,17 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
     """
     Leaves a trained model at a point between its probe and where training ended (Wortsman et al. 2022, arXiv:2109.01903).
 
-    Half way is kept, unless another point is better on validation by more than the standard error of its UAR: on the few
+    Half way is kept, unless another point is better on validation by more than the standard error of its score: on the few
     speakers of a validation part, smaller differences are chance. Of several such points the one nearest to the middle is kept.
 
     Args:
         model (`nn.Module`): The model.
         probe (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
-        validate (`Callable`, *optional*): The model's UAR on validation, between 0 and 1, NaN where its outputs are not finite;
-            and the
-            number
-            of clips.
+        validate (`Callable`, *optional*): The model's score on validation (UAR, or CCC of dimensions alone), at most 1, NaN where
+            its outputs are not finite; and the number of clips.
 
     Returns:
-        `interpolation`, the share of the way from the probe (0) to the end of training (1), and `validation_uar` at each share
+        `interpolation`, the share of the way from the probe (0) to the end of training (1), and `validation_scores` at each share
         that was tried.
     """
     end = trained_weights(model)
@@ -102,15 +100,15 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
     if validate is not None:
         for step in STEPS:
             put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
-            uar, clips = validate()
-            found[step] = uar if math.isfinite(uar) else -1.0
+            score, clips = validate()
+            found[step] = score if math.isfinite(score) else -1.0
         best = max(found.values())
         near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
         kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
     put(model, {name: torch.lerp(probe[name], tensor, kept) for name, tensor in end.items()})
     logger.info(
-        "between the probe (0) and the end of training (1), validation UAR is %s; %g is kept",
-        ", ".join(f"{per_cent(uar)} % at {step:g}" for step, uar in found.items()) or "unknown",
+        "between the probe (0) and the end of training (1), the score on validation is %s; %g is kept",
+        ", ".join(f"{per_cent(score)} % at {step:g}" for step, score in found.items()) or "unknown",
         kept,
     )
-    return {"interpolation": kept, "validation_uar": [found[step] for step in found]}
+    return {"interpolation": kept, "validation_scores": [found[step] for step in found]}

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 SUMMARY = "cross_validation.json"
 #: The metrics on test that are summarised, beside the probe's UAR.
 METRICS = ("uar", "accuracy", "f1_weighted")
+#: The heading of a column of the main metric.
+HEADINGS = {"uar": "UAR on test, %", "ccc": "CCC on test, times 100"}
 #: The arguments that folds and seeds set.
 PLACED = ("output_dir", "fold", "folds", "seed")
 
@@ -282,19 +284,22 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         results = [RunResults.read(run.folder) for run in finished]
         if not finished:
             continue
-        metrics = [{**{name: found.test[name] for name in METRICS}, **_probe(found)} for found in results]
+        main = results[0].main_metric
+        names = METRICS if main == "uar" else (main,)
+        metrics = [{**{name: found.test[name] for name in names}, **_probe(found)} for found in results]
         seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
         split = [found.split for found in results]
         table.append(
             {
                 "setting": finished[0].setting,
-                "uar": [found["uar"] for found in metrics],
+                "metric": main,
+                main: [found[main] for found in metrics],
                 "runs": [
                     {"fold": run.fold, "seed": run.seed, **found} for run, found in zip(finished, metrics, strict=True)
                 ],
                 "missing": len(planned) - len(finished),
-                **_spread([found["uar"] for found in metrics]),
-                **{name: _spread([found[name] for found in metrics]) for name in metrics[0] if name != "uar"},
+                **_spread([found[main] for found in metrics]),
+                **{name: _spread([found[name] for found in metrics]) for name in metrics[0] if name != main},
                 "parameters": asdict(results[0].parameters),
                 "split": split[0]["name"],
                 "speakers_shared_by_train_and_test": max(found["speakers_shared_by_train_and_test"] for found in split),
@@ -305,7 +310,8 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _probe(results: RunResults) -> dict[str, float]:
-    return {"probe_uar": results.probe["test"]["uar"]} if results.probe else {}
+    main = results.main_metric
+    return {f"probe_{main}": results.probe["test"][main]} if results.probe else {}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -329,13 +335,15 @@ def table_in_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The summary as PEFT-SER's Table V gives it: UAR on test in per cent, mean ± standard deviation over folds and seeds."""
     keys = list(table[0]["setting"]) if table else []
-    head = [*keys, "UAR on test, %", "probe's UAR on test, %", "runs", "trained parameters", "s per epoch"]
+    metric = table[0]["metric"] if table else "uar"
+    heading = HEADINGS[metric]
+    head = [*keys, heading, f"probe's {heading}", "runs", "trained parameters", "s per epoch"]
     rows = [
         [
             *(Path(row["setting"][key]).name for key in keys),
             mean_and_deviation(row),
-            mean_and_deviation(row["probe_uar"]),
-            f"{len(row['uar'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
+            mean_and_deviation(row[f"probe_{metric}"]),
+            f"{len(row['runs'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
             f"{row['parameters']['trainable']:,}",
             f"{row['seconds_per_epoch']:.1f}" if row["seconds_per_epoch"] is not None else "-",
         ]

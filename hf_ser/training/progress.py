@@ -41,7 +41,7 @@ class Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Takes note of a loss; with an evaluation's metrics, logs the line."""
         self.log.update({name: value for name, value in (logs or {}).items() if isinstance(value, int | float)})
-        if state.is_world_process_zero and "eval_uar" in self.log and self.bar is not None:
+        if state.is_world_process_zero and "eval_loss" in self.log and self.bar is not None:
             logger.info("%s", line(self.log, state.epoch, state.num_train_epochs))
             self.log = {}
 
@@ -56,14 +56,39 @@ class Progress(TrainerCallback):
 def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
     """`epoch 2/3: loss 1.102, validation loss 1.320, validation UAR 45.3 %, learning rate 0.0005`."""
     found = [f"loss {log['loss']:.3f}"] if "loss" in log else []
-    found += [f"validation loss {log['eval_loss']:.3f}, validation UAR {per_cent(log['eval_uar'])} %"]
+    found += [f"validation loss {log['eval_loss']:.3f}"]
+    if "eval_uar" in log:
+        found += [f"validation UAR {per_cent(log['eval_uar'])} %"]
+    if "eval_ccc" in log:
+        found += [f"validation CCC {log['eval_ccc']:.3f}"]
     if "learning_rate" in log:
         found.append(f"learning rate {log['learning_rate']:.2g}")
     return f"epoch {epoch:g}/{epochs:g}: {', '.join(found)}"
 
 
 def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> str:
-    """The metrics of each part in per cent, with the 95 % interval of UAR and the probe's UAR, as a table."""
+    """The metrics of each part, with the 95 % interval of UAR and the probe's UAR in per cent, and with CCC, as a table."""
+    blocks = []
+    if any("uar" in found for found in metrics.values()):
+        blocks.append(_emotions(metrics, probe))
+    if any("dimensions" in found for found in metrics.values()):
+        blocks.append(_dimensions(metrics, probe))
+    return "\n".join(map(_aligned, blocks))
+
+
+def _dimensions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["part", "dimension", "clips", "CCC", "95 %", "CCC by speaker", "MAE", "probe's mean CCC"]]
+    for part, found in metrics.items():
+        for name, of in found.get("dimensions", {}).items():
+            edges = (of["intervals"]["speakers"] or of["intervals"]["clips"])["ccc"]
+            between = f"{edges[0]:.3f} to {edges[1]:.3f}" if edges else ""
+            cells = [of["ccc"], of["ccc_by_speaker"], of["mae"], probe.get(part, {}).get("ccc")]
+            ccc, *others = ["" if value is None else f"{value:.3f}" for value in cells]
+            rows.append([part, name, str(of["clips"]), ccc, between, *others])
+    return rows
+
+
+def _emotions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
     head = ["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]
     rows = [head]
     normalised = {
@@ -75,6 +100,10 @@ def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) ->
         cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]
         uar, *others = ["" if share is None else str(per_cent(share)) for share in cells]
         rows.append([part, str(found["clips"]), uar, between, *others])
+    return rows
+
+
+def _aligned(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

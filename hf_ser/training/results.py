@@ -59,7 +59,16 @@ LOOKED_FOR = (
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
 LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")
-HISTORY = ("loss", "learning_rate", "eval_loss", "eval_uar", "eval_accuracy", "eval_f1_weighted", "eval_eer")
+HISTORY = (
+    "loss",
+    "learning_rate",
+    "eval_loss",
+    "eval_uar",
+    "eval_accuracy",
+    "eval_f1_weighted",
+    "eval_eer",
+    "eval_ccc",
+)
 
 
 class RunRecord(TrainerCallback):
@@ -115,6 +124,7 @@ class RunRecord(TrainerCallback):
             "method": trainer.tuning.method,
             "head": args.head,
             "emotions": list(trainer.emotions),
+            "targets": dict(trainer.targets.weights),
             "merged_emotions": clips.info.merged,
             "corpora": corpora_table(parts),
             "excluded": excluded_table(parts),
@@ -122,7 +132,7 @@ class RunRecord(TrainerCallback):
             "left_out_by_split": clips.info.left_out_by_split,
             "segments": {"length": args.segment_length, "overlap": args.segment_overlap},
             "split": splits.describe(parts),
-            "warnings": [*splits.check(parts), *self.warnings],
+            "warnings": [*splits.check(parts, trainer.emotions), *self.warnings],
             "metrics": trainer.metrics,
             "probe": trainer.probe,
             "evaluated_in": "float32",
@@ -148,6 +158,8 @@ class RunRecord(TrainerCallback):
             "seeds": {"training": args.seed, "split": clips.info.split.get("seed")},
             "environment": environment(),
             "command": command(sys.argv, launcher(args)),
+            "ranges": clips.info.ranges if trainer.targets.dimensions else None,
+            "agreement": clips.info.agreement or None,
         }
         # A folder that is copied by hand must not have paths of this machine either.
         return RunResults.from_dict(_finite(without_paths(found)))

@@ -178,7 +178,7 @@ def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew:
             trainer.save_splits(folder)
             for part, entry in splits.describe(trainer.clips)["parts"].items():
                 logger.info("%s: %d clips of %d speakers", part, entry["clips"], entry["speakers"])
-            for warning in splits.check(trainer.clips):
+            for warning in splits.check(trainer.clips, trainer.emotions):
                 logger.warning("%s", warning)
 
 

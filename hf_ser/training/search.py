@@ -225,7 +225,7 @@ def _mean_uar(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Se
         with tempfile.TemporaryDirectory(prefix="trial-", dir=file.parent) as folder:
             results = finetune(parse_arguments([*words, "--splits", str(file), "--output_dir", folder]))
         gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
-        found.append(results.test["uar"])
+        found.append(results.test[results.main_metric])
         trial.report(statistics.mean(found), fold)
         if fold + 1 < len(files) and trial.should_prune():
             raise optuna.TrialPruned

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_ser import records
 from hf_ser.training.arguments import Arguments, parse_arguments
-from hf_ser.training.cross_validation import Run, mean_and_deviation, summarise, table_in_markdown, unfinished
+from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, table_in_markdown, unfinished
 from hf_ser.training.run import finetune
 
 SUMMARY = "seeds.json"
@@ -59,8 +59,10 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
 
 def as_markdown(summary: dict[str, Any]) -> str:
     """The metrics on test of each seed in per cent, and their means and sample standard deviations."""
-    head = ["seed", "UAR on test, %", "accuracy, %", "weighted F1, %", "probe's UAR on test, %"]
-    names = ("uar", "accuracy", "f1_weighted", "probe_uar")
+    metric = summary["metric"]
+    others = {"accuracy": "accuracy, %", "f1_weighted": "weighted F1, %"} if metric == "uar" else {}
+    head = ["seed", HEADINGS[metric], *others.values(), f"probe's {HEADINGS[metric]}"]
+    names = (metric, *others, f"probe_{metric}")
     rows = [[str(run["seed"]), *(f"{100 * run[name]:.2f}" for name in names)] for run in summary["runs"]]
     means = [summary, *(summary[name] for name in names[1:])]
     rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])

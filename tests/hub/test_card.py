@@ -195,7 +195,7 @@ class TestMetrics:
         assert "chance is 12.5 %, and the most frequent emotion is 13.4 % of the clips" in card
 
     def test_a_run_that_ends_at_its_probe_says_so(self) -> None:
-        results = run(kept={"by": "last", "epoch": 10.0, "interpolation": 0.0, "validation_uar": [0.6, 0.5]})
+        results = run(kept={"by": "last", "epoch": 10.0, "interpolation": 0.0, "validation_scores": [0.6, 0.5]})
         assert "worse on validation, so the probe was kept." in render(results)
 
     def test_what_is_not_known_is_left_out(self) -> None:
@@ -383,7 +383,7 @@ class TestTruthfulness:
             ({"by": "last", "value": None, "epoch": 12.0}, "Kept: the weights of the last of 12 epochs."),
             ({"by": "last", "value": None, "epoch": 12.0, "averaged_steps": 9}, "after each of the last 9 steps"),
             (
-                {"by": "last", "epoch": 12.0, "interpolation": 0.25, "validation_uar": [0.1, 0.2]},
+                {"by": "last", "epoch": 12.0, "interpolation": 0.25, "validation_scores": [0.1, 0.2]},
                 "the point at 25.0 % of the way",
             ),
         ],

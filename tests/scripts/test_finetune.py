@@ -166,7 +166,7 @@ def test_results_state_what_was_measured_on_what(runs: Runs, hubert: Path) -> No
     last = {"by": "last", "value": None, "step": results["training"]["steps"], "epoch": 2.0}
     assert {name: results["kept"].get(name) for name in last} == last
     assert results["kept"]["averaged_steps"] > 0
-    assert len(results["kept"]["validation_uar"]) == 5
+    assert len(results["kept"]["validation_scores"]) == 5
     assert results["left_out"]["fear"] == 12
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"] == {"0": "angry", "1": "happy", "2": "sad"}

@@ -1,6 +1,7 @@
 """The loss of every target by its formula, however a step is cut."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,7 +93,8 @@ class TestDimensions:
         loss = TargetLoss(0, (1.0,), dimension_loss=kind)({"logits": logits}, torch.tensor(truth)[:, None])
         loss.backward()
         assert math.isfinite(loss.item())
-        assert logits.grad is not None and torch.isfinite(logits.grad).all()
+        assert logits.grad is not None
+        assert torch.isfinite(logits.grad).all()
 
     def test_targets_are_weighted_and_each_counts_its_own_clips(self) -> None:
         logits = torch.randn(4, 6)
@@ -121,8 +123,7 @@ class TestDimensions:
         expected.backward()
         value, gradients = loss.concordance_gradients(whole[:, 3:], targets[:, 3:])
         logits, total = whole.clone().requires_grad_(), torch.zeros(())
-        edges = [0, *sorted(cuts), 12]
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise([0, *sorted(cuts), 12]):
             part = slice(first, last)
             own = value if first == 0 else torch.zeros(())
             total = total + loss({"logits": logits[part]}, (targets[part], gradients[part], own), loss.counts(targets))

@@ -274,7 +274,7 @@ class TestRuns:
         self, method: str, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         results = run(tiny_hubert, "--method", method, "--learning_rate", "0", "--head_learning_rate", "0")
-        probe, found = results.probe, results.kept.validation_uar
+        probe, found = results.probe, results.kept.validation_scores
         assert found[0] == pytest.approx(probe["validation"]["uar"], abs=1e-6)
         if method == "lora_classifier":  # it starts from the probe itself
             assert results.test["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
@@ -291,7 +291,7 @@ class TestRuns:
         self, run: Callable[..., RunResults], tiny_hubert: Path, tmp_path: Path
     ) -> None:
         results = run(tiny_hubert, "--method", "full", "--learning_rate", "1000", "--head_learning_rate", "1000")
-        assert len(results.kept.validation_uar or []) == 5
+        assert len(results.kept.validation_scores or []) == 5
         assert RunResults.read(tmp_path / "run").probe["C"] in STRENGTHS
         write_card(replace(results, kept=replace(results.kept, interpolation=0.0)), tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """What is learned does not depend on how it is computed."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from hf_ser.encoders import minimum_samples
 from hf_ser.features import SpeechDataset
 from hf_ser.results import RunResults
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
-from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
 from hf_ser.training.clips import load_splits
 from hf_ser.training.frozen import cached_frozen_part
+from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.trainer import segments_of
 
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]

@@ -122,7 +122,8 @@ def card_metadata(
 ) -> ModelCardData:
     """The metadata of a card, as the Hub reads them."""
     languages = sorted({about.language for about in text.abouts(results) if about and about.language})
-    types = {kind for key, (kind, _) in METRIC_TYPES.items() if results.test[key] is not None}
+    types = {kind for key, (kind, _) in METRIC_TYPES.items() if results.test.get(key) is not None}
+    types |= {"ccc"} if results.dimensions else set()
     own = [
         "speech-emotion-recognition",
         "emotion-recognition",
@@ -140,7 +141,7 @@ def card_metadata(
         base_model=base_model,
         base_model_relation=("adapter" if adapter else "finetune") if base_model else None,
         datasets=sorted({corpus.hub_dataset for corpus in results.corpora.values() if corpus.hub_dataset}) or None,
-        metrics=[kind for kind in ("accuracy", "f1", "recall", "eer") if kind in types],
+        metrics=[kind for kind in ("accuracy", "f1", "recall", "eer", "ccc") if kind in types],
         tags=list(dict.fromkeys([*own, *lora, *results.corpora, *tags])),
         model_name=model_name.rpartition("/")[2],
         eval_results=evaluation_results(results),
@@ -167,6 +168,16 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
     speakers = "no speaker" if shared == 0 else counted(shared or 0, "speaker")
     both = "" if shared is None else f", {speakers} in both train and test"
     hub = [corpus.hub_dataset for corpus in corpora.values() if corpus.hub_dataset]
+    found = [
+        (kind, METRICS[key][0], results.test[key], arguments)
+        for key, (kind, arguments) in METRIC_TYPES.items()
+        if results.test.get(key) is not None
+    ]
+    found += [
+        ("ccc", f"CCC of {name}", of["ccc"], None)
+        for name, of in results.test.get("dimensions", {}).items()
+        if of["ccc"] is not None
+    ]
     return [
         EvalResult(
             task_type="audio-classification",
@@ -176,12 +187,11 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
             dataset_config=split,
             dataset_split="test",
             metric_type=kind,
-            metric_name=f"Test {METRICS[key][0]} ({split} split)",
-            metric_value=round(results.test[key], 4),
+            metric_name=f"Test {name} ({split} split)",
+            metric_value=round(value, 4),
             metric_args=arguments,
         )
-        for key, (kind, arguments) in METRIC_TYPES.items()
-        if results.test[key] is not None
+        for kind, name, value, arguments in found
     ]
 
 

@@ -6,11 +6,12 @@ from importlib.resources import files
 from typing import Any
 
 from hf_ser.corpora import ABOUT, About
-from hf_ser.rendering.blocks import Table, count, interval, label, percent
+from hf_ser.rendering.blocks import Table, count, decimal, interval, label, percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import best_unit
-from hf_ser.rendering.tables import metrics_table
+from hf_ser.rendering.tables import dimensions_table, distribution_table, metrics_table
 from hf_ser.results import Corpus, RunResults
+from hf_ser.targets import DISTRIBUTION
 from hf_ser.wording import counted, listed
 
 #: The methods in words.
@@ -125,10 +126,84 @@ def speakers(part: Mapping[str, Any]) -> str:
     return counted(number, "speaker") if number else ""
 
 
+def predicted(results: RunResults) -> str:
+    """What the model predicts: `the emotion of a speech recording, one of 3: angry, happy or sad`."""
+    dimensions = f"{listed(results.dimensions)}, each from 0 to 1" if results.dimensions else ""
+    if not results.emotions:
+        return f"{dimensions}, of a speech recording"
+    emotions = f"the emotion of a speech recording, one of {len(results.emotions)}: {listed(results.emotions, 'or')}"
+    shares = (
+        "; its probabilities were trained to be the shares of the raters' votes"
+        if DISTRIBUTION in results.targets
+        else ""
+    )
+    return f"{emotions}{shares}{f'; and its {dimensions}' if dimensions else ''}"
+
+
+def main_intervals(results: RunResults) -> Mapping[str, Any]:
+    """The intervals of UAR; of a model of dimensions alone those of its first one."""
+    test = results.test
+    found: Mapping[str, Any] = (
+        test["intervals"] if results.emotions else test["dimensions"][results.dimensions[0]]["intervals"]
+    )
+    return found
+
+
+def further_tables(results: RunResults) -> list[str]:
+    """The tables of distributions and dimensions, as far as the model has them."""
+    test, found = results.test, []
+    if "distribution" in test:
+        found.append(markdown(distribution_table("", test["distribution"])))
+    if "dimensions" in test:
+        found.append(markdown(dimensions_table("", test["dimensions"], results.agreement)))
+    return found
+
+
+def scales(results: RunResults) -> str:
+    """The corpora's own scales of the dimensions."""
+    names = corpus_names(results)
+    found = []
+    for corpus, of in (results.ranges or {}).items():
+        by_edges: dict[tuple[float, ...], list[str]] = {}
+        for name in filter(of.__contains__, results.dimensions):
+            by_edges.setdefault(tuple(of[name]), []).append(name)
+        found += [
+            f"{listed(dimensions)} in {names.get(corpus, corpus)} from {low:g} to {high:g}"
+            for (low, high), dimensions in by_edges.items()
+        ]
+    return f"Labels were scaled from the corpora's own scales: {listed(found)}." if found else ""
+
+
+def raters(results: RunResults) -> str:
+    """Alpha of each corpus and target."""
+    names = corpus_names(results)
+    found = [
+        f"{names.get(corpus, corpus)}: "
+        + ", ".join(f"{name} {decimal(each['alpha'], 2).text}" for name, each in of.items())
+        for corpus, of in (results.agreement or {}).items()
+    ]
+    return f"{'; '.join(found)}."
+
+
+def probe_kind(results: RunResults) -> str:
+    """`logistic regression`, `ridge regression`, or both."""
+    kinds = [
+        *(["logistic regression"] if results.emotions else []),
+        *(["ridge regression"] if results.dimensions else []),
+    ]
+    return listed(kinds)
+
+
+def penalty(results: RunResults) -> str:
+    """The probe's penalties."""
+    found = results.probe or {}
+    return listed(f"{name}={found[name]:g}" for name in ("C", "penalty") if name in found)
+
+
 def results_table(results: RunResults) -> str:
     """Each metric on the test part with its interval, by speakers if there are any, beside the probe's."""
     baseline = results.probe["test"] if results.probe and results.method != "probe" else None
-    return markdown(metrics_table("", results.test, results.test["intervals"], baseline, best_alone=True))
+    return markdown(metrics_table("", results.test, results.test.get("intervals"), baseline, best_alone=True))
 
 
 def other_results(results: RunResults) -> str:
