@@ -1,10 +1,15 @@
 """The emotions, their other names, and how a user selects and merges them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 #: The eight emotions of HuBERT-SER, in the order of its Tables 4 to 6.
 EMOTIONS = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+#: The dimensions in which emotions are rated.
+DIMENSIONS = ("arousal", "valence", "dominance")
+#: What a model can predict of a clip.
+TARGETS = ("emotion", "emotion_distribution", *DIMENSIONS)
 
 #: Other words for them, as corpora, manifests and models on the Hub spell them.
 SYNONYMS = {
@@ -34,6 +39,21 @@ def canonical(word: str) -> str:
     """The emotion that `word` names: one of `EMOTIONS` where it is known, else the word itself in lower case."""
     key = word.strip().lower().replace(" ", "_").replace("-", "_")
     return SYNONYMS.get(key, key)
+
+
+def target_names(targets: Sequence[str]) -> tuple[str, ...]:
+    """
+    The names of targets, each `name` or `name=weight`: `["emotion", "arousal=0.5"]` are emotion and arousal.
+
+    Raises:
+        ValueError: if there is none, one is there twice, or one is not in `TARGETS`.
+    """
+    names = tuple(target.partition("=")[0] for target in targets)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(TARGETS):
+        raise ValueError(
+            f"targets: found {' '.join(targets) or 'none'}, expected some of {', '.join(TARGETS)}, each once"
+        )
+    return names
 
 
 @dataclass(frozen=True)
