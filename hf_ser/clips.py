@@ -13,13 +13,27 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
+from hf_ser.annotations import (
+    Ranges,
+    agreement,
+    check_targets,
+    count_votes,
+    distributions,
+    given_distributions,
+    optional,
+    ranges_of,
+    scaled_dimensions,
+    shares_of,
+    with_any,
+)
 from hf_ser.audio import prepare
 from hf_ser.corpora import CORPORA, CorpusError, Excluded, corpus_of, emobox, known_as, read_corpora
 from hf_ser.corpora.columns import Texts, Words, arrow_columns
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
-from hf_ser.emotions import EmotionSelection
+from hf_ser.corpora.rows import RATED_COLUMNS
+from hf_ser.emotions import DIMENSIONS, EMOTIONS, EmotionSelection, parse_targets
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +51,10 @@ class ClipsInfo(DatasetInfo):
         left_out (`dict[str, int]`): The number of clips of each emotion that was not asked for.
         merged (`dict[str, str]`): Emotions that count as another.
         sources (`dict[str, dict]`): For each corpus how it was read (`read_as`) and its name on the Hub (`hub_dataset`).
+        targets (`list[str]`): What the clips were read for: those of `hf_ser.emotions.TARGETS` of which each clip has one.
+        ranges (`dict[str, dict[str, list[float]]]`): For each corpus its dimensions, with the lowest and highest value of its
+            own scale: 0 and 1 in the clips' columns.
+        agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree, see `hf_ser.annotations.agreement`.
         split (`dict`): Of a part of a split: the split's `name`, and what it was made with.
         left_out_by_split (`dict[str, int]`): Of a part of a split: for each corpus the clips that are in no part.
         stream (`Stream`, *optional*): Where the audio comes from if the clips have none; they have a column `row` in its place.
@@ -46,6 +64,9 @@ class ClipsInfo(DatasetInfo):
     left_out: dict[str, int] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    targets: list[str] = field(default_factory=lambda: ["emotion"])
+    ranges: dict[str, Ranges] = field(default_factory=dict)
+    agreement: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     left_out_by_split: dict[str, int] = field(default_factory=dict)
     stream: Any = None
@@ -55,6 +76,10 @@ def load_corpora(
     corpora: Mapping[str, str | Path] | Sequence[str],
     emotions: Sequence[str] = (),
     *,
+    targets: Sequence[str] = ("emotion",),
+    minimum_raters: int = 1,
+    vote_smoothing: float = 0.0,
+    dimension_range: Sequence[float] | None = None,
     max_excluded: float = 0.05,
     minimum_seconds: float = MINIMUM_SECONDS,
     workers: int | None = None,
@@ -67,6 +92,12 @@ def load_corpora(
             `hf_ser.corpora.read`.
         emotions (`Sequence[str]`, *optional*): Emotions to keep, and merges: `["neutral", "happy", "calm=neutral"]`. By default
             all eight of HuBERT-SER.
+        targets (`Sequence[str]`, defaults to `("emotion",)`): What to read clips for: some of `emotion`, `emotion_distribution`,
+            `arousal`, `valence` and `dominance`. A clip is kept if it has one of them.
+        minimum_raters (`int`, defaults to 1): A clip has an `emotion_distribution` if so many raters named one of the emotions.
+        vote_smoothing (`float`, defaults to 0): Added to the votes for each emotion before they become shares.
+        dimension_range (`Sequence[float]`, *optional*): The lowest and highest arousal, valence and dominance in manifests and
+            data sets, by default 0 and 1. Corpora have their own scales.
         max_excluded (`float`, defaults to 0.05): The share of a corpus' clips that may be unusable, copies not counted.
         minimum_seconds (`float`, defaults to 0.025): Shorter clips are excluded.
         workers (`int`, *optional*): Processes that decode, by default one for each processor.
@@ -74,17 +105,31 @@ def load_corpora(
     Returns:
         Clips with `audio` (undecoded bytes of a 16 kHz WAV), `label` (ClassLabel), `speaker`, `gender`, `corpus`, `session`,
         `split`, `duration` in seconds, `clip` (the name), and the corpora's own columns. `.info.excluded` has the clips that
-        cannot be used.
+        cannot be used. `label` is none for a clip that has another target and none of the emotions. Where the corpora have
+        them: `arousal`, `valence` and `dominance` from 0 to 1, `votes` (a word for each rater), and if it is a target
+        `emotion_distribution`, the share of the votes for each emotion.
 
     Raises:
-        CorpusError: if a corpus cannot be read, more of it than `max_excluded` is unusable, or fewer than two emotions are left.
+        CorpusError: if a corpus cannot be read, more of it than `max_excluded` is unusable, fewer than two emotions are left, no
+            clip has one of the targets, or a dimension is outside its range.
     """
     selection = EmotionSelection.parse(emotions)  # what is wrong there is reported before hours of decoding
+    targets = list(parse_targets(targets))
     names = [f"{name}={path}" for name, path in corpora.items()] if isinstance(corpora, Mapping) else list(corpora)
     corpora = read_corpora(names)
-    sources = {rows[0]["corpus"]: source_of(rows.info.dataset_name) for rows in corpora}
-    rows = prepare(corpora, workers=workers)
-    return labelled(rows, selection, max_excluded=max_excluded, minimum_seconds=minimum_seconds, sources=sources)
+    named = {rows[0]["corpus"]: rows.info.dataset_name for rows in corpora}
+    ranges = {corpus: ranges_of(specification, dimension_range) for corpus, specification in named.items()}
+    return labelled(
+        prepare(corpora, workers=workers),
+        selection,
+        targets=targets,
+        minimum_raters=minimum_raters,
+        vote_smoothing=vote_smoothing,
+        ranges=ranges,
+        max_excluded=max_excluded,
+        minimum_seconds=minimum_seconds,
+        sources={corpus: source_of(specification) for corpus, specification in named.items()},
+    )
 
 
 def as_clips(dataset: Dataset) -> Dataset:
@@ -93,10 +138,12 @@ def as_clips(dataset: Dataset) -> Dataset:
 
     Args:
         dataset (`datasets.Dataset`): With a column of type `Audio` and one called `label` or `emotion`, a ClassLabel or text.
-            Columns `speaker`, `gender`, `session` and `split` are taken over where they are there.
+            Columns `speaker`, `gender`, `session` and `split` are taken over where they are there, and so are `arousal`,
+            `valence` and `dominance` from 0 to 1, `votes`, and `emotion_distribution`. With one of these it may lack the emotion.
 
     Raises:
-        CorpusError: if a column is missing, or too many clips are unusable.
+        CorpusError: if a column is missing, a dimension is outside 0 to 1, a distribution does not add up to 1, or too many clips
+            are unusable.
     """
     if isinstance(dataset.info, ClipsInfo):
         return dataset
@@ -105,8 +152,11 @@ def as_clips(dataset: Dataset) -> Dataset:
     words = Words.of(rows["emotion"][:]).counts()
     label = dataset.features.get("label")
     known = tuple(label.names) if isinstance(label, ClassLabel) else tuple(sorted(words))
-    selection = EmotionSelection(known, {}, chosen=True)
-    return labelled(prepare([rows]), selection, keep_all=True)
+    targets = [name for name in DIMENSIONS if name in rows.column_names] + ["emotion"] * bool(words)
+    if "emotion_distribution" in dataset.column_names:
+        targets.append("emotion_distribution")
+        rows = concatenate_datasets([rows, dataset.select_columns(["emotion_distribution"])], axis=1)
+    return labelled(prepare([rows]), EmotionSelection(known, {}, chosen=True), targets=targets, keep_all=True)
 
 
 def without_audio(rows: Dataset) -> Dataset:
@@ -133,6 +183,10 @@ def labelled(
     rows: Dataset,
     selection: EmotionSelection,
     *,
+    targets: Sequence[str] = ("emotion",),
+    minimum_raters: int = 1,
+    vote_smoothing: float = 0.0,
+    ranges: Mapping[str, Ranges] | None = None,
     max_excluded: float = 0.05,
     minimum_seconds: float = MINIMUM_SECONDS,
     sources: Mapping[str, dict[str, str]] | None = None,
@@ -144,58 +198,96 @@ def labelled(
     Args:
         rows (`datasets.Dataset`): What `hf_ser.audio.prepare` returns.
         selection (`EmotionSelection`): Which emotions to keep.
-        max_excluded, minimum_seconds (`float`): See [`load_corpora`].
-        sources (`dict`, *optional*): See [`ClipsInfo`].
+        targets, minimum_raters, vote_smoothing, max_excluded, minimum_seconds: See [`load_corpora`].
+        ranges, sources (`dict`, *optional*): See [`ClipsInfo`].
         keep_all (`bool`, defaults to `False`): Emotions without a clip keep their number: a part of the clips may lack some.
 
     Raises:
         CorpusError: see [`load_corpora`].
     """
-    usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds)
+    sources, ranges = dict(sources or {}), ranges or {}
+    released = {corpus for corpus, source in sources.items() if source["read_as"] in CORPORA}
+    votes = count_votes(rows, selection)
+    values: dict[str, npt.NDArray[np.float64]] = dict(scaled_dimensions(rows, ranges, targets, released))
+    if "emotion_distribution" in rows.column_names:
+        values["emotion_distribution"] = given_distributions(rows, len(selection.names))
+    elif votes is not None and "emotion_distribution" in targets:
+        values["emotion_distribution"] = distributions(votes, minimum_raters, vote_smoothing)
+    rated = with_any(values, targets, len(rows))
+    if votes is not None and "emotion_distribution" in targets:
+        rated |= votes.chosen.any(axis=1)  # by too few for a distribution: left out, not broken
+    usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
     usable, copies = exclude_copies(rows, usable)
     excluded += copies
     report(rows, excluded, max_excluded)
 
-    emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"]).take(usable)
+    emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
     meant = [selection.label(word) for word in emotions.words]
-    left_out = {word: n for word, n in emotions.counts().items() if selection.label(word) is None}
-    if left_out:
-        logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
-    counted = {selection.label(word) for word in emotions.counts()}
+    counted = {selection.label(word) for word in emotions.take(usable).counts()}
+    if "emotion" not in targets and votes is not None:  # else a class of the model would have no clip
+        counted |= {name for name, n in zip(selection.names, votes.counts[usable].sum(axis=0), strict=True) if n}
     present = [name for name in selection.names if name in counted or keep_all]
-    if len(present) < 2:
+    if {"emotion", "emotion_distribution"}.isdisjoint(targets):
+        present = list(selection.names or EMOTIONS)
+    elif len(present) < 2:
         raise CorpusError(f"emotions: found clips of {present or 'none'} alone, expected two emotions at least")
-    if selection.chosen and (absent := sorted(set(selection.names) - set(present))):
+    elif selection.chosen and (absent := sorted(set(selection.names) - set(present))):
         raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
+    if "emotion_distribution" in values and len(present) < len(selection.names):
+        values["emotion_distribution"] = shares_of(values["emotion_distribution"], selection.names, present)
 
     label_of = np.array([*(present.index(name) if name in present else -1 for name in meant), -1], dtype=np.int32)
     labels = label_of[emotions.codes]
-    taken = np.array(usable, dtype=np.int64)[labels >= 0]
+    wanted = with_any(values, targets, len(rows)) | ((labels >= 0) & ("emotion" in targets))
+    taken = np.array(usable, dtype=np.int64)[wanted[usable]]
+    left_out = {word or "none": n for word, n in emotions.take(np.setdiff1d(usable, taken)).counts().items()}
+    if left_out:
+        logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
+    if not keep_all:
+        check_targets({name: of_clips[taken] for name, of_clips in values.items()}, targets)
+        if "emotion_distribution" in targets and votes is not None and votes.raters[taken].max() == 1:
+            logger.warning("emotion_distribution: no clip has votes of two raters, so that each is one emotion alone")
     # samples_hash stays: features of a frozen encoder are kept by it.
-    rows = rows.remove_columns(["emotion", "copy_of", "problem", "detail"])
-    together = with_labels(rows, taken, labels[labels >= 0], present)
+    gone = ["emotion", "copy_of", "problem", "detail", "emotion_distribution", *RATED_COLUMNS]
+    agreed = agreement(rows, taken, votes)
+    corpora = Words.of(arrow_columns(rows, ("corpus",))["corpus"]).take(taken)
+    rows = rows.remove_columns([name for name in gone if name in rows.column_names and name != "votes"])
+    together = with_labels(
+        rows, taken, labels[taken], present, {name: optional(found) for name, found in values.items()}
+    )
     info = ClipsInfo(
         features=together.features,
         excluded=excluded,
         left_out=left_out,
         merged=selection.merged,
-        sources=dict(sources or {}),
+        sources=sources,
+        targets=list(targets),
+        ranges={
+            corpus: {name: scale for name, scale in ranges[corpus].items() if name in values}
+            for corpus in corpora.counts()
+            if corpus in ranges
+        },
+        agreement=agreed,
     )
     return Dataset(together.data, info=info).select(taken)
 
 
 def with_labels(
-    rows: Dataset, taken: npt.NDArray[np.int64], labels: npt.NDArray[Any], emotions: Sequence[str]
+    rows: Dataset,
+    taken: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
+    emotions: Sequence[str],
+    others: Mapping[str, pa.Array] | None = None,
 ) -> Dataset:
     """
-    All rows with a column `label`, which the rows `taken` have. Rows are selected after it: a column that is added to a selection
-    would copy the audio.
+    All rows with a column `label`, which the rows `taken` have (none where it is -1), and `others`. Rows are selected after it: a
+    column that is added to a selection would copy the audio.
     """
     label = np.full(len(rows), -1, dtype=np.int64)
     label[taken] = labels
-    features = Features({"label": ClassLabel(names=list(emotions))})
-    beside = Dataset(pa.table({"label": pa.array(label, mask=label < 0)}), info=DatasetInfo(features=features))
-    return concatenate_datasets([rows, beside], axis=1)
+    table = pa.table({"label": pa.array(label, mask=label < 0), **(others or {})})
+    features = Features({**Features.from_arrow_schema(table.schema), "label": ClassLabel(names=list(emotions))})
+    return concatenate_datasets([rows, Dataset(table, info=DatasetInfo(features=features))], axis=1)
 
 
 def column(clips: Dataset, name: str) -> Words:
@@ -206,8 +298,8 @@ def column(clips: Dataset, name: str) -> Words:
 
 
 def emotion_column(clips: Dataset) -> Words:
-    """The emotion of each clip."""
-    labels = arrow_columns(clips, ("label",))["label"].to_numpy(zero_copy_only=False)
+    """The emotion of each clip, none where a clip has none of the run's."""
+    labels = arrow_columns(clips, ("label",))["label"].fill_null(-1).to_numpy(zero_copy_only=False)
     return Words(labels.astype(np.int32), emotions_of(clips))
 
 
@@ -239,11 +331,15 @@ def excluded_of(parts: Mapping[str, Dataset]) -> list[Excluded]:
 
 
 def exclude_unusable(
-    rows: Dataset, knows: Callable[[str], bool], minimum_seconds: float
+    rows: Dataset,
+    knows: Callable[[str], bool],
+    minimum_seconds: float,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[list[int], list[Excluded]]:
     """
     Separates the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
-    than `minimum_seconds`, of an emotion that `knows` rejects, or another copy of a clip by its name.
+    than `minimum_seconds`, of an emotion that `knows` rejects and not `wanted` for another target, or another copy of a clip by
+    its name.
     """
     usable: list[int] = []
     excluded: list[Excluded] = []
@@ -258,7 +354,7 @@ def exclude_unusable(
             excluded.append(
                 Excluded(names[i], "too short", f"{duration:.4f} s; expected at least {minimum_seconds:.4f} s")
             )
-        elif not knows(emotions[i]):
+        elif not (knows(emotions[i]) or (wanted is not None and wanted[i])):
             found = f"{emotions[i]!r}; name it in emotions to use it" if emotions[i] else "none is given"
             excluded.append(Excluded(names[i], "unknown emotion", found))
         else:

@@ -1,13 +1,19 @@
 """The emotions, their other names, and how a user selects and merges them."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from hf_ser.wording import listed
 
 #: The eight emotions of HuBERT-SER, in the order of its Tables 4 to 6.
 EMOTIONS = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
-#: What emotions are described by besides, each from 0 to 1.
+#: The dimensions in which emotions are rated.
 DIMENSIONS = ("arousal", "valence", "dominance")
+#: What a model can predict of a clip.
+EMOTION, DISTRIBUTION = "emotion", "emotion_distribution"
+TARGETS = (EMOTION, DISTRIBUTION, *DIMENSIONS)
 
 #: Other words for them, as corpora, manifests and models on the Hub spell them.
 SYNONYMS = {
@@ -37,6 +43,31 @@ def canonical(word: str) -> str:
     """The emotion that `word` names: one of `EMOTIONS` where it is known, else the word itself in lower case."""
     key = word.strip().lower().replace(" ", "_").replace("-", "_")
     return SYNONYMS.get(key, key)
+
+
+def parse_targets(words: Sequence[str]) -> dict[str, float]:
+    """
+    The weight of each target's loss: `["emotion", "arousal=0.5"]` is `{"emotion": 1.0, "arousal": 0.5}`.
+
+    Raises:
+        ValueError: if there is no target, one is unknown or there twice, or a weight is not a positive number.
+    """
+    weights: dict[str, float] = {}
+    for word in words:
+        name, equals, number = word.partition("=")
+        try:
+            weight = float(number) if equals else 1.0
+        except ValueError:
+            weight = math.nan
+        if name not in TARGETS or name in weights or not 0 < weight < math.inf:
+            raise ValueError(
+                f"targets: found {word!r}, expected each of {listed(TARGETS)} at most once, with a positive weight if it is not "
+                "1: arousal=0.5"
+            )
+        weights[name] = weight
+    if not weights:
+        raise ValueError(f"targets: found none, expected at least one of {listed(TARGETS)}")
+    return weights
 
 
 @dataclass(frozen=True)

@@ -11,38 +11,9 @@ from datasets import Dataset
 
 from hf_ser.clips import emotion_column, emotions_of
 from hf_ser.corpora import CorpusError
-from hf_ser.emotions import DIMENSIONS
-from hf_ser.wording import listed
-
-EMOTION, DISTRIBUTION = "emotion", "emotion_distribution"
-TARGETS = (EMOTION, DISTRIBUTION, *DIMENSIONS)
+from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, parse_targets
 
 Rows = npt.NDArray[np.float32]
-
-
-def parse_targets(words: Sequence[str]) -> dict[str, float]:
-    """
-    The weight of each target's loss: `["emotion", "arousal=0.5"]` is `{"emotion": 1.0, "arousal": 0.5}`.
-
-    Raises:
-        ValueError: if there is no target, one is unknown or there twice, or a weight is not a positive number.
-    """
-    weights: dict[str, float] = {}
-    for word in words:
-        name, equals, number = word.partition("=")
-        try:
-            weight = float(number) if equals else 1.0
-        except ValueError:
-            weight = math.nan
-        if name not in TARGETS or name in weights or not 0 < weight < math.inf:
-            raise ValueError(
-                f"targets: found {word!r}, expected each of {listed(TARGETS)} at most once, with a positive weight if it is not "
-                "1: arousal=0.5"
-            )
-        weights[name] = weight
-    if not weights:
-        raise ValueError(f"targets: found none, expected at least one of {listed(TARGETS)}")
-    return weights
 
 
 @dataclass(frozen=True)
@@ -52,7 +23,7 @@ class Targets:
 
     Args:
         emotions (`tuple[str, ...]`): The emotions in the order of the labels; none for a model of dimensions alone.
-        weights (`dict[str, float]`): The weight of each target's loss, by its name; see [`parse_targets`].
+        weights (`dict[str, float]`): The weight of each target's loss, by its name; see [`~hf_ser.emotions.parse_targets`].
     """
 
     emotions: tuple[str, ...]
@@ -65,7 +36,7 @@ class Targets:
 
         Raises:
             CorpusError: if no clip has one of them.
-            ValueError: see [`parse_targets`].
+            ValueError: see [`~hf_ser.emotions.parse_targets`].
         """
         weights = parse_targets(words)
         targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)

@@ -20,6 +20,7 @@ ORDER = [
     "encoders",
     "corpora",
     "audio",
+    "annotations",
     "clips",
     "splits",
     "targets",

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar, get_origin
 import yaml
 
 from hf_ser.corpora.rows import CorpusError
+from hf_ser.emotions import DIMENSIONS
 from hf_ser.wording import listed
 
 try:
@@ -90,7 +91,14 @@ class Table:
         key (`list[str]`): The fields that a line and its clips have in common, in any case.
         columns (`dict[str, str]`): For a .csv or .tsv file: each field, and the column that holds it.
         line (`str`): For a text file: regular expression for a line; its named groups are fields.
-        begins (`str`): Regular expression for how lines with a label begin; other lines are ignored.
+        begins (`str`): Regular expression for how lines with a label begin, in a .csv file their first column; other lines are
+            ignored.
+        under (`str`): For a text file: regular expression for a heading; its named groups are fields of the lines below it.
+        raters (`bool`, *optional*, defaults to `False`):
+            Whether each line has the judgement of one rater: the field `emotion` is a vote (several emotions, separated by `:` or
+            `;`, share it), and dimensions are ratings. A later table replaces the judgements of an earlier one.
+        votes (`list[str]`): Columns of raters' lines that are votes, in place of `emotion`: a vote for the emotion in the column
+            or, where the column has a number, so many for the emotion that the column is called.
         lists_clips (`bool`, *optional*, defaults to `False`):
             Whether the table has every clip. A line without audio is then a clip that cannot be read, and audio without a line
             is not a clip. Otherwise lines without audio are ignored, and audio without a line lacks the fields.
@@ -102,6 +110,9 @@ class Table:
     columns: dict[str, str] = field(default_factory=dict)
     line: str | list[str] = ""
     begins: str = ""
+    under: str = ""
+    raters: bool = False
+    votes: list[str] = field(default_factory=list)
     lists_clips: bool = False
     optional: bool = False
 
@@ -123,6 +134,8 @@ class Entry:
         codes (`dict[str, dict[str, str]]`):
             For a field, what its codes mean, in any case; the code `*` stands for all others, and a null for no value. A code
             without a meaning is kept. Synonyms of emotions, such as joy, need no code.
+        dimensions (`dict[str, list[float]]`): The dimensions that fields have, each with the lowest and highest value of the
+            corpus' scale: `{arousal: [1, 5]}`. A clip without a value has the mean of its raters'.
         compose (`dict[str, str]`): Fields made of others, such as `speaker: "{session}{letter}"`.
         columns (`list[str]`): Fields that become further columns.
         female, male (`str`): Regular expressions for the speakers of a gender, where no field has it.
@@ -136,6 +149,7 @@ class Entry:
     example: str = ""
     tables: list[Table] = field(default_factory=list)
     codes: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    dimensions: dict[str, list[float]] = field(default_factory=dict)
     compose: dict[str, str] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
     female: str | None = None
@@ -163,15 +177,27 @@ def load_entry(path: Path) -> Entry:
     try:
         known = {*entry.compose}.union(*map(_groups, (entry.pattern, entry.female or "", entry.male or "")))
         for table in entry.tables:
-            known |= {*table.columns}.union(*map(_groups, (table.file, table.line, table.begins)))
+            known |= {*table.columns}.union(*map(_groups, (table.file, table.line, table.begins, table.under)))
     except re.error as error:
         raise CorpusError(f"{where}: {error.pattern!r} is not a regular expression: {error}") from error
-    needed = ["emotion", *entry.codes, *entry.columns, *(name for table in entry.tables for name in table.key)]
+    needed = [
+        "emotion",
+        *entry.codes,
+        *entry.columns,
+        *entry.dimensions,
+        *(name for table in entry.tables for name in table.key),
+    ]
     if not entry.left_out and (missing := [name for name in needed if name not in known]):
         raise CorpusError(
             f"{where}: no field is called {missing[0]}: found {listed(sorted(known)) or 'none'}. Name it in pattern as "
             f"(?P<{missing[0]}>...), or in a table."
         )
+    for name, scale in entry.dimensions.items():
+        if name not in DIMENSIONS or not isinstance(scale, list) or len(scale) != 2 or not scale[0] < scale[1]:
+            raise CorpusError(
+                f"{where}: dimensions: found {name}: {scale}, expected {listed(DIMENSIONS, 'or')} with the lowest and highest "
+                "value, such as [1, 5]"
+            )
     return entry
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datasets import (
@@ -15,9 +16,9 @@ from datasets import (
     load_from_disk,
 )
 
-from hf_ser.corpora.manifest import find_column, gender, is_split, split
-from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError
-from hf_ser.emotions import canonical
+from hf_ser.corpora.manifest import TARGET_COLUMNS, find_column, gender, is_split, split
+from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError, counted_votes, rated_columns, to_number
+from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
 NAME = "dataset"
@@ -31,12 +32,13 @@ def read(source: str) -> list[Dataset]:
     Args:
         source (`str`):
             A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
-            emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session and split are
-            taken where there is such a column, and the split else from the data set's own parts. Parts that are called otherwise
-            than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
+            emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session, split, arousal, valence,
+            dominance and votes are taken where there is such a column, and the split else from the data set's own parts. Parts
+            that are called otherwise than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
-        CorpusError: if the data set cannot be loaded or lacks an audio or a label column.
+        CorpusError: if the data set cannot be loaded or lacks an audio or a label column, a dimension is no number, or votes are
+            neither words nor counts such as `angry:3 neutral:2`.
     """
     parts = load_parts(source)
     found: dict[str, list[Dataset]] = {}
@@ -93,7 +95,8 @@ def audio_column(features: Features, source: str) -> str:
         CorpusError: if there is none, or no column with the emotion.
     """
     audio = next((name for name, feature in features.items() if isinstance(feature, Audio)), None)
-    if audio is None or find_column([name for name in features if name != audio], "emotion") is None:
+    others = [name for name in features if name != audio]
+    if audio is None or not any(find_column(others, key) for key in TARGET_COLUMNS):
         raise CorpusError(
             f"dataset: {source!r} needs a column of type Audio and one called emotion or label; found "
             + listed((f"{name} ({type(feature).__name__})" for name, feature in features.items()), most=10)
@@ -102,7 +105,11 @@ def audio_column(features: Features, source: str) -> str:
 
 
 def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
-    """The columns of `TEXT_COLUMNS` for a part, from its columns other than audio."""
+    """The columns of `TEXT_COLUMNS` for a part, and of `RATED_COLUMNS` what it has, from its columns other than audio."""
+
+    def values(key: str) -> list[Any]:
+        column = find_column(part.column_names, key)
+        return part[column][:] if column else [None] * len(part)
 
     def words(key: str) -> list[str | None]:
         column = find_column(part.column_names, key)
@@ -124,4 +131,16 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
         "split": [split(word) or split(part_name) for word in words("split")],
         "copy_of": [None] * len(part),
     }
-    return Dataset(pa.table({name: pa.array(columns[name], pa.string()) for name in TEXT_COLUMNS}))
+    rated: dict[str, list[Any]] = {
+        name: [
+            None if value is None else to_number(str(value), f"{clip}: {name}")
+            for clip, value in zip(columns["clip"], values(name), strict=True)
+        ]
+        for name in DIMENSIONS
+    }
+    rated["votes"] = [
+        (value if isinstance(value, list) else counted_votes(value and str(value), f"{clip}: votes")) or None
+        for clip, value in zip(columns["clip"], values("votes"), strict=True)
+    ]
+    texts = {name: pa.array(columns[name], pa.string()) for name in TEXT_COLUMNS}
+    return Dataset(pa.table({**texts, **rated_columns(rated)}))

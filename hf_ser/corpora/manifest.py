@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row
-from hf_ser.emotions import canonical
+from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row, counted_votes, to_number
+from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
 NAME = "manifest"
@@ -38,7 +38,13 @@ COLUMN_NAMES = {
     "session": ("session", "session_id"),
     "split": ("split", "subset", "partition"),
     "corpus": ("corpus",),
+    "arousal": ("arousal", "activation", "act", "emoact"),
+    "valence": ("valence", "val", "emoval"),
+    "dominance": ("dominance", "dom", "emodom"),
+    "votes": ("votes",),
 }
+#: The columns of which a table needs one: what a model can learn from.
+TARGET_COLUMNS = ("emotion", *DIMENSIONS, "votes")
 GENDER_OF_WORD = {
     **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
     **dict.fromkeys(("m", "male", "man"), MALE),
@@ -54,12 +60,14 @@ def read(root: Path) -> dict[str, list[Row]]:
     """
     The clips that a manifest lists, by corpus. Paths are relative to the manifest's folder, or absolute.
 
-    A manifest has the columns path and emotion, and optionally speaker, gender, session, split and corpus (else the
-    corpus is called as the manifest's file); each may go by the other names in `COLUMN_NAMES`. A row without a path becomes a
+    A manifest has the columns path and emotion, and optionally speaker, gender, session, split, corpus (else the
+    corpus is called as the manifest's file), arousal, valence, dominance and votes (`angry:3 neutral:2`); each may go by the
+    other names in `COLUMN_NAMES`. With a dimension or votes it may lack the emotion. A row without a path becomes a
     clip that cannot be read, and is excluded as `row-` and its number, from 1.
 
     Raises:
-        CorpusError: if the file is missing, of another kind, without such columns, or without lines.
+        CorpusError: if the file is missing, of another kind, without such columns, or without lines, a dimension is no number, or
+            votes have another form.
     """
     if not root.is_file():
         raise CorpusError(f"manifest: there is no file {str(root)!r}")
@@ -70,7 +78,9 @@ def read(root: Path) -> dict[str, list[Row]]:
     except (ValueError, OSError, csv.Error) as error:
         raise CorpusError(f"manifest: {str(root)!r} cannot be read as {root.suffix}: {error}") from error
     column = {key: name for key in COLUMN_NAMES if (name := find_column(list(table.columns), key))}
-    if missing := sorted({"path", "emotion"} - set(column)):
+    if missing := [
+        key for key, any_of in (("emotion", TARGET_COLUMNS), ("path", ("path",))) if not {*any_of} & {*column}
+    ]:
         looked_for = "; ".join(" or ".join(COLUMN_NAMES[key]) for key in missing)
         one_field = len(table.columns) == 1 and any(sign in str(table.columns[0]) for sign in ",;\t|")
         raise CorpusError(
@@ -83,18 +93,22 @@ def read(root: Path) -> dict[str, list[Row]]:
     texts = [map(_text, table[column[key]].tolist()) if key in column else repeat(None) for key in COLUMN_NAMES]
     folder = str(root.parent)
     rows: dict[str, list[Row]] = {}
-    for number, line in enumerate(islice(zip(*texts, strict=False), len(table)), 1):
+    for row, line in enumerate(islice(zip(*texts, strict=False), len(table)), 1):
         value = dict(zip(COLUMN_NAMES, line, strict=True))
+        where = f"manifest: {str(root)!r}, row {row}"
+        numbers = {name: to_number(value[name], f"{where}: {name}") for name in DIMENSIONS}
         path = value["path"] or ""
         rows.setdefault(value["corpus"] or root.stem, []).append(
             Row(
                 path=path and os.path.join(folder, path),
-                name=_clip_name(path, number),
+                name=_clip_name(path, row),
                 emotion=canonical(value["emotion"] or ""),
                 speaker=value["speaker"],
                 gender=gender(value["gender"]),
                 session=value["session"],
                 split=split(value["split"]),
+                dimensions={name: found for name, found in numbers.items() if found is not None},
+                votes=counted_votes(value["votes"], f"{where}: votes"),
             )
         )
     return rows

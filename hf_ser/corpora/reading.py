@@ -5,7 +5,8 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from hf_ser.corpora.entries import Entry, Table
 from hf_ser.corpora.manifest import gender, split
-from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, walk
+from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, to_number, walk
 from hf_ser.emotions import canonical
 from hf_ser.wording import listed
 
@@ -21,6 +22,13 @@ logger = logging.getLogger(__name__)
 
 Fields = dict[str, str | None]
 Key = tuple[str, ...]
+
+
+class Judgement(NamedTuple):
+    """What a rater's line says of a clip: votes, as `Row` has them, and ratings by dimension."""
+
+    votes: list[str]
+    ratings: dict[str, float | None]
 
 
 class Clip(NamedTuple):
@@ -31,6 +39,7 @@ class Clip(NamedTuple):
     fields: Fields
     performance: str | None = None
     source: str = ""
+    judgements: Sequence[Judgement] = ()
 
 
 def read_entry(entry: Entry, root: Path) -> list[Row]:
@@ -81,6 +90,15 @@ def _match(entry: Entry, root: Path) -> list[Clip]:
 
 def _join(entry: Entry, table: Table, clips: list[Clip], root: Path) -> list[Clip]:
     """The clips with the fields of a table."""
+    if table.raters:
+        judged = defaultdict(list)
+        for place, line in _records(entry, table, root):
+            key = _key(table, _decode(entry, {name: line.get(name) for name in table.key}))
+            judged[key].append(_judgement(entry, table, line, place))
+        keys = [_key(table, clip.fields) for clip in clips]
+        return [
+            clip._replace(judgements=judged.get(key, clip.judgements)) for clip, key in zip(clips, keys, strict=True)
+        ]
     lines = _read_table(entry, table, root)
     if not table.lists_clips:
         return [clip._replace(fields=clip.fields | lines.get(_key(table, clip.fields), {})) for clip in clips]
@@ -103,6 +121,15 @@ def _row(entry: Entry, clip: Clip) -> Row:
     genders = ((FEMALE, entry.female), (MALE, entry.male))
     by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))
     emotion = canonical(fields.get("emotion", ""))
+    ratings: dict[str, list[float]] = {
+        name: [value for judgement in clip.judgements if (value := judgement.ratings[name]) is not None]
+        for name in entry.dimensions
+    }
+    dimensions: dict[str, float] = {}
+    for name, given in ratings.items():
+        value = to_number(fields.get(name), f"{entry.name}: {clip.name}: {name}")
+        if value is not None or given:
+            dimensions[name] = sum(given) / len(given) if value is None else value
     return Row(
         path=clip.path,
         name=clip.name,
@@ -112,6 +139,9 @@ def _row(entry: Entry, clip: Clip) -> Row:
         session=fields.get("session"),
         split=split(fields.get("split")),
         performance=clip.performance,
+        dimensions=dimensions,
+        votes=[vote for judgement in clip.judgements for vote in judgement.votes],
+        ratings=dict(ratings),
         extras={column: fields[column] for column in entry.columns if column in fields},
     )
 
@@ -128,33 +158,59 @@ def _decode(entry: Entry, fields: Fields) -> Fields:
     return decoded
 
 
+def _judgement(entry: Entry, table: Table, line: Fields, place: str) -> Judgement:
+    """What a rater's line says."""
+    votes: list[str] = []
+    for column in table.votes or ["emotion"]:
+        value = (line.get(column) or "").strip()
+        if value.isdecimal():
+            votes += int(value) * [_emotion(entry, column)]
+        elif emotions := {_emotion(entry, word) for word in re.split("[:;]", value) if word.strip()}:
+            votes.append("+".join(sorted(emotions)))
+    return Judgement(
+        votes, {name: to_number(line.get(name), f"{entry.name}: {place}: {name}") for name in entry.dimensions}
+    )
+
+
+def _emotion(entry: Entry, word: str) -> str:
+    return canonical(_decode(entry, {"emotion": word})["emotion"] or "")
+
+
 def _key(table: Table, fields: Fields) -> Key:
     return tuple((fields.get(name) or "").lower() for name in table.key)
 
 
 def _read_table(entry: Entry, table: Table, root: Path) -> dict[Key, Fields]:
     """The fields of each line, by those that are in common with clips."""
+    lines: dict[Key, tuple[str, Fields]] = {}
+    for place, record in _records(entry, table, root):
+        fields = _decode(entry, record)
+        if empty := [name for name in (*table.key, "emotion") if not fields.get(name, "not in this table")]:
+            raise CorpusError(f"{entry.name}: {place}: no {listed(empty)}")
+        key = _key(table, fields)
+        other, before = lines.setdefault(key, (place, fields))
+        if before != fields:
+            raise CorpusError(f"{entry.name}: {place}: {'/'.join(key)} differs from {other}; remove one of them")
+    return {key: fields for key, (_, fields) in lines.items()}
+
+
+def _records(entry: Entry, table: Table, root: Path) -> Iterator[tuple[str, Fields]]:
+    """The place and the fields of each line, undecoded."""
     found = _find(table, root)
     if not found:
         file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
         if not table.optional:
             raise _nothing(entry, root, file, _inside(root))
-        unknown = listed(sorted(set(table.columns) - set(table.key)))
-        logger.warning("%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
-    lines: dict[Key, tuple[str, Fields]] = {}
+        unknown = "what raters judged is" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
+        level = logging.INFO if table.raters else logging.WARNING  # few runs need votes
+        logger.log(level, "%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
+    empty = True
     for path, of_file in found:
-        for number, of_line in _lines(table, path, entry.name):
-            place = f"{path}, line {number}"
-            fields = _decode(entry, {**of_file, **of_line})
-            if empty := [name for name in (*table.key, "emotion") if not fields.get(name, "not in this table")]:
-                raise CorpusError(f"{entry.name}: {place}: no {listed(empty)}")
-            key = _key(table, fields)
-            other, before = lines.setdefault(key, (place, fields))
-            if before != fields:
-                raise CorpusError(f"{entry.name}: {place}: {'/'.join(key)} differs from {other}; remove one of them")
-    if found and not lines:
+        for line, of_line in _lines(table, path, entry.name):
+            empty = False
+            yield f"{path}, line {line}", {**of_file, **of_line}
+    if found and empty and not table.raters:
         raise CorpusError(f"{entry.name}: no label in {found[0][0]}")
-    return {key: fields for key, (_, fields) in lines.items()}
 
 
 def _find(table: Table, root: Path) -> list[tuple[Path, Fields]]:
@@ -173,23 +229,44 @@ def _find(table: Table, root: Path) -> list[tuple[Path, Fields]]:
 def _lines(table: Table, path: Path, corpus: str) -> Iterator[tuple[int, Fields]]:
     # Some tables have comments in several encodings; labels are ASCII.
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    if table.line:
-        for number, line in enumerate(text.splitlines(), start=1):
-            if re.match(table.begins, line, re.IGNORECASE):
-                match = re.fullmatch("".join(table.line), line.strip(), re.IGNORECASE)
-                if match is None:
-                    raise CorpusError(f"{corpus}: {path}, line {number}: {line!r} is not a label as in the release")
-                yield number, match.groupdict()
-        return
+    malformed = []
+    for number, line in _text_lines(table, text) if table.line else _csv_lines(table, text, path, corpus):
+        if isinstance(line, dict):
+            yield number, line
+        elif table.raters:  # of many lines about a clip; what the clip is labelled does not depend on them
+            malformed.append(f"line {number}: {line}")
+        else:
+            raise CorpusError(f"{corpus}: {path}, line {number}: {line}")
+    if malformed:
+        logger.warning("%s: %s: %d lines of raters are ignored. %s", corpus, path, len(malformed), malformed[0])
+
+
+def _text_lines(table: Table, text: str) -> Iterator[tuple[int, Fields | str]]:
+    """The fields of each line of a text file, or what is wrong with it."""
+    heading: Fields = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if table.under and (match := re.match(table.under, line, re.IGNORECASE)):
+            heading = match.groupdict()
+        elif re.match(table.begins, line, re.IGNORECASE):
+            match = re.fullmatch("".join(table.line), line.strip(), re.IGNORECASE)
+            yield number, {**heading, **match.groupdict()} if match else f"{line!r} is not a label as in the release"
+
+
+def _csv_lines(table: Table, text: str, path: Path, corpus: str) -> Iterator[tuple[int, Fields | str]]:
+    """The fields of each line of a .csv or .tsv file, or what is wrong with it."""
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
     header = reader.fieldnames or ["nothing"]
-    if missing := [column for column in dict.fromkeys(table.columns.values()) if column not in header]:
+    columns = {**table.columns, **{column: column for column in table.votes}}
+    if missing := [column for column in dict.fromkeys(columns.values()) if column not in header]:
+        if table.raters and table.optional:  # releases differ in what they say of raters
+            logger.info("%s: %s has no column %s: what raters judged is unknown", corpus, path, ", ".join(missing))
+            return
         raise CorpusError(f"{corpus}: {path} has no column {', '.join(missing)}; found {', '.join(header)}")
     for record in reader:
         if None in record or None in record.values():
-            place = f"{path}, line {reader.line_num}"
-            raise CorpusError(f"{corpus}: {place}: the fields do not fit the columns {', '.join(header)}")
-        yield reader.line_num, {name: record[column] for name, column in table.columns.items()}
+            yield reader.line_num, f"the fields do not fit the columns {', '.join(header)}"
+        elif re.match(table.begins, record[header[0]]):
+            yield reader.line_num, {name: record[column] for name, column in columns.items()}
 
 
 def _inside(root: Path) -> str:

@@ -1,13 +1,18 @@
 """The form that every corpus is read into: rows with the same columns, and their `datasets.Dataset`."""
 
+import math
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from datasets import Audio, Dataset
+
+from hf_ser.emotions import DIMENSIONS, canonical
 
 #: What soundfile decodes without FFmpeg.
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"})
@@ -34,6 +39,9 @@ class Row:
         split (`str`, *optional*): `train`, `validation` or `test`, where the corpus defines them.
         performance (`str`, *optional*): What was recorded. Clips of the same performance, in other folders or formats, are
             copies; one of them is used.
+        dimensions (`dict[str, float]`): Arousal, valence and dominance, as far as known, in the corpus' own scale.
+        votes (`Sequence[str]`): For each rater the emotion that was chosen; several, joined by `+`, share the vote.
+        ratings (`dict[str, Sequence[float]]`): For each dimension what the raters gave, in the corpus' own scale.
         extras (`dict[str, str]`): Columns of the corpus' own (RAVDESS: intensity, statement; CREMA-D: level).
     """
 
@@ -45,6 +53,9 @@ class Row:
     session: str | None = None
     split: str | None = None
     performance: str | None = None
+    dimensions: dict[str, float] = field(default_factory=dict)
+    votes: Sequence[str] = ()
+    ratings: dict[str, Sequence[float]] = field(default_factory=dict)
     extras: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,12 +85,19 @@ def corpus_of(clip: str, corpora: Iterable[str]) -> str:
 #: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown; `copy_of` names
 #: the clip that is used in place of this one.
 TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split", "copy_of")
+#: The columns that a corpus has if it has values for them: dimensions in its own scale, the raters' votes and ratings.
+RATED_COLUMNS = {
+    **dict.fromkeys(DIMENSIONS, pa.float32()),
+    "votes": pa.list_(pa.string()),
+    **{f"{name}_ratings": pa.list_(pa.float32()) for name in DIMENSIONS},
+}
 LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff"})
 
 
 def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     """
-    A corpus' rows as a `Dataset` with the columns of `TEXT_COLUMNS`, `audio` (undecoded) and the corpus' extras.
+    A corpus' rows as a `Dataset` with the columns of `TEXT_COLUMNS`, `audio` (undecoded), the corpus' extras and those of
+    `RATED_COLUMNS` that it has.
 
     Clips are sorted by name and called `corpus/name`; speakers and sessions are prefixed with the corpus' name, so that
     they stay distinct when corpora are combined.
@@ -100,8 +118,52 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     for extra in sorted({key for row in ordered for key in row.extras}):
         columns[extra] = [row.extras.get(extra) for row in ordered]
     # Not Dataset.from_dict, which looks at every value by itself: most of the time that reading a corpus took.
-    table = pa.table({name: _strings(values) for name, values in columns.items()})
+    rated: dict[str, list[Any]] = {
+        "votes": [list(row.votes) or None for row in ordered],
+        **{name: [row.dimensions.get(name) for row in ordered] for name in DIMENSIONS},
+        **{f"{name}_ratings": [row.ratings.get(name) or None for row in ordered] for name in DIMENSIONS},
+    }
+    table = pa.table({**{name: _strings(values) for name, values in columns.items()}, **rated_columns(rated)})
     return Dataset(table).cast_column("audio", Audio(decode=False))
+
+
+def rated_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
+    """Those of `RATED_COLUMNS` that have a value, with their types."""
+    return {
+        name: pa.array(values, RATED_COLUMNS[name])
+        for name, values in columns.items()
+        if any(value is not None for value in values)
+    }
+
+
+def to_number(text: str | None, where: str) -> float | None:
+    """
+    The number that a table has, none where it is empty or NaN.
+
+    Raises:
+        CorpusError: if the text is no number; the message begins with `where`.
+    """
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        raise CorpusError(f"{where}: found {text!r}, expected a number") from None
+    return value if math.isfinite(value) else None
+
+
+def counted_votes(text: str | None, where: str) -> list[str]:
+    """
+    The votes that a text such as `angry:3 neutral:2` counts, see [`Row`].
+
+    Raises:
+        CorpusError: if the text has another form; the message begins with `where`.
+    """
+    votes: list[str] = []
+    for word in filter(None, re.split(r"[\s,;]+", text or "")):
+        emotion, _, count = word.rpartition(":")
+        if not (emotion and count.isdecimal()):
+            raise CorpusError(f"{where}: found {text!r}, expected votes such as 'angry:3 neutral:2'")
+        votes += [canonical(emotion)] * int(count)
+    return votes
 
 
 def _strings(values: Sequence[str | None]) -> pa.Array:

@@ -4,9 +4,13 @@ every time. The clips are babble: a glottal source whose pitch, loudness and bri
 the formants of one vowel per syllable. The emotion is in the prosody alone. Speakers differ in voice and habits, so
 that a model can learn to recognise the emotions of a new speaker, but not perfectly.
 
+Five raters judge each clip: the emotion, and arousal, valence and dominance. They follow from the emotion and the loudness, and
+differ between raters.
+
 Metrics on this corpus show that the code works. They show nothing about people.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from hf_ser.cache import cache_folder
-from hf_ser.emotions import EMOTIONS
+from hf_ser.emotions import DIMENSIONS, EMOTIONS
 
 NAME = "synthetic"
 RATE = 16_000  # Hz
@@ -51,6 +55,19 @@ PROSODY = {
     "sad": Prosody(-2.0, 0.7, -3.0, 0.2, 2.3, 0.20, -10.0, 1.5, 550, 0.35),
     "surprise": Prosody(6.0, 2.0, 9.0, 0.0, 3.8, 0.05, 2.0, 2.5, 1900, 0.15),
 }
+
+#: Arousal, valence and dominance of the emotions, from 1 to 7.
+PLACES = {
+    "angry": (6.2, 1.8, 6.0),
+    "calm": (1.8, 5.6, 4.6),
+    "disgust": (4.0, 2.0, 5.0),
+    "fear": (5.8, 2.2, 1.8),
+    "happy": (5.6, 6.2, 5.4),
+    "neutral": (3.4, 4.2, 4.0),
+    "sad": (2.0, 2.4, 2.2),
+    "surprise": (6.0, 5.0, 3.2),
+}
+RATERS = 5
 
 # First three formants of a man's vowels in Hz: a, e, i, o, u and schwa.
 VOWELS = np.array(
@@ -90,7 +107,8 @@ class Speaker:
 def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: int = 0) -> None:
     """
     Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s a clip. The
-    same arguments give the same bytes. The folder appears only once it is complete.
+    same arguments give the same bytes. `folder/ratings.csv` has a line for each clip and rater. The folder appears only once it
+    is complete.
 
     Args:
         folder (`Path`): Where the corpus goes. Must not exist, or be empty.
@@ -109,6 +127,7 @@ def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: 
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
         whole = Path(partial) / folder.name
         whole.mkdir()
+        judged: list[tuple[object, ...]] = [("clip", "rater", "emotion", *DIMENSIONS)]
         for index in range(speakers):
             speaker = Speaker.draw(index, np.random.default_rng((seed, index)))
             (whole / speaker.name).mkdir()
@@ -117,8 +136,26 @@ def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: 
                     # Counted from 1: to numpy, the seeds (0, 1) and (0, 1, 0, 0) are the same.
                     rng = np.random.default_rng((seed, index, 1 + code, 1 + clip))
                     file = whole / speaker.name / f"{speaker.name}_{emotion}_{1 + clip:02d}.wav"
-                    soundfile.write(file, babble(speaker, PROSODY[emotion], rng), RATE, subtype="PCM_16")
+                    samples = babble(speaker, PROSODY[emotion], rng)
+                    soundfile.write(file, samples, RATE, subtype="PCM_16")
+                    rng = np.random.default_rng((seed, index, 1 + code, 1 + clip, 1))  # the samples' stays as it was
+                    judged += [(file.stem, *judgement) for judgement in judgements(emotion, samples, rng)]
+        with (whole / "ratings.csv").open("w", newline="", encoding="utf-8") as table:
+            csv.writer(table).writerows(judged)
         whole.rename(folder)
+
+
+def judgements(emotion: str, samples: Samples, rng: np.random.Generator) -> list[tuple[object, ...]]:
+    """Each rater's name, emotion, arousal, valence and dominance. At most two of five choose a neighbouring emotion."""
+    place = np.array(PLACES[emotion])
+    louder = 20 * np.log10(samples.std()) + 26 - PROSODY[emotion].level  # dB, than the emotion is for all speakers
+    true = place + 0.15 * louder * np.array([1, 0, 1])
+    rated = np.clip(np.rint(true + rng.normal(0, 0.6, (RATERS, 3))), 1, 7).astype(int)
+    near = sorted(EMOTIONS, key=lambda other: np.linalg.norm(np.array(PLACES[other]) - place))[1:3]
+    votes = [emotion] * RATERS
+    for rater in rng.choice(RATERS, size=rng.binomial(2, 0.4), replace=False):
+        votes[rater] = near[rng.integers(2)]
+    return [(f"r{n}", vote, *map(int, of_clip)) for n, (vote, of_clip) in enumerate(zip(votes, rated, strict=True), 1)]
 
 
 def recording(seconds: float, speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:

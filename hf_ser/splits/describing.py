@@ -1,6 +1,6 @@
 """What a split is like, and what a reader of its metrics must know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset
@@ -43,24 +43,20 @@ def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
     }
 
 
-def check(parts: Mapping[str, Dataset], emotions: Sequence[str] | None = None) -> list[str]:
+def check(parts: Mapping[str, Dataset]) -> list[str]:
     """
     What a reader of the metrics must know: an emotion that a part lacks, speakers that train shares with another part, clips
     whose speaker is unknown. Each as a sentence.
-
-    Args:
-        parts (`dict[str, Dataset]`): The parts.
-        emotions (`Sequence[str]`, *optional*): The emotions that a model is to learn, by default all.
 
     Raises:
         SplitError: if train lacks an emotion: a model cannot learn it, and its metrics would mean nothing.
     """
     warnings = []
     name = parts["train"].info.split.get("name", "given")
-    for part, clips in parts.items():
+    classified = "emotion" in parts["train"].info.targets
+    for part, clips in parts.items() if classified else ():
         present = emotion_column(clips).counts()
-        wanted = emotions_of(clips) if emotions is None else emotions
-        if absent := [emotion for emotion in wanted if emotion not in present]:
+        if absent := [emotion for emotion in emotions_of(clips) if emotion not in present]:
             if part == "train":
                 raise SplitError(
                     f"{name} split: train has no clip of {', '.join(absent)}. Leave it out, merge it into another, or choose "

@@ -17,9 +17,9 @@ from transformers.trainer_utils import HubStrategy
 from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
+from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
 from hf_ser.machine import has_bfloat16, processors
 from hf_ser.models import HEADS
-from hf_ser.targets import DISTRIBUTION, EMOTION, parse_targets
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
@@ -50,6 +50,23 @@ class ScriptArguments:
         metadata={
             "help": "Emotions to classify, and merges: neutral happy sad angry calm=neutral (calm counts as neutral). By default "
             "the eight of HuBERT-SER."
+        },
+    )
+    minimum_raters: int = field(
+        default=1,
+        metadata={
+            "help": "A clip has an emotion_distribution if so many raters named one of the emotions (--targets)."
+        },
+    )
+    vote_smoothing: float = field(
+        default=0.0,
+        metadata={"help": "Added to the votes for each emotion before they become shares (emotion_distribution)."},
+    )
+    dimension_range: list[float] = field(
+        default_factory=list,
+        metadata={
+            "help": "The lowest and highest arousal, valence and dominance in manifests and data sets: 1 7. By default 0 1. "
+            "Corpora have their own scales."
         },
     )
     label_source: str = field(
@@ -109,6 +126,17 @@ class ScriptArguments:
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         require_share("max_excluded", self.max_excluded)
+        if self.minimum_raters < 1 or not 0 <= self.vote_smoothing < math.inf:
+            raise ValueError(
+                "minimum_raters and vote_smoothing: expected at least 1 and not below 0, found "
+                f"{self.minimum_raters} and {self.vote_smoothing:g}"
+            )
+        if self.dimension_range and not (
+            len(self.dimension_range) == 2 and self.dimension_range[0] < self.dimension_range[1]
+        ):
+            raise ValueError(
+                f"dimension_range: expected the lowest and the highest value, found {self.dimension_range}"
+            )
         self.corpora = labelled_by(self.corpora, self.label_source)
 
 

@@ -1,5 +1,6 @@
 """The clips that the arguments of a script name, split as they say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +9,39 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_ser import splits
+from hf_ser.annotations import ranges_of
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.clips import labelled, load_corpora, seconds_of, source_of
 from hf_ser.corpora.columns import arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
-from hf_ser.emotions import EmotionSelection
+from hf_ser.emotions import EmotionSelection, parse_targets
 from hf_ser.splits import SplitError
 from hf_ser.streaming import Stream
 from hf_ser.training.arguments import ScriptArguments
 
 
-def load_splits(script: ScriptArguments, minimum_samples: int) -> DatasetDict:
+def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> DatasetDict:
     """
     Reads, checks and splits the corpora of a run.
 
     Args:
         script (`ScriptArguments`): What to read and how to split it.
         minimum_samples (`int`): The shortest clip that the encoder takes, in samples at 16 kHz.
+        targets (`Sequence[str]`, defaults to `("emotion",)`): What to read clips for, see `hf_ser.load_corpora`.
 
     Raises:
         CorpusError: if a corpus cannot be read, or too many of its clips cannot be used.
         SplitError: if the clips do not allow the split.
     """
     if script.streaming:
-        return make_splits(stream_corpora(script, minimum_samples), script)
+        return make_splits(stream_corpora(script, minimum_samples, targets), script)
     clips = load_corpora(
         script.corpora,
         script.emotions,
+        targets=targets,
+        minimum_raters=script.minimum_raters,
+        vote_smoothing=script.vote_smoothing,
+        dimension_range=script.dimension_range or None,
         max_excluded=script.max_excluded,
         minimum_seconds=minimum_samples / SAMPLING_RATE,
         workers=script.prepare_workers,
@@ -63,7 +70,7 @@ def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
     return splits.train_test_split(clips, script.split, **sizes)
 
 
-def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:
+def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> Dataset:
     """
     Labels clips on the Hub by what their tables say. No audio is fetched: which clips are broken, too short or there twice is not
     known yet. The first two are excluded when they come.
@@ -84,6 +91,10 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int) -> Dataset:
     clips = labelled(
         rows,
         selection,
+        targets=list(parse_targets(targets)),
+        minimum_raters=script.minimum_raters,
+        vote_smoothing=script.vote_smoothing,
+        ranges={corpus: ranges_of(source, script.dimension_range) for corpus, source in audio.sources.items()},
         max_excluded=script.max_excluded,
         minimum_seconds=minimum_samples / SAMPLING_RATE,
         sources={corpus: source_of(source) for corpus, source in audio.sources.items()},

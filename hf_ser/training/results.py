@@ -132,7 +132,7 @@ class RunRecord(TrainerCallback):
             "left_out_by_split": clips.info.left_out_by_split,
             "segments": {"length": args.segment_length, "overlap": args.segment_overlap},
             "split": splits.describe(parts),
-            "warnings": [*splits.check(parts, trainer.emotions), *self.warnings],
+            "warnings": [*splits.check(parts), *self.warnings],
             "metrics": trainer.metrics,
             "probe": trainer.probe,
             "evaluated_in": "float32",

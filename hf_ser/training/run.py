@@ -62,7 +62,8 @@ def finetune(arguments: Arguments) -> RunResults:
     if checkpoint:
         require_same_run(Path(checkpoint).parent, arguments)
 
-    parts = load_splits(script, encoders.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path))))
+    shortest = encoders.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path)))
+    parts = load_splits(script, shortest, args.targets)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same_splits(began_with, parts)
     trainer = SERTrainer(
@@ -178,7 +179,7 @@ def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew:
             trainer.save_splits(folder)
             for part, entry in splits.describe(trainer.clips)["parts"].items():
                 logger.info("%s: %d clips of %d speakers", part, entry["clips"], entry["speakers"])
-            for warning in splits.check(trainer.clips, trainer.emotions):
+            for warning in splits.check(trainer.clips):
                 logger.warning("%s", warning)
 
 

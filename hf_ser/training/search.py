@@ -169,7 +169,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     require_same_run(root, arguments)
 
     config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
-    parts = load_splits(arguments.script, encoders.minimum_samples(config))
+    parts = load_splits(arguments.script, encoders.minimum_samples(config), arguments.training.targets)
     files = _write_folds(root, inner_folds(parts["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

@@ -20,6 +20,7 @@ from hf_ser import encoders, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
+from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation import bootstrap, normalised, per_clip, score
 from hf_ser.evaluation.dimensions import dimension_scorer, distribution_scorer, score_dimension, score_distribution
 from hf_ser.evaluation.plots import draw_run
@@ -31,7 +32,7 @@ from hf_ser.models import Loaded, fold_training_layers, load_model, split_output
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
-from hf_ser.targets import DISTRIBUTION, EMOTION, Targets
+from hf_ser.targets import Targets
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer

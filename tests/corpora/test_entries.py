@@ -107,13 +107,13 @@ RELEASES: dict[str, dict[str, str | None]] = {
     "msp_podcast": {
         "Audios/MSP-PODCAST_0001_0008.wav": "neutral 30 male",
         "Audios/MSP-PODCAST_0002_0004.wav": "angry - female",
-        "Labels/labels_concensus.csv": "FileName,EmoClass,EmoAct,SpkrID,Gender,Split_Set\n"
-        "MSP-PODCAST_0001_0008.wav,N,2.2,30,Male,Test1\nMSP-PODCAST_0002_0004.wav,A,4.0,Unknown,Female,Train\n",
+        "Labels/labels_concensus.csv": "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+        "MSP-PODCAST_0001_0008.wav,N,2.2,4,4,30,Male,Test1\nMSP-PODCAST_0002_0004.wav,A,4.0,4,4,Unknown,Female,Train\n",
     },
     "msp_podcast_known_speakers": {
         "Audios/MSP-PODCAST_0002_0004.wav": "unknown_speaker - female",
-        "Labels/labels_consensus.csv": "FileName,EmoClass,EmoAct,SpkrID,Gender,Split_Set\n"
-        "MSP-PODCAST_0002_0004.wav,A,4.0,Unknown,Female,Train\n",
+        "Labels/labels_consensus.csv": "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+        "MSP-PODCAST_0002_0004.wav,A,4.0,4,4,Unknown,Female,Train\n",
     },
     "nemo": {
         "samples/SB0_anger_1.wav": "angry SB0 female",

@@ -5,12 +5,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_ser import splits
 from hf_ser.clips import without_audio
 from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
+from hf_ser.emotions import DIMENSIONS
 from hf_ser.splits import official_split, shared_speakers, speaker_folds, speakers_of
 from hf_ser.training import ScriptArguments
 from hf_ser.training.clips import load_splits
@@ -157,31 +159,38 @@ def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
         ("iemocap", {**dict.fromkeys(PEFT_SER, 10), **dict.fromkeys(OTHERS, 1)}, {
             "clip": "iemocap/Ses04M_script03_2_F001", "emotion": "sad", "speaker": "iemocap_Ses04F", "gender": "female",
             "session": "iemocap_Session4", "split": None, "kind": "scripted",
+            # The evaluators' own judgements: not the actor's (C-F1), and one of them is undecided between two emotions.
+            "arousal": 2.5, "valence": 2.5, "dominance": 2.5, "votes": ["neutral", "angry+neutral", "other"],
+            "arousal_ratings": [2, 3], "valence_ratings": [3, 2], "dominance_ratings": [2, 3],
         }),
         ("msp_improv", {**dict.fromkeys(PEFT_SER, 12), "no_agreement": 1, "other": 1}, {
             "clip": "msp_improv/IMPROV-S05H-M03-T-MF01", "emotion": "happy", "speaker": "msp_improv_M03", "gender": "male",
             "session": "msp_improv_session3", "split": None, "condition": "target", "statement": "S05",
+            "arousal": 2.8, "valence": 3.2, "dominance": 3.0, "votes": ["neutral", "angry"],
+            "arousal_ratings": [3, 2], "valence_ratings": [3, 4], "dominance_ratings": [3, 3],
         }),
         ("msp_podcast", {"neutral": 3, "happy": 3, **dict.fromkeys(
             ("angry", "contempt", "disgust", "no_agreement", "other", "sad", "surprise"), 1)}, {
             "clip": "msp_podcast/MSP-PODCAST_0001_0009", "emotion": "happy", "speaker": "msp_podcast_30", "gender": "male",
             "session": None, "split": "test", "split_set": "Test1",
+            "arousal": 3.777778, "valence": 3.555556, "dominance": 3.777778,
         }),
         # Of a clip and its copy, one is used. A clip without votes has no emotion.
         ("crema_d_votes", {"disgust": 2, "no_agreement": 1, "sad": 1, "": 1}, {
             "clip": "crema_d_votes/AudioWAV/1001_DFA_ANG_XX", "emotion": "disgust", "speaker": "crema_d_votes_1001",
             "gender": None, "session": None, "split": None, "intended": "angry", "level": "unspecified", "statement": "DFA",
+            "votes": ["neutral", "disgust", "disgust"],
             "copy_of": "crema_d_votes/AudioMP3/1001_DFA_ANG_XX",
         }),
     ],
 )  # fmt: skip
-def test_rows(
-    request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, str | None]
-) -> None:
+def test_rows(request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, Any]) -> None:
     [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
     assert Counter(rows["emotion"][:]) == emotions
     found = rows[rows["clip"][:].index(row["clip"])]
-    assert found.pop("audio")["path"].endswith(f"{row['clip'].rpartition('/')[2]}.wav")  # type: ignore[union-attr]
+    assert found.pop("audio")["path"].endswith(f"{row['clip'].rpartition('/')[2]}.wav")
+    for name in DIMENSIONS:
+        assert found.pop(name, None) == pytest.approx(row.pop(name, None))
     assert found == {"corpus": corpus, "copy_of": None, **row}
     assert all(Path(row["audio"]["path"]).is_file() for row in rows)
 
@@ -248,6 +257,9 @@ def test_other_layouts_of_msp_improv(msp_improv: Path, layout: str) -> None:
         case "no attributes":
             evaluation.write_text(text.replace("A:2.800000; V:3.200000", "A:NaN; V:NaN"), encoding="utf-8")
     [other] = read(f"msp_improv={msp_improv}")
+    if layout == "no attributes":  # the mean of the raters' is there in their place
+        assert (rows["valence"][0], other["valence"][0]) == (pytest.approx(3.2), 3.5)
+        rows, other = rows.remove_columns(["arousal", "valence"]), other.remove_columns(["arousal", "valence"])
     assert rows.remove_columns("audio")[:] == other.remove_columns("audio")[:]
     assert all(Path(row["audio"]["path"]).is_file() for row in other)
 
@@ -393,7 +405,7 @@ class TestBadTables:
                 )
             ),
             ("msp_podcast", PODCAST, "FileName,EmoClass\na.wav,N\n",
-             "has no column SpkrID, Gender, Split_Set; found FileName, EmoClass"),
+             "has no column SpkrID, Gender, Split_Set, EmoAct, EmoVal, EmoDom; found FileName, EmoClass"),
             ("msp_podcast", PODCAST, COLUMNS + "\n", "no label in"),
             ("crema_d_votes", SUMMARY, "FileName,VoiceVote\n1001_DFA_ANG_XX,N\n",
              "has no column MultiModalVote; found FileName, VoiceVote"),

@@ -203,7 +203,8 @@ def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Pa
 
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     def row(**setting: str) -> dict[str, Any]:
-        return {"setting": setting, "uar": [0.5], "mean": 0.5, "standard_deviation": None, "split": "kfold"}
+        runs = {"metric": "uar", "uar": [0.5], "runs": [{}]}
+        return {"setting": setting, **runs, "mean": 0.5, "standard_deviation": None, "split": "kfold"}
 
     for n, table in enumerate(
         (

@@ -6,12 +6,12 @@ from importlib.resources import files
 from typing import Any
 
 from hf_ser.corpora import ABOUT, About
+from hf_ser.emotions import DISTRIBUTION
 from hf_ser.rendering.blocks import Table, count, decimal, interval, label, percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import best_unit
 from hf_ser.rendering.tables import dimensions_table, distribution_table, metrics_table
 from hf_ser.results import Corpus, RunResults
-from hf_ser.targets import DISTRIBUTION
 from hf_ser.wording import counted, listed
 
 #: The methods in words.

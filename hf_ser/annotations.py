@@ -1,0 +1,244 @@
+"""What raters said of clips: dimensions in one scale, distributions of votes, and how far the raters agree."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import krippendorff
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Dataset
+
+from hf_ser.corpora import CORPORA, CorpusError, load_entry
+from hf_ser.corpora.columns import Words, arrow_columns
+from hf_ser.emotions import DIMENSIONS, EmotionSelection
+
+logger = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+#: For each dimension the lowest and highest value of a corpus' scale.
+Ranges = dict[str, list[float]]
+
+
+def ranges_of(specification: str, dimension_range: Sequence[float] | None = None) -> Ranges:
+    """
+    The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`, by
+    default 0 to 1.
+
+    Raises:
+        ValueError: if `dimension_range` is not a lower and a higher number.
+    """
+    low, high = dimension_range or (0.0, 1.0)
+    if not low < high:
+        raise ValueError(f"dimension_range: expected the lowest and the highest value, found {low:g} and {high:g}")
+    kind = specification.partition("=")[0]
+    if kind in CORPORA or kind.lower().endswith((".yaml", ".yml")):
+        return (CORPORA.get(kind) or load_entry(Path(kind).expanduser())).dimensions
+    return {name: [float(low), float(high)] for name in DIMENSIONS}
+
+
+def scaled_dimensions(
+    rows: Dataset, ranges: Mapping[str, Ranges], required: Collection[str], released: Collection[str]
+) -> dict[str, Floats]:
+    """
+    The dimensions that some clips have, `(clips,)` from 0 to 1, NaN where a clip has none.
+
+    Args:
+        rows (`datasets.Dataset`): With columns of dimensions in their corpora's own scales.
+        ranges (`dict[str, Ranges]`): The scale of each corpus.
+        required (`Collection[str]`): The dimensions of which a value outside its scale is an error.
+        released (`Collection[str]`): Corpora whose tables come with their release: their users cannot correct a value. A clip
+            has none then.
+
+    Raises:
+        CorpusError: if a value is outside the scale.
+    """
+    corpora, found = Words.of(arrow_columns(rows, ("corpus",))["corpus"]), {}
+    for name in DIMENSIONS:
+        if name not in rows.column_names:
+            continue
+        values = arrow_columns(rows, (name,))[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        scales = np.array([ranges.get(str(corpus), {}).get(name, [0.0, 1.0]) for corpus in corpora.words])
+        low, high = scales[corpora.codes].T
+        scaled = (values - low) / (high - low)
+        outside = (scaled < -1e-6) | (scaled > 1 + 1e-6)
+        for code in np.unique(corpora.codes[outside]):
+            corpus, mine = corpora.words[code], np.flatnonzero(outside & (corpora.codes == code))
+            clip, value, (least, most) = rows[int(mine[0])]["clip"], values[mine[0]], scales[code]
+            if name in required and corpus not in released:
+                raise CorpusError(
+                    f"{clip}: {name}: found {value:g}, expected {least:g} to {most:g}; give the lowest and the highest value of "
+                    "the scale as dimension_range"
+                )
+            logger.warning(
+                "%s: %d clips have no %s, as theirs is outside %g to %g, for instance %s (%g)",
+                corpus, len(mine), name, least, most, clip, value,
+            )  # fmt: skip
+        found[name] = np.where(outside, np.nan, scaled.clip(0, 1))
+    return found
+
+
+class Votes(NamedTuple):
+    """
+    The votes for each clip.
+
+    Args:
+        counts (`np.ndarray` of shape `(clips, emotions)`): Votes for each of the run's emotions, in parts where a rater named
+            several.
+        raters (`np.ndarray` of shape `(clips,)`): Raters who named one of the run's emotions.
+        chosen (`np.ndarray` of shape `(clips, emotions + 1)`): Raters who chose each emotion and no other; the last are all
+            emotions that are none of the run's.
+    """
+
+    counts: Floats
+    raters: Counts
+    chosen: Counts
+
+
+def count_votes(rows: Dataset, selection: EmotionSelection) -> Votes | None:
+    """The votes for the emotions of a run, those for merged ones included; none if the rows have no votes."""
+    if "votes" not in rows.column_names:
+        return None
+    lists = arrow_columns(rows, ("votes",))["votes"]
+    clip, votes = _flat(lists)
+    words = Words.of(votes)
+    place = {name: k for k, name in enumerate(selection.names)}
+    share = np.zeros((len(words.words), len(place) + 1))  # of each word's vote
+    for k, word in enumerate(words.words):
+        named = [place.get(selection.label(emotion) or "", len(place)) for emotion in word.split("+")]
+        np.add.at(share[k], named, 1 / len(named))
+    chosen = np.zeros((len(rows), len(place) + 1), dtype=np.int64)
+    counts = np.zeros(chosen.shape)
+    np.add.at(counts, clip, share[words.codes])
+    np.add.at(chosen, clip, share[words.codes] == 1)
+    among = share[words.codes, :-1].any(axis=1)
+    return Votes(counts[:, :-1], np.bincount(clip[among], minlength=len(rows)), chosen)
+
+
+def distributions(votes: Votes, minimum_raters: int, smoothing: float) -> Floats:
+    """
+    The votes for each clip as shares of the emotions, `(clips, emotions)`; NaN where fewer than `minimum_raters` named one of
+    them. `smoothing` is added to each emotion's count.
+    """
+    enough = votes.raters >= max(minimum_raters, 1)
+    counts = np.where(enough[:, None], votes.counts + smoothing, np.nan)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def given_distributions(rows: Dataset, emotions: int) -> Floats:
+    """
+    The column `emotion_distribution` of a data set, `(clips, emotions)`; NaN where a clip has none.
+
+    Raises:
+        CorpusError: if one is not a share for each emotion, 1 in all.
+    """
+    shares = np.full((len(rows), emotions), np.nan)
+    for i, given in enumerate(rows["emotion_distribution"][:]):
+        if given is None:
+            continue
+        if len(given) != emotions or min(given, default=0) < 0 or abs(sum(given) - 1) > 1e-3:
+            raise CorpusError(
+                f"{rows[i]['clip']}: emotion_distribution: found {given}, expected a share for each of the {emotions} "
+                "emotions of label, 1 in all"
+            )
+        shares[i] = np.array(given) / sum(given)
+    return shares
+
+
+def shares_of(shares: Floats, names: Sequence[str], present: Sequence[str]) -> Floats:
+    """The shares of the emotions `present` among them; NaN where a clip has none."""
+    kept = shares[:, [names.index(name) for name in present]]
+    total = kept.sum(axis=1, keepdims=True)
+    return kept / np.where(total == 0, np.nan, total)
+
+
+def with_any(values: Mapping[str, Floats], targets: Collection[str], clips: int) -> npt.NDArray[np.bool_]:
+    """Whether each clip has one of the targets, other than the emotion."""
+    found = np.zeros(clips, dtype=bool)
+    for name in {*targets} & {*values}:
+        found |= ~np.isnan(values[name]).reshape(clips, -1).any(axis=1)
+    return found
+
+
+def check_targets(values: Mapping[str, Floats], targets: Sequence[str]) -> None:
+    """
+    Raises:
+        CorpusError: if no clip has one of the targets. A dimension that is the same for all is in the log.
+    """
+    for name in targets:
+        if name == "emotion":
+            continue
+        known = values.get(name, np.empty(0))
+        known = known[~np.isnan(known)]
+        if not len(known):
+            with_it = [
+                corpus
+                for corpus, entry in CORPORA.items()
+                if name in entry.dimensions or (name not in DIMENSIONS and any(table.raters for table in entry.tables))
+            ]
+            column = name if name in DIMENSIONS else "votes"
+            raise CorpusError(
+                f"targets: no clip has {name}; corpora with it are {', '.join(with_it)}, where their tables are complete, and "
+                f"manifests and data sets with a column {column}" + ", of minimum_raters at least" * (column == "votes")
+            )
+        if name in DIMENSIONS and np.ptp(known) == 0:
+            logger.warning("%s: all clips have the same value, so that metrics of it are undefined", name)
+
+
+def optional(values: Floats) -> pa.Array:
+    """A column of numbers `(clips,)` or of lists `(clips, emotions)`; none in place of NaN."""
+    if values.ndim == 1:
+        return pa.array(values, pa.float32(), from_pandas=True)
+    rows = values.tolist()
+    return pa.array([row if row[0] == row[0] else None for row in rows], pa.list_(pa.float32()))
+
+
+def agreement(rows: Dataset, taken: npt.NDArray[np.int64], votes: Votes | None) -> dict[str, dict[str, dict[str, Any]]]:
+    """
+    How far the raters of each corpus agree on the clips `taken`. By corpus, and by `emotion` or dimension: Krippendorff's `alpha`
+    (nominal for emotions, where all that are none of the run's are one, and raters who named several do not count; interval for
+    dimensions; none where it is undefined), `raters`, their mean number for a rated clip, and `clips`, the number of rated ones.
+    """
+    corpora = Words.of(arrow_columns(rows, ("corpus",))["corpus"])
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    counted: dict[str, tuple[Counts, Floats | None]] = {}
+    if votes is not None:
+        counted["emotion"] = votes.chosen, None
+    for name in DIMENSIONS:
+        if (column := f"{name}_ratings") in rows.column_names:
+            clip, ratings = _flat(arrow_columns(rows, (column,))[column])
+            values, place = np.unique(ratings.to_numpy(zero_copy_only=False).astype(np.float64), return_inverse=True)
+            counts = np.zeros((len(rows), len(values)), dtype=np.int64)
+            np.add.at(counts, (clip, place), 1)
+            counted[name] = counts, values
+    for code, corpus in enumerate(corpora.words):
+        mine = taken[corpora.codes[taken] == code]
+        for name, (counts, scale) in counted.items():
+            of_clips = counts[mine].sum(axis=1)
+            if not of_clips.any():
+                continue
+            several = counts[mine][of_clips > 1]
+            used = several.any(axis=0)
+            alpha = None
+            if used.sum() > 1:  # else nobody could disagree
+                level = "nominal" if scale is None else "interval"
+                domain = np.arange(used.sum()) if scale is None else scale[used]
+                alpha = float(
+                    krippendorff.alpha(value_counts=several[:, used], value_domain=domain, level_of_measurement=level)
+                )
+            found.setdefault(corpus, {})[name] = {
+                "alpha": alpha,
+                "raters": float(of_clips[of_clips > 0].mean()),
+                "clips": int((of_clips > 0).sum()),
+            }
+    return found
+
+
+def _flat(lists: Any) -> tuple[npt.NDArray[np.int64], Any]:
+    """The values of a column of lists, one after the other, and the clip of each."""
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.repeat(np.arange(len(lists)), lengths), lists.flatten()

@@ -1,0 +1,476 @@
+"""Arousal, valence and dominance in one scale, raters' votes as distributions, and how far raters agree."""
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from datasets import Audio, ClassLabel, Dataset, Features, List, Value, load_from_disk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_ser.annotations import agreement, count_votes, distributions
+from hf_ser.clips import as_clips, emotion_column, load_corpora
+from hf_ser.corpora import CorpusError, read, synthetic
+from hf_ser.emotions import DIMENSIONS, EMOTIONS, EmotionSelection, parse_targets
+from hf_ser.splits import check, describe, speaker_folds, train_test_split
+from hf_ser.training import ScriptArguments
+from hf_ser.training.clips import load_splits
+
+Write = Callable[..., Path]
+
+#: Path, emotion, and whatever other columns a test gives.
+Manifest = Callable[..., str]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, write_clip: Write) -> Manifest:
+    """`manifest([{"emotion": "sad", "arousal": 0.5}, ...])` writes clips and their JSON lines, and gives `manifest=FILE`."""
+
+    def make(lines: list[dict[str, Any]], name: str = "lab") -> str:
+        for n, line in enumerate(lines):
+            write_clip(tmp_path / name / f"{n}.wav", seconds=0.1)
+            line.setdefault("path", f"{name}/{n}.wav")
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return f"manifest={file}"
+
+    return make
+
+
+class TestDimensions:
+    def test_they_are_scaled_to_0_to_1(self, manifest: Manifest) -> None:
+        lines = [
+            {"emotion": "sad", "EmoAct": 1, "valence": 4},
+            {"emotion": "happy", "EmoAct": 7, "valence": None},
+            {"emotion": "happy", "EmoAct": 2.5},
+        ]
+        clips = load_corpora([manifest(lines)], dimension_range=(1, 7))
+        assert clips["arousal"][:] == [0, 1, 0.25]
+        assert clips["valence"][:] == [0.5, None, None]
+        assert clips.features["arousal"] == Value("float32")
+        assert "dominance" not in clips.column_names
+        assert clips.info.ranges == {"lab": {"arousal": [1, 7], "valence": [1, 7]}}
+
+    def test_corpora_with_and_without_them_go_together(self, manifest: Manifest, speech: Path) -> None:
+        mine = manifest([{"emotion": "sad", "dominance": 0.5, "votes": "sad:2 happy:1"}, {"emotion": "happy"}])
+        plain = manifest([{"emotion": "sad"}], "plain")
+        clips = load_corpora([mine, plain, f"synthetic={speech}"], ["sad", "happy"])
+        by_corpus = {
+            name: clips.filter(lambda row, name=name: row["corpus"] == name) for name in ("lab", "plain", "synthetic")
+        }
+        assert by_corpus["lab"]["dominance"][:] == [0.5, None]
+        assert by_corpus["lab"]["votes"][:] == [["sad", "sad", "happy"], None]
+        assert by_corpus["plain"]["arousal"][:] == [None]
+        assert None not in by_corpus["synthetic"]["arousal"][:]
+        assert clips.info.ranges["synthetic"] == {name: [1, 7] for name in DIMENSIONS}
+
+    def test_one_outside_its_range_is_an_error_where_it_is_a_target(
+        self, manifest: Manifest, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lines = [{"emotion": "sad", "arousal": 0.5}, {"emotion": "happy", "arousal": 4}]
+        with pytest.raises(
+            CorpusError, match=r"lab/lab/1: arousal: found 4, expected 0 to 1; give .* as dimension_range"
+        ):
+            load_corpora([manifest(lines)], targets=["arousal"])
+        assert load_corpora([manifest(lines)])["arousal"][:] == [0.5, None]
+        assert "lab: 1 clips have no arousal, as theirs is outside 0 to 1, for instance lab/lab/1 (4)" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("column", "value", "message"),
+        [
+            ("valence", "high", r"lab\.jsonl', row 2: valence: found 'high', expected a number"),
+            ("votes", "sad", r"row 2: votes: found 'sad', expected votes such as 'angry:3 neutral:2'"),
+        ],
+    )
+    def test_a_table_that_is_malformed(self, manifest: Manifest, column: str, value: str, message: str) -> None:
+        with pytest.raises(CorpusError, match=message):
+            load_corpora([manifest([{"emotion": "sad"}, {"emotion": "happy", column: value}])])
+
+    def test_a_range_that_is_none(self, manifest: Manifest) -> None:
+        with pytest.raises(
+            ValueError, match="dimension_range: expected the lowest and the highest value, found 7 and 1"
+        ):
+            load_corpora([manifest([{"emotion": "sad"}])], dimension_range=(7, 1))
+
+    def test_one_that_no_clip_has(self, manifest: Manifest) -> None:
+        with pytest.raises(
+            CorpusError, match="no clip has arousal; corpora with it are iemocap, msp_improv, msp_podcast"
+        ):
+            load_corpora([manifest([{"emotion": "sad"}, {"emotion": "happy"}])], targets=["emotion", "arousal"])
+
+    def test_one_that_is_constant(self, manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+        load_corpora([manifest([{"arousal": 0.5}, {"arousal": 0.5}])], targets=["arousal"])
+        assert "arousal: all clips have the same value" in caplog.text
+
+    def test_a_manifest_may_have_nothing_else(self, manifest: Manifest) -> None:
+        clips = load_corpora([manifest([{"act": 0.1}, {"act": 0.9}, {}])], targets=["arousal"], max_excluded=0.5)
+        assert clips["arousal"][:] == pytest.approx([0.1, 0.9])
+        assert clips["label"][:] == [None, None]
+        assert [str(clip) for clip in clips.info.excluded] == ["lab/lab/2: unknown emotion (none is given)"]
+
+
+class TestTargets:
+    def test_their_weights_are_left_out(self) -> None:
+        assert parse_targets(["emotion", "arousal=0.5"]) == {"emotion": 1.0, "arousal": 0.5}
+        for wrong in ([], ["arousel"], ["arousal", "arousal=2"]):
+            with pytest.raises(
+                ValueError, match="targets: found .*, expected some of emotion, emotion_distribution, arousal"
+            ):
+                parse_targets(wrong)
+
+    def test_a_clip_without_agreement_is_kept_for_another_target(self, manifest: Manifest) -> None:
+        lines = [
+            {"emotion": "sad", "votes": "sad:3"},
+            {"emotion": "happy", "votes": "happy:2 sad:1"},
+            {"emotion": "no_agreement", "votes": "happy:2 sad:2"},
+            {"emotion": "angry", "votes": "angry:3"},
+            {"emotion": "angry", "arousal": 0.5},
+        ]
+        corpus = [manifest(lines)]
+        alone = load_corpora(corpus, ["sad", "happy"])
+        assert alone["label"][:] == [1, 0]
+        assert alone.info.left_out == {"angry": 2, "no_agreement": 1}
+        clips = load_corpora(corpus, ["sad", "happy"], targets=["emotion_distribution"])
+        assert clips["label"][:] == [1, 0, None]
+        assert clips.info.left_out == {"angry": 2}
+        assert emotion_column(clips).counts() == {"happy": 1, "sad": 1}
+        assert clips["emotion_distribution"][:] == [[0, 1], pytest.approx([2 / 3, 1 / 3]), [0.5, 0.5]]
+        both = load_corpora(corpus, ["sad", "happy"], targets=["emotion", "arousal"])
+        assert both["label"][:] == [1, 0, None]
+        assert "emotion_distribution" not in both.column_names
+
+    def test_without_the_emotion_a_clip_with_it_alone_is_left_out(self, manifest: Manifest) -> None:
+        lines = [{"emotion": "sad", "arousal": 0.1}, {"emotion": "sad"}, {"emotion": "happy", "arousal": 0.2}]
+        clips = load_corpora([manifest(lines)], ["sad", "happy"], targets=["arousal"])
+        assert len(clips) == 2
+        assert clips.info.left_out == {"sad": 1}
+        assert clips.info.targets == ["arousal"]
+
+    def test_splits_take_clips_without_an_emotion(self, manifest: Manifest) -> None:
+        lines = [
+            {"emotion": emotion, "speaker": f"s{n % 6}", "arousal": n / 30}
+            for n, emotion in enumerate(["sad", "happy", "no_agreement"] * 10)
+        ]
+        clips = load_corpora([manifest(lines)], ["sad", "happy"], targets=["arousal"])
+        assert len(clips) == 30
+        for parts in (train_test_split(clips, test_size=0.3), *speaker_folds(clips, 3)):
+            assert not check(parts)
+            described = describe(parts)["parts"]
+            assert sum(part["clips"] for part in described.values()) == 30
+            assert sum(sum(part["emotions"].values()) for part in described.values()) == 20
+
+    def test_on_the_command_line(self, manifest: Manifest) -> None:
+        lines = [
+            {"emotion": emotion, "EmoAct": n % 6 + 1, "speaker": f"s{n % 5}"}
+            for n, emotion in enumerate(["sad", "happy"] * 10)
+        ]
+        script = ScriptArguments(corpora=[manifest(lines)], dimension_range=[1.0, 7.0], prepare_workers=1)
+        parts = load_splits(script, 400, ["emotion", "arousal"])
+        assert max(parts["train"]["arousal"]) <= 5 / 6 + 1e-6
+        with pytest.raises(ValueError, match="dimension_range"):
+            ScriptArguments(dimension_range=[7.0, 1.0])
+        with pytest.raises(ValueError, match="minimum_raters"):
+            ScriptArguments(minimum_raters=0)
+
+
+def votes_of(*clips: list[str], selection: EmotionSelection) -> Any:
+    features = Features({"votes": List(Value("string"))})
+    return count_votes(Dataset.from_dict({"votes": list(clips)}, features=features), selection)
+
+
+class TestDistributions:
+    def test_votes_for_merged_emotions_count_and_for_others_are_left_out(self) -> None:
+        selection = EmotionSelection.parse(["neutral", "sad", "calm=neutral"])
+        votes = votes_of(["calm", "neutral", "sad", "angry"], ["angry"], ["neutral+angry", "sad"], selection=selection)
+        assert votes.counts.tolist() == [[2, 1], [0, 0], [0.5, 1]]
+        assert votes.raters.tolist() == [3, 0, 2]
+        found = distributions(votes, minimum_raters=1, smoothing=0)
+        assert found[[0, 2]].tolist() == [pytest.approx([2 / 3, 1 / 3]), pytest.approx([1 / 3, 2 / 3])]
+        assert np.isnan(found[1]).all()
+        assert np.isnan(distributions(votes, minimum_raters=3, smoothing=0)[:, 0]).tolist() == [False, True, True]
+        assert distributions(votes, 1, smoothing=1)[0].tolist() == pytest.approx([3 / 5, 2 / 5])
+
+    @given(
+        clips=st.lists(
+            st.lists(st.sampled_from(["sad", "happy", "angry", "happy+sad"]), max_size=6), min_size=1, max_size=8
+        ),
+        smoothing=st.floats(0, 5),
+    )
+    def test_they_add_up_to_1(self, clips: list[list[str]], smoothing: float) -> None:
+        selection = EmotionSelection.parse(["sad", "happy"])
+        found = distributions(votes_of(*clips, selection=selection), 1, smoothing)
+        for clip, shares in zip(clips, found, strict=True):
+            inside = sum(word != "angry" for word in clip)
+            assert np.isnan(shares).all() if inside == 0 else shares.sum() == pytest.approx(1)
+
+    def test_one_rater_is_worth_a_word(self, manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+        corpus = [manifest([{"votes": "sad:1"}, {"votes": "happy:1"}])]
+        clips = load_corpora(corpus, targets=["emotion_distribution"])
+        assert clips["emotion_distribution"][:] == [[0, 1], [1, 0]]
+        assert "no clip has votes of two raters" in caplog.text
+        with pytest.raises(
+            CorpusError, match="no clip has emotion_distribution; corpora with it are crema_d, .* column votes"
+        ):
+            load_corpora(corpus, targets=["emotion_distribution"], minimum_raters=2)
+
+
+def rated(**columns: list[Any]) -> Dataset:
+    size = len(next(iter(columns.values())))
+    return Dataset.from_dict({"corpus": ["lab"] * size, **columns})
+
+
+class TestAgreement:
+    #: Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: 12 units, four observers.
+    UNITS: ClassVar = [
+        [1, 1, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4], [4, 4, 4, 4], [1, 1, 2, 1],
+        [2, 2, 2, 2], [5, 5, 5], [1, 1], [3],
+    ]  # fmt: skip
+
+    def test_the_published_example(self) -> None:
+        names = ["angry", "calm", "disgust", "fear", "happy"]
+        rows = rated(votes=[[names[k - 1] for k in unit] for unit in self.UNITS], arousal_ratings=self.UNITS)
+        selection = EmotionSelection.parse(names)
+        found = agreement(rows, np.arange(12), count_votes(rows, selection))["lab"]
+        assert found["emotion"]["alpha"] == pytest.approx(0.743, abs=5e-4)
+        assert found["arousal"]["alpha"] == pytest.approx(0.849, abs=5e-4)
+        assert found["arousal"] | {"alpha": None} == {"alpha": None, "raters": 41 / 12, "clips": 12}
+
+    @pytest.mark.parametrize(
+        ("votes", "alpha"),
+        [
+            ([["sad", "sad"], ["happy", "happy"]], 1.0),
+            # Observed disagreement 1, expected 2/3: by hand.
+            ([["sad", "happy"], ["sad", "happy"]], 1 - 1 / (2 / 3)),
+            # What is none of the run's emotions is one category.
+            ([["sad", "sad"], ["angry", "fear"]], 1.0),
+            ([["sad", "sad"], ["sad", "sad"]], None),
+            ([["sad"], ["happy"]], None),
+            ([["sad+happy", "sad"], ["happy", "sad+happy"]], None),
+        ],
+    )  # fmt: skip
+    def test_small_ones(self, votes: list[list[str]], alpha: float | None) -> None:
+        rows = rated(votes=votes)
+        found = agreement(rows, np.arange(2), count_votes(rows, EmotionSelection.parse(["sad", "happy"])))
+        assert found["lab"]["emotion"]["alpha"] == (alpha if alpha is None else pytest.approx(alpha))
+
+    def test_only_clips_that_are_kept_count(self, manifest: Manifest) -> None:
+        lines = [
+            {"emotion": "sad", "votes": "sad:2"}, {"emotion": "happy", "votes": "happy:4"},
+            {"emotion": "no_agreement", "votes": "sad:1 happy:1"},
+        ]  # fmt: skip
+        corpus = [manifest(lines)]
+        assert load_corpora(corpus, ["sad", "happy"]).info.agreement == {
+            "lab": {"emotion": {"alpha": 1.0, "raters": 3.0, "clips": 2}}
+        }
+        kept = load_corpora(corpus, ["sad", "happy"], targets=["emotion_distribution"]).info.agreement
+        assert kept["lab"]["emotion"]["clips"] == 3
+        assert kept["lab"]["emotion"]["alpha"] < 1
+
+
+class TestADatasetOfTheUsersOwn:
+    def dataset(self, write_clip: Write, folder: Path, **columns: Any) -> Dataset:
+        size = len(next(iter(columns.values())))
+        paths = [str(write_clip(folder / f"{n}.wav", seconds=0.1, frequency=200 + 10 * n)) for n in range(size)]
+        return Dataset.from_dict({"audio": paths, **columns}).cast_column("audio", Audio(decode=False))
+
+    def test_dimensions_and_distributions_are_taken_over(self, write_clip: Write, tmp_path: Path) -> None:
+        names = ClassLabel(names=["sad", "happy", "fear"])
+        shares = [[0.5, 0.5, 0.0], None, [0.0, 0.25, 0.75]]
+        mine = self.dataset(
+            write_clip, tmp_path, label=[0, 1, None], arousal=[0.5, None, 1], emotion_distribution=shares
+        )
+        clips = as_clips(mine.cast_column("label", names))
+        assert clips["label"][:] == [0, 1, None]
+        assert clips["arousal"][:] == [0.5, None, 1]
+        assert clips["emotion_distribution"][:] == shares
+        assert clips.features["label"] == names
+
+    def test_what_it_may_not_have(self, write_clip: Write, tmp_path: Path) -> None:
+        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], arousal=[0.5, 3.0])
+        with pytest.raises(CorpusError, match="arousal: found 3, expected 0 to 1; give .* dimension_range"):
+            as_clips(mine)
+        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], emotion_distribution=[[0.5, 0.6], None])
+        with pytest.raises(
+            CorpusError, match=r"emotion_distribution: found \[0.5, 0.6\], expected a share for each of the 2"
+        ):
+            as_clips(mine)
+
+    def test_clips_that_were_saved_are_read_again(self, manifest: Manifest, tmp_path: Path) -> None:
+        corpus = manifest(
+            [{"emotion": "sad", "arousal": 0.5, "votes": "sad:2"}, {"emotion": "happy", "votes": "sad:1 happy:2"}]
+        )
+        clips = load_corpora([corpus], targets=["emotion_distribution"])
+        clips.save_to_disk(tmp_path / "saved")
+        again = load_corpora([f"dataset={tmp_path / 'saved'}"], targets=["emotion_distribution"])
+        for column in ("label", "arousal", "votes", "emotion_distribution"):
+            assert again[column][:] == clips[column][:]
+        of_disk = as_clips(load_from_disk(tmp_path / "saved"))
+        assert of_disk["emotion_distribution"][:] == clips["emotion_distribution"][:]
+
+
+class TestCorpora:
+    def test_crema_d_has_the_true_winners_of_voice_face_and_both(self, shared: Path, tmp_path: Path) -> None:
+        for path in (
+            "file-lists/CREMA-D.txt",
+            "crema-d/processedResults/summaryTable.csv",
+            "crema-d/VideoDemographics.csv",
+        ):
+            shutil.copy(shared / "data" / path, tmp_path)
+        [rows] = read(f"crema_d={tmp_path / 'CREMA-D.txt'}")
+        votes = dict(zip(rows["clip"][:], rows["votes"][:], strict=True))
+        assert votes[
+            "crema_d/AudioWAV/1001_IEO_HAP_LO"
+            if "crema_d/AudioWAV/1001_IEO_HAP_LO" in votes
+            else "crema_d/1001_IEO_HAP_LO"
+        ] == ["neutral", "happy", "happy"]
+        [by_votes] = read(f"crema_d_votes={tmp_path / 'CREMA-D.txt'}")
+        assert Counter(clip[2] for clip in by_votes["votes"][:] if "+" not in clip[2]) == {
+            "neutral": 1972, "happy": 1219, "sad": 588, "angry": 1019, "disgust": 1139, "fear": 1084,
+        }  # fmt: skip
+        assert sum("+" in clip[2] for clip in by_votes["votes"][:]) == 420
+
+    @pytest.mark.parametrize(
+        ("corpus", "votes"),
+        [("crema_d", ["happy"] * 3 + ["neutral"] * 6), ("crema_d_votes", ["angry", "happy", "happy"])],
+    )
+    def test_counts_of_crema_d(self, write_clip: Write, tmp_path: Path, corpus: str, votes: list[str]) -> None:
+        """The layout of tabulatedVotes.csv: 1 for the voice, 2 for the face, 3 for both, and the number of the clip."""
+        write_clip(tmp_path / "AudioWAV/1001_IEO_HAP_LO.wav")
+        (tmp_path / "processedResults").mkdir()
+        (tmp_path / "processedResults/summaryTable.csv").write_text(
+            '"","FileName","VoiceVote","FaceVote","MultiModalVote"\n"2","1001_IEO_HAP_LO","N","H","H"\n',
+            encoding="utf-8",
+        )
+        (tmp_path / "processedResults/tabulatedVotes.csv").write_text(
+            '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"\n'
+            '"100002",0,0,0,3,6,0,"1001_IEO_HAP_LO",9,0.666666666666667,"N"\n'
+            '"200002",0,1,0,7,0,0,"1001_IEO_HAP_LO",8,0.875,"H"\n'
+            '"300002",1,0,0,2,0,0,"1001_IEO_HAP_LO",3,0.666666666666667,"H"\n',
+            encoding="utf-8",
+        )
+        [rows] = read(f"{corpus}={tmp_path}")
+        assert rows["votes"][:] == [votes]
+
+    @pytest.mark.parametrize(
+        "detailed",
+        [
+            "FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
+            'A_1.wav,WORKER00000001,Angry,"Angry,Annoyed",5,2,6\nA_1.wav,WORKER00000002,Other-puzzled,Confused,4,3,NaN\n',
+            "FileName,EmoDetail\n"
+            '"A_1.wav","WORKER00000001; Angry; Angry,Annoyed; A:5.000000; V:2.000000; D:6.000000;"\n'
+            "A_1.wav,WORKER00000002; Other-puzzled; Confused; A:4.000000; V:3.000000; D:NaN;\n",
+        ],
+    )
+    def test_raters_of_msp_podcast(self, write_clip: Write, tmp_path: Path, detailed: str) -> None:
+        write_clip(tmp_path / "Audios/A_1.wav")
+        (tmp_path / "Labels").mkdir()
+        header = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+        (tmp_path / "Labels/labels_consensus.csv").write_text(
+            header + "A_1.wav,X,4.5,2.5,6,1,Male,Train\n", encoding="utf-8"
+        )
+        (tmp_path / "Labels/labels_detailed.csv").write_text(detailed, encoding="utf-8")
+        [row] = read(f"msp_podcast={tmp_path}")[0]
+        assert row["votes"] == ["angry", "other_puzzled"]
+        assert [row[f"{name}_ratings"] for name in DIMENSIONS] == [[5, 4], [2, 3], [6]]
+        assert [row[name] for name in DIMENSIONS] == [4.5, 2.5, 6]
+
+    def test_raters_of_emozionalmente(self, write_clip: Write, tmp_path: Path) -> None:
+        write_clip(tmp_path / "audio/16.wav")
+        (tmp_path / "metadata").mkdir()
+        for name, text in {
+            "samples": "file_name,timestamp,actor,sentence,emotion_expressed\n16.wav,1,anna,Ciao,joy\n",
+            "evaluations": "file_name,evaluator,audio_quality,emotion_recognized\n16.wav,bo,good,neutrality\n16.wav,cy,good,joy\n",
+        }.items():
+            (tmp_path / f"metadata/{name}.csv").write_text(text, encoding="utf-8")
+        assert read(f"emozionalmente={tmp_path}")[0]["votes"][:] == [["neutral", "happy"]]
+
+    def test_iemocap_as_others_show_it(
+        self, write_clip: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for n in (19, 20):
+            write_clip(tmp_path / f"Session1/sentences/wav/Ses01F_impro05/Ses01F_impro05_F0{n}.wav")
+        table = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro05.txt"
+        table.parent.mkdir(parents=True)
+        table.write_text(
+            "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+            "[140.2250 - 145.6000]\tSes01F_impro05_F019\tang\t[1.5000, 4.0000, 4.5000]\n"
+            "C-E1:\tAnger;\t()\nC-E2:\tNeutral state; Frustration;\t()\nC-E3:\tExcited;\t()\nC-F1:\tSadness;\t()\n"
+            "A-E3:\tval 2; act 4; dom  4;\t()\nA-E4:\tval 1; act ; dom  5;\t(threatening, belligerent)\nA-E5:\tval 1\n"
+            "A-F1:\tval 1; act 5; dom  5;\t()\n\n"
+            "[150.0 - 151.0]\tSes01F_impro05_F020\txxx\t[5.5000, 4.0000, 4.5000]\nC-E1:\tOther;\t()\n",
+            encoding="utf-8",
+        )
+        with caplog.at_level(logging.WARNING):
+            [rows] = read(f"iemocap={tmp_path}")
+        assert "1 lines of raters are ignored. line 10: 'A-E5:\\tval 1' is not a label as in the release" in caplog.text
+        assert rows["votes"][:] == [["angry", "frustrated+neutral", "happy"], ["other"]]
+        assert rows["valence_ratings"][0] == [2, 1]
+        assert rows["arousal_ratings"][0] == [4]
+        clips = load_corpora([f"iemocap={tmp_path}"], ["angry", "neutral"], targets=["arousal", "valence"])
+        # A value outside the scale, which nobody can correct in a release, is none.
+        assert clips["valence"][:] == [0.125, None]
+        assert clips["arousal"][:] == [0.75, 0.75]
+        assert "iemocap: 1 clips have no valence, as theirs is outside 1 to 5" in caplog.text
+
+    def test_one_of_the_users_own(self, write_clip: Write, tmp_path: Path) -> None:
+        """Raters' ratings without a consensus: their mean is the clip's."""
+        described = "pattern: (?P<clip>(?P<emotion>[a-z]+)\\d)\ndimensions: {arousal: [0, 100]}\ntables:\n"
+        described += "  - {file: r.csv, key: [clip], columns: {clip: c, arousal: a}, raters: true}\n"
+        (tmp_path / "mine.yaml").write_text(described, encoding="utf-8")
+        (tmp_path / "r.csv").write_text("c,a\nsad1,10\nsad1,20\nhappy1,90\n", encoding="utf-8")
+        for n, name in enumerate(("sad1", "happy1")):
+            write_clip(tmp_path / f"{name}.wav", frequency=200 + 10 * n)
+        clips = load_corpora([f"{tmp_path / 'mine.yaml'}={tmp_path}"], targets=["arousal"])
+        assert dict(zip(clips["clip"][:], clips["arousal"][:], strict=True)) == {
+            "mine/sad1": pytest.approx(0.15), "mine/happy1": pytest.approx(0.9),
+        }  # fmt: skip
+        (tmp_path / "mine.yaml").write_text(described.replace("[0, 100]", "[100]"), encoding="utf-8")
+        with pytest.raises(
+            CorpusError, match=r"dimensions: found arousal: \[100\], expected arousal, valence or dominance with"
+        ):
+            read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
+
+
+class TestSynthetic:
+    def test_its_raters_are_the_same_every_time(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            synthetic.make(tmp_path / name, speakers=1, clips_per_emotion=2)
+        synthetic.make(tmp_path / "more", speakers=2, clips_per_emotion=3)
+        [first, again, more] = [
+            (tmp_path / name / "ratings.csv").read_text().splitlines() for name in ("a", "b", "more")
+        ]
+        assert first == again
+        assert set(first) < set(more)
+        assert len(first) == 1 + 5 * 16
+
+    def test_most_raters_choose_the_emotion_and_their_mean_is_the_clip_s(self, speech: Path) -> None:
+        [rows] = read(f"synthetic={speech}")
+        unanimous = 0
+        for row in rows:
+            votes = Counter(row["votes"])
+            assert votes.total() == 5
+            assert votes[row["emotion"]] >= 3
+            unanimous += votes[row["emotion"]] == 5
+            for name in DIMENSIONS:
+                assert row[name] == pytest.approx(np.mean(row[f"{name}_ratings"]), abs=1e-6)
+                assert set(row[f"{name}_ratings"]) <= set(range(1, 8))
+        assert 0.2 < unanimous / len(rows) < 0.6
+        # Someone who knows the emotion alone knows most of the dimensions.
+        emotions = np.array([EMOTIONS.index(emotion) for emotion in rows["emotion"][:]])
+        for name in DIMENSIONS:
+            values = np.array(rows[name][:])
+            means = np.array([values[emotions == k].mean() for k in range(8)])[emotions]
+            assert means.var() / values.var() > 0.9
+
+    def test_it_is_known_how_far_they_agree(self, speech: Path) -> None:
+        found = load_corpora([f"synthetic={speech}"]).info.agreement["synthetic"]
+        assert {name: (of["raters"], of["clips"]) for name, of in found.items()} == dict.fromkeys(
+            ("emotion", *DIMENSIONS), (5, 96)
+        )
+        assert all(0.6 < of["alpha"] < 0.95 for of in found.values())
