@@ -7,8 +7,7 @@ Two layouts are known. Weights that the forward pass does not use (a decoder, se
   dominance and valence have it (https://huggingface.co/audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim), and many
   classifiers of emotions, as `Wav2Vec2ForSpeechClassification`.
 - vox-profile (https://github.com/tiantiaf0627/vox-profile-release, `src/model/emotion`): three pointwise convolutions, the mean
-  over the clip's frames, two linear layers for each output. They take a learned average of WavLM's layers, or the last layer of
-  Whisper, which gets 15 s whatever the clip.
+  over the clip's frames, two linear layers for each output. They take a learned average of WavLM's layers, or Whisper's last one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +27,6 @@ from transformers import (
     PreTrainedModel,
     SequenceFeatureExtractor,
     Wav2Vec2FeatureExtractor,
-    WavLMConfig,
-    WhisperConfig,
     WhisperFeatureExtractor,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -39,13 +36,12 @@ from hf_ser.modeling import SERForAudioClassification, SERModelConfig
 Opened = tuple[PreTrainedModel, SequenceFeatureExtractor]
 Weights = dict[str, torch.Tensor]
 
-#: The encoders with a dense head, by `model_type`, which is how the names of their weights begin.
-DENSE = ("wav2vec2", "hubert", "wavlm")
+#: The encoders with a dense head, by `model_type` (the names of their weights begin with it), and weights of that head.
+DENSE, DENSE_HEAD = ("wav2vec2", "hubert", "wavlm"), {"classifier.dense.weight", "classifier.out_proj.weight"}
 #: vox-profile's emotions in the order of its outputs (its `src/example/categorized_emotion_wavlm.py`), in this package's words.
 VOX_EMOTIONS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise", "other")
-#: Its dimensions, in the order that its models return them.
 VOX_DIMENSIONS = ("arousal", "valence", "dominance")
-#: Its Whisper takes 15 s: 750 frames.
+#: Its Whisper gets 15 s, whatever the clip: 750 frames.
 VOX_SECONDS, VOX_FRAMES = 15, 750
 #: How the names of its weights begin, and how they begin here; and those that its forward pass does not use.
 VOX_HEAD = {"model_seq.0.": "projector.0.", "model_seq.3.": "projector.2.", "model_seq.6.": "projector.4."}
@@ -74,14 +70,11 @@ def open_reference(path: Path, name: str) -> Opened | None:
         SafetensorError: if a file is damaged.
     """
     settings, _ = PretrainedConfig.get_config_dict(path)
-    files = [safe_open(file, framework="pt") for file in sorted(path.glob("model*.safetensors"))]
+    files = [safe_open(file, framework="pt") for file in path.glob("model*.safetensors")]
     stored = {key: file for file in files for key in file.keys()}  # noqa: SIM118 - it is no dict
     if "model_type" not in settings and "pretrain_model" in settings:
         return _open_vox_profile(stored, settings, name)
-    if (
-        settings.get("model_type") in DENSE
-        and {"classifier.dense.weight", "classifier.out_proj.weight"} <= stored.keys()
-    ):
+    if settings.get("model_type") in DENSE and stored.keys() >= DENSE_HEAD:
         return _open_dense(stored, AutoConfig.from_pretrained(path), name), AutoFeatureExtractor.from_pretrained(path)
     return None
 
@@ -116,15 +109,11 @@ def _open_vox_profile(stored: Mapping[str, Any], settings: dict[str, Any], name:
     try:
         encoder: Any = _whisper_config(weights) if whisper else _wavlm_config(weights, large)
         width, features, _ = weights["projector.0.weight"].shape
-        outputs = {head: len(weights[f"classifier.{head}.2.weight"]) for head in heads}
         layers = 0 if whisper else len(weights["layer_weights"])
     except KeyError as error:
         raise ValueError(
-            f"{name!r}: a vox-profile model ({kind}) without {error.args[0]}. Expected one of emotions, or of arousal, valence "
-            "and dominance, with WavLM or Whisper; others cannot be opened."
+            f"{name!r}: config.json: pretrain_model: found {kind!r}, but weights without {error.args[0]}; expected WavLM or Whisper"
         ) from error
-    if sum(outputs.values()) != len(labels):
-        raise ValueError(f"{name!r}: found {outputs} outputs, expected {', '.join(labels)}; others have no known names")
     with torch.device("meta"):  # every weight comes from the checkpoint
         config = _config(encoder, labels, VOX_DIMENSIONS, use_weighted_layer_sum=not whisper)
         model: Any = SERForAudioClassification(config, WhisperEncoder(encoder) if whisper else None)
@@ -132,7 +121,7 @@ def _open_vox_profile(stored: Mapping[str, Any], settings: dict[str, Any], name:
             model.layer_weights = nn.Parameter(torch.empty(layers))
         # On (batch, frames, features) a convolution of one frame is a linear layer.
         model.projector = _mlp(nn.ReLU(), features, width, width, width)
-        model.classifier = VoxProfileHeads(width, outputs)
+        model.classifier = VoxProfileHeads(width, heads)
     weights |= {key: weight.squeeze(-1) for key, weight in weights.items() if key.startswith("projector.")}
     # Waveforms are normalised for microsoft/wavlm-large, and not for microsoft/wavlm-base-plus.
     if not whisper:
@@ -142,10 +131,11 @@ def _open_vox_profile(stored: Mapping[str, Any], settings: dict[str, Any], name:
 
 
 class VoxProfileHeads(nn.ModuleDict):
-    """Two linear layers from the features of a clip for each head, with its number of `outputs`; a sigmoid for dimensions."""
+    """Two linear layers from the features of a clip for each head: `emotion`, or a dimension, which has a sigmoid."""
 
-    def __init__(self, width: int, outputs: dict[str, int]) -> None:
-        super().__init__({head: _mlp(nn.ReLU(), width, width, count) for head, count in outputs.items()})
+    def __init__(self, width: int, heads: Sequence[str]) -> None:
+        counts = {head: len(VOX_EMOTIONS) if head == "emotion" else 1 for head in heads}
+        super().__init__({head: _mlp(nn.ReLU(), width, width, count) for head, count in counts.items()})
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """`(batch, features)` to `(batch, outputs)`."""
@@ -154,10 +144,7 @@ class VoxProfileHeads(nn.ModuleDict):
 
 
 class FixedLengthFeatureExtractor(WhisperFeatureExtractor):
-    """
-    Whisper's features of `chunk_length` seconds, padded with silence that the encoder takes like speech. The mask has the mel
-    frames of the clip: only these count in the mean over time.
-    """
+    """Whisper's features, padded to `chunk_length` s with silence, which the encoder takes. The mask has the clip's frames."""
 
     def __call__(
         self, raw_speech: Any, return_tensors: str | None = None, sampling_rate: int | None = None, **kwargs: Any
@@ -192,20 +179,17 @@ def _config(encoder: Any, labels: Sequence[str], dimensions: Sequence[str], **se
     return SERModelConfig(encoder, head="stock", dimensions=list(dimensions), **settings)
 
 
-def _wavlm_config(weights: Weights, large: bool) -> WavLMConfig:
+def _wavlm_config(weights: Weights, large: bool) -> PretrainedConfig:
     """From the shapes of the weights; only the order of norms and layers is not in them."""
-    front = "encoder.feature_extractor.conv_layers.{}.conv.{}"
-    convolutions = [weights[key].shape for i in range(9) if (key := front.format(i, "weight")) in weights]
-    buckets, heads = weights["encoder.encoder.layers.0.attention.rel_attn_embed.weight"].shape
+    layer, front = "encoder.encoder.layers.0.{}.weight", "encoder.feature_extractor.conv_layers.{}.conv.{}"
     hidden, in_group, kernel = weights["encoder.encoder.pos_conv_embed.conv.parametrizations.weight.original1"].shape
-    return WavLMConfig(
+    return AutoConfig.for_model(
+        "wavlm",
         hidden_size=hidden,
         num_hidden_layers=sum(key.endswith(".final_layer_norm.bias") for key in weights),
-        num_attention_heads=heads,
-        num_buckets=buckets,
-        intermediate_size=len(weights["encoder.encoder.layers.0.feed_forward.intermediate_dense.weight"]),
-        conv_dim=[shape[0] for shape in convolutions],
-        conv_kernel=[shape[2] for shape in convolutions],
+        num_attention_heads=weights[layer.format("attention.rel_attn_embed")].shape[1],
+        intermediate_size=len(weights[layer.format("feed_forward.intermediate_dense")]),
+        conv_dim=[len(weights[front.format(i, "weight")]) for i in range(7)],
         conv_bias=front.format(0, "bias") in weights,
         feat_extract_norm="layer" if large else "group",
         do_stable_layer_norm=large,
@@ -215,10 +199,11 @@ def _wavlm_config(weights: Weights, large: bool) -> WavLMConfig:
     )
 
 
-def _whisper_config(weights: Weights) -> WhisperConfig:
+def _whisper_config(weights: Weights) -> PretrainedConfig:
     """From the shapes of the weights. In every size of Whisper a head of the attention has 64 features."""
     hidden, mel_bins, _ = weights["encoder.conv1.weight"].shape
-    return WhisperConfig(
+    return AutoConfig.for_model(
+        "whisper",
         d_model=hidden,
         num_mel_bins=mel_bins,
         encoder_layers=sum(key.endswith(".final_layer_norm.bias") for key in weights),
@@ -256,7 +241,7 @@ def _fill(model: PreTrainedModel, weights: Weights, name: str) -> PreTrainedMode
     if wrong:
         raise ValueError(
             f"{name!r}: its weights do not fit its config.json: {len(wrong)} are missing, unknown or of another shape, for "
-            f"instance {wrong[0]}. The model is of another layout, or its files belong to different models."
+            f"instance {wrong[0]}. The model is of another layout or for another task, or its files belong to different models."
         )
     model.load_state_dict(weights, assign=True)
     return model

@@ -25,7 +25,7 @@ from transformers import (
     WhisperModel,
 )
 
-import hf_ser.hub
+import hf_ser
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 40, "conv_dim": [16] * 7,
          "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_labels": 3}  # fmt: skip
@@ -68,15 +68,15 @@ def write(folder: Path, weights: dict[str, torch.Tensor], config: dict[str, Any]
     return folder
 
 
-def audeering(folder: Path) -> tuple[Path, Truth]:
-    names = {"0": "arousal", "1": "dominance", "2": "valence"}
+def dense_head(folder: Path, problem: str, *labels: str) -> tuple[Path, Truth]:
+    names = {str(i): label for i, label in enumerate(labels)}
     config = Wav2Vec2Config(**SIZES, **LARGE)
     encoder, dense, out = spread(Wav2Vec2Model(config)), spread(nn.Linear(32, 32)), spread(nn.Linear(32, 3))
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     weights = {f"wav2vec2.{key}": tensor for key, tensor in encoder.state_dict().items()}
     weights |= {f"classifier.dense.{key}": tensor for key, tensor in dense.state_dict().items()}
     weights |= {f"classifier.out_proj.{key}": tensor for key, tensor in out.state_dict().items()}
-    settings = {"architectures": ["Wav2Vec2ForSpeechClassification"], "problem_type": "regression", "id2label": names,
+    settings = {"architectures": ["Wav2Vec2ForSpeechClassification"], "problem_type": problem, "id2label": names,
                 "label2id": {label: int(i) for i, label in names.items()}, "pooling_mode": "mean"}  # fmt: skip
     write(folder, weights, config.to_dict() | settings)
     extractor.save_pretrained(folder)
@@ -86,6 +86,10 @@ def audeering(folder: Path) -> tuple[Path, Truth]:
         return out(torch.tanh(dense(hidden.mean(dim=1))))[0]
 
     return folder, truth
+
+
+def audeering(folder: Path) -> tuple[Path, Truth]:
+    return dense_head(folder, "regression", "arousal", "dominance", "valence")
 
 
 class LoraLinear(nn.Linear):
@@ -246,15 +250,23 @@ class TestRefusals:
 
     def test_vox_profiles_other_models(self, tmp_path: Path) -> None:
         folder, _ = vox_wavlm(tmp_path / "model")
-        change(folder, lambda weights: [weights.pop(key) for key in list(weights) if key.startswith("valence_layer")])
-        with pytest.raises(ValueError, match=r"a vox-profile model \(wavlm_large\) without classifier\.valence"):
+        stored = load_file(folder / "model.safetensors")
+        accent = {key.replace("arousal", "accent"): tensor for key, tensor in stored.items()}
+        change(folder, lambda weights: [weights.clear(), weights.update(accent)])
+        with pytest.raises(
+            ValueError, match="8 are missing, unknown .* for instance accent_layer.0.bias.* another task"
+        ):
+            hf_ser.hub.load(folder)
+        heads = {key: tensor for key, tensor in stored.items() if not key.startswith("backbone_model")}
+        change(folder, lambda weights: [weights.clear(), weights.update(heads)])
+        with pytest.raises(ValueError, match="pretrain_model: found 'wavlm_large', but weights without encoder"):
             hf_ser.hub.load(folder)
 
     def test_emotions_of_unknown_names(self, tmp_path: Path) -> None:
         folder, _ = vox_wavlm(tmp_path / "model")
-        change(folder, lambda weights: weights.update({"emotion_layer.2.weight": torch.zeros(4, WIDTH),
-                                                       "emotion_layer.2.bias": torch.zeros(4)}))  # fmt: skip
-        with pytest.raises(ValueError, match=r"found \{'emotion': 4, .*expected angry, contempt"):
+        four = {"emotion_layer.2.weight": torch.zeros(4, WIDTH), "emotion_layer.2.bias": torch.zeros(4)}
+        change(folder, lambda weights: weights.update(four))
+        with pytest.raises(ValueError, match=r"2 are .* of another shape, for instance classifier\.emotion\.2"):
             hf_ser.hub.load(folder)
 
     def test_another_pooling(self, tmp_path: Path) -> None:
@@ -279,3 +291,14 @@ def test_whisper_takes_15_seconds_at_once(tmp_path: Path) -> None:
     assert list(config.id2label.values()) == DIMENSIONS
     assert maximum_samples(config) == 15 * 16_000
     assert not needs_thirty_seconds(config)
+
+
+@torch.no_grad()
+def test_a_dense_head_of_emotions_goes_through_the_pipeline(tmp_path: Path) -> None:
+    """As many models on the Hub have it, with pooling_mode and Wav2Vec2ForSpeechClassification in their config.json."""
+    torch.manual_seed(0)
+    folder, truth = dense_head(tmp_path / "model", "single_label_classification", "anger", "neutral", "sadness")
+    recogniser = hf_ser.pipeline(folder, device="cpu")
+    for prediction, clip in zip(recogniser.predict(clips()), clips(), strict=True):
+        expected = dict(zip(["anger", "neutral", "sadness"], truth(clip).softmax(-1).tolist(), strict=True))
+        assert prediction.probabilities == pytest.approx(expected, abs=1e-5)
