@@ -14,6 +14,7 @@ from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExt
 
 from hf_ser.encoders import FAMILIES, encoder_config
 from hf_ser.hub.errors import HubError, explained
+from hf_ser.hub.reference import open_reference
 from hf_ser.models import open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import TINY, from_checkpoint
 from hf_ser.records import RESULTS, SPLITS
@@ -50,7 +51,8 @@ def load(
     device: str | torch.device | None = None,
 ) -> AudioClassificationPipeline:
     """
-    Opens a checkpoint, or an adapter on its base model, such that predictions do not depend on the padding of a batch.
+    Opens a checkpoint, or an adapter on its base model, such that predictions do not depend on the padding of a batch. Some
+    reference models without a class in transformers open, too, see [`~hf_ser.hub.reference.open_reference`].
 
     Args:
         model (`str` or `Path`): A run's folder, or a name on the Hub (`user/name`).
@@ -90,13 +92,17 @@ def load(
             "transformers and save it again as safetensors, or look for a pull request on the Hub that has them (revision: "
             "refs/pr/N)."
         )
+    opened: Any
     try:
-        opened = _checkpoint(path, name) if whole else _with_adapter(path, name, base, hub)
+        if reference := open_reference(path, name) if whole else None:
+            opened, extractor = reference
+        else:
+            opened = _checkpoint(path, name) if whole else _with_adapter(path, name, base, hub)
+            extractor = AutoFeatureExtractor.from_pretrained(path)
     except SafetensorError as error:
         raise ValueError(
             f"{name!r}: its weights are damaged or incomplete ({error}). Delete {path} and copy or download it again."
         ) from error
-    extractor = AutoFeatureExtractor.from_pretrained(path)
     if encoder_config(opened.config).model_type in FAMILIES:
         extractor.return_attention_mask = True
     if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
