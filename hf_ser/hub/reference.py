@@ -112,7 +112,7 @@ def _open_vox_profile(stored: Mapping[str, Any], settings: dict[str, Any], name:
         layers = 0 if whisper else len(weights["layer_weights"])
     except KeyError as error:
         raise ValueError(
-            f"{name!r}: config.json: pretrain_model: found {kind!r}, but weights without {error.args[0]}; expected WavLM or Whisper"
+            f"{name!r}: config.json: pretrain_model: found {kind!r}, but no weights {error.args[0]}; expected WavLM or Whisper"
         ) from error
     with torch.device("meta"):  # every weight comes from the checkpoint
         config = _config(encoder, labels, VOX_DIMENSIONS, use_weighted_layer_sum=not whisper)

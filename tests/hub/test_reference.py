@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 import hf_ser
+from hf_ser.encoders import maximum_samples, needs_thirty_seconds
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 40, "conv_dim": [16] * 7,
          "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_labels": 3}  # fmt: skip
@@ -259,7 +261,7 @@ class TestRefusals:
             hf_ser.hub.load(folder)
         heads = {key: tensor for key, tensor in stored.items() if not key.startswith("backbone_model")}
         change(folder, lambda weights: [weights.clear(), weights.update(heads)])
-        with pytest.raises(ValueError, match="pretrain_model: found 'wavlm_large', but weights without encoder"):
+        with pytest.raises(ValueError, match="pretrain_model: found 'wavlm_large', but no weights encoder"):
             hf_ser.hub.load(folder)
 
     def test_emotions_of_unknown_names(self, tmp_path: Path) -> None:
@@ -283,9 +285,7 @@ class TestRefusals:
 
 
 def test_whisper_takes_15_seconds_at_once(tmp_path: Path) -> None:
-    """vox-profile's folder may have any name; a name that ends with -dim is a model of dimensions."""
-    from hf_ser.encoders import maximum_samples, needs_thirty_seconds
-
+    """A name that ends with -dim is a model of dimensions, too."""
     folder, _ = vox_whisper(tmp_path / "whisper-msp-podcast-emotion-dim")
     config = hf_ser.hub.load(folder).model.config
     assert list(config.id2label.values()) == DIMENSIONS
@@ -302,3 +302,15 @@ def test_a_dense_head_of_emotions_goes_through_the_pipeline(tmp_path: Path) -> N
     for prediction, clip in zip(recogniser.predict(clips()), clips(), strict=True):
         expected = dict(zip(["anger", "neutral", "sadness"], truth(clip).softmax(-1).tolist(), strict=True))
         assert prediction.probabilities == pytest.approx(expected, abs=1e-5)
+
+
+@torch.no_grad()
+def test_by_its_name_on_the_hub(hub: Any, tmp_path: Path) -> None:
+    """vox-profile's repositories have no preprocessor_config.json."""
+    torch.manual_seed(0)
+    folder, truth = vox_wavlm(tmp_path / "model", dimensional=True)
+    HfApi().create_repo("lab/vox")
+    HfApi().upload_folder(repo_id="lab/vox", folder_path=folder)
+    opened = hf_ser.hub.load("lab/vox", device="cpu")
+    logits = opened.model(**opened.feature_extractor(clips()[0], sampling_rate=16_000, return_tensors="pt")).logits
+    torch.testing.assert_close(logits[0], truth(clips()[0]), atol=2e-5, rtol=1e-4)
