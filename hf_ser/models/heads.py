@@ -127,6 +127,17 @@ def set_outputs(config: PretrainedConfig, emotions: Sequence[str], dimensions: S
         config.dimensions = list(dimensions)
 
 
+@torch.no_grad()
+def start_dimensions(model: PreTrainedModel) -> None:
+    """
+    Lets the outputs of a new head for dimensions start in the middle of their range, in place: far from the labels CCC is flat,
+    and has next to no gradient.
+    """
+    if number := len(dimensions_of(model.config)):
+        model.classifier.weight[-number:] = 0.0
+        model.classifier.bias[-number:] = 0.5
+
+
 def dimensions_of(config: PretrainedConfig) -> tuple[str, ...]:
     """The dimensions among a model's outputs; in a saved model they may be beside those of its class, see [`split_outputs`]."""
     return tuple(getattr(config, "dimensions", None) or ())

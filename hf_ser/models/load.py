@@ -29,6 +29,7 @@ from hf_ser.models.heads import (
     beside,
     join_outputs,
     set_outputs,
+    start_dimensions,
     start_linear_head,
     with_dimensions,
 )
@@ -132,6 +133,7 @@ def load_model(
             set_outputs(settings, emotions, dimensions)
             model, missing = SERForAudioClassification.from_encoder(source, settings)
             new = set(missing)
+            start_dimensions(model)
             logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
         else:
             model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
@@ -187,7 +189,9 @@ def _with_its_class(
             # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.classifier.bias)
+    set_outputs(model.config, emotions, dimensions)
     if replaced:
+        start_dimensions(model)
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
@@ -197,7 +201,6 @@ def _with_its_class(
             ", ".join(random),
             former if "classifier.weight" not in missing else "",
         )
-    set_outputs(model.config, emotions, dimensions)
     return model, new
 
 
