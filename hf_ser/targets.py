@@ -41,7 +41,7 @@ class Targets:
         weights = parse_targets(words)
         targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
         for name in weights:
-            if name != EMOTION and not np.isfinite(_column(clips, name, 1)).any():
+            if name != EMOTION and not any(value is not None for value in _values(clips, name)):
                 raise CorpusError(
                     f"targets: no clip has {name}; it needs a column of that name, see docs/corpora.md for the corpora with it"
                 )
@@ -89,8 +89,11 @@ class Targets:
 
 def _column(clips: Dataset, name: str, width: int) -> Rows:
     """A column of numbers `(clips, width)`, NaN where it or a value is missing."""
-    missing = [math.nan] * width
-    if name not in clips.column_names:
-        return np.full((len(clips), width), np.nan, dtype=np.float32)
-    values: list[Any] = clips[name][:]
-    return np.array([missing if value is None else value for value in values], dtype=np.float32).reshape(-1, width)
+    missing = math.nan if width == 1 else [math.nan] * width
+    values = [missing if value is None else value for value in _values(clips, name)]
+    return np.array(values, dtype=np.float32).reshape(-1, width)
+
+
+def _values(clips: Dataset, name: str) -> list[Any]:
+    values: list[Any] = clips[name][:] if name in clips.column_names else [None] * len(clips)
+    return values

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.corpora import read_corpora
-from hf_ser.emotions import EmotionSelection
+from hf_ser.emotions import EMOTION, EmotionSelection, parse_targets
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_corpus, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
@@ -32,7 +32,11 @@ def main() -> int:
     own, rest = parser.parse_known_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     argv = [*recipe_words(read_recipe(own.config) if own.config else {}), *rest, "--split", "cross_corpus"]
-    script = parse_arguments(argv).script
+    script, *_, training = parse_arguments(argv)
+    if EMOTION not in parse_targets(training.targets):
+        raise ValueError(
+            f"targets: found {' '.join(training.targets)}, expected emotion among them: the matrix is of UAR"
+        )
     corpora = read_corpora(script.corpora)
     selection = EmotionSelection.parse(script.emotions)
     emotions = cross_corpus.shared_emotions(corpora, selection)

@@ -20,7 +20,7 @@ class SERModelConfig(PretrainedConfig):
         conv_size (`int`, *optional*, defaults to 256): The features of the convolutions of `conv`, and of its first
             linear layer.
         head_dropout (`float`, *optional*, defaults to 0.1): The dropout between those convolutions, in training.
-        classifier_proj_size (`int`, *optional*, defaults to 256): The features of the projection of `stock`.
+        classifier_proj_size (`int`, *optional*, defaults to 256): The features of the projection of `stock` and `linear`.
         use_weighted_layer_sum (`bool`, *optional*): Whether `stock` takes a learned average of all layers, not the last one.
             `conv` always does, `linear` never does.
         **kwargs: For `PretrainedConfig`: `id2label`, `label2id` and the like.

@@ -75,8 +75,8 @@ class SERForAudioClassification(PreTrainedModel):
             self.hidden = nn.Linear(conv, conv)
             self.classifier = nn.Linear(conv, config.num_labels)
         elif config.head == "linear":
-            self.projector = nn.Linear(2 * (config.num_hidden_layers + 1) * hidden, config.num_labels)
-            self.classifier = nn.Linear(config.num_labels, config.num_labels)
+            self.projector = nn.Linear(2 * (config.num_hidden_layers + 1) * hidden, config.classifier_proj_size)
+            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
         else:
             if config.use_weighted_layer_sum:
                 layers = config.num_hidden_layers + 1  # with what enters the first, as in transformers' own

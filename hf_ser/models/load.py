@@ -131,6 +131,8 @@ def load_model(
                 raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
             settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
             set_outputs(settings, emotions, dimensions)
+            if head == "linear":
+                settings.classifier_proj_size = settings.num_labels
             model, missing = SERForAudioClassification.from_encoder(source, settings)
             new = set(missing)
             start_dimensions(model)
@@ -195,7 +197,7 @@ def _with_its_class(
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
-            "%s: new classification head for %s (randomly initialised: %s)%s",
+            "%s: new head for %s (randomly initialised: %s)%s",
             source,
             listed(outputs),
             ", ".join(random),

@@ -48,7 +48,9 @@ class TestLoad:
             loaded = load_model(str(tiny_hubert), FOUR)
         assert loaded.new == ("classifier.bias", "classifier.weight", "projector.bias", "projector.weight")
         assert (
-            caplog.text.count("new classification head for 4 emotions (randomly initialised: classifier, projector)")
+            caplog.text.count(
+                "new head for angry, happy, neutral and sad (randomly initialised: classifier, projector)"
+            )
             == 1
         )
         assert loaded.model.config.id2label == dict(enumerate(FOUR))

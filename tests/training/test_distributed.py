@@ -24,7 +24,8 @@ REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
 METHODS = {
     "full": ["--method", "full"],
-    "adapter": ["--method", "adapter", "--head", "conv"],
+    # The loss of a dimension depends on all clips of a step at once.
+    "adapter": ["--method", "adapter", "--head", "conv", "--targets", "emotion", "arousal"],
 }
 WEIGHTS = {"full": "model.safetensors"}
 PARALLELISM = {

@@ -1,0 +1,243 @@
+"""Emotions, distributions and dimensions: trained together or alone, by every method, and opened anywhere."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from datasets import Audio, ClassLabel, Dataset
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
+
+import hf_ser
+from hf_ser import SERConfig, SERTrainer, load_corpora, train_test_split
+from hf_ser.audio import read_mono
+from hf_ser.corpora import CorpusError
+from hf_ser.results import RunResults
+from hf_ser.training import finetune, parse_arguments
+
+Python = Callable[..., Any]
+
+ALL = ["emotion", "emotion_distribution", "arousal", "valence", "dominance"]
+DIMENSIONS = ["arousal", "valence", "dominance"]
+#: Answers of a plain pipeline for files, one by one and in batches.
+PLAIN = """
+import json, sys
+import soundfile
+from transformers import pipeline
+
+folder, batch, *files = sys.argv[1:]
+clips = [{"array": samples, "sampling_rate": rate} for samples, rate in map(soundfile.read, files)]
+options = {"trust_remote_code": True} if batch == "1" else {}
+classifier = pipeline("audio-classification", model=folder, top_k=None, **options)
+answers = [{a["label"]: a["score"] for a in answer} for answer in classifier(clips, batch_size=int(batch))]
+print("ANSWERS", json.dumps([answers, "hf_ser" in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def parts(speech: Path) -> Any:
+    clips = load_corpora({"synthetic": speech}, ["angry", "sad", "happy"], targets=ALL)
+    return train_test_split(clips, seed=1)
+
+
+def ccc(x: np.ndarray, y: np.ndarray) -> float:
+    return 2 * float(np.cov(x, y, bias=True)[0, 1]) / float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+def train(parts: Any, folder: Path, model: Path, method: str | None, targets: list[str], **options: Any) -> SERTrainer:
+    options = {"num_train_epochs": 1, "learning_rate": 1e-3, "disable_tqdm": True, "bf16": False, **options}
+    args = SERConfig(output_dir=str(folder), targets=targets, **options)
+    trainer = SERTrainer(model, args, parts["train"], parts["validation"], peft_config=method)
+    trainer.train()
+    trainer.evaluate(parts["test"])
+    trainer.save_model()
+    trainer.create_model_card()
+    return trainer
+
+
+def opened_values(folder: Path, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and dimensions of the model in a folder."""
+    found = list(
+        hf_ser.pipeline(folder).predict([{"array": read_mono(row["audio"]), "sampling_rate": 16_000} for row in clips])
+    )
+    return tuple(
+        np.array([list(getattr(one, name).values()) for one in found]) for name in ("probabilities", "dimensions")
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("probe", {}),
+        ("frozen", {}),
+        ("frozen", {"head": "conv"}),
+        ("lora_qkv", {}),
+        ("lora_classifier", {"head": "stock"}),
+        ("adapter", {"head": "stock"}),
+        ("prompt", {"head": "stock"}),
+        (None, {}),
+        (None, {"head": "batchnorm"}),
+    ],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("targets", [ALL, DIMENSIONS], ids=["all", "dimensions"])
+def test_every_method_gives_what_its_saved_model_gives(
+    parts: Any, tiny_hubert: Path, tmp_path: Path, method: str | None, options: dict[str, Any], targets: list[str]
+) -> None:
+    trainer = train(parts, tmp_path, tiny_hubert, method, targets, **options)
+    clips = parts["test"]
+    probabilities, values = opened_values(tmp_path, clips)
+    truth = np.array([clips[name] for name in DIMENSIONS]).T
+    found = trainer.metrics["test"]["dimensions"]
+    assert list(found) == DIMENSIONS
+    for k, name in enumerate(DIMENSIONS):
+        assert found[name]["ccc"] == pytest.approx(ccc(values[:, k], truth[:, k]), abs=1e-3)
+        assert found[name]["mae"] == pytest.approx(np.abs(values[:, k] - truth[:, k]).mean(), abs=1e-4)
+    assert trainer.metrics["test"]["ccc"] == pytest.approx(np.mean([of["ccc"] for of in found.values()]))
+    assert trainer.probe is not None
+    assert "ccc" in trainer.probe["test"]
+    results = RunResults.read(tmp_path)
+    assert results.dimensions == tuple(DIMENSIONS)
+    card = (tmp_path / "README.md").read_text()
+    assert "CCC of valence" in card
+    if targets == DIMENSIONS:
+        assert not probabilities.size
+        assert "uar" not in trainer.metrics["test"]
+        assert not (tmp_path / "confusion_matrix.png").exists()
+        return
+    right = [
+        row.argmax() == label for row, label in zip(probabilities, clips["label"], strict=True) if label is not None
+    ]
+    assert trainer.metrics["test"]["accuracy"] == pytest.approx(np.mean(right))
+    rated = [i for i, shares in enumerate(clips["emotion_distribution"]) if shares is not None]
+    shares, probabilities = np.array([clips["emotion_distribution"][i] for i in rated]), probabilities[rated]
+    votes = trainer.metrics["test"]["distribution"]
+    assert votes["kl"] == pytest.approx(entropy(shares, probabilities, axis=1).mean(), abs=1e-3)
+    assert votes["js"] == pytest.approx((jensenshannon(shares, probabilities, axis=1) ** 2).mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
+@pytest.mark.parametrize("targets", [["emotion", "arousal"], ["valence"]], ids=["mixed", "regression"])
+def test_a_plain_pipeline_gives_the_emotions_or_the_values(
+    parts: Any, tmp_path: Path, encoder: str, targets: list[str], request: pytest.FixtureRequest, python: Python
+) -> None:
+    model = request.getfixturevalue(encoder)
+    train(parts, tmp_path, model, "probe", targets)
+    for i, row in enumerate(parts["test"].select(range(3))):
+        soundfile.write(tmp_path / f"{i}.wav", read_mono(row["audio"]), 16_000, subtype="FLOAT")
+    files = [str(tmp_path / f"{i}.wav") for i in range(3)]
+    own = list(hf_ser.pipeline(tmp_path).predict(files))
+    for batch in ("1",) if encoder == "tiny_whisper" else ("1", "8"):
+        done = python("-c", PLAIN, tmp_path, batch, *files)
+        assert done.returncode == 0, done.stderr[-2000:]
+        answers, imported = json.loads(done.stdout.rpartition("ANSWERS")[2])
+        assert not imported
+        for answer, prediction in zip(answers, own, strict=True):
+            # Whisper's features are large, and rounding with them.
+            assert answer == pytest.approx(prediction.probabilities or prediction.dimensions, abs=1e-3)
+
+
+def test_training_goes_on_from_a_model_with_dimensions(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    """Its head is kept, the layer beside the classifier included."""
+    train(parts, tmp_path / "first", tiny_hubert, "full", ["emotion", "arousal"], head="stock")
+    expected = opened_values(tmp_path / "first", parts["test"])
+    args = SERConfig(output_dir=str(tmp_path / "second"), targets=["emotion", "arousal"], head="stock", bf16=False)
+    trainer = SERTrainer(tmp_path / "first", args, parts["train"], parts["validation"])
+    trainer.evaluate(parts["test"])
+    trainer.save_model()
+    for found, before in zip(opened_values(tmp_path / "second", parts["test"]), expected, strict=True):
+        np.testing.assert_allclose(found, before, atol=1e-5)
+
+
+def test_a_cut_step_trains_as_a_whole_one(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    """CCC is of all clips of a step, with dropout, however many batches are accumulated and micro-batches cut."""
+    weights = []
+    for name, options in {
+        "whole": {"per_device_train_batch_size": 8, "micro_batch_seconds": 0.0},
+        "cut": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "micro_batch_seconds": 1.5},
+    }.items():
+        common = {"head": "stock", "max_steps": 3, "average_share": 0.0, "save_strategy": "no", "optim": "sgd"}
+        args = SERConfig(output_dir=str(tmp_path / name), targets=DIMENSIONS, bf16=False, disable_tqdm=True,
+                         learning_rate=1.0, **common, **options)  # fmt: skip
+        trainer = SERTrainer(tiny_hubert, args, parts["train"], parts["validation"])
+        for module in trainer.model.modules():
+            if isinstance(getattr(module, "p", None), float):
+                module.p = 0.0
+            if isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0
+        trainer.train()
+        weights.append(trainer.model.classifier.weight.detach().clone())
+    assert weights[0].abs().max() > 1e-3
+    torch.testing.assert_close(*weights, atol=2e-4, rtol=2e-2)
+
+
+def test_clips_lack_some_labels(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    """Corpora with and without dimensions train together."""
+    rows = parts["train"].filter(lambda row: row["label"] is not None).select(range(24))
+    sound = [{"bytes": row["audio"]["bytes"], "path": None} if row["audio"]["bytes"] else row["audio"] for row in rows]
+    columns = {
+        "audio": sound,
+        "label": [row["label"] if i % 2 else None for i, row in enumerate(rows)],
+        "arousal": [row["arousal"] if i % 3 or i % 2 == 0 else None for i, row in enumerate(rows)],
+        "speaker": rows["speaker"][:],
+    }
+    clips = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False)).cast_column("audio", Audio())
+    clips = clips.cast_column("label", ClassLabel(names=["angry", "happy", "sad"]))
+    args = SERConfig(
+        output_dir=str(tmp_path), targets=["emotion", "arousal"], num_train_epochs=1, bf16=False, disable_tqdm=True
+    )
+    trainer = SERTrainer(tiny_hubert, args, clips, peft_config="probe")
+    trainer.train()
+    found = trainer.evaluate(clips)
+    assert found["eval_dimensions"]["arousal"]["clips"] == 20
+    assert sum(map(sum, found["eval_confusion_matrix"])) == 12
+
+
+def test_a_target_that_no_clip_has_is_refused(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    without = parts["train"].remove_columns(["arousal"])
+    args = SERConfig(output_dir=str(tmp_path), targets=["arousal"])
+    with pytest.raises(CorpusError, match="no clip has arousal"):
+        SERTrainer(tiny_hubert, args, without)
+
+
+def test_constant_labels_give_no_figure(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+    """CCC is undefined there: none in results, never NaN."""
+    trainer = train(parts, tmp_path, tiny_hubert, "probe", ["emotion", "valence"])
+    same = parts["test"].filter(lambda row: row["valence"] == parts["test"]["valence"][0])
+    found = trainer.evaluate(same)["eval_dimensions"]["valence"]
+    assert found["ccc"] is None
+    assert found["mae"] is not None
+    trainer.create_model_card()
+    assert "NaN" not in (tmp_path / "results.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"targets": ["joy"]}, "targets: found 'joy'"),
+        ({"targets": ["emotion=0"]}, "positive weight"),
+        ({"targets": ["valence"], "class_weights": True}, "class_weights: is of use with emotions"),
+        ({"targets": ["emotion_distribution"], "focal_gamma": 2.0}, "focal_gamma: needs one true emotion"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SERConfig(output_dir="run", **given)
+
+
+def test_from_the_command_line(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    argv = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "probe", "--targets",
+            "arousal", "dominance=0.5", "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "True"]  # fmt: skip
+    results = finetune(parse_arguments(argv))
+    assert results.targets == {"arousal": 1.0, "dominance": 0.5}
+    assert results.emotions == []
+    assert results.ranges == {"synthetic": {"arousal": [1, 7], "valence": [1, 7], "dominance": [1, 7]}}
+    assert 0 < results.agreement["synthetic"]["arousal"]["alpha"] <= 1  # type: ignore[index]
+    timeline = hf_ser.pipeline(tmp_path / "run").timeline(next(speech.rglob("*.wav")))
+    assert timeline.dimensions == ("arousal", "dominance")
+    assert [segment.emotion for segment in timeline] == ["speech"]
