@@ -208,7 +208,7 @@ def labelled(
     sources, ranges = dict(sources or {}), ranges or {}
     released = {corpus for corpus, source in sources.items() if source["read_as"] in CORPORA}
     votes = count_votes(rows, selection)
-    values: dict[str, npt.NDArray[np.float64]] = dict(scaled_dimensions(rows, ranges, targets, released))
+    values = scaled_dimensions(rows, ranges, targets, released)
     if "emotion_distribution" in rows.column_names:
         values["emotion_distribution"] = given_distributions(rows, len(selection.names))
     elif votes is not None and "emotion_distribution" in targets:
