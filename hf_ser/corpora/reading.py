@@ -151,9 +151,12 @@ def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]
     """What the raters' lines of a table say, by the fields that they have in common with clips."""
     judged: dict[Key, Judgements] = {}
     meant: dict[str, str] = {}  # millions of lines repeat a few words
+    above: Fields = {}
     for place, line in _records(entry, table, root):
-        key = _key(table, _decode(entry, {name: line.get(name) for name in table.key}))
-        votes, ratings = judged.setdefault(key, Judgements([], {name: [] for name in entry.dimensions}))
+        about = {name: line.get(name) for name in table.key}
+        if about != above:  # the lines about a clip mostly follow each other
+            above, key = about, _key(table, _decode(entry, about))
+            votes, ratings = judged.setdefault(key, Judgements([], {name: [] for name in entry.dimensions}))
         for column in table.votes or ["emotion"]:
             value = (line.get(column) or "").strip()
             words, times = (column, int(value)) if value.isdecimal() else (value, 1)
