@@ -152,7 +152,8 @@ def as_clips(dataset: Dataset) -> Dataset:
     words = Words.of(rows["emotion"][:]).counts()
     label = dataset.features.get("label")
     known = tuple(label.names) if isinstance(label, ClassLabel) else tuple(sorted(words))
-    targets = [name for name in DIMENSIONS if name in rows.column_names] + ["emotion"] * bool(words)
+    targets = [name for name in DIMENSIONS if {name} <= {*dataset.column_names} & {*rows.column_names}]
+    targets += ["emotion"] * bool(words)
     if "emotion_distribution" in dataset.column_names:
         targets.append("emotion_distribution")
         rows = concatenate_datasets([rows, dataset.select_columns(["emotion_distribution"])], axis=1)

@@ -305,6 +305,13 @@ class TestADatasetOfTheUsersOwn:
         assert clips["emotion_distribution"][:] == shares
         assert clips.features["label"] == names
 
+    def test_columns_that_are_called_like_them_and_are_something_else(self, write_clip: Write, tmp_path: Path) -> None:
+        others = {"act": ["greeting", "question"], "votes": [5, 3], "EmoVal": [4.0, 5.0]}
+        clips = as_clips(self.dataset(write_clip, tmp_path, label=["sad", "happy"], **others))
+        assert len(clips) == 2
+        assert {"arousal", "votes"}.isdisjoint(clips.column_names)
+        assert clips["valence"][:] == [None, None]
+
     def test_what_it_may_not_have(self, write_clip: Write, tmp_path: Path) -> None:
         mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], arousal=[0.5, 3.0])
         with pytest.raises(CorpusError, match="arousal: found 3, expected 0 to 1; give .* dimension_range"):
