@@ -152,7 +152,8 @@ def as_clips(dataset: Dataset) -> Dataset:
     words = Words.of(rows["emotion"][:]).counts()
     label = dataset.features.get("label")
     known = tuple(label.names) if isinstance(label, ClassLabel) else tuple(sorted(words))
-    targets = [name for name in DIMENSIONS if name in rows.column_names] + ["emotion"] * bool(words)
+    targets = [name for name in DIMENSIONS if {name} <= {*dataset.column_names} & {*rows.column_names}]
+    targets += ["emotion"] * bool(words)
     if "emotion_distribution" in dataset.column_names:
         targets.append("emotion_distribution")
         rows = concatenate_datasets([rows, dataset.select_columns(["emotion_distribution"])], axis=1)
@@ -208,7 +209,7 @@ def labelled(
     sources, ranges = dict(sources or {}), ranges or {}
     released = {corpus for corpus, source in sources.items() if source["read_as"] in CORPORA}
     votes = count_votes(rows, selection)
-    values: dict[str, npt.NDArray[np.float64]] = dict(scaled_dimensions(rows, ranges, targets, released))
+    values = scaled_dimensions(rows, ranges, targets, released)
     if "emotion_distribution" in rows.column_names:
         values["emotion_distribution"] = given_distributions(rows, len(selection.names))
     elif votes is not None and "emotion_distribution" in targets:

@@ -1,6 +1,6 @@
 """Any data set on the Hub, or saved on disk by `datasets`, that has an audio and a label column."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,22 @@ from datasets import (
     Dataset,
     DatasetDict,
     Features,
+    List,
+    Value,
     concatenate_datasets,
     load_dataset,
     load_from_disk,
 )
 
 from hf_ser.corpora.manifest import TARGET_COLUMNS, find_column, gender, is_split, split
-from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError, counted_votes, rated_columns, to_number
+from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError, counted_votes, rated_columns
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
 NAME = "dataset"
+#: How the types of dimensions begin, and the types of votes: words for each rater, or counts such as `angry:3 neutral:2`.
+NUMBERS = ("flo", "int", "uin")
+VOTES = (List(Value("string")), Value("string"))
 
 
 def read(source: str) -> list[Dataset]:
@@ -33,12 +38,12 @@ def read(source: str) -> list[Dataset]:
         source (`str`):
             A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
             emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session, split, arousal, valence,
-            dominance and votes are taken where there is such a column, and the split else from the data set's own parts. Parts
-            that are called otherwise than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
+            dominance (numbers) and votes are taken where there is such a column, and the split else from the data set's own
+            parts. Parts that are called otherwise than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
-        CorpusError: if the data set cannot be loaded or lacks an audio or a label column, a dimension is no number, or votes are
-            neither words nor counts such as `angry:3 neutral:2`.
+        CorpusError: if the data set cannot be loaded or lacks an audio or a label column, or a text of votes does not count them
+            as `angry:3 neutral:2` does.
     """
     parts = load_parts(source)
     found: dict[str, list[Dataset]] = {}
@@ -107,9 +112,10 @@ def audio_column(features: Features, source: str) -> str:
 def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
     """The columns of `TEXT_COLUMNS` for a part, and of `RATED_COLUMNS` what it has, from its columns other than audio."""
 
-    def values(key: str) -> list[Any]:
+    def values(key: str, fits: Callable[[Any], bool]) -> list[Any]:
         column = find_column(part.column_names, key)
-        return part[column][:] if column else [None] * len(part)
+        # A column that is called act may be anything.
+        return part[column][:] if column and fits(part.features[column]) else [None] * len(part)
 
     def words(key: str) -> list[str | None]:
         column = find_column(part.column_names, key)
@@ -131,16 +137,12 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
         "split": [split(word) or split(part_name) for word in words("split")],
         "copy_of": [None] * len(part),
     }
-    rated: dict[str, list[Any]] = {
-        name: [
-            None if value is None else to_number(str(value), f"{clip}: {name}")
-            for clip, value in zip(columns["clip"], values(name), strict=True)
-        ]
-        for name in DIMENSIONS
+    rated = {
+        name: values(name, lambda kind: isinstance(kind, Value) and kind.dtype[:3] in NUMBERS) for name in DIMENSIONS
     }
     rated["votes"] = [
-        (value if isinstance(value, list) else counted_votes(value and str(value), f"{clip}: votes")) or None
-        for clip, value in zip(columns["clip"], values("votes"), strict=True)
+        (list(map(canonical, value)) if isinstance(value, list) else counted_votes(value, f"{clip}: votes")) or None
+        for clip, value in zip(columns["clip"], values("votes", lambda kind: kind in VOTES), strict=True)
     ]
     texts = {name: pa.array(columns[name], pa.string()) for name in TEXT_COLUMNS}
     return Dataset(pa.table({**texts, **rated_columns(rated)}))

@@ -5,8 +5,7 @@ import io
 import logging
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -24,11 +23,11 @@ Fields = dict[str, str | None]
 Key = tuple[str, ...]
 
 
-class Judgement(NamedTuple):
-    """What a rater's line says of a clip: votes, as `Row` has them, and ratings by dimension."""
+class Judgements(NamedTuple):
+    """What raters' lines say of a clip, as `Row` has it."""
 
     votes: list[str]
-    ratings: dict[str, float | None]
+    ratings: dict[str, list[float]]
 
 
 class Clip(NamedTuple):
@@ -39,7 +38,7 @@ class Clip(NamedTuple):
     fields: Fields
     performance: str | None = None
     source: str = ""
-    judgements: Sequence[Judgement] = ()
+    judged: Judgements | None = None
 
 
 def read_entry(entry: Entry, root: Path) -> list[Row]:
@@ -91,14 +90,8 @@ def _match(entry: Entry, root: Path) -> list[Clip]:
 def _join(entry: Entry, table: Table, clips: list[Clip], root: Path) -> list[Clip]:
     """The clips with the fields of a table."""
     if table.raters:
-        judged = defaultdict(list)
-        for place, line in _records(entry, table, root):
-            key = _key(table, _decode(entry, {name: line.get(name) for name in table.key}))
-            judged[key].append(_judgement(entry, table, line, place))
-        keys = [_key(table, clip.fields) for clip in clips]
-        return [
-            clip._replace(judgements=judged.get(key, clip.judgements)) for clip, key in zip(clips, keys, strict=True)
-        ]
+        judged = _judgements(entry, table, root)
+        return [clip._replace(judged=judged.get(_key(table, clip.fields), clip.judged)) for clip in clips]
     lines = _read_table(entry, table, root)
     if not table.lists_clips:
         return [clip._replace(fields=clip.fields | lines.get(_key(table, clip.fields), {})) for clip in clips]
@@ -121,15 +114,11 @@ def _row(entry: Entry, clip: Clip) -> Row:
     genders = ((FEMALE, entry.female), (MALE, entry.male))
     by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))
     emotion = canonical(fields.get("emotion", ""))
-    ratings: dict[str, list[float]] = {
-        name: [value for judgement in clip.judgements if (value := judgement.ratings[name]) is not None]
-        for name in entry.dimensions
-    }
-    dimensions: dict[str, float] = {}
-    for name, given in ratings.items():
-        value = to_number(fields.get(name), f"{entry.name}: {clip.name}: {name}")
-        if value is not None or given:
-            dimensions[name] = sum(given) / len(given) if value is None else value
+    votes, ratings = clip.judged or Judgements([], {})
+    dimensions = {name: sum(given) / len(given) for name, given in ratings.items() if given}
+    for name in entry.dimensions:
+        if (value := to_number(fields.get(name), f"{entry.name}: {clip.name}: {name}")) is not None:
+            dimensions[name] = value
     return Row(
         path=clip.path,
         name=clip.name,
@@ -140,8 +129,8 @@ def _row(entry: Entry, clip: Clip) -> Row:
         split=split(fields.get("split")),
         performance=clip.performance,
         dimensions=dimensions,
-        votes=[vote for judgement in clip.judgements for vote in judgement.votes],
-        ratings=dict(ratings),
+        votes=votes,
+        ratings=ratings,
         extras={column: fields[column] for column in entry.columns if column in fields},
     )
 
@@ -158,22 +147,27 @@ def _decode(entry: Entry, fields: Fields) -> Fields:
     return decoded
 
 
-def _judgement(entry: Entry, table: Table, line: Fields, place: str) -> Judgement:
-    """What a rater's line says."""
-    votes: list[str] = []
-    for column in table.votes or ["emotion"]:
-        value = (line.get(column) or "").strip()
-        if value.isdecimal():
-            votes += int(value) * [_emotion(entry, column)]
-        elif emotions := {_emotion(entry, word) for word in re.split("[:;]", value) if word.strip()}:
-            votes.append("+".join(sorted(emotions)))
-    return Judgement(
-        votes, {name: to_number(line.get(name), f"{entry.name}: {place}: {name}") for name in entry.dimensions}
-    )
-
-
-def _emotion(entry: Entry, word: str) -> str:
-    return canonical(_decode(entry, {"emotion": word})["emotion"] or "")
+def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]:
+    """What the raters' lines of a table say, by the fields that they have in common with clips."""
+    judged: dict[Key, Judgements] = {}
+    meant: dict[str, str] = {}  # millions of lines repeat a few words
+    above: Fields = {}
+    for place, line in _records(entry, table, root):
+        about = {name: line.get(name) for name in table.key}
+        if about != above:  # the lines about a clip mostly follow each other
+            above, key = about, _key(table, _decode(entry, about))
+            votes, ratings = judged.setdefault(key, Judgements([], {name: [] for name in entry.dimensions}))
+        for column in table.votes or ["emotion"]:
+            value = (line.get(column) or "").strip()
+            words, times = (column, int(value)) if value.isdecimal() else (value, 1)
+            if words not in meant:
+                decoded = (_decode(entry, {"emotion": word})["emotion"] for word in re.split("[:;]", words))
+                meant[words] = "+".join(sorted({canonical(word) for word in decoded if word}))
+            votes += times * [meant[words]] * bool(meant[words])
+        for name, given in ratings.items():
+            if (rating := to_number(line.get(name), f"{entry.name}: {place}: {name}")) is not None:
+                given.append(rating)
+    return judged
 
 
 def _key(table: Table, fields: Fields) -> Key:

@@ -55,7 +55,7 @@ class Row:
     performance: str | None = None
     dimensions: dict[str, float] = field(default_factory=dict)
     votes: Sequence[str] = ()
-    ratings: dict[str, Sequence[float]] = field(default_factory=dict)
+    ratings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     extras: dict[str, str] = field(default_factory=dict)
 
 

@@ -238,7 +238,7 @@ def resonate(source: Samples, centres: Samples, formants: Samples) -> Samples:
 
 def default_folder() -> Path:
     """Where the corpus is made if no folder is named."""
-    return cache_folder() / "synthetic"
+    return cache_folder() / "synthetic_rated"  # an older one, without raters, may be beside it
 
 
 def ensure(folder: Path) -> Path:
