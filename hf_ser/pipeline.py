@@ -27,6 +27,7 @@ from hf_ser.encoders import (
     needs_thirty_seconds,
 )
 from hf_ser.hub.loading import load
+from hf_ser.hub.reference import FixedLengthFeatureExtractor
 from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
@@ -344,7 +345,8 @@ class SERPipeline(AudioClassificationPipeline):
         """
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
-        least = maximum_samples(config) if needs_thirty_seconds(config) else 1
+        fixed = needs_thirty_seconds(config) or isinstance(self.feature_extractor, FixedLengthFeatureExtractor)
+        least = maximum_samples(config) if fixed else 1  # what each waveform costs
         first = 0
         while first < len(order):
             longest = max(len(waveforms[order[first]]), least)
