@@ -1,4 +1,4 @@
-"""What raters said of clips: dimensions in one scale, distributions of votes, and how far the raters agree."""
+"""Judgements of raters: dimensions in one scale, distributions of votes, and how far the raters agree."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence

@@ -193,7 +193,8 @@ def load_entry(path: Path) -> Entry:
             f"(?P<{missing[0]}>...), or in a table."
         )
     for name, scale in entry.dimensions.items():
-        if name not in DIMENSIONS or not isinstance(scale, list) or len(scale) != 2 or not scale[0] < scale[1]:
+        numbers = scale if isinstance(scale, list) and all(isinstance(value, int | float) for value in scale) else []
+        if name not in DIMENSIONS or len(numbers) != 2 or not numbers[0] < numbers[1]:
             raise CorpusError(
                 f"{where}: dimensions: found {name}: {scale}, expected {listed(DIMENSIONS, 'or')} with the lowest and highest "
                 "value, such as [1, 5]"

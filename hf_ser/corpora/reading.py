@@ -24,7 +24,7 @@ Key = tuple[str, ...]
 
 
 class Judgements(NamedTuple):
-    """What raters' lines say of a clip, as `Row` has it."""
+    """The votes and ratings for a clip, as `Row` has them."""
 
     votes: list[str]
     ratings: dict[str, list[float]]
@@ -148,7 +148,7 @@ def _decode(entry: Entry, fields: Fields) -> Fields:
 
 
 def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]:
-    """What the raters' lines of a table say, by the fields that they have in common with clips."""
+    """The votes and ratings in a table, by the fields that its lines have in common with clips."""
     judged: dict[Key, Judgements] = {}
     meant: dict[str, str] = {}  # millions of lines repeat a few words
     above: Fields = {}
@@ -195,7 +195,7 @@ def _records(entry: Entry, table: Table, root: Path) -> Iterator[tuple[str, Fiel
         file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
         if not table.optional:
             raise _nothing(entry, root, file, _inside(root))
-        unknown = "what raters judged is" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
+        unknown = "votes and ratings are" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
         level = logging.INFO if table.raters else logging.WARNING  # few runs need votes
         logger.log(level, "%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
     empty = True
@@ -253,7 +253,7 @@ def _csv_lines(table: Table, text: str, path: Path, corpus: str) -> Iterator[tup
     columns = {**table.columns, **{column: column for column in table.votes}}
     if missing := [column for column in dict.fromkeys(columns.values()) if column not in header]:
         if table.raters and table.optional:  # releases differ in what they say of raters
-            logger.info("%s: %s has no column %s: what raters judged is unknown", corpus, path, ", ".join(missing))
+            logger.info("%s: %s has no column %s: votes and ratings are unknown", corpus, path, ", ".join(missing))
             return
         raise CorpusError(f"{corpus}: {path} has no column {', '.join(missing)}; found {', '.join(header)}")
     for record in reader:

@@ -41,8 +41,8 @@ class ScriptArguments:
         metadata={
             "help": "Corpora as NAME=PATH: a name of hf-ser corpora --list with its folder; FILE.yaml, which describes a "
             "corpus, with a folder; manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally "
-            "speaker, gender, session, split, corpus); dataset with a folder of save_to_disk or a name on the Hub; emobox with "
-            "EmoBox/data/CORPUS; or synthetic, which the package makes itself."
+            "speaker, gender, session, split, corpus, arousal, valence, dominance, votes); dataset with a folder of "
+            "save_to_disk or a name on the Hub; emobox with EmoBox/data/CORPUS; or synthetic, which the package makes itself."
         },
     )
     emotions: list[str] = field(
