@@ -132,7 +132,7 @@ def _draw_dimensions(axes: Axes, timeline: Timeline) -> None:
     for name, curve, style in zip(timeline.dimensions, curves.T, cycle(("-", "--", ":"))):
         axes.plot(time, curve, style, color="black", linewidth=1.2, label=name)
     _draw_silence(axes, timeline)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(min(0.0, np.nanmin(curves, initial=0)), max(1.0, np.nanmax(curves, initial=1)))
     axes.set_yticks([0, 0.5, 1])
     axes.set_ylabel("dimensions")
 
