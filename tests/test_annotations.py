@@ -119,9 +119,9 @@ class TestDimensions:
 class TestTargets:
     def test_their_weights_are_left_out(self) -> None:
         assert parse_targets(["emotion", "arousal=0.5"]) == {"emotion": 1.0, "arousal": 0.5}
-        for wrong in ([], ["arousel"], ["arousal", "arousal=2"]):
+        for wrong in ([], ["arousel"], ["arousal", "arousal=2"], ["arousal=-1"], ["arousal=high"]):
             with pytest.raises(
-                ValueError, match="targets: found .*, expected some of emotion, emotion_distribution, arousal"
+                ValueError, match="targets: found .*, expected .* emotion, emotion_distribution, arousal"
             ):
                 parse_targets(wrong)
 
