@@ -71,13 +71,13 @@ class Solution:
 
     Args:
         strength (`float`, *optional*): Of the emotions `C`, the inverse of the penalty's strength, for one view of each clip.
-        penalty (`float`, *optional*): Of the dimensions the strength of the ridge penalty.
+        penalties (`list[float]`, *optional*): Of each dimension the strength of the ridge penalty.
         head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection, as the model has them.
         start (`dict[str, torch.Tensor]`): The same with a stronger penalty, from which a head trains together with its encoder.
     """
 
     strength: float | None
-    penalty: float | None
+    penalties: list[float] | None
     head: dict[str, torch.Tensor]
     start: dict[str, torch.Tensor]
 
@@ -112,14 +112,14 @@ def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: 
     scale[scale < 1e-6 * np.abs(mean) + 1e-12] = 1.0  # a constant says nothing
     features = (features - mean) / scale
     features, back = rotated(features)
-    strength = penalty = None
+    strength = penalties = None
     solutions: list[list[tuple[Features, Features]]] = [[], []]
     if emotions:
         strength, found = classify(features, clips.labels[:, :emotions], clips.speakers, views, balanced)
         solutions[0].append(found[0])
         solutions[1].append(found[1])
     if clips.labels.shape[1] > emotions:
-        penalty, found = regress(features, clips.labels[:, emotions:], clips.speakers)
+        penalties, found = regress(features, clips.labels[:, emotions:], clips.speakers)
         solutions[0].append(found[0])
         solutions[1].append(found[1])
     states = []
@@ -131,7 +131,7 @@ def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: 
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
         head.linear.load_state_dict(states[0])
-    return Solution(strength, penalty, *states)
+    return Solution(strength, penalties, *states)
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -225,7 +225,7 @@ def choose_strength(
 
 def regress(
     features: Features, truth: Rows, speakers: Sequence[str | None]
-) -> tuple[float, list[tuple[Features, Features]]]:
+) -> tuple[list[float], list[tuple[Features, Features]]]:
     """
     A ridge regression of each dimension `(clips, dimensions)` on the clips that have it.
 
@@ -233,33 +233,44 @@ def regress(
     regression shrinks its predictions to the mean, which CCC counts as an error: they get the spread that the labels have.
 
     Returns:
-        The penalty, and weight `(dimensions, features)` and bias `(dimensions,)`, of its solution and of the one with a
-        penalty [`WEAKER`] times as strong.
+        The penalty of each dimension, and weight `(dimensions, features)` and bias `(dimensions,)`, of the solution and of the one
+        with a penalty [`WEAKER`] times as strong.
     """
-    there = np.isfinite(truth)
-    whole = there.all(axis=1)  # the penalty is chosen on clips that have all dimensions, if any have
-    rows = np.flatnonzero(whole if whole.sum() > 1 else there.any(axis=1))
-    known = np.where(there, truth, np.nanmean(truth, axis=0))
-    left_out = np.zeros((len(PENALTIES), len(features), truth.shape[1]), np.float32)
-    for train, test in folds(np.zeros(len(rows), np.int64), [speakers[i] for i in rows.tolist()]):
-        for k, (weight, bias) in enumerate(ridges(features[rows[train]], known[rows[train]], PENALTIES)):
-            left_out[k, rows[test]] = features[rows[test]] @ weight.T + bias
-    spreads = np.maximum(left_out[:, rows].std(axis=1), 1e-6)  # (penalties, dimensions)
-    correlations = ((left_out[:, rows] - left_out[:, rows].mean(axis=1, keepdims=True)) *
-                    (known[rows] - known[rows].mean(axis=0))).mean(axis=1)  # fmt: skip
-    correlations /= spreads * np.maximum(known[rows].std(axis=0), 1e-6)
+    alike: dict[bytes, list[int]] = {}  # the dimensions that the same clips have, which are solved at once
+    for k, has in enumerate(np.isfinite(truth).T):
+        alike.setdefault(has.tobytes(), []).append(k)
+    penalties = [0.0] * truth.shape[1]
+    solutions = [
+        (np.zeros((truth.shape[1], features.shape[1]), np.float32), np.zeros(truth.shape[1], np.float32))
+        for _ in range(2)
+    ]
+    for of in alike.values():
+        rows = np.flatnonzero(np.isfinite(truth[:, of[0]]))
+        inputs, wanted = features[rows], truth[rows][:, of]
+        penalty, spread = choose_penalty(inputs, wanted, [speakers[i] for i in rows.tolist()])
+        for k in of:
+            penalties[k] = penalty
+        for (weights, biases), strength in zip(solutions, (penalty, penalty * WEAKER), strict=True):
+            ((weight, bias),) = ridges(inputs, wanted, [strength])
+            middle = wanted.mean(axis=0)
+            weights[of], biases[of] = weight * spread[:, None], middle + (bias - middle) * spread
+    return penalties, solutions
+
+
+def choose_penalty(features: Features, truth: Rows, speakers: Sequence[str | None]) -> tuple[float, Features]:
+    """
+    The penalty, see [`regress`], and by what the predictions of each dimension `(dimensions,)` are to be stretched, both found on
+    training speakers that are left out.
+    """
+    left_out = np.zeros((len(PENALTIES), *truth.shape))
+    for train, test in folds(np.zeros(len(truth), np.int64), speakers):
+        for k, (weight, bias) in enumerate(ridges(features[train], truth[train], PENALTIES)):
+            left_out[k, test] = features[test] @ weight.T + bias
+    spread, spreads = np.maximum(truth.std(axis=0), 1e-6), np.maximum(left_out.std(axis=1), 1e-6)
+    centred = left_out - left_out.mean(axis=1, keepdims=True)
+    correlations = (centred * (truth - truth.mean(axis=0))).mean(axis=1) / (spreads * spread)  # (penalties, dimensions)
     best = int(correlations.mean(axis=1).argmax())
-    stretch = np.where(correlations[best] > 0, known[rows].std(axis=0) / spreads[best], 1.0)
-    found = []
-    for penalty in (PENALTIES[best], PENALTIES[best] * WEAKER):
-        weights, biases = [], []
-        for k, has in enumerate(there.T):
-            ((weight, bias),) = ridges(features[has], truth[has, k : k + 1], [penalty])
-            middle = truth[has, k].mean()
-            weights.append(weight * stretch[k])
-            biases.append(middle + (bias - middle) * stretch[k])
-        found.append((np.concatenate(weights).astype(np.float32), np.concatenate(biases).astype(np.float32)))
-    return PENALTIES[best], found
+    return PENALTIES[best], np.where(correlations[best] > 0, spread / spreads[best], 1.0)
 
 
 def ridges(features: Features, truth: Rows, penalties: Sequence[float]) -> list[tuple[Features, Features]]:
@@ -347,7 +358,7 @@ def solved(
     Solves the probe of a Trainer's model on a dataset of training clips, and starts its `linear` head from it.
 
     Returns:
-        The solution, and how it was found: `C` and `penalty`, `clips`, `views`, and the `seconds` that it took with the frozen
+        The solution, and how it was found: `C`, the penalties, `clips`, `views`, and the `seconds` that it took with the frozen
         pass.
     """
     began = time.perf_counter()
@@ -359,8 +370,11 @@ def solved(
         emotions, balanced = len(dataset.targets.emotions), trainer.args.class_weights
         solution = solve(model, clips, emotions=emotions, views=views, balanced=balanced)
     seconds = time.perf_counter() - began
-    chosen = {"C": solution.strength, "penalty": solution.penalty}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
+    chosen = {} if solution.strength is None else {"C": solution.strength}
+    chosen |= {
+        f"penalty of {name}": value
+        for name, value in zip(dataset.targets.dimensions, solution.penalties or (), strict=True)
+    }
     logger.info(
         "probe: solved on %d clips (%d views of each) in %.1f s; %s by cross-validation over training speakers",
         len(dataset),

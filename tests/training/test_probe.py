@@ -305,3 +305,40 @@ class TestRuns:
             found = run(tiny_hubert, *noisy, *words, folder=words[0]).probe
             assert found["views"] == 1
             assert found["test"] == pytest.approx(clean["test"], abs=1e-6)
+
+
+class TestDimensions:
+    def test_is_a_ridge_regression_with_the_spread_of_the_labels(self, linear: Any) -> None:
+        from sklearn.linear_model import Ridge
+
+        clips = made_up(linear)
+        rng = np.random.default_rng(1)
+        truth = (0.2 * clips.labels + rng.uniform(0.3, 0.5, clips.labels.shape))[:, :2].astype(np.float32)
+        model = load_model(linear.config._name_or_path or "", (), ("arousal", "valence"), head="linear").model
+        solution = solve(model, Clips(clips.features, truth, clips.speakers), emotions=0)
+        features = torch.from_numpy(clips.features)
+        if model.config.use_weighted_layer_sum:
+            pooled = (features * model.layer_weights.softmax(0)[:, None]).sum(1)
+        else:
+            pooled = features.flatten(1)
+        scaled = StandardScaler().fit_transform(pooled.detach().numpy())
+        with torch.no_grad():
+            found = model.classifier(model.projector(pooled)).numpy()
+        assert solution.penalties is not None
+        for k, penalty in enumerate(solution.penalties):
+            expected = Ridge(alpha=penalty).fit(scaled, truth[:, k]).predict(scaled)
+            assert np.corrcoef(found[:, k], expected)[0, 1] > 0.9999
+            assert found[:, k].mean() == pytest.approx(truth[:, k].mean(), abs=1e-3)
+            assert np.corrcoef(found[:, k], truth[:, k])[0, 1] > 0.7
+
+    def test_clips_without_a_label_count_for_the_others(self, linear: Any) -> None:
+        clips = made_up(linear)
+        truth = np.full((len(clips.labels), 2), np.nan, np.float32)
+        truth[::2, 0], truth[:, 1] = clips.labels[::2, 0], clips.labels[:, 1]
+        rows = np.concatenate([clips.labels, truth], axis=1)
+        rows[1::3, :3] = np.nan
+        model = load_model(linear.config._name_or_path or "", EMOTIONS, ("arousal", "valence"), head="linear").model
+        solution = solve(model, Clips(clips.features, rows, clips.speakers), emotions=3)
+        assert solution.strength in STRENGTHS
+        for parameter in solution.head.values():
+            assert torch.isfinite(parameter).all()

@@ -197,7 +197,9 @@ def probe_kind(results: RunResults) -> str:
 def penalty(results: RunResults) -> str:
     """The probe's penalties."""
     found = results.probe or {}
-    return listed(f"{name}={found[name]:g}" for name in ("C", "penalty") if name in found)
+    penalties = {name.removeprefix("penalty of "): value for name, value in found.items() if name.startswith("penalty")}
+    chosen = {"C": found["C"], **penalties} if "C" in found else penalties
+    return listed(f"{name}={value:g}" for name, value in chosen.items())
 
 
 def results_table(results: RunResults) -> str:
