@@ -233,8 +233,8 @@ def regress(
     regression shrinks its predictions to the mean, which CCC counts as an error: they get the spread that the labels have.
 
     Returns:
-        The penalty of each dimension, and weight `(dimensions, features)` and bias `(dimensions,)`, of the solution and of the one
-        with a penalty [`WEAKER`] times as strong.
+        The penalty of each dimension, and weight `(dimensions, features)` and bias `(dimensions,)`, of the solution and of
+        the one with a penalty [`WEAKER`] times as strong.
     """
     alike: dict[bytes, list[int]] = {}  # the dimensions that the same clips have, which are solved at once
     for k, has in enumerate(np.isfinite(truth).T):
