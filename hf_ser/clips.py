@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.corpora.rows import RATED_COLUMNS
-from hf_ser.emotions import DIMENSIONS, EMOTIONS, EmotionSelection, parse_targets
+from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets
 
 logger = logging.getLogger(__name__)
 
@@ -210,12 +210,12 @@ def labelled(
     released = {corpus for corpus, source in sources.items() if source["read_as"] in CORPORA}
     votes = count_votes(rows, selection)
     values = scaled_dimensions(rows, ranges, targets, released)
-    if "emotion_distribution" in rows.column_names:
-        values["emotion_distribution"] = given_distributions(rows, len(selection.names))
-    elif votes is not None and "emotion_distribution" in targets:
-        values["emotion_distribution"] = distributions(votes, minimum_raters, vote_smoothing)
+    if DISTRIBUTION in rows.column_names:
+        values[DISTRIBUTION] = given_distributions(rows, len(selection.names))
+    elif votes is not None and DISTRIBUTION in targets:
+        values[DISTRIBUTION] = distributions(votes, minimum_raters, vote_smoothing)
     rated = with_any(values, targets, len(rows))
-    if votes is not None and "emotion_distribution" in targets:
+    if votes is not None and DISTRIBUTION in targets:
         rated |= votes.chosen.any(axis=1)  # by too few for a distribution: left out, not broken
     usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
     usable, copies = exclude_copies(rows, usable)
@@ -225,28 +225,25 @@ def labelled(
     emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
     meant = [selection.label(word) for word in emotions.words]
     counted = {selection.label(word) for word in emotions.take(usable).counts()}
-    if "emotion" not in targets and votes is not None:  # else a class of the model would have no clip
+    if EMOTION not in targets and votes is not None:  # else a class of the model would have no clip
         counted |= {name for name, n in zip(selection.names, votes.counts[usable].sum(axis=0), strict=True) if n}
-    present = [name for name in selection.names if name in counted or keep_all]
-    if {"emotion", "emotion_distribution"}.isdisjoint(targets):
+    if {EMOTION, DISTRIBUTION}.isdisjoint(targets):
         present = list(selection.names or EMOTIONS)
-    elif len(present) < 2:
-        raise CorpusError(f"emotions: found clips of {present or 'none'} alone, expected two emotions at least")
-    elif selection.chosen and (absent := sorted(set(selection.names) - set(present))):
-        raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
-    if "emotion_distribution" in values and len(present) < len(selection.names):
-        values["emotion_distribution"] = shares_of(values["emotion_distribution"], selection.names, present)
+    else:
+        present = present_emotions(selection, selection.names if keep_all else counted)
+    if DISTRIBUTION in values and len(present) < len(selection.names):
+        values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
 
     label_of = np.array([*(present.index(name) if name in present else -1 for name in meant), -1], dtype=np.int32)
     labels = label_of[emotions.codes]
-    wanted = with_any(values, targets, len(rows)) | ((labels >= 0) & ("emotion" in targets))
+    wanted = with_any(values, targets, len(rows)) | ((labels >= 0) & (EMOTION in targets))
     taken = np.array(usable, dtype=np.int64)[wanted[usable]]
     left_out = {word or "none": n for word, n in emotions.take(np.setdiff1d(usable, taken)).counts().items()}
     if left_out:
         logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
     if not keep_all:
         check_targets({name: of_clips[taken] for name, of_clips in values.items()}, targets)
-        if "emotion_distribution" in targets and votes is not None and votes.raters[taken].max() == 1:
+        if DISTRIBUTION in targets and votes is not None and votes.raters[taken].max() == 1:
             logger.warning("emotion_distribution: no clip has votes of two raters, so that each is one emotion alone")
     # samples_hash stays: features of a frozen encoder are kept by it.
     gone = ["emotion", "copy_of", "problem", "detail", "emotion_distribution", *RATED_COLUMNS]
@@ -271,6 +268,21 @@ def labelled(
         agreement=agreed,
     )
     return Dataset(together.data, info=info).select(taken)
+
+
+def present_emotions(selection: EmotionSelection, counted: Collection[str | None]) -> list[str]:
+    """
+    The emotions of a selection that clips have.
+
+    Raises:
+        CorpusError: if they are fewer than two, or one that the user named is missing.
+    """
+    present = [name for name in selection.names if name in counted]
+    if len(present) < 2:
+        raise CorpusError(f"emotions: found clips of {present or 'none'} alone, expected two emotions at least")
+    if selection.chosen and (absent := sorted(set(selection.names) - set(present))):
+        raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
+    return present
 
 
 def with_labels(

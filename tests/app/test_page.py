@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import hf_ser
-from hf_ser.models import load_model
+from hf_ser.models import load_model, split_outputs
 from hf_ser.pipeline import SERPipeline
 
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'hf_ser[demo]'")
@@ -182,3 +182,17 @@ def test_a_model_on_the_hub_is_described(hub: Any) -> None:
     api.upload_file(path_or_fileobj=json.dumps(RESULTS).encode(), path_in_repo="results.json", repo_id="lab/run")
     assert "[lab/run](https://huggingface.co/lab/run), `hubert-mini` fine-tuned" in describe("lab/run")
     assert "Without a run's" in describe("lab/bare")
+
+
+def test_a_model_with_dimensions_shows_their_plane(
+    tiny_hubert: Path, write_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    loaded = load_model(str(tiny_hubert), ("angry", "sad"), ("arousal", "valence"))
+    split_outputs(loaded.model).save_pretrained(tmp_path / "model")
+    loaded.feature_extractor.save_pretrained(tmp_path / "model")
+    page = make_page(str(tmp_path / "model"))
+    answer = next(function.fn for function in page.fns.values() if function.api_name == "predict")
+    probabilities, *others, plane = answer(str(write_clip(tmp_path / "clip.wav", seconds=2)))
+    assert set(probabilities) == {"angry", "sad"}
+    assert others == [None, None, None]
+    assert plane.axes[0].get_xlabel().startswith("valence")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,19 @@ def test_a_name_that_is_no_unicode_is_written_all_the_same(tmp_path: Path, suffi
     name = os.fsdecode(b"bad\xff.wav")
     save([Prediction(name, 1.0, {"happy": 0.75, "sad": 0.25})], path)
     assert [row["name"] for row in rows(path)] == ["bad\\udcff.wav"]
+
+
+def test_dimensions_have_columns_behind_the_probabilities(tmp_path: Path) -> None:
+    dimensions = {"arousal": 0.25}
+    save(
+        [Prediction("a.wav", 1.0, {"happy": 1.0}, None, dimensions), Prediction("b.wav", 0.0, {}, "empty: none")],
+        tmp_path / "p.csv",
+    )
+    assert list(rows(tmp_path / "p.csv")[0].items())[2:5] == [
+        ("emotion", "happy"),
+        ("happy", "1.0"),
+        ("arousal", "0.25"),
+    ]
+    line = replace(TIMELINE, dimensions=("arousal",), values=np.array([[0.1], [0.2], [np.nan], [0.4]]), smoothing=0.0)
+    save(line, tmp_path / "t.csv")
+    assert [row["arousal"] for row in rows(tmp_path / "t.csv")] == ["0.1", "0.2", "", "0.4"]

@@ -175,7 +175,10 @@ def test_arguments_are_checked_at_once(pitch: SERPipeline, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("problem_type", "regression", "problem_type is 'regression'"), ("id2label", {0: "a", 1: "a"}, "are called 'a'")],
+    [
+        ("problem_type", "multi_label_classification", "problem_type is 'multi"),
+        ("id2label", {0: "a", 1: "a"}, "are called 'a'"),
+    ],
 )
 def test_other_classifiers_are_refused(pitch: SERPipeline, name: str, value: Any, message: str) -> None:
     setattr(pitch.model.config, name, value)
