@@ -89,7 +89,7 @@ class Targets:
 
 def _column(clips: Dataset, name: str, width: int) -> Rows:
     """A column of numbers `(clips, width)`, NaN where it or a value is missing."""
-    missing = [math.nan] * width
+    missing: Any = [math.nan] * width if width > 1 else math.nan
     if name not in clips.column_names:
         return np.full((len(clips), width), np.nan, dtype=np.float32)
     values: list[Any] = clips[name][:]
