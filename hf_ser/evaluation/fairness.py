@@ -184,9 +184,9 @@ def fairness_of_dimension(
 
     Returns:
         - `mean_error`, `ccc`: how far the genders lie apart in the mean of prediction less label, and in the concordance
-          correlation coefficient; `None` where one has none, and `reason`. Of more than two genders, the two farthest apart count;
+          correlation coefficient; `None` where one has none, and `reason`. Of more genders, the two farthest apart count;
         - `by_chance`: as [`fairness`] has it, the genders permuted over all clips with a label;
-        - `by_gender`: for each its `clips`, `mean_error` and `ccc`; `unknown`: the number of clips with a label of no known gender.
+        - `by_gender`: for each its `clips`, `mean_error` and `ccc`; `unknown`: the number of clips with a label and no gender.
     """
     labelled = np.flatnonzero(np.isfinite(truth)).tolist()
     known = [i for i in labelled if genders[i] is not None]

@@ -87,8 +87,8 @@ def paired(
     min_clips: int = 1,
 ) -> dict[str, Any]:
     """
-    The same, without McNemar's test, of any metrics: `first` and `second` take integer weights `(clips, resamples)` and return each
-    metric `(resamples,)`, NaN where a resample has none.
+    The same, without McNemar's test, of any metrics: `first` and `second` take integer weights `(clips, resamples)` and return
+    each metric `(resamples,)`, NaN where a resample has none.
     """
 
     def differences(weights: Array) -> dict[str, Array]:

@@ -25,7 +25,7 @@ from hf_ser.rendering.headline import (
     form_of,
     level,
 )
-from hf_ser.wording import counted
+from hf_ser.wording import counted, listed
 
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -34,9 +34,10 @@ PICTURES = {
     "confusion_matrix": "Clips by true (rows) and predicted emotion (columns), in per cent of each row.",
     "recall": "Recall of each emotion with its interval; the dashed line is their mean, the UAR.",
     "reliability": "Accuracy against the probability of the predicted emotion, and the clips of each bin.",
-    "speakers": "UAR of each speaker, or CCC of a model of dimensions alone, by corpus and gender; the short lines are the groups' means.",
+    "speakers": "UAR (of dimensions alone CCC) of each speaker, by corpus and gender; the short lines are the groups' means.",
     "dimensions": "Clips by true (across) and predicted value (upwards) of each dimension; on the line they are the same.",
-    "robustness": "UAR, or CCC, with intervals against the signal-to-noise ratio, and under other conditions, beside the clean clips.",
+    "robustness": "UAR (of dimensions alone CCC) with intervals against the signal-to-noise ratio, and under other conditions, "
+    "beside the clean clips.",
 }
 #: The plots that the model card shows.
 CARD_PICTURES = ("robustness", "reliability")
@@ -56,14 +57,14 @@ def in_brief(report: Report) -> list[Table]:
     for key in ("corpora", "genders"):
         if quality[key]:
             tables.append(by_group(f"By {GROUPS[key]}", GROUPS[key], quality[key]))
-            tables += by_group_and_target(GROUPS[key], quality[key])
+            tables.append(by_group_and_dimension(GROUPS[key], quality[key]))
     if comparison:
         tables += comparisons(comparison)[-1:]
     if report["robustness"]:
         tables.append(conditions(report))
     if report["cost"]:
         tables.append(latency(report["cost"]))
-    return tables
+    return [table for table in tables if table.rows]
 
 
 def overall(report: Report) -> Table:
@@ -212,30 +213,19 @@ def by_group(caption: str, name: str, groups: Groups, drawn: str = "") -> Table:
          *(form_of(key)(metrics.get(key)) for key in others)]
         for group, metrics in groups.items()
     ]  # fmt: skip
-    return Table(
-        caption, [name, "clips", METRICS[main][0], *units.values(), *(METRICS[key][0] for key in others)], rows
-    )
+    headings = {key: "CCC" if key == "ccc" else METRICS[key][0] for key in measured}
+    return Table(caption, [name, "clips", headings[main], *units.values(), *(headings[key] for key in others)], rows)
 
 
-def by_group_and_target(name: str, groups: Groups) -> list[Table]:
-    """The metrics of each dimension on the clips of each group, if they were measured with intervals, and those of distributions."""
-    found = [
+def by_group_and_dimension(name: str, groups: Groups) -> Table:
+    """The metrics of each dimension on the clips of each group, if they were measured with intervals."""
+    rows = [
         [label(group), *_dimension_row(dimension, of)]
         for group, metrics in groups.items()
         for dimension, of in metrics.get("dimensions", {}).items()
         if "intervals" in of
     ]
-    votes = [
-        [label(group), count(of["clips"]), *(decimal(of[key]) for key in DISTRIBUTION_METRICS)]
-        for group, metrics in groups.items()
-        if (of := metrics.get("distribution"))
-    ]
-    of_votes = [name, "clips with votes", *DISTRIBUTION_METRICS.values()]
-    tables = [
-        Table(f"Dimensions by {name}", [name, *DIMENSION_COLUMNS], found),
-        Table(f"Distributions by {name}", of_votes, votes),
-    ]
-    return [table for table in tables if table.rows]
+    return Table(f"Dimensions by {name}", [name, *DIMENSION_COLUMNS], rows)
 
 
 def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, emotions: Sequence[str]) -> Table:
@@ -247,7 +237,14 @@ def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, e
 def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
     """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
     rows_of = [
-        (METRICS[key][0], comparison, key, form_of(key), difference_of(key)[0]) for key in comparison["difference"]
+        (
+            f"CCC, mean of {listed(comparison['dimensions'])}" if key == "ccc" else METRICS[key][0],
+            comparison,
+            key,
+            form_of(key),
+            difference_of(key)[0],
+        )
+        for key in comparison["difference"]
     ]
     for name, found in comparison.get("dimensions", {}).items():
         rows_of += [(f"{text} of {name}", found, key, decimal, change) for key, text in DIMENSION_METRICS.items()]
@@ -336,7 +333,9 @@ def conditions(report: Report) -> Table:
         rows.append(row)
     columns = ["condition", *(["clips"] if fewer else [])]
     for key in measured:
-        columns += [key.upper(), level(report), "points from clean" if key == "uar" else "difference from clean"]
+        apart = "points" if key == "uar" else "change"
+        # Both in short, for the width of a console.
+        columns += [key.upper(), level(report), apart if len(measured) > 1 else f"{apart} from clean"]
     return Table(f"{' and '.join(measured).upper().replace('AND', 'and')} by condition", columns, rows)
 
 

@@ -101,8 +101,8 @@ def load_clips(
         minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
 
     Raises:
-        CorpusError: if a corpus cannot be read, too many of its clips cannot be used, a dimension is outside its scale, or no clip
-            has an emotion or a dimension of the model.
+        CorpusError: if a corpus cannot be read, too many of its clips cannot be used, a dimension is outside its scale, or no
+            clip has an emotion or a dimension of the model.
         SplitError: if the run has no split, or the part that is asked for has no clip here.
     """
     known = [*WITHOUT_SPLIT, *(name for name in (run.split.parts if run.split else ()) if name != "train")]
@@ -185,8 +185,8 @@ def _truth(
     dimension_range: Sequence[float] | None,
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]], Votes | None]:
     """
-    The labels of all clips `(clips,)`, -1 where one has none of the model's emotions; by name the model's dimensions `(clips,)` and
-    `emotion_distribution` `(clips, emotions)`, NaN where a clip has none, as far as the corpora have them; and the raters' votes.
+    The labels of all clips `(clips,)`, -1 where one has none of the model's emotions; by name the model's dimensions `(clips,)`,
+    and `emotion_distribution` `(clips, emotions)` if there are votes, NaN where a clip has none; and the raters' votes.
     """
     own = (run.results and run.results.identity) or {}
     trained = run.results.targets if run.results else {EMOTION: 1.0}
@@ -216,7 +216,10 @@ def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mappin
         return (
             f"{text}The dimensions are columns of manifests and data sets; docs/corpora.md has the corpora with them."
         )
-    return f"{text}Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
+    return (
+        f"{text}Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with "
+        "emotions."
+    )
 
 
 def _labels_missing(

@@ -84,9 +84,9 @@ def save(built: BuiltReport, folder: Path) -> None:
 
 def _save_predictions(path: Path, built: BuiltReport) -> None:
     """
-    Writes CSV: clip, corpus, speaker, gender; of a model of emotions emotion, predicted, and the probability of each emotion; the
-    label of each dimension, as `arousal`, and its prediction, as `arousal_predicted`. The metrics of a report can be computed from
-    it.
+    Writes CSV: clip, corpus, speaker, gender; of a model of emotions emotion, predicted, and the probability of each emotion;
+    the label of each dimension, as `arousal`, and its prediction, as `arousal_predicted`. The metrics of a report can be
+    computed from it.
     """
     table, evaluated = built.table, built.evaluated
     columns: dict[str, Iterable[object]] = {"clip": names_of(table)}

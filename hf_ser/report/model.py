@@ -256,8 +256,8 @@ class Model:
         """
         names, emotions, clean = clips["clip"][:], self.emotions, condition == CLEAN
         seed = 0 if clean else seed
-        identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:], condition.name, seed,
-                    astuple(chunking)]  # fmt: skip
+        identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
+                    condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         if path is not None and path.is_file():
             with np.load(path, allow_pickle=False) as kept:
@@ -277,8 +277,9 @@ class Model:
                 continue
             outputs[i] = [*prediction.probabilities.values(), *map(prediction.dimensions.__getitem__, self.dimensions)]
             if not np.isfinite(outputs[i]).all():
+                kind = "probabilities" if emotions.names else "values"
                 raise ValueError(
-                    f"{self.name}: its {'probabilities' if emotions.names else 'values'} for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
+                    f"{self.name}: its {kind} for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
                     "damaged or overflow, or its training has diverged"
                 )
         probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)

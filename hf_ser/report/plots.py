@@ -163,7 +163,7 @@ def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> Non
     labels = [f"{plain_text(corpus)}\n{gender} ({len(groups[corpus, gender])})" for corpus, gender in keys]
     axes.set_xticks(range(len(keys)), labels, rotation=30 if len(keys) > 8 else 0)
     axes.set(
-        xlim=(-0.6, len(keys) - 0.4), ylim=(min(factor * lowest, *map(min, groups.values())), 1.02 * factor),
+        xlim=(-0.6, len(keys) - 0.4), ylim=(1.05 * min(factor * lowest, *map(min, groups.values())), 1.02 * factor),
         ylabel=f"{metric.upper()} of a speaker{unit}", xlabel="corpus and gender (speakers)",
     )  # fmt: skip
     axes.grid(alpha=0.3, axis="y")
