@@ -85,9 +85,11 @@ class Evaluated:
     ) -> "Evaluated":
         """With the truth that the clips have in the columns `label`, `emotion_distribution` and those of the dimensions."""
         targets = Targets(emotions, dict.fromkeys(dimensions, 1.0))
-        labels = emotion_column(clips).codes if emotions else np.full(len(clips), -1)
-        truth = (labels, targets.distributions(clips), targets.values(clips), list(column(clips, "speaker")))
-        return cls(emotions, dimensions, probabilities, values, *truth)
+        labels, shares = np.full(len(clips), -1), np.full(probabilities.shape, np.nan)
+        if emotions:
+            labels, shares = emotion_column(clips).codes, targets.distributions(clips)
+        speakers = list(column(clips, "speaker"))
+        return cls(emotions, dimensions, probabilities, values, labels, shares, targets.values(clips), speakers)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -25,7 +25,7 @@ from hf_ser.rendering.headline import (
     form_of,
     level,
 )
-from hf_ser.wording import counted, listed
+from hf_ser.wording import counted
 
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -236,16 +236,8 @@ def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, e
 
 def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
     """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
-    rows_of = [
-        (
-            f"CCC, mean of {listed(comparison['dimensions'])}" if key == "ccc" else METRICS[key][0],
-            comparison,
-            key,
-            form_of(key),
-            difference_of(key)[0],
-        )
-        for key in comparison["difference"]
-    ]
+    names = {key: "mean CCC" if key == "ccc" else METRICS[key][0] for key in comparison["difference"]}
+    rows_of = [(name, comparison, key, form_of(key), difference_of(key)[0]) for key, name in names.items()]
     for name, found in comparison.get("dimensions", {}).items():
         rows_of += [(f"{text} of {name}", found, key, decimal, change) for key, text in DIMENSION_METRICS.items()]
     if found := comparison.get("distribution"):
