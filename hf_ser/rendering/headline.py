@@ -108,11 +108,11 @@ def answers(report: Report) -> list[tuple[str, str]]:
 
 def _ability(report: Report) -> str:
     main, overall = main_metric(report), report["quality"]["overall"]
-    rest = f"{main['text']} ({main['interval']}; {main['chance_text']})."
-    if main_key(report) == "ccc":
-        texts = [f"CCC, mean of {_dimensions(report)}: {rest}"]
-    else:
-        texts = [f"UAR over {len(report['model']['emotions'])} emotions: {rest}"]
+    names = {
+        "uar": f"UAR over {len(report['model']['emotions'])} emotions",
+        "ccc": f"CCC, mean of {_dimensions(report)}",
+    }
+    texts = [f"{names[main_key(report)]}: {main['text']} ({main['interval']}; {main['chance_text']})."]
     recall = {name: value for name, value in overall.get("recall", {}).items() if value is not None}
     if len(recall) > 1:
         best, worst = max(recall, key=recall.__getitem__), min(recall, key=recall.__getitem__)
@@ -123,7 +123,9 @@ def _ability(report: Report) -> str:
     for name, found in overall.get("dimensions", {}).items():
         edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
         each.append(f"{name} {decimal(found['ccc']).text}" + (f" ({interval(edges, decimal).text})" if edges else ""))
-    return " ".join([*texts, *([f"CCC by dimension: {', '.join(each)}."] if each else [])])
+    if each:
+        texts.append(f"CCC by dimension: {', '.join(each)}.")
+    return " ".join(texts)
 
 
 def _for_whom(report: Report) -> str:

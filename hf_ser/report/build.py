@@ -254,14 +254,18 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
     columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
     for name, groups in columns.items():
         found[name] = {}
-        present = sorted({str(one) for one in groups if one is not None})
-        many = name == "speakers" and len(present) > SPEAKERS_WITH_INTERVALS
-        for group in present:
-            mine = evaluated.select(np.array([i for i, one in enumerate(groups) if one == group]))
+        rows_of: dict[str, list[int]] = {}
+        for row, group in enumerate(groups):
+            if group is not None:
+                rows_of.setdefault(str(group), []).append(row)
+        many = name == "speakers" and len(rows_of) > SPEAKERS_WITH_INTERVALS
+        for group, rows in sorted(rows_of.items()):
+            mine = evaluated.select(np.array(rows))
             # Intervals of each dimension within a speaker nobody would read.
-            found[name][group] = mine.metrics(**({} if name == "speakers" else options.drawing))
+            metrics = mine.metrics(**({} if name == "speakers" else options.drawing))
             if len(mine) >= CLIPS_FOR_AN_INTERVAL and not many and (drawn := mine.intervals(**options.drawing)):
-                found[name][group] |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
+                metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
+            found[name][group] = metrics
     for speaker, gender, corpus in zip(*(columns[name] for name in ("speakers", "genders", "corpora")), strict=True):
         if speaker is not None:
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
@@ -363,14 +367,13 @@ def robustness(
         # On the same clips: one that cannot be predicted under a condition counts for neither.
         before = clean.select(kept)
         after = replace(before, probabilities=found.probabilities[kept], values=found.values[kept])
-        measures = before.measures() if len(kept) else {}
-        for target, measure in after.measures().items() if len(kept) else ():
-            if target in MAIN:
-                metric = MAIN[target]
-                value, was = measure.value(metric), measures[target].value(metric)
-                drawn_over = replace(measure, speakers=None).intervals(**options.drawing)["clips"]
-                apart = None if value is None or was is None else value - was
-                entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], apart), strict=True)
+        was, now = (one.measures() if len(kept) else {} for one in (before, after))
+        for target in MAIN.keys() & now.keys():
+            metric = MAIN[target]
+            clean_value, value = (measures[target].value(metric) for measures in (was, now))
+            drawn_over = replace(now[target], speakers=None).intervals(**options.drawing)["clips"]
+            difference = None if clean_value is None or value is None else value - clean_value
+            entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], difference), strict=True)
         conditions.append(entry)
     # Predictions that know nothing of the clips have a CCC of 0.
     chance = 1 / len(model.emotions.names) if "uar" in keys else 0.0

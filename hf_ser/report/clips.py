@@ -150,8 +150,9 @@ def load_clips(
         has_none = "the model has no such emotion" if emotions.names else f"they have no {listed(dimensions, 'or')}"
         notes.append(f"Left out, as {has_none}: {count}.")
     agreed = {
-        corpus: {target: found for target, found in of.items() if target in (*dimensions, EMOTION)}
+        corpus: own
         for corpus, of in agreement(everything, clips, votes).items()
+        if (own := {target: found for target, found in of.items() if target in (*dimensions, EMOTION)})
     }
     return ReportClips(
         clips=rows.select(once),
@@ -160,7 +161,7 @@ def load_clips(
         trained_on=None if trained_on is None else rows.select(trained_on),
         excluded=excluded,
         other_emotions=others if emotions.names else {},
-        agreement={corpus: of for corpus, of in agreed.items() if of},
+        agreement=agreed,
         notes=notes,
         max_excluded=max_excluded,
     )
@@ -211,15 +212,12 @@ def _truth(
 def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mapping[str, int]) -> str:
     """Why no clip can be used for the report."""
     targets = [*([f"an emotion of the model ({', '.join(emotions.names)})"] if emotions.names else []), *dimensions]
-    text = f"no clip has {listed(targets, 'or')}; found {', '.join(others) or 'other labels'}. "
-    if not emotions.names:
-        return (
-            f"{text}The dimensions are columns of manifests and data sets; docs/corpora.md has the corpora with them."
-        )
-    return (
-        f"{text}Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with "
-        "emotions."
+    advice = (
+        "Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
+        if emotions.names
+        else "Dimensions are columns of manifests and data sets; docs/corpora.md has the corpora with them."
     )
+    return f"no clip has {listed(targets, 'or')}; found {', '.join(others) or 'other labels'}. {advice}"
 
 
 def _labels_missing(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,26 @@ class TestEmotionsAndDimensions:
             ValueError, match="compare=votes: it and dimensions have no emotions or dimensions in common"
         ):
             built(models["dimensions"], [f"synthetic={speech}"], other=models["votes"])
+
+
+def test_dimensions_in_another_order(
+    models: dict[str, Model], runs: dict[str, Path], speech: Path, tmp_path: Path
+) -> None:
+    """As audeering's model has them: the outputs are taken by their names."""
+    copy = Path(shutil.copytree(runs["dimensions"], tmp_path / "run"))
+    config = json.loads((copy / "config.json").read_text())
+    order = ["arousal", "dominance", "valence"]
+    config |= {"id2label": dict(enumerate(order)), "label2id": {name: place for place, name in enumerate(order)}}
+    (copy / "config.json").write_text(json.dumps({**config, "dimensions": order}))
+    model = open_model(hf_ser.pipeline(copy), "renamed", copy)
+    assert model.dimensions == tuple(DIMENSIONS)
+    ours, theirs = (built(one, [f"synthetic={speech}"]).evaluated for one in (models["dimensions"], model))
+    np.testing.assert_allclose(theirs.values, ours.values[:, [0, 2, 1]], atol=1e-6)
+    config["id2label"] = {"0": "arousal", "1": "age", "2": "valence"}
+    label2id = {name: int(place) for place, name in config["id2label"].items()}
+    (copy / "config.json").write_text(json.dumps({**config, "label2id": label2id, "dimensions": list(label2id)}))
+    with pytest.raises(ValueError, match="renamed: its value 'age' is not known; expected some of arousal"):
+        open_model(hf_ser.pipeline(copy), "renamed", copy)
 
 
 class TestLabelsThatAreMissing:
