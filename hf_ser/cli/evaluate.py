@@ -58,6 +58,8 @@ def main() -> int:
         labelled_by(arguments.corpora, arguments.label_source),
         model.emotions,
         model.records,
+        dimensions=model.dimensions,
+        dimension_range=arguments.dimension_range,
         merges={canonical(one): canonical(another) for one, another in merges.items()} or None,
         part=arguments.part,
         max_excluded=arguments.max_excluded,
@@ -84,6 +86,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--compare", metavar="MODEL", help="another model, to compare with on the same clips")
     add("--label_map", nargs="+", default=[], metavar="LABEL=EMOTION", help="emotions of the model's labels")
     add("--emotions", nargs="+", default=[], metavar="FROM=TO", help="emotions of the corpora that count as another")
+    add("--dimension_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the scale of arousal, valence and dominance in "
+        "manifests and data sets; by default as in training, else 0 to 1")  # fmt: skip
     add("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
     add("--base", help="an adapter's base model, if it is not where the adapter's configuration says")
     add("--revision", help="a branch, tag or commit of the model on the Hub")

@@ -15,6 +15,8 @@ Scorer = Callable[[Array], dict[str, Array]]
 #: The metrics of a dimension, and of a distribution, that have intervals.
 DIMENSION_METRICS = ("ccc", "mae")
 DISTRIBUTION_METRICS = ("kl", "js", "cosine")
+#: Of a histogram from 0 to 1.
+BINS = 20
 
 
 def concordance_of(values: Array, truth: Array) -> Array:
@@ -66,6 +68,40 @@ def dimension_scorer(values: Array, truth: Array) -> Scorer:
     return score_weighted
 
 
+def mean_scorer(values: Array, truth: Array) -> Scorer:
+    """
+    The same of several dimensions, `ccc` alone: the mean of those that are defined.
+
+    Args:
+        values, truth (`array` of shape `(clips, dimensions)`): Predictions and labels, NaN where a clip has no label.
+    """
+    scorers = [dimension_scorer(*column) for column in zip(values.T, truth.T, strict=True)]
+
+    def score_weighted(weights: Array) -> dict[str, Array]:
+        each = np.stack([scorer(weights)["ccc"] for scorer in scorers])
+        there = np.isfinite(each)
+        with np.errstate(invalid="ignore"):
+            return {"ccc": np.where(there, each, 0).sum(axis=0) / there.sum(axis=0)}
+
+    return score_weighted
+
+
+def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
+    """
+    The clips with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values beyond are in
+    the first or last one.
+
+    Args:
+        values, truth (`array` of shape `(clips,)`): Predictions and labels, NaN where a clip has no label.
+    """
+    there = np.isfinite(truth)
+    places = [np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values)]
+    counts = np.zeros((BINS, BINS), dtype=int)
+    np.add.at(counts, tuple(places), 1)
+    found: list[list[int]] = counts.tolist()
+    return found
+
+
 def score_dimension(values: Array, truth: Array, speakers: Sequence[str | None]) -> dict[str, Any]:
     """
     The metrics of a dimension, ready for JSON, over the clips with a label.
@@ -82,7 +118,8 @@ def score_dimension(values: Array, truth: Array, speakers: Sequence[str | None])
     found = dimension_scorer(values, truth)(np.ones((len(values), 1)))
     names = np.array([name or "" for name in speakers])
     each = [
-        concordance_of(values[mine, None], truth[mine, None])[0] for mine in map(names.__eq__, {*names[there]} - {""})
+        concordance_of(values[mine, None], truth[mine, None])[0]
+        for mine in map(names.__eq__, sorted({*names[there]} - {""}))
     ]
     defined = [one for one in each if math.isfinite(one)]
     return {

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_ser.evaluation.bootstrap import CHUNK
 from hf_ser.evaluation.calibration import check_labels
+from hf_ser.evaluation.dimensions import dimension_scorer
 
 Array = npt.NDArray[Any]
 
 METRICS = ("demographic_parity", "equality_of_odds")
+#: The metrics of a dimension that genders are compared by.
+DIMENSION_METRICS = ("mean_error", "ccc")
 #: The rates of each emotion against the others.
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 
@@ -104,10 +108,8 @@ def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> di
         for g, gender in enumerate(names)
         if there[k] and not true[g, k]
     ]
-    if not names:
-        found["reason"] = "the speakers' genders are not known"
-    elif len(names) == 1:
-        found["reason"] = f"all clips of a known gender are {names[0]}: there is no other to compare with"
+    if reason := _why_none(names):
+        found["reason"] = reason
     else:
         said = counts.sum(axis=1)
         found["demographic_parity"] = float(max(_apart(said / said.sum(axis=1, keepdims=True))))
@@ -116,6 +118,13 @@ def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> di
         else:
             found["equality_of_odds"] = float(max(_apart(counts[:, there] / true[:, there, None])))
     return found
+
+
+def _why_none(names: Sequence[str]) -> str | None:
+    """The reason why genders cannot be compared, if there is one."""
+    if not names:
+        return "the speakers' genders are not known"
+    return f"all clips of a known gender are {names[0]}: there is no other to compare with" if len(names) == 1 else None
 
 
 def _apart(shares: Array) -> list[Array]:
@@ -161,3 +170,56 @@ def _of_emotion(counts: Array, k: int, names: Sequence[str]) -> dict[str, Any]:
         each = [one for one in rates if one is not None]
         difference[rate] = max(each) - min(each) if len(each) == len(names) > 1 else None
     return {**found, "difference": difference}
+
+
+def fairness_of_dimension(
+    values: Array, truth: Array, genders: Sequence[str | None], *, draws: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """
+    How far the predictions of a dimension depend on the speaker's gender, ready for JSON.
+
+    Args:
+        values, truth (`array` of shape `(clips,)`): Predictions and labels from 0 to 1, NaN where a clip has no label.
+        genders, draws, seed: See [`fairness`].
+
+    Returns:
+        - `mean_error`, `ccc`: how far the genders lie apart in the mean of prediction less label, and in the concordance
+          correlation coefficient; `None` where one has none, and `reason`. Of more genders, the two farthest apart count;
+        - `by_chance`: as [`fairness`] has it, the genders permuted over all clips with a label;
+        - `by_gender`: for each its `clips`, `mean_error` and `ccc`; `unknown`: the number of clips with a label and no gender.
+    """
+    labelled = np.flatnonzero(np.isfinite(truth)).tolist()
+    known = [i for i in labelled if genders[i] is not None]
+    names = sorted({str(genders[i]) for i in known})
+    codes = np.array([names.index(str(genders[i])) for i in known])
+    errors, scorer = (values - truth)[known], dimension_scorer(values[known], truth[known])
+
+    def score(gender_of_clip: Array) -> Array:
+        """The metrics `(metrics, genders, draws)` where the clips have genders `(clips, draws)`."""
+        each = [(gender_of_clip == gender).astype(np.float64) for gender in range(len(names))]
+        return np.array([[errors @ own / own.sum(axis=0) for own in each], [scorer(own)["ccc"] for own in each]])
+
+    found: dict[str, Any] = dict.fromkeys(DIMENSION_METRICS)
+    found |= {"reason": _why_none(names), "by_chance": {"draws": draws, "seed": seed, **found}, "by_gender": {}}
+    found["unknown"] = len(labelled) - len(known)
+    if not names:
+        return found
+    own = score(codes[:, None])[:, :, 0]
+    for k, name in enumerate(names):
+        each = [float(one) if np.isfinite(one) else None for one in own[:, k]]
+        found["by_gender"][name] = {"clips": int((codes == k).sum()), **dict(zip(DIMENSION_METRICS, each, strict=True))}
+    if len(names) == 1:
+        return found
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CHUNK // len(codes))
+    dealt = [score(rng.permuted(np.tile(codes, (min(at_once, draws - first), 1)), axis=1).T)
+             for first in range(0, draws, at_once)]  # fmt: skip
+    by_chance = np.ptp(np.concatenate(dealt, axis=2), axis=1)  # (metrics, draws)
+    for metric, apart, drawn in zip(DIMENSION_METRICS, np.ptp(own, axis=1), by_chance, strict=True):
+        drawn = drawn[np.isfinite(drawn)]
+        if np.isfinite(apart) and len(drawn):
+            found[metric] = float(apart)
+            found["by_chance"][metric] = {"median": float(np.median(drawn)), "p95": float(np.percentile(drawn, 95))}
+        else:
+            found["reason"] = "CCC is undefined for a gender: all its labels are the same"
+    return found

@@ -210,35 +210,6 @@ def all_metrics(probabilities: Any, labels: Any, emotions: Sequence[str]) -> dic
     }
 
 
-def grouped(
-    probabilities: Any, labels: Any, emotions: Sequence[str], groups: Sequence[str | None]
-) -> dict[str, dict[str, Any]]:
-    """
-    The [`all_metrics`] of each group of clips: of each corpus, speaker or gender.
-
-    Args:
-        probabilities, labels, emotions: See [`all_metrics`].
-        groups (`list` of `str` or `None`): The group of each clip; clips of none are left out.
-
-    Returns:
-        The metrics by group, sorted by the group's name; nothing where no clip has a group.
-
-    Raises:
-        ValueError: as [`all_metrics`] does, and if `groups` has not one entry for each clip.
-    """
-    probabilities, labels = checked(probabilities, labels)
-    if len(groups) != len(labels):
-        raise ValueError(f"groups need one group, or None, for each of {len(labels)} clips; found {len(groups)}")
-    clips_of_group: dict[str, list[int]] = {}
-    for clip, group in enumerate(groups):
-        if group is not None:
-            clips_of_group.setdefault(str(group), []).append(clip)
-    return {
-        group: all_metrics(probabilities[clips], labels[clips], emotions)
-        for group, clips in sorted(clips_of_group.items())
-    }
-
-
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
     """
     A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each

@@ -9,7 +9,8 @@ from scipy.stats import binomtest
 
 from hf_ser.evaluation.bootstrap import LEVEL, by_unit, percentiles, resampled
 from hf_ser.evaluation.calibration import checked
-from hf_ser.evaluation.metrics import METRICS, weighted_scorer
+from hf_ser.evaluation.dimensions import Scorer
+from hf_ser.evaluation.metrics import weighted_scorer
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ def compare(
         speakers, resamples, seed, min_clips: See [`~hf_ser.evaluation.bootstrap.intervals`].
 
     Returns:
-        `level`, `resamples`, `seed`, and of each of `METRICS`
+        `level`, `resamples`, `seed`, and of each of [`~hf_ser.evaluation.metrics.METRICS`]
 
         - `first`, `second`, `difference`: the metrics and their difference; `None` where there is none;
         - `clips`, `speakers`: the difference's percentile bootstrap `interval`, `[low, high]`; and `p`, twice the share of the
@@ -70,11 +71,30 @@ def compare(
         raise ValueError(f"a comparison needs a resample at least; found {resamples}")
 
     scorers = weighted_scorer(first, labels), weighted_scorer(second, labels)
+    found = paired(*scorers, clips, speakers, resamples=resamples, seed=seed, min_clips=min_clips)
+    found["mcnemar"] = _mcnemar(first.argmax(axis=1) == labels, second.argmax(axis=1) == labels)
+    return found
+
+
+def paired(
+    first: Scorer,
+    second: Scorer,
+    clips: int,
+    speakers: Sequence[str | None] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    min_clips: int = 1,
+) -> dict[str, Any]:
+    """
+    The same, without McNemar's test, of any metrics: `first` and `second` take integer weights `(clips, resamples)` and return
+    each metric `(resamples,)`, NaN where a resample has none.
+    """
 
     def differences(weights: Array) -> dict[str, Array]:
         """The second's metrics less the first's where the clips have `weights` `(clips, resamples)`: each `(resamples,)`."""
-        one, two = (score(weights) for score in scorers)
-        apart = {name: two[name] - one[name] for name in METRICS}
+        one, two = first(weights), second(weights)
+        apart = {name: two[name] - one[name] for name in one}
         return {name: np.where(np.abs(values) < NONE, 0.0, values) for name, values in apart.items()}  # NaN stays
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
@@ -84,12 +104,10 @@ def compare(
 
     once = np.ones((clips, 1), dtype=np.int64)
     found: dict[str, Any] = {"level": LEVEL, "resamples": resamples, "seed": seed}
-    for key, scorer in (("first", scorers[0]), ("second", scorers[1]), ("difference", differences)):
+    for key, scorer in (("first", first), ("second", second), ("difference", differences)):
         values = {name: float(value[0]) for name, value in scorer(once).items()}
-        found[key] = {name: values[name] if np.isfinite(values[name]) else None for name in METRICS}
-    found |= by_unit(of_units, clips, speakers, min_clips)
-    found["mcnemar"] = _mcnemar(first.argmax(axis=1) == labels, second.argmax(axis=1) == labels)
-    return found
+        found[key] = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    return found | by_unit(of_units, clips, speakers, min_clips)
 
 
 def _p(values: Array) -> float:

@@ -59,6 +59,11 @@ def decimal(value: float | None, digits: int = 3) -> Cell:
     return number(value, f"{{:.{digits}f}}".format)
 
 
+def change(difference: float | None) -> Cell:
+    """A difference of numbers, as `-0.032`."""
+    return number(difference, lambda value: f"{value:+.3f}" if abs(value) >= 0.0005 else "0.000")
+
+
 def p_value(value: float | None) -> Cell:
     """A p-value with four digits; smaller ones are below 0.0001."""
     return Cell("below 0.0001", value) if value is not None and value < 0.0001 else decimal(value, 4)

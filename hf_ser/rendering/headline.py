@@ -1,10 +1,10 @@
 """The top of a report: title, main metric, warnings, and a sentence or two on each question that a report answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_ser.rendering.blocks import interval, milliseconds, percent, points, size
+from hf_ser.rendering.blocks import METRICS, Cell, change, decimal, interval, milliseconds, percent, points, size
 from hf_ser.wording import counted, listed
 
 Report = Mapping[str, Any]
@@ -18,6 +18,11 @@ OPTIONAL = {
 }
 NOT_HERE = "Not in this report; the notes say why."
 CLEAN = "clean"
+#: The keys of a metric, its interval and its difference from clean clips under a condition of robustness.
+CONDITION_KEYS = {
+    "uar": ("uar", "interval", "difference"),
+    "ccc": ("ccc", "ccc_interval", "ccc_difference"),
+}
 #: What intervals are drawn over.
 UNITS = ("clips", "speakers")
 
@@ -51,20 +56,43 @@ def best_unit(intervals: Mapping[str, Any]) -> str:
     return "speakers" if intervals["speakers"] else "clips"
 
 
+def main_key(report: Report) -> str:
+    """The metric that stands for the model: UAR, or the mean CCC of the dimensions where no emotions were measured."""
+    return "uar" if "uar" in report["quality"]["overall"] else "ccc"
+
+
+def form_of(key: str) -> Callable[[float | None], Cell]:
+    """How the values of a metric are written: shares in per cent, CCC as a number."""
+    return METRICS[key][1]
+
+
+def difference_of(key: str) -> tuple[Callable[[float | None], Cell], str]:
+    """How differences of a metric are written, and their unit."""
+    return (change, "") if form_of(key) is decimal else (points, " points")
+
+
 def main_metric(report: Report) -> dict[str, Any]:
-    """The UAR, its interval by speakers or else by clips, and chance; numbers in per cent."""
-    intervals = report["quality"]["intervals"]
-    uar, unit, chance = report["quality"]["overall"]["uar"], best_unit(intervals), 1 / len(report["model"]["emotions"])
-    edges = (intervals[unit] or {}).get("uar")
+    """The main metric, its interval by speakers or else by clips, and chance; numbers for a scale from 0 to 100."""
+    key, overall, intervals = main_key(report), report["quality"]["overall"], report["quality"]["intervals"]
+    value, form, unit = overall[key], form_of(key), best_unit(intervals)
+    names = {"uar": "UAR, the mean recall of the emotions", "ccc": f"CCC, the mean of {_dimensions(report)}"}
+    chance = 1 / len(report["model"]["emotions"]) if key == "uar" else 0.0
+    edges = (intervals[unit] or {}).get(key)
+    low, high = edges or [value or 0.0] * 2
     return {
-        "text": percent(uar).text,
-        "interval": f"{level(report)} by {unit}: {interval(edges).text}" if edges else "no interval",
-        "chance_text": f"chance {percent(chance).text}",
-        "value": 100 * uar,
-        "low": 100 * (edges or [uar])[0],
-        "high": 100 * (edges or [uar])[-1],
+        "name": names[key],
+        "ends": [form(0.0).text, form(1.0).text] if key == "uar" else ["0", "1"],
+        "text": form(value).text,
+        "interval": f"{level(report)} by {unit}: {interval(edges, form).text}" if edges else "no interval",
+        "chance_text": f"chance {percent(chance).text if key == 'uar' else '0'}",
+        # A CCC below 0 is drawn at 0.
+        **{name: 100 * max(one, 0.0) for name, one in {"value": value or 0.0, "low": low, "high": high}.items()},
         "chance": 100 * chance,
     }
+
+
+def _dimensions(report: Report) -> str:
+    return listed(report["quality"]["overall"].get("dimensions", {}))
 
 
 def answers(report: Report) -> list[tuple[str, str]]:
@@ -79,52 +107,74 @@ def answers(report: Report) -> list[tuple[str, str]]:
 
 
 def _ability(report: Report) -> str:
-    main, emotions = main_metric(report), report["model"]["emotions"]
-    text = f"UAR over {len(emotions)} emotions: {main['text']} ({main['interval']}; {main['chance_text']})."
-    recall = {name: value for name, value in report["quality"]["overall"]["recall"].items() if value is not None}
+    main, overall = main_metric(report), report["quality"]["overall"]
+    names = {
+        "uar": f"UAR over {len(report['model']['emotions'])} emotions",
+        "ccc": f"CCC, mean of {_dimensions(report)}",
+    }
+    texts = [f"{names[main_key(report)]}: {main['text']} ({main['interval']}; {main['chance_text']})."]
+    recall = {name: value for name, value in overall.get("recall", {}).items() if value is not None}
     if len(recall) > 1:
         best, worst = max(recall, key=recall.__getitem__), min(recall, key=recall.__getitem__)
-        text += f" Best recall: {best} ({percent(recall[best]).text}); worst: {worst} ({percent(recall[worst]).text})."
-    return text
+        texts.append(
+            f"Best recall: {best} ({percent(recall[best]).text}); worst: {worst} ({percent(recall[worst]).text})."
+        )
+    each = []
+    for name, found in overall.get("dimensions", {}).items():
+        edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
+        each.append(f"{name} {decimal(found['ccc']).text}" + (f" ({interval(edges, decimal).text})" if edges else ""))
+    if each:
+        texts.append(f"CCC by dimension: {', '.join(each)}.")
+    return " ".join(texts)
 
 
 def _for_whom(report: Report) -> str:
     quality, fairness = report["quality"], report["fairness"]
-    texts = []
+    main, texts = main_key(report), []
+    form = form_of(main)
     for key, name in (("genders", "gender"), ("corpora", "corpus")):
         if len(quality[key]) > 1:
-            each = ", ".join(f"{group} {percent(metrics['uar']).text}" for group, metrics in quality[key].items())
-            texts.append(f"UAR by {name}: {each}.")
-    uars = [metrics["uar"] for metrics in quality["speakers"].values()]
-    if len(uars) > 1:
-        texts.append(f"UAR of {len(uars)} speakers: {interval([min(uars), max(uars)]).text}.")
+            groups = (f"{group} {form(metrics.get(main)).text}" for group, metrics in quality[key].items())
+            texts.append(f"{main.upper()} by {name}: {', '.join(groups)}.")
+    found = [value for metrics in quality["speakers"].values() if (value := metrics.get(main)) is not None]
+    if len(found) > 1:
+        texts.append(f"{main.upper()} of {len(found)} speakers: {interval([min(found), max(found)], form).text}.")
     if fairness["equality_of_odds"] is not None:
         chance = (fairness["by_chance"] or {}).get("equality_of_odds")
         expected = f"; {percent(chance['median']).text} by chance alone" if chance else ""
         odds = percent(fairness["equality_of_odds"]).text
         texts.append(f"Equality of odds between the genders: {odds} (0 is equal{expected}).")
+    each = [
+        f"{name} {decimal(one['mean_error']).text} ({decimal(one['by_chance']['mean_error']['median']).text} by chance alone)"
+        for name, one in fairness.get("dimensions", {}).items()
+        if one["mean_error"] is not None
+    ]
+    if each:
+        texts.append(f"Mean errors of the genders lie apart by: {', '.join(each)}.")
     return " ".join(texts)
 
 
 def _conditions(report: Report) -> str:
-    robust = report["robustness"]
+    robust, main = report["robustness"], main_key(report)
     if not robust:
         return ""
+    value, _, apart = CONDITION_KEYS[main]
+    form, (difference, unit) = form_of(main), difference_of(main)
     some = f"On {robust['clips']:,} of {robust['of']:,} clips: " if robust["of"] > robust["clips"] else ""
-    text = f"{some}UAR {percent(clean_uar(robust)).text} on clean clips"
-    others = [entry for entry in robust["conditions"] if entry["kind"] != CLEAN and entry["uar"] is not None]
+    text = f"{some}{main.upper()} {form(clean_value(robust, main)).text} on clean clips"
+    others = [entry for entry in robust["conditions"] if entry["kind"] != CLEAN and entry.get(value) is not None]
     if not others:
         return f"{text}."
-    worst = min(others, key=lambda entry: float(entry["uar"]))
+    worst = min(others, key=lambda entry: float(entry[value]))
     return (
-        f"{text}, {percent(worst['uar']).text} under the worst of {len(others)} conditions, {worst['name']} "
-        f"({points(worst['difference']).text} points)."
+        f"{text}, {form(worst[value]).text} under the worst of {len(others)} conditions, {worst['name']} "
+        f"({difference(worst[apart]).text}{unit})."
     )
 
 
-def clean_uar(robust: Mapping[str, Any]) -> float | None:
-    """The UAR of the clean clips."""
-    return next((entry["uar"] for entry in robust["conditions"] if entry["kind"] == CLEAN), None)
+def clean_value(robust: Mapping[str, Any], key: str) -> float | None:
+    """The metric of the clean clips."""
+    return next((entry.get(key) for entry in robust["conditions"] if entry["kind"] == CLEAN), None)
 
 
 def _cost(report: Report) -> str:

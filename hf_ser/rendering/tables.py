@@ -7,6 +7,7 @@ from hf_ser.rendering.blocks import (
     METRICS,
     Cell,
     Table,
+    change,
     count,
     decimal,
     interval,
@@ -14,9 +15,16 @@ from hf_ser.rendering.blocks import (
     milliseconds,
     p_value,
     percent,
-    points,
 )
-from hf_ser.rendering.headline import UNITS, Report, best_unit, level
+from hf_ser.rendering.headline import (
+    CONDITION_KEYS,
+    UNITS,
+    Report,
+    best_unit,
+    difference_of,
+    form_of,
+    level,
+)
 from hf_ser.wording import counted
 
 Groups = Mapping[str, Mapping[str, Any]]
@@ -26,11 +34,18 @@ PICTURES = {
     "confusion_matrix": "Clips by true (rows) and predicted emotion (columns), in per cent of each row.",
     "recall": "Recall of each emotion with its interval; the dashed line is their mean, the UAR.",
     "reliability": "Accuracy against the probability of the predicted emotion, and the clips of each bin.",
-    "speakers": "UAR of each speaker, by corpus and gender; the short lines are the groups' means.",
-    "robustness": "UAR with intervals against the signal-to-noise ratio, and under other conditions, beside the clean clips.",
+    "speakers": "UAR (of dimensions alone CCC) of each speaker, by corpus and gender; the short lines are the groups' means.",
+    "dimensions": "Clips by true (across) and predicted value (upwards) of each dimension; on the line they are the same.",
+    "robustness": "UAR (of dimensions alone CCC) with intervals against the signal-to-noise ratio, and under other conditions, "
+    "beside the clean clips.",
 }
 #: The plots that the model card shows.
 CARD_PICTURES = ("robustness", "reliability")
+#: The metrics of a distribution and of a dimension, and what each is called.
+DISTRIBUTION_METRICS = {
+    "kl": "KL divergence, nats", "js": "Jensen-Shannon divergence, nats", "cosine": "cosine similarity"
+}  # fmt: skip
+DIMENSION_METRICS = {"ccc": "CCC", "mae": "MAE"}
 #: The groups of clips with metrics of their own, and what each is called.
 GROUPS = {"corpora": "corpus", "genders": "gender", "speakers": "speaker"}
 
@@ -38,17 +53,18 @@ GROUPS = {"corpora": "corpus", "genders": "gender", "speakers": "speaker"}
 def in_brief(report: Report) -> list[Table]:
     """The tables of the console."""
     quality, comparison = report["quality"], report["comparison"]
-    tables = [overall(report)]
-    tables += [
-        by_group(f"By {GROUPS[key]}", GROUPS[key], quality[key]) for key in ("corpora", "genders") if quality[key]
-    ]
+    tables = [overall(report), *further(report)]
+    for key in ("corpora", "genders"):
+        if quality[key]:
+            tables.append(by_group(f"By {GROUPS[key]}", GROUPS[key], quality[key]))
+            tables.append(by_group_and_dimension(GROUPS[key], quality[key]))
     if comparison:
         tables += comparisons(comparison)[-1:]
     if report["robustness"]:
         tables.append(conditions(report))
     if report["cost"]:
         tables.append(latency(report["cost"]))
-    return tables
+    return [table for table in tables if table.rows]
 
 
 def overall(report: Report) -> Table:
@@ -56,6 +72,16 @@ def overall(report: Report) -> Table:
     return metrics_table(
         f"All {counted(quality['overall']['clips'], 'clip')}", quality["overall"], quality["intervals"]
     )
+
+
+def further(report: Report) -> list[Table]:
+    """The metrics of each dimension and of the distributions, as far as they were measured."""
+    metrics, tables = report["quality"]["overall"], []
+    if "dimensions" in metrics:
+        tables.append(dimensions_table("By dimension", metrics["dimensions"], report["clips"].get("agreement")))
+    if "distribution" in metrics:
+        tables.append(distribution_table("Probabilities and the shares of the raters' votes", metrics["distribution"]))
+    return tables
 
 
 def metrics_table(
@@ -101,23 +127,30 @@ def dimensions_table(
         agreement (`dict`, *optional*): By corpus and dimension, see [`~hf_ser.results.RunResults`].
     """
     rated = {corpus: of for corpus, of in (agreement or {}).items() if found.keys() & of.keys()}
-    rows = []
-    for name, of in found.items():
-        unit = best_unit(of["intervals"])
-        edges = (of["intervals"][unit] or {}).get("ccc")
-        ceiling = [decimal((each.get(name) or {}).get("alpha")) for each in rated.values()]
-        rows.append([label(name), count(of["clips"]), decimal(of["ccc"]), interval(edges, decimal),
-                     decimal(of["ccc_by_speaker"]), decimal(of["mae"]), *ceiling])  # fmt: skip
-    alphas = [f"raters' alpha, {corpus}" for corpus in rated]
-    return Table(caption, ["dimension", "clips", "CCC", "95 % interval", "CCC, mean of speakers", "MAE", *alphas], rows)
+    rows = [
+        [*_dimension_row(name, of), *(decimal((each.get(name) or {}).get("alpha")) for each in rated.values())]
+        for name, of in found.items()
+    ]
+    return Table(caption, [*DIMENSION_COLUMNS, *(f"raters' alpha, {corpus}" for corpus in rated)], rows)
+
+
+DIMENSION_COLUMNS = ("dimension", "clips", "CCC", "95 % interval", "CCC, mean of speakers", "MAE")
+
+
+def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
+    edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
+    return [label(name), count(found["clips"]), decimal(found["ccc"]), interval(edges, decimal),
+            decimal(found["ccc_by_speaker"]), decimal(found["mae"])]  # fmt: skip
 
 
 def distribution_table(caption: str, found: Mapping[str, Any]) -> Table:
     """The metrics of predicted distributions over emotions with the best interval."""
     unit = best_unit(found["intervals"])
     drawn = found["intervals"][unit] or {}
-    names = {"kl": "KL divergence, nats", "js": "Jensen-Shannon divergence, nats", "cosine": "cosine similarity"}
-    rows = [[label(text), decimal(found[key]), interval(drawn.get(key), decimal)] for key, text in names.items()]
+    rows = [
+        [label(text), decimal(found[key]), interval(drawn.get(key), decimal)]
+        for key, text in DISTRIBUTION_METRICS.items()
+    ]
     return Table(
         caption, [f"on {counted(found['clips'], 'clip')} with votes", "value", f"95 % interval by {unit}"], rows
     )
@@ -167,19 +200,32 @@ def reliability(report: Report) -> Table:
 
 def by_group(caption: str, name: str, groups: Groups, drawn: str = "") -> Table:
     """
-    The metrics of each group. If `drawn` names intervals, those of the UAR beside it: by clips, and by speakers where a group has
-    enough of them.
+    The metrics of each group. If `drawn` names intervals, those of the main metric beside it: by clips, and by speakers where a
+    group has enough of them.
     """
     units = {"intervals": drawn, "intervals_by_speaker": f"{drawn} by speakers"} if drawn else {}
     units = {key: text for key, text in units.items() if any(metrics.get(key) for metrics in groups.values())}
-    others = {key: entry for key, entry in METRICS.items() if key != "uar"}
+    measured = [key for key in METRICS if any(key in metrics for metrics in groups.values())]
+    main, others = measured[0], measured[1:]
     rows = [
-        [label(group), count(metrics["clips"]), percent(metrics["uar"]),
-         *(interval((metrics.get(key) or {}).get("uar")) for key in units),
-         *(form(metrics[key]) for key, (_, form) in others.items())]
+        [label(group), count(metrics["clips"]), form_of(main)(metrics.get(main)),
+         *(interval((metrics.get(key) or {}).get(main), form_of(main)) for key in units),
+         *(form_of(key)(metrics.get(key)) for key in others)]
         for group, metrics in groups.items()
     ]  # fmt: skip
-    return Table(caption, [name, "clips", "UAR", *units.values(), *(text for text, _ in others.values())], rows)
+    headings = {key: "CCC" if key == "ccc" else METRICS[key][0] for key in measured}
+    return Table(caption, [name, "clips", headings[main], *units.values(), *(headings[key] for key in others)], rows)
+
+
+def by_group_and_dimension(name: str, groups: Groups) -> Table:
+    """The metrics of each dimension on the clips of each group, if they were measured with intervals."""
+    rows = [
+        [label(group), *_dimension_row(dimension, of)]
+        for group, metrics in groups.items()
+        for dimension, of in metrics.get("dimensions", {}).items()
+        if "intervals" in of
+    ]
+    return Table(f"Dimensions by {name}", [name, *DIMENSION_COLUMNS], rows)
 
 
 def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, emotions: Sequence[str]) -> Table:
@@ -190,20 +236,25 @@ def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, e
 
 def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
     """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
-    other, p = comparison["other"], p_value(comparison["mcnemar"]["p"]).text
-    found = []
-    for unit in [unit for unit in UNITS if comparison[unit]] or [""]:
-        drawn = comparison.get(unit) or {}
+    names = {key: "mean CCC" if key == "ccc" else METRICS[key][0] for key in comparison["difference"]}
+    rows_of = [(name, comparison, key, form_of(key), difference_of(key)[0]) for key, name in names.items()]
+    for name, found in comparison.get("dimensions", {}).items():
+        rows_of += [(f"{text} of {name}", found, key, decimal, change) for key, text in DIMENSION_METRICS.items()]
+    if found := comparison.get("distribution"):
+        rows_of += [(text, found, key, decimal, change) for key, text in DISTRIBUTION_METRICS.items()]
+    test = f"; McNemar's exact test, p: {p_value(comparison['mcnemar']['p']).text}" if "mcnemar" in comparison else ""
+    tables = []
+    for unit in [unit for unit in UNITS if any(found[unit] for _, found, *_ in rows_of)] or [""]:
         rows = []
-        for key, difference in comparison["difference"].items():
-            row = [label(METRICS[key][0]), percent(comparison["second"][key]), percent(comparison["first"][key])]
-            entry = drawn.get(key) or {}
-            bounds = [interval(entry.get("interval"), points), p_value(entry.get("p"))] if unit else []
-            rows.append([*row, points(difference), *bounds])
+        for name, found, key, form, difference in rows_of:
+            entry = ((found.get(unit) or {}).get(key)) or {}
+            bounds = [interval(entry.get("interval"), difference), p_value(entry.get("p"))] if unit else []
+            values = [form(found["second"][key]), form(found["first"][key]), difference(found["difference"][key])]
+            rows.append([label(name), *values, *bounds])
         by = [f"{100 * comparison['level']:g} % interval by {unit}", f"p by {unit}"] if unit else []
-        caption = f"This model and {other}{f', by {unit}' if unit else ''}; McNemar's exact test, p: {p}"
-        found.append(Table(caption, ["metric", "this model", str(other), "difference", *by], rows))
-    return found
+        caption = f"This model and {comparison['other']}{f', by {unit}' if unit else ''}{test}"
+        tables.append(Table(caption, ["metric", "this model", str(comparison["other"]), "difference", *by], rows))
+    return tables
 
 
 def mcnemar(comparison: Mapping[str, Any]) -> Table:
@@ -225,6 +276,28 @@ def fairness(report: Report) -> Table:
     return Table("Fairness between the genders", columns, rows)
 
 
+def fairness_of_dimensions(report: Report) -> Table:
+    """How far the genders lie apart, and the metrics of each."""
+    found = report["fairness"].get("dimensions", {})
+    names = {"mean_error": "mean error", "ccc": "CCC"}
+    genders = sorted({gender for of in found.values() for gender in of["by_gender"]})
+    rows = [
+        [label(f"{text} of {name}"), decimal(of[key]),
+         *(decimal((of["by_chance"][key] or {}).get(one)) for one in ("median", "p95")),
+         *(decimal(of["by_gender"].get(gender, {}).get(key)) for gender in genders)]
+        for name, of in found.items() for key, text in names.items()
+    ]  # fmt: skip
+    columns = ["metric", "difference", "by chance, median", "by chance, 95th percentile", *genders]
+    return Table("Dimensions: differences between the genders", columns, rows)
+
+
+def draws_by_chance(report: Report) -> int | None:
+    """The number of permutations of the genders, if a metric is compared with them."""
+    fair = report["fairness"]
+    found = [of["by_chance"] for of in (fair, *fair.get("dimensions", {}).values()) if of["by_chance"]]
+    return next((one["draws"] for one in found if any(isinstance(value, dict) for value in one.values())), None)
+
+
 def genders_by_emotion(report: Report) -> Table:
     """Clips and rates of each gender, each in a column of its own: `selection rate, female`."""
     by_emotion = {
@@ -241,13 +314,21 @@ def genders_by_emotion(report: Report) -> Table:
 def conditions(report: Report) -> Table:
     robust = report["robustness"]
     fewer = any(entry["clips"] < robust["clips"] for entry in robust["conditions"])
+    measured = [key for key in CONDITION_KEYS if any(key in entry for entry in robust["conditions"])]
     rows = []
     for place, entry in enumerate(robust["conditions"]):
         # Sorted in the order of measurement: by name, 5 dB would come after 30.
         row = [Cell(entry["name"], f"place {place:04d}"), *([count(entry["clips"])] if fewer else [])]
-        rows.append([*row, percent(entry["uar"]), interval(entry["interval"]), points(entry["difference"])])
-    columns = ["condition", *(["clips"] if fewer else []), "UAR", level(report), "points from clean"]
-    return Table("UAR by condition", columns, rows)
+        for key in measured:
+            value, edges, apart = (entry[name] for name in CONDITION_KEYS[key])
+            row += [form_of(key)(value), interval(edges, form_of(key)), difference_of(key)[0](apart)]
+        rows.append(row)
+    columns = ["condition", *(["clips"] if fewer else [])]
+    for key in measured:
+        apart = "points" if key == "uar" else "change"
+        # Both in short, for the width of a console.
+        columns += [key.upper(), level(report), apart if len(measured) > 1 else f"{apart} from clean"]
+    return Table(f"{' and '.join(measured).upper().replace('AND', 'and')} by condition", columns, rows)
 
 
 def latency(cost: Mapping[str, Any]) -> Table:

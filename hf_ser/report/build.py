@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import Excluded
-from hf_ser.evaluation import bootstrap
+from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.calibration import reliability
-from hf_ser.evaluation.fairness import fairness
-from hf_ser.evaluation.metrics import all_metrics, grouped
-from hf_ser.evaluation.paired import compare
+from hf_ser.evaluation.dimensions import joint_histogram
+from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
+from hf_ser.evaluation.measures import MAIN, Evaluated, merged
+from hf_ser.evaluation.paired import compare, paired
+from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
@@ -45,7 +47,7 @@ class ReportOptions:
     The options of a report.
 
     Args:
-        robustness (`bool`, defaults to `True`): Whether to measure the UAR under each of `conditions`.
+        robustness (`bool`, defaults to `True`): Whether to measure UAR and CCC under each of `conditions`.
         conditions (`Sequence[Condition]`): By default all of [`~hf_ser.audio.distort.CONDITIONS`].
         robustness_clips (`int`, defaults to 300): The number of clips for it, drawn once, emotions in proportion.
         cost (`bool`, defaults to `True`): Whether to measure latency, throughput, memory and operations.
@@ -101,12 +103,12 @@ class BuiltReport:
     Args:
         report (`dict`): The report, ready for JSON. A part that was not measured is `None`, and `notes` say why.
         table (`datasets.Dataset`): Its clips.
-        probabilities (`np.ndarray` of shape `(clips, emotions)`): Their predictions.
+        evaluated (`Evaluated`): Their predictions and labels.
     """
 
     report: dict[str, Any]
     table: Dataset
-    probabilities: npt.NDArray[np.float64]
+    evaluated: Evaluated
 
 
 def build(
@@ -124,7 +126,8 @@ def build(
 
     Raises:
         CorpusError: if more clips of a corpus cannot be predicted than `load_clips` allows to exclude.
-        ValueError: if no clip can be predicted, probabilities are not finite, or the models have different emotions.
+        ValueError: if no clip can be predicted, outputs are not finite, or the models have different emotions or no dimension in
+            common.
     """
     chunking = model.chunking(clips.clips, options.max_seconds)
     others_chunking = other.chunking(clips.clips, options.max_seconds) if other else chunking
@@ -135,7 +138,9 @@ def build(
         raise ValueError(f"{model.name} can predict none of {len(clips.labels)} clips: {example}")
     excluded = [Excluded(names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
-    probabilities, labels, table = predictions.probabilities[rows], clips.labels[rows], clips.clips.select(rows)
+    table = clips.clips.select(rows)
+    outputs = predictions.probabilities[rows], predictions.values[rows]
+    evaluated = Evaluated.of(table, model.emotions.names, model.dimensions, *outputs)
 
     notes = list(clips.notes)
     notes += [f"{one.name} computes in {one.precision}: metrics in float32 may differ a little."
@@ -143,17 +148,6 @@ def build(
     notes += _cuts(chunking, clips.clips)
     if problems:
         notes.append(f"{counted(len(problems), 'clip')} cannot be predicted, for instance: {example}")
-    found = quality(probabilities, labels, model.emotions.names, table, options)
-    for unit in ("clips", "speakers"):
-        if found["intervals"][unit] is None:
-            notes.append(f"No intervals by {unit}: {found['intervals'][f'{unit}_reason']}.")
-    fair = fairness(probabilities.argmax(axis=1), labels, column(table, "gender"), model.emotions.names)
-    if fair["reason"]:
-        notes.append(f"Fairness: {fair['reason']}.")
-    if len(set(labels.tolist())) == 1:
-        notes.append(
-            f"All clips are {emotion_column(table)[0]}: there is no equal error rate, and UAR is the recall of one emotion."
-        )
     report: dict[str, Any] = {
         "model": model.describe(),
         "made": {
@@ -162,32 +156,22 @@ def build(
             "packages": {name: version(name) for name in PACKAGES},
             "device": describe_device(model.classifier)["name"],
         },
-        "clips": {
-            "part": clips.part,
-            "split": clips.split,
-            "number": len(rows),
-            "speakers": len(column(table, "speaker").counts()) or None,
-            "seconds": float(np.sum(table["duration"][:])),
-            "max_seconds": chunking.max_seconds,
-            "corpora": dict(sorted(column(table, "corpus").counts().items())),
-            "emotions": dict(sorted(emotion_column(table).counts().items())),
-            "excluded": dict(Counter(clip.reason for clip in (*clips.excluded, *excluded))),
-            "other_emotions": clips.other_emotions,
-        },
-        "quality": found,
-        "fairness": fair,
+        "clips": _describe(clips, table, [*clips.excluded, *excluded], chunking),
+        "quality": quality(evaluated, table, options),
+        "fairness": fairness_of(evaluated, column(table, "gender")),
         **dict.fromkeys(("comparison", "leakage", "robustness", "cost")),
         "notes": notes,
     }
+    notes += _incomplete(report)
     if other is None:
         notes.append("No other model was given to compare with.")
     else:
-        report["comparison"] = comparison(other, model, table, labels, probabilities, others_chunking, options)
+        report["comparison"] = comparison(other, model, table, evaluated, others_chunking, options)
         notes += _trained_on(other, names_of(table))
     if options.leakage:
         report["leakage"] = leakage(table, clips.trained_on, options.progress)
     if options.robustness:
-        report["robustness"] = robustness(model, table, labels, probabilities, chunking, options)
+        report["robustness"] = robustness(model, table, evaluated, chunking, options)
         notes += _limits(report["robustness"])
     if options.cost:
         report["cost"] = measure_cost(
@@ -200,7 +184,38 @@ def build(
         for part in ("leakage", "robustness", "cost")
         if not getattr(options, part)
     ]
-    return BuiltReport(report, table, probabilities)
+    return BuiltReport(report, table, evaluated)
+
+
+def _describe(clips: ReportClips, table: Dataset, excluded: Sequence[Excluded], chunking: Chunking) -> dict[str, Any]:
+    """The report's part on the clips, those of `table`."""
+    return {
+        "part": clips.part,
+        "split": clips.split,
+        "number": len(table),
+        "speakers": len(column(table, "speaker").counts()) or None,
+        "seconds": float(np.sum(table["duration"][:])),
+        "max_seconds": chunking.max_seconds,
+        "corpora": dict(sorted(column(table, "corpus").counts().items())),
+        "emotions": dict(sorted(emotion_column(table).counts().items())),
+        "excluded": dict(Counter(clip.reason for clip in excluded)),
+        "other_emotions": clips.other_emotions,
+        **({"agreement": clips.agreement} if clips.agreement else {}),
+    }
+
+
+def _incomplete(report: Mapping[str, Any]) -> list[str]:
+    """Notes on intervals and fairness that there are not, and on clips of one emotion."""
+    intervals, notes = report["quality"]["intervals"], []
+    for unit in ("clips", "speakers"):
+        if intervals[unit] is None:
+            notes.append(f"No intervals by {unit}: {intervals[f'{unit}_reason']}.")
+    if reason := report["fairness"]["reason"]:
+        notes.append(f"Fairness: {reason}.")
+    if len(emotions := report["clips"]["emotions"]) == 1 and report["clips"]["number"] == sum(emotions.values()):
+        (emotion,) = emotions
+        notes.append(f"All clips are {emotion}: there is no equal error rate, and UAR is the recall of one emotion.")
+    return notes
 
 
 def _cuts(chunking: Chunking, clips: Dataset) -> list[str]:
@@ -219,48 +234,82 @@ def _cuts(chunking: Chunking, clips: Dataset) -> list[str]:
     return notes
 
 
-def quality(
-    probabilities: Array, labels: Array, emotions: Sequence[str], table: Dataset, options: ReportOptions
-) -> dict[str, Any]:
+def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dict[str, Any]:
     """The metrics on all clips and on those of each corpus, speaker and gender, with intervals."""
-    columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
-    speakers = columns["speakers"]
-    intervals = bootstrap.intervals(probabilities, labels, speakers, details=True, **options.drawing)
-    found: dict[str, Any] = {"overall": all_metrics(probabilities, labels, emotions), "intervals": intervals}
+    overall = evaluated.metrics(**options.drawing)
+    for k, name in enumerate(evaluated.dimensions):
+        if name in overall.get("dimensions", {}):
+            histogram = joint_histogram(evaluated.values[:, k], evaluated.truth[:, k])
+            overall["dimensions"][name]["histogram"] = histogram
+    intervals = evaluated.intervals(details=True, **options.drawing)
+    if intervals is None:
+        raise ValueError(
+            "the model can predict no clip that has an emotion or a dimension; see the excluded clips in the log"
+        )
+    found: dict[str, Any] = {"overall": overall, "intervals": intervals}
     for unit, where in (("clips", "{}_intervals"), ("speakers", "{}_intervals_by_speaker")):
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
-            found[where.format(name)] = by_emotion and dict(zip(emotions, by_emotion, strict=True))
+            found[where.format(name)] = by_emotion and dict(zip(evaluated.emotions, by_emotion, strict=True))
+    columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
     for name, groups in columns.items():
-        found[name] = grouped(probabilities, labels, emotions, groups)
-        if name == "speakers" and len(found[name]) > SPEAKERS_WITH_INTERVALS:
-            continue
-        for group, metrics in found[name].items():
-            rows = np.array([i for i, one in enumerate(groups) if one == group])
-            if len(rows) >= CLIPS_FOR_AN_INTERVAL:
-                whose = [speakers[row] for row in rows]
-                drawn = bootstrap.intervals(probabilities[rows], labels[rows], whose, **options.drawing)
+        found[name] = {}
+        rows_of: dict[str, list[int]] = {}
+        for row, group in enumerate(groups):
+            if group is not None:
+                rows_of.setdefault(str(group), []).append(row)
+        many = name == "speakers" and len(rows_of) > SPEAKERS_WITH_INTERVALS
+        for group, rows in sorted(rows_of.items()):
+            mine = evaluated.select(np.array(rows))
+            # Intervals of each dimension within a speaker nobody would read.
+            metrics = mine.metrics(**({} if name == "speakers" else options.drawing))
+            if len(mine) >= CLIPS_FOR_AN_INTERVAL and not many and (drawn := mine.intervals(**options.drawing)):
                 metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
-    for speaker, gender, corpus in zip(speakers, columns["genders"], columns["corpora"], strict=True):
+            found[name][group] = metrics
+    for speaker, gender, corpus in zip(*(columns[name] for name in ("speakers", "genders", "corpora")), strict=True):
         if speaker is not None:
             found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
-    return {**found, "reliability": reliability(probabilities, labels)}
+    if rows := evaluated.labelled:
+        found["reliability"] = reliability(evaluated.probabilities[rows], evaluated.labels[rows])
+    return found
+
+
+def fairness_of(evaluated: Evaluated, genders: Sequence[str | None]) -> dict[str, Any]:
+    """How far the predictions depend on the speaker's gender: of emotions, and by name of each of the dimensions."""
+    clips = Counter(str(gender) for gender in genders if gender is not None)
+    found: dict[str, Any] = {
+        **dict.fromkeys(("demographic_parity", "equality_of_odds", "reason", "by_chance")),
+        "by_emotion": {},
+        "clips": dict(sorted(clips.items())),
+        "unknown": len(genders) - clips.total(),
+    }
+    if rows := evaluated.labelled:
+        predicted = evaluated.probabilities[rows].argmax(axis=1)
+        found = fairness(predicted, evaluated.labels[rows], [genders[row] for row in rows], evaluated.emotions)
+    if not evaluated.dimensions:
+        return found
+    each = {
+        name: fairness_of_dimension(values, truth, genders)
+        for name, values, truth in zip(evaluated.dimensions, evaluated.values.T, evaluated.truth.T, strict=True)
+        if np.isfinite(truth).any()
+    }
+    reasons = [one["reason"] for one in (found, *each.values()) if one["reason"]]
+    return {**found, "reason": next(iter(reasons), None), "dimensions": each}
 
 
 def comparison(
-    other: Model,
-    model: Model,
-    table: Dataset,
-    labels: Array,
-    probabilities: Array,
-    chunking: Chunking,
-    options: ReportOptions,
+    other: Model, model: Model, table: Dataset, evaluated: Evaluated, chunking: Chunking, options: ReportOptions
 ) -> dict[str, Any]:
-    """The model beside another on the same clips; a difference is the model's metric minus the other's."""
-    if other.emotions.names != model.emotions.names:
+    """
+    The model beside another on the same clips, in what both predict; a difference is the model's metric minus the other's. At the
+    top are the metrics over emotions and the mean CCC, below them each dimension and the distribution.
+    """
+    emotions = model.emotions.names if other.emotions.names else ()
+    dimensions = tuple(name for name in model.dimensions if name in other.dimensions)
+    if emotions and other.emotions.names != emotions:
         raise ValueError(
             f"compare={other.name}: its emotions are {', '.join(other.emotions.names)}, and those of {model.name} "
-            f"{', '.join(model.emotions.names)}; label_map can give several labels one emotion"
+            f"{', '.join(emotions)}; label_map can give several labels one emotion"
         )
     predictions = other.predict(table, chunking, **options.predicting)
     both = predictions.rows
@@ -268,9 +317,27 @@ def comparison(
         raise ValueError(
             f"compare={other.name}: it can predict no clip: {next(iter(predictions.problems.values()), '')}"
         )
-    speakers = column(table.select(both), "speaker")
-    found = compare(predictions.probabilities[both], probabilities[both], labels[both], speakers, **options.drawing)
-    return {"other": other.name, "number": len(both), **found}
+    outputs = predictions.probabilities[both], predictions.values[both]
+    theirs = Evaluated.of(table.select(both), other.emotions.names, other.dimensions, *outputs)
+    theirs, ours = (one.only(emotions, dimensions) for one in (theirs, evaluated.select(both)))
+    measures = ours.measures()
+    found = {
+        target: paired(first.scorer, measures[target].scorer, len(first.rows), first.speakers, **options.drawing)
+        for target, first in theirs.measures().items()
+        if target != EMOTION
+    }
+    if rows := ours.labelled:
+        whose = measures[EMOTION].speakers
+        outputs = theirs.probabilities[rows], ours.probabilities[rows]
+        found[EMOTION] = compare(*outputs, ours.labels[rows], whose, **options.drawing)
+    if not found:
+        raise ValueError(
+            f"compare={other.name}: it and {model.name} have no emotions or dimensions in common that these clips have labels of"
+        )
+    result = {"other": other.name, "number": len(both), **merged([found[key] for key in MAIN if key in found])}
+    if dimensions:
+        result["dimensions"] = {name: found[name] for name in dimensions if name in found}
+    return result | ({"distribution": found[DISTRIBUTION]} if DISTRIBUTION in found else {})
 
 
 def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
@@ -281,33 +348,35 @@ def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
 
 
 def robustness(
-    model: Model, rows: Dataset, labels: Array, probabilities: Array, chunking: Chunking, options: ReportOptions
+    model: Model, rows: Dataset, evaluated: Evaluated, chunking: Chunking, options: ReportOptions
 ) -> dict[str, Any]:
-    """The UAR under each condition, on the same clips and with the same noise at every level."""
-    drawn = sample(labels, options.robustness_clips, options.seed)
-    some, labels, clean = rows.select(drawn), labels[drawn], probabilities[drawn]
+    """UAR and the mean CCC under each condition, on the same clips and with the same noise at every level."""
+    drawn = sample(evaluated.labels, options.robustness_clips, options.seed)
+    some, clean = rows.select(drawn), evaluated.select(drawn)
     # The babble behind a clip is made of other clips.
     possible = [one for one in options.conditions if one.kind != "babble" or len(drawn) > 1]
-
-    def uar(probabilities: Array, kept: Array) -> float:
-        return float(all_metrics(probabilities[kept], labels[kept], model.emotions.names)["uar"])
-
+    keys = {metric: CONDITION_KEYS[metric] for target, metric in MAIN.items() if target in evaluated.measures()}
     conditions = []
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
-        found = Predictions(clean, {})
+        found = Predictions(clean.probabilities, clean.values, {})
         if condition != CLEAN:
             found = model.predict(some, chunking, condition, **options.predicting)
         kept = found.rows
         entry: dict[str, Any] = {**vars(condition), "name": condition.name, "clips": len(kept),
-                                 **dict.fromkeys(("uar", "interval", "difference"))}  # fmt: skip
-        if len(kept):
-            entry["uar"] = uar(found.probabilities, kept)
-            # On the same clips: one that cannot be predicted under a condition counts for neither.
-            entry["difference"] = entry["uar"] - uar(clean, kept)
-            intervals = bootstrap.intervals(found.probabilities[kept], labels[kept], None, **options.drawing)
-            entry["interval"] = intervals["clips"] and intervals["clips"]["uar"]
+                                 **{key: None for of_metric in keys.values() for key in of_metric}}  # fmt: skip
+        # On the same clips: one that cannot be predicted under a condition counts for neither.
+        before = clean.select(kept)
+        after = replace(before, probabilities=found.probabilities[kept], values=found.values[kept])
+        was, now = (one.measures() if len(kept) else {} for one in (before, after))
+        for target in MAIN.keys() & now.keys():
+            metric = MAIN[target]
+            clean_value, value = (measures[target].value(metric) for measures in (was, now))
+            drawn_over = replace(now[target], speakers=None).intervals(**options.drawing)["clips"]
+            difference = None if clean_value is None or value is None else value - clean_value
+            entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], difference), strict=True)
         conditions.append(entry)
-    chance = 1 / len(model.emotions.names)
+    # Predictions that know nothing of the clips have a CCC of 0.
+    chance = 1 / len(model.emotions.names) if "uar" in keys else 0.0
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
 
 

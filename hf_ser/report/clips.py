@@ -1,18 +1,30 @@
-"""The clips of a report: those with an emotion of the model, by default the test part of the model's own split."""
+"""The clips of a report: those with a label that the model predicts, by default the test part of the model's own split."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
+from hf_ser.annotations import (
+    Votes,
+    agreement,
+    count_votes,
+    distributions,
+    optional,
+    ranges_of,
+    scaled_dimensions,
+    with_any,
+)
 from hf_ser.audio import prepare
-from hf_ser.clips import exclude_copies, exclude_unusable, names_of, with_labels
+from hf_ser.clips import emotion_column, exclude_copies, exclude_unusable, names_of, source_of, with_labels
 from hf_ser.clips import report as report_excluded
-from hf_ser.corpora import CorpusError, Excluded, read_corpora
-from hf_ser.emotions import EmotionSelection
+from hf_ser.corpora import CORPORA, CorpusError, Excluded, read_corpora
+from hf_ser.corpora.rows import RATED_COLUMNS
+from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection
 from hf_ser.report.model import ModelEmotions, ModelRecords
 from hf_ser.splits import Indices, SavedSplit, SplitError
 from hf_ser.wording import counted, listed
@@ -27,14 +39,17 @@ class ReportClips:
     The clips of a report.
 
     Args:
-        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's `names`), `speaker`,
-            `gender`, `corpus`.
+        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's `names`, none for a clip
+            that has another target alone), `speaker`, `gender`, `corpus`; the model's dimensions from 0 to 1 and
+            `emotion_distribution`, as far as the corpora have them.
         part (`str`): A part of the model's own split that did not train it (`test`, `validation`, `test2`), or `all`.
         split (`str`, *optional*): The kind of that split.
         trained_on (`datasets.Dataset`, *optional*): The clips of the same corpora that the model was trained or selected
             on; `None` if they are unknown.
         excluded (`list[Excluded]`): Clips that cannot be used, and why.
         other_emotions (`dict[str, int]`): Numbers of clips of emotions that the model lacks.
+        agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree on these clips, see
+            [`~hf_ser.annotations.agreement`].
         notes (`list[str]`): Notes for the report.
         max_excluded (`float`): The share of a corpus that may be excluded.
     """
@@ -45,13 +60,14 @@ class ReportClips:
     trained_on: Dataset | None
     excluded: list[Excluded]
     other_emotions: dict[str, int]
+    agreement: dict[str, dict[str, dict[str, Any]]]
     notes: list[str]
     max_excluded: float
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """The label of each clip, `(clips,)`."""
-        return np.array(self.clips["label"][:], dtype=np.int64)
+        """The label of each clip, `(clips,)`; -1 for a clip without one."""
+        return emotion_column(self.clips).codes.astype(np.int64)
 
 
 def load_clips(
@@ -59,27 +75,34 @@ def load_clips(
     emotions: ModelEmotions,
     run: ModelRecords,
     *,
+    dimensions: Sequence[str] = (),
     merges: Mapping[str, str] | None = None,
     part: str = "auto",
+    dimension_range: Sequence[float] | None = None,
     max_excluded: float = 0.05,
     minimum_seconds: float = 0.0,
 ) -> ReportClips:
     """
-    Reads and prepares corpora, and selects the clips that the model can be evaluated on.
+    Reads and prepares corpora, and selects the clips that the model can be evaluated on: those with an emotion or a dimension of
+    the model; if it was trained on the raters' votes, those with votes, too.
 
     Args:
         corpora (`Sequence[str]`): As NAME=PATH, see `hf_ser.corpora.read_corpora`.
         emotions (`ModelEmotions`): The emotions of the model.
         run (`ModelRecords`): The records of its run.
+        dimensions (`Sequence[str]`, *optional*): The dimensions of the model.
         merges (`dict[str, str]`, *optional*): Emotions of the corpora that count as another, by default those of the run.
         part (`str`, defaults to `"auto"`): `validation`, `test` or a further test part of the run's split; `all`: every clip,
             whether the model was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else
             all.
+        dimension_range (`Sequence[float]`, *optional*): The lowest and highest value of dimensions in manifests and data sets, by
+            default as in the run, else 0 and 1.
         max_excluded (`float`, defaults to 0.05): Fail if a larger share of a corpus cannot be used.
         minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
 
     Raises:
-        CorpusError: if a corpus cannot be read, too many of its clips cannot be used, or no clip has an emotion of the model.
+        CorpusError: if a corpus cannot be read, too many of its clips cannot be used, a dimension is outside its scale, or no
+            clip has an emotion or a dimension of the model.
         SplitError: if the run has no split, or the part that is asked for has no clip here.
     """
     known = [*WITHOUT_SPLIT, *(name for name in (run.split.parts if run.split else ()) if name != "train")]
@@ -87,28 +110,25 @@ def load_clips(
         raise ValueError(f"part={part!r}: expected {listed(known, 'or')}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
-    merged = dict(merges if merges is not None else run.results.merged_emotions if run.results else {})
-    names = ", ".join(emotions.names)
-    if strangers := sorted(set(merged.values()) - set(emotions.names)):
-        raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
-    selection = EmotionSelection(emotions.names, merged)
-    everything = prepare(read_corpora(corpora))
-    usable, excluded = exclude_unusable(everything, bool, minimum_seconds)  # of any emotion
-    spoken = everything["emotion"][:]
-    labelled = {i: label for i in usable if (label := selection.label(spoken[i])) is not None}
-    other_emotions = dict(sorted(Counter(spoken[i] for i in usable if i not in labelled).items()))
+    selection = _selection(emotions, run, merges)
+    read = read_corpora(corpora)
+    everything = prepare(read)
+    labels, values, votes = _truth(everything, read, selection, dimensions, run, dimension_range)
+    trained = run.results.targets if run.results else {}
+    rated = with_any(values, [*dimensions, *([DISTRIBUTION] if DISTRIBUTION in trained else [])], len(everything))
+    usable, excluded = exclude_unusable(everything, bool, minimum_seconds, rated)  # of any emotion
     if not usable:
         raise CorpusError(
             f"corpora={list(corpora)}: none of {counted(len(everything), 'clip')} can be used, for instance {excluded[0]}"
         )
-    if not labelled:
-        raise CorpusError(
-            f"corpora={list(corpora)}: no clip has an emotion of the model ({names}); found {', '.join(other_emotions)}. Map the "
-            "model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
-        )
-    taken = np.array(list(labelled), dtype=np.int64)
-    labels = np.array([emotions.names.index(label) for label in labelled.values()])
-    rows = with_labels(everything, taken, labels, emotions.names).select(taken)
+    spoken, wanted = everything["emotion"][:], rated | (labels >= 0)
+    taken = np.array([i for i in usable if wanted[i]], dtype=np.int64)
+    others = dict(sorted(Counter(spoken[i] for i in usable if not wanted[i]).items()))
+    if not (labels[taken] >= 0).any() and not with_any(values, dimensions, len(everything))[taken].any():
+        raise CorpusError(f"corpora={list(corpora)}: {_none_has(emotions, dimensions, others)}")
+    plain = everything.remove_columns([name for name in RATED_COLUMNS if name in everything.column_names])
+    columns = {name: optional(of_clips) for name, of_clips in values.items()}
+    rows = with_labels(plain, taken, labels[taken], emotions.names or EMOTIONS, columns).select(taken)
 
     split: str | None = None
     copies: list[Excluded] = []
@@ -123,23 +143,106 @@ def load_clips(
     once, more_copies = exclude_copies(rows, tested.tolist())
     excluded += [*copies, *more_copies]
     report_excluded(everything, excluded, max_excluded)
-    if missing := [emotion for k, emotion in enumerate(emotions.names) if k not in set(labels[once].tolist())]:
-        notes.append(
-            f"No clip is of {', '.join(missing)}, which the model may predict: UAR is over the other emotions."
-        )
-    if other_emotions:
-        count = ", ".join(f"{number} {emotion}" for emotion, number in other_emotions.items())
-        notes.append(f"Left out, as the model has no such emotion: {count}.")
+    clips = taken[once]
+    notes += _labels_missing(emotions, labels[clips], {name: values[name][clips] for name in dimensions})
+    if others:
+        count = ", ".join(f"{number} {emotion}" for emotion, number in others.items())
+        has_none = "the model has no such emotion" if emotions.names else f"they have no {listed(dimensions, 'or')}"
+        notes.append(f"Left out, as {has_none}: {count}.")
+    agreed = {
+        corpus: own
+        for corpus, of in agreement(everything, clips, votes).items()
+        if (own := {target: found for target, found in of.items() if target in (*dimensions, EMOTION)})
+    }
     return ReportClips(
         clips=rows.select(once),
         part=used,
         split=split,
         trained_on=None if trained_on is None else rows.select(trained_on),
         excluded=excluded,
-        other_emotions=other_emotions,
+        other_emotions=others if emotions.names else {},
+        agreement=agreed,
         notes=notes,
         max_excluded=max_excluded,
     )
+
+
+def _selection(emotions: ModelEmotions, run: ModelRecords, merges: Mapping[str, str] | None) -> EmotionSelection:
+    """The emotions of the model, and those of the corpora that count as another."""
+    own = run.results.merged_emotions if run.results and emotions.names else {}
+    merged = dict(merges if merges is not None else own)
+    if strangers := sorted(set(merged.values()) - set(emotions.names)):
+        names = ", ".join(emotions.names) or "none"
+        raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
+    return EmotionSelection(emotions.names, merged)
+
+
+def _truth(
+    rows: Dataset,
+    corpora: Sequence[Dataset],
+    selection: EmotionSelection,
+    dimensions: Sequence[str],
+    run: ModelRecords,
+    dimension_range: Sequence[float] | None,
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]], Votes | None]:
+    """
+    The labels of all clips `(clips,)`, -1 where one has none of the model's emotions; by name the model's dimensions `(clips,)`,
+    and `emotion_distribution` `(clips, emotions)` if there are votes, NaN where a clip has none; and the raters' votes.
+    """
+    own = (run.results and run.results.identity) or {}
+    trained = run.results.targets if run.results else {EMOTION: 1.0}
+    named = {of_corpus[0]["corpus"]: of_corpus.info.dataset_name for of_corpus in corpora}
+    scale = dimension_range or own.get("dimension_range")
+    ranges = {corpus: ranges_of(specification, scale) for corpus, specification in named.items()}
+    released = {corpus for corpus, name in named.items() if source_of(name)["read_as"] in CORPORA}
+    scaled = scaled_dimensions(rows, ranges, dimensions, released)
+    values = {name: scaled.get(name, np.full(len(rows), np.nan)) for name in dimensions}
+    place = {name: k for k, name in enumerate(selection.names)}
+    labels = np.array([place.get(selection.label(word) or "", -1) for word in rows["emotion"][:]], dtype=np.int64)
+    votes = count_votes(rows, selection) if selection.names else None
+    # The votes of one rater are the label.
+    if votes is not None and (DISTRIBUTION in trained or votes.raters.max(initial=0) > 1):
+        shares = distributions(votes, own.get("minimum_raters", 1), own.get("vote_smoothing", 0.0))
+        values[DISTRIBUTION] = shares
+        if EMOTION not in trained:  # as in training the emotion that most raters named
+            labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
+    return labels, values, votes
+
+
+def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mapping[str, int]) -> str:
+    """Why no clip can be used for the report."""
+    targets = [*([f"an emotion of the model ({', '.join(emotions.names)})"] if emotions.names else []), *dimensions]
+    advice = (
+        "Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
+        if emotions.names
+        else "Dimensions are columns of manifests and data sets; docs/corpora.md has the corpora with them."
+    )
+    return f"no clip has {listed(targets, 'or')}; found {', '.join(others) or 'other labels'}. {advice}"
+
+
+def _labels_missing(
+    emotions: ModelEmotions, labels: npt.NDArray[np.int64], values: Mapping[str, npt.NDArray[np.float64]]
+) -> list[str]:
+    """Notes on labels that no clip has, or not each."""
+    notes, present = [], set(labels.tolist()) - {-1}
+    missing = [emotion for k, emotion in enumerate(emotions.names) if k not in present]
+    if missing and present:
+        notes.append(
+            f"No clip is of {', '.join(missing)}, which the model may predict: UAR is over the other emotions."
+        )
+    numbers = {name: int(np.isfinite(of_clips).sum()) for name, of_clips in values.items()}
+    if emotions.names:
+        numbers["emotion"] = int((labels >= 0).sum())
+    for name, number in numbers.items():
+        if not number:
+            notes.append(f"No clip has a label of {name}: its metrics are missing.")
+        elif number < len(labels):
+            notes.append(
+                f"Of {counted(len(labels), 'clip')} {number:,} have a label of {name}: its metrics are of these."
+            )
+        if name in values and number and np.nanmax(values[name]) == np.nanmin(values[name]):
+            notes.append(f"All clips with a label of {name} have the same: its CCC is undefined.")
+    return notes
 
 
 def _own_split(

@@ -2,8 +2,11 @@
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from hf_ser import records
 from hf_ser.clips import column, emotion_column, names_of
@@ -81,13 +84,23 @@ def save(built: BuiltReport, folder: Path) -> None:
 
 def _save_predictions(path: Path, built: BuiltReport) -> None:
     """
-    Writes CSV: clip, corpus, speaker, gender, emotion, predicted, and the probability of each emotion. The metrics of a report
-    can be computed from it.
+    Writes CSV: clip, corpus, speaker, gender; of a model of emotions emotion, predicted, and the probability of each emotion;
+    the label of each dimension, as `arousal`, and its prediction, as `arousal_predicted`. The metrics of a report can be
+    computed from it.
     """
-    table, emotions, own = built.table, built.report["model"]["emotions"], ("corpus", "speaker", "gender")
-    columns = (names_of(table), *(column(table, name) for name in own), emotion_column(table))
+    table, evaluated = built.table, built.evaluated
+    columns: dict[str, Iterable[object]] = {"clip": names_of(table)}
+    columns |= {name: column(table, name) for name in ("corpus", "speaker", "gender")}
+    if emotions := evaluated.emotions:
+        predicted = [emotions[k] for k in evaluated.probabilities.argmax(axis=1)]
+        columns |= {"emotion": emotion_column(table), "predicted": predicted}
+        columns |= {
+            name: map("{:.6f}".format, of) for name, of in zip(emotions, evaluated.probabilities.T, strict=True)
+        }
+    for name, truth, values in zip(evaluated.dimensions, evaluated.truth.T, evaluated.values.T, strict=True):
+        columns[name] = ["" if np.isnan(label) else f"{label:.6f}" for label in truth]
+        columns[f"{name}_predicted"] = map("{:.6f}".format, values)
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow(["clip", *own, "emotion", "predicted", *emotions])
-        for *row, values in zip(*columns, built.probabilities, strict=True):
-            lines.writerow([*row, emotions[int(values.argmax())], *(f"{value:.6f}" for value in values)])
+        lines.writerow(columns)
+        lines.writerows(zip(*columns.values(), strict=True))

@@ -1,4 +1,4 @@
-"""The model of a report: its emotions, the records of its run, and its predictions, which are kept on disk."""
+"""The model of a report: its emotions and dimensions, the records of its run, and its predictions, which are kept on disk."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.clips import names_of
-from hf_ser.emotions import canonical
+from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip
@@ -28,6 +28,7 @@ from hf_ser.inference.precision import Int8Linear
 from hf_ser.records import SPLITS
 from hf_ser.results import RunResults
 from hf_ser.splits import SavedSplit
+from hf_ser.wording import listed
 
 #: Longer clips, in seconds, are cut into segments unless the model's own run had them whole: memory grows with the square of the
 #: length, and few models were trained on clips as long.
@@ -45,7 +46,7 @@ class ModelEmotions:
     The outputs of a model, and their emotions.
 
     Args:
-        names (`tuple[str, ...]`): The emotions, in alphabetical order.
+        names (`tuple[str, ...]`): The emotions, in alphabetical order; none for a model of dimensions alone.
         of_output (`tuple[int, ...]`): For each output, the index of its emotion in `names`; several may share one.
         renamed (`dict[str, str]`): The outputs whose labels differ from their emotions.
     """
@@ -76,7 +77,7 @@ class ModelEmotions:
                 f"{nameless[0]}=neutral (all labels: {', '.join(outputs)})"
             )
         names = tuple(sorted(set(meant.values())))
-        if len(names) < 2:
+        if len(names) == 1:
             raise ValueError(f"label_map={given}: all labels are {names[0]}; expected at least two emotions")
         renamed = {output: emotion for output, emotion in meant.items() if output != emotion}
         return cls(names, tuple(names.index(meant[output]) for output in outputs), renamed)
@@ -147,10 +148,12 @@ class Predictions:
 
     Args:
         probabilities (`np.ndarray` of shape `(clips, emotions)`): Of each clip; NaN where there is a problem.
+        values (`np.ndarray` of shape `(clips, dimensions)`): Likewise.
         problems (`dict[int, str]`): Why there is no prediction, by the clip's index.
     """
 
     probabilities: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
     problems: dict[int, str]
 
     @property
@@ -168,6 +171,7 @@ class Model:
         classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
         name (`str`): Its name in the report.
         emotions (`ModelEmotions`): The emotions of its outputs.
+        dimensions (`tuple[str, ...]`): Its dimensions, in the order of [`~hf_ser.emotions.DIMENSIONS`].
         records (`ModelRecords`): The records of its run.
         folder (`Path`, *optional*): The folder of its files.
         precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
@@ -176,6 +180,7 @@ class Model:
     classifier: AudioClassificationPipeline
     name: str
     emotions: ModelEmotions
+    dimensions: tuple[str, ...]
     records: ModelRecords
     folder: Path | None = None
     precision: str = "float32"
@@ -200,6 +205,7 @@ class Model:
             "model_type": encoder_config(self.classifier.model.config).model_type,
             "precision": self.precision,
             "emotions": list(self.emotions.names),
+            **({"dimensions": list(self.dimensions)} if self.dimensions else {}),
             "label_map": self.emotions.renamed or None,
         }
 
@@ -246,21 +252,21 @@ class Model:
             progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
         Raises:
-            ValueError: if the probabilities of a clip are not finite.
+            ValueError: if the outputs for a clip are not finite.
         """
         names, emotions, clean = clips["clip"][:], self.emotions, condition == CLEAN
         seed = 0 if clean else seed
-        identity = [self.key, emotions.names, emotions.of_output, names, clips["samples_hash"][:], condition.name, seed,
-                    astuple(chunking)]  # fmt: skip
+        identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
+                    condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         if path is not None and path.is_file():
             with np.load(path, allow_pickle=False) as kept:
                 problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
-                return Predictions(kept["probabilities"], problems)
+                return Predictions(kept["probabilities"], kept["values"], problems)
         read = _reader(clips, condition, seed, chunking.max_seconds)
         source = (Clip(name, partial(read, i)) for i, name in enumerate(names))
         cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
-        outputs = np.full((len(names), len(emotions.of_output)), np.nan)
+        outputs = np.full((len(names), len(emotions.of_output) + len(self.dimensions)), np.nan)
         problems = {}
         predictions = self.classifier.predict(
             source, batch_seconds=batch_seconds, progress=progress and clean, **cutting
@@ -269,17 +275,19 @@ class Model:
             if prediction.problem is not None:
                 problems[i] = prediction.problem
                 continue
-            outputs[i] = list(prediction.probabilities.values())
+            outputs[i] = [*prediction.probabilities.values(), *map(prediction.dimensions.__getitem__, self.dimensions)]
             if not np.isfinite(outputs[i]).all():
+                kind = "probabilities" if emotions.names else "values"
                 raise ValueError(
-                    f"{self.name}: its probabilities for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
+                    f"{self.name}: its {kind} for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
                     "damaged or overflow, or its training has diverged"
                 )
-        found = Predictions(emotions.probabilities(outputs), problems)
+        probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)
+        found = Predictions(emotions.probabilities(probabilities), values, problems)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, probabilities=found.probabilities, places=np.array(list(problems), dtype=np.int64),
+            np.savez(part, probabilities=found.probabilities, values=values, places=np.array(list(problems), dtype=np.int64),
                      reasons=np.array(list(problems.values()), dtype=str))  # fmt: skip
             part.rename(path)  # no file is ever half written
         return found
@@ -304,10 +312,17 @@ def open_model(
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
         run (`Path`, *optional*): The folder of its run, if that is another.
         precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
+
+    Raises:
+        ValueError: if the model has a value of another name than those of [`~hf_ser.emotions.DIMENSIONS`], and see
+            [`ModelEmotions.of`].
     """
+    if unknown := sorted(set(classifier.dimensions) - set(DIMENSIONS)):
+        raise ValueError(f"{name}: its value {unknown[0]!r} is not known; expected some of {listed(DIMENSIONS)}")
+    dimensions = tuple(dimension for dimension in DIMENSIONS if dimension in classifier.dimensions)
     emotions = ModelEmotions.of(classifier.emotions, label_map)
     precision = getattr(classifier.model, "precision", precision)
-    return Model(classifier, name, emotions, ModelRecords.read(run or folder), folder, precision)
+    return Model(classifier, name, emotions, dimensions, ModelRecords.read(run or folder), folder, precision)
 
 
 def model_key(classifier: AudioClassificationPipeline) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hf_ser.evaluation.plots import confusion_matrix, plain_text, save_figure
-from hf_ser.rendering.headline import CLEAN, clean_uar
+from hf_ser.rendering.headline import CLEAN, CONDITION_KEYS, clean_value, form_of, main_key
 from hf_ser.wording import per_cent
 
 #: Okabe and Ito's colours, from dark to light. The line and the marker of each tell them apart without colours.
@@ -22,6 +22,8 @@ STYLES = (
     ("#CC79A7", ":", "D"),
     ("#000000", "-", "x"),
 )
+#: How a metric is drawn: what it is multiplied by, its unit, and the lowest value of its axis.
+SCALES = {"uar": (100, ", %", 0.0), "ccc": (1, "", -0.2)}
 BAR: dict[str, Any] = {"color": "#9DC3E6", "edgecolor": "#1F4E79", "linewidth": 0.8}
 LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False}
 SNR = "dB SNR"
@@ -34,18 +36,21 @@ def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     Returns:
         The plots by name, as [`~hf_ser.rendering.page`] takes them.
     """
-    quality, robust = report["quality"], report["robustness"]
-    drawn: dict[str, Callable[[Path], None]] = {
-        "confusion_matrix": lambda path: confusion_matrix(
-            quality["overall"]["confusion_matrix"], report["model"]["emotions"], path
-        ),
-        "recall": lambda path: recall(quality, path),
-        "reliability": lambda path: reliability(quality, path),
-    }
-    if quality["speakers"]:
-        drawn["speakers"] = lambda path: speakers(quality, path)
+    quality, robust, main = report["quality"], report["robustness"], main_key(report)
+    drawn: dict[str, Callable[[Path], None]] = {}
+    if main == "uar":
+        matrix, emotions = quality["overall"]["confusion_matrix"], report["model"]["emotions"]
+        drawn = {
+            "confusion_matrix": lambda path: confusion_matrix(matrix, emotions, path),
+            "recall": lambda path: recall(quality, path),
+            "reliability": lambda path: reliability(quality, path),
+        }
+    if "dimensions" in quality["overall"]:
+        drawn["dimensions"] = lambda path: dimensions(quality["overall"]["dimensions"], path)
+    if any(metrics.get(main) is not None for metrics in quality["speakers"].values()):
+        drawn["speakers"] = lambda path: speakers(quality, path, main)
     if robust:
-        drawn["robustness"] = lambda path: robustness(robust, path)
+        drawn["robustness"] = lambda path: robustness(robust, path, main)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {name: folder / f"{name}.png" for name in drawn}
     for name, function in drawn.items():
@@ -69,20 +74,39 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _bars(axes: Axes, rows: Sequence[tuple[str, float, Sequence[float] | None]]) -> None:
-    """Horizontal bars of shares with their intervals, if there are any: name, share, interval."""
-    values = [100 * value for _, value, _ in rows]
+def _bars(axes: Axes, rows: Sequence[tuple[str, float, Sequence[float] | None]], metric: str = "uar") -> None:
+    """Horizontal bars of a metric with their intervals, if there are any: name, value, interval."""
+    factor, _, lowest = SCALES[metric]
+    values = [factor * value for _, value, _ in rows]
     axes.barh(range(len(rows)), values, height=0.65, **BAR)
     for i, (_, _, interval) in enumerate(rows):
         if interval:
             # A bootstrap interval need not contain the value.
-            error = [[max(values[i] - 100 * interval[0], 0)], [max(100 * interval[1] - values[i], 0)]]
+            error = [[max(values[i] - factor * interval[0], 0)], [max(factor * interval[1] - values[i], 0)]]
             axes.errorbar(values[i], i, xerr=error, fmt="none", ecolor="black", capsize=3, elinewidth=1.0)
     axes.set_yticks(range(len(rows)), [plain_text(name) for name, _, _ in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    axes.set_xlim(factor * lowest, factor)
     axes.grid(alpha=0.3, axis="x")
     axes.set_axisbelow(True)
+
+
+def dimensions(found: Mapping[str, Any], path: Path) -> None:
+    """Draws the clips by true and predicted value of each dimension, one panel each, from the report's `dimensions`."""
+    figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (name, of) in zip(panels, found.items(), strict=True):
+        counts = np.array(of["histogram"], dtype=float).T  # (predicted, true)
+        image = axes.imshow(
+            np.where(counts > 0, counts, np.nan), cmap="Blues", vmin=0, origin="lower", extent=(0, 1, 0, 1)
+        )
+        axes.plot([0, 1], [0, 1], color="black", linestyle=":")
+        ccc = "undefined" if of["ccc"] is None else f"{of['ccc']:.3f}"
+        axes.set_title(f"{name}: CCC {ccc}", fontsize=11)
+        axes.set(xlabel="label", ylabel="prediction")
+        axes.grid(alpha=0.3)
+        figure.colorbar(image, ax=axes, label="clips", shrink=0.7).locator = MaxNLocator(4, integer=True)
+    save_figure(figure, path)
 
 
 def reliability(quality: Mapping[str, Any], path: Path) -> None:
@@ -109,11 +133,16 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def speakers(quality: Mapping[str, Any], path: Path) -> None:
-    """Draws the UAR of each speaker as a dot, by corpus and gender, and the mean of each group, from the report's `quality`."""
+def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> None:
+    """
+    Draws the metric of each speaker as a dot, by corpus and gender, and the mean of each group, from the report's `quality`. A
+    speaker for whom it is undefined has none.
+    """
+    factor, unit, lowest = SCALES[metric]
     groups: dict[tuple[str, str], list[float]] = {}
     for metrics in quality["speakers"].values():
-        groups.setdefault((metrics["corpus"], metrics["gender"] or "unknown"), []).append(100 * metrics["uar"])
+        if metrics.get(metric) is not None:
+            groups.setdefault((metrics["corpus"], metrics["gender"] or "unknown"), []).append(factor * metrics[metric])
     keys = sorted(groups)
     genders = sorted({gender for _, gender in keys})
     figure = Figure(figsize=(max(5.0, 1.6 + 1.3 * len(keys)), 4.5), layout="constrained")
@@ -129,24 +158,27 @@ def speakers(quality: Mapping[str, Any], path: Path) -> None:
         )  # fmt: skip
         axes.hlines(values.mean(), place - 0.36, place + 0.36, color="black", linewidth=2,
                     label="_" if place else "mean of the speakers")  # fmt: skip
-    uar = quality["overall"]["uar"]
-    axes.axhline(100 * uar, color="grey", linestyle="--", label=f"all clips, {per_cent(uar):.1f} %")
+    if (value := quality["overall"][metric]) is not None:
+        axes.axhline(factor * value, color="grey", linestyle="--", label=f"all clips, {form_of(metric)(value).text}")
     labels = [f"{plain_text(corpus)}\n{gender} ({len(groups[corpus, gender])})" for corpus, gender in keys]
     axes.set_xticks(range(len(keys)), labels, rotation=30 if len(keys) > 8 else 0)
     axes.set(
-        xlim=(-0.6, len(keys) - 0.4), ylim=(0, 102), ylabel="UAR of a speaker, %", xlabel="corpus and gender (speakers)"
-    )
+        xlim=(-0.6, len(keys) - 0.4), ylim=(1.05 * min(factor * lowest, *map(min, groups.values())), 1.02 * factor),
+        ylabel=f"{metric.upper()} of a speaker{unit}", xlabel="corpus and gender (speakers)",
+    )  # fmt: skip
     axes.grid(alpha=0.3, axis="y")
     axes.legend(**LEGEND)
     save_figure(figure, path)
 
 
-def robustness(robust: Mapping[str, Any], path: Path) -> None:
+def robustness(robust: Mapping[str, Any], path: Path, metric: str = "uar") -> None:
     """
-    Draws the UAR against the signal-to-noise ratio, one line for each noise, and the other conditions as bars, both beside
+    Draws the metric against the signal-to-noise ratio, one line for each noise, and the other conditions as bars, both beside
     the clean clips, from the report's `robustness`.
     """
-    measured = [entry for entry in robust["conditions"] if entry["uar"] is not None]
+    value, edges, _ = CONDITION_KEYS[metric]
+    measured = [{**entry, "value": entry[value], "edges": entry[edges]}
+                for entry in robust["conditions"] if entry[value] is not None]  # fmt: skip
     noises = [entry for entry in measured if entry["unit"] == SNR]
     others = [entry for entry in measured if entry["unit"] != SNR and entry["kind"] != CLEAN]
     # Inches; one panel below the other, for phones.
@@ -154,38 +186,43 @@ def robustness(robust: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(7, sum(heights) or 1), layout="constrained")
     panels = list(figure.subplots(len(heights) or 1, 1, squeeze=False, height_ratios=heights or None)[:, 0])
     if noises:
-        _draw_noises(panels.pop(0), noises, robust)
+        _draw_noises(panels.pop(0), noises, robust, metric)
     if others:
         axes = panels.pop(0)
-        _bars(axes, [(entry["name"], entry["uar"], entry["interval"]) for entry in others])
-        axes.set_xlabel("UAR, %")
-        _draw_references(axes, axes.axvline, robust)
+        _bars(axes, [(entry["name"], entry["value"], entry["edges"]) for entry in others], metric)
+        axes.set_xlabel(f"{metric.upper()}{SCALES[metric][1]}")
+        _draw_references(axes, axes.axvline, robust, metric)
     save_figure(figure, path)
 
 
-def _draw_noises(axes: Axes, noises: Sequence[Mapping[str, Any]], robust: Mapping[str, Any]) -> None:
+def _draw_noises(axes: Axes, noises: Sequence[Mapping[str, Any]], robust: Mapping[str, Any], metric: str) -> None:
+    factor, unit, lowest = SCALES[metric]
     for kind, (colour, line, marker) in zip(dict.fromkeys(entry["kind"] for entry in noises), cycle(STYLES)):
         conditions = sorted(
             (entry for entry in noises if entry["kind"] == kind), key=lambda entry: float(entry["level"])
         )
         levels = [condition["level"] for condition in conditions]
-        values = [100 * condition["uar"] for condition in conditions]
+        values = [factor * condition["value"] for condition in conditions]
         axes.plot(levels, values, color=colour, linestyle=line, marker=marker, label=plain_text(kind))
-        if all(condition["interval"] for condition in conditions):
-            low, high = 100 * np.array([condition["interval"] for condition in conditions]).T
+        if all(condition["edges"] for condition in conditions):
+            low, high = factor * np.array([condition["edges"] for condition in conditions]).T
             axes.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
             for edge in (low, high):  # without colours, their edges tell the bands apart
                 axes.plot(levels, edge, color=colour, linestyle=line, linewidth=0.6)
     axes.set_xticks(sorted({float(entry["level"]) for entry in noises}))
-    axes.set(ylim=(0, 100), xlabel="signal-to-noise ratio, dB (more is cleaner)", ylabel="UAR, %")
+    axes.set(
+        ylim=(factor * lowest, factor),
+        xlabel="signal-to-noise ratio, dB (more is cleaner)",
+        ylabel=f"{metric.upper()}{unit}",
+    )
     axes.grid(alpha=0.3)
-    _draw_references(axes, axes.axhline, robust)
+    _draw_references(axes, axes.axhline, robust, metric)
 
 
-def _draw_references(axes: Axes, line: Callable[..., Any], robust: Mapping[str, Any]) -> None:
-    """Lines at the UAR of the clean clips and at chance, and the legend."""
-    for name, uar, style in (("clean", clean_uar(robust), (0, (6, 3))), ("chance", robust["chance"], ":")):
-        if uar is not None:
-            colour = "black" if name == "clean" else "grey"
-            line(100 * uar, color=colour, linestyle=style, linewidth=1.2, label=f"{name}, {per_cent(uar):.1f} %")
+def _draw_references(axes: Axes, line: Callable[..., Any], robust: Mapping[str, Any], metric: str) -> None:
+    """Lines at the metric of the clean clips and at chance, and the legend."""
+    for name, value, style in (("clean", clean_value(robust, metric), (0, (6, 3))), ("chance", robust["chance"], ":")):
+        if value is not None:
+            colour, text = "black" if name == "clean" else "grey", form_of(metric)(value).text
+            line(SCALES[metric][0] * value, color=colour, linestyle=style, linewidth=1.2, label=f"{name}, {text}")
     axes.legend(**LEGEND)

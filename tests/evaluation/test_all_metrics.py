@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from hf_ser.evaluation import score
-from hf_ser.evaluation.metrics import all_metrics, grouped
+from hf_ser.evaluation.metrics import all_metrics
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -93,25 +93,3 @@ class TestAllMetrics:
         given = {"probabilities": np.eye(4)[:3], "labels": [0, 1, 2], "emotions": EMOTIONS, **wrong}
         with pytest.raises(ValueError, match=message):
             all_metrics(**given)
-        with pytest.raises(ValueError, match=message):
-            grouped(**given, groups=["a"] * len(given["labels"]))
-
-
-class TestGrouped:
-    def test_each_group_has_the_figures_of_its_clips(self) -> None:
-        probabilities, labels = clips(60)
-        groups = [("tess", "ravdess", None)[k % 3] for k in range(60)]
-        found = grouped(probabilities, labels, EMOTIONS, groups)
-        assert list(found) == ["ravdess", "tess"]
-        for first, name in ((0, "tess"), (1, "ravdess")):
-            assert found[name] == all_metrics(probabilities[first::3], labels[first::3], EMOTIONS)
-
-    def test_as_many_groups_as_clips(self) -> None:
-        with pytest.raises(ValueError, match="for each of 5 clips; found 4"):
-            grouped(*clips(5), EMOTIONS, ["a"] * 4)
-
-    def test_a_row_that_is_wrong_is_named_by_its_place_among_all(self) -> None:
-        probabilities, labels = clips(6)
-        probabilities[4] *= 2
-        with pytest.raises(ValueError, match="row 4 of 6"):
-            grouped(probabilities, labels, EMOTIONS, ["a", "b"] * 3)

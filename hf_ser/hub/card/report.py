@@ -8,7 +8,7 @@ from typing import Any
 from hf_ser import records
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import REPORT
-from hf_ser.rendering.blocks import percent
+from hf_ser.rendering.blocks import METRICS
 from hf_ser.rendering.tables import CARD_PICTURES
 from hf_ser.results import RunResults
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 #: The report's plots that the card shows, by name.
 PICTURES = {name: f"report/{name}.png" for name in CARD_PICTURES}
-#: How far the report's UAR may lie from the run's: another device and other batches round differently.
+#: How far the report's UAR or CCC may lie from the run's: another device and other batches round differently.
 TOLERANCE = 1e-3
 
 
@@ -54,8 +54,10 @@ def why_another(report: Mapping[str, Any], results: RunResults) -> str | None:
         return f"its clips are not the test part of the run's own split (part: {clips['part']})"
     if clips["number"] != test["clips"]:
         return f"it has {clips['number']} clips, and the run's test part {test['clips']}"
-    theirs, ours = report["quality"]["overall"]["uar"], test["uar"]
-    if abs(theirs - ours) > TOLERANCE:
-        found = f"{percent(theirs).text}, and the run's {percent(ours).text}"
-        return f"its UAR is {found}: it is of another model, or of other clips"
+    main = results.main_metric
+    form, ours = METRICS[main][1], test[main]
+    theirs = report["quality"]["overall"].get(main)
+    if (theirs is None) != (ours is None) or (ours is not None and abs(theirs - ours) > TOLERANCE):
+        found = f"{form(theirs).text}, and the run's {form(ours).text}"
+        return f"its {main.upper()} is {found}: it is of another model, or of other clips"
     return None

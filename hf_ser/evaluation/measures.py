@@ -1,0 +1,179 @@
+"""What is measured of predictions: emotions, distributions over them, dimensions, each on the clips that have a label of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+
+from hf_ser.clips import column, emotion_column
+from hf_ser.emotions import DISTRIBUTION, EMOTION
+from hf_ser.evaluation.bootstrap import scored_intervals
+from hf_ser.evaluation.dimensions import (
+    Scorer,
+    dimension_scorer,
+    distribution_scorer,
+    mean_scorer,
+    score_dimension,
+    score_distribution,
+)
+from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
+from hf_ser.targets import Targets
+
+Array = npt.NDArray[Any]
+
+#: All dimensions together: their mean CCC.
+ALL_DIMENSIONS = "dimensions"
+#: The metric that stands for emotions, and the one for dimensions.
+MAIN = {EMOTION: "uar", ALL_DIMENSIONS: "ccc"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    What is measured of a target.
+
+    Args:
+        rows (`list[int]`): The clips with a label of it, among all clips.
+        scorer (`Scorer`): From integer weights `(labelled, resamples)` to each metric `(resamples,)`.
+        speakers (`list`, *optional*): The speaker of each of them, or `None`.
+    """
+
+    rows: Sequence[int]
+    scorer: Scorer
+    speakers: Sequence[str | None] | None
+
+    def intervals(self, **drawing: Any) -> dict[str, Any]:
+        """See [`~hf_ser.evaluation.bootstrap.scored_intervals`]."""
+        return scored_intervals(self.scorer, len(self.rows), self.speakers, **drawing)
+
+    def value(self, metric: str) -> float | None:
+        """A metric on these clips; `None` where it is undefined."""
+        found = float(self.scorer(np.ones((len(self.rows), 1), dtype=np.int64))[metric][0])
+        return found if np.isfinite(found) else None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """
+    Predictions for clips, and the truth. Of n clips, e emotions and d dimensions, either of which may be 0:
+
+    Args:
+        emotions, dimensions (`tuple[str, ...]`): Their names.
+        probabilities (`array` of shape `(n, e)`): The predicted ones.
+        values (`array` of shape `(n, d)`): The predicted dimensions.
+        labels (`array` of shape `(n,)`): The true emotions, -1 for a clip without one.
+        shares (`array` of shape `(n, e)`): The distributions of the raters' votes, NaN for a clip without one.
+        truth (`array` of shape `(n, d)`): The true dimensions, NaN where a clip has none.
+        speakers (`list`): The speaker of each clip, or `None`.
+    """
+
+    emotions: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    probabilities: Array
+    values: Array
+    labels: Array
+    shares: Array
+    truth: Array
+    speakers: Sequence[str | None]
+
+    @classmethod
+    def of(
+        cls, clips: Dataset, emotions: tuple[str, ...], dimensions: tuple[str, ...], probabilities: Array, values: Array
+    ) -> "Evaluated":
+        """With the truth that the clips have in the columns `label`, `emotion_distribution` and those of the dimensions."""
+        targets = Targets(emotions, dict.fromkeys(dimensions, 1.0))
+        labels, shares = np.full(len(clips), -1), np.full(probabilities.shape, np.nan)
+        if emotions:
+            labels, shares = emotion_column(clips).codes, targets.distributions(clips)
+        speakers = list(column(clips, "speaker"))
+        return cls(emotions, dimensions, probabilities, values, labels, shares, targets.values(clips), speakers)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> list[int]:
+        """The clips with an emotion, if the model has emotions."""
+        return np.flatnonzero(self.labels >= 0).tolist() if self.emotions else []
+
+    def select(self, rows: Array) -> "Evaluated":
+        """Some of the clips, by their indices `(some,)`."""
+        arrays = {name: getattr(self, name)[rows] for name in ("probabilities", "values", "labels", "shares", "truth")}
+        return replace(self, **arrays, speakers=[self.speakers[row] for row in rows])
+
+    def only(self, emotions: tuple[str, ...], dimensions: tuple[str, ...]) -> "Evaluated":
+        """With all the emotions or none, and with some of the dimensions."""
+        places = [self.dimensions.index(name) for name in dimensions]
+        kept = {name: getattr(self, name)[:, : len(emotions)] for name in ("probabilities", "shares")}
+        kept |= {name: getattr(self, name)[:, places] for name in ("values", "truth")}
+        return replace(self, emotions=emotions, dimensions=dimensions, **kept)
+
+    def measures(self, details: bool = False) -> dict[str, Measure]:
+        """
+        By target what is measured, as far as clips have labels of it: `emotion` (with `details`, see
+        [`~hf_ser.evaluation.metrics.weighted_scorer`]), `emotion_distribution`, each dimension, and all `dimensions`.
+        """
+        found = {}
+        if rows := self.labelled:
+            found[EMOTION] = self._measure(rows, weighted_scorer(self.probabilities[rows], self.labels[rows], details))
+        for name, outputs, truth, scorer in (
+            (DISTRIBUTION, self.probabilities, self.shares, distribution_scorer),
+            (ALL_DIMENSIONS, self.values, self.truth, mean_scorer),
+            *((name, self.values[:, k], self.truth[:, k], dimension_scorer) for k, name in enumerate(self.dimensions)),
+        ):
+            if rows := np.flatnonzero(np.isfinite(truth).reshape(len(self), -1).any(axis=1)).tolist():
+                found[name] = self._measure(rows, scorer(outputs[rows], truth[rows]))
+        return found
+
+    def _measure(self, rows: list[int], scorer: Scorer) -> Measure:
+        return Measure(rows, scorer, [self.speakers[row] for row in rows])
+
+    def metrics(self, **drawing: Any) -> dict[str, Any]:
+        """
+        The metrics, ready for JSON; `None` where one is undefined.
+
+        Args:
+            **drawing: If there are any, the options of the intervals of the dimensions and of the distribution.
+
+        Returns:
+            The number of `clips`. If some have an emotion, those of [`~hf_ser.evaluation.metrics.all_metrics`] on these. If some
+            have a dimension, `ccc`, the mean over the dimensions, and by name in `dimensions` those of
+            [`~hf_ser.evaluation.dimensions.score_dimension`]. If some have votes, in `distribution` those of
+            [`~hf_ser.evaluation.dimensions.score_distribution`].
+        """
+        measures = self.measures()
+        found: dict[str, Any] = {}
+        if rows := self.labelled:
+            found |= all_metrics(self.probabilities[rows], self.labels[rows], self.emotions)
+        if ALL_DIMENSIONS in measures:
+            found["ccc"] = measures[ALL_DIMENSIONS].value("ccc")
+            found["dimensions"] = {
+                name: score_dimension(values, truth, self.speakers)
+                for name, values, truth in zip(self.dimensions, self.values.T, self.truth.T, strict=True)
+                if name in measures
+            }
+        if DISTRIBUTION in measures:
+            found["distribution"] = score_distribution(self.probabilities, self.shares)
+        if drawing:
+            for name, entry in found.get("dimensions", {}).items():
+                entry["intervals"] = measures[name].intervals(**drawing)
+            if "distribution" in found:
+                found["distribution"]["intervals"] = measures[DISTRIBUTION].intervals(**drawing)
+        return {**found, "clips": len(self)}
+
+    def intervals(self, details: bool = False, **drawing: Any) -> dict[str, Any] | None:
+        """The intervals of the metrics over emotions, and of the mean CCC; `None` where no clip has a label."""
+        measures = self.measures(details)
+        found = [measures[target].intervals(**drawing) for target in MAIN if target in measures]
+        return merged(found) if found else None
+
+
+def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Results of one form on several targets as one: the metrics in their dicts, by unit or model, go together."""
+    together = dict(found[0])
+    for other in found[1:]:
+        together |= {key: {**(together.get(key) or {}), **of} for key, of in other.items() if isinstance(of, dict)}
+    return together
