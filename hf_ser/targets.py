@@ -70,21 +70,23 @@ class Targets:
             labels = emotion_column(clips).codes
             found[labels >= 0, :emotions] = self.weights[EMOTION] * np.eye(emotions)[labels[labels >= 0]]
         if DISTRIBUTION in self.weights:
-            shares = self.weights[DISTRIBUTION] * self.distributions(clips)
+            shares = self.weights[DISTRIBUTION] * distribution_rows(clips, emotions)
             both = np.nan_to_num(found[:, :emotions]) + np.nan_to_num(shares)
             neither = np.isnan(found[:, :emotions]) & np.isnan(shares)
             found[:, :emotions] = np.where(neither, np.nan, both)
-        found[:, emotions:] = self.values(clips)
+        found[:, emotions:] = dimension_rows(clips, self.dimensions)
         return found
 
-    def distributions(self, clips: Dataset) -> Rows:
-        """The distribution over the emotions `(clips, emotions)`; NaN where a clip has none."""
-        return _column(clips, DISTRIBUTION, len(self.emotions))
 
-    def values(self, clips: Dataset) -> Rows:
-        """The dimensions `(clips, dimensions)`, from 0 to 1; NaN where a clip has none."""
-        columns = [_column(clips, name, 1) for name in self.dimensions]
-        return np.concatenate([np.empty((len(clips), 0), np.float32), *columns], axis=1)
+def distribution_rows(clips: Dataset, emotions: int) -> Rows:
+    """The distribution over the emotions `(clips, emotions)`; NaN where a clip has none."""
+    return _column(clips, DISTRIBUTION, emotions)
+
+
+def dimension_rows(clips: Dataset, dimensions: Sequence[str]) -> Rows:
+    """The dimensions `(clips, dimensions)`, from 0 to 1; NaN where a clip has none."""
+    columns = [_column(clips, name, 1) for name in dimensions]
+    return np.concatenate([np.empty((len(clips), 0), np.float32), *columns], axis=1)
 
 
 def _column(clips: Dataset, name: str, width: int) -> Rows:

@@ -20,7 +20,7 @@ from hf_ser.evaluation.dimensions import (
     score_distribution,
 )
 from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
-from hf_ser.targets import Targets
+from hf_ser.targets import dimension_rows, distribution_rows
 
 Array = npt.NDArray[Any]
 
@@ -81,15 +81,26 @@ class Evaluated:
 
     @classmethod
     def of(
-        cls, clips: Dataset, emotions: tuple[str, ...], dimensions: tuple[str, ...], probabilities: Array, values: Array
+        cls,
+        clips: Dataset,
+        emotions: tuple[str, ...],
+        dimensions: tuple[str, ...],
+        probabilities: Array,
+        values: Array,
+        *,
+        by_votes: bool = False,
     ) -> "Evaluated":
-        """With the truth that the clips have in the columns `label`, `emotion_distribution` and those of the dimensions."""
-        targets = Targets(emotions, dict.fromkeys(dimensions, 1.0))
+        """
+        With the truth that the clips have in the columns `label`, `emotion_distribution` and those of the dimensions; with
+        `by_votes` the true emotion is the one with most votes.
+        """
         labels, shares = np.full(len(clips), -1), np.full(probabilities.shape, np.nan)
         if emotions:
-            labels, shares = emotion_column(clips).codes, targets.distributions(clips)
-        speakers = list(column(clips, "speaker"))
-        return cls(emotions, dimensions, probabilities, values, labels, shares, targets.values(clips), speakers)
+            labels, shares = emotion_column(clips).codes, distribution_rows(clips, len(emotions))
+            if by_votes:
+                labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
+        speakers, truth = list(column(clips, "speaker")), dimension_rows(clips, dimensions)
+        return cls(emotions, dimensions, probabilities, values, labels, shares, truth, speakers)
 
     def __len__(self) -> int:
         return len(self.labels)

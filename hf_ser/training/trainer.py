@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,9 +21,10 @@ from hf_ser import encoders, splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
-from hf_ser.emotions import DISTRIBUTION, EMOTION
-from hf_ser.evaluation import bootstrap, normalised, per_clip, score
-from hf_ser.evaluation.dimensions import dimension_scorer, distribution_scorer, score_dimension, score_distribution
+from hf_ser.emotions import EMOTION
+from hf_ser.evaluation import normalised, per_clip
+from hf_ser.evaluation.measures import Evaluated
+from hf_ser.evaluation.metrics import METRICS
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
@@ -53,6 +55,8 @@ from hf_ser.tuning import (
 
 logger = logging.getLogger(__name__)
 
+#: What a run leaves to reports.
+IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
 #: What of a probe's metrics is kept beside the model's.
 PROBE_METRICS = ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc")
 
@@ -273,58 +277,27 @@ class SERTrainer(BaseTrainer):
             prediction = trainer.predict_clips(dataset)
         labels, segments = prediction.label_ids
         rows, outputs, _ = per_clip(prediction.predictions, labels, segments, len(self.emotions))
-        clips = clips.select(rows)
         probabilities, values = np.split(outputs, [len(self.emotions)], axis=1)
-        found: dict[str, Any] = {"clips": len(clips)}
+        evaluated = Evaluated.of(
+            clips.select(rows), self.emotions, self.targets.dimensions, probabilities, values,
+            by_votes=EMOTION not in self.targets.weights,
+        )  # fmt: skip
+        found = {name: value for name, value in evaluated.metrics(seed=0).items() if name not in IN_REPORTS_ALONE}
+        for name, of in found.get("dimensions", {}).items():
+            if of["ccc"] is None:
+                logger.warning("%s: CCC is undefined on %d clips, whose labels are all the same", name, of["clips"])
         if self.emotions:
-            found |= self._emotion_metrics(probabilities, clips)
-        if self.targets.dimensions:
-            found["dimensions"] = self._dimension_metrics(values, clips)
-            defined = [of["ccc"] for of in found["dimensions"].values() if of["ccc"] is not None]
-            found["ccc"] = float(np.mean(defined)) if defined else None
-        return found
-
-    def _emotion_metrics(self, probabilities: np.ndarray, clips: Dataset) -> dict[str, Any]:
-        targets, labels = self.targets, emotion_column(clips).codes
-        shares = targets.distributions(clips)
-        if EMOTION not in targets.weights:  # the one that most raters named
-            labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
-        there = labels >= 0
-        truth, speakers = labels[there], list(column(clips, "speaker").take(np.flatnonzero(there)))
-        metrics = score(probabilities[there], truth)
-        recalls = [row[k] / sum(row) if sum(row) else None for k, row in enumerate(metrics["confusion_matrix"])]
-        found = {
-            **metrics,
-            "recall": dict(zip(self.emotions, recalls, strict=True)),
-            "intervals": bootstrap.intervals(probabilities[there], truth, speakers),
-        }
-        if DISTRIBUTION in targets.weights:
-            scorer, everyone = distribution_scorer(probabilities, shares), list(column(clips, "speaker"))
-            intervals = bootstrap.scored_intervals(scorer, len(clips), everyone)
-            found["distribution"] = {**score_distribution(probabilities, shares), "intervals": intervals}
+            found["intervals"] = evaluated.measures()[EMOTION].intervals()
         if by := self.args.normalise_by:
-            groups = column(clips, by)
             known = emotion_column(self.clips["train"]).codes
-            known = known[known >= 0]
-            prior = np.bincount(known, minlength=len(self.emotions)) / len(known)
-            adapted = normalised(probabilities[there], list(groups.take(np.flatnonzero(there))), prior)
-            intervals = bootstrap.intervals(adapted, truth, speakers)
-            found["normalised"] = {"by": by, "clips": len(truth), **score(adapted, truth), "intervals": intervals}
-        return found
-
-    def _dimension_metrics(self, values: np.ndarray, clips: Dataset) -> dict[str, Any]:
-        found = {}
-        speakers = list(column(clips, "speaker"))
-        for name, own, truth in zip(self.targets.dimensions, values.T, self.targets.values(clips).T, strict=True):
-            metrics = score_dimension(own, truth, speakers)
-            if metrics["ccc"] is None:
-                logger.warning(
-                    "%s: CCC is undefined on these %d clips: they have no label of it, or all the same",
-                    name,
-                    len(clips),
-                )
-            intervals = bootstrap.scored_intervals(dimension_scorer(own, truth), len(clips), speakers)
-            found[name] = {**metrics, "intervals": intervals}
+            prior = np.bincount(known[known >= 0], minlength=len(self.emotions)) / (known >= 0).sum()
+            groups = list(column(clips, by).take(rows))
+            adapted = replace(evaluated, probabilities=normalised(probabilities, groups, prior))
+            measure = adapted.measures()[EMOTION]
+            metrics = {
+                name: value for name, value in adapted.metrics().items() if name in (*METRICS, "confusion_matrix")
+            }
+            found["normalised"] = {"by": by, "clips": len(measure.rows), **metrics, "intervals": measure.intervals()}
         return found
 
     def results(self) -> RunResults:
