@@ -82,7 +82,7 @@ def test_one_entry_adds_a_family(method: str, added: Path, tmp_path: Path) -> No
     collator = SpeechCollator(loaded.feature_extractor, minimum_samples(loaded.model.config))
     rng = np.random.default_rng(0)
     waves = [rng.standard_normal(n).astype(np.float32) for n in (9000, 6000, 12_000)]
-    items = [{"waveform": wave, "labels": np.array([i], np.float32), "clip": i} for i, wave in enumerate(waves)]
+    items = [{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)]
 
     inputs = {name: value for name, value in collator(items).items() if name != "clip"}
 
