@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.encoders import family_of, maximum_samples, needs_thirty_seconds
 from hf_ser.inference.onnx import LOGITS, MASK
-from hf_ser.modeling import ClipGroupNorm
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import merge, mergeable
 
@@ -25,59 +24,15 @@ from hf_ser.tuning import merge, mergeable
 LARGEST = 2**31 - 1
 
 
-class ValidFrames:
-    """The frames of each clip of a batch, `(batch,)`: not a module, so that tracing does not take it for the model's state."""
-
-    frames: torch.Tensor
-
-
-class MaskedGroupNorm(nn.Module):
-    """
-    [`ClipGroupNorm`] for a graph: the whole batch at once, not one clip after the other.
-
-    Args:
-        norm (`nn.GroupNorm`): The norm, with a group for each channel.
-        valid (`ValidFrames`): The clips' lengths.
-    """
-
-    def __init__(self, norm: nn.GroupNorm, valid: ValidFrames) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self.valid = valid
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`(batch, channels, frames)` to the same. The output in the padding has no meaning."""
-        frames = self.valid.frames[:, None, None]
-        inside = (torch.arange(hidden.shape[-1]) < frames).to(hidden.dtype)  # (batch, 1, frames)
-        mean = (hidden * inside).sum(dim=-1, keepdim=True) / frames
-        centred = (hidden - mean) * inside
-        variance = centred.square().sum(dim=-1, keepdim=True) / frames
-        return centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
-
-
 class ClassifierGraph(nn.Module):
-    """
-    The part of a model that is exported: from tensors to tensors.
-
-    Args:
-        model (`PreTrainedModel`): A classifier; its group norm, if it has one, is replaced.
-    """
+    """The part of a model that is exported: from tensors to tensors."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.valid = ValidFrames()
-        self.kernel, self.stride = 0, 0
-        for name, module in list(model.named_modules()):
-            if isinstance(module, ClipGroupNorm):
-                layer = model.get_submodule(name.rpartition(".")[0])
-                layer.layer_norm = MaskedGroupNorm(module, self.valid)
-                (self.kernel,), (self.stride,) = layer.conv.kernel_size, layer.conv.stride
         self.model = model
 
     def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The model's inputs, waveforms `(batch, samples)` or spectrograms, to logits `(batch, emotions)`."""
-        if self.stride:
-            self.valid.frames = ((attention_mask.sum(dim=1) - self.kernel) // self.stride + 1).clamp(min=1)
         return self.model(inputs, attention_mask=attention_mask).logits
 
 

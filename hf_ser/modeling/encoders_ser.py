@@ -31,24 +31,35 @@ def samples_for_frames(config: PretrainedConfig, frames: int = 1) -> int:
 
 class ClipGroupNorm(nn.GroupNorm):
     """
-    The group norm of the first convolution, over the frames of each clip without its padding. The stock norm averages over
-    both, so that its output depends on the batch.
-
-    `frames` are the frames of each clip; without them this is the stock norm. They stay until the next batch, because
-    gradient checkpointing calls the norm again in the backward pass.
+    The group norm of the first convolution, with a group for each channel, over the frames of each clip without its padding. The
+    stock norm averages over both, so that its output depends on the batch.
     """
 
-    frames: list[int] | None = None
+    #: The frames of each clip, one tensor `(batch,)`, or `None` for the stock norm. They stay until the next batch, because
+    #: gradient checkpointing calls the norm again in the backward pass. In a list they are no state of the module, which would be
+    #: saved and traced with it.
+    frames: list[torch.Tensor | None]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`(batch, channels, frames)` to the same; padding becomes zero."""
-        longest = hidden.shape[-1]
-        known = self.frames is not None and len(self.frames) == len(hidden)  # else they are another batch's
-        if not known or self.frames is None or all(length == longest for length in self.frames):
+        """`(batch, channels, frames)` to the same. Padding has no meaning; on a CPU it becomes zero."""
+        (frames,) = self.frames
+        if frames is None or frames.shape[0] != hidden.shape[0]:  # they are another batch's
             return super().forward(hidden)
-        # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
-        clips = [super(ClipGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(self.frames)]
-        return torch.cat([F.pad(clip, (0, longest - clip.shape[-1])) for clip in clips])
+        if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
+            # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
+            longest, lengths = hidden.shape[-1], frames.tolist()
+            if all(length == longest for length in lengths):
+                return super().forward(hidden)
+            clips = [super(ClipGroupNorm, self).forward(hidden[i : i + 1, :, :n]) for i, n in enumerate(lengths)]
+            return torch.cat([F.pad(clip, (0, longest - clip.shape[-1])) for clip in clips])
+        # A GPU would wait for the lengths, and start a kernel for each clip.
+        number = frames[:, None, None]
+        inside = torch.arange(hidden.shape[-1], device=hidden.device) < number  # (batch, 1, frames)
+        values = hidden.float()
+        mean = (values * inside).sum(dim=-1, keepdim=True) / number
+        centred = (values - mean) * inside
+        variance = centred.square().sum(dim=-1, keepdim=True) / number
+        return centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
 
 
 class ClipPositions(Data2VecAudioPositionalConvEmbedding):
@@ -76,7 +87,9 @@ def ignore_padding(encoder: PreTrainedModel) -> None:
     and their names do not change. Other encoders do not change at all.
     """
     if getattr(encoder.config, "feat_extract_norm", None) == "group":
-        encoder.feature_extractor.conv_layers[0].layer_norm.__class__ = ClipGroupNorm
+        norm = encoder.feature_extractor.conv_layers[0].layer_norm
+        norm.__class__ = ClipGroupNorm
+        norm.frames = [None]
         encoder.register_forward_pre_hook(_set_frames, with_kwargs=True)
     if encoder.config.model_type == "data2vec-audio":
         positions = encoder.encoder.pos_conv_embed
@@ -95,9 +108,7 @@ def _set_frames(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         (kernel,), (stride,) = first.conv.kernel_size, first.conv.stride
         # At least one frame, as for the encoder's own output.
-        first.layer_norm.frames = (
-            None if mask is None else [max((n - kernel) // stride + 1, 1) for n in mask.sum(dim=1).tolist()]
-        )
+        first.layer_norm.frames[0] = None if mask is None else ((mask.sum(dim=1) - kernel) // stride + 1).clamp(min=1)
 
 
 @contextmanager

@@ -182,6 +182,24 @@ class TestPadding:
         assert [name for name in loaded.new if name.endswith(".masked_spec_embed")]
         assert not hasattr(load_model(str(tiny_data2vec), FOUR, head=head).model.base_model, "masked_spec_embed")
 
+    def test_a_gpu_takes_the_clips_of_a_batch_at_once(
+        self, group_norm_hubert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a compiler does; on a CPU they go one by one through the fused kernel."""
+        model = load_model(str(group_norm_hubert), FOUR).model.eval()
+        mask = (torch.arange(16_000) < torch.tensor([16_000, 9000, 500])[:, None]).long()
+        waveforms = torch.randn(3, 16_000) * mask
+        expected = torch.autograd.grad(
+            model(waveforms, attention_mask=mask).logits.sum(), model.parameters(), allow_unused=True
+        )
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        found = torch.autograd.grad(
+            model(waveforms, attention_mask=mask).logits.sum(), model.parameters(), allow_unused=True
+        )
+        for one, other in zip(found, expected, strict=True):
+            if other is not None:
+                torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
     def test_gradients_of_a_padded_batch_are_the_clips_own(self, group_norm_hubert: Path) -> None:
         """Through the norm over valid frames, with gradient checkpointing, too."""
         rng = np.random.default_rng(2)
