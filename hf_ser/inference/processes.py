@@ -1,0 +1,126 @@
+"""The processes of `accelerate launch` or `torchrun` share clips, and each writes its part of one table."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from hf_ser.features import deal
+from hf_ser.inference.clips import Clip
+from hf_ser.inference.files import PredictionFile, merge_parts, part_path, parts_of
+from hf_ser.machine import threads_of_this_process
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process (`rank`, on its machine `local_rank`) of the `count` that a launcher started; rank 0 is the main process."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def of_launcher(cls) -> "Processes":
+        """The processes that the launcher's environment variables describe; one without a launcher."""
+        if "LOCAL_RANK" not in os.environ:  # some clusters set the others for every program
+            return cls()
+        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+
+    def device(self) -> str | None:
+        """The GPU of this process, of those that `CUDA_VISIBLE_DEVICES` allows; `None` without a launcher or a GPU."""
+        return f"cuda:{self.local_rank}" if self.count > 1 and torch.cuda.is_available() else None
+
+    def join(self) -> None:
+        """
+        Connects the processes. Load the model before: in connected processes transformers' pipeline leaves it on the CPU, and
+        FSDP's settings leave its weights empty.
+        """
+        if self.count > 1:
+            torch.set_num_threads(threads_of_this_process())  # launchers leave each process a single thread
+            with self.connected():  # gloo: small Python objects are exchanged, and one may finish days before another
+                distributed.init_process_group("gloo", timeout=timedelta(days=30))
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """
+        Raises:
+            ConnectionError: in the main process, if another one ended. The others then end without a message.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.rank:
+                raise SystemExit(1) from error
+            raise ConnectionError(
+                f"one of {self.count} processes ended early ({str(error).splitlines()[0]}); see its message. All written rows "
+                "are kept: continue with resume=True"
+            ) from error
+
+
+class SharedTable(PredictionFile):
+    """
+    A table of predictions of several connected processes, see [`PredictionFile`]. Each writes a part beside it, row by row. Parts
+    that earlier processes left, however many they were, are continued like the table.
+
+    Args:
+        path (`Path`): The table, in a folder that all machines share.
+        clips (`Sequence[Clip]`): All clips, the same in each process.
+        processes (`Processes`): The processes.
+
+    Raises:
+        ValueError: if there are predictions of another model, or a clip of the main process is not found by another one.
+    """
+
+    def __init__(
+        self, path: Path, outputs: Sequence[str], model: str, clips: Sequence[Clip], processes: Processes, resume: bool
+    ) -> None:
+        self.processes = processes
+        self.table = (path, [clip.name for clip in clips], outputs, model, resume)
+        shares: list[Any] = [None] * processes.count
+        if not processes.rank:  # alone: what is there already must be the same for all
+            if resume:
+                merge_parts(*self.table)
+            for part in parts_of(path):
+                part.unlink()
+            table = PredictionFile(path, outputs, model, resume=resume)
+            left = [clip.name for clip in clips if clip.name not in table]
+            shares = [(share, len(left)) for share in share_out(left, processes.count)]
+        if processes.count > 1:
+            with processes.connected():
+                distributed.scatter_object_list(own := [None], shares)
+            shares = own
+        #: The clips that are not in the table: how many they are, and this process' share of them.
+        names, self.waiting = shares[0]
+        found = {clip.name: clip for clip in clips}
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
+        self.left = [found[name] for name in names]
+        super().__init__(part_path(path, processes.rank, processes.count), outputs, model)
+
+    def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
+        """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
+        sums: list[Any] = [(seconds, problems)] * self.processes.count
+        if self.processes.count > 1:
+            with self.processes.connected():
+                distributed.gather_object(sums[0], None if self.processes.rank else sums)
+            distributed.destroy_process_group()
+        if self.processes.rank:
+            return None
+        merge_parts(*self.table)
+        return sum(each for each, _ in sums), sum((each for _, each in sums), Counter())
+
+
+def share_out(names: Sequence[str], count: int) -> list[list[str]]:
+    """Shares clips among processes: equally many to each, and nearly the same bytes, where a clip is a file."""
+    sizes = np.array(
+        [os.path.getsize(name) if os.path.isfile(name) else 0 for name in names] + [0] * (-len(names) % count)
+    )
+    return [[names[clip] for clip in sorted(share) if clip < len(names)] for share in deal(sizes, count).tolist()]
