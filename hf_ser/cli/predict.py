@@ -40,8 +40,7 @@ def main() -> int:
     keep_freed_memory()
     processes = Processes.of_launcher()
     try:
-        if not processes.rank:
-            check_arguments(arguments, processes)
+        check_arguments(arguments, processes)
         clips = find_clips(arguments.source)
         if arguments.timeline and len(clips) != 1:
             raise ValueError(f"--timeline is for one recording, found {len(clips)}: {clips[0].name!r}, ...")

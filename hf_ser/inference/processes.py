@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from hf_ser.inference.files import PredictionFile, merge_parts, part_path, parts
 from hf_ser.machine import threads_of_this_process
 
 
-@dataclass(frozen=True)
+@dataclass
 class Processes:
     """This process (`rank`, on its machine `local_rank`) of the `count` that a launcher started; rank 0 is the main process."""
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    group: Any = field(default=None, init=False, compare=False)
 
     @classmethod
     def of_launcher(cls) -> "Processes":
@@ -45,8 +46,9 @@ class Processes:
         """
         if self.count > 1:
             torch.set_num_threads(threads_of_this_process())  # launchers leave each process a single thread
-            with self.connected():  # gloo: small Python objects are exchanged, and one may finish days before another
-                distributed.init_process_group("gloo", timeout=timedelta(days=30))
+            with self.connected():  # gloo: it moves small Python objects alone, and notices at once if a process ends
+                distributed.init_process_group("gloo")
+                self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -95,7 +97,7 @@ class SharedTable(PredictionFile):
             shares = [(share, len(left)) for share in share_out(left, processes.count)]
         if processes.count > 1:
             with processes.connected():
-                distributed.scatter_object_list(own := [None], shares)
+                distributed.scatter_object_list(own := [None], shares, group=processes.group)
             shares = own
         #: The clips that are not in the table: how many they are, and this process' share of them.
         names, self.waiting = shares[0]
@@ -110,7 +112,7 @@ class SharedTable(PredictionFile):
         sums: list[Any] = [(seconds, problems)] * self.processes.count
         if self.processes.count > 1:
             with self.processes.connected():
-                distributed.gather_object(sums[0], None if self.processes.rank else sums)
+                distributed.gather_object(sums[0], None if self.processes.rank else sums, group=self.processes.group)
             distributed.destroy_process_group()
         if self.processes.rank:
             return None
