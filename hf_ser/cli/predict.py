@@ -154,8 +154,7 @@ def check_arguments(arguments: argparse.Namespace, processes: Processes) -> None
         raise ValueError("--resume continues an --output of clips: it goes with neither --timeline nor --overwrite")
     if processes.count > 1 and (arguments.timeline or not arguments.output or arguments.output.suffix == ".json"):
         raise ValueError(
-            f"{processes.count} processes write one table: give --output as .csv or .jsonl, without --timeline, or start "
-            "one process"
+            f"{processes.count} processes write a table: give --output as .csv or .jsonl, without --timeline"
         )
     files: dict[Path, str] = {}
     for name, suffixes in {

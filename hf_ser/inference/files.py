@@ -169,21 +169,13 @@ class PredictionFile:
         return rows
 
 
-def part_path(path: Path, rank: int, count: int) -> Path:
-    """Where the process `rank` of `count` writes its part of a table."""
-    return path.with_stem(f"{path.stem}.part-{rank}-of-{count}")
-
-
 def parts_of(path: Path) -> list[Path]:
-    """The parts of a table that are there."""
+    """The parts of a table that are there, see [`~hf_ser.inference.processes.SharedTable`]."""
     return sorted(path.parent.glob(f"{escape(path.stem)}.part-*-of-*{path.suffix}"))
 
 
 def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str, resume: bool) -> None:
-    """
-    Moves the rows of a table's parts into it, in the order of the clips' `names`; see [`PredictionFile`]. A table that is not
-    continued (`resume`) is replaced.
-    """
+    """Moves the rows of a table's parts into it, in the order of the clips' `names`; without `resume` the table is replaced."""
     table = PredictionFile(path, outputs, model, resume=resume)
     parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
     # A row is in both if a merge ended before it removed the parts.

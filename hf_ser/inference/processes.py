@@ -15,7 +15,7 @@ from torch import distributed
 
 from hf_ser.features import deal
 from hf_ser.inference.clips import Clip
-from hf_ser.inference.files import PredictionFile, merge_parts, part_path, parts_of
+from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.machine import threads_of_this_process
 
 
@@ -40,10 +40,7 @@ class Processes:
         return f"cuda:{self.local_rank}" if self.count > 1 and torch.cuda.is_available() else None
 
     def join(self) -> None:
-        """
-        Connects the processes. Load the model before: in connected processes transformers' pipeline leaves it on the CPU, and
-        FSDP's settings leave its weights empty.
-        """
+        """Connects the processes. Load the model before: in connected ones transformers' pipeline leaves it on the CPU."""
         if self.count > 1:
             torch.set_num_threads(threads_of_this_process())  # launchers leave each process a single thread
             with self.connected():  # gloo: it moves small Python objects alone, and notices at once if a process ends
@@ -52,30 +49,20 @@ class Processes:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """
-        Raises:
-            ConnectionError: in the main process, if another one ended. The others then end without a message.
-        """
+        """Where another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
         try:
             yield
         except RuntimeError as error:
             if self.rank:
                 raise SystemExit(1) from error
-            raise ConnectionError(
-                f"one of {self.count} processes ended early ({str(error).splitlines()[0]}); see its message. All written rows "
-                "are kept: continue with resume=True"
-            ) from error
+            lost = f"one of {self.count} processes ended early, see its message ({str(error).splitlines()[0]})"
+            raise ConnectionError(f"{lost}. All rows are kept: continue with resume=True") from error
 
 
 class SharedTable(PredictionFile):
     """
-    A table of predictions of several connected processes, see [`PredictionFile`]. Each writes a part beside it, row by row. Parts
-    that earlier processes left, however many they were, are continued like the table.
-
-    Args:
-        path (`Path`): The table, in a folder that all machines share.
-        clips (`Sequence[Clip]`): All clips, the same in each process.
-        processes (`Processes`): The processes.
+    A table of predictions, see [`PredictionFile`], of which each process writes a part beside it, row by row. With `resume` it
+    continues the parts of earlier processes, however many they were. All machines need the table's folder.
 
     Raises:
         ValueError: if there are predictions of another model, or a clip of the main process is not found by another one.
@@ -84,28 +71,29 @@ class SharedTable(PredictionFile):
     def __init__(
         self, path: Path, outputs: Sequence[str], model: str, clips: Sequence[Clip], processes: Processes, resume: bool
     ) -> None:
-        self.processes = processes
-        self.table = (path, [clip.name for clip in clips], outputs, model, resume)
+        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model, resume)
+        #: How many clips are not in the table: the main process knows.
+        self.waiting = 0
         shares: list[Any] = [None] * processes.count
-        if not processes.rank:  # alone: what is there already must be the same for all
+        if not processes.rank:
             if resume:
                 merge_parts(*self.table)
             for part in parts_of(path):
                 part.unlink()
             table = PredictionFile(path, outputs, model, resume=resume)
-            left = [clip.name for clip in clips if clip.name not in table]
-            shares = [(share, len(left)) for share in share_out(left, processes.count)]
+            waiting = [clip.name for clip in clips if clip.name not in table]
+            self.waiting, shares = len(waiting), share_out(waiting, processes.count)
         if processes.count > 1:
             with processes.connected():
                 distributed.scatter_object_list(own := [None], shares, group=processes.group)
             shares = own
-        #: The clips that are not in the table: how many they are, and this process' share of them.
-        names, self.waiting = shares[0]
         found = {clip.name: clip for clip in clips}
-        if missing := [name for name in names if name not in found]:
+        if missing := [name for name in shares[0] if name not in found]:
             raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
-        self.left = [found[name] for name in names]
-        super().__init__(part_path(path, processes.rank, processes.count), outputs, model)
+        #: This process' share of the clips that are not in the table.
+        self.left = [found[name] for name in shares[0]]
+        part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
+        super().__init__(part, outputs, model)
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
         """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
@@ -122,7 +110,6 @@ class SharedTable(PredictionFile):
 
 def share_out(names: Sequence[str], count: int) -> list[list[str]]:
     """Shares clips among processes: equally many to each, and nearly the same bytes, where a clip is a file."""
-    sizes = np.array(
-        [os.path.getsize(name) if os.path.isfile(name) else 0 for name in names] + [0] * (-len(names) % count)
-    )
+    sizes = np.array([os.path.getsize(name) if os.path.isfile(name) else 0 for name in names])
+    sizes = np.append(sizes, [0] * (-len(names) % count))
     return [[names[clip] for clip in sorted(share) if clip < len(names)] for share in deal(sizes, count).tolist()]

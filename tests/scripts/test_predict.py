@@ -235,7 +235,7 @@ def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
     assert processes(2, model, many, "--output", output) == [1, 1]
     error = capfd.readouterr().err
     assert error.count("error: No space left on device") == 1
-    assert error.count("error: one of 2 processes ended early (") == 1
+    assert error.count("error: one of 2 processes ended early, see its message (") == 1
     assert "continue with resume=True" in error
     assert not output.exists()
     monkeypatch.setattr(PredictionFile, "write", write)
@@ -249,7 +249,7 @@ def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
     assert processes(2, model, many, "--output", output, "--overwrite") == [0, 0]
     assert len(output.read_text().splitlines()) == 20
     assert processes(2, model, many) == [1, 1]
-    assert "2 processes write one table: give --output as .csv or .jsonl" in capfd.readouterr().err
+    assert "2 processes write a table: give --output as .csv or .jsonl" in capfd.readouterr().err
 
 
 def test_status_is_1_only_if_nothing_could_be_predicted(
