@@ -25,6 +25,11 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of_this_process() -> int:
+    """This process' share of the processors, if a launcher started several on this machine."""
+    return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
 def has_bfloat16(cpu: bool) -> bool:
     """Whether the GPU, or the processor if there is none or `cpu` says so, multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available() and not cpu:

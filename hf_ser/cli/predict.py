@@ -4,6 +4,7 @@ Recognise the emotion of clips, or the emotions over the time of one long record
     hf-ser predict runs/lora_qkv recordings/ --output emotions.csv
     hf-ser predict user/name 'interviews/**/*.flac' dataset=user/clips
     hf-ser predict runs/lora_qkv interview.wav --timeline --minimum 2 --labels interview.TextGrid --plot interview.png
+    accelerate launch --num_processes 8 scripts/predict.py runs/lora_qkv recordings/ --output emotions.csv
 """
 
 import argparse
@@ -21,9 +22,11 @@ from hf_ser import pipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips, in_one_line
-from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, save
+from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
+from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
+from hf_ser.inference.processes import Processes, SharedTable
 from hf_ser.memory import keep_freed_memory
 from hf_ser.pipeline import SERPipeline
 
@@ -35,8 +38,9 @@ def main() -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     keep_freed_memory()
+    processes = Processes.of_launcher()
     try:
-        check_arguments(arguments)
+        check_arguments(arguments, processes)
         clips = find_clips(arguments.source)
         if arguments.timeline and len(clips) != 1:
             raise ValueError(f"--timeline is for one recording, found {len(clips)}: {clips[0].name!r}, ...")
@@ -45,19 +49,22 @@ def main() -> int:
             precision=arguments.precision,
             base=arguments.base,
             revision=arguments.revision,
-            device=arguments.device,
+            device=arguments.device or (None if is_exported(arguments.model) else processes.device()),
         )
+        processes.join()
         if arguments.timeline:
             show_timeline(recogniser, clips[0], arguments)
             status = 0
         else:
-            status = show_predictions(recogniser, clips, arguments)
+            status = show_predictions(recogniser, clips, arguments, processes)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of the table has closed it: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
+        if processes.rank:
+            return 130
         if arguments.output and not arguments.timeline and arguments.output.suffix != ".json":
             raise KeyboardInterrupt("interrupted; --resume continues it") from None
         raise
@@ -135,7 +142,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_arguments(arguments: argparse.Namespace) -> None:
+def check_arguments(arguments: argparse.Namespace, processes: Processes) -> None:
     """
     Raises:
         OSError, ValueError: if arguments do not fit together, or a file cannot be written: before a model is loaded.
@@ -145,6 +152,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is for the emotions over time: add --timeline")
     if arguments.resume and (arguments.timeline or arguments.overwrite or not arguments.output):
         raise ValueError("--resume continues an --output of clips: it goes with neither --timeline nor --overwrite")
+    if processes.count > 1 and (arguments.timeline or not arguments.output or arguments.output.suffix == ".json"):
+        raise ValueError(
+            f"{processes.count} processes write a table: give --output as .csv or .jsonl, without --timeline"
+        )
     files: dict[Path, str] = {}
     for name, suffixes in {
         "output": TABLES[:2] if arguments.resume else TABLES,
@@ -157,20 +168,27 @@ def check_arguments(arguments: argparse.Namespace) -> None:
                 raise ValueError(f"--{other} and --{name} are one file, {str(path)!r}; give each its own")
 
 
-def show_predictions(recogniser: SERPipeline, clips: Sequence[Clip], arguments: argparse.Namespace) -> int:
+def show_predictions(
+    recogniser: SERPipeline, clips: Sequence[Clip], arguments: argparse.Namespace, processes: Processes
+) -> int:
     """Prints or writes each clip's emotion, as they come, and a summary. Returns the exit status."""
-    output, file = arguments.output, None
-    if output and output.suffix != ".json":
-        outputs = (*recogniser.emotions, *recogniser.dimensions)
-        file = PredictionFile(output, outputs, model_name(arguments), resume=arguments.resume)
-    left = [clip for clip in clips if not (file and clip.name in file)]
-    if skipped := len(clips) - len(left):
+    output, model = arguments.output, model_name(arguments)
+    outputs = (*recogniser.emotions, *recogniser.dimensions)
+    file: PredictionFile | None = None
+    shared = None
+    if output and (processes.count > 1 or parts_of(output)):
+        file = shared = SharedTable(output, outputs, model, clips, processes, arguments.resume)
+    elif output and output.suffix != ".json":
+        file = PredictionFile(output, outputs, model, resume=arguments.resume)
+    left = shared.left if shared else [clip for clip in clips if not (file and clip.name in file)]
+    waiting = shared.waiting if shared else len(left)
+    if (skipped := len(clips) - waiting) and not processes.rank:
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
     width = max(map(len, recogniser.emotions), default=1)
     predictions: list[Prediction] = []  # of a .json, which is written as a whole
     problems: Counter[str] = Counter()
     seconds, began = 0.0, time.perf_counter()
-    bar = bool(output) or not sys.stdout.isatty()  # else it would be within the table
+    bar = not processes.rank and (bool(output) or not sys.stdout.isatty())  # else it would be within the table
     for prediction in recogniser.predict(left, batch_seconds=arguments.batch_seconds, progress=bar):
         if prediction.problem is None:
             seconds += prediction.duration
@@ -184,12 +202,16 @@ def show_predictions(recogniser: SERPipeline, clips: Sequence[Clip], arguments: 
             print(line(prediction, width), flush=True)
     if predictions:
         save(predictions, output, overwrite=arguments.overwrite)
-    predicted = len(left) - problems.total()
+    if shared:
+        if (sums := shared.finish(seconds, problems)) is None:
+            return 0
+        seconds, problems = sums
+    predicted = waiting - problems.total()
     print(f"{predicted:,} clips, {speed(seconds, began, output)}", file=sys.stderr)
     if problems:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in problems.most_common())
         print(f"{problems.total():,} excluded: {reasons}", file=sys.stderr)
-    return 0 if predicted or not left else 1
+    return 0 if predicted or not waiting else 1
 
 
 def model_name(arguments: argparse.Namespace) -> str:

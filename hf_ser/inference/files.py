@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def check_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
         raise FileNotFoundError(f"{str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists; choose another name, or overwrite it")
+    if not overwrite and (parts := parts_of(path)):
+        raise FileExistsError(f"{str(parts[0])!r} exists, of a table that is not finished; resume or overwrite it")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PermissionError(f"{str(path)!r} cannot be written")
 
@@ -126,7 +129,7 @@ class PredictionFile:
     def __init__(self, path: Path, outputs: Sequence[str], model: str, *, resume: bool = False) -> None:
         self.path, self.outputs, self.model = path, tuple(outputs), model
         self.begun = resume and path.exists()
-        self.places = frozenset(self._continue() if self.begun else ())
+        self.places = frozenset(_place(row["name"]) for row in self.rows())
 
     def __contains__(self, name: str) -> bool:
         return _place(name) in self.places
@@ -138,8 +141,10 @@ class PredictionFile:
             self.begun = True
         _append(self.path, [prediction_row(prediction, self.outputs, self.model)])
 
-    def _continue(self) -> list[str]:
-        """Removes an unfinished last row, and returns the places of the clips."""
+    def rows(self) -> list[Row]:
+        """The rows of a file that is continued. Removes an unfinished last row."""
+        if not self.begun:
+            return []
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
         while self.path.suffix == ".csv" and content.count(b'"', 0, end) % 2:  # that line break is within a quoted name
@@ -161,7 +166,30 @@ class PredictionFile:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{str(self.path)!r} cannot be continued: {error}") from error
         os.truncate(self.path, end)
-        return [_place(row["name"]) for row in rows]
+        return rows
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The parts of a table that are there, see [`~hf_ser.inference.processes.SharedTable`]."""
+    return sorted(path.parent.glob(f"{escape(path.stem)}.part-*-of-*{path.suffix}"))
+
+
+def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str, resume: bool) -> None:
+    """Moves the rows of a table's parts into it, in the order of the clips' `names`; without `resume` the table is replaced."""
+    table = PredictionFile(path, outputs, model, resume=resume)
+    parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
+    # A row is in both if a merge ended before it removed the parts.
+    rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
+    if not (parts and rows):
+        return
+    order = {_place(name): number for number, name in enumerate(names)}
+    rows.sort(key=lambda row: order.get(_place(row["name"]), -1))
+    merged = path.with_stem(f".{path.stem}-merged")
+    merged.write_text("", encoding="utf-8")
+    _append(merged, rows)
+    merged.replace(path)  # at once
+    for part in parts:
+        part.path.unlink()
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:

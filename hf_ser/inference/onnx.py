@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, Seq
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.encoders import family_of, maximum_samples
+from hf_ser.machine import processors, threads_of_this_process
 
 #: How the model was exported, and how far its probabilities are from those of the original model.
 RECORD = "export.json"
@@ -112,6 +113,8 @@ def _open(graph: Path) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    if (threads := threads_of_this_process()) < processors():  # by default each process would take all
+        options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors, which have no common class

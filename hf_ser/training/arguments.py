@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,7 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
-from hf_ser.machine import has_bfloat16, processors
+from hf_ser.machine import has_bfloat16, threads_of_this_process
 from hf_ser.models import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
@@ -479,9 +478,7 @@ class SERConfig(TrainingArguments):
         unset_hf_deepspeed_config()
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
-            torch.set_num_threads(
-                self.cpu_threads or max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
-            )
+            torch.set_num_threads(self.cpu_threads or threads_of_this_process())
 
     @property
     def augmentation_seed(self) -> int:

@@ -3,8 +3,11 @@
 import csv
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ import soundfile
 import torch
 
 from hf_ser.inference.clips import Prediction
+from hf_ser.inference.files import PredictionFile
 from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 
@@ -110,6 +114,142 @@ def test_an_interrupted_run_is_continued(
     assert table(output) == table(tmp_path / "whole.csv")
     assert [row["problem"].partition(":")[0] for row in table(output)] == ["", "", "", "unreadable"]
     assert main(model, clips, "--output", output, "--resume") == 0, "there is nothing left to do"
+
+
+#: scripts/predict.py, whose second process is killed when it has written three rows.
+KILLED = """
+import os, signal, sys
+from hf_ser.cli.predict import main
+from hf_ser.inference.files import PredictionFile
+
+write, written = PredictionFile.write, []
+
+def write_or_die(self, prediction):
+    if os.environ["RANK"] == "1" and len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(prediction)
+    write(self, prediction)
+
+PredictionFile.write = write_or_die
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def many(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+    for i in range(20):
+        write_clip(tmp_path / "many" / f"{i:02}.wav", seconds=0.1 + 0.02 * (i % 7))
+    (tmp_path / "many" / "05.wav").write_bytes(b"no audio")
+    return tmp_path / "many"
+
+
+@pytest.fixture
+def processes(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int | None]]:
+    """Starts the script in several processes, as launchers of several machines do: none ends the others."""
+
+    def run(count: int, *arguments: object) -> list[int | None]:
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+
+        def process(rank: int) -> None:
+            os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(count))
+            sys.exit(script.main())
+
+        fork = multiprocessing.get_context("fork")  # imports nothing again
+        started = [fork.Process(target=process, args=(rank,), daemon=True) for rank in range(count)]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(60)
+        return [each.exitcode for each in started]
+
+    return run
+
+
+def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> bool:
+    """Whether two tables have the same rows in the same order, but for rounding."""
+    numbers = ("angry", "happy", "sad")
+    values = [[[float(row[name] or "nan") for name in numbers] for row in rows] for rows in (one, other)]
+    texts = [[{**row, **dict.fromkeys(numbers)} for row in rows] for rows in (one, other)]
+    return texts[0] == texts[1] and np.allclose(*values, rtol=0, atol=1e-5, equal_nan=True)
+
+
+def test_a_launch_of_two_processes_is_continued_when_one_was_killed(
+    main: Main, processes: Callable[..., list[int | None]], model: Path, many: Path, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "killed.py").write_text(KILLED)
+    output, alone = tmp_path / "out.csv", tmp_path / "alone.csv"
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+    ]
+    words = [model, many, "--output", output, "--batch_seconds", "0.05"]  # pools of a few clips
+    done = subprocess.run(
+        [*launch, str(tmp_path / "killed.py"), *map(str, words)], capture_output=True, text=True, timeout=300,
+        cwd=SCRIPT.parents[1], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"{signal.SIGKILL.name}" in done.stderr
+    assert not output.exists()
+    written = len(table(tmp_path / "out.part-0-of-2.csv"))
+    assert 3 <= written + len(table(tmp_path / "out.part-1-of-2.csv")) <= 13
+
+    assert main(*words) == 1
+    assert (
+        "out.part-0-of-2.csv' exists, of a table that is not finished; resume or overwrite it" in capfd.readouterr().err
+    )
+    with (tmp_path / "out.part-1-of-2.csv").open("a") as part:
+        part.write('"half of a')
+    assert processes(3, *words, "--resume") == [0, 0, 0]
+    error = capfd.readouterr().err
+    assert f"{written + 3} clips are already in" in error
+    assert error.count("s of speech per second") == 1
+    assert main(model, many, "--output", alone, "--batch_seconds", "0.05") == 0
+    assert same(table(output), table(alone))
+    assert len(table(alone)) == 20
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["alone.csv", "out.csv"]
+
+
+def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
+    main: Main, processes: Callable[..., list[int | None]], model: Path, many: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "out.jsonl"
+    write = PredictionFile.write
+
+    def full(self: PredictionFile, prediction: Prediction) -> None:
+        if os.environ.get("RANK") == "1" and "07" in prediction.name:
+            raise OSError("No space left on device")
+        write(self, prediction)
+
+    monkeypatch.setattr(PredictionFile, "write", full)
+    assert processes(2, model, many, "--output", output) == [1, 1]
+    error = capfd.readouterr().err
+    assert error.count("error: No space left on device") == 1
+    assert error.count("error: one of 2 processes ended early, see its message (") == 1
+    assert "continue with resume=True" in error
+    assert not output.exists()
+    monkeypatch.setattr(PredictionFile, "write", write)
+    assert main(model, many, "--output", output, "--resume") == 0
+    assert [Path(json.loads(line)["name"]).stem for line in output.read_text().splitlines()] == [
+        f"{i:02}" for i in range(20)
+    ]
+    assert not list(tmp_path.glob("*part*"))
+    assert processes(2, model, many, "--output", output) == [1, 1]
+    assert "exists; choose another name, or overwrite it" in capfd.readouterr().err
+    assert processes(2, model, many, "--output", output, "--overwrite") == [0, 0]
+    assert len(output.read_text().splitlines()) == 20
+    assert processes(2, model, many) == [1, 1]
+    assert "2 processes write a table: give --output as .csv or .jsonl" in capfd.readouterr().err
 
 
 def test_status_is_1_only_if_nothing_could_be_predicted(

@@ -1,0 +1,115 @@
+"""The processes of `accelerate launch` or `torchrun` share clips, and each writes its part of one table."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from hf_ser.features import deal
+from hf_ser.inference.clips import Clip
+from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
+from hf_ser.machine import threads_of_this_process
+
+
+@dataclass
+class Processes:
+    """This process (`rank`, on its machine `local_rank`) of the `count` that a launcher started; rank 0 is the main process."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    group: Any = field(default=None, init=False, compare=False)
+
+    @classmethod
+    def of_launcher(cls) -> "Processes":
+        """The processes that the launcher's environment variables describe; one without a launcher."""
+        if "LOCAL_RANK" not in os.environ:  # some clusters set the others for every program
+            return cls()
+        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+
+    def device(self) -> str | None:
+        """The GPU of this process, of those that `CUDA_VISIBLE_DEVICES` allows; `None` without a launcher or a GPU."""
+        return f"cuda:{self.local_rank}" if self.count > 1 and torch.cuda.is_available() else None
+
+    def join(self) -> None:
+        """Connects the processes. Load the model before: in connected ones transformers' pipeline leaves it on the CPU."""
+        if self.count > 1:
+            torch.set_num_threads(threads_of_this_process())  # launchers leave each process a single thread
+            with self.connected():  # gloo: it moves small Python objects alone, and notices at once if a process ends
+                distributed.init_process_group("gloo")
+                self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Where another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.rank:
+                raise SystemExit(1) from error
+            lost = f"one of {self.count} processes ended early, see its message ({str(error).splitlines()[0]})"
+            raise ConnectionError(f"{lost}. All rows are kept: continue with resume=True") from error
+
+
+class SharedTable(PredictionFile):
+    """
+    A table of predictions, see [`PredictionFile`], of which each process writes a part beside it, row by row. With `resume` it
+    continues the parts of earlier processes, however many they were. All machines need the table's folder.
+
+    Raises:
+        ValueError: if there are predictions of another model, or a clip of the main process is not found by another one.
+    """
+
+    def __init__(
+        self, path: Path, outputs: Sequence[str], model: str, clips: Sequence[Clip], processes: Processes, resume: bool
+    ) -> None:
+        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model, resume)
+        #: How many clips are not in the table: the main process knows.
+        self.waiting = 0
+        shares: list[Any] = [None] * processes.count
+        if not processes.rank:
+            if resume:
+                merge_parts(*self.table)
+            for part in parts_of(path):
+                part.unlink()
+            table = PredictionFile(path, outputs, model, resume=resume)
+            waiting = [clip.name for clip in clips if clip.name not in table]
+            self.waiting, shares = len(waiting), share_out(waiting, processes.count)
+        if processes.count > 1:
+            with processes.connected():
+                distributed.scatter_object_list(own := [None], shares, group=processes.group)
+            shares = own
+        found = {clip.name: clip for clip in clips}
+        if missing := [name for name in shares[0] if name not in found]:
+            raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
+        #: This process' share of the clips that are not in the table.
+        self.left = [found[name] for name in shares[0]]
+        part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
+        super().__init__(part, outputs, model)
+
+    def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
+        """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
+        sums: list[Any] = [(seconds, problems)] * self.processes.count
+        if self.processes.count > 1:
+            with self.processes.connected():
+                distributed.gather_object(sums[0], None if self.processes.rank else sums, group=self.processes.group)
+            distributed.destroy_process_group()
+        if self.processes.rank:
+            return None
+        merge_parts(*self.table)
+        return sum(each for each, _ in sums), sum((each for _, each in sums), Counter())
+
+
+def share_out(names: Sequence[str], count: int) -> list[list[str]]:
+    """Shares clips among processes: equally many to each, and nearly the same bytes, where a clip is a file."""
+    sizes = np.array([os.path.getsize(name) if os.path.isfile(name) else 0 for name in names])
+    sizes = np.append(sizes, [0] * (-len(names) % count))
+    return [[names[clip] for clip in sorted(share) if clip < len(names)] for share in deal(sizes, count).tolist()]
