@@ -71,9 +71,7 @@ def build(folder: Path, method: str, head: str) -> tuple[Tuned, SpeechCollator, 
 
 def batch(collator: SpeechCollator) -> dict[str, torch.Tensor]:
     waves = [torch.sin(torch.arange(n) / (5 + n % 7)).numpy() for n in (9000, 6000, 12_000, 5000)]
-    found = collator(
-        [{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)]
-    )
+    found = collator([{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)])
     return {name: value for name, value in found.items() if name != "clip"}
 
 
