@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not as hf_ser writes it, but no JSON ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: not as hf_ser writes it: expected an object, found {type(found).__name__}")

@@ -48,8 +48,8 @@ class Prediction:
         duration (`float`): Its length in seconds; 0 if it could not be read.
         probabilities (`dict[str, float]`): Each emotion's probability; they add up to 1. Empty if there is a problem, or the
             model has dimensions alone.
-        problem (`str`, *optional*): Why there is no prediction: a reason (`unreadable`, `empty`, `silent`, `not finite`,
-            `too short`), a colon and the details.
+        problem (`str`, *optional*): Why there is no prediction: a reason (see `hf_ser.audio.decode.REASONS`), a colon
+            and the details.
         dimensions (`dict[str, float]`): The value of each dimension that the model has, about 0 to 1.
     """
 

@@ -1,12 +1,16 @@
 """From a checkpoint's name to a model with a classification head for the run's emotions."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
@@ -17,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.emotions import canonical
@@ -133,13 +138,14 @@ def load_model(
             set_outputs(settings, emotions, dimensions)
             if head == "linear":
                 settings.classifier_proj_size = settings.num_labels
-            model, missing = SERForAudioClassification.from_encoder(source, settings)
+            with checked_weights(source):
+                model, missing = SERForAudioClassification.from_encoder(source, settings)
             new = set(missing)
             start_dimensions(model)
             logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
         else:
             model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     if head == "linear":
         start_linear_head(model)
@@ -240,8 +246,9 @@ def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, 
         ValueError: if the base lacks a weight of the encoder.
     """
     own_class = SERModelConfig.model_type
-    if config.model_type == own_class and AutoConfig.from_pretrained(base).model_type != own_class:
-        model, new = SERForAudioClassification.from_encoder(base, config)
+    if config.model_type == own_class and without_code(AutoConfig, base).model_type != own_class:
+        with checked_weights(base):
+            model, new = SERForAudioClassification.from_encoder(base, config)
         return ready(model), set(new)
     model, missing, mismatched = from_checkpoint(base, config)
     return ready(model), missing | mismatched
@@ -261,7 +268,7 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
         random in the model.
 
     Raises:
-        OSError: if the checkpoint cannot be read.
+        OSError, ValueError: if the checkpoint cannot be read, see [`checked_weights`].
     """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # the caller logs what is random, or fills it
@@ -269,14 +276,62 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
         kind: Any = AutoModelForAudioClassification
         if apart := beside(config):
             kind = with_dimensions(kind._model_mapping[type(config)])
-        model, info = kind.from_pretrained(
-            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
-        )
+        with checked_weights(source):
+            model, info = kind.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **hub,
+            )
     finally:
         transformers_logging.set_verbosity(verbosity)
     if apart:
         model.__class__ = kind.__base__
     return join_outputs(model), set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
+
+
+@contextmanager
+def checked_weights(source: str) -> Iterator[None]:
+    """
+    For reading the weights of a checkpoint of unknown origin.
+
+    Raises:
+        ValueError: if an index names weights that are not beside it.
+        OSError: if a pickle has more than tensors.
+    """
+    for index in Path(source).glob("*.index.json"):
+        suffix = Path(index.name.removesuffix(".index.json")).suffix
+        shards = records.read(index).get("weight_map")
+        for name in shards.values() if isinstance(shards, dict) else [shards]:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
+                raise ValueError(
+                    f"{index}: found {name!r}, expected a weight_map with the names of {suffix} files beside it"
+                )
+    try:
+        yield
+    except UnpicklingError as error:
+        raise OSError(
+            f"{source}: its pickle has other objects than tensors, and is not opened. Convert it to safetensors, if you trust it"
+        ) from error
+
+
+def without_code(kind: Any, source: str | Path, **hub: Any) -> Any:
+    """
+    `kind.from_pretrained(source)` of a configuration, feature extractor or model, without executing code that comes with it.
+
+    Raises:
+        ValueError: if it needs such code.
+    """
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **hub)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{str(source)!r} brings code of its own, which is not executed; expected a model that transformers or hf_ser knows"
+        ) from error
 
 
 def load_config(source: str) -> PretrainedConfig:
@@ -287,7 +342,7 @@ def load_config(source: str) -> PretrainedConfig:
         ValueError: if there is none at `source`, or it is of another family.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = without_code(AutoConfig, source)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model={source!r}: expected a folder with a config.json, or the name of a model on the Hub that can be reached: "

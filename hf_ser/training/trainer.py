@@ -29,6 +29,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
+from hf_ser.models.load import without_code
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
@@ -451,9 +452,9 @@ class Checkpoint:
         if isinstance(model, PreTrainedModel) or processing_class is not None:
             self._folder = TemporaryDirectory(prefix="hf_ser-")
             self.path = self._folder.name
-            opened = model if isinstance(model, PreTrainedModel) else transformers.AutoModel.from_pretrained(self.name)
+            opened = model if isinstance(model, PreTrainedModel) else without_code(transformers.AutoModel, self.name)
             opened.save_pretrained(self.path)
-            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name)
+            extractor = processing_class or without_code(transformers.AutoFeatureExtractor, self.name)
             extractor.save_pretrained(self.path)
 
     @property
