@@ -1,6 +1,8 @@
 """The folder for what the package can compute again."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -10,3 +12,21 @@ def cache_folder() -> Path:
     Safe to delete.
     """
     return Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """
+    For writing into a cache: what is unfinished when it fails must not be read later.
+
+    Raises:
+        OSError: as it was raised, with the folder and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the cache folder {str(folder)!r} cannot be written ({os.strerror(error.errno) if error.errno else error}); free "
+            "space there and check its permissions, or set HF_SER_CACHE to another folder",
+        ) from error

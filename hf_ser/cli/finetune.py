@@ -17,7 +17,7 @@ import sys
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, log_to_terminal
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.seeds import as_markdown, finetune_seeds
@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parse_arguments(argv, __doc__)
     keep_freed_memory()
     first = arguments.training.process_index == 0
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
     transformers_logging.disable_progress_bar()  # loading and writing weights
     if not first:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.cache import cache_folder
+from hf_ser.cache import cache_folder, writing
 from hf_ser.emotions import canonical
 from hf_ser.encoders import encoder_config, family_of
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig, ignore_padding, use_lora_compatible_attention
@@ -71,10 +71,11 @@ def resolve_checkpoint(name: str) -> str:
         return name
     folder = cache_folder() / "models" / TINY
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # processes that start together create one
-            if not folder.exists():
-                tiny.make(folder)
+        with writing(cache_folder()):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):  # processes that start together create one
+                if not folder.exists():
+                    tiny.make(folder)
     return str(folder)
 
 
