@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import save_file
+from transformers import Trainer, TrainingArguments
 
 from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.models import resolve_checkpoint
+from hf_ser.training.checkpoints import CheckpointingTrainer, last_checkpoint
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, in_use
 
 Mount = Callable[[str], None]
@@ -103,6 +106,33 @@ def test_a_corpus_whose_preparation_ends_at_its_last_steps(
         with pytest.raises(KeyboardInterrupt):
             prepare([rows], tmp_path / "cache", 1)
     assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == [""] * 20
+
+
+def test_an_unfinished_checkpoint_is_not_resumed(tmp_path: Path) -> None:
+    for name, state in {
+        "checkpoint-9": '{"global_step": 9}',
+        "checkpoint-10": "",
+        "checkpoint-11": None,
+        "checkpoint-x": "{}",
+    }.items():
+        (tmp_path / name).mkdir()
+        if state is not None:
+            (tmp_path / name / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda found, path: save_file(found, path)])
+def test_a_checkpoint_on_a_full_disk(
+    disk: tuple[Path, Mount], monkeypatch: pytest.MonkeyPatch, save: Callable[..., None]
+) -> None:
+    trainer = object.__new__(CheckpointingTrainer)
+    trainer.args = TrainingArguments(str(disk[0]), report_to=[])
+    monkeypatch.setattr(Trainer, "_save_checkpoint", lambda *_: save({"a": torch.zeros(200_000)}, disk[0] / "weights"))
+    with pytest.raises(
+        OSError, match=rf"output_dir: no checkpoint can be written into '{disk[0]}' .*0\.0 GB of the disk are free"
+    ):
+        trainer._save_checkpoint(None, None)
 
 
 def hashes(rows: Dataset, cache: Path, pipe: "multiprocessing.connection.Connection") -> None:

@@ -4,19 +4,23 @@ copied to a branch of the Hub on request.
 """
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
 from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
-from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from hf_ser import records
 from hf_ser.hub import Plan, checkpoints, push
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
@@ -63,6 +67,17 @@ def load_head(model: Any, folder: Path) -> None:
         )
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """The last complete checkpoint of a run. Its state is written last: a full disk or a killed process leaves others without."""
+    complete = []
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.partition("-")[2]
+        with suppress(OSError, ValueError):
+            if step.isdigit() and records.read(path / TRAINER_STATE_NAME):
+                complete.append((int(step), str(path)))
+    return max(complete)[1] if complete else None
+
+
 class CheckpointingTrainer(Trainer):
     """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, resumes and publishes this package's models."""
 
@@ -89,6 +104,18 @@ class CheckpointingTrainer(Trainer):
         whole = self._shards.gather(self.model)
         if self.args.should_save:
             self._write(whole, Path(output_dir or self.args.output_dir))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if type(error) is RuntimeError and "inline_container" not in str(error):  # torch.save's has this name in it
+                raise
+            free = shutil.disk_usage(self.args.output_dir).free / 1e9
+            raise OSError(
+                f"output_dir: no checkpoint can be written into {self.args.output_dir!r} ({error}); {free:.1f} GB of the disk "
+                "are free. Free space, and resume from the last complete checkpoint (resume_from_checkpoint True)"
+            ) from error
 
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:

@@ -37,6 +37,7 @@ from hf_ser.targets import Targets
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.results import RunRecord
@@ -182,6 +183,8 @@ class SERTrainer(BaseTrainer):
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
         """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(Path(self.args.output_dir)) or True
         if isinstance(resume_from_checkpoint, str):
             self.record.resumed_from = Path(resume_from_checkpoint).name
         solution = self._solve_probe()
