@@ -1,6 +1,5 @@
 """Decoding, preparing, segmenting and augmenting waveforms."""
 
-import contextlib
 import math
 import os
 import platform
@@ -152,20 +151,6 @@ class TestDamagedFiles:
         assert capfd.readouterr().err == "x" * printed + "y"
         soundfile.read(BytesIO(content))
         assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err
-
-
-def test_no_decoder_prints_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
-    buffer = BytesIO()
-    soundfile.write(
-        buffer, np.random.default_rng(0).uniform(-0.9, 0.9, 16_000), 16_000, format="CAF", subtype="ALAC_16"
-    )
-    content = bytearray(buffer.getvalue())
-    at = content.index(b"kuki") + 28  # the size of the largest frame
-    for place in range(at, at + 24):
-        content[place] = 1
-        with contextlib.suppress(AudioError):
-            read_mono({"bytes": bytes(content), "path": None})
-    assert capfd.readouterr() == ("", "")
 
 
 BAD = {
