@@ -16,17 +16,10 @@ def cache_folder() -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """
-    For writing into a cache: what is unfinished when it fails must not be read later.
-
-    Raises:
-        OSError: as it was raised, with the folder and what to do.
-    """
+    """An `OSError` within it, of a full disk for instance, says which cache it is and what to do."""
     try:
         yield
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"the cache folder {str(folder)!r} cannot be written ({os.strerror(error.errno) if error.errno else error}); free "
-            "space there and check its permissions, or set HF_SER_CACHE to another folder",
-        ) from error
+        why = os.strerror(error.errno) if error.errno else error
+        advice = "free space there and check its permissions, or set HF_SER_CACHE to another folder"
+        raise OSError(error.errno, f"the cache folder {str(folder)!r} cannot be written ({why}); {advice}") from error

@@ -84,11 +84,10 @@ class _Visible(logging.Formatter):
         return visible(super().format(record), kept="\n\t")
 
 
-def log_to_terminal(level: int = logging.WARNING) -> None:
-    """Shows log messages on stderr, without control characters of names that are in them."""
-    handler = logging.StreamHandler()
+def log_to_terminal() -> None:
+    """Shows warnings on stderr, without control characters of names that are in them."""
+    logging.basicConfig(handlers=[handler := logging.StreamHandler()], level=logging.WARNING)
     handler.setFormatter(_Visible("%(message)s"))
-    logging.basicConfig(handlers=[handler], level=level)
 
 
 def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:

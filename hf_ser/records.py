@@ -24,12 +24,7 @@ def run_of(model: Path) -> Path | None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """
-    Writes one of these files, whole or not at all, so that a reader never finds half a file.
-
-    Raises:
-        OSError: if it cannot be written; names the file.
-    """
+    """Writes one of these files, whole or not at all, so that a reader never finds half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -241,10 +241,8 @@ def _from_dict(kind: type[T], content: Any, source: str) -> T:
             elif inner and is_dataclass(inner[0]) and isinstance(value, dict):  # by corpus
                 value = {key: _from_dict(inner[0], item, f"{source}, {name}") for key, item in value.items()}  # type: ignore[arg-type]
             if not _is_of(value, hint):
-                kind = getattr(hint, "__name__", hint)
-                raise ValueError(
-                    f"{source}: not as hf_ser writes it: {name}: found {str(value)[:60]!r}, expected {kind}"
-                )
+                found = f"found {str(value)[:60]!r}, expected {getattr(hint, '__name__', hint)}"
+                raise ValueError(f"{source}: not as hf_ser writes it: {name}: {found}")
             values[name] = value
     return kind(**values)
 
@@ -252,17 +250,15 @@ def _from_dict(kind: type[T], content: Any, source: str) -> T:
 def _is_of(value: Any, hint: Any) -> bool:
     """Whether a value from JSON is of the type that a field declares, such as `dict[str, list[float]] | None`."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind is Any:
-        return True
     if kind is UnionType:
         return any(_is_of(value, one) for one in inner)
-    if kind is dict:
-        return isinstance(value, dict) and all(_is_of(item, inner[1]) for item in value.values())
-    if kind is list:
-        return isinstance(value, list) and all(_is_of(item, inner[0]) for item in value)
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    if kind in (dict, list):
+        return isinstance(value, kind) and all(
+            _is_of(item, inner[-1]) for item in (value.values() if kind is dict else value)
+        )
+    if isinstance(value, bool):
+        return kind in (bool, Any)
+    return kind is Any or isinstance(value, (int, float) if kind is float else kind)
 
 
 def _to_dict(value: Any) -> Any:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, Seq
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.encoders import family_of, maximum_samples
-from hf_ser.models.load import without_code
+from hf_ser.models.load import NO_CODE
 
 #: How the model was exported, and how far its probabilities are from those of the original model.
 RECORD = "export.json"
@@ -100,8 +100,8 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
     for file in (graph, path / "config.json", path / "preprocessor_config.json"):
         if not file.is_file():
             raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
-    model = ExportedModel(graph, without_code(AutoConfig, path))
-    return model, without_code(AutoFeatureExtractor, path)
+    model = ExportedModel(graph, AutoConfig.from_pretrained(path, **NO_CODE))
+    return model, AutoFeatureExtractor.from_pretrained(path, **NO_CODE)
 
 
 def _open(graph: Path) -> Any:

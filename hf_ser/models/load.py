@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 HEAD = ("classifier.", "projector.", "hidden.", "layer_weights")
 #: The name of the package's own small HuBERT with random weights, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
+#: For `from_pretrained`, which would ask on the terminal. The package's own classes need none.
+NO_CODE = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -132,20 +134,20 @@ def load_model(
         own_class = head == "conv" or family_of(config).own_class
     model: Any
     try:
-        if own_class:
-            if head == "batchnorm":
-                raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
-            settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
-            set_outputs(settings, emotions, dimensions)
-            if head == "linear":
-                settings.classifier_proj_size = settings.num_labels
-            with checked_weights(source):
+        with untrusted(source):
+            if own_class:
+                if head == "batchnorm":
+                    raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
+                settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
+                set_outputs(settings, emotions, dimensions)
+                if head == "linear":
+                    settings.classifier_proj_size = settings.num_labels
                 model, missing = SERForAudioClassification.from_encoder(source, settings)
-            new = set(missing)
-            start_dimensions(model)
-            logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
-        else:
-            model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
+                new = set(missing)
+                start_dimensions(model)
+                logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
+            else:
+                model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     if head == "linear":
@@ -247,9 +249,8 @@ def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, 
         ValueError: if the base lacks a weight of the encoder.
     """
     own_class = SERModelConfig.model_type
-    if config.model_type == own_class and without_code(AutoConfig, base).model_type != own_class:
-        with checked_weights(base):
-            model, new = SERForAudioClassification.from_encoder(base, config)
+    if config.model_type == own_class and AutoConfig.from_pretrained(base, **NO_CODE).model_type != own_class:
+        model, new = SERForAudioClassification.from_encoder(base, config)
         return ready(model), set(new)
     model, missing, mismatched = from_checkpoint(base, config)
     return ready(model), missing | mismatched
@@ -269,7 +270,7 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
         random in the model.
 
     Raises:
-        OSError, ValueError: if the checkpoint cannot be read, see [`checked_weights`].
+        OSError: if the checkpoint cannot be read.
     """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # the caller logs what is random, or fills it
@@ -277,15 +278,9 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
         kind: Any = AutoModelForAudioClassification
         if apart := beside(config):
             kind = with_dimensions(kind._model_mapping[type(config)])
-        with checked_weights(source):
-            model, info = kind.from_pretrained(
-                source,
-                config=config,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **hub,
-            )
+        model, info = kind.from_pretrained(
+            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
+        )
     finally:
         transformers_logging.set_verbosity(verbosity)
     if apart:
@@ -294,45 +289,27 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
 
 
 @contextmanager
-def checked_weights(source: str) -> Iterator[None]:
+def untrusted(source: str) -> Iterator[None]:
     """
-    For reading the weights of a checkpoint of unknown origin.
+    For opening a checkpoint of unknown origin, with `NO_CODE`.
 
     Raises:
-        ValueError: if an index names weights that are not beside it.
-        OSError: if a pickle has more than tensors.
+        ValueError, OSError: if it needs code of its own, its pickle has more than tensors, or an index names other files than
+            weights beside it.
     """
     for index in Path(source).glob("*.index.json"):
-        suffix = Path(index.name.removesuffix(".index.json")).suffix
-        shards = records.read(index).get("weight_map")
+        shards, suffix = records.read(index).get("weight_map"), Path(index.name.removesuffix(".index.json")).suffix
         for name in shards.values() if isinstance(shards, dict) else [shards]:
             if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
-                raise ValueError(
-                    f"{index}: found {name!r}, expected a weight_map with the names of {suffix} files beside it"
-                )
+                raise ValueError(f"{index}: found {name!r}, expected a weight_map to {suffix} files beside it")
     try:
         yield
     except UnpicklingError as error:
-        raise OSError(
-            f"{source}: its pickle has other objects than tensors, and is not opened. Convert it to safetensors, if you trust it"
-        ) from error
-
-
-def without_code(kind: Any, source: str | Path, **hub: Any) -> Any:
-    """
-    `kind.from_pretrained(source)` of a configuration, feature extractor or model, without executing code that comes with it.
-
-    Raises:
-        ValueError: if it needs such code.
-    """
-    try:
-        return kind.from_pretrained(source, trust_remote_code=False, **hub)
+        raise OSError(f"{source}: its pickle has more than tensors; convert it to safetensors") from error
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise ValueError(
-            f"{str(source)!r} brings code of its own, which is not executed; expected a model that transformers or hf_ser knows"
-        ) from error
+        raise ValueError(f"{source!r} brings code of its own, which is not executed; expected a known model") from error
 
 
 def load_config(source: str) -> PretrainedConfig:
@@ -343,7 +320,8 @@ def load_config(source: str) -> PretrainedConfig:
         ValueError: if there is none at `source`, or it is of another family.
     """
     try:
-        config = without_code(AutoConfig, source)
+        with untrusted(source):
+            config = AutoConfig.from_pretrained(source, **NO_CODE)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model={source!r}: expected a folder with a config.json, or the name of a model on the Hub that can be reached: "

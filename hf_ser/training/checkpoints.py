@@ -69,13 +69,12 @@ def load_head(model: Any, folder: Path) -> None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """The last complete checkpoint of a run. Its state is written last: a full disk or a killed process leaves others without."""
-    complete = []
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.partition("-")[2]
+    steps = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()}
+    for _, path in sorted(steps.items(), reverse=True):
         with suppress(OSError, ValueError):
-            if step.isdigit() and records.read(path / TRAINER_STATE_NAME):
-                complete.append((int(step), str(path)))
-    return max(complete)[1] if complete else None
+            records.read(path / TRAINER_STATE_NAME)
+            return str(path)
+    return None
 
 
 class CheckpointingTrainer(Trainer):
@@ -109,13 +108,11 @@ class CheckpointingTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if type(error) is RuntimeError and "inline_container" not in str(error):  # torch.save's has this name in it
+            if type(error) is RuntimeError and "inline_container" not in str(error):  # that is torch.save's
                 raise
-            free = shutil.disk_usage(self.args.output_dir).free / 1e9
-            raise OSError(
-                f"output_dir: no checkpoint can be written into {self.args.output_dir!r} ({error}); {free:.1f} GB of the disk "
-                "are free. Free space, and resume from the last complete checkpoint (resume_from_checkpoint True)"
-            ) from error
+            folder, free = self.args.output_dir, shutil.disk_usage(self.args.output_dir).free / 1e9
+            advice = f"{free:.1f} GB of the disk are free. Free space, and resume_from_checkpoint"
+            raise OSError(f"output_dir: no checkpoint can be written into {folder!r} ({error}); {advice}") from error
 
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:

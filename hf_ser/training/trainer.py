@@ -29,7 +29,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
-from hf_ser.models.load import without_code
+from hf_ser.models.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
@@ -184,7 +184,7 @@ class SERTrainer(BaseTrainer):
             resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(Path(self.args.output_dir)) or True
+            resume_from_checkpoint = last_checkpoint(Path(str(self.args.output_dir))) or True
         if isinstance(resume_from_checkpoint, str):
             self.record.resumed_from = Path(resume_from_checkpoint).name
         solution = self._solve_probe()
@@ -455,9 +455,10 @@ class Checkpoint:
         if isinstance(model, PreTrainedModel) or processing_class is not None:
             self._folder = TemporaryDirectory(prefix="hf_ser-")
             self.path = self._folder.name
-            opened = model if isinstance(model, PreTrainedModel) else without_code(transformers.AutoModel, self.name)
-            opened.save_pretrained(self.path)
-            extractor = processing_class or without_code(transformers.AutoFeatureExtractor, self.name)
+            if not isinstance(model, PreTrainedModel):
+                model = transformers.AutoModel.from_pretrained(self.name, **NO_CODE)
+            model.save_pretrained(self.path)
+            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name, **NO_CODE)
             extractor.save_pretrained(self.path)
 
     @property

@@ -118,7 +118,7 @@ def make_card(
 
 
 def _in_one_line(value: Any) -> Any:
-    """The content of `results.json` or `report.json`, each text in one line: no name is a heading or breaks a table."""
+    """A value of `results.json` or `report.json` with each text in one line: no name is a heading or breaks a table."""
     if isinstance(value, str):
         return one_line(value)
     if isinstance(value, Mapping):
