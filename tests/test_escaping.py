@@ -14,8 +14,6 @@ from hf_ser.hub.card import make_card
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.models import load_model
 from hf_ser.pipeline import pipeline
-from hf_ser.rendering import markdown
-from hf_ser.rendering.blocks import Table, count, label
 from hf_ser.results import RunResults
 
 EVIL = [
@@ -69,11 +67,6 @@ def test_a_card() -> None:
     assert "62710561" not in card
     for table in re.findall(r"(?:^\|.*\n)+", body, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table.splitlines()}) == 1, table
-
-
-def test_a_table_in_markdown() -> None:
-    lines = markdown(Table("", [EVIL[2], "clips"], [[label(name), count(1)] for name in EVIL])).splitlines()
-    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} == {3}
 
 
 def test_a_model_its_plots_and_its_page(model: Path) -> None:

@@ -68,9 +68,8 @@ def make_page(
         recording,
         outputs,
         title=html.escape(title or Path(model).name),
-        description=_escaped(f"Does the voice sound {listed(recogniser.emotions, 'or')}?")
-        if recogniser.emotions
-        else None,
+        description=(recogniser.emotions and _escaped(f"Does the voice sound {listed(recogniser.emotions, 'or')}?"))
+        or None,
         article=f"{LIMITS}\n\n{_escaped(describe(model, revision))}",
         examples=clips,
         cache_examples=False,

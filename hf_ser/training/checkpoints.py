@@ -5,14 +5,12 @@ copied to a branch of the Hub on request.
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
 from peft import set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
@@ -20,7 +18,6 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
-from hf_ser import records
 from hf_ser.hub import Plan, checkpoints, push
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
@@ -69,12 +66,8 @@ def load_head(model: Any, folder: Path) -> None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """The last complete checkpoint of a run. Its state is written last: a full disk or a killed process leaves others without."""
-    steps = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()}
-    for _, path in sorted(steps.items(), reverse=True):
-        with suppress(OSError, ValueError):
-            records.read(path / TRAINER_STATE_NAME)
-            return str(path)
-    return None
+    states = [path for path in folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}") if path.stat().st_size]
+    return str(max((path.parent for path in states), key=lambda path: int(path.name[11:]))) if states else None
 
 
 class CheckpointingTrainer(Trainer):
@@ -107,12 +100,15 @@ class CheckpointingTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if type(error) is RuntimeError and "inline_container" not in str(error):  # that is torch.save's
+        except Exception as error:
+            if (free := shutil.disk_usage(self.args.output_dir).free / 1e6) > 100:
                 raise
-            folder, free = self.args.output_dir, shutil.disk_usage(self.args.output_dir).free / 1e9
-            advice = f"{free:.1f} GB of the disk are free. Free space, and resume_from_checkpoint"
-            raise OSError(f"output_dir: no checkpoint can be written into {folder!r} ({error}); {advice}") from error
+            advice = (
+                f"{free:.0f} MB of the disk are free. Free space, and go on from the last one (resume_from_checkpoint)"
+            )
+            raise OSError(
+                f"output_dir: the checkpoint in {self.args.output_dir!r} is unfinished ({error}): {advice}"
+            ) from error
 
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
