@@ -350,8 +350,8 @@ def exclude_unusable(
     wanted: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[list[int], list[Excluded]]:
     """
-    Separates the clips that can be used (their indices) from those that cannot: unreadable, empty, silent, not finite, shorter
-    than `minimum_seconds`, of an emotion that `knows` rejects and not `wanted` for another target, or another copy of a clip by
+    Separates the clips that can be used (their indices) from those that cannot: with a `problem`, shorter than
+    `minimum_seconds`, of an emotion that `knows` rejects and not `wanted` for another target, or another copy of a clip by
     its name.
     """
     usable: list[int] = []

@@ -1,12 +1,15 @@
 """How a command reports an error: in one line, and with its traceback on request."""
 
 import argparse
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+
+from hf_ser.wording import visible
 
 #: The environment variable that asks for the whole traceback.
 DEBUG = "HF_SER_DEBUG"
@@ -76,6 +79,17 @@ def require_share(option: str, value: float | None) -> None:
         raise ValueError(f"{option}: a share from 0 to 1 is needed, found {value}")
 
 
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), kept="\n\t")
+
+
+def log_to_terminal() -> None:
+    """Shows warnings on stderr, without control characters of names that are in them."""
+    logging.basicConfig(handlers=[handler := logging.StreamHandler()], level=logging.WARNING)
+    handler.setFormatter(_Visible("%(message)s"))
+
+
 def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:
     """
     Prints an error on stderr; raises it instead where `HF_SER_DEBUG` is set.
@@ -89,4 +103,5 @@ def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:
         raise error
     if not quiet:
         about = "" if of is None else f"{of}: "
-        print(f"error: {about}{error}\n({DEBUG}=1 shows where)", file=sys.stderr)
+        text = visible(f"{about}{error}", kept="\n\t")
+        print(f"error: {text}\n({DEBUG}=1 shows where)", file=sys.stderr)

@@ -33,6 +33,7 @@ from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
 from hf_ser.models import dimensions_of
+from hf_ser.wording import visible
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
 POOL_CLIPS, POOL_BATCHES = 512, 16
@@ -111,7 +112,7 @@ class SERPipeline(AudioClassificationPipeline):
                 f"the model's problem_type is {config.problem_type!r}; expected a model whose probabilities add up to 1, or "
                 "'regression'"
             )
-        outputs = tuple(config.id2label[i] for i in sorted(config.id2label))
+        outputs = tuple(visible(str(config.id2label[i])) for i in sorted(config.id2label))
         #: The model's dimensions, such as arousal, in the order of its outputs.
         self.dimensions: tuple[str, ...] = outputs if config.problem_type == "regression" else dimensions_of(config)
         #: The model's emotions, in the order of its outputs: the first ones.

@@ -29,6 +29,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
     try:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(path)
+    except OSError as error:  # a full disk's names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -43,7 +45,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not as hf_ser writes it, but no JSON ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: not as hf_ser writes it: expected an object, found {type(found).__name__}")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hf_ser import records
 from hf_ser.emotions import DIMENSIONS
@@ -237,10 +238,27 @@ def _from_dict(kind: type[T], content: Any, source: str) -> T:
             value, inner = content[name], get_args(hint)[-1:]
             if is_dataclass(hint):
                 value = _from_dict(hint, value, f"{source}, {name}")  # type: ignore[arg-type]
-            elif inner and is_dataclass(inner[0]):  # by corpus
+            elif inner and is_dataclass(inner[0]) and isinstance(value, dict):  # by corpus
                 value = {key: _from_dict(inner[0], item, f"{source}, {name}") for key, item in value.items()}  # type: ignore[arg-type]
+            if not _is_of(value, hint):
+                found = f"found {str(value)[:60]!r}, expected {getattr(hint, '__name__', hint)}"
+                raise ValueError(f"{source}: not as hf_ser writes it: {name}: {found}")
             values[name] = value
     return kind(**values)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of the type that a field declares, such as `dict[str, list[float]] | None`."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(_is_of(value, one) for one in inner)
+    if kind in (dict, list):
+        return isinstance(value, kind) and all(
+            _is_of(item, inner[-1]) for item in (value.values() if kind is dict else value)
+        )
+    if isinstance(value, bool):
+        return kind in (bool, Any)
+    return kind is Any or isinstance(value, (int, float) if kind is float else kind)
 
 
 def _to_dict(value: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read_mono
-from hf_ser.audio.decode import Waveform
+from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
 from hf_ser.corpora.hub_stream import HubStream
 from hf_ser.features import EpochSampler, SpeechDataset
@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 #: The stop of a segment that ends with its clip.
 WHOLE = 1 << 40
-#: Why a clip is excluded, by number; 0 is no reason.
-REASONS = ("", "unreadable", "empty", "not finite", "silent", "too short")
 
 
 class Stream:
@@ -42,6 +40,7 @@ class Stream:
         self.buffer = buffer
         # In memory that worker processes share, whether they are forked or spawned.
         self.seconds = torch.full((len(audio),), torch.nan).share_memory_()
+        #: Why a clip is excluded, by its place in `REASONS` from 1 on; 0 is no reason.
         self.reason = torch.zeros(len(audio), dtype=torch.uint8).share_memory_()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
@@ -62,7 +61,7 @@ class Stream:
                 raise AudioError("too short", f"{seconds:.4f} s; the encoder needs {needed:.4f} s")
         except AudioError as error:
             if not self.reason[row]:
-                self.reason[row] = REASONS.index(error.reason)
+                self.reason[row] = 1 + REASONS.index(error.reason)
                 logger.warning("row %d of the stream is excluded: %s", row, error)
             excluded = int(self.reason.count_nonzero())
             if excluded > self.max_excluded * len(self.audio):
@@ -78,7 +77,7 @@ class Stream:
         """The excluded ones of the clips `names`, which are `rows` of the stream."""
         reasons = self.reason[torch.tensor(rows, dtype=torch.int64)].tolist()
         detail = "found while it was streamed; it is in neither training nor metrics"
-        return [Excluded(name, REASONS[code], detail) for name, code in zip(names, reasons, strict=True) if code]
+        return [Excluded(name, REASONS[code - 1], detail) for name, code in zip(names, reasons, strict=True) if code]
 
 
 class StreamedSpeech(SpeechDataset):

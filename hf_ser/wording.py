@@ -1,7 +1,16 @@
 """Numbers, shares and lists of names, as a sentence has them."""
 
+import re
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
+
+#: What breaks a line of a table, changes the terminal that it is printed on, or turns the direction of a text.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(text: str, kept: str = "") -> str:
+    """A text with its control characters as `\\n` or `\\x1b`, but for those `kept`."""
+    return CONTROL.sub(lambda found: found[0] if found[0] in kept else repr(found[0])[1:-1], text)
 
 
 def counted(number: int | float, one: str, many: str | None = None) -> str:

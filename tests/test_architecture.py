@@ -8,12 +8,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ORDER = [
+    "wording",
     "command_line",
     "cache",
     "records",
     "machine",
     "memory",
-    "wording",
     "emotions",
     "results",
     "modeling",

@@ -9,8 +9,8 @@ from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_ser.audio import Augmentation, Segments
-from hf_ser.audio.decode import encode
+from hf_ser.audio import AudioError, Augmentation, Segments
+from hf_ser.audio.decode import REASONS, encode
 from hf_ser.corpora.hub_stream import HubStream, RowGroup
 from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler
 
@@ -141,3 +141,14 @@ def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
         False,
     ]
     assert all(len(item["waveform"]) >= min(400, stop) for item, stop in zip(items, speech.segments.stop, strict=True))
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_clip_is_excluded_for_any_reason(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise AudioError(reason, "as it is")
+
+    monkeypatch.setattr("hf_ser.streaming.read_mono", refuse)
+    stream = Stream(HubStream([RowGroup("clips.parquet", 0, 3, "audio")], {}), 400, 1.0, 1)
+    assert stream.decode(1, {"bytes": b"", "path": None}) is None
+    assert [(clip.clip, clip.reason) for clip in stream.excluded(["a", "b", "c"], [0, 1, 2])] == [("b", reason)]

@@ -10,13 +10,13 @@ import gradio as gr
 
 from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE, AudioError, read_mono
-from hf_ser.hub import HubError, fetch_records
+from hf_ser.hub import fetch_records
 from hf_ser.inference.clips import printable
 from hf_ser.inference.files import save
 from hf_ser.inference.plots import plot_plane, plot_timeline
 from hf_ser.pipeline import SERPipeline, pipeline
 from hf_ser.results import RunResults
-from hf_ser.wording import listed
+from hf_ser.wording import listed, visible
 
 #: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
@@ -67,9 +67,10 @@ def make_page(
         predict,
         recording,
         outputs,
-        title=title or Path(model).name,
-        description=f"Does the voice sound {listed(recogniser.emotions, 'or')}?" if recogniser.emotions else None,
-        article=f"{LIMITS}\n\n{describe(model, revision)}",
+        title=html.escape(title or Path(model).name),
+        description=(recogniser.emotions and _escaped(f"Does the voice sound {listed(recogniser.emotions, 'or')}?"))
+        or None,
+        article=f"{LIMITS}\n\n{_escaped(describe(model, revision))}",
         examples=clips,
         cache_examples=False,
         flagging_mode="never",
@@ -94,16 +95,16 @@ def describe(model: str, revision: str | None = None) -> str:
     name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
     try:
         results = RunResults.read(records.run_of(folder) or fetch_records(model, revision=revision))
-    except (OSError, ValueError, HubError):
+        test, shared = results.test, results.shared_speakers
+        metrics = f"UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on {test['clips']:,} clips"
+    except (OSError, ValueError, LookupError, TypeError):  # of unknown origin
         return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
-    test, shared = results.test, results.shared_speakers
     speakers = {None: "speakers not known", 0: "no speaker was in training"}.get(
         shared, f"{shared} speakers were in training"
     )
     return (
         f"**Model:** {name}, `{Path(results.base_model).name}` fine-tuned (`{results.method}`) on "
-        f"{', '.join(results.corpora)}. **Test:** UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on "
-        f"{test['clips']:,} clips ({speakers})."
+        f"{', '.join(results.corpora)}. **Test:** {metrics} ({speakers})."
     )
 
 
@@ -133,6 +134,11 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
     if recogniser.dimensions:
         plane = [plot_plane(dimensions, timeline)]
     return [shown, plot_timeline(waveform, timeline), rows, list(map(str, files)), *plane]
+
+
+def _escaped(text: str) -> str:
+    """Markdown in which no name is HTML, or begins a line."""
+    return visible(text).replace("<", "&lt;")
 
 
 def _error(message: str) -> gr.Error:

@@ -19,6 +19,11 @@ from hf_ser.audio.mpg123 import silenced
 SAMPLING_RATE = 16_000
 #: A clip whose loudest sample is below this is silent (-80 dB of full scale).
 SILENCE = 1e-4
+#: A clip with a sample above this times full scale is damaged: its power would overflow. 32-bit integers stored as floats are
+#: below.
+LOUDEST = 1e10
+#: Why a clip cannot be used. The last one depends on the encoder.
+REASONS = ("unreadable", "empty", "not finite", "silent", "too loud", "too long", "too short")
 
 #: The lowest and highest sampling rate of a recording, in Hz. Others are those of a damaged header.
 RATES = (4_000, 384_000)
@@ -109,7 +114,8 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
                 f"it lasts more than {most / rate / 60:.3g} minutes at {rate} Hz, the longest that is accepted; "
                 "cut it into shorter files",
             )
-        mono.append(block.mean(axis=1, dtype=np.float32))
+        with np.errstate(all="ignore"):  # `check` finds what is not finite
+            mono.append(block.mean(axis=1, dtype=np.float32))
     return np.concatenate(mono)
 
 
@@ -124,15 +130,15 @@ def resample(mono: Waveform, sampling_rate: int) -> Waveform:
     # after the end keeps it apart from the beginning.
     seconds = len(mono) // sampling_rate + 2
     padded = np.pad(mono, (0, seconds * sampling_rate - len(mono)))
-    return scipy.signal.resample(padded, seconds * SAMPLING_RATE)[
-        : math.ceil(len(mono) * SAMPLING_RATE / sampling_rate)
-    ].astype(np.float32)
+    with np.errstate(all="ignore"):  # `check` finds what is not finite
+        found = scipy.signal.resample(padded, seconds * SAMPLING_RATE).astype(np.float32)
+    return found[: math.ceil(len(mono) * SAMPLING_RATE / sampling_rate)]
 
 
 def check(waveform: Waveform) -> None:
     """
     Raises:
-        AudioError: if a waveform is empty, has samples that are no numbers, or is silent.
+        AudioError: if a waveform is empty, has samples that are no numbers, is silent, or is louder than `LOUDEST`.
     """
     if not len(waveform):
         raise AudioError("empty", "it has no samples")
@@ -140,6 +146,8 @@ def check(waveform: Waveform) -> None:
         raise AudioError("not finite", f"{np.count_nonzero(~np.isfinite(waveform))} samples are NaN or infinite")
     if (peak := float(np.abs(waveform).max())) < SILENCE:
         raise AudioError("silent", f"its loudest sample is {peak:.1g} of full scale")
+    if peak > LOUDEST:
+        raise AudioError("too loud", f"its loudest sample is {peak:.1g} times full scale; the file may be damaged")
 
 
 def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Waveform:
@@ -164,7 +172,7 @@ def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform
     Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`.
 
     Raises:
-        AudioError: if it cannot be decoded (see [`decode`]), or is empty, silent or not finite.
+        AudioError: if it cannot be decoded (see [`decode`]), or cannot be used (see [`check`]).
     """
     decoded = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio, longest)
     waveform = resample(decoded.mono, decoded.sampling_rate)

@@ -19,7 +19,7 @@ from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_d
 from filelock import FileLock
 
 from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, resample
-from hf_ser.cache import cache_folder
+from hf_ser.cache import cache_folder, writing
 from hf_ser.machine import processors
 
 logger = logging.getLogger(__name__)
@@ -66,10 +66,11 @@ def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
     # A manifest may call its corpus anything; the key distinguishes those with the same name.
     name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(".")
     folder = cache / "corpora" / f"{name[:60]}-{_key(rows)}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # processes that start together prepare once
-        if not (folder / "files.json").exists():
-            _decode_all(rows, folder, workers)
+    with writing(cache):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # processes that start together prepare once
+            if not (folder / "files.json").exists():
+                _decode_all(rows, folder, workers)
     files = json.loads((folder / "files.json").read_text(encoding="utf-8"))
     # The features are declared, not cast: a cast would write all audio once more.
     info = DatasetInfo(features=Features({**PREPARED, "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False)}))
@@ -116,9 +117,9 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     )
     names = [Path(file["filename"]).name for file in prepared.cache_files]
     del prepared
+    (unfinished / "files.json").write_text(json.dumps(names), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
-    (folder / "files.json").write_text(json.dumps(names), encoding="utf-8")
+    unfinished.rename(folder)  # complete or not at all
 
 
 def _clips_in_batch(rows: Dataset) -> int:

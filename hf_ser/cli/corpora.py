@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import ABOUT, LABEL_SOURCES, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 from hf_ser.splits import SharedByParts, audit_emobox
@@ -55,7 +55,7 @@ def main() -> int:
     if arguments.list:
         print_known()
         return 0
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     if arguments.audit:
         print_audit(list(audit_emobox(arguments.audit, decode=arguments.hours)))
         return 0

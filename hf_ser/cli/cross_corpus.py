@@ -9,10 +9,9 @@ It takes the arguments of hf-ser finetune, too. The same command resumes: finish
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import read_corpora
 from hf_ser.emotions import EMOTION, EmotionSelection, parse_targets
 from hf_ser.evaluation import plots
@@ -30,7 +29,7 @@ def main() -> int:
     parser.add_argument("--leave_one_out", action="store_true", help="train on all corpora but the one that is tested")
     parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
     own, rest = parser.parse_known_args()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     argv = [*recipe_words(read_recipe(own.config) if own.config else {}), *rest, "--split", "cross_corpus"]
     script, *_, training = parse_arguments(argv)
     if EMOTION not in parse_targets(training.targets):

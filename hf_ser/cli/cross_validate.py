@@ -9,12 +9,11 @@ It takes the arguments of hf-ser finetune, too. The same command resumes: finish
 
 import argparse
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
 from hf_ser.training.arguments import GROUPS, read_recipe, recipe_words
@@ -42,7 +41,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
     parser.add_argument("--plan", action="store_true", help="print the planned runs and train nothing")
     own, rest = parser.parse_known_args()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     recipe = read_recipe(own.config) if own.config else {}
     sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
     require_arguments(sweep)

@@ -1,17 +1,16 @@
 """Open a page to try a model in the browser, or put it on the Hub as a Space: hf-ser demo MODEL"""
 
 import argparse
-import logging
 import os
 import sys
 
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 
 
 @errors_in_one_line()
 def main() -> int:
     arguments = parse_arguments()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
     try:
         from hf_ser.app import page, space

@@ -19,7 +19,7 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from hf_ser import pipeline
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
@@ -34,7 +34,7 @@ from hf_ser.report.files import PREDICTIONS
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     arguments = parse_arguments()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     logging.getLogger("hf_ser").setLevel(logging.INFO)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

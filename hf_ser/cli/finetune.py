@@ -11,15 +11,15 @@ and standard deviation; the same command resumes. Without --seeds, --resume_from
 
 import argparse
 import logging
-import os
 import sys
+from pathlib import Path
 
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, log_to_terminal
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.seeds import as_markdown, finetune_seeds
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parse_arguments(argv, __doc__)
     keep_freed_memory()
     first = arguments.training.process_index == 0
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
     transformers_logging.disable_progress_bar()  # loading and writing weights
     if not first:
@@ -47,7 +47,7 @@ def main() -> int:
             folder = arguments.training.output_dir or ""
             if own.seeds:
                 raise KeyboardInterrupt("interrupted; the same command goes on") from None
-            if os.path.isdir(folder) and get_last_checkpoint(folder):
+            if last_checkpoint(Path(folder)):
                 message = "interrupted; with --resume_from_checkpoint True it goes on from the last checkpoint"
                 raise KeyboardInterrupt(message) from None
             raise

@@ -1,9 +1,8 @@
 """Publish a finished run on the Hugging Face Hub: hf-ser push RUN user/name"""
 
 import argparse
-import logging
 
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.hub import push
 
 
@@ -37,7 +36,7 @@ def main() -> int:
         "--clip_names", action="store_true", help="publish the names of clips and speakers, which are otherwise hashed"
     )
     options = vars(parser.parse_args())
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     plan = push(**options)
     print(plan)
     if options["dry_run"]:

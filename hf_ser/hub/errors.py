@@ -69,6 +69,8 @@ def _message(error: BaseException, repository: str, revision: str | None) -> str
             f"{repository}: the disk is full. Free space in {constants.HF_HUB_CACHE} (`hf cache prune`), or set HF_HOME to a "
             "larger disk; the download continues where it stopped"
         )
+    if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
+        return f"{repository}: a downloaded file has another size than the Hub says, and was deleted. Try again"
     if isinstance(error, HTTPError | ConnectionError | TimeoutError):
         return (
             f"{repository}: no connection to {constants.ENDPOINT} ({_one_line(error)}). Check the network and try again"

@@ -16,7 +16,7 @@ from hf_ser.encoders import FAMILIES, encoder_config
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
 from hf_ser.models import open_on_base, ready, resolve_checkpoint
-from hf_ser.models.load import TINY, from_checkpoint
+from hf_ser.models.load import NO_CODE, TINY, from_checkpoint, untrusted
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters
 
@@ -94,11 +94,12 @@ def load(
         )
     opened: Any
     try:
-        if reference := open_reference(path, name) if whole else None:
-            opened, extractor = reference
-        else:
-            opened = _checkpoint(path, name) if whole else _with_adapter(path, name, base, hub)
-            extractor = AutoFeatureExtractor.from_pretrained(path)
+        with untrusted(str(path)):
+            if reference := open_reference(path, name) if whole else None:
+                opened, extractor = reference
+            else:
+                opened = _checkpoint(path, name) if whole else _with_adapter(path, name, base, hub)
+                extractor = AutoFeatureExtractor.from_pretrained(path, **NO_CODE)
     except SafetensorError as error:
         raise ValueError(
             f"{name!r}: its weights are damaged or incomplete ({error}). Delete {path} and copy or download it again."
@@ -161,7 +162,8 @@ def _fetch(
 
 
 def _checkpoint(path: Path, name: str) -> Any:
-    model, missing, mismatched = from_checkpoint(str(path), AutoConfig.from_pretrained(path), use_safetensors=True)
+    config = AutoConfig.from_pretrained(path, **NO_CODE)
+    model, missing, mismatched = from_checkpoint(str(path), config, use_safetensors=True)
     if lacking := sorted(missing | mismatched):
         raise ValueError(
             f"{name!r} has no weights for {', '.join(lacking[:4])}, which would be random: it is an encoder without a trained "
@@ -179,7 +181,8 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
         folder, _ = _fetch(source, revision, hub, OPENED)
         if not any(folder.glob(WEIGHTS)):
             folder, _ = _fetch(source, revision, hub, PICKLED)
-        model, random = open_on_base(str(folder), AutoConfig.from_pretrained(path))
+        with untrusted(str(folder)):
+            model, random = open_on_base(str(folder), AutoConfig.from_pretrained(path, **NO_CODE))
     except (OSError, SafetensorError) as error:
         kind = HubError if isinstance(error, HubError) else FileNotFoundError
         raise kind(

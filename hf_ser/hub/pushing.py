@@ -23,6 +23,7 @@ from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
+from hf_ser.models.load import NO_CODE
 from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, per_cent
@@ -263,8 +264,8 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
     """
     base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     with explained(base):
-        theirs = AutoConfig.from_pretrained(base, token=token)
-    ours = AutoConfig.from_pretrained(adapter)
+        theirs = AutoConfig.from_pretrained(base, token=token, **NO_CODE)
+    ours = AutoConfig.from_pretrained(adapter, **NO_CODE)
     for key in SHAPE:
         found, expected = (getattr(encoder_config(config), key, None) for config in (theirs, ours))
         if found != expected:

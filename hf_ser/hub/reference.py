@@ -32,6 +32,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig
+from hf_ser.models.load import NO_CODE
 
 Opened = tuple[PreTrainedModel, SequenceFeatureExtractor]
 Weights = dict[str, torch.Tensor]
@@ -75,7 +76,8 @@ def open_reference(path: Path, name: str) -> Opened | None:
     if "model_type" not in settings and "pretrain_model" in settings:
         return _open_vox_profile(stored, settings, name)
     if settings.get("model_type") in DENSE and stored.keys() >= DENSE_HEAD:
-        return _open_dense(stored, AutoConfig.from_pretrained(path), name), AutoFeatureExtractor.from_pretrained(path)
+        model = _open_dense(stored, AutoConfig.from_pretrained(path, **NO_CODE), name)
+        return model, AutoFeatureExtractor.from_pretrained(path, **NO_CODE)
     return None
 
 

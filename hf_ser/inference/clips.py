@@ -1,6 +1,5 @@
 """Files, folders, patterns, datasets and arrays become clips that are read one at a time."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +16,9 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import RATES, Waveform, decode, resample
 from hf_ser.corpora import hub_dataset
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
+from hf_ser.wording import visible
 
 DATASET = f"{hub_dataset.NAME}="
-#: What breaks a line of a table, or changes the terminal that it is printed on.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Prediction:
         duration (`float`): Its length in seconds; 0 if it could not be read.
         probabilities (`dict[str, float]`): Each emotion's probability; they add up to 1. Empty if there is a problem, or the
             model has dimensions alone.
-        problem (`str`, *optional*): Why there is no prediction: a reason (`unreadable`, `empty`, `silent`, `not finite`,
-            `too short`), a colon and the details.
+        problem (`str`, *optional*): Why there is no prediction: a reason (see `hf_ser.audio.decode.REASONS`), a colon
+            and the details.
         dimensions (`dict[str, float]`): The value of each dimension that the model has, about 0 to 1.
     """
 
@@ -77,7 +75,7 @@ def printable(name: str) -> str:
 
 def in_one_line(text: str) -> str:
     """A text with line breaks and other control characters as `\\n`, for a line of a table."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return visible(text)
 
 
 def is_one_clip(sources: Source | Iterable[Source]) -> bool:

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.encoders import family_of, maximum_samples
 from hf_ser.machine import processors, threads_of_this_process
+from hf_ser.models.load import NO_CODE
 
 #: How the model was exported, and how far its probabilities are from those of the original model.
 RECORD = "export.json"
@@ -100,8 +101,8 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
     for file in (graph, path / "config.json", path / "preprocessor_config.json"):
         if not file.is_file():
             raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
-    model = ExportedModel(graph, AutoConfig.from_pretrained(path))
-    return model, AutoFeatureExtractor.from_pretrained(path)
+    model = ExportedModel(graph, AutoConfig.from_pretrained(path, **NO_CODE))
+    return model, AutoFeatureExtractor.from_pretrained(path, **NO_CODE)
 
 
 def _open(graph: Path) -> Any:

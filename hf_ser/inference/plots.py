@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.emotions import canonical
+from hf_ser.evaluation.plots import plain_text
 from hf_ser.inference.timelines import SILENCE, SPEECH, EmotionSegment, Floats, Timeline
 
 #: Okabe and Ito's colours, which people with any colour vision tell apart; neutral is grey in place of their black.
@@ -60,7 +61,9 @@ def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
     _draw_segments(bottom, timeline.segments, colours, timeline.duration)
     _label_time(bottom, timeline.duration)
     # The legend has the order of the stack.
-    shown: list[Any] = [Patch(facecolor=colours[emotion], label=emotion) for emotion in reversed(timeline.emotions)]
+    shown: list[Any] = [
+        Patch(facecolor=colours[emotion], label=plain_text(emotion)) for emotion in reversed(timeline.emotions)
+    ]
     if timeline.dimensions:
         shown += middle[-1].get_lines()[: len(timeline.dimensions)]
     if timeline.silent.any():
@@ -168,7 +171,7 @@ def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict
         if width / duration > 0.0085 * len(segment.emotion) + 0.008:  # the name fits into it
             red, green, blue = to_rgb(colours.get(segment.emotion, "white"))
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # easier to read on it
-            axes.text(segment.start + width / 2, 0.5, segment.emotion, ha="center", va="center", color=ink)
+            axes.text(segment.start + width / 2, 0.5, plain_text(segment.emotion), ha="center", va="center", color=ink)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center")

@@ -1,12 +1,16 @@
 """From a checkpoint's name to a model with a classification head for the run's emotions."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForAudioClassification,
@@ -17,8 +21,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.cache import cache_folder
+from hf_ser.cache import cache_folder, writing
 from hf_ser.emotions import canonical
 from hf_ser.encoders import encoder_config, family_of
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig, ignore_padding, use_lora_compatible_attention
@@ -41,6 +46,8 @@ logger = logging.getLogger(__name__)
 HEAD = ("classifier.", "projector.", "hidden.", "layer_weights")
 #: The name of the package's own small HuBERT with random weights, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
+#: For `from_pretrained`, which would ask on the terminal. The package's own classes need none.
+NO_CODE = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,11 @@ def resolve_checkpoint(name: str) -> str:
         return name
     folder = cache_folder() / "models" / TINY
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # processes that start together create one
-            if not folder.exists():
-                tiny.make(folder)
+        with writing(cache_folder()):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):  # processes that start together create one
+                if not folder.exists():
+                    tiny.make(folder)
     return str(folder)
 
 
@@ -126,20 +134,21 @@ def load_model(
         own_class = head == "conv" or family_of(config).own_class
     model: Any
     try:
-        if own_class:
-            if head == "batchnorm":
-                raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
-            settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
-            set_outputs(settings, emotions, dimensions)
-            if head == "linear":
-                settings.classifier_proj_size = settings.num_labels
-            model, missing = SERForAudioClassification.from_encoder(source, settings)
-            new = set(missing)
-            start_dimensions(model)
-            logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
-        else:
-            model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
-    except OSError as error:
+        with untrusted(source):
+            if own_class:
+                if head == "batchnorm":
+                    raise ValueError(f"head='batchnorm': expected linear, stock or conv for {config.model_type}")
+                settings = SERModelConfig(encoder=encoder, head=head, use_weighted_layer_sum=weighted_layer_sum)
+                set_outputs(settings, emotions, dimensions)
+                if head == "linear":
+                    settings.classifier_proj_size = settings.num_labels
+                model, missing = SERForAudioClassification.from_encoder(source, settings)
+                new = set(missing)
+                start_dimensions(model)
+                logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
+            else:
+                model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"model: the weights of {checkpoint!r} cannot be loaded: {error}") from error
     if head == "linear":
         start_linear_head(model)
@@ -240,7 +249,7 @@ def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, 
         ValueError: if the base lacks a weight of the encoder.
     """
     own_class = SERModelConfig.model_type
-    if config.model_type == own_class and AutoConfig.from_pretrained(base).model_type != own_class:
+    if config.model_type == own_class and AutoConfig.from_pretrained(base, **NO_CODE).model_type != own_class:
         model, new = SERForAudioClassification.from_encoder(base, config)
         return ready(model), set(new)
     model, missing, mismatched = from_checkpoint(base, config)
@@ -279,6 +288,30 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
     return join_outputs(model), set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
 
 
+@contextmanager
+def untrusted(source: str) -> Iterator[None]:
+    """
+    For opening a checkpoint of unknown origin, with `NO_CODE`.
+
+    Raises:
+        ValueError, OSError: if it needs code of its own, its pickle has more than tensors, or an index names other files than
+            weights beside it.
+    """
+    for index in Path(source).glob("*.index.json"):
+        shards, suffix = records.read(index).get("weight_map"), Path(index.name.removesuffix(".index.json")).suffix
+        for name in shards.values() if isinstance(shards, dict) else [shards]:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
+                raise ValueError(f"{index}: found {name!r}, expected a weight_map to {suffix} files beside it")
+    try:
+        yield
+    except UnpicklingError as error:
+        raise OSError(f"{source}: its pickle has more than tensors; convert it to safetensors") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(f"{source!r} brings code of its own, which is not executed; expected a known model") from error
+
+
 def load_config(source: str) -> PretrainedConfig:
     """
     A checkpoint's configuration.
@@ -287,7 +320,8 @@ def load_config(source: str) -> PretrainedConfig:
         ValueError: if there is none at `source`, or it is of another family.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
+        with untrusted(source):
+            config = AutoConfig.from_pretrained(source, **NO_CODE)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model={source!r}: expected a folder with a config.json, or the name of a model on the Hub that can be reached: "

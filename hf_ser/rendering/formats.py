@@ -76,7 +76,7 @@ def markdown(block: Table) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+    return re.sub(r"([\\|])", r"\\\1", re.sub(r"\s+", " ", text)).strip()
 
 
 def console(report: Report) -> str:

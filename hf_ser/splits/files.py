@@ -78,16 +78,17 @@ class SavedSplit:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            everywhere = Counter(name for names in content["parts"].values() for name in list(names))
+            lists = [*content["parts"].values(), content.get("shared_speakers", [])]
+            everywhere = Counter(name for names in content["parts"].values() for name in names)
             if not (
-                all(isinstance(name, str) for name in everywhere)
+                all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
                 and isinstance(content.get("settings", {}), dict)
                 and set(PARTS) <= set(content["parts"])
             ):
                 raise TypeError
         except OSError as error:
             raise SplitError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise SplitError(
                 f"{str(path)!r} is no splits.json; it needs parts with train, validation and test, each a list of clip names"
             ) from error

@@ -4,6 +4,7 @@ copied to a branch of the Hub on request.
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from accelerate.utils import save_fsdp_optimizer
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
-from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
@@ -63,6 +64,12 @@ def load_head(model: Any, folder: Path) -> None:
         )
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """The last complete checkpoint of a run. Its state is written last: a full disk or a killed process leaves others without."""
+    states = [path for path in folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}") if path.stat().st_size]
+    return str(max((path.parent for path in states), key=lambda path: int(path.name[11:]))) if states else None
+
+
 class CheckpointingTrainer(Trainer):
     """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, resumes and publishes this package's models."""
 
@@ -89,6 +96,19 @@ class CheckpointingTrainer(Trainer):
         whole = self._shards.gather(self.model)
         if self.args.should_save:
             self._write(whole, Path(output_dir or self.args.output_dir))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            if (free := shutil.disk_usage(self.args.output_dir).free / 1e6) > 100:
+                raise
+            advice = (
+                f"{free:.0f} MB of the disk are free. Free space, and go on from the last one (resume_from_checkpoint)"
+            )
+            raise OSError(
+                f"output_dir: the checkpoint in {self.args.output_dir!r} is unfinished ({error}): {advice}"
+            ) from error
 
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:

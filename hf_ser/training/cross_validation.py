@@ -24,6 +24,7 @@ from hf_ser.records import RESULTS, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
+from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.identity import require_same_run
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Run:
     @property
     def resumption(self) -> tuple[str, ...]:
         """The arguments with which an interrupted run goes on; none if it has not begun."""
-        if any(self.folder.glob("checkpoint-*")):
+        if last_checkpoint(self.folder):
             return "--resume_from_checkpoint", "True"
         # With a split and no checkpoint it stopped early.
         return ("--overwrite_output_dir", "True") if (self.folder / SPLITS).exists() else ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import HubStrategy, get_last_checkpoint
+from transformers.trainer_utils import HubStrategy
 
 from hf_ser import encoders, records, splits
 from hf_ser.hub import checkpoints
@@ -16,6 +16,7 @@ from hf_ser.records import EXCLUDED, REPORT, RESULTS, RUN, SPLITS
 from hf_ser.rendering.tables import PICTURES
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
+from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.clips import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
@@ -128,14 +129,14 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
         FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
         FileNotFoundError: if there is no checkpoint to resume from.
     """
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    last = last_checkpoint(folder)
     resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
     if resume.lower() != "false":
         if resume.lower() == "true" and training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
                 if training.process_index == 0 and training.hub_model_id:
                     checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
-                last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+                last = last_checkpoint(folder)
         checkpoint = last if resume.lower() == "true" else resume
         if checkpoint is None or not Path(checkpoint).is_dir():
             raise FileNotFoundError(

@@ -31,6 +31,7 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
 from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
+from hf_ser.models.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech
@@ -38,6 +39,7 @@ from hf_ser.targets import Targets
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.results import RunRecord
@@ -185,6 +187,8 @@ class SERTrainer(BaseTrainer):
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
         """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(Path(str(self.args.output_dir))) or True
         if isinstance(resume_from_checkpoint, str):
             self.record.resumed_from = Path(resume_from_checkpoint).name
         solution = self._solve_probe()
@@ -424,9 +428,10 @@ class Checkpoint:
         if isinstance(model, PreTrainedModel) or processing_class is not None:
             self._folder = TemporaryDirectory(prefix="hf_ser-")
             self.path = self._folder.name
-            opened = model if isinstance(model, PreTrainedModel) else transformers.AutoModel.from_pretrained(self.name)
-            opened.save_pretrained(self.path)
-            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name)
+            if not isinstance(model, PreTrainedModel):
+                model = transformers.AutoModel.from_pretrained(self.name, **NO_CODE)
+            model.save_pretrained(self.path)
+            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name, **NO_CODE)
             extractor.save_pretrained(self.path)
 
     @property

@@ -157,6 +157,7 @@ BAD = {
     "unreadable": b"this is no audio",
     "empty": lambda: _wav(np.zeros(0, np.float32)),
     "silent": lambda: _wav(np.full(8000, 2e-5, np.float32)),
+    "too loud": lambda: _wav(np.array([0.1, 1e30] * 4000, np.float32)),
     "not finite": lambda: _wav(np.array([0.1, np.nan] * 4000, np.float32)),
 }
 

@@ -15,6 +15,7 @@ import secrets
 import socket
 import struct
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,6 +169,8 @@ class Fault:
     - `after_bytes`: the connection ends after so many bytes of the request's body, or of the answer if it has none.
     - `reset`: the connection is reset, which clients treat differently from an early end.
     - `lost_answer`: the request takes effect, but its answer is lost.
+    - `seconds`: the answer comes so late.
+    - `claims`: the answer's headers claim that it has so many bytes.
     """
 
     method: str
@@ -176,6 +179,8 @@ class Fault:
     after_bytes: int | None = None
     reset: bool = False
     lost_answer: bool = False
+    seconds: float = 0
+    claims: int | None = None
     times: float = 1
 
 
@@ -246,7 +251,8 @@ class Connection(BaseHTTPRequestHandler):
                 answer = self.server.answer(Request(self.command, url.path, query, self.headers, body))
             if fault.lost_answer:
                 raise Cut
-            self.send(answer, None if body else fault.after_bytes)
+            time.sleep(fault.seconds)
+            self.send(answer, None if body else fault.after_bytes, fault.claims)
         except Cut:
             self.close_connection = True
             if fault.reset:
@@ -264,17 +270,17 @@ class Connection(BaseHTTPRequestHandler):
             raise Cut
         return body
 
-    def send(self, answer: Answer, at_most: int | None) -> None:
+    def send(self, answer: Answer, at_most: int | None, claims: int | None = None) -> None:
         content = answer.content()
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) if claims is None else claims))
         self.end_headers()
         if self.command == "HEAD":
             return
         self.wfile.write(content[:at_most])
-        if at_most is not None and at_most < len(content):
+        if (at_most is not None and at_most < len(content)) or claims is not None:
             raise Cut
 
     def log_message(self, format: str, *arguments: Any) -> None:

@@ -73,6 +73,7 @@ def test_a_training_that_is_interrupted_says_how_it_goes_on(
 ) -> None:
     def interrupted(_: object) -> None:
         (tmp_path / "run" / left).mkdir(parents=True)
+        (tmp_path / "run" / left / "trainer_state.json").write_text("{}")
         raise KeyboardInterrupt
 
     script = load("finetune")

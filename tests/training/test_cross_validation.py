@@ -30,6 +30,7 @@ if words["--method"] == "lora_qkv":
     sys.exit("it diverged")
 if words.get("--fold") == "1" and not (folder / "checkpoint-3").exists():
     (folder / "checkpoint-3").mkdir(parents=True)
+    (folder / "checkpoint-3" / "trainer_state.json").write_text("{}")
     sys.exit("killed")
 folder.mkdir(parents=True, exist_ok=True)
 results = json.loads(Path("EXAMPLE").read_text())

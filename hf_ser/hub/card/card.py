@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files as files_of
 from itertools import starmap
 from pathlib import Path
@@ -15,7 +16,7 @@ from hf_ser.hub.card import text
 from hf_ser.hub.card.report import PICTURES, read_report
 from hf_ser.records import SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
-from hf_ser.rendering.headline import answers, cautions
+from hf_ser.rendering.headline import answers, cautions, one_line
 from hf_ser.rendering.tables import PICTURES as CAPTIONS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, per_cent
@@ -33,6 +34,8 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files that the card shows or names where they are there.
 FILES = ("confusion_matrix.png", "training_curves.png", SPLITS, *PICTURES.values())
+#: Code, whose content Markdown shows as it is; the others are what HTML begins with.
+CODE_OR_HTML = re.compile(r"^```.*?^```$|(?<!`)(`+)(?!`)[^\n|]+?(?<!`)\1(?!`)|<", re.MULTILINE | re.DOTALL)
 #: The package's own encoder, see `hf_ser.models.tiny`.
 TINY = "hubert-tiny-random"
 
@@ -70,6 +73,7 @@ def make_card(
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
         files (`Sequence[str]`): Those of `FILES` that are beside the card.
     """
+    results, report = _in_one_line(results), _in_one_line(report)
     on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
     name = Path(on_hub or results.base_model).name
     place = json.dumps(model_id or folder, ensure_ascii=False)
@@ -79,7 +83,8 @@ def make_card(
     licence = {"license": license} if license else licence_of_corpora(results)
     metadata = card_metadata(results, language=language, base_model=on_hub, tags=tags, adapter=adapter, licence=licence,
                              model_name=model_id or f"{name}-{'-'.join(results.methods)}")  # fmt: skip
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    # Markdown, in which HTML is escaped below.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701
     environment.filters |= {
         "percent": lambda share: percent(share).text,
         "interval": lambda edges: interval(edges).text,
@@ -106,8 +111,23 @@ def make_card(
         given=license,
         files=files,
     )
-    content = re.sub(r"[ \t]+\n", "\n", content)
+    head, end, body = content.partition("\n---\n")
+    body = CODE_OR_HTML.sub(lambda found: "&lt;" if found[0] == "<" else found[0], body)
+    content = re.sub(r"[ \t]+\n", "\n", head + end + body)
     return ModelCard(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n")
+
+
+def _in_one_line(value: Any) -> Any:
+    """A value of `results.json` or `report.json` with each text in one line: no name is a heading or breaks a table."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, Mapping):
+        return {_in_one_line(key): _in_one_line(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_one_line(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _in_one_line(getattr(value, field.name)) for field in fields(value)})
+    return value
 
 
 def card_metadata(

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
+from hf_ser.cache import writing
 from hf_ser.features import SpeechDataset
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class FeatureStore:
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Protects the files of a store, which is created if need be, from other runs that delete old features."""
-    with _all_stores(folder.parent):
+    with writing(folder.parent), _all_stores(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{uuid.uuid4().hex}.user")
         lock.acquire()  # the system releases it if the process is killed
