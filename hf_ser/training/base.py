@@ -268,7 +268,7 @@ class BaseTrainer(CheckpointingTrainer):
         """UAR (of dimensions alone CCC) and the number of clips on validation; `evaluate` would log them as those of an epoch."""
         output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
         finite = math.isfinite(output.metrics["eval_loss"])
-        found = output.metrics["eval_uar" if self._loss.emotions else "eval_ccc"]
+        found = output.metrics.get("eval_uar" if self._loss.emotions else "eval_ccc", math.nan)
         return float(found) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
     def keep_whole(self, model: Any = None) -> None:

@@ -290,9 +290,10 @@ class SERTrainer(BaseTrainer):
         for name, of in found.get("dimensions", {}).items():
             if of["ccc"] is None:
                 logger.warning("%s: CCC is undefined on %d clips, whose labels are all the same", name, of["clips"])
-        if self.emotions:
-            found["intervals"] = evaluated.measures()[EMOTION].intervals()
-        if by := self.args.normalise_by:
+        measured = evaluated.measures().get(EMOTION)
+        if measured:
+            found["intervals"] = measured.intervals()
+        if measured and (by := self.args.normalise_by):
             known = emotion_column(self.clips["train"]).codes
             prior = np.bincount(known[known >= 0], minlength=len(self.emotions)) / (known >= 0).sum()
             groups = list(column(clips, by).take(rows))
