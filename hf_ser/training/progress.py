@@ -95,6 +95,8 @@ def _emotions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]
         f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
     }
     for part, found in {**metrics, **normalised}.items():
+        if "uar" not in found:  # no clip has an emotion
+            continue
         low, high = (found["intervals"]["speakers"] or found["intervals"]["clips"])["uar"]
         between = f"{per_cent(low)} to {per_cent(high)}"
         cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]
