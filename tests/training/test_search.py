@@ -86,7 +86,7 @@ def test_trainings_that_diverge_end_no_search(
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "2")
     assert done.returncode == 1
     assert "every training diverged" in done.stderr
-    monkeypatch.setattr(search, "finetune", lambda arguments: SimpleNamespace(test={"uar": 0.5}))
+    monkeypatch.setattr(search, "finetune", lambda arguments: SimpleNamespace(test={"uar": 0.5}, main_metric="uar"))
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "9")
     assert done.returncode == 0
     assert len([row for row in done.stdout.splitlines() if "| 50.0 |" in row]) == 7
