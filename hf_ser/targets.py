@@ -1,9 +1,7 @@
 """What a model predicts of a clip: one emotion, the distribution over emotions, arousal, valence and dominance."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +9,7 @@ from datasets import Dataset
 
 from hf_ser.clips import emotion_column, emotions_of
 from hf_ser.corpora import CorpusError
+from hf_ser.corpora.columns import arrow_columns
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, parse_targets
 
 Rows = npt.NDArray[np.float32]
@@ -41,7 +40,8 @@ class Targets:
         weights = parse_targets(words)
         targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
         for name in weights:
-            if name != EMOTION and not any(value is not None for value in _values(clips, name)):
+            known = name in clips.column_names and arrow_columns(clips, (name,))[name].null_count < len(clips)
+            if name != EMOTION and not known:
                 raise CorpusError(
                     f"targets: no clip has {name}; it needs a column of that name, see docs/corpora.md for the corpora with it"
                 )
@@ -90,12 +90,10 @@ def dimension_rows(clips: Dataset, dimensions: Sequence[str]) -> Rows:
 
 
 def _column(clips: Dataset, name: str, width: int) -> Rows:
-    """A column of numbers `(clips, width)`, NaN where it or a value is missing."""
-    missing = math.nan if width == 1 else [math.nan] * width
-    values = [missing if value is None else value for value in _values(clips, name)]
-    return np.array(values, dtype=np.float32).reshape(-1, width)
-
-
-def _values(clips: Dataset, name: str) -> list[Any]:
-    values: list[Any] = clips[name][:] if name in clips.column_names else [None] * len(clips)
-    return values
+    """A column of numbers or lists of them `(clips, width)`, NaN where it or a value is missing."""
+    found = np.full((len(clips), width), np.nan, dtype=np.float32)
+    if name in clips.column_names:
+        column = arrow_columns(clips, (name,))[name]
+        values = column.drop_null() if width == 1 else column.flatten()  # neither has what is missing
+        found[column.is_valid().to_numpy(zero_copy_only=False)] = np.asarray(values).reshape(-1, width)
+    return found

@@ -12,8 +12,7 @@ Array = npt.NDArray[Any]
 #: From weights `(clips, resamples)` to each metric `(resamples,)`.
 Scorer = Callable[[Array], dict[str, Array]]
 
-#: The metrics of a dimension, and of a distribution, that have intervals.
-DIMENSION_METRICS = ("ccc", "mae")
+#: The metrics of a distribution.
 DISTRIBUTION_METRICS = ("kl", "js", "cosine")
 #: Of a histogram from 0 to 1.
 BINS = 20

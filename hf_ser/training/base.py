@@ -13,7 +13,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
-from hf_ser.evaluation import concordance_of, emotion_metrics, per_clip
+from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
@@ -58,8 +58,8 @@ def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
     _, outputs, labels = per_clip(prediction.predictions, labels, clips, emotions)
     found = emotion_metrics(outputs[:, :emotions], labels[:, :emotions]) if emotions else {}
     if outputs.shape[1] > emotions:
-        coefficients = concordance_of(outputs[:, emotions:], labels[:, emotions:])
-        found["ccc"] = float(np.nanmean(coefficients)) if np.isfinite(coefficients).any() else math.nan
+        once = np.ones((len(outputs), 1))
+        found["ccc"] = float(mean_scorer(outputs[:, emotions:], labels[:, emotions:])(once)["ccc"][0])
     return found
 
 

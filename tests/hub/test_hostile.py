@@ -173,7 +173,14 @@ def test_yaml_makes_no_objects(tmp_path: Path, executed: Path, tag: str) -> None
 
 @pytest.mark.parametrize(
     "fault",
-    [{"seconds": 2}, {"after_bytes": 5000}, {"claims": 100}, {"claims": 10_000_000}, {"claims": 1 << 62}],
+    [
+        {"seconds": 2},
+        {"after_bytes": 5000},
+        {"after_bytes": 5000, "reset": True},
+        {"claims": 100},
+        {"claims": 10_000_000},
+        {"claims": 1 << 62},
+    ],
     ids=str,
 )
 def test_a_download_that_fails_leaves_nothing_that_is_read(
