@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -33,7 +34,11 @@ logger = logging.getLogger(__name__)
 Features = npt.NDArray[np.float32]
 
 #: The strengths of the L2 penalty that cross-validation chooses from: `C` of scikit-learn, its inverse.
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+#: How much of the covariance within emotions is replaced by a multiple of the identity matrix, before features are whitened. 0.2 to
+#: 0.5 are alike. On folds of training speakers (9 of RAVDESS with Whisper tiny.en, with a HuBERT of 8.8 M; 9 of EmoDB with Whisper
+#: tiny.en) mean UAR went from 67.9, 50.4 and 82.3 without whitening to 70.6, 52.5 and 83.9.
+SHRINKAGE = 0.3
 #: The strengths of the penalty of a ridge regression on standardised features.
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
 #: Folds of training speakers that choose it.
@@ -91,9 +96,9 @@ def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: 
     Solves the probe and starts the `linear` head of a model from it, in place.
 
     With a stock model the layers from the first on are averaged, each divided by one number, its standard deviation; with the
-    package's own class they stand side by side. Each feature is standardised. Emotions are solved by logistic regression,
-    dimensions by ridge regression; the strength of the L2 penalty is chosen by a cross-validation that leaves training speakers
-    out.
+    package's own class they stand side by side. Each feature is standardised. Emotions are solved by logistic regression on
+    whitened features ([`whitening`]), dimensions by ridge regression; the strength of the L2 penalty is chosen by a
+    cross-validation that leaves training speakers out.
 
     Args:
         model (`PreTrainedModel`): With a `linear` head.
@@ -163,9 +168,52 @@ def start_layer_weights(weights: torch.Tensor, features: Features) -> None:
     weights.copy_(start - start.max())
 
 
-def regression(balanced: bool) -> LogisticRegression:
-    """The regression that is solved."""
-    return LogisticRegression(max_iter=300, warm_start=True, class_weight="balanced" if balanced else None)
+class Regression:
+    """
+    A logistic regression on features that are whitened within emotions, see [`whitening`].
+
+    Args:
+        features (`array` of shape `(clips, features)`): Of the clips to solve it on.
+        labels (`array` of shape `(clips,)`): Their emotions.
+        shares (`array` of shape `(clips,)`): Their weights.
+        balanced (`bool`): Whether every emotion has the same weight.
+    """
+
+    def __init__(self, features: Features, labels: npt.NDArray[np.int64], shares: Features, balanced: bool) -> None:
+        self.factor = whitening(features, labels, shares)
+        self.features, self.labels, self.shares = self.whitened(features), labels, shares
+        weight = "balanced" if balanced else None
+        self.fitted = LogisticRegression(max_iter=300, warm_start=True, class_weight=weight)
+
+    def whitened(self, features: Features) -> Features:
+        """`(clips, features)`."""
+        return solve_triangular(self.factor, features.T, lower=True).T
+
+    def solve(self, strength: float) -> LogisticRegression:
+        """Solves it with `C`, from the solution of the call before."""
+        return self.fitted.set_params(C=strength).fit(self.features, self.labels, self.shares)
+
+    def head(self, emotions: int) -> tuple[Features, Features]:
+        """Weight `(emotions, features)` and bias `(emotions,)` for features that are not whitened."""
+        weight, bias = full_rows(self.fitted, emotions)
+        return solve_triangular(self.factor, weight.T, lower=True, trans="T").T, bias
+
+
+def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Features) -> Features:
+    """
+    The lower Cholesky factor `(features, features)` of the covariance within emotions: between clips of one emotion, features
+    differ by speaker, sentence and recording. Whitened, all these differences count alike, and an L2 penalty keeps a model from
+    relying on where they are large (within-class covariance normalisation, Hatch et al. 2006). The estimate is shrunk towards a
+    multiple of the identity matrix, see `SHRINKAGE`.
+    """
+    residuals = features.copy()
+    for label in np.unique(labels):
+        of = labels == label
+        residuals[of] -= np.average(features[of], axis=0, weights=shares[of])
+    covariance = residuals.T @ (residuals * shares[:, None]) / shares.sum()
+    identity = np.eye(len(covariance), dtype=covariance.dtype)
+    shrunk = (1 - SHRINKAGE) * covariance + (SHRINKAGE * np.trace(covariance) / len(covariance) + 1e-6) * identity
+    return np.linalg.cholesky(shrunk)
 
 
 def classify(
@@ -184,11 +232,13 @@ def classify(
     if len(clip) != len(features) or (clip != np.arange(len(clip))).any():
         features, speakers = features[clip], [speakers[i] for i in clip.tolist()]
     strength = choose_strength(features, labels, shares, speakers, views, balanced)
+    regression = Regression(features, labels, shares, balanced)
     found = []
     for factor in WEAKER:
-        fitted = regression(balanced).set_params(C=strength / factor / views).fit(features, labels, shares)
-        found.append(full_rows(fitted, wanted.shape[1]))
-        if log_loss(labels, fitted.predict_proba(features), sample_weight=shares, labels=fitted.classes_) >= START_LOSS:
+        fitted = regression.solve(strength / factor / views)
+        found.append(regression.head(wanted.shape[1]))
+        predicted = fitted.predict_proba(regression.features)
+        if log_loss(labels, predicted, sample_weight=shares, labels=fitted.classes_) >= START_LOSS:
             break
     return strength, [found[0], found[-1]]
 
@@ -206,18 +256,18 @@ def choose_strength(
     by chance, and an overconfident probe would leave no gradient to fine-tune from.
     """
     several = (fold for fold in folds(labels, speakers) if len(set(labels[fold[0]])) > 1)
-    parts = [(regression(balanced), train, test) for train, test in several]
+    parts = [(Regression(features[train], labels[train], shares[train], balanced), test) for train, test in several]
     best = (np.inf, STRENGTHS[len(STRENGTHS) // 2])
     for strength in STRENGTHS:
         loss = 0.0
-        for model, train, test in parts:  # each from the solution of the one before
-            model.set_params(C=strength / views).fit(features[train], labels[train], shares[train])
+        for regression, test in parts:
+            model = regression.solve(strength / views)
             test = test[np.isin(labels[test], model.classes_)]
             if len(test):
                 truth, weights = labels[test], shares[test]
                 loss += log_loss(
                     truth,
-                    model.predict_proba(features[test]),
+                    model.predict_proba(regression.whitened(features[test])),
                     labels=model.classes_,
                     normalize=False,
                     sample_weight=weights * compute_sample_weight("balanced", truth) if balanced else weights,
