@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +52,7 @@ def linear(request: pytest.FixtureRequest) -> Any:
 
 
 class TestSolving:
-    def test_is_the_logistic_regression_of_scikit_learn(self, linear: Any) -> None:
+    def test_is_the_logistic_regression_of_scikit_learn_on_features_whitened_within_emotions(self, linear: Any) -> None:
         clips = made_up(linear)
         strength = solve(linear, clips, emotions=3).strength
         features = torch.from_numpy(clips.features)
@@ -59,10 +60,13 @@ class TestSolving:
             pooled = (features * linear.layer_weights.softmax(0)[:, None]).sum(1)
         else:
             pooled = features.flatten(1)
-        scaled = StandardScaler().fit_transform(pooled.detach().numpy())
-        expected = (
-            LogisticRegression(C=strength, max_iter=1000).fit(scaled, clips.labels.argmax(1)).predict_proba(scaled)
-        )
+        scaled = StandardScaler().fit_transform(pooled.detach().numpy()).astype(np.float64)
+        labels = clips.labels.argmax(1)
+        centred = scaled - np.stack([scaled[labels == label].mean(0) for label in range(3)])[labels]
+        within = centred.T @ centred / len(centred)
+        shrunk = 0.7 * within + 0.3 * np.trace(within) / np.linalg.matrix_rank(scaled) * np.eye(len(within))
+        white = scaled @ scipy.linalg.sqrtm(np.linalg.inv(shrunk))
+        expected = LogisticRegression(C=strength, max_iter=1000).fit(white, labels).predict_proba(white)
         with torch.no_grad():
             found = linear.classifier(linear.projector(pooled)).softmax(-1).numpy()
         assert strength in STRENGTHS
