@@ -35,7 +35,7 @@ Features = npt.NDArray[np.float32]
 
 #: The strengths of the L2 penalty that cross-validation chooses from: `C` of scikit-learn, its inverse.
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-#: How much of the covariance within emotions is replaced by a multiple of the identity matrix before features are whitened. 0.2 to
+#: How much of the covariance within emotions is replaced by a multiple of the identity before features are whitened. 0.2 to
 #: 0.5 are alike. On nine folds of training speakers mean UAR went from 67.9 without whitening to 70.6 (RAVDESS, Whisper tiny.en),
 #: from 50.4 to 52.5 (RAVDESS, a HuBERT of 8.8 M) and from 82.3 to 83.9 (EmoDB, Whisper tiny.en).
 SHRINKAGE = 0.3
