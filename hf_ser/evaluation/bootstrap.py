@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_ser.evaluation.metrics import weighted_scorer
+from hf_ser.evaluation.dimensions import Scorer
 from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
@@ -22,58 +22,7 @@ CHUNK = 1 << 21
 
 
 def intervals(
-    probabilities: Array,
-    labels: Array,
-    speakers: Sequence[str | None] | None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    details: bool = False,
-    min_clips: int = 1,
-) -> dict[str, Any]:
-    """
-    Percentile bootstrap intervals of the metrics that [`score`] gives, ready for JSON.
-
-    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
-    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-        speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
-        resamples (`int`, *optional*, defaults to 1000): The number of resamples.
-        seed (`int`, *optional*, defaults to 0): The same seed gives the same intervals.
-        details (`bool`, *optional*, defaults to `False`): Whether there are intervals of `log_loss` and `ece`, and of the
-            `recall` and `eer_by_emotion` of each emotion, too.
-        min_clips (`int`, *optional*, defaults to 1): Fewer clips give no interval by clips.
-
-    Returns:
-        `level`, `resamples`, `seed`, and `clips` and `speakers`: for each of `METRICS` its `[low, high]`, both between 0 and
-        1, or `None` where no resample has the metric; with `details` lists of them for `recall` and `eer_by_emotion`, in the
-        order of the columns. Either is `None` where there is no interval of its kind; `clips_reason` or `speakers_reason` has
-        the reason.
-
-    Raises:
-        ValueError: if there is no clip, the lengths differ, or `resamples` is below 1.
-    """
-    probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels)
-    clips = len(labels)
-    if probabilities.ndim != 2 or len(probabilities) != clips or clips == 0:
-        raise ValueError(
-            f"intervals need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
-            f"{probabilities.shape} and {labels.shape}"
-        )
-    if speakers is not None and len(speakers) != clips:
-        raise ValueError(f"intervals need a speaker, or None, for each of {clips} clips; found {len(speakers)}")
-    if resamples < 1:
-        raise ValueError(f"intervals need a resample at least; found {resamples}")
-
-    scorer = weighted_scorer(probabilities, labels, details)
-    return scored_intervals(scorer, clips, speakers, resamples=resamples, seed=seed, min_clips=min_clips)
-
-
-def scored_intervals(
-    score_weighted: Callable[[Array], dict[str, Array]],
+    score_weighted: Scorer,
     clips: int,
     speakers: Sequence[str | None] | None,
     *,
@@ -82,8 +31,24 @@ def scored_intervals(
     min_clips: int = 1,
 ) -> dict[str, Any]:
     """
-    The same of any metrics: `score_weighted` takes integer weights `(clips, resamples)` and returns each metric `(resamples,)` or
-    `(..., resamples)`, NaN where a resample has none.
+    Percentile bootstrap intervals of metrics, ready for JSON.
+
+    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
+    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
+
+    Args:
+        score_weighted (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)` or `(..., resamples)`,
+            NaN where a resample has none.
+        clips (`int`): The number of clips, at least 1.
+        speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
+        resamples (`int`, defaults to 1000): The number of resamples.
+        seed (`int`, defaults to 0): The same seed gives the same intervals.
+        min_clips (`int`, defaults to 1): Fewer clips give no interval by clips.
+
+    Returns:
+        `level`, `resamples`, `seed`, and `clips` and `speakers`: for each metric its `[low, high]`, or `None` where no resample
+        has the metric; of a metric with several values a list of them. Either is `None` where there is no interval of its kind;
+        `clips_reason` or `speakers_reason` has the reason.
     """
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
@@ -134,9 +99,7 @@ def too_few(number: int, one: str, least: int) -> str:
     return f"{counted(number, one)}, too few to draw from; at least {least} are needed"
 
 
-def resampled(
-    score_weighted: Callable[[Array], dict[str, Array]], unit_of_clip: Array, resamples: int, seed: int
-) -> dict[str, Array]:
+def resampled(score_weighted: Scorer, unit_of_clip: Array, resamples: int, seed: int) -> dict[str, Array]:
     """Each metric of all resamples, `(..., resamples)`, where the units (clips, or speakers) are drawn."""
     scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
     return {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}

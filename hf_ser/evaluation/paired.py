@@ -8,72 +8,12 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from hf_ser.evaluation.bootstrap import LEVEL, by_unit, percentiles, resampled
-from hf_ser.evaluation.calibration import checked
 from hf_ser.evaluation.dimensions import Scorer
-from hf_ser.evaluation.metrics import weighted_scorer
 
 Array = npt.NDArray[Any]
 
 #: A smaller difference is what rounding leaves of none, and must not count as one side of 0.
 NONE = 1e-12
-
-
-def compare(
-    first: Any,
-    second: Any,
-    labels: Any,
-    speakers: Sequence[str | None] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    min_clips: int = 1,
-) -> dict[str, Any]:
-    """
-    Compares two models on the same clips, ready for JSON. A difference is the second's metric less the first's: of an equal
-    error rate, the lower the better. Both models are scored on the same resamples: two intervals side by side, each of one
-    model, may overlap where the interval of the difference excludes 0.
-
-    Args:
-        first, second (`array` of shape `(clips, emotions)`): The outputs of the two models, each row adding up to 1.
-        labels (`array` of shape `(clips,)`): The true labels.
-        speakers, resamples, seed, min_clips: See [`~hf_ser.evaluation.bootstrap.intervals`].
-
-    Returns:
-        `level`, `resamples`, `seed`, and of each of [`~hf_ser.evaluation.metrics.METRICS`]
-
-        - `first`, `second`, `difference`: the metrics and their difference; `None` where there is none;
-        - `clips`, `speakers`: the difference's percentile bootstrap `interval`, `[low, high]`; and `p`, twice the share of the
-          resamples, the clips as they are counted as one of them, on the side of 0 that has fewer: 1 at most,
-          2 / (resamples + 1) at least. `None` where no resample has the metric, and as with [`intervals`]. Each p is of one
-          metric alone;
-
-        and `mcnemar`: the number of clips that `both`, `only_first`, `only_second` and `neither` predict correctly, and the
-        exact two-sided `p` (McNemar 1947). It takes clips to be independent, which those of one speaker are not: see the p by
-        speakers.
-
-    Raises:
-        ValueError: if there is no clip, the shapes differ, probabilities are none (the first such row is named), a label is
-            out of range, or `resamples` is below 1.
-    """
-    both = []
-    for name, given in (("first", first), ("second", second)):
-        try:
-            probabilities, labels = checked(given, labels)
-        except ValueError as error:
-            raise ValueError(f"the {name} model: {error}") from error
-        both.append(probabilities)
-    first, second = both
-    clips = len(labels)
-    if first.shape != second.shape:
-        raise ValueError(f"both models need the same emotions; found shapes {first.shape} and {second.shape}")
-    if speakers is not None and len(speakers) != clips:
-        raise ValueError(f"a comparison needs a speaker, or None, for each of {clips} clips; found {len(speakers)}")
-    if resamples < 1:
-        raise ValueError(f"a comparison needs a resample at least; found {resamples}")
-
-    scorers = weighted_scorer(first, labels), weighted_scorer(second, labels)
-    found = paired(*scorers, clips, speakers, resamples=resamples, seed=seed, min_clips=min_clips)
-    found["mcnemar"] = _mcnemar(first.argmax(axis=1) == labels, second.argmax(axis=1) == labels)
-    return found
 
 
 def paired(
@@ -87,8 +27,23 @@ def paired(
     min_clips: int = 1,
 ) -> dict[str, Any]:
     """
-    The same, without McNemar's test, of any metrics: `first` and `second` take integer weights `(clips, resamples)` and return
-    each metric `(resamples,)`, NaN where a resample has none.
+    Compares two models on the same clips, ready for JSON. A difference is the second's metric less the first's: of an equal
+    error rate, the lower the better. Both models are scored on the same resamples: two intervals side by side, each of one
+    model, may overlap where the interval of the difference excludes 0.
+
+    Args:
+        first, second (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)`, NaN where there is
+            none.
+        clips, speakers, resamples, seed, min_clips: See [`~hf_ser.evaluation.bootstrap.intervals`].
+
+    Returns:
+        `level`, `resamples`, `seed`, and of each metric
+
+        - `first`, `second`, `difference`: the metrics and their difference; `None` where there is none;
+        - `clips`, `speakers`: the difference's percentile bootstrap `interval`, `[low, high]`; and `p`, twice the share of the
+          resamples, the clips as they are counted as one of them, on the side of 0 that has fewer: 1 at most,
+          2 / (resamples + 1) at least. `None` where no resample has the metric, and as with [`intervals`]. Each p is of one
+          metric alone.
     """
 
     def differences(weights: Array) -> dict[str, Array]:
@@ -115,8 +70,12 @@ def _p(values: Array) -> float:
     return min(1.0, float(2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (values.size + 1)))
 
 
-def _mcnemar(first: Array, second: Array) -> dict[str, Any]:
-    """McNemar's exact test of which clips `(clips,)` the models have right."""
+def mcnemar(first: Array, second: Array) -> dict[str, Any]:
+    """
+    McNemar's exact two-sided test (1947) of which clips two models predict correctly, booleans `(clips,)`: the number of clips
+    that `both`, `only_first`, `only_second` and `neither` do, and `p`. It takes clips to be independent, which those of one
+    speaker are not: see the p by speakers.
+    """
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     apart = only_first + only_second
     return {

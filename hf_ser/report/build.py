@@ -25,7 +25,7 @@ from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
-from hf_ser.evaluation.paired import compare, paired
+from hf_ser.evaluation.paired import mcnemar, paired
 from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
@@ -324,12 +324,10 @@ def comparison(
     found = {
         target: paired(first.scorer, measures[target].scorer, len(first.rows), first.speakers, **options.drawing)
         for target, first in theirs.measures().items()
-        if target != EMOTION
     }
     if rows := ours.labelled:
-        whose = measures[EMOTION].speakers
-        outputs = theirs.probabilities[rows], ours.probabilities[rows]
-        found[EMOTION] = compare(*outputs, ours.labels[rows], whose, **options.drawing)
+        correct = (one.probabilities[rows].argmax(axis=1) == one.labels[rows] for one in (theirs, ours))
+        found[EMOTION]["mcnemar"] = mcnemar(*correct)
     if not found:
         raise ValueError(
             f"compare={other.name}: it and {model.name} have no emotions or dimensions in common that these clips have labels of"
@@ -370,7 +368,7 @@ def robustness(
         was, now = (one.measures() if len(kept) else {} for one in (before, after))
         for target in MAIN.keys() & now.keys():
             metric = MAIN[target]
-            clean_value, value = (measures[target].value(metric) for measures in (was, now))
+            clean_value, value = (measures[target].values()[metric] for measures in (was, now))
             drawn_over = replace(now[target], speakers=None).intervals(**options.drawing)["clips"]
             difference = None if clean_value is None or value is None else value - clean_value
             entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], difference), strict=True)
