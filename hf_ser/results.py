@@ -154,8 +154,8 @@ class RunResults:
 
     @property
     def main_metric(self) -> str:
-        """`uar`, or `ccc`, the mean over the dimensions, of a model of dimensions alone."""
-        return "uar" if self.emotions else "ccc"
+        """What stands for the run: `uar`, or `ccc`, the mean over the dimensions, where the test part has no emotions."""
+        return "ccc" if "ccc" in self.test and "uar" not in self.test else "uar"
 
     @property
     def test(self) -> dict[str, Any]:

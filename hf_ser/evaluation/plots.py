@@ -97,9 +97,9 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
 
 
 def draw_run(results: RunResults, folder: Path) -> None:
-    """Draws `training_curves.png` of a run into `folder`, and of a model of emotions `confusion_matrix.png`."""
-    if results.emotions:
-        test = results.test
+    """Draws `training_curves.png` of a run into `folder`, and where the test part has emotions `confusion_matrix.png`."""
+    test = results.test
+    if "confusion_matrix" in test:
         title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
         confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
     training_curves(results.history, results.kept.epoch, folder / "training_curves.png")

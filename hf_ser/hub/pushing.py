@@ -25,8 +25,9 @@ from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.models.load import NO_CODE
 from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
+from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
-from hf_ser.wording import counted, per_cent
+from hf_ser.wording import counted
 
 #: The files of a model: weights, configurations and the code of the package's own model class.
 MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
@@ -123,8 +124,9 @@ def push(
             ModelCard.load(files[CARD]).validate()  # before the weights are uploaded, and in a dry run
         if dry_run:
             return plan
-        uar = per_cent(results.test["uar"])
-        message = f"{results.method}: {uar:.1f} % UAR on test ({results.split['name']} split)"
+        main = results.main_metric
+        found = METRICS[main][1](results.test.get(main)).text
+        message = f"{results.method}: {found} {main.upper()} on test ({results.split['name']} split)"
         deleted = [name for name, change in plan.changes.items() if change == "deleted"]
         if plan.parent and not (overwrite or create_pr):
             require_free(repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")])

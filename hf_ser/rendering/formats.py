@@ -65,7 +65,9 @@ def _data_url(path: Path) -> str:
 
 
 def markdown(block: Table) -> str:
-    """A table as Markdown, without columns that have no value."""
+    """A table as Markdown, without columns that have no value; nothing of one without rows."""
+    if not block.rows:
+        return ""
     used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
     lines = [
         [_markdown_cell(block.columns[i]) for i in used],

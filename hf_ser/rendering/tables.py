@@ -20,6 +20,7 @@ from hf_ser.rendering.headline import (
     CONDITION_KEYS,
     UNITS,
     Report,
+    best_interval,
     best_unit,
     difference_of,
     form_of,
@@ -138,22 +139,19 @@ DIMENSION_COLUMNS = ("dimension", "clips", "CCC", "95 % interval", "CCC, mean of
 
 
 def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
-    edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
+    edges = best_interval(found["intervals"], "ccc")
     return [label(name), count(found["clips"]), decimal(found["ccc"]), interval(edges, decimal),
             decimal(found["ccc_by_speaker"]), decimal(found["mae"])]  # fmt: skip
 
 
 def distribution_table(caption: str, found: Mapping[str, Any]) -> Table:
     """The metrics of predicted distributions over emotions with the best interval."""
-    unit = best_unit(found["intervals"])
-    drawn = found["intervals"][unit] or {}
     rows = [
-        [label(text), decimal(found[key]), interval(drawn.get(key), decimal)]
+        [label(text), decimal(found[key]), interval(best_interval(found["intervals"], key), decimal)]
         for key, text in DISTRIBUTION_METRICS.items()
     ]
-    return Table(
-        caption, [f"on {counted(found['clips'], 'clip')} with votes", "value", f"95 % interval by {unit}"], rows
-    )
+    clips, unit = counted(found["clips"], "clip"), best_unit(found["intervals"])
+    return Table(caption, [f"on {clips} with votes", "value", f"95 % interval by {unit}"], rows)
 
 
 def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[str, Mapping[str, Any]]]:

@@ -1,6 +1,5 @@
 """The clips of a report: those with a label that the model predicts, by default the test part of the model's own split."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_ser.annotations import (
-    Votes,
-    agreement,
-    count_votes,
-    distributions,
-    optional,
-    ranges_of,
-    scaled_dimensions,
-    with_any,
-)
+from hf_ser.annotations import agreement, truth_of
 from hf_ser.audio import prepare
-from hf_ser.clips import emotion_column, exclude_copies, exclude_unusable, names_of, source_of, with_labels
+from hf_ser.clips import column, emotion_column, exclude_copies, exclude_unusable, names_of, with_truth
 from hf_ser.clips import report as report_excluded
-from hf_ser.corpora import CORPORA, CorpusError, Excluded, read_corpora
-from hf_ser.corpora.rows import RATED_COLUMNS
+from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection
 from hf_ser.report.model import ModelEmotions, ModelRecords
 from hf_ser.splits import Indices, SavedSplit, SplitError
@@ -110,25 +99,39 @@ def load_clips(
         raise ValueError(f"part={part!r}: expected {listed(known, 'or')}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
-    selection = _selection(emotions, run, merges)
     read = read_corpora(corpora)
     everything = prepare(read)
-    labels, values, votes = _truth(everything, read, selection, dimensions, run, dimension_range)
-    trained = run.results.targets if run.results else {}
-    rated = with_any(values, [*dimensions, *([DISTRIBUTION] if DISTRIBUTION in trained else [])], len(everything))
+    # The run's arguments, and what it was trained for.
+    own = (run.results and run.results.identity) or {}
+    trained = run.results.targets if run.results else {EMOTION: 1.0}
+    truth = truth_of(
+        everything,
+        _selection(emotions, run, merges),
+        [*dimensions, DISTRIBUTION],
+        {rows[0]["corpus"]: rows.info.dataset_name for rows in read},
+        minimum_raters=own.get("minimum_raters", 1),
+        vote_smoothing=own.get("vote_smoothing", 0.0),
+        dimension_range=dimension_range or own.get("dimension_range"),
+    )
+    none = np.full(len(everything), np.nan)
+    labels, values = truth.labels, {name: truth.values.get(name, none) for name in dimensions}
+    # The votes of one rater are the label.
+    if truth.votes is not None and (DISTRIBUTION in trained or truth.votes.raters.max(initial=0) > 1):
+        values[DISTRIBUTION] = shares = truth.values[DISTRIBUTION]
+        if EMOTION not in trained:  # as in training the emotion that most raters named
+            labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
+    truth = truth._replace(labels=labels, values=values)
+    rated = truth.has([*dimensions, *{DISTRIBUTION} & trained.keys()])
     usable, excluded = exclude_unusable(everything, bool, minimum_seconds, rated)  # of any emotion
     if not usable:
         raise CorpusError(
             f"corpora={list(corpora)}: none of {counted(len(everything), 'clip')} can be used, for instance {excluded[0]}"
         )
-    spoken, wanted = everything["emotion"][:], rated | (labels >= 0)
-    taken = np.array([i for i in usable if wanted[i]], dtype=np.int64)
-    others = dict(sorted(Counter(spoken[i] for i in usable if not wanted[i]).items()))
-    if not (labels[taken] >= 0).any() and not with_any(values, dimensions, len(everything))[taken].any():
+    taken = np.array(usable, dtype=np.int64)[(rated | (labels >= 0))[usable]]
+    others = column(everything, "emotion").take(np.setdiff1d(usable, taken)).counts()
+    if not truth.has([EMOTION, *dimensions])[taken].any():
         raise CorpusError(f"corpora={list(corpora)}: {_none_has(emotions, dimensions, others)}")
-    plain = everything.remove_columns([name for name in RATED_COLUMNS if name in everything.column_names])
-    columns = {name: optional(of_clips) for name, of_clips in values.items()}
-    rows = with_labels(plain, taken, labels[taken], emotions.names or EMOTIONS, columns).select(taken)
+    rows = with_truth(everything, taken, labels, emotions.names or EMOTIONS, values).select(taken)
 
     split: str | None = None
     copies: list[Excluded] = []
@@ -151,7 +154,7 @@ def load_clips(
         notes.append(f"Left out, as {has_none}: {count}.")
     agreed = {
         corpus: own
-        for corpus, of in agreement(everything, clips, votes).items()
+        for corpus, of in agreement(everything, clips, truth.votes).items()
         if (own := {target: found for target, found in of.items() if target in (*dimensions, EMOTION)})
     }
     return ReportClips(
@@ -175,38 +178,6 @@ def _selection(emotions: ModelEmotions, run: ModelRecords, merges: Mapping[str, 
         names = ", ".join(emotions.names) or "none"
         raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
     return EmotionSelection(emotions.names, merged)
-
-
-def _truth(
-    rows: Dataset,
-    corpora: Sequence[Dataset],
-    selection: EmotionSelection,
-    dimensions: Sequence[str],
-    run: ModelRecords,
-    dimension_range: Sequence[float] | None,
-) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]], Votes | None]:
-    """
-    The labels of all clips `(clips,)`, -1 where one has none of the model's emotions; by name the model's dimensions `(clips,)`,
-    and `emotion_distribution` `(clips, emotions)` if there are votes, NaN where a clip has none; and the raters' votes.
-    """
-    own = (run.results and run.results.identity) or {}
-    trained = run.results.targets if run.results else {EMOTION: 1.0}
-    named = {of_corpus[0]["corpus"]: of_corpus.info.dataset_name for of_corpus in corpora}
-    scale = dimension_range or own.get("dimension_range")
-    ranges = {corpus: ranges_of(specification, scale) for corpus, specification in named.items()}
-    released = {corpus for corpus, name in named.items() if source_of(name)["read_as"] in CORPORA}
-    scaled = scaled_dimensions(rows, ranges, dimensions, released)
-    values = {name: scaled.get(name, np.full(len(rows), np.nan)) for name in dimensions}
-    place = {name: k for k, name in enumerate(selection.names)}
-    labels = np.array([place.get(selection.label(word) or "", -1) for word in rows["emotion"][:]], dtype=np.int64)
-    votes = count_votes(rows, selection) if selection.names else None
-    # The votes of one rater are the label.
-    if votes is not None and (DISTRIBUTION in trained or votes.raters.max(initial=0) > 1):
-        shares = distributions(votes, own.get("minimum_raters", 1), own.get("vote_smoothing", 0.0))
-        values[DISTRIBUTION] = shares
-        if EMOTION not in trained:  # as in training the emotion that most raters named
-            labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
-    return labels, values, votes
 
 
 def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mapping[str, int]) -> str:

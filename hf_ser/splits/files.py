@@ -30,7 +30,7 @@ def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
         "settings": made,
         "shared_speakers": shared_speakers(parts),
         "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
-        "parts": {**{part: [] for part in PARTS}, **{part: list(names_of(clips)) for part, clips in parts.items()}},
+        "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

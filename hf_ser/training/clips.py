@@ -9,9 +9,8 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_ser import splits
-from hf_ser.annotations import ranges_of
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.clips import labelled, load_corpora, seconds_of, source_of
+from hf_ser.clips import labelled, load_corpora, seconds_of
 from hf_ser.corpora.columns import arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
@@ -92,12 +91,12 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
         rows,
         selection,
         targets=list(parse_targets(targets)),
+        corpora=audio.sources,
         minimum_raters=script.minimum_raters,
         vote_smoothing=script.vote_smoothing,
-        ranges={corpus: ranges_of(source, script.dimension_range) for corpus, source in audio.sources.items()},
+        dimension_range=script.dimension_range,
         max_excluded=script.max_excluded,
         minimum_seconds=minimum_samples / SAMPLING_RATE,
-        sources={corpus: source_of(source) for corpus, source in audio.sources.items()},
     )
     clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips

@@ -8,7 +8,7 @@ from datasets import Dataset
 from hf_ser.corpora import CorpusError
 from hf_ser.emotions import EmotionSelection
 from hf_ser.records import RESULTS
-from hf_ser.rendering.headline import best_unit
+from hf_ser.rendering.headline import best_interval, best_unit
 from hf_ser.results import RunResults
 from hf_ser.training.cross_validation import Run
 from hf_ser.wording import listed, per_cent
@@ -71,8 +71,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _uar(metrics: dict[str, Any]) -> dict[str, Any]:
-    unit = best_unit(metrics["intervals"])
-    edges = (metrics["intervals"][unit] or {}).get("uar")
+    unit, edges = best_unit(metrics["intervals"]), best_interval(metrics["intervals"], "uar")
     return {"uar": metrics["uar"], "interval": edges and {"by": unit, "uar": edges}, "clips": metrics["clips"]}
 
 

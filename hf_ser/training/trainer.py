@@ -265,7 +265,7 @@ class SERTrainer(BaseTrainer):
         part = metric_key_prefix
         if part == "eval":
             validation = self.clips.get("validation")
-            part = "validation" if validation and list(names_of(validation)) == list(names_of(clips)) else "test"
+            part = "validation" if validation and names_of(validation) == names_of(clips) else "test"
         before = self.clips.get(part)
         self.clips[part] = clips
         self.metrics[part] = found = self._metrics(self, clips)

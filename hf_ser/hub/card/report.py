@@ -55,7 +55,7 @@ def why_another(report: Mapping[str, Any], results: RunResults) -> str | None:
     if clips["number"] != test["clips"]:
         return f"it has {clips['number']} clips, and the run's test part {test['clips']}"
     main = results.main_metric
-    form, ours = METRICS[main][1], test[main]
+    form, ours = METRICS[main][1], test.get(main)
     theirs = report["quality"]["overall"].get(main)
     if (theirs is None) != (ours is None) or (ours is not None and abs(theirs - ours) > TOLERANCE):
         found = f"{form(theirs).text}, and the run's {form(ours).text}"
