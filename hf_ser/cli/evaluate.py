@@ -56,14 +56,11 @@ def main() -> int:
     model, other = open_models(arguments, label_map)
     clips = load_clips(
         labelled_by(arguments.corpora, arguments.label_source),
-        model.emotions,
-        model.records,
-        dimensions=model.dimensions,
+        model,
         dimension_range=arguments.dimension_range,
         merges={canonical(one): canonical(another) for one, another in merges.items()} or None,
         part=arguments.part,
         max_excluded=arguments.max_excluded,
-        minimum_seconds=model.shortest,
     )
     built = build(model, clips, options, other=other, argv=sys.argv)
     save(built, folder)

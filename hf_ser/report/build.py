@@ -135,7 +135,7 @@ def build(
     problems, rows, names = predictions.problems, predictions.rows, names_of(clips.clips)
     example = next(iter(problems.values()), "")
     if not len(rows):
-        raise ValueError(f"{model.name} can predict none of {len(clips.labels)} clips: {example}")
+        raise ValueError(f"{model.name} can predict none of {len(names)} clips: {example}")
     excluded = [Excluded(names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
     table = clips.clips.select(rows)
@@ -339,9 +339,9 @@ def comparison(
 
 
 def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
-    if other.records.split is None:
+    if other.split is None:
         return [f"{other.name} has no splits.json: whether it was trained on these clips is unknown."]
-    number = other.records.split.count(names, ("train", "validation"))
+    number = other.split.count(names, ("train", "validation"))
     return [f"{other.name} was trained on {number} of these clips: the comparison favours it."] if number else []
 
 
@@ -412,7 +412,7 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
     if not trained_on:
         known = "not known" if trained_on is None else "not among these corpora"
         return {"speakers": None, "duplicates": None, "reason": f"the clips that the model was trained on are {known}"}
-    names, train_names = rows["clip"][:], trained_on["clip"][:]
+    names, train_names = names_of(rows), names_of(trained_on)
     train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
         {
