@@ -127,14 +127,8 @@ def scaled_dimensions(
     """
     The dimensions that some clips have, `(clips,)` from 0 to 1, NaN where a clip has none.
 
-    Args:
-        rows (`datasets.Dataset`): With columns of dimensions in their corpora's own scales.
-        ranges (`dict[str, Ranges]`): The scale of each corpus.
-        required (`Collection[str]`): The dimensions of which a value outside its scale is an error.
-        released (`Collection[str]`): Corpora in which a clip with such a value has none.
-
     Raises:
-        CorpusError: if a value is outside the scale.
+        CorpusError: if a value of a `required` dimension is outside the scale. In `released` corpora the clip has none then.
     """
     corpora, found = Words.of(arrow_columns(rows, ("corpus",))["corpus"]), {}
     for name in DIMENSIONS:

@@ -181,9 +181,7 @@ class RunResults:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = RESULTS) -> "RunResults":
         """
-        Args:
-            content (`dict`): The content of `results.json`.
-            source (`str`): Its path, for messages.
+        The content of `results.json`; messages name it `source`.
 
         Raises:
             ValueError: if it is of another version, or fields are missing.

@@ -16,8 +16,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser import pipeline
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
@@ -34,10 +32,7 @@ from hf_ser.report.files import PREDICTIONS
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     arguments = parse_arguments()
-    log_to_terminal()
-    logging.getLogger("hf_ser").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal(logging.INFO)
     keep_freed_memory()
     folder = output_folder(arguments)
     check_folder(folder, arguments.overwrite)

@@ -14,8 +14,6 @@ import argparse
 import logging
 from typing import Any
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.export import export, summary
 
@@ -23,10 +21,7 @@ from hf_ser.export import export, summary
 @errors_in_one_line(ImportError, interrupted="interrupted; nothing was written")
 def main() -> int:
     arguments: dict[str, Any] = vars(parse_arguments())
-    log_to_terminal()
-    logging.getLogger("hf_ser.export").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal(logging.INFO)
     print(summary(export(**arguments)))
     print(f"\nthe exported model is in {arguments['output']}")
     return 0

@@ -30,11 +30,9 @@ def main() -> int:
     arguments = parse_arguments(argv, __doc__)
     keep_freed_memory()
     first = arguments.training.process_index == 0
-    log_to_terminal()
-    logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
-    transformers_logging.disable_progress_bar()  # loading and writing weights
-    if not first:
-        transformers_logging.set_verbosity_error()
+    log_to_terminal(logging.INFO if first else logging.ERROR)
+    if first:
+        transformers_logging.set_verbosity_warning()
 
     @errors_in_one_line(interrupted="interrupted; there is no checkpoint yet to go on from", quiet=not first)
     def train() -> int:

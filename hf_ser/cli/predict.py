@@ -16,11 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser import pipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips, in_one_line
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
 from hf_ser.inference.onnx import is_exported
@@ -35,8 +33,7 @@ from hf_ser.pipeline import SERPipeline
 def main() -> int:
     arguments = parse_arguments()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal()
     keep_freed_memory()
     processes = Processes.of_launcher()
     try:

@@ -73,11 +73,8 @@ class Excluded:
 
 def corpus_of(clip: str, corpora: Iterable[str]) -> str:
     """
-    The corpus that a clip's name begins with. A manifest may call one `lab` and another `lab/phone`: the longest name counts.
-
-    Args:
-        clip (`str`): The clip's name.
-        corpora (`Iterable[str]`): Those that it may be of; of none of them, what is before the first slash.
+    The one of the corpora that a clip's name begins with; of none of them, what is before the first slash. A manifest may call
+    one `lab` and another `lab/phone`: the longest name counts.
     """
     return max((name for name in corpora if clip.startswith(f"{name}/")), key=len, default=clip.partition("/")[0])
 

@@ -51,12 +51,7 @@ def dimension_scorer(values: Array, truth: Array) -> Scorer:
 
 
 def mean_scorer(values: Array, truth: Array) -> Scorer:
-    """
-    The same of several dimensions, `ccc` alone: the mean of those that are defined.
-
-    Args:
-        values, truth (`array` of shape `(clips, dimensions)`): Predictions and labels, NaN where a clip has no label.
-    """
+    """The same of several dimensions `(clips, dimensions)`, `ccc` alone: the mean of those that are defined."""
     scorers = [dimension_scorer(*column) for column in zip(values.T, truth.T, strict=True)]
 
     def score_weighted(weights: Array) -> dict[str, Array]:
@@ -70,11 +65,8 @@ def mean_scorer(values: Array, truth: Array) -> Scorer:
 
 def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
     """
-    The clips with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values beyond are in
-    the first or last one.
-
-    Args:
-        values, truth (`array` of shape `(clips,)`): Predictions and labels, NaN where a clip has no label.
+    The clips `(clips,)` with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values
+    beyond are in the first or last one.
     """
     there = np.isfinite(truth)
     places = [np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values)]

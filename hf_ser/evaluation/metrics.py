@@ -121,10 +121,7 @@ def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple
 def emotion_metrics(probabilities: Array, wanted: Array) -> dict[str, Any]:
     """
     The metrics of [`score`] over the clips that have an emotion, of a distribution the most frequent one; nothing without any.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's.
-        wanted (`array` of shape `(clips, emotions)`): What they should be; NaN for a clip without emotion.
+    `wanted`, what the probabilities `(clips, emotions)` should be, is NaN for a clip without emotion.
     """
     there = np.isfinite(wanted[:, 0])
     return score(probabilities[there], wanted[there].argmax(axis=1)) if there.any() else {}

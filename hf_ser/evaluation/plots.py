@@ -16,13 +16,8 @@ def confusion_matrix(
     matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
 ) -> None:
     """
-    Draws clips by true and recognised emotion, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them, and as counts.
-
-    Args:
-        matrix (`Sequence[Sequence[int]]`): The clips, rows being the true emotions.
-        emotions (`Sequence[str]`): The emotions, in its order.
-        path (`Path`): The PNG to write.
-        title (`str`, *optional*): What stands above it.
+    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them, and
+    as counts.
     """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -44,15 +39,7 @@ def confusion_matrix(
 
 
 def heat_map(values: Sequence[Sequence[float | None]], rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """
-    Draws UAR by the corpora that trained and the corpus that was tested.
-
-    Args:
-        values (`Sequence[Sequence[float | None]]`): UAR between 0 and 1, none where nothing was tested.
-        rows (`Sequence[str]`): What trained.
-        columns (`Sequence[str]`): What was tested.
-        path (`Path`): The PNG to write.
-    """
+    """Draws UAR, `values` between 0 and 1, by the corpora that trained (rows) and the corpus that was tested, as PNG."""
     shares = 100 * np.array(values, dtype=float)
     figure = Figure(figsize=(3.2 + 0.9 * len(columns), 1.8 + 0.7 * len(rows)), layout="constrained")
     axes = figure.add_subplot()

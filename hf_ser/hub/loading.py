@@ -125,14 +125,10 @@ def load(
 
 def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
     """
-    The folder with the `results.json` and `splits.json` of a model, if it has them.
-
-    Args:
-        model (`str` or `Path`): A run's folder, or a name on the Hub.
-        revision (`str`, *optional*): See [`load`].
+    The folder with the `results.json` and `splits.json` of a model, if it has them; see [`load`].
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if `model` is neither a folder nor a name on the Hub.
         HubError: if the Hub cannot be read.
     """
     return _fetch(str(model), revision, {"token": None, "cache_dir": None, "local_files_only": False}, RECORDS)[0]

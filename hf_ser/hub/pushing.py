@@ -254,10 +254,7 @@ def require_public(files: dict[str, Path], run: Path, token: str | None) -> None
 
 def require_fitting_base(adapter: Path, token: str | None) -> None:
     """
-    Reads the configuration of an adapter's base model on the Hub.
-
-    Args:
-        adapter (`Path`): A folder with the adapter's `adapter_config.json` and `config.json`.
+    Compares the `config.json` in an adapter's folder with that of its base model on the Hub.
 
     Raises:
         HubError: if the base model is not on the Hub.

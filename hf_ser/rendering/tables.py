@@ -94,14 +94,8 @@ def metrics_table(
     best_alone: bool = False,
 ) -> Table:
     """
-    Each metric with its intervals by clips and by speakers, as far as there are any.
-
-    Args:
-        caption (`str`): The caption.
-        metrics (`dict`): The metrics of a set of clips.
-        intervals (`dict`, *optional*): Their intervals, as [`~hf_ser.evaluation.bootstrap.intervals`] returns them.
-        baseline (`dict`, *optional*): The metrics of the probe on the same clips, and their `intervals`.
-        best_alone (`bool`): Whether intervals by speakers, where there are any, stand alone.
+    Each metric with its intervals by clips and by speakers, as far as there are any; with `best_alone` one of them. `baseline` has
+    the metrics of the probe on the same clips, and their `intervals`.
     """
     units, probe = (_units(of, best_alone) for of in (intervals, (baseline or {}).get("intervals")))
     columns = ["metric", "model" if baseline else "value", *(heading for heading, _ in units)]
@@ -119,14 +113,7 @@ def metrics_table(
 def dimensions_table(
     caption: str, found: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Table:
-    """
-    The metrics of each dimension with the best interval, and the agreement of the raters as the ceiling beside it.
-
-    Args:
-        caption (`str`): The caption.
-        found (`dict`): What [`~hf_ser.evaluation.dimensions.score_dimension`] gives for each, with its `intervals`.
-        agreement (`dict`, *optional*): By corpus and dimension, see [`~hf_ser.results.RunResults`].
-    """
+    """The metrics of each dimension with the best interval, and the agreement of the raters as the ceiling beside it."""
     rated = {corpus: of for corpus, of in (agreement or {}).items() if found.keys() & of.keys()}
     rows = [
         [*_dimension_row(name, of), *(decimal((each.get(name) or {}).get("alpha")) for each in rated.values())]

@@ -97,15 +97,9 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class BuiltReport:
-    """
-    A report, and the predictions that it is made of.
+    """A report, ready for JSON; its clips; and their predictions and labels."""
 
-    Args:
-        report (`dict`): The report, ready for JSON. A part that was not measured is `None`, and `notes` say why.
-        table (`datasets.Dataset`): Its clips.
-        evaluated (`Evaluated`): Their predictions and labels.
-    """
-
+    #: A part that was not measured is `None`, and `notes` say why.
     report: dict[str, Any]
     table: Dataset
     evaluated: Evaluated
@@ -115,14 +109,8 @@ def build(
     model: Model, clips: ReportClips, options: ReportOptions, *, other: Model | None = None, argv: Sequence[str] = ()
 ) -> BuiltReport:
     """
-    Makes a report.
-
-    Args:
-        model (`Model`): The model.
-        clips (`ReportClips`): Its clips, from [`load_clips`].
-        options (`ReportOptions`): The options.
-        other (`Model`, *optional*): A second model to compare with, on the same clips.
-        argv (`Sequence[str]`): The command line, which the report repeats.
+    Makes a report of a model on `clips`, from [`load_clips`], and compares it with another one. The report repeats `argv`, the
+    command line.
 
     Raises:
         CorpusError: if more clips of a corpus cannot be predicted than `load_clips` allows to exclude.

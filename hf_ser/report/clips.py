@@ -106,21 +106,22 @@ def load_clips(
 
     own = _part(model.split, rows, part)
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
-    once, copies = exclude_copies(rows, own.tested.tolist())
+    clips, copies = exclude_copies(everything, taken[own.tested].tolist())
     excluded += [*own.copies, *copies]
     report_excluded(everything, excluded, max_excluded)
-    clips, notes = taken[once], own.notes
-    notes += _labels_missing(emotions, truth.labels[clips], {name: truth.values[name][clips] for name in dimensions})
+    notes = own.notes + _labels_missing(
+        emotions, truth.labels[clips], {name: truth.values[name][clips] for name in dimensions}
+    )
     if others:
         count = ", ".join(f"{number} {emotion}" for emotion, number in others.items())
         has_none = "the model has no such emotion" if emotions.names else f"they have no {listed(dimensions, 'or')}"
         notes.append(f"Left out, as {has_none}: {count}.")
     agreed = {
         corpus: {target: found for target, found in of.items() if target in (*dimensions, EMOTION)}
-        for corpus, of in agreement(everything, clips, truth.votes).items()
+        for corpus, of in agreement(everything, np.array(clips), truth.votes).items()
     }
     return ReportClips(
-        clips=rows.select(once),
+        clips=rows.select(np.searchsorted(taken, clips)),
         part=own.name,
         split=own.split,
         trained_on=None if own.trained_on is None else rows.select(own.trained_on),

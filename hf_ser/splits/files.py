@@ -59,13 +59,7 @@ def hash_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class SavedSplit:
-    """
-    A split that [`save_splits`] wrote.
-
-    Args:
-        path (`Path`): The file.
-        content (`dict`): What is in it, a part's clips by their names or by what stands for them.
-    """
+    """A split that [`save_splits`] wrote. Its content has a part's clips by their names or by what stands for them."""
 
     path: Path
     content: dict[str, Any]

@@ -217,12 +217,8 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
 
 def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     """
-    Writes `README.md` into a run's folder: its model card.
-
-    Args:
-        results (`RunResults`): The results of the run.
-        folder (`Path`): The run's folder. The card depends on what is in it: an adapter, a `report.json` of this run, plots.
-        given: `model_id`, `revision`, `license`, `language`, `base_model` and `tags`, see [`make_card`].
+    Writes `README.md` into a run's folder: its model card. It depends on what is in the folder: an adapter, a `report.json` of
+    this run, plots; and on what is `given`, see [`make_card`].
     """
     if (folder / "config.json").exists():
         adapter, merged = (folder / "adapter_config.json").exists(), (folder / "adapter").is_dir()

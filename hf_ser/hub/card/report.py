@@ -24,10 +24,6 @@ def read_report(folder: Path, results: RunResults) -> dict[str, Any] | None:
     """
     The report in a run's folder, without paths of this machine. `None` if there is none; and, with a warning, if it is not
     one of this run's test part.
-
-    Args:
-        folder (`Path`): The run's folder.
-        results (`RunResults`): The results of the run.
     """
     path = folder / REPORT
     if not path.is_file():
