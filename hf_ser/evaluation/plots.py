@@ -16,7 +16,7 @@ def confusion_matrix(
     matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
 ) -> None:
     """
-    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them, and
+    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as in HuBERT-SER's Tables 4 to 6, and
     as counts.
     """
     counts = np.asarray(matrix, dtype=float)

@@ -18,7 +18,7 @@ from hf_ser.hub.reference import open_reference
 from hf_ser.models import open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import NO_CODE, TINY, from_checkpoint, untrusted
 from hf_ser.records import RESULTS, SPLITS
-from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters
+from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 
 logger = logging.getLogger(__name__)
 

@@ -94,7 +94,7 @@ def metrics_table(
     best_alone: bool = False,
 ) -> Table:
     """
-    Each metric with its intervals by clips and by speakers, as far as there are any; with `best_alone` one of them. `baseline` has
+    Each metric with its intervals by clips and by speakers, as far as there are any; with `best_alone` one of them. `baseline`:
     the metrics of the probe on the same clips, and their `intervals`.
     """
     units, probe = (_units(of, best_alone) for of in (intervals, (baseline or {}).get("intervals")))

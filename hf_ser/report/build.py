@@ -30,7 +30,7 @@ from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
-from hf_ser.training.results import PACKAGES, command
+from hf_ser.training.run_record import PACKAGES, command
 from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]

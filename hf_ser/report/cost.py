@@ -23,7 +23,7 @@ from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.hub.loading import ADAPTER, OPENED, WEIGHTS
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, processors
-from hf_ser.training.results import peak_memory
+from hf_ser.training.run_record import peak_memory
 from hf_ser.tuning import parameter_counts
 
 SEED = 0

@@ -17,7 +17,7 @@ from hf_ser.rendering.tables import PICTURES
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.checkpoints import last_checkpoint
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
 from hf_ser.training.sharding import require_shardable
@@ -47,7 +47,7 @@ def finetune(arguments: Arguments) -> RunResults:
         What `results.json` holds.
 
     Raises:
-        CorpusError, SplitError: see `hf_ser.training.clips.load_splits`.
+        CorpusError, SplitError: see `hf_ser.training.data.load_splits`.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """

@@ -42,7 +42,7 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
-from hf_ser.training.results import RunRecord
+from hf_ser.training.run_record import RunRecord
 from hf_ser.tuning import (
     Tuned,
     Tuning,
