@@ -23,21 +23,12 @@ Counts = npt.NDArray[np.int64]
 Ranges = dict[str, list[float]]
 
 
-def ranges_of(specification: str, dimension_range: Sequence[float] | None) -> Ranges:
-    """
-    The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`, by
-    default 0 to 1.
-
-    Raises:
-        ValueError: if `dimension_range` is not a lower and a higher number.
-    """
-    low, high = dimension_range or (0.0, 1.0)
-    if not low < high:
-        raise ValueError(f"dimension_range: expected the lowest and the highest value, found {low:g} and {high:g}")
+def ranges_of(specification: str, dimension_range: Sequence[float]) -> Ranges:
+    """The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`."""
     kind = specification.partition("=")[0]
     if kind in CORPORA or kind.lower().endswith((".yaml", ".yml")):
         return (CORPORA.get(kind) or load_entry(Path(kind).expanduser())).dimensions
-    return {name: [float(low), float(high)] for name in DIMENSIONS}
+    return {name: list(map(float, dimension_range)) for name in DIMENSIONS}
 
 
 class Votes(NamedTuple):
@@ -104,12 +95,11 @@ def truth_of(
 
     Raises:
         CorpusError: if a dimension among the targets is outside its scale, or a distribution does not add up to 1.
-        ValueError: if `dimension_range` is not a lower and a higher number.
     """
     place = {name: k for k, name in enumerate(selection.names)}
     emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
     label_of = np.array([*(place.get(selection.label(word) or "", -1) for word in emotions.words), -1], dtype=np.int64)
-    ranges = {corpus: ranges_of(specification, dimension_range) for corpus, specification in corpora.items()}
+    ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
     # Users cannot correct a table that comes with a corpus' release.
     released = {corpus for corpus, specification in corpora.items() if specification.partition("=")[0] in CORPORA}
     values = scaled_dimensions(rows, ranges, targets, released)

@@ -20,7 +20,7 @@ from hf_ser.corpora.columns import Words, arrow_columns
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
 from hf_ser.corpora.rows import RATED_COLUMNS
-from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets
+from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets, require_range
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ def load_corpora(
     """
     selection = EmotionSelection.parse(emotions)  # what is wrong there is reported before hours of decoding
     targets = list(parse_targets(targets))
+    require_range(dimension_range)
     names = [f"{name}={path}" for name, path in corpora.items()] if isinstance(corpora, Mapping) else list(corpora)
     corpora = read_corpora(names)
     return labelled(

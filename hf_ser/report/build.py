@@ -21,11 +21,11 @@ from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
+from hf_ser.evaluation.bootstrap import mcnemar, paired
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
-from hf_ser.evaluation.paired import mcnemar, paired
 from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import describe_device, measure_cost

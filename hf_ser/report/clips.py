@@ -13,7 +13,7 @@ from hf_ser.audio import prepare
 from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, with_truth
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import CorpusError, Excluded, read_corpora
-from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection
+from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, require_range
 from hf_ser.report.model import Model, ModelEmotions
 from hf_ser.splits import Indices, SavedSplit, SplitError
 from hf_ser.wording import counted, listed
@@ -87,6 +87,7 @@ def load_clips(
         raise ValueError(f"part={part!r}: expected {listed(known, 'or')}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
+    require_range(dimension_range)
     read = read_corpora(corpora)
     everything, where = prepare(read), f"corpora={list(corpora)}"
     named = {rows[0]["corpus"]: rows.info.dataset_name for rows in read}

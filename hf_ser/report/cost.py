@@ -22,8 +22,7 @@ from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.hub.loading import ADAPTER, OPENED, WEIGHTS
 from hf_ser.inference.clips import Clip
-from hf_ser.machine import device_name, processors
-from hf_ser.training.run_record import peak_memory
+from hf_ser.machine import device_name, peak_memory, processors
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -83,15 +82,8 @@ def measure_cost(
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if `runs` is below 1, or a length is missing or shorter than the encoder takes.
     """
     shortest = minimum_samples(classifier.model.config)
-    if not seconds or any(round(length * SAMPLING_RATE) < shortest for length in seconds):
-        raise ValueError(
-            f"seconds={list(seconds)}: the encoder needs lengths of at least {shortest / SAMPLING_RATE:g} s"
-        )
-    if runs < 1:
-        raise ValueError(f"runs={runs}: expected at least 1")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
     device = describe_device(classifier, precision)
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), classifier.budget(batch_seconds))

@@ -40,7 +40,7 @@ def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence
         targets=targets,
         minimum_raters=script.minimum_raters,
         vote_smoothing=script.vote_smoothing,
-        dimension_range=script.dimension_range or None,
+        dimension_range=script.dimension_range,
         max_excluded=script.max_excluded,
         minimum_seconds=minimum_samples / SAMPLING_RATE,
         workers=script.prepare_workers,

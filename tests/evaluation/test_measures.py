@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
+from hf_ser.evaluation.bootstrap import paired
 from hf_ser.evaluation.dimensions import dimension_scorer, joint_histogram, mean_scorer
 from hf_ser.evaluation.fairness import fairness_of_dimension
 from hf_ser.evaluation.measures import Evaluated
 from hf_ser.evaluation.metrics import all_metrics
-from hf_ser.evaluation.paired import paired
 
 DRAWN: dict[str, Any] = {"resamples": 19, "seed": 3}
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser.evaluation import score
+from hf_ser.evaluation.bootstrap import mcnemar, paired
 from hf_ser.evaluation.metrics import METRICS, weighted_scorer
-from hf_ser.evaluation.paired import mcnemar, paired
 
 
 def models(
