@@ -239,26 +239,22 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(evaluated.emotions, by_emotion, strict=True))
-    columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
+    columns = {name: column(table, of) for name, of in GROUPS.items()}
     for name, groups in columns.items():
         found[name] = {}
-        rows_of: dict[str, list[int]] = {}
-        for row, group in enumerate(groups):
-            if group is not None:
-                rows_of.setdefault(str(group), []).append(row)
-        many = name == "speakers" and len(rows_of) > SPEAKERS_WITH_INTERVALS
-        for group, rows in sorted(rows_of.items()):
-            mine = evaluated.select(np.array(rows))
+        many = name == "speakers" and len(groups.counts()) > SPEAKERS_WITH_INTERVALS
+        for group in groups.counts():
+            rows = np.flatnonzero(groups.codes == groups.words.index(group))
+            mine = evaluated.select(rows)
             # Intervals of each dimension within a speaker nobody would read.
             metrics = mine.metrics(**({} if name == "speakers" else options.drawing))
             if len(mine) >= CLIPS_FOR_AN_INTERVAL and not many and (drawn := mine.intervals(**options.drawing)):
                 metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
+            if name == "speakers":
+                metrics |= {GROUPS[key]: columns[key][rows[0]] for key in ("genders", "corpora")}
             found[name][group] = metrics
-    for speaker, gender, corpus in zip(*(columns[name] for name in ("speakers", "genders", "corpora")), strict=True):
-        if speaker is not None:
-            found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
-    if rows := evaluated.labelled:
-        found["reliability"] = reliability(evaluated.probabilities[rows], evaluated.labels[rows])
+    if labelled := evaluated.labelled:
+        found["reliability"] = reliability(evaluated.probabilities[labelled], evaluated.labels[labelled])
     return found
 
 

@@ -133,6 +133,24 @@ class Predictions:
         """The indices of the clips with a prediction."""
         return np.setdiff1d(np.arange(len(self.probabilities)), np.array(list(self.problems), dtype=np.int64))
 
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Those that [`save`] wrote."""
+        with np.load(path, allow_pickle=False) as kept:
+            problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
+            return cls(kept["probabilities"], kept["values"], problems)
+
+    def save(self, path: Path) -> None:
+        """Writes them as `.npz`, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        places, reasons = (
+            np.array(list(self.problems), dtype=np.int64),
+            np.array(list(self.problems.values()), dtype=str),
+        )
+        part = path.with_suffix(".part.npz")
+        np.savez(part, probabilities=self.probabilities, values=self.values, places=places, reasons=reasons)
+        part.rename(path)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -239,9 +257,7 @@ class Model:
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         if path is not None and path.is_file():
-            with np.load(path, allow_pickle=False) as kept:
-                problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
-                return Predictions(kept["probabilities"], kept["values"], problems)
+            return Predictions.load(path)
         read = _reader(clips, condition, seed, chunking.max_seconds)
         source = (Clip(name, partial(read, i)) for i, name in enumerate(names))
         cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
@@ -264,11 +280,7 @@ class Model:
         probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)
         found = Predictions(emotions.probabilities(probabilities), values, problems)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part.npz")
-            np.savez(part, probabilities=found.probabilities, values=values, places=np.array(list(problems), dtype=np.int64),
-                     reasons=np.array(list(problems.values()), dtype=str))  # fmt: skip
-            part.rename(path)  # no file is ever half written
+            found.save(path)
         return found
 
 
