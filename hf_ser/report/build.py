@@ -26,9 +26,10 @@ from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
+from hf_ser.machine import device_name
 from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
-from hf_ser.report.cost import describe_device, measure_cost
+from hf_ser.report.cost import measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
 from hf_ser.training.run_record import PACKAGES, command
 from hf_ser.wording import counted, listed
@@ -142,7 +143,7 @@ def build(
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": command(argv, ["python"]) if argv else None,
             "packages": {name: version(name) for name in PACKAGES},
-            "device": describe_device(model.classifier)["name"],
+            "device": device_name(model.classifier.device),
         },
         "clips": _describe(clips, table, [*clips.excluded, *excluded], chunking),
         "quality": quality(evaluated, table, options),

@@ -85,7 +85,15 @@ def measure_cost(
     """
     shortest = minimum_samples(classifier.model.config)
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
-    device = describe_device(classifier, precision)
+    device = {
+        "kind": classifier.device.type,
+        "name": device_name(classifier.device),
+        "threads": torch.get_num_threads(),
+        "processors": processors(),
+        "load": round(os.getloadavg()[0], 2),  # before anything is measured
+        "torch": torch.__version__,
+        "dtype": precision,
+    }
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), classifier.budget(batch_seconds))
     latency = [measure_latency(classifier, length, runs) for length in seconds]
     uncounted = isinstance(classifier.model, ExportedModel) or precision == "int8"
@@ -104,19 +112,6 @@ def speech(length: float, seed: int = SEED) -> Waveform:
     """`length` seconds of synthetic babble, `(samples,)` at 16 kHz; the same seed gives the same samples."""
     rng = np.random.default_rng(seed)
     return recording(length, Speaker.draw(seed, rng), PROSODY["neutral"], rng).astype(np.float32)
-
-
-def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
-    """The device, its precision, and the load of the machine."""
-    return {
-        "kind": classifier.device.type,
-        "name": device_name(classifier.device),
-        "threads": torch.get_num_threads(),
-        "processors": processors(),
-        "load": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "dtype": precision,
-    }
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:

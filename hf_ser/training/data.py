@@ -34,18 +34,14 @@ def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence
     """
     if script.streaming:
         return make_splits(stream_corpora(script, minimum_samples, targets), script)
-    clips = load_corpora(
-        script.corpora,
-        script.emotions,
-        targets=targets,
-        minimum_raters=script.minimum_raters,
-        vote_smoothing=script.vote_smoothing,
-        dimension_range=script.dimension_range,
-        max_excluded=script.max_excluded,
-        minimum_seconds=minimum_samples / SAMPLING_RATE,
-        workers=script.prepare_workers,
-    )
+    reading = _reading(script, minimum_samples)
+    clips = load_corpora(script.corpora, script.emotions, targets=targets, workers=script.prepare_workers, **reading)
     return make_splits(clips, script)
+
+
+def _reading(script: ScriptArguments, minimum_samples: int) -> dict[str, Any]:
+    names = ("minimum_raters", "vote_smoothing", "dimension_range", "max_excluded")
+    return {**{name: getattr(script, name) for name in names}, "minimum_seconds": minimum_samples / SAMPLING_RATE}
 
 
 def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
@@ -92,11 +88,7 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
         selection,
         targets=list(parse_targets(targets)),
         corpora=audio.sources,
-        minimum_raters=script.minimum_raters,
-        vote_smoothing=script.vote_smoothing,
-        dimension_range=script.dimension_range,
-        max_excluded=script.max_excluded,
-        minimum_seconds=minimum_samples / SAMPLING_RATE,
+        **_reading(script, minimum_samples),
     )
     clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips

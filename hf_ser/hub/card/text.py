@@ -10,7 +10,7 @@ from hf_ser.emotions import DISTRIBUTION
 from hf_ser.rendering.blocks import METRICS, Table, count, decimal, interval, label, percent
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import best_interval
-from hf_ser.rendering.tables import dimensions_table, distribution_table, metrics_table
+from hf_ser.rendering.tables import further, metrics_table
 from hf_ser.results import Corpus, RunResults
 from hf_ser.wording import counted, listed
 
@@ -149,12 +149,7 @@ def intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def further_tables(results: RunResults) -> list[str]:
     """The tables of distributions and dimensions, as far as the model has them."""
-    test, found = results.test, []
-    if "distribution" in test:
-        found.append(markdown(distribution_table("", test["distribution"])))
-    if "dimensions" in test:
-        found.append(markdown(dimensions_table("", test["dimensions"], results.agreement)))
-    return found
+    return list(map(markdown, further(results.test, results.agreement)))
 
 
 def scales(results: RunResults) -> str:
