@@ -23,10 +23,9 @@ from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.machine import keep_freed_memory
-from hf_ser.records import RESULTS
+from hf_ser.records import PREDICTIONS, RESULTS
 from hf_ser.rendering import console
 from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips, open_model, save
-from hf_ser.report.files import PREDICTIONS
 
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")

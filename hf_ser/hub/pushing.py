@@ -19,22 +19,19 @@ from transformers import AutoConfig
 
 from hf_ser import records, splits
 from hf_ser.encoders import encoder_config
-from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
+from hf_ser.hub.card import PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
-from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.models.load import NO_CODE
-from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
 from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted
 
-#: The files of a model: weights, configurations and the code of the package's own model class.
-MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
-         "preprocessor_config.json", "adapter_config.json")  # fmt: skip
-PLOTS = ("confusion_matrix.png", "training_curves.png")
+#: The files of a model, with the code of the package's own model class.
+FILES = (*MODEL, "*_ser.py")
 #: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
-PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
+PUSHED = (*FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
          "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
@@ -183,13 +180,13 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
             "Give the base model's name on the Hub, or publish a merged checkpoint (save_format: merged)."
         )
     files = {}
-    for path in [path for pattern in MODEL for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
+    for path in [path for pattern in FILES for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
             content = without_paths(json.loads(path.read_text(encoding="utf-8")))
             content.pop("_name_or_path", None)
-            if path.name == "adapter_config.json":
+            if path.name == ADAPTER_CONFIG:
                 content["base_model_name_or_path"] = results.base_model
             records.write(folder / name, content)
         elif path.suffix == ".safetensors":
@@ -261,7 +258,7 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
         ValueError: if its encoder has another shape or norm; or if it has as many labels as the adapter, with other names: a
             plain pipeline would open the adapter on that head and answer with the wrong emotions.
     """
-    base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     with explained(base):
         theirs = AutoConfig.from_pretrained(base, token=token, **NO_CODE)
     ours = AutoConfig.from_pretrained(adapter, **NO_CODE)

@@ -20,9 +20,9 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
-from hf_ser.hub.loading import ADAPTER, OPENED, WEIGHTS
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, peak_memory, processors
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -35,11 +35,6 @@ FLOPS_SECONDS = 5.0
 FLOPS_COUNTED = (
     "matrix products and convolutions of the network, a multiplication and an addition as two operations; without feature "
     "extraction, norms, activations and softmax"
-)
-#: The files that a model is opened from.
-MODEL_FILES, ADAPTER_FILES = (
-    (*(name for name in OPENED if "adapter" not in name), "*.py"),
-    ("adapter_config.json", ADAPTER),
 )
 
 
@@ -221,8 +216,10 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
         return {"model_bytes": _bytes(folder, ENTRIES), "adapter_bytes": None}
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder
     return {
-        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob(WEIGHTS)) else None,
-        "adapter_bytes": _bytes(beside, ADAPTER_FILES) if (beside / ADAPTER).is_file() else None,
+        "model_bytes": _bytes(folder, (WEIGHTS, WEIGHTS_INDEX, *CONFIGS, "*.py"))
+        if any(folder.glob(WEIGHTS))
+        else None,
+        "adapter_bytes": _bytes(beside, (ADAPTER, ADAPTER_CONFIG)) if (beside / ADAPTER).is_file() else None,
     }
 
 

@@ -15,7 +15,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_ser import records
 from hf_ser.hub.card import text
 from hf_ser.hub.privacy import without_paths
-from hf_ser.records import REPORT, SPLITS
+from hf_ser.models.load import TINY
+from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
 from hf_ser.rendering.headline import answers, cautions, one_line
 from hf_ser.rendering.tables import CARD_PICTURES
@@ -26,10 +27,10 @@ from hf_ser.wording import counted, listed, per_cent
 logger = logging.getLogger(__name__)
 
 #: The report's plots that the card shows, by name.
-PICTURES = {name: f"report/{name}.png" for name in CARD_PICTURES}
+PICTURES = {name: f"{REPORT_FOLDER}/{name}.png" for name in CARD_PICTURES}
 #: How far the report's UAR or CCC may lie from the run's: another device and other batches round differently.
 TOLERANCE = 1e-3
-CARD, TEMPLATE = "README.md", "template.md"
+TEMPLATE = "template.md"
 #: The metrics in the Hub's words: type, arguments.
 METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
     "uar": ("recall", {"average": "macro"}),
@@ -41,11 +42,9 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files that the card shows or names where they are there.
-FILES = ("confusion_matrix.png", "training_curves.png", SPLITS, *PICTURES.values())
+FILES = (*PLOTS, SPLITS, *PICTURES.values())
 #: Code, whose content Markdown shows as it is; the others are what HTML begins with.
 CODE_OR_HTML = re.compile(r"^```.*?^```$|(?<!`)(`+)(?!`)[^\n|]+?(?<!`)\1(?!`)|<", re.MULTILINE | re.DOTALL)
-#: The package's own encoder, see `hf_ser.models.tiny`.
-TINY = "hubert-tiny-random"
 
 
 def make_card(
@@ -226,8 +225,8 @@ def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     Writes `README.md` into a run's folder: its model card. It depends on what is in the folder: an adapter, a `report.json` of
     this run, plots; and on what is `given`, see [`make_card`].
     """
-    if (folder / "config.json").exists():
-        adapter, merged = (folder / "adapter_config.json").exists(), (folder / "adapter").is_dir()
+    if (folder / CONFIG).exists():
+        adapter, merged = (folder / ADAPTER_CONFIG).exists(), (folder / "adapter").is_dir()
     else:  # the results alone
         lora = "lora" in results.method
         adapter = text.unmerged(results) or (lora and results.training.arguments.get("save_format") == "adapter")
