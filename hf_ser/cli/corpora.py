@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
+from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
-from hf_ser.corpora import ABOUT, LABEL_SOURCES, LEFT_OUT, NAMES, labelled_by, read_corpora
+from hf_ser.corpora import ABOUT, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 from hf_ser.splits import SharedByParts, audit_emobox
 from hf_ser.wording import aligned
@@ -46,12 +47,7 @@ def main() -> int:
         action="store_true",
         help="decode the clips, too, for hours and unreadable clips; with --audit, for recordings that train and test share",
     )
-    parser.add_argument(
-        "--label_source",
-        choices=list(LABEL_SOURCES),
-        default="intended",
-        help="CREMA-D's labels: the emotion that the actor was asked for, or the one that most raters perceived",
-    )
+    add_options(parser, "--label_source")
     arguments = parser.parse_args()
     if arguments.list:
         print_known()
