@@ -113,13 +113,8 @@ def pairs(argument: str, words: list[str]) -> dict[str, str]:
 
 def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tuple[Model, Model | None]:
     """The model, and the one to compare with. Two of the same name are called by the folders above them, too."""
-    folder = Path(arguments.model).expanduser()
     if arguments.run and not (arguments.run / RESULTS).is_file():
         raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
-    if arguments.revision and folder.is_dir():
-        raise ValueError(
-            f"revision={arguments.revision!r}: {arguments.model!r} is a folder here; a revision is of a model on the Hub"
-        )
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
     classifiers = [pipeline(arguments.model, device=arguments.device, **options)]
     if arguments.compare:
