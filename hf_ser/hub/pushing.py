@@ -40,20 +40,12 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    What a push changes.
-
-    Args:
-        repo_id (`str`): The repository.
-        parent (`str`, *optional*): The branch's last commit, `None` if the branch does not exist yet.
-        changes (`dict[str, str]`): For each file `new`, `changed`, `same` or `deleted`.
-        url (`str`, *optional*): The address of the commit or pull request, `None` in a dry run.
-    """
+    """What a push changes."""
 
     repo_id: str
-    parent: str | None
-    changes: dict[str, str]
-    url: str | None = None
+    parent: str | None  # the branch's last commit, none if the branch does not exist yet
+    changes: dict[str, str]  # for each file `new`, `changed`, `same` or `deleted`
+    url: str | None = None  # the address of the commit or pull request, none in a dry run
 
     @property
     def anything(self) -> bool:
