@@ -142,8 +142,8 @@ def predicted(results: RunResults) -> str:
 
 def intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The intervals of the metrics of emotions, else those of a dimension or of the distributions."""
-    further = (*metrics.get("dimensions", {}).values(), metrics.get("distribution"))
-    found = next((of["intervals"] for of in (metrics, *further) if of and "intervals" in of), {})
+    others = (*metrics.get("dimensions", {}).values(), metrics.get("distribution"))
+    found: dict[str, Any] = next((of["intervals"] for of in (metrics, *others) if of and "intervals" in of), {})
     return {"clips": None, "speakers": None, "speakers_reason": "no clip has a label", **found}
 
 
