@@ -330,7 +330,7 @@ class TestFurtherParts:
             (f"synthetic/{again.relative_to(copy).with_suffix('')}", "duplicate")
         ]
         assert not any("splits.json does not have" in note for note in clips.notes)
-        assert len(clips.labels) == len(parts["test"])
+        assert len(clips.clips) == len(parts["test"])
 
     @pytest.mark.parametrize("moved", [("train", "test"), ("test", "train")])
     def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_excluded(
