@@ -52,6 +52,11 @@ class Measure:
         found = self.scorer(np.ones((len(self.rows), 1), dtype=np.int64))
         return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
 
+    def metrics(self, **drawing: Any) -> dict[str, Any]:
+        """The number of `clips`, the metrics, and if there are options of intervals, these in `intervals`; ready for JSON."""
+        drawn = {"intervals": self.intervals(**drawing)} if drawing else {}
+        return {"clips": len(self.rows), **self.values(), **drawn}
+
     def mean_of_speakers(self, metric: str) -> float | None:
         """The mean of a metric over the known speakers for whom it is defined."""
         names = np.array([speaker or "" for speaker in self.speakers or ()])
@@ -164,21 +169,15 @@ class Evaluated:
         found: dict[str, Any] = {}
         if rows := self.labelled:
             found |= all_metrics(self.probabilities[rows], self.labels[rows], self.emotions)
-
-        def further(name: str, **more: Any) -> dict[str, Any]:
-            measure = measures[name]
-            drawn = {"intervals": measure.intervals(**drawing)} if drawing else {}
-            return {"clips": len(measure.rows), **measure.values(), **more, **drawn}
-
         if ALL_DIMENSIONS in measures:
             found |= measures[ALL_DIMENSIONS].values()
             found["dimensions"] = {
-                name: further(name, ccc_by_speaker=measures[name].mean_of_speakers("ccc"))
+                name: {**measures[name].metrics(**drawing), "ccc_by_speaker": measures[name].mean_of_speakers("ccc")}
                 for name in self.dimensions
                 if name in measures
             }
         if DISTRIBUTION in measures:
-            found["distribution"] = further(DISTRIBUTION)
+            found["distribution"] = measures[DISTRIBUTION].metrics(**drawing)
         return {**found, "clips": len(self)}
 
     def intervals(self, details: bool = False, **drawing: Any) -> dict[str, Any] | None:
