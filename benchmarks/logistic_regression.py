@@ -28,8 +28,8 @@ from tqdm import tqdm
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.models import load_model
 from hf_ser.training import parse_arguments
-from hf_ser.training.clips import load_splits
 from hf_ser.training.cross_validation import fold_count
+from hf_ser.training.data import load_splits
 
 
 def states(model: str, clips: Dataset) -> npt.NDArray[np.float32]:

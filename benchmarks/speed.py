@@ -57,8 +57,7 @@ from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import CorpusError, read_corpora
 from hf_ser.encoders import encoder_config, minimum_samples, minimum_samples_in_training
 from hf_ser.features import SpeechCollator, SpeechDataset
-from hf_ser.machine import has_bfloat16, processor_name, processors
-from hf_ser.memory import keep_freed_memory
+from hf_ser.machine import has_bfloat16, keep_freed_memory, processor_name, processors
 from hf_ser.models import load_model
 from hf_ser.models.load import load_config, resolve_checkpoint
 from hf_ser.report.cost import start_memory

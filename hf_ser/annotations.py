@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_ser.corpora import CORPORA, CorpusError, load_entry
 from hf_ser.corpora.columns import Words, arrow_columns
-from hf_ser.emotions import DIMENSIONS, EmotionSelection
+from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EmotionSelection
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +23,92 @@ Counts = npt.NDArray[np.int64]
 Ranges = dict[str, list[float]]
 
 
-def ranges_of(specification: str, dimension_range: Sequence[float] | None = None) -> Ranges:
-    """
-    The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`, by
-    default 0 to 1.
-
-    Raises:
-        ValueError: if `dimension_range` is not a lower and a higher number.
-    """
-    low, high = dimension_range or (0.0, 1.0)
-    if not low < high:
-        raise ValueError(f"dimension_range: expected the lowest and the highest value, found {low:g} and {high:g}")
+def ranges_of(specification: str, dimension_range: Sequence[float]) -> Ranges:
+    """The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`."""
     kind = specification.partition("=")[0]
     if kind in CORPORA or kind.lower().endswith((".yaml", ".yml")):
         return (CORPORA.get(kind) or load_entry(Path(kind).expanduser())).dimensions
-    return {name: [float(low), float(high)] for name in DIMENSIONS}
+    return {name: list(map(float, dimension_range)) for name in DIMENSIONS}
+
+
+class Votes(NamedTuple):
+    """
+    The votes for each clip.
+
+    Args:
+        counts (`np.ndarray` of shape `(clips, emotions)`): Votes for each of the run's emotions, in parts where a rater named
+            several.
+        raters (`np.ndarray` of shape `(clips,)`): Raters who named one of the run's emotions.
+        chosen (`np.ndarray` of shape `(clips, emotions + 1)`): Raters who chose each emotion and no other; the last are all
+            emotions that are none of the run's.
+    """
+
+    counts: Floats
+    raters: Counts
+    chosen: Counts
+
+
+class Truth(NamedTuple):
+    """
+    What is known of clips.
+
+    Args:
+        labels (`np.ndarray` of shape `(clips,)`): The place of each clip's emotion among those of a run, -1 without one of them.
+        values (`dict[str, np.ndarray]`): The dimensions that some clips have, `(clips,)` from 0 to 1, and `emotion_distribution`,
+            `(clips, emotions)`; NaN where a clip has none.
+        votes (`Votes`, *optional*): The raters' votes.
+        ranges (`dict[str, Ranges]`): The scale of each corpus.
+    """
+
+    labels: Counts
+    values: dict[str, Floats]
+    votes: Votes | None
+    ranges: dict[str, Ranges]
+
+    def has(self, targets: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Whether each clip has one of the targets, `(clips,)`."""
+        found = (self.labels >= 0) & (EMOTION in targets)
+        for name in {*targets} & {*self.values}:
+            found |= ~np.isnan(self.values[name]).reshape(len(found), -1).any(axis=1)
+        return found
+
+
+def truth_of(
+    rows: Dataset,
+    selection: EmotionSelection,
+    targets: Collection[str],
+    corpora: Mapping[str, str],
+    *,
+    minimum_raters: int = 1,
+    vote_smoothing: float = 0.0,
+    dimension_range: Sequence[float] | None = None,
+) -> Truth:
+    """
+    The labels of clips.
+
+    Args:
+        rows (`datasets.Dataset`): Clips as `hf_ser.corpora.read` returns them.
+        selection (`EmotionSelection`): The emotions of the run.
+        targets (`Collection[str]`): Some of `hf_ser.emotions.TARGETS`.
+        corpora (`dict[str, str]`): The `NAME=PATH` that each corpus is read from; dimensions of others are from 0 to 1.
+        minimum_raters, vote_smoothing, dimension_range: See [`~hf_ser.clips.load_corpora`].
+
+    Raises:
+        CorpusError: if a dimension among the targets is outside its scale, or a distribution does not add up to 1.
+    """
+    place = {name: k for k, name in enumerate(selection.names)}
+    emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
+    label_of = np.array([*(place.get(selection.label(word) or "", -1) for word in emotions.words), -1], dtype=np.int64)
+    ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
+    # Users cannot correct a table that comes with a corpus' release.
+    released = {corpus for corpus, specification in corpora.items() if specification.partition("=")[0] in CORPORA}
+    values = scaled_dimensions(rows, ranges, targets, released)
+    votes = count_votes(rows, selection) if place and "votes" in rows.column_names else None
+    if DISTRIBUTION in rows.column_names:
+        values[DISTRIBUTION] = given_distributions(rows, len(place))
+    elif votes is not None and DISTRIBUTION in targets:
+        values[DISTRIBUTION] = distributions(votes, minimum_raters, vote_smoothing)
+    return Truth(label_of[emotions.codes], values, votes, ranges)
 
 
 def scaled_dimensions(
@@ -46,15 +117,8 @@ def scaled_dimensions(
     """
     The dimensions that some clips have, `(clips,)` from 0 to 1, NaN where a clip has none.
 
-    Args:
-        rows (`datasets.Dataset`): With columns of dimensions in their corpora's own scales.
-        ranges (`dict[str, Ranges]`): The scale of each corpus.
-        required (`Collection[str]`): The dimensions of which a value outside its scale is an error.
-        released (`Collection[str]`): Corpora whose tables come with their release: their users cannot correct a value. A clip
-            has none then.
-
     Raises:
-        CorpusError: if a value is outside the scale.
+        CorpusError: if a value of a `required` dimension is outside the scale. In `released` corpora the clip has none then.
     """
     corpora, found = Words.of(arrow_columns(rows, ("corpus",))["corpus"]), {}
     for name in DIMENSIONS:
@@ -81,27 +145,8 @@ def scaled_dimensions(
     return found
 
 
-class Votes(NamedTuple):
-    """
-    The votes for each clip.
-
-    Args:
-        counts (`np.ndarray` of shape `(clips, emotions)`): Votes for each of the run's emotions, in parts where a rater named
-            several.
-        raters (`np.ndarray` of shape `(clips,)`): Raters who named one of the run's emotions.
-        chosen (`np.ndarray` of shape `(clips, emotions + 1)`): Raters who chose each emotion and no other; the last are all
-            emotions that are none of the run's.
-    """
-
-    counts: Floats
-    raters: Counts
-    chosen: Counts
-
-
-def count_votes(rows: Dataset, selection: EmotionSelection) -> Votes | None:
-    """The votes for the emotions of a run, those for merged ones included; none if the rows have no votes."""
-    if "votes" not in rows.column_names:
-        return None
+def count_votes(rows: Dataset, selection: EmotionSelection) -> Votes:
+    """The votes for the emotions of a run, those for merged ones included."""
     lists = arrow_columns(rows, ("votes",))["votes"]
     clip, votes = _flat(lists)
     words = Words.of(votes)
@@ -155,37 +200,33 @@ def shares_of(shares: Floats, names: Sequence[str], present: Sequence[str]) -> F
     return kept / np.where(total == 0, np.nan, total)
 
 
-def with_any(values: Mapping[str, Floats], targets: Collection[str], clips: int) -> npt.NDArray[np.bool_]:
-    """Whether each clip has one of the targets, other than the emotion."""
-    found = np.zeros(clips, dtype=bool)
-    for name in {*targets} & {*values}:
-        found |= ~np.isnan(values[name]).reshape(clips, -1).any(axis=1)
-    return found
-
-
-def check_targets(values: Mapping[str, Floats], targets: Sequence[str]) -> None:
+def check_targets(values: Mapping[str, Floats], targets: Collection[str]) -> None:
     """
     Raises:
         CorpusError: if no clip has one of the targets. A dimension that is the same for all is in the log.
     """
-    for name in targets:
-        if name == "emotion":
-            continue
+    for name in [name for name in targets if name != EMOTION]:
         known = values.get(name, np.empty(0))
         known = known[~np.isnan(known)]
         if not len(known):
-            with_it = [
-                corpus
-                for corpus, entry in CORPORA.items()
-                if name in entry.dimensions or (name not in DIMENSIONS and any(table.raters for table in entry.tables))
-            ]
-            column = name if name in DIMENSIONS else "votes"
-            raise CorpusError(
-                f"targets: no clip has {name}; corpora with it are {', '.join(with_it)}, where their tables are complete, and "
-                f"manifests and data sets with a column {column}" + ", of minimum_raters at least" * (column == "votes")
-            )
+            raise lacking(name)
         if name in DIMENSIONS and np.ptp(known) == 0:
             logger.warning("%s: all clips have the same value, so that metrics of it are undefined", name)
+
+
+def lacking(target: str) -> CorpusError:
+    """No clip has a target other than the emotion."""
+    dimension = target in DIMENSIONS
+    with_it = [
+        corpus
+        for corpus, entry in CORPORA.items()
+        if (target in entry.dimensions if dimension else any(table.raters for table in entry.tables))
+    ]
+    column = target if dimension else "votes, of minimum_raters at least"
+    return CorpusError(
+        f"targets: no clip has {target}; corpora with it are {', '.join(with_it)}, where their tables are complete, and "
+        f"manifests and data sets with a column {column}"
+    )
 
 
 def optional(values: Floats) -> pa.Array:

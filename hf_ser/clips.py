@@ -13,27 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
-from hf_ser.annotations import (
-    Ranges,
-    agreement,
-    check_targets,
-    count_votes,
-    distributions,
-    given_distributions,
-    optional,
-    ranges_of,
-    scaled_dimensions,
-    shares_of,
-    with_any,
-)
+from hf_ser.annotations import Ranges, agreement, check_targets, optional, shares_of, truth_of
 from hf_ser.audio import prepare
-from hf_ser.corpora import CORPORA, CorpusError, Excluded, corpus_of, emobox, known_as, read_corpora
-from hf_ser.corpora.columns import Texts, Words, arrow_columns
+from hf_ser.corpora import CorpusError, Excluded, corpus_of, read_corpora, source_of
+from hf_ser.corpora.columns import Words, arrow_columns
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
-from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.corpora.rows import RATED_COLUMNS
-from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets
+from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets, require_range
 
 logger = logging.getLogger(__name__)
 
@@ -115,20 +102,19 @@ def load_corpora(
     """
     selection = EmotionSelection.parse(emotions)  # what is wrong there is reported before hours of decoding
     targets = list(parse_targets(targets))
+    require_range(dimension_range)
     names = [f"{name}={path}" for name, path in corpora.items()] if isinstance(corpora, Mapping) else list(corpora)
     corpora = read_corpora(names)
-    named = {rows[0]["corpus"]: rows.info.dataset_name for rows in corpora}
-    ranges = {corpus: ranges_of(specification, dimension_range) for corpus, specification in named.items()}
     return labelled(
         prepare(corpora, workers=workers),
         selection,
         targets=targets,
+        corpora={rows[0]["corpus"]: rows.info.dataset_name for rows in corpora},
         minimum_raters=minimum_raters,
         vote_smoothing=vote_smoothing,
-        ranges=ranges,
+        dimension_range=dimension_range,
         max_excluded=max_excluded,
         minimum_seconds=minimum_seconds,
-        sources={corpus: source_of(specification) for corpus, specification in named.items()},
     )
 
 
@@ -167,31 +153,16 @@ def without_audio(rows: Dataset) -> Dataset:
     return Dataset(rows.flatten_indices().data, info=ClipsInfo(features=rows.features))
 
 
-def source_of(specification: str) -> dict[str, str]:
-    """How the corpus of `NAME=PATH` is read, see [`ClipsInfo`]."""
-    kind, _, path = specification.partition("=")
-    if kind in CORPORA:
-        return {"read_as": kind}
-    if kind == HUB_DATASET:
-        name = path.partition(":")[0]
-        return {"read_as": HUB_DATASET, **({} if Path(name).expanduser().exists() else {"hub_dataset": name})}
-    if kind == emobox.NAME and (corpus := known_as(Path(path).name)) in CORPORA:
-        return {"read_as": corpus}
-    return {"read_as": MANIFEST}
-
-
 def labelled(
     rows: Dataset,
     selection: EmotionSelection,
     *,
-    targets: Sequence[str] = ("emotion",),
-    minimum_raters: int = 1,
-    vote_smoothing: float = 0.0,
-    ranges: Mapping[str, Ranges] | None = None,
+    targets: Sequence[str] = (EMOTION,),
+    corpora: Mapping[str, str] | None = None,
     max_excluded: float = 0.05,
     minimum_seconds: float = MINIMUM_SECONDS,
-    sources: Mapping[str, dict[str, str]] | None = None,
     keep_all: bool = False,
+    **rating: Any,
 ) -> Dataset:
     """
     Checks and labels prepared clips, see [`load_corpora`].
@@ -199,22 +170,18 @@ def labelled(
     Args:
         rows (`datasets.Dataset`): What `hf_ser.audio.prepare` returns.
         selection (`EmotionSelection`): Which emotions to keep.
-        targets, minimum_raters, vote_smoothing, max_excluded, minimum_seconds: See [`load_corpora`].
-        ranges, sources (`dict`, *optional*): See [`ClipsInfo`].
+        targets, max_excluded, minimum_seconds: See [`load_corpora`].
+        corpora (`dict[str, str]`, *optional*): The `NAME=PATH` that each corpus is read from.
         keep_all (`bool`, defaults to `False`): Emotions without a clip keep their number: a part of the clips may lack some.
+        **rating: `minimum_raters`, `vote_smoothing` and `dimension_range`, see [`load_corpora`].
 
     Raises:
         CorpusError: see [`load_corpora`].
     """
-    sources, ranges = dict(sources or {}), ranges or {}
-    released = {corpus for corpus, source in sources.items() if source["read_as"] in CORPORA}
-    votes = count_votes(rows, selection)
-    values = scaled_dimensions(rows, ranges, targets, released)
-    if DISTRIBUTION in rows.column_names:
-        values[DISTRIBUTION] = given_distributions(rows, len(selection.names))
-    elif votes is not None and DISTRIBUTION in targets:
-        values[DISTRIBUTION] = distributions(votes, minimum_raters, vote_smoothing)
-    rated = with_any(values, targets, len(rows))
+    corpora = corpora or {}
+    truth = truth_of(rows, selection, targets, corpora, **rating)
+    labels, values, votes = truth.labels, truth.values, truth.votes
+    rated = truth.has({*targets} - {EMOTION})
     if votes is not None and DISTRIBUTION in targets:
         rated |= votes.chosen.any(axis=1)  # by too few for a distribution: left out, not broken
     usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
@@ -222,55 +189,44 @@ def labelled(
     excluded += copies
     report(rows, excluded, max_excluded)
 
-    emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
-    meant = [selection.label(word) for word in emotions.words]
-    counted = {selection.label(word) for word in emotions.take(usable).counts()}
+    counts = np.bincount(labels[usable][labels[usable] >= 0], minlength=len(selection.names)).astype(float)
     if EMOTION not in targets and votes is not None:  # else a class of the model would have no clip
-        counted |= {name for name, n in zip(selection.names, votes.counts[usable].sum(axis=0), strict=True) if n}
-    if {EMOTION, DISTRIBUTION}.isdisjoint(targets):
-        present = list(selection.names or EMOTIONS)
-    else:
-        present = present_emotions(selection, selection.names if keep_all else counted)
+        counts += votes.counts[usable].sum(axis=0)
+    present = list(selection.names or EMOTIONS)
+    if not {EMOTION, DISTRIBUTION}.isdisjoint(targets):
+        present = present_emotions(selection, selection.names if keep_all else np.array(present)[counts > 0].tolist())
     if DISTRIBUTION in values and len(present) < len(selection.names):
         values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
+    labels = np.array([*(present.index(name) if name in present else -1 for name in selection.names), -1])[labels]
 
-    label_of = np.array([*(present.index(name) if name in present else -1 for name in meant), -1], dtype=np.int32)
-    labels = label_of[emotions.codes]
-    wanted = with_any(values, targets, len(rows)) | ((labels >= 0) & (EMOTION in targets))
-    taken = np.array(usable, dtype=np.int64)[wanted[usable]]
-    left_out = {word or "none": n for word, n in emotions.take(np.setdiff1d(usable, taken)).counts().items()}
+    taken = np.array(usable, dtype=np.int64)[truth.has(targets)[usable]]
+    left_out = column(rows, "emotion").take(np.setdiff1d(usable, taken)).counts()
+    left_out = {word or "none": n for word, n in left_out.items()}
     if left_out:
         logger.info("left out, as not asked for: %s", ", ".join(f"{n} {name}" for name, n in left_out.items()))
     if not keep_all:
         check_targets({name: of_clips[taken] for name, of_clips in values.items()}, targets)
         if DISTRIBUTION in targets and votes is not None and votes.raters[taken].max() == 1:
             logger.warning("emotion_distribution: no clip has votes of two raters, so that each is one emotion alone")
-    # samples_hash stays: features of a frozen encoder are kept by it.
-    gone = ["emotion", "copy_of", "problem", "detail", "emotion_distribution", *RATED_COLUMNS]
-    agreed = agreement(rows, taken, votes)
-    corpora = Words.of(arrow_columns(rows, ("corpus",))["corpus"]).take(taken)
-    rows = rows.remove_columns([name for name in gone if name in rows.column_names and name != "votes"])
-    together = with_labels(
-        rows, taken, labels[taken], present, {name: optional(found) for name, found in values.items()}
-    )
+    together = with_truth(rows, taken, labels, present, values)
     info = ClipsInfo(
         features=together.features,
         excluded=excluded,
         left_out=left_out,
         merged=selection.merged,
-        sources=sources,
+        sources={corpus: source_of(specification) for corpus, specification in corpora.items()},
         targets=list(targets),
         ranges={
-            corpus: {name: scale for name, scale in ranges[corpus].items() if name in values}
-            for corpus in corpora.counts()
-            if corpus in ranges
+            corpus: {name: scale for name, scale in truth.ranges[corpus].items() if name in values}
+            for corpus in column(rows, "corpus").take(taken).counts()
+            if corpus in truth.ranges
         },
-        agreement=agreed,
+        agreement=agreement(rows, taken, votes),
     )
     return Dataset(together.data, info=info).select(taken)
 
 
-def present_emotions(selection: EmotionSelection, counted: Collection[str | None]) -> list[str]:
+def present_emotions(selection: EmotionSelection, counted: Collection[str]) -> list[str]:
     """
     The emotions of a selection that clips have.
 
@@ -285,21 +241,25 @@ def present_emotions(selection: EmotionSelection, counted: Collection[str | None
     return present
 
 
-def with_labels(
+def with_truth(
     rows: Dataset,
     taken: npt.NDArray[np.int64],
-    labels: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
     emotions: Sequence[str],
-    others: Mapping[str, pa.Array] | None = None,
+    values: Mapping[str, npt.NDArray[np.float64]],
 ) -> Dataset:
     """
-    All rows with a column `label`, which the rows `taken` have (none where it is -1), and `others`. Rows are selected after it: a
-    column that is added to a selection would copy the audio.
+    Rows with a column `label`, which the rows `taken` have (none where it is -1), and one for each of `values`, in place of what
+    they are made of. Rows are selected after it: a column that is added to a selection would copy the audio.
     """
     label = np.full(len(rows), -1, dtype=np.int64)
-    label[taken] = labels
-    table = pa.table({"label": pa.array(label, mask=label < 0), **(others or {})})
+    label[taken] = labels[taken]
+    columns = {name: optional(found) for name, found in values.items()}
+    table = pa.table({"label": pa.array(label, mask=label < 0), **columns})
     features = Features({**Features.from_arrow_schema(table.schema), "label": ClassLabel(names=list(emotions))})
+    # samples_hash stays: features of a frozen encoder are kept by it.
+    used = {"emotion", "copy_of", "problem", "detail", DISTRIBUTION, *RATED_COLUMNS} - {"votes"}
+    rows = rows.remove_columns([name for name in rows.column_names if name in used])
     return concatenate_datasets([rows, Dataset(table, info=DatasetInfo(features=features))], axis=1)
 
 
@@ -321,9 +281,10 @@ def emotions_of(clips: Dataset) -> tuple[str, ...]:
     return tuple(clips.features["label"].names)
 
 
-def names_of(clips: Dataset) -> Texts:
+def names_of(clips: Dataset) -> list[str]:
     """The name of each clip, the same on every machine."""
-    return Texts(arrow_columns(clips, ("clip",))["clip"])
+    names: list[str] = clips["clip"][:]
+    return names
 
 
 def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:

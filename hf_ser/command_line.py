@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
+from transformers.utils import logging as transformers_logging
+
 from hf_ser.wording import visible
 
 #: The environment variable that asks for the whole traceback.
@@ -84,24 +86,22 @@ class _Visible(logging.Formatter):
         return visible(super().format(record), kept="\n\t")
 
 
-def log_to_terminal() -> None:
-    """Shows warnings on stderr, without control characters of names that are in them."""
+def log_to_terminal(level: int = logging.WARNING) -> None:
+    """
+    Shows warnings on stderr, without control characters of names that are in them, and what this package logs from `level` on.
+    Of transformers errors alone are shown, and no progress of loading weights.
+    """
     logging.basicConfig(handlers=[handler := logging.StreamHandler()], level=logging.WARNING)
     handler.setFormatter(_Visible("%(message)s"))
+    logging.getLogger("hf_ser").setLevel(level)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
-def tell(error: Exception, of: object = None, *, quiet: bool = False) -> None:
-    """
-    Prints an error on stderr; raises it instead where `HF_SER_DEBUG` is set.
-
-    Args:
-        error (`Exception`): The error.
-        of (*optional*): Of several things the one that it is about.
-        quiet (`bool`, defaults to `False`): Print nothing.
-    """
+def tell(error: Exception, *, quiet: bool = False) -> None:
+    """Prints an error on stderr, unless `quiet`; raises it instead where `HF_SER_DEBUG` is set."""
     if os.environ.get(DEBUG):
         raise error
     if not quiet:
-        about = "" if of is None else f"{of}: "
-        text = visible(f"{about}{error}", kept="\n\t")
+        text = visible(str(error), kept="\n\t")
         print(f"error: {text}\n({DEBUG}=1 shows where)", file=sys.stderr)

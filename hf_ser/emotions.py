@@ -70,6 +70,16 @@ def parse_targets(words: Sequence[str]) -> dict[str, float]:
     return weights
 
 
+def require_range(dimension_range: Sequence[float] | None) -> None:
+    """
+    Raises:
+        ValueError: if a scale of dimensions is given that is not its lowest and its highest value.
+    """
+    if dimension_range and not (len(dimension_range) == 2 and dimension_range[0] < dimension_range[1]):
+        found = " and ".join(f"{value:g}" for value in dimension_range)
+        raise ValueError(f"dimension_range: expected the lowest and the highest value, found {found}")
+
+
 @dataclass(frozen=True)
 class EmotionSelection:
     """

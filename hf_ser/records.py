@@ -1,4 +1,4 @@
-"""What a run leaves beside its model: the names of the files, and how they are written and read."""
+"""The files of a run: their names, and how the records beside the model are written and read."""
 
 import json
 import os
@@ -13,8 +13,19 @@ RUN = "run.json"
 SPLITS = "splits.json"
 #: The clips that cannot be used, each with the reason.
 EXCLUDED = "excluded.csv"
-#: What hf-ser evaluate measured.
-REPORT = "report.json"
+#: What hf-ser evaluate measured, and the same as a page.
+REPORT, REPORT_PAGE = "report.json", "report.html"
+#: The folder of a report's plots, and of the predictions of all clips, which has their names and is not published.
+REPORT_FOLDER, REPORT_CLIPS = "report", "clips.csv"
+#: The predictions of a report that is not complete.
+PREDICTIONS = "report-predictions"
+#: The model card, and the plots that it shows.
+CARD, PLOTS = "README.md", ("confusion_matrix.png", "training_curves.png")
+#: The model: a checkpoint, or an adapter.
+WEIGHTS, WEIGHTS_INDEX = "model*.safetensors", "model.safetensors.index.json"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+CONFIG, CONFIGS = "config.json", ("config.json", "preprocessor_config.json")
+MODEL = (WEIGHTS, WEIGHTS_INDEX, ADAPTER, ADAPTER_CONFIG, *CONFIGS)
 
 
 def run_of(model: Path) -> Path | None:

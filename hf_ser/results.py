@@ -154,8 +154,8 @@ class RunResults:
 
     @property
     def main_metric(self) -> str:
-        """`uar`, or `ccc`, the mean over the dimensions, of a model of dimensions alone."""
-        return "uar" if self.emotions else "ccc"
+        """What stands for the run: `uar`, or `ccc`, the mean over the dimensions, where the test part has no emotions."""
+        return "ccc" if "ccc" in self.test and "uar" not in self.test else "uar"
 
     @property
     def test(self) -> dict[str, Any]:
@@ -181,9 +181,7 @@ class RunResults:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = RESULTS) -> "RunResults":
         """
-        Args:
-            content (`dict`): The content of `results.json`.
-            source (`str`): Its path, for messages.
+        The content of `results.json`; messages name it `source`.
 
         Raises:
             ValueError: if it is of another version, or fields are missing.

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
+from hf_ser.annotations import lacking
 from hf_ser.clips import emotion_column, emotions_of
-from hf_ser.corpora import CorpusError
 from hf_ser.corpora.columns import arrow_columns
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, parse_targets
 
@@ -42,9 +42,7 @@ class Targets:
         for name in weights:
             known = name in clips.column_names and arrow_columns(clips, (name,))[name].null_count < len(clips)
             if name != EMOTION and not known:
-                raise CorpusError(
-                    f"targets: no clip has {name}; it needs a column of that name, see docs/corpora.md for the corpora with it"
-                )
+                raise lacking(name)
         return targets
 
     @property

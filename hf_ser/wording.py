@@ -1,7 +1,7 @@
 """Numbers, shares and lists of names, as a sentence has them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 #: What breaks a line of a table, changes the terminal that it is printed on, or turns the direction of a text.
@@ -24,6 +24,13 @@ def listed(words: Iterable[object], last: str = "and", *, most: int | None = Non
     if most and len(texts) > most:
         texts = [*texts[:most], f"{len(texts) - most} more"]
     return f" {last} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Rows of cells as lines, the columns in `left` flush left, all others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = ["<" if place in left else ">" for place in range(len(widths))]
+    return ["  ".join(map("{:{}{}}".format, row, sides, widths)).rstrip() for row in rows]
 
 
 def per_cent(share: float) -> float:

@@ -11,7 +11,7 @@ from counts import HUBERT_SER_CORPORA, PEFT_SER_CORPORA, Corpora, path_of
 from published import TABLES, Cells, number
 
 from hf_ser.emotions import EMOTIONS
-from hf_ser.hub.card.report import read_report
+from hf_ser.hub.card import read_report
 from hf_ser.records import RESULTS
 from hf_ser.results import RunResults
 from hf_ser.training import parse_arguments

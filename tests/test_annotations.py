@@ -21,7 +21,7 @@ from hf_ser.emotions import DIMENSIONS, EMOTIONS, EmotionSelection, parse_target
 from hf_ser.splits import check, describe, speaker_folds, train_test_split
 from hf_ser.training import ScriptArguments
 from hf_ser.training.arguments import parse_arguments
-from hf_ser.training.clips import load_splits, stream_corpora
+from hf_ser.training.data import load_splits, stream_corpora
 
 Write = Callable[..., Path]
 

@@ -13,7 +13,6 @@ ORDER = [
     "cache",
     "records",
     "machine",
-    "memory",
     "emotions",
     "results",
     "modeling",

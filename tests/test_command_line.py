@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.command_line import errors_in_one_line, path_argument, tell
+from hf_ser.command_line import errors_in_one_line, path_argument
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -62,11 +62,6 @@ def test_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_command_that_goes_well() -> None:
     assert errors_in_one_line()(lambda: 3)() == 3
-
-
-def test_which_of_several_things_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(ValueError("no"), "runs/a")
-    assert capsys.readouterr().err.startswith("error: runs/a: no\n")
 
 
 @pytest.mark.parametrize("text", ["", " "])

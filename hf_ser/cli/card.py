@@ -5,7 +5,8 @@ from pathlib import Path
 
 from hf_ser.command_line import path_argument, tell
 from hf_ser.evaluation.plots import draw_run
-from hf_ser.hub.card import CARD, write_card
+from hf_ser.hub.card import write_card
+from hf_ser.records import CARD
 from hf_ser.results import RunResults
 
 

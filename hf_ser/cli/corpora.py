@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
+from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
-from hf_ser.corpora import ABOUT, LABEL_SOURCES, LEFT_OUT, NAMES, labelled_by, read_corpora
+from hf_ser.corpora import ABOUT, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 from hf_ser.splits import SharedByParts, audit_emobox
+from hf_ser.wording import aligned
 
 
 @errors_in_one_line()
@@ -45,21 +47,15 @@ def main() -> int:
         action="store_true",
         help="decode the clips, too, for hours and unreadable clips; with --audit, for recordings that train and test share",
     )
-    parser.add_argument(
-        "--label_source",
-        choices=list(LABEL_SOURCES),
-        default="intended",
-        help="CREMA-D's labels: the emotion that the actor was asked for, or the one that most raters perceived",
-    )
+    add_options(parser, "--label_source")
     arguments = parser.parse_args()
     if arguments.list:
         print_known()
         return 0
-    log_to_terminal()
+    log_to_terminal(logging.WARNING if arguments.audit else logging.INFO)
     if arguments.audit:
         print_audit(list(audit_emobox(arguments.audit, decode=arguments.hours)))
         return 0
-    logging.getLogger("hf_ser").setLevel(logging.INFO)
     corpora = read_corpora(labelled_by(arguments.corpora, arguments.label_source))
     print_counts(corpora)
     print_speakers([prepare([rows]) for rows in corpora] if arguments.hours else corpora)
@@ -141,7 +137,4 @@ def print_speakers(corpora: Sequence[Dataset]) -> None:
 def print_table(lines: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> None:
     """Prints lines in columns, those in `left` flush left, all others flush right."""
     text = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    for line in text:
-        cells = zip(line, widths, strict=True)
-        print("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(cells)).rstrip())
+    print(*aligned(text, left), sep="\n")

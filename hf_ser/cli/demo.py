@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 
 
@@ -41,9 +42,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a run's folder, an adapter's folder, or a model's name on the Hub")
-    parser.add_argument("--base", help="where an adapter's base model is, if not where the adapter states")
-    parser.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
+    add_options(parser, "model", "--base", "--revision")
     parser.add_argument("--title", help="the page's heading, by default the model's name")
     parser.add_argument(
         "--examples", type=path_argument, metavar="FOLDER", help="clips that visitors can try the model with"

@@ -16,28 +16,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser import pipeline
+from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
-from hf_ser.corpora import LABEL_SOURCES, labelled_by
+from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
 from hf_ser.inference.precision import PRECISIONS
-from hf_ser.memory import keep_freed_memory
-from hf_ser.records import RESULTS
+from hf_ser.machine import keep_freed_memory
+from hf_ser.records import PREDICTIONS, RESULTS
 from hf_ser.rendering import console
 from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips, open_model, save
-from hf_ser.report.files import PREDICTIONS
 
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     arguments = parse_arguments()
-    log_to_terminal()
-    logging.getLogger("hf_ser").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal(logging.INFO)
     keep_freed_memory()
     folder = output_folder(arguments)
     check_folder(folder, arguments.overwrite)
@@ -56,14 +51,11 @@ def main() -> int:
     model, other = open_models(arguments, label_map)
     clips = load_clips(
         labelled_by(arguments.corpora, arguments.label_source),
-        model.emotions,
-        model.records,
-        dimensions=model.dimensions,
+        model,
         dimension_range=arguments.dimension_range,
         merges={canonical(one): canonical(another) for one, another in merges.items()} or None,
         part=arguments.part,
         max_excluded=arguments.max_excluded,
-        minimum_seconds=model.shortest,
     )
     built = build(model, clips, options, other=other, argv=sys.argv)
     save(built, folder)
@@ -77,27 +69,20 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="the folder of a run, an adapter or an exported model, or a name on the Hub")
+    add_options(parser, "model", "--base", "--revision", "--device", "--batch_seconds", "--precision", "--label_source")
     add("--corpora", nargs="+", required=True, metavar="NAME=PATH", help="the corpora, as in hf-ser finetune")
     add("--part", default="auto", help="the clips: test, validation or a further test part (test2) of the model's own split, or "
         "all; auto (default) is test if the model's split has clips of these corpora, else all")  # fmt: skip
     add("--output", type=path_argument, metavar="FOLDER", help="the report's folder, by default that of the model")
     add("--overwrite", action="store_true", help="replace an existing report")
-    add("--compare", metavar="MODEL", help="another model, to compare with on the same clips")
+    add("--compare", metavar="MODEL", help="another model, to compare with on the same clips, in float32")
     add("--label_map", nargs="+", default=[], metavar="LABEL=EMOTION", help="emotions of the model's labels")
     add("--emotions", nargs="+", default=[], metavar="FROM=TO", help="emotions of the corpora that count as another")
     add("--dimension_range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the scale of arousal, valence and dominance in "
         "manifests and data sets; by default as in training, else 0 to 1")  # fmt: skip
-    add("--label_source", choices=LABEL_SOURCES, default="intended", help="CREMA-D's labels")
-    add("--base", help="an adapter's base model, if it is not where the adapter's configuration says")
-    add("--revision", help="a branch, tag or commit of the model on the Hub")
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="the precision of the model, not of the one of "
-        "--compare; an exported model has its own")  # fmt: skip
     add("--run", type=path_argument, metavar="FOLDER", help="the model's run, whose splits.json names the clips that it was "
         "trained on, if it is not beside the model")  # fmt: skip
-    add("--device", help="by default a GPU if there is one")
     add("--max_seconds", type=float, help="cut longer clips to so many seconds; by default as in training")
-    add("--batch_seconds", type=float, help="seconds of speech in a batch")
     add("--max_excluded", type=float, default=0.05, help="fail if a larger share of a corpus cannot be used (0.05)")
     add("--resamples", type=int, default=1000, help="bootstrap resamples of every interval (1000)")
     add("--seed", type=int, default=0, help="seed of intervals and noise (0)")
@@ -128,13 +113,8 @@ def pairs(argument: str, words: list[str]) -> dict[str, str]:
 
 def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tuple[Model, Model | None]:
     """The model, and the one to compare with. Two of the same name are called by the folders above them, too."""
-    folder = Path(arguments.model).expanduser()
     if arguments.run and not (arguments.run / RESULTS).is_file():
         raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
-    if arguments.revision and folder.is_dir():
-        raise ValueError(
-            f"revision={arguments.revision!r}: {arguments.model!r} is a folder here; a revision is of a model on the Hub"
-        )
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
     classifiers = [pipeline(arguments.model, device=arguments.device, **options)]
     if arguments.compare:

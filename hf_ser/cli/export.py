@@ -5,17 +5,16 @@ Export a model for inference on a CPU, as one ONNX file that onnxruntime runs.
     hf-ser export user/name --output exported/name --int8
     hf-ser export runs/lora_qkv --output exported/int8 --int8 --corpora ravdess=/data/RAVDESS
 
-Both models predict synthetic clips, and your own, each by itself and in padded batches; the exported one is kept only if no
-probability differs by more than the tolerance. export.json states the differences. The folder opens with
-hf_ser.pipeline(FOLDER), and with hf-ser predict FOLDER recordings/.
+Adapters that can be merged are merged; the others are exported as they are. Both models predict synthetic clips, and your own,
+each by itself and in padded batches; the exported one is kept only if no probability differs by more than the tolerance.
+export.json states the differences. The folder opens with hf_ser.pipeline(FOLDER), and with hf-ser predict FOLDER recordings/.
 """
 
 import argparse
 import logging
 from typing import Any
 
-from transformers.utils import logging as transformers_logging
-
+from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.export import export, summary
 
@@ -23,10 +22,7 @@ from hf_ser.export import export, summary
 @errors_in_one_line(ImportError, interrupted="interrupted; nothing was written")
 def main() -> int:
     arguments: dict[str, Any] = vars(parse_arguments())
-    log_to_terminal()
-    logging.getLogger("hf_ser.export").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal(logging.INFO)
     print(summary(export(**arguments)))
     print(f"\nthe exported model is in {arguments['output']}")
     return 0
@@ -36,12 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run's folder, an adapter's folder, or a model's name on the Hub. Adapters that can be merged are merged; the "
-        "others are exported as they are",
-    )
+    add_options(parser, "model", "--base", "--revision")
     parser.add_argument("--output", type=path_argument, metavar="FOLDER", required=True, help="the new folder")
     parser.add_argument(
         "--int8",
@@ -62,9 +53,5 @@ def parse_arguments() -> argparse.Namespace:
         "--corpora", nargs="+", default=[], metavar="NAME=PATH", help="corpora of clips to compare, too"
     )
     parser.add_argument("--most", type=int, default=64, metavar="N", help="at most N of these clips (default: 64)")
-    parser.add_argument(
-        "--base", metavar="MODEL", help="where an adapter's base model is, if not where adapter_config.json has it"
-    )
-    parser.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing exported model")
     return parser.parse_args()

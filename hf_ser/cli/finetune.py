@@ -17,7 +17,7 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from hf_ser.command_line import errors_in_one_line, log_to_terminal
-from hf_ser.memory import keep_freed_memory
+from hf_ser.machine import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.seeds import as_markdown, finetune_seeds
@@ -30,11 +30,9 @@ def main() -> int:
     arguments = parse_arguments(argv, __doc__)
     keep_freed_memory()
     first = arguments.training.process_index == 0
-    log_to_terminal()
-    logging.getLogger("hf_ser").setLevel(logging.INFO if first else logging.ERROR)
-    transformers_logging.disable_progress_bar()  # loading and writing weights
-    if not first:
-        transformers_logging.set_verbosity_error()
+    log_to_terminal(logging.INFO if first else logging.ERROR)
+    if first:
+        transformers_logging.set_verbosity_warning()
 
     @errors_in_one_line(interrupted="interrupted; there is no checkpoint yet to go on from", quiet=not first)
     def train() -> int:

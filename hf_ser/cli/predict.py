@@ -16,18 +16,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser import pipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
-from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.cli.options import add_options
+from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips, in_one_line
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
 from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes, SharedTable
-from hf_ser.memory import keep_freed_memory
+from hf_ser.machine import keep_freed_memory
 from hf_ser.pipeline import SERPipeline
 
 
@@ -35,8 +34,7 @@ from hf_ser.pipeline import SERPipeline
 def main() -> int:
     arguments = parse_arguments()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    log_to_terminal()
     keep_freed_memory()
     processes = Processes.of_launcher()
     try:
@@ -72,11 +70,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run's folder, an adapter's folder, a folder of hf-ser export, or a model's name on the Hub",
-    )
+    add_options(parser, "model")
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -96,25 +90,7 @@ def parse_arguments() -> argparse.Namespace:
         "--resume", action="store_true", help="continue an existing --output (.csv, .jsonl): skip the clips in it"
     )
     model = parser.add_argument_group("the model")
-    model.add_argument("--revision", help="a branch, tag or commit of a model on the Hub")
-    model.add_argument(
-        "--base", metavar="MODEL", help="where an adapter's base model is, if not where adapter_config.json has it"
-    )
-    model.add_argument("--device", help="where to compute, such as cpu or cuda:1; by default a GPU if there is one")
-    model.add_argument(
-        "--batch_seconds",
-        type=float,
-        metavar="S",
-        help="seconds of audio in a batch (default: 120 on a GPU, 8 on a CPU); less needs less memory, with the same results",
-    )
-    model.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="the numbers that the model computes with (default: float32); bfloat16 is about twice as fast where the hardware "
-        "has it, and changes probabilities by usually under 0.01; int8, for a CPU, is faster still, and changes them as much "
-        "or more",
-    )
+    add_options(model, "--revision", "--base", "--device", "--batch_seconds", "--precision")
     windows = parser.add_argument_group("the emotions over the time of one recording")
     windows.add_argument(
         "--timeline", action="store_true", help="cut the recording into windows and segments of one emotion"

@@ -29,6 +29,7 @@ __all__ = [
     "labelled_by",
     "read",
     "read_corpora",
+    "source_of",
     "to_dataset",
 ]
 
@@ -85,6 +86,19 @@ def known_as(name: str) -> str:
     """The corpus in `CORPORA` that `name` spells otherwise (`CREMA-D`, `cremad`), else the name itself."""
     spelt = {corpus.replace("_", ""): corpus for corpus in CORPORA}
     return spelt.get(re.sub(r"[^a-z0-9]", "", name.lower()), name)
+
+
+def source_of(specification: str) -> dict[str, str]:
+    """How the corpus of `NAME=PATH` is read (`read_as`), and its name on the Hub (`hub_dataset`) if it comes from there."""
+    kind, _, path = specification.partition("=")
+    if kind in CORPORA:
+        return {"read_as": kind}
+    if kind == hub_dataset.NAME:
+        name = path.partition(":")[0]
+        return {"read_as": kind, **({} if Path(name).expanduser().exists() else {"hub_dataset": name})}
+    if kind == emobox.NAME and (corpus := known_as(Path(path).name)) in CORPORA:
+        return {"read_as": corpus}
+    return {"read_as": manifest.NAME}
 
 
 def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:

@@ -71,36 +71,6 @@ class Words(Sequence[str | None]):
         return int((self.codes < 0).sum())
 
 
-class Texts(Sequence[str]):
-    """
-    A column in which every text is another, such as the clips' names, kept as Arrow keeps it.
-
-    Args:
-        texts (`pa.Array`): The texts; none is missing.
-    """
-
-    def __init__(self, texts: pa.Array) -> None:
-        self.texts = texts
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Texts": ...
-    def __getitem__(self, index: int | slice) -> "str | Texts":
-        return Texts(self.texts[index]) if isinstance(index, slice) else self.texts[int(index)].as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), BLOCK):
-            yield from self.texts.slice(first, BLOCK).to_pylist()
-
-    def take(self, indices: npt.ArrayLike) -> "Texts":
-        """The texts at `indices`."""
-        return Texts(self.texts.take(pa.array(np.asarray(indices, dtype=np.int64))))
-
-
 def arrow_columns(rows: Dataset, names: Sequence[str]) -> dict[str, pa.Array]:
     """Columns of a data set as Arrow keeps them, without reading what is beside them."""
     table = rows.select_columns(list(names)).with_format("arrow")[:]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from datasets import (
     Audio,
     ClassLabel,
@@ -19,7 +18,7 @@ from datasets import (
 )
 
 from hf_ser.corpora.manifest import TARGET_COLUMNS, find_column, gender, is_split, split
-from hf_ser.corpora.rows import TEXT_COLUMNS, CorpusError, counted_votes, rated_columns
+from hf_ser.corpora.rows import CorpusError, Row, counted_votes, to_dataset
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
@@ -110,7 +109,7 @@ def audio_column(features: Features, source: str) -> str:
 
 
 def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
-    """The columns of `TEXT_COLUMNS` for a part, and of `RATED_COLUMNS` what it has, from its columns other than audio."""
+    """The clips of a part as rows without audio, from its columns other than audio."""
 
     def values(key: str, fits: Callable[[Any], bool]) -> list[Any]:
         column = find_column(part.column_names, key)
@@ -118,31 +117,35 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
         return part[column][:] if column and fits(part.features[column]) else [None] * len(part)
 
     def words(key: str) -> list[str | None]:
-        column = find_column(part.column_names, key)
-        if column is None:
-            return [None] * len(part)
-        feature, values = part.features[column], part[column][:]
-        if isinstance(feature, ClassLabel):
-            return [None if value is None or value < 0 else feature.int2str(value) for value in values]
-        return [None if value is None else str(value) for value in values]
+        found = values(key, lambda kind: True)
+        kind = part.features.get(find_column(part.column_names, key) or "")
+        if isinstance(kind, ClassLabel):
+            return [None if value is None or value < 0 else kind.int2str(value) for value in found]
+        return [None if value is None else str(value) for value in found]
 
     prefix = f"{part_name}/" if part_name else ""
-    columns: dict[str, list[str | None]] = {
-        "clip": [f"{corpus}/{prefix}{index:07d}" for index in range(len(part))],
-        "emotion": [canonical(word or "") for word in words("emotion")],
-        "speaker": [f"{corpus}_{word}" if word else None for word in words("speaker")],
-        "gender": [gender(word) for word in words("gender")],
-        "corpus": [corpus] * len(part),
-        "session": [f"{corpus}_{word}" if word else None for word in words("session")],
-        "split": [split(word) or split(part_name) for word in words("split")],
-        "copy_of": [None] * len(part),
-    }
-    rated = {
-        name: values(name, lambda kind: isinstance(kind, Value) and kind.dtype[:3] in NUMBERS) for name in DIMENSIONS
-    }
-    rated["votes"] = [
-        (list(map(canonical, value)) if isinstance(value, list) else counted_votes(value, f"{clip}: votes")) or None
-        for clip, value in zip(columns["clip"], values("votes", lambda kind: kind in VOTES), strict=True)
-    ]
-    texts = {name: pa.array(columns[name], pa.string()) for name in TEXT_COLUMNS}
-    return Dataset(pa.table({**texts, **rated_columns(rated)}))
+    keys = ("emotion", "speaker", "gender", "session", "split")
+    dimensions = (
+        values(name, lambda kind: isinstance(kind, Value) and kind.dtype[:3] in NUMBERS) for name in DIMENSIONS
+    )
+    votes = values("votes", lambda kind: kind in VOTES)
+    lines = zip(*map(words, keys), zip(*dimensions, strict=True), votes, strict=True)
+    rows = []
+    for index, (emotion, speaker, sex, session, word, rated, voted) in enumerate(lines):
+        name = f"{prefix}{index:07d}"
+        rows.append(
+            Row(
+                path="",
+                name=name,
+                emotion=canonical(emotion or ""),
+                speaker=speaker,
+                gender=gender(sex),
+                session=session,
+                split=split(word) or split(part_name),
+                dimensions={key: value for key, value in zip(DIMENSIONS, rated, strict=True) if value is not None},
+                votes=list(map(canonical, voted))
+                if isinstance(voted, list)
+                else counted_votes(voted, f"{corpus}/{name}: votes"),
+            )
+        )
+    return to_dataset(rows, corpus).remove_columns("audio")

@@ -82,7 +82,7 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
         sources (`Sequence[str]`): `dataset=user/name` or `dataset=user/name:configuration`, see `hf_ser.corpora.hub_dataset`.
 
     Returns:
-        Rows with the columns of `hf_ser.corpora.rows.TEXT_COLUMNS`, named as if they were downloaded, and `duration` in seconds,
+        Rows as of [`~hf_ser.corpora.rows.to_dataset`] without audio, named as if they were downloaded, and `duration` in seconds,
         none where there is no such column; and the stream of their audio.
 
     Raises:

@@ -73,18 +73,12 @@ class Excluded:
 
 def corpus_of(clip: str, corpora: Iterable[str]) -> str:
     """
-    The corpus that a clip's name begins with. A manifest may call one `lab` and another `lab/phone`: the longest name counts.
-
-    Args:
-        clip (`str`): The clip's name.
-        corpora (`Iterable[str]`): Those that it may be of; of none of them, what is before the first slash.
+    The one of the corpora that a clip's name begins with; of none of them, what is before the first slash. A manifest may call
+    one `lab` and another `lab/phone`: the longest name counts.
     """
     return max((name for name in corpora if clip.startswith(f"{name}/")), key=len, default=clip.partition("/")[0])
 
 
-#: The columns that every corpus has. `audio` is not decoded yet; `split` and the like are none where unknown; `copy_of` names
-#: the clip that is used in place of this one.
-TEXT_COLUMNS = ("clip", "emotion", "speaker", "gender", "corpus", "session", "split", "copy_of")
 #: The columns that a corpus has if it has values for them: dimensions in its own scale, the raters' votes and ratings.
 RATED_COLUMNS = {
     **dict.fromkeys(DIMENSIONS, pa.float32()),
@@ -96,8 +90,8 @@ LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff"})
 
 def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     """
-    A corpus' rows as a `Dataset` with the columns of `TEXT_COLUMNS`, `audio` (undecoded), the corpus' extras and those of
-    `RATED_COLUMNS` that it has.
+    A corpus' rows as a `Dataset`: `clip` (the name), `emotion`, `speaker`, `gender`, `corpus`, `session`, `split`, `copy_of` (the
+    clip that is used in place of this one), `audio` (undecoded), the corpus' extras and those of `RATED_COLUMNS` that it has.
 
     Clips are sorted by name and called `corpus/name`; speakers and sessions are prefixed with the corpus' name, so that
     they stay distinct when corpora are combined.
@@ -123,17 +117,13 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
         **{name: [row.dimensions.get(name) for row in ordered] for name in DIMENSIONS},
         **{f"{name}_ratings": [row.ratings.get(name) or None for row in ordered] for name in DIMENSIONS},
     }
-    table = pa.table({**{name: _strings(values) for name, values in columns.items()}, **rated_columns(rated)})
-    return Dataset(table).cast_column("audio", Audio(decode=False))
-
-
-def rated_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
-    """Those of `RATED_COLUMNS` that have a value, with their types."""
-    return {
+    columns_with_values = {
         name: pa.array(values, RATED_COLUMNS[name])
-        for name, values in columns.items()
+        for name, values in rated.items()
         if any(value is not None for value in values)
     }
+    table = pa.table({**{name: _strings(values) for name, values in columns.items()}, **columns_with_values})
+    return Dataset(table).cast_column("audio", Audio(decode=False))
 
 
 def to_number(text: str | None, where: str) -> float | None:

@@ -1,12 +1,13 @@
-"""Percentile bootstrap intervals of a run's metrics, over clips and over speakers."""
+"""Percentile bootstrap over clips and over speakers: intervals of metrics, and of the differences between two models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
-from hf_ser.evaluation.metrics import weighted_scorer
+from hf_ser.evaluation.dimensions import Scorer
 from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
@@ -19,61 +20,12 @@ LEVEL = 0.95
 MIN_SPEAKERS = 10
 #: Clips times resamples that are weighed at once: 16 MB in each of a few arrays, however many clips there are.
 CHUNK = 1 << 21
+#: A smaller difference is what rounding leaves of none, and must not count as one side of 0.
+NONE = 1e-12
 
 
 def intervals(
-    probabilities: Array,
-    labels: Array,
-    speakers: Sequence[str | None] | None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    details: bool = False,
-    min_clips: int = 1,
-) -> dict[str, Any]:
-    """
-    Percentile bootstrap intervals of the metrics that [`score`] gives, ready for JSON.
-
-    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
-    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-        speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
-        resamples (`int`, *optional*, defaults to 1000): The number of resamples.
-        seed (`int`, *optional*, defaults to 0): The same seed gives the same intervals.
-        details (`bool`, *optional*, defaults to `False`): Whether there are intervals of `log_loss` and `ece`, and of the
-            `recall` and `eer_by_emotion` of each emotion, too.
-        min_clips (`int`, *optional*, defaults to 1): Fewer clips give no interval by clips.
-
-    Returns:
-        `level`, `resamples`, `seed`, and `clips` and `speakers`: for each of `METRICS` its `[low, high]`, both between 0 and
-        1, or `None` where no resample has the metric; with `details` lists of them for `recall` and `eer_by_emotion`, in the
-        order of the columns. Either is `None` where there is no interval of its kind; `clips_reason` or `speakers_reason` has
-        the reason.
-
-    Raises:
-        ValueError: if there is no clip, the lengths differ, or `resamples` is below 1.
-    """
-    probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels)
-    clips = len(labels)
-    if probabilities.ndim != 2 or len(probabilities) != clips or clips == 0:
-        raise ValueError(
-            f"intervals need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
-            f"{probabilities.shape} and {labels.shape}"
-        )
-    if speakers is not None and len(speakers) != clips:
-        raise ValueError(f"intervals need a speaker, or None, for each of {clips} clips; found {len(speakers)}")
-    if resamples < 1:
-        raise ValueError(f"intervals need a resample at least; found {resamples}")
-
-    scorer = weighted_scorer(probabilities, labels, details)
-    return scored_intervals(scorer, clips, speakers, resamples=resamples, seed=seed, min_clips=min_clips)
-
-
-def scored_intervals(
-    score_weighted: Callable[[Array], dict[str, Array]],
+    score_weighted: Scorer,
     clips: int,
     speakers: Sequence[str | None] | None,
     *,
@@ -82,8 +34,24 @@ def scored_intervals(
     min_clips: int = 1,
 ) -> dict[str, Any]:
     """
-    The same of any metrics: `score_weighted` takes integer weights `(clips, resamples)` and returns each metric `(resamples,)` or
-    `(..., resamples)`, NaN where a resample has none.
+    Percentile bootstrap intervals of metrics, ready for JSON.
+
+    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
+    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
+
+    Args:
+        score_weighted (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)` or `(..., resamples)`,
+            NaN where a resample has none.
+        clips (`int`): The number of clips, at least 1.
+        speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
+        resamples (`int`, defaults to 1000): The number of resamples.
+        seed (`int`, defaults to 0): The same seed gives the same intervals.
+        min_clips (`int`, defaults to 1): Fewer clips give no interval by clips.
+
+    Returns:
+        `level`, `resamples`, `seed`, and `clips` and `speakers`: for each metric its `[low, high]`, or `None` where no resample
+        has the metric; of a metric with several values a list of them. Either is `None` where there is no interval of its kind;
+        `clips_reason` or `speakers_reason` has the reason.
     """
 
     def of_units(unit_of_clip: Array) -> dict[str, Any]:
@@ -94,6 +62,77 @@ def scored_intervals(
         }
 
     return {"level": LEVEL, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
+
+
+def paired(
+    first: Scorer,
+    second: Scorer,
+    clips: int,
+    speakers: Sequence[str | None] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    min_clips: int = 1,
+) -> dict[str, Any]:
+    """
+    Compares two models on the same clips, ready for JSON. A difference is the second's metric less the first's: of an equal
+    error rate, the lower the better. Both models are scored on the same resamples: two intervals side by side, each of one
+    model, may overlap where the interval of the difference excludes 0.
+
+    Args:
+        first, second (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)`, NaN where there is
+            none.
+        clips, speakers, resamples, seed, min_clips: See [`~hf_ser.evaluation.bootstrap.intervals`].
+
+    Returns:
+        `level`, `resamples`, `seed`, and of each metric
+
+        - `first`, `second`, `difference`: the metrics and their difference; `None` where there is none;
+        - `clips`, `speakers`: the difference's percentile bootstrap `interval`, `[low, high]`; and `p`, twice the share of the
+          resamples, the clips as they are counted as one of them, on the side of 0 that has fewer: 1 at most,
+          2 / (resamples + 1) at least. `None` where no resample has the metric, and as with [`intervals`]. Each p is of one
+          metric alone.
+    """
+
+    def differences(weights: Array) -> dict[str, Array]:
+        """The second's metrics less the first's where the clips have `weights` `(clips, resamples)`: each `(resamples,)`."""
+        one, two = first(weights), second(weights)
+        apart = {name: two[name] - one[name] for name in one}
+        return {name: np.where(np.abs(values) < NONE, 0.0, values) for name, values in apart.items()}  # NaN stays
+
+    def of_units(unit_of_clip: Array) -> dict[str, Any]:
+        drawn = resampled(differences, unit_of_clip, resamples, seed).items()
+        return {name: percentiles(values) and {"interval": percentiles(values), "p": _p(values)}
+                for name, values in drawn}  # fmt: skip
+
+    once = np.ones((clips, 1), dtype=np.int64)
+    found: dict[str, Any] = {"level": LEVEL, "resamples": resamples, "seed": seed}
+    for key, scorer in (("first", first), ("second", second), ("difference", differences)):
+        values = {name: float(value[0]) for name, value in scorer(once).items()}
+        found[key] = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    return found | by_unit(of_units, clips, speakers, min_clips)
+
+
+def _p(values: Array) -> float:
+    values = values[np.isfinite(values)]
+    return min(1.0, float(2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (values.size + 1)))
+
+
+def mcnemar(first: Array, second: Array) -> dict[str, Any]:
+    """
+    McNemar's exact two-sided test (1947) of which clips two models predict correctly, booleans `(clips,)`: the number of clips
+    that `both`, `only_first`, `only_second` and `neither` do, and `p`. It takes clips to be independent, which those of one
+    speaker are not: see the p by speakers.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    apart = only_first + only_second
+    return {
+        "both": int((first & second).sum()),
+        "only_first": only_first,
+        "only_second": only_second,
+        "neither": int((~first & ~second).sum()),
+        "p": float(binomtest(only_first, apart, 0.5).pvalue) if apart else 1.0,
+    }
 
 
 def by_unit(
@@ -134,9 +173,7 @@ def too_few(number: int, one: str, least: int) -> str:
     return f"{counted(number, one)}, too few to draw from; at least {least} are needed"
 
 
-def resampled(
-    score_weighted: Callable[[Array], dict[str, Array]], unit_of_clip: Array, resamples: int, seed: int
-) -> dict[str, Array]:
+def resampled(score_weighted: Scorer, unit_of_clip: Array, resamples: int, seed: int) -> dict[str, Array]:
     """Each metric of all resamples, `(..., resamples)`, where the units (clips, or speakers) are drawn."""
     scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
     return {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}

@@ -7,60 +7,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-#: How far from 1 a row of probabilities may add up: what 16 bits, or four decimals in a file, leave of them.
-TOLERANCE = 1e-3
 #: No probability counts as less in the log loss, so that one certain mistake does not make it infinite: 36 nats at most.
 SMALLEST = float(np.finfo(np.float64).eps)
-
-
-def checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
-    """
-    Probabilities as floats `(clips, emotions)` and labels as integers `(clips,)`, if metrics can be computed from them.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
-        labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
-
-    Raises:
-        ValueError: if there is no clip, the shapes do not fit, a probability is not finite or negative, a row does not add
-            up to 1 (the first such row is named), or a label is no integer or out of range.
-    """
-    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    if probabilities.ndim != 2 or labels.ndim != 1 or len(probabilities) != len(labels) or probabilities.size == 0:
-        raise ValueError(
-            f"metrics need probabilities (clips, emotions) and labels (clips,) of at least one clip; found shapes "
-            f"{probabilities.shape} and {labels.shape}"
-        )
-    sums = probabilities.sum(axis=1)
-    for wrong, what in (
-        (~np.isfinite(probabilities).all(axis=1), "probabilities that are not finite"),
-        ((probabilities < 0).any(axis=1), "a negative probability"),
-        (
-            ~(np.abs(sums - 1) <= TOLERANCE),
-            "probabilities that do not add up to 1; a model's logits need a softmax first",
-        ),
-    ):
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"row {row} of {len(sums)} (counted from 0) has {what}: {probabilities[row].tolist()}")
-    check_labels(labels, probabilities.shape[1], "label")
-    return probabilities, labels.astype(np.int64)
-
-
-def check_labels(labels: Array, emotions: int, what: str) -> None:
-    """
-    Raises:
-        ValueError: if `labels` `(clips,)`, named `what` in the message, are not integers from 0 to `emotions` - 1.
-    """
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"a {what} must be an integer, the emotion's place counted from 0; found {labels.dtype}")
-    wrong = (labels < 0) | (labels >= emotions)
-    if wrong.any():
-        clip = int(wrong.argmax())
-        raise ValueError(
-            f"clip {clip} of {len(labels)} (counted from 0) has the {what} {labels[clip]}; with {emotions} emotions it "
-            f"must lie between 0 and {emotions - 1}"
-        )
 
 
 def loss_of_clips(probabilities: Array, labels: Array) -> Array:
@@ -72,7 +20,7 @@ def loss_of_clips(probabilities: Array, labels: Array) -> Array:
     return loss
 
 
-def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[str, Any]]:
+def reliability(probabilities: Array, labels: Array, bins: int = 15) -> list[dict[str, Any]]:
     """
     The accuracy of the clips of about the same confidence: what a reliability plot draws (Guo et al. 2017, *On Calibration of
     Modern Neural Networks*, arXiv 1706.04599, section 2).
@@ -88,13 +36,8 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> list[dict[st
     Returns:
         For each bin, from low to high confidence: `low`, `high`, `clips`, and their mean `confidence` and `accuracy`, both
         between 0 and 1, `None` in an empty bin.
-
-    Raises:
-        ValueError: as [`checked`] does, and if `bins` is below 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be 1 or more; found {bins}")
-    confidence, right, bin_of_clip = _binned(*checked(probabilities, labels), bins)
+    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
     found: list[dict[str, Any]] = []
     for k in range(bins):
         inside = bin_of_clip == k

@@ -1,7 +1,6 @@
 """Metrics of arousal, valence and dominance, and of distributions over emotions."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,31 +17,15 @@ DISTRIBUTION_METRICS = ("kl", "js", "cosine")
 BINS = 20
 
 
-def concordance_of(values: Array, truth: Array) -> Array:
-    """
-    The concordance correlation coefficient of each column, over the rows that have a truth (Lin 1989):
-
-        CCC = 2 cov(values, truth) / (var(values) + var(truth) + (mean(values) - mean(truth))^2)
-
-    with the variances and the covariance of the sample as it is (divided by the number of rows).
-
-    Args:
-        values (`array` of shape `(clips, columns)`): The predictions.
-        truth (`array` of shape `(clips, columns)`): NaN where a clip has none.
-
-    Returns:
-        `(columns,)`: from -1 to 1; NaN where it is undefined, as the truth is constant or there are fewer than two rows.
-    """
-    once = np.ones((len(values), 1))
-    return np.array(
-        [float(dimension_scorer(*column)(once)["ccc"][0]) for column in zip(values.T, truth.T, strict=True)]
-    )
-
-
 def dimension_scorer(values: Array, truth: Array) -> Scorer:
     """
     A function that takes integer weights `(clips, resamples)` and returns `ccc` and `mae` (the mean absolute error), each
-    `(resamples,)`, for the clips repeated by their weights; NaN where there is none.
+    `(resamples,)`, for the clips repeated by their weights. The concordance correlation coefficient (Lin 1989) is
+
+        CCC = 2 cov(values, truth) / (var(values) + var(truth) + (mean(values) - mean(truth))^2)
+
+    with the variances and the covariance of the sample as it is (divided by the number of clips): from -1 to 1, and NaN where
+    the truth is constant or there are fewer than two clips.
 
     Args:
         values, truth (`array` of shape `(clips,)`): Predictions and labels, NaN where a clip has no label.
@@ -68,12 +51,7 @@ def dimension_scorer(values: Array, truth: Array) -> Scorer:
 
 
 def mean_scorer(values: Array, truth: Array) -> Scorer:
-    """
-    The same of several dimensions, `ccc` alone: the mean of those that are defined.
-
-    Args:
-        values, truth (`array` of shape `(clips, dimensions)`): Predictions and labels, NaN where a clip has no label.
-    """
+    """The same of several dimensions `(clips, dimensions)`, `ccc` alone: the mean of those that are defined."""
     scorers = [dimension_scorer(*column) for column in zip(values.T, truth.T, strict=True)]
 
     def score_weighted(weights: Array) -> dict[str, Array]:
@@ -87,11 +65,8 @@ def mean_scorer(values: Array, truth: Array) -> Scorer:
 
 def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
     """
-    The clips with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values beyond are in
-    the first or last one.
-
-    Args:
-        values, truth (`array` of shape `(clips,)`): Predictions and labels, NaN where a clip has no label.
+    The clips `(clips,)` with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values
+    beyond are in the first or last one.
     """
     there = np.isfinite(truth)
     places = [np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values)]
@@ -99,34 +74,6 @@ def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
     np.add.at(counts, tuple(places), 1)
     found: list[list[int]] = counts.tolist()
     return found
-
-
-def score_dimension(values: Array, truth: Array, speakers: Sequence[str | None]) -> dict[str, Any]:
-    """
-    The metrics of a dimension, ready for JSON, over the clips with a label.
-
-    Args:
-        values, truth (`array` of shape `(clips,)`): Predictions and labels from 0 to 1, NaN where a clip has no label.
-        speakers (`Sequence[str]`): The speaker of each clip.
-
-    Returns:
-        `clips`; `ccc`, pooled over all clips; `ccc_by_speaker`, the mean of the speakers' own; `mae`. `None` where a metric is
-        undefined.
-    """
-    there = np.isfinite(truth)
-    found = dimension_scorer(values, truth)(np.ones((len(values), 1)))
-    names = np.array([name or "" for name in speakers])
-    each = [
-        concordance_of(values[mine, None], truth[mine, None])[0]
-        for mine in map(names.__eq__, sorted({*names[there]} - {""}))
-    ]
-    defined = [one for one in each if math.isfinite(one)]
-    return {
-        "clips": int(there.sum()),
-        "ccc": _or_none(found["ccc"][0]),
-        "ccc_by_speaker": float(np.mean(defined)) if defined else None,
-        "mae": _or_none(found["mae"][0]),
-    }
 
 
 def distribution_scorer(probabilities: Array, truth: Array) -> Scorer:
@@ -154,16 +101,3 @@ def distribution_scorer(probabilities: Array, truth: Array) -> Scorer:
             return dict(zip(DISTRIBUTION_METRICS, of_clips @ weights[there] / weights[there].sum(0), strict=True))
 
     return score_weighted
-
-
-def score_distribution(probabilities: Array, truth: Array) -> dict[str, Any]:
-    """The metrics of [`distribution_scorer`] and the number of `clips` with a distribution, ready for JSON."""
-    found = distribution_scorer(probabilities, truth)(np.ones((len(truth), 1)))
-    return {
-        "clips": int(np.isfinite(truth[:, 0]).sum()),
-        **{name: _or_none(value[0]) for name, value in found.items()},
-    }
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

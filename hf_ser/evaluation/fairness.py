@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_ser.evaluation.bootstrap import CHUNK
-from hf_ser.evaluation.calibration import check_labels
 from hf_ser.evaluation.dimensions import dimension_scorer
 
 Array = npt.NDArray[Any]
@@ -21,8 +20,8 @@ RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 
 
 def fairness(
-    predictions: Any,
-    labels: Any,
+    predictions: Array,
+    labels: Array,
     genders: Sequence[str | None],
     emotions: Sequence[str],
     *,
@@ -66,21 +65,7 @@ def fairness(
 
         As in UAR, an emotion that no clip has is left out of the mean. One that clips of some genders have, but not of all,
         leaves no equality of odds.
-
-    Raises:
-        ValueError: if there is no clip, the lengths differ, a prediction or a label is no integer or out of range, or
-            `emotions` are not different names.
     """
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    if predictions.ndim != 1 or predictions.shape != labels.shape or len(genders) != len(labels) or not len(labels):
-        raise ValueError(
-            f"fairness needs a prediction, a label and a gender, or None, for each of at least one clip; found shapes "
-            f"{predictions.shape} and {labels.shape}, and {len(genders)} genders"
-        )
-    if len(set(emotions)) != len(emotions):
-        raise ValueError(f"emotions need different names; found {list(emotions)}")
-    check_labels(predictions, len(emotions), "prediction")
-    check_labels(labels, len(emotions), "label")
     names = sorted({str(gender) for gender in genders if gender is not None})
     counts = np.zeros((len(names), len(emotions), len(emotions)), dtype=np.int64)  # (genders, true, predicted)
     for gender, true, predicted in zip(genders, labels, predictions, strict=True):

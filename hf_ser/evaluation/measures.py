@@ -10,14 +10,12 @@ from datasets import Dataset
 
 from hf_ser.clips import column, emotion_column
 from hf_ser.emotions import DISTRIBUTION, EMOTION
-from hf_ser.evaluation.bootstrap import scored_intervals
+from hf_ser.evaluation.bootstrap import intervals
 from hf_ser.evaluation.dimensions import (
     Scorer,
     dimension_scorer,
     distribution_scorer,
     mean_scorer,
-    score_dimension,
-    score_distribution,
 )
 from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
 from hf_ser.targets import dimension_rows, distribution_rows
@@ -46,13 +44,25 @@ class Measure:
     speakers: Sequence[str | None] | None
 
     def intervals(self, **drawing: Any) -> dict[str, Any]:
-        """See [`~hf_ser.evaluation.bootstrap.scored_intervals`]."""
-        return scored_intervals(self.scorer, len(self.rows), self.speakers, **drawing)
+        """See [`~hf_ser.evaluation.bootstrap.intervals`]."""
+        return intervals(self.scorer, len(self.rows), self.speakers, **drawing)
 
-    def value(self, metric: str) -> float | None:
-        """A metric on these clips; `None` where it is undefined."""
-        found = float(self.scorer(np.ones((len(self.rows), 1), dtype=np.int64))[metric][0])
-        return found if np.isfinite(found) else None
+    def values(self) -> dict[str, float | None]:
+        """The metrics on these clips; `None` where one is undefined."""
+        found = self.scorer(np.ones((len(self.rows), 1), dtype=np.int64))
+        return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+
+    def metrics(self, **drawing: Any) -> dict[str, Any]:
+        """The number of `clips`, the metrics, and if there are options of intervals, these in `intervals`; ready for JSON."""
+        drawn = {"intervals": self.intervals(**drawing)} if drawing else {}
+        return {"clips": len(self.rows), **self.values(), **drawn}
+
+    def mean_of_speakers(self, metric: str) -> float | None:
+        """The mean of a metric over the known speakers for whom it is defined."""
+        names = np.array([speaker or "" for speaker in self.speakers or ()])
+        own = names[:, None] == np.array(sorted({*names.tolist()} - {""}), dtype=str)  # (clips, speakers)
+        each = self.scorer(own.astype(np.int64))[metric]
+        return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else None
 
 
 @dataclass(frozen=True)
@@ -151,28 +161,23 @@ class Evaluated:
 
         Returns:
             The number of `clips`. If some have an emotion, those of [`~hf_ser.evaluation.metrics.all_metrics`] on these. If some
-            have a dimension, `ccc`, the mean over the dimensions, and by name in `dimensions` those of
-            [`~hf_ser.evaluation.dimensions.score_dimension`]. If some have votes, in `distribution` those of
-            [`~hf_ser.evaluation.dimensions.score_distribution`].
+            have a dimension, `ccc`, the mean over the dimensions, and by name in `dimensions` for each its `clips`, `ccc`, `mae`
+            and `ccc_by_speaker`, the mean of the speakers' own. If some have votes, in `distribution` its `clips` and those of
+            [`~hf_ser.evaluation.dimensions.distribution_scorer`].
         """
         measures = self.measures()
         found: dict[str, Any] = {}
         if rows := self.labelled:
             found |= all_metrics(self.probabilities[rows], self.labels[rows], self.emotions)
         if ALL_DIMENSIONS in measures:
-            found["ccc"] = measures[ALL_DIMENSIONS].value("ccc")
+            found |= measures[ALL_DIMENSIONS].values()
             found["dimensions"] = {
-                name: score_dimension(values, truth, self.speakers)
-                for name, values, truth in zip(self.dimensions, self.values.T, self.truth.T, strict=True)
+                name: {**measures[name].metrics(**drawing), "ccc_by_speaker": measures[name].mean_of_speakers("ccc")}
+                for name in self.dimensions
                 if name in measures
             }
         if DISTRIBUTION in measures:
-            found["distribution"] = score_distribution(self.probabilities, self.shares)
-        if drawing:
-            for name, entry in found.get("dimensions", {}).items():
-                entry["intervals"] = measures[name].intervals(**drawing)
-            if "distribution" in found:
-                found["distribution"]["intervals"] = measures[DISTRIBUTION].intervals(**drawing)
+            found["distribution"] = measures[DISTRIBUTION].metrics(**drawing)
         return {**found, "clips": len(self)}
 
     def intervals(self, details: bool = False, **drawing: Any) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from hf_ser.evaluation.calibration import checked, confidence_gaps, loss_of_clips
+from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
+from hf_ser.evaluation.dimensions import Scorer
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
@@ -120,10 +121,7 @@ def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple
 def emotion_metrics(probabilities: Array, wanted: Array) -> dict[str, Any]:
     """
     The metrics of [`score`] over the clips that have an emotion, of a distribution the most frequent one; nothing without any.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's.
-        wanted (`array` of shape `(clips, emotions)`): What they should be; NaN for a clip without emotion.
+    `wanted`, what the probabilities `(clips, emotions)` should be, is NaN for a clip without emotion.
     """
     there = np.isfinite(wanted[:, 0])
     return score(probabilities[there], wanted[there].argmax(axis=1)) if there.any() else {}
@@ -173,44 +171,31 @@ def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
     return found
 
 
-def all_metrics(probabilities: Any, labels: Any, emotions: Sequence[str]) -> dict[str, Any]:
+def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) -> dict[str, Any]:
     """
     Every metric of a model on clips, ready for JSON: `None` where there is none, never NaN.
 
     Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1.
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1; at least one.
         labels (`array` of shape `(clips,)`): The true labels, integers from 0 to emotions - 1.
         emotions (`list` of `str`): The emotions' names, in the order of the columns.
 
     Returns:
-        What [`score`] gives (accuracy, f1_weighted, f1_macro, uar and eer, between 0 and 1, and confusion_matrix, in clips),
-        and `clips`; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
-        `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips
-        has no recall, and an emotion without clips, or without clips of others, no equal error rate.
-
-    Raises:
-        ValueError: if there is no clip, the lengths differ, a probability is not finite or negative, a row does not add up
-            to 1 (the first such row is named), a label is out of range, or `emotions` are not one different name for each
-            column.
+        What [`score`] gives; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
+        `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no
+        recall, and an emotion without clips, or without clips of others, no equal error rate.
     """
-    probabilities, labels = checked(probabilities, labels)
-    if len(emotions) != probabilities.shape[1] or len(set(emotions)) != len(emotions):
-        raise ValueError(
-            f"emotions need one different name for each of {probabilities.shape[1]} columns of probabilities; found "
-            f"{list(emotions)}"
-        )
     once = np.ones((len(labels), 1), dtype=np.int64)
     found = weighted_scorer(probabilities, labels, details=True)(once)
     values = {name: [None if math.isnan(one) else float(one) for one in value.ravel()] for name, value in found.items()}
     return {
         **{name: value[0] for name, value in values.items()},
         "confusion_matrix": confusion(probabilities, labels),
-        "clips": len(labels),
         **{name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")},
     }
 
 
-def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Callable[[Array], dict[str, Array]]:
+def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Scorer:
     """
     A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
     resample what [`score`] gives for the clips repeated by their weights, `nan` where there is none. It is sorted once.

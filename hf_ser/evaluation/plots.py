@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,56 +17,47 @@ def confusion_matrix(
     matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
 ) -> None:
     """
-    Draws clips by true and recognised emotion, in per cent of each row, as HuBERT-SER's Tables 4 to 6 have them, and as counts.
-
-    Args:
-        matrix (`Sequence[Sequence[int]]`): The clips, rows being the true emotions.
-        emotions (`Sequence[str]`): The emotions, in its order.
-        path (`Path`): The PNG to write.
-        title (`str`, *optional*): What stands above it.
+    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as in HuBERT-SER's Tables 4 to 6, and
+    as counts.
     """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
-    share = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    texts = [
+        [f"{per_cent(share):.1f} %\n{count:.0f}" if total else "none" for share, count in zip(*row, strict=True)]
+        for *row, (total,) in zip(shares, counts, totals, strict=True)
+    ]
+    names = [f"{emotion}\n({int(total)})" for emotion, (total,) in zip(emotions, totals, strict=True)]
     size = 1.8 + 0.8 * len(emotions)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for i, j in np.ndindex(*share.shape):
-        text = f"{per_cent(share[i, j] / 100):.1f} %\n{counts[i, j]:.0f}" if totals[i, 0] else "none"
-        axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if share[i, j] > 55 else "black")
-    plain = list(map(plain_text, emotions))
-    names = [f"{emotion}\n({int(total)})" for emotion, total in zip(plain, totals[:, 0], strict=True)]
-    axes.set_xticks(range(len(emotions)), plain, rotation=45, ha="right")
-    axes.set_yticks(range(len(emotions)), names)
+    axes = _draw_shares(figure, shares, texts, names, emotions, "% of the row")
     axes.set(xlabel="recognised as", ylabel="true emotion (clips)", title=title or "")
-    figure.colorbar(image, ax=axes, label="% of the row", shrink=0.8)
     save_figure(figure, path)
 
 
 def heat_map(values: Sequence[Sequence[float | None]], rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """
-    Draws UAR by the corpora that trained and the corpus that was tested.
-
-    Args:
-        values (`Sequence[Sequence[float | None]]`): UAR between 0 and 1, none where nothing was tested.
-        rows (`Sequence[str]`): What trained.
-        columns (`Sequence[str]`): What was tested.
-        path (`Path`): The PNG to write.
-    """
-    shares = 100 * np.array(values, dtype=float)
+    """Draws UAR, `values` between 0 and 1, by the corpora that trained (rows) and the corpus that was tested, as PNG."""
+    shares = np.array(values, dtype=float)
+    texts = [[f"{per_cent(share):.1f}" if np.isfinite(share) else "" for share in row] for row in shares]
     figure = Figure(figsize=(3.2 + 0.9 * len(columns), 1.8 + 0.7 * len(rows)), layout="constrained")
+    axes = _draw_shares(figure, shares, texts, rows, columns, "UAR, %")
+    axes.set(xlabel="tested on", ylabel="trained on")
+    save_figure(figure, path)
+
+
+def _draw_shares(
+    figure: Figure, shares: Any, texts: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], label: str
+) -> Axes:
+    """A matrix of shares in shades of blue, a text in each cell."""
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for i, j in zip(*np.nonzero(np.isfinite(shares)), strict=True):
-        color = "white" if shares[i, j] > 55 else "black"
-        axes.text(j, i, f"{per_cent(shares[i, j] / 100):.1f}", ha="center", va="center", color=color)
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    for i, j in np.ndindex(*shares.shape):
+        color = "white" if shares[i, j] > 0.55 else "black"
+        axes.text(j, i, texts[i][j], ha="center", va="center", fontsize=9, color=color)
     axes.set_xticks(range(len(columns)), list(map(plain_text, columns)), rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), list(map(plain_text, rows)))
-    axes.set_xlabel("tested on")
-    axes.set_ylabel("trained on")
-    figure.colorbar(image, ax=axes, label="UAR, %", shrink=0.8)
-    save_figure(figure, path)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+    return axes
 
 
 def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None, path: Path) -> None:
@@ -97,9 +89,9 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
 
 
 def draw_run(results: RunResults, folder: Path) -> None:
-    """Draws `training_curves.png` of a run into `folder`, and of a model of emotions `confusion_matrix.png`."""
-    if results.emotions:
-        test = results.test
+    """Draws `training_curves.png` of a run into `folder`, and where the test part has emotions `confusion_matrix.png`."""
+    test = results.test
+    if "confusion_matrix" in test:
         title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
         confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
     training_curves(results.history, results.kept.epoch, folder / "training_curves.png")

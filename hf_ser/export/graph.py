@@ -82,10 +82,6 @@ def quantise(graph: Path, path: Path) -> None:
     """
     Writes a graph with the weights of its linear layers in int8, a scale for each output, and inputs that are quantised as
     they come (onnxruntime's dynamic quantisation). Convolutions stay in float32: in int8 they are not faster.
-
-    Args:
-        graph (`Path`): What [`write_graph`] has written.
-        path (`Path`): The new file.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic  # an extra, which a Space does not install
 

@@ -17,26 +17,15 @@ from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
 from hf_ser.models import open_on_base, ready, resolve_checkpoint
 from hf_ser.models.load import NO_CODE, TINY, from_checkpoint, untrusted
-from hf_ser.records import RESULTS, SPLITS
-from hf_ser.tuning.adapter import FINGERPRINT, fingerprint, name_without_adapters
+from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
+from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "model*.safetensors"
-ADAPTER = "adapter_model.safetensors"
-#: What is downloaded of a repository to open its model: no pictures, logs or pickles.
-OPENED = (
-    "config.json",
-    "preprocessor_config.json",
-    WEIGHTS,
-    "model.safetensors.index.json",
-    "adapter_config.json",
-    ADAPTER,
-)
 #: Many older base models have no safetensors. Their pickles are read as plain tensors.
-PICKLED = ("config.json", "pytorch_model*.bin*")
+PICKLED = (CONFIG, "pytorch_model*.bin*")
 #: What describes a run beside its model.
-RECORDS = (RESULTS, SPLITS, "config.json")
+RECORDS = (RESULTS, SPLITS, CONFIG)
 
 
 def load(
@@ -78,8 +67,8 @@ def load(
             f"revision={revision!r}: {str(model)!r} is a local folder; only repositories on the Hub have revisions"
         )
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    path, name = _fetch(str(model), revision, hub, OPENED, subfolder)
-    if not (path / "config.json").is_file():
+    path, name = _fetch(str(model), revision, hub, MODEL, subfolder)
+    if not (path / CONFIG).is_file():
         raise FileNotFoundError(f"{name!r} is not a model: it has no config.json")
     whole = any(path.glob(WEIGHTS))
     if whole and base is not None:
@@ -125,14 +114,10 @@ def load(
 
 def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
     """
-    The folder with the `results.json` and `splits.json` of a model, if it has them.
-
-    Args:
-        model (`str` or `Path`): A run's folder, or a name on the Hub.
-        revision (`str`, *optional*): See [`load`].
+    The folder with the `results.json` and `splits.json` of a model, if it has them; see [`load`].
 
     Raises:
-        FileNotFoundError: if it is neither.
+        FileNotFoundError: if `model` is neither a folder nor a name on the Hub.
         HubError: if the Hub cannot be read.
     """
     return _fetch(str(model), revision, {"token": None, "cache_dir": None, "local_files_only": False}, RECORDS)[0]
@@ -178,7 +163,7 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
     with safe_open(path / ADAPTER, framework="pt") as file:
         keys, trained_on = set(file.keys()), (file.metadata() or {}).get(FINGERPRINT)
     try:
-        folder, _ = _fetch(source, revision, hub, OPENED)
+        folder, _ = _fetch(source, revision, hub, MODEL)
         if not any(folder.glob(WEIGHTS)):
             folder, _ = _fetch(source, revision, hub, PICKLED)
         with untrusted(str(folder)):

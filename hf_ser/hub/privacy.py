@@ -34,13 +34,8 @@ def without_paths(value: Any) -> Any:
 
 def find_private(text: str, folders: Sequence[Path] = (), tokens: Sequence[str] = ()) -> str | None:
     """
-    Describes the first private item in a text: a path of this machine, or a token, which is not repeated. `None` if there is
-    none.
-
-    Args:
-        text (`str`): The text to publish.
-        folders (`Sequence[Path]`): Folders of this machine whose paths are private.
-        tokens (`Sequence[str]`): Tokens that are private.
+    Describes the first private item in a text: a path of this machine, among them those of `folders`, or a token, which is not
+    repeated. `None` if there is none.
     """
     if TOKEN.search(text) or any(token and token in text for token in tokens):
         return "an access token"

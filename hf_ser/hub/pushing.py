@@ -19,21 +19,19 @@ from transformers import AutoConfig
 
 from hf_ser import records, splits
 from hf_ser.encoders import encoder_config
-from hf_ser.hub.card import CARD, PICTURES, read_report, write_card
+from hf_ser.hub.card import PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained
-from hf_ser.hub.loading import ADAPTER
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.models.load import NO_CODE
-from hf_ser.records import EXCLUDED, REPORT, RESULTS, SPLITS
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
+from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
-from hf_ser.wording import counted, per_cent
+from hf_ser.wording import counted
 
-#: The files of a model: weights, configurations and the code of the package's own model class.
-MODEL = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json", ADAPTER, "*_ser.py", "config.json",
-         "preprocessor_config.json", "adapter_config.json")  # fmt: skip
-PLOTS = ("confusion_matrix.png", "training_curves.png")
+#: The files of a model, with the code of the package's own model class.
+FILES = (*MODEL, "*_ser.py")
 #: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
-PUSHED = (*MODEL, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
+PUSHED = (*FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
          "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
@@ -42,20 +40,12 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    What a push changes.
-
-    Args:
-        repo_id (`str`): The repository.
-        parent (`str`, *optional*): The branch's last commit, `None` if the branch does not exist yet.
-        changes (`dict[str, str]`): For each file `new`, `changed`, `same` or `deleted`.
-        url (`str`, *optional*): The address of the commit or pull request, `None` in a dry run.
-    """
+    """What a push changes."""
 
     repo_id: str
-    parent: str | None
-    changes: dict[str, str]
-    url: str | None = None
+    parent: str | None  # the branch's last commit, none if the branch does not exist yet
+    changes: dict[str, str]  # for each file `new`, `changed`, `same` or `deleted`
+    url: str | None = None  # the address of the commit or pull request, none in a dry run
 
     @property
     def anything(self) -> bool:
@@ -123,8 +113,9 @@ def push(
             ModelCard.load(files[CARD]).validate()  # before the weights are uploaded, and in a dry run
         if dry_run:
             return plan
-        uar = per_cent(results.test["uar"])
-        message = f"{results.method}: {uar:.1f} % UAR on test ({results.split['name']} split)"
+        main = results.main_metric
+        found = METRICS[main][1](results.test.get(main)).text
+        message = f"{results.method}: {found} {main.upper()} on test ({results.split['name']} split)"
         deleted = [name for name, change in plan.changes.items() if change == "deleted"]
         if plan.parent and not (overwrite or create_pr):
             require_free(repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")])
@@ -181,13 +172,13 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
             "Give the base model's name on the Hub, or publish a merged checkpoint (save_format: merged)."
         )
     files = {}
-    for path in [path for pattern in MODEL for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
+    for path in [path for pattern in FILES for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
             content = without_paths(json.loads(path.read_text(encoding="utf-8")))
             content.pop("_name_or_path", None)
-            if path.name == "adapter_config.json":
+            if path.name == ADAPTER_CONFIG:
                 content["base_model_name_or_path"] = results.base_model
             records.write(folder / name, content)
         elif path.suffix == ".safetensors":
@@ -252,17 +243,14 @@ def require_public(files: dict[str, Path], run: Path, token: str | None) -> None
 
 def require_fitting_base(adapter: Path, token: str | None) -> None:
     """
-    Reads the configuration of an adapter's base model on the Hub.
-
-    Args:
-        adapter (`Path`): A folder with the adapter's `adapter_config.json` and `config.json`.
+    Compares the `config.json` in an adapter's folder with that of its base model on the Hub.
 
     Raises:
         HubError: if the base model is not on the Hub.
         ValueError: if its encoder has another shape or norm; or if it has as many labels as the adapter, with other names: a
             plain pipeline would open the adapter on that head and answer with the wrong emotions.
     """
-    base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     with explained(base):
         theirs = AutoConfig.from_pretrained(base, token=token, **NO_CODE)
     ours = AutoConfig.from_pretrained(adapter, **NO_CODE)

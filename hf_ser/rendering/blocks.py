@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from hf_ser.wording import per_cent
@@ -95,14 +94,18 @@ def size(number: float) -> str:
     return f"{number / one:,.{0 if one == 1 else 1}f} {unit}"
 
 
-#: The metrics of a set of clips: their names, and how their values are written.
+#: The metrics of clips, of a dimension and of distributions: their names, and how their values are written.
 METRICS: dict[str, tuple[str, Callable[[float | None], Cell]]] = {
     "uar": ("UAR", percent),
     "accuracy": ("accuracy", percent),
     "f1_weighted": ("weighted F1", percent),
     "f1_macro": ("macro F1", percent),
     "eer": ("EER", percent),
-    "ccc": ("CCC, mean of the dimensions", decimal),
+    "ccc": ("CCC", decimal),
     "ece": ("ECE", percent),
-    "log_loss": ("log loss, nats", partial(decimal, digits=3)),
+    "log_loss": ("log loss, nats", decimal),
+    "mae": ("MAE", decimal),
+    "kl": ("KL divergence, nats", decimal),
+    "js": ("Jensen-Shannon divergence, nats", decimal),
+    "cosine": ("cosine similarity", decimal),
 }

@@ -25,7 +25,7 @@ from hf_ser.rendering.headline import (
     subtitle,
     title,
 )
-from hf_ser.wording import counted
+from hf_ser.wording import aligned, counted
 
 TEMPLATE = "page.html.jinja"
 WIDTH = 100  # columns of the console
@@ -33,11 +33,8 @@ WIDTH = 100  # columns of the console
 
 def page(report: Report, pictures: Mapping[str, Path]) -> str:
     """
-    The report as one HTML page, which needs no other file and no network.
-
-    Args:
-        report (`dict`): The report, see [`~hf_ser.report.build`].
-        pictures (`dict[str, Path]`): Its plots, as [`~hf_ser.report.plots.draw`] returns them.
+    The report as one HTML page, which needs no other file and no network; with the plots that [`~hf_ser.report.plots.draw`]
+    returns.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -65,7 +62,9 @@ def _data_url(path: Path) -> str:
 
 
 def markdown(block: Table) -> str:
-    """A table as Markdown, without columns that have no value."""
+    """A table as Markdown, without columns that have no value; nothing of one without rows."""
+    if not block.rows:
+        return ""
     used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
     lines = [
         [_markdown_cell(block.columns[i]) for i in used],
@@ -102,11 +101,9 @@ def _text_table(table: Table) -> list[str]:
     """The caption, a line of names and the rows; the first column is cut where they would be too wide."""
     rows = [table.columns, *([cell.text for cell in row] for row in table.rows)]
     cells = [[one_line(text) for text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    widths[0] = max(min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)), 8)
-    lines = []
+    others = sum(2 + max(map(len, column)) for column in list(zip(*cells, strict=True))[1:])
+    most = max(WIDTH - others, 8)
     for row in cells:
-        first = row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 3]}..."
-        others = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *others]))
-    return [*_wrapped(table.caption), *lines[:1], "-" * len(lines[0]), *lines[1:]]
+        row[0] = row[0] if len(row[0]) <= most else f"{row[0][: most - 3]}..."
+    head, *lines = aligned(cells)
+    return [*_wrapped(table.caption), head, "-" * len(head), *lines]

@@ -56,6 +56,12 @@ def best_unit(intervals: Mapping[str, Any]) -> str:
     return "speakers" if intervals["speakers"] else "clips"
 
 
+def best_interval(intervals: Mapping[str, Any], key: str) -> list[float] | None:
+    """The interval of a metric that tells most about new speakers."""
+    edges: list[float] | None = (intervals[best_unit(intervals)] or {}).get(key)
+    return edges
+
+
 def main_key(report: Report) -> str:
     """The metric that stands for the model: UAR, or the mean CCC of the dimensions where no emotions were measured."""
     return "uar" if "uar" in report["quality"]["overall"] else "ccc"
@@ -77,7 +83,7 @@ def main_metric(report: Report) -> dict[str, Any]:
     value, form, unit = overall[key], form_of(key), best_unit(intervals)
     names = {"uar": "UAR, the mean recall of the emotions", "ccc": f"CCC, the mean of {_dimensions(report)}"}
     chance = 1 / len(report["model"]["emotions"]) if key == "uar" else 0.0
-    edges = (intervals[unit] or {}).get(key)
+    edges = best_interval(intervals, key)
     low, high = edges or [value or 0.0] * 2
     return {
         "name": names[key],
@@ -121,7 +127,7 @@ def _ability(report: Report) -> str:
         )
     each = []
     for name, found in overall.get("dimensions", {}).items():
-        edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
+        edges = best_interval(found["intervals"], "ccc")
         each.append(f"{name} {decimal(found['ccc']).text}" + (f" ({interval(edges, decimal).text})" if edges else ""))
     if each:
         texts.append(f"CCC by dimension: {', '.join(each)}.")

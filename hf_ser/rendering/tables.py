@@ -7,7 +7,6 @@ from hf_ser.rendering.blocks import (
     METRICS,
     Cell,
     Table,
-    change,
     count,
     decimal,
     interval,
@@ -20,6 +19,7 @@ from hf_ser.rendering.headline import (
     CONDITION_KEYS,
     UNITS,
     Report,
+    best_interval,
     best_unit,
     difference_of,
     form_of,
@@ -41,11 +41,6 @@ PICTURES = {
 }
 #: The plots that the model card shows.
 CARD_PICTURES = ("robustness", "reliability")
-#: The metrics of a distribution and of a dimension, and what each is called.
-DISTRIBUTION_METRICS = {
-    "kl": "KL divergence, nats", "js": "Jensen-Shannon divergence, nats", "cosine": "cosine similarity"
-}  # fmt: skip
-DIMENSION_METRICS = {"ccc": "CCC", "mae": "MAE"}
 #: The groups of clips with metrics of their own, and what each is called.
 GROUPS = {"corpora": "corpus", "genders": "gender", "speakers": "speaker"}
 
@@ -53,7 +48,7 @@ GROUPS = {"corpora": "corpus", "genders": "gender", "speakers": "speaker"}
 def in_brief(report: Report) -> list[Table]:
     """The tables of the console."""
     quality, comparison = report["quality"], report["comparison"]
-    tables = [overall(report), *further(report)]
+    tables = [overall(report), *further(quality["overall"], report["clips"].get("agreement"))]
     for key in ("corpora", "genders"):
         if quality[key]:
             tables.append(by_group(f"By {GROUPS[key]}", GROUPS[key], quality[key]))
@@ -74,13 +69,24 @@ def overall(report: Report) -> Table:
     )
 
 
-def further(report: Report) -> list[Table]:
-    """The metrics of each dimension and of the distributions, as far as they were measured."""
-    metrics, tables = report["quality"]["overall"], []
-    if "dimensions" in metrics:
-        tables.append(dimensions_table("By dimension", metrics["dimensions"], report["clips"].get("agreement")))
-    if "distribution" in metrics:
-        tables.append(distribution_table("Probabilities and the shares of the raters' votes", metrics["distribution"]))
+def further(metrics: Mapping[str, Any], agreement: Mapping[str, Any] | None) -> list[Table]:
+    """
+    The metrics of each dimension, with the agreement of the raters as the ceiling beside it, and of the distributions, as far as
+    they were measured; with the best interval.
+    """
+    tables = []
+    if found := metrics.get("dimensions"):
+        rated = {corpus: of for corpus, of in (agreement or {}).items() if found.keys() & of.keys()}
+        rows = [
+            [*_dimension_row(name, of), *(decimal((each.get(name) or {}).get("alpha")) for each in rated.values())]
+            for name, of in found.items()
+        ]
+        columns = [*DIMENSION_COLUMNS, *(f"raters' alpha, {corpus}" for corpus in rated)]
+        tables.append(Table("By dimension", columns, rows))
+    if found := metrics.get("distribution"):
+        name = f"on {counted(found['clips'], 'clip')} with votes"
+        caption = "Probabilities and the shares of the raters' votes"
+        tables.append(metrics_table(caption, found, found["intervals"], name=name, best_alone=True))
     return tables
 
 
@@ -90,70 +96,34 @@ def metrics_table(
     intervals: Mapping[str, Any] | None,
     baseline: Mapping[str, Any] | None = None,
     *,
+    name: str = "metric",
     best_alone: bool = False,
 ) -> Table:
     """
-    Each metric with its intervals by clips and by speakers, as far as there are any.
-
-    Args:
-        caption (`str`): The caption.
-        metrics (`dict`): The metrics of a set of clips.
-        intervals (`dict`, *optional*): Their intervals, as [`~hf_ser.evaluation.bootstrap.intervals`] returns them.
-        baseline (`dict`, *optional*): The metrics of the probe on the same clips, and their `intervals`.
-        best_alone (`bool`): Whether intervals by speakers, where there are any, stand alone.
+    Each metric with its intervals by clips and by speakers, as far as there are any; with `best_alone` one of them. `baseline`:
+    the metrics of the probe on the same clips, and their `intervals`.
     """
     units, probe = (_units(of, best_alone) for of in (intervals, (baseline or {}).get("intervals")))
-    columns = ["metric", "model" if baseline else "value", *(heading for heading, _ in units)]
+    columns = [name, "model" if baseline else "value", *(heading for heading, _ in units)]
     columns += ["probe", *(f"probe, {heading}" for heading, _ in probe)] if baseline else []
     rows = []
-    for key, (name, form) in METRICS.items():
+    for key, (text, form) in METRICS.items():
         if metrics.get(key) is not None:
-            row = [label(name), form(metrics[key]), *(interval(drawn.get(key), form) for _, drawn in units)]
+            row = [label("CCC, mean of the dimensions" if key == "ccc" else text), form(metrics[key])]
+            row += [interval(drawn.get(key), form) for _, drawn in units]
             if baseline:
                 row += [form(baseline.get(key)), *(interval(drawn.get(key), form) for _, drawn in probe)]
             rows.append(row)
     return Table(caption, columns, rows)
 
 
-def dimensions_table(
-    caption: str, found: Mapping[str, Mapping[str, Any]], agreement: Mapping[str, Mapping[str, Any]] | None = None
-) -> Table:
-    """
-    The metrics of each dimension with the best interval, and the agreement of the raters as the ceiling beside it.
-
-    Args:
-        caption (`str`): The caption.
-        found (`dict`): What [`~hf_ser.evaluation.dimensions.score_dimension`] gives for each, with its `intervals`.
-        agreement (`dict`, *optional*): By corpus and dimension, see [`~hf_ser.results.RunResults`].
-    """
-    rated = {corpus: of for corpus, of in (agreement or {}).items() if found.keys() & of.keys()}
-    rows = [
-        [*_dimension_row(name, of), *(decimal((each.get(name) or {}).get("alpha")) for each in rated.values())]
-        for name, of in found.items()
-    ]
-    return Table(caption, [*DIMENSION_COLUMNS, *(f"raters' alpha, {corpus}" for corpus in rated)], rows)
-
-
 DIMENSION_COLUMNS = ("dimension", "clips", "CCC", "95 % interval", "CCC, mean of speakers", "MAE")
 
 
 def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
-    edges = (found["intervals"][best_unit(found["intervals"])] or {}).get("ccc")
+    edges = best_interval(found["intervals"], "ccc")
     return [label(name), count(found["clips"]), decimal(found["ccc"]), interval(edges, decimal),
             decimal(found["ccc_by_speaker"]), decimal(found["mae"])]  # fmt: skip
-
-
-def distribution_table(caption: str, found: Mapping[str, Any]) -> Table:
-    """The metrics of predicted distributions over emotions with the best interval."""
-    unit = best_unit(found["intervals"])
-    drawn = found["intervals"][unit] or {}
-    rows = [
-        [label(text), decimal(found[key]), interval(drawn.get(key), decimal)]
-        for key, text in DISTRIBUTION_METRICS.items()
-    ]
-    return Table(
-        caption, [f"on {counted(found['clips'], 'clip')} with votes", "value", f"95 % interval by {unit}"], rows
-    )
 
 
 def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[str, Mapping[str, Any]]]:
@@ -213,8 +183,8 @@ def by_group(caption: str, name: str, groups: Groups, drawn: str = "") -> Table:
          *(form_of(key)(metrics.get(key)) for key in others)]
         for group, metrics in groups.items()
     ]  # fmt: skip
-    headings = {key: "CCC" if key == "ccc" else METRICS[key][0] for key in measured}
-    return Table(caption, [name, "clips", headings[main], *units.values(), *(headings[key] for key in others)], rows)
+    heading, *headings = (METRICS[key][0] for key in measured)
+    return Table(caption, [name, "clips", heading, *units.values(), *headings], rows)
 
 
 def by_group_and_dimension(name: str, groups: Groups) -> Table:
@@ -236,17 +206,20 @@ def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, e
 
 def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
     """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
-    names = {key: "mean CCC" if key == "ccc" else METRICS[key][0] for key in comparison["difference"]}
-    rows_of = [(name, comparison, key, form_of(key), difference_of(key)[0]) for key, name in names.items()]
-    for name, found in comparison.get("dimensions", {}).items():
-        rows_of += [(f"{text} of {name}", found, key, decimal, change) for key, text in DIMENSION_METRICS.items()]
-    if found := comparison.get("distribution"):
-        rows_of += [(text, found, key, decimal, change) for key, text in DISTRIBUTION_METRICS.items()]
+    parts = [("", comparison), *((f" of {name}", of) for name, of in comparison.get("dimensions", {}).items())]
+    parts += [("", of) for of in [comparison.get("distribution")] if of]
+    rows_of = [
+        ("mean CCC" if key == "ccc" and not of else f"{METRICS[key][0]}{of}", found, key)
+        for of, found in parts
+        for key in METRICS
+        if key in found["difference"]
+    ]
     test = f"; McNemar's exact test, p: {p_value(comparison['mcnemar']['p']).text}" if "mcnemar" in comparison else ""
     tables = []
-    for unit in [unit for unit in UNITS if any(found[unit] for _, found, *_ in rows_of)] or [""]:
+    for unit in [unit for unit in UNITS if any(found[unit] for _, found in parts)] or [""]:
         rows = []
-        for name, found, key, form, difference in rows_of:
+        for name, found, key in rows_of:
+            form, (difference, _) = form_of(key), difference_of(key)
             entry = ((found.get(unit) or {}).get(key)) or {}
             bounds = [interval(entry.get("interval"), difference), p_value(entry.get("p"))] if unit else []
             values = [form(found["second"][key]), form(found["first"][key]), difference(found["difference"][key])]

@@ -3,13 +3,12 @@
 from hf_ser.report.build import BuiltReport, ReportOptions, build
 from hf_ser.report.clips import ReportClips, load_clips
 from hf_ser.report.files import check_folder, save
-from hf_ser.report.model import Model, ModelEmotions, ModelRecords, open_model
+from hf_ser.report.model import Model, ModelEmotions, open_model
 
 __all__ = [
     "BuiltReport",
     "Model",
     "ModelEmotions",
-    "ModelRecords",
     "ReportClips",
     "ReportOptions",
     "build",

@@ -21,16 +21,17 @@ from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.clips import report as report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
+from hf_ser.evaluation.bootstrap import mcnemar, paired
 from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
-from hf_ser.evaluation.paired import compare, paired
+from hf_ser.machine import device_name
 from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
-from hf_ser.report.cost import describe_device, measure_cost
+from hf_ser.report.cost import measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
-from hf_ser.training.results import PACKAGES, command
+from hf_ser.training.run_record import PACKAGES, command
 from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]
@@ -97,15 +98,9 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class BuiltReport:
-    """
-    A report, and the predictions that it is made of.
+    """A report, ready for JSON; its clips; and their predictions and labels."""
 
-    Args:
-        report (`dict`): The report, ready for JSON. A part that was not measured is `None`, and `notes` say why.
-        table (`datasets.Dataset`): Its clips.
-        evaluated (`Evaluated`): Their predictions and labels.
-    """
-
+    #: A part that was not measured is `None`, and `notes` say why.
     report: dict[str, Any]
     table: Dataset
     evaluated: Evaluated
@@ -115,14 +110,8 @@ def build(
     model: Model, clips: ReportClips, options: ReportOptions, *, other: Model | None = None, argv: Sequence[str] = ()
 ) -> BuiltReport:
     """
-    Makes a report.
-
-    Args:
-        model (`Model`): The model.
-        clips (`ReportClips`): Its clips, from [`load_clips`].
-        options (`ReportOptions`): The options.
-        other (`Model`, *optional*): A second model to compare with, on the same clips.
-        argv (`Sequence[str]`): The command line, which the report repeats.
+    Makes a report of a model on `clips`, from [`load_clips`], and compares it with another one. The report repeats `argv`, the
+    command line.
 
     Raises:
         CorpusError: if more clips of a corpus cannot be predicted than `load_clips` allows to exclude.
@@ -135,7 +124,7 @@ def build(
     problems, rows, names = predictions.problems, predictions.rows, names_of(clips.clips)
     example = next(iter(problems.values()), "")
     if not len(rows):
-        raise ValueError(f"{model.name} can predict none of {len(clips.labels)} clips: {example}")
+        raise ValueError(f"{model.name} can predict none of {len(names)} clips: {example}")
     excluded = [Excluded(names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
     report_excluded(clips.clips, excluded, clips.max_excluded)
     table = clips.clips.select(rows)
@@ -154,7 +143,7 @@ def build(
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": command(argv, ["python"]) if argv else None,
             "packages": {name: version(name) for name in PACKAGES},
-            "device": describe_device(model.classifier)["name"],
+            "device": device_name(model.classifier.device),
         },
         "clips": _describe(clips, table, [*clips.excluded, *excluded], chunking),
         "quality": quality(evaluated, table, options),
@@ -251,26 +240,22 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
         for name in ("recall", "eer_by_emotion"):
             by_emotion = (intervals[unit] or {}).pop(name, None)
             found[where.format(name)] = by_emotion and dict(zip(evaluated.emotions, by_emotion, strict=True))
-    columns = {name: list(column(table, of)) for name, of in GROUPS.items()}
+    columns = {name: column(table, of) for name, of in GROUPS.items()}
     for name, groups in columns.items():
         found[name] = {}
-        rows_of: dict[str, list[int]] = {}
-        for row, group in enumerate(groups):
-            if group is not None:
-                rows_of.setdefault(str(group), []).append(row)
-        many = name == "speakers" and len(rows_of) > SPEAKERS_WITH_INTERVALS
-        for group, rows in sorted(rows_of.items()):
-            mine = evaluated.select(np.array(rows))
+        many = name == "speakers" and len(groups.counts()) > SPEAKERS_WITH_INTERVALS
+        for group in groups.counts():
+            rows = np.flatnonzero(groups.codes == groups.words.index(group))
+            mine = evaluated.select(rows)
             # Intervals of each dimension within a speaker nobody would read.
             metrics = mine.metrics(**({} if name == "speakers" else options.drawing))
             if len(mine) >= CLIPS_FOR_AN_INTERVAL and not many and (drawn := mine.intervals(**options.drawing)):
                 metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
+            if name == "speakers":
+                metrics |= {GROUPS[key]: columns[key][rows[0]] for key in ("genders", "corpora")}
             found[name][group] = metrics
-    for speaker, gender, corpus in zip(*(columns[name] for name in ("speakers", "genders", "corpora")), strict=True):
-        if speaker is not None:
-            found["speakers"][speaker] |= {"gender": gender, "corpus": corpus}
-    if rows := evaluated.labelled:
-        found["reliability"] = reliability(evaluated.probabilities[rows], evaluated.labels[rows])
+    if labelled := evaluated.labelled:
+        found["reliability"] = reliability(evaluated.probabilities[labelled], evaluated.labels[labelled])
     return found
 
 
@@ -324,12 +309,10 @@ def comparison(
     found = {
         target: paired(first.scorer, measures[target].scorer, len(first.rows), first.speakers, **options.drawing)
         for target, first in theirs.measures().items()
-        if target != EMOTION
     }
     if rows := ours.labelled:
-        whose = measures[EMOTION].speakers
-        outputs = theirs.probabilities[rows], ours.probabilities[rows]
-        found[EMOTION] = compare(*outputs, ours.labels[rows], whose, **options.drawing)
+        correct = (one.probabilities[rows].argmax(axis=1) == one.labels[rows] for one in (theirs, ours))
+        found[EMOTION]["mcnemar"] = mcnemar(*correct)
     if not found:
         raise ValueError(
             f"compare={other.name}: it and {model.name} have no emotions or dimensions in common that these clips have labels of"
@@ -341,9 +324,9 @@ def comparison(
 
 
 def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
-    if other.records.split is None:
+    if other.split is None:
         return [f"{other.name} has no splits.json: whether it was trained on these clips is unknown."]
-    number = other.records.split.count(names, ("train", "validation"))
+    number = other.split.count(names, ("train", "validation"))
     return [f"{other.name} was trained on {number} of these clips: the comparison favours it."] if number else []
 
 
@@ -370,7 +353,7 @@ def robustness(
         was, now = (one.measures() if len(kept) else {} for one in (before, after))
         for target in MAIN.keys() & now.keys():
             metric = MAIN[target]
-            clean_value, value = (measures[target].value(metric) for measures in (was, now))
+            clean_value, value = (measures[target].values()[metric] for measures in (was, now))
             drawn_over = replace(now[target], speakers=None).intervals(**options.drawing)["clips"]
             difference = None if clean_value is None or value is None else value - clean_value
             entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], difference), strict=True)
@@ -414,7 +397,7 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
     if not trained_on:
         known = "not known" if trained_on is None else "not among these corpora"
         return {"speakers": None, "duplicates": None, "reason": f"the clips that the model was trained on are {known}"}
-    names, train_names = rows["clip"][:], trained_on["clip"][:]
+    names, train_names = names_of(rows), names_of(trained_on)
     train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
         {

@@ -1,31 +1,20 @@
 """The clips of a report: those with a label that the model predicts, by default the test part of the model's own split."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_ser.annotations import (
-    Votes,
-    agreement,
-    count_votes,
-    distributions,
-    optional,
-    ranges_of,
-    scaled_dimensions,
-    with_any,
-)
+from hf_ser.annotations import Truth, agreement, truth_of
 from hf_ser.audio import prepare
-from hf_ser.clips import emotion_column, exclude_copies, exclude_unusable, names_of, source_of, with_labels
+from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, with_truth
 from hf_ser.clips import report as report_excluded
-from hf_ser.corpora import CORPORA, CorpusError, Excluded, read_corpora
-from hf_ser.corpora.rows import RATED_COLUMNS
-from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection
-from hf_ser.report.model import ModelEmotions, ModelRecords
+from hf_ser.corpora import CorpusError, Excluded, read_corpora
+from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, require_range
+from hf_ser.report.model import Model, ModelEmotions
 from hf_ser.splits import Indices, SavedSplit, SplitError
 from hf_ser.wording import counted, listed
 
@@ -39,7 +28,7 @@ class ReportClips:
     The clips of a report.
 
     Args:
-        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's `names`, none for a clip
+        clips (`datasets.Dataset`): With `audio`, `clip` (the name), `label` (an index into the model's emotions, none for a clip
             that has another target alone), `speaker`, `gender`, `corpus`; the model's dimensions from 0 to 1 and
             `emotion_distribution`, as far as the corpora have them.
         part (`str`): A part of the model's own split that did not train it (`test`, `validation`, `test2`), or `all`.
@@ -48,8 +37,7 @@ class ReportClips:
             on; `None` if they are unknown.
         excluded (`list[Excluded]`): Clips that cannot be used, and why.
         other_emotions (`dict[str, int]`): Numbers of clips of emotions that the model lacks.
-        agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree on these clips, see
-            [`~hf_ser.annotations.agreement`].
+        agreement (`dict[str, dict[str, dict]]`): How far the raters agree on these clips, see [`~hf_ser.annotations.agreement`].
         notes (`list[str]`): Notes for the report.
         max_excluded (`float`): The share of a corpus that may be excluded.
     """
@@ -64,33 +52,23 @@ class ReportClips:
     notes: list[str]
     max_excluded: float
 
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """The label of each clip, `(clips,)`; -1 for a clip without one."""
-        return emotion_column(self.clips).codes.astype(np.int64)
-
 
 def load_clips(
     corpora: Sequence[str],
-    emotions: ModelEmotions,
-    run: ModelRecords,
+    model: Model,
     *,
-    dimensions: Sequence[str] = (),
     merges: Mapping[str, str] | None = None,
     part: str = "auto",
     dimension_range: Sequence[float] | None = None,
     max_excluded: float = 0.05,
-    minimum_seconds: float = 0.0,
 ) -> ReportClips:
     """
-    Reads and prepares corpora, and selects the clips that the model can be evaluated on: those with an emotion or a dimension of
+    Reads and prepares corpora, and selects the clips that a model can be evaluated on: those with an emotion or a dimension of
     the model; if it was trained on the raters' votes, those with votes, too.
 
     Args:
         corpora (`Sequence[str]`): As NAME=PATH, see `hf_ser.corpora.read_corpora`.
-        emotions (`ModelEmotions`): The emotions of the model.
-        run (`ModelRecords`): The records of its run.
-        dimensions (`Sequence[str]`, *optional*): The dimensions of the model.
+        model (`Model`): The model.
         merges (`dict[str, str]`, *optional*): Emotions of the corpora that count as another, by default those of the run.
         part (`str`, defaults to `"auto"`): `validation`, `test` or a further test part of the run's split; `all`: every clip,
             whether the model was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else
@@ -98,115 +76,96 @@ def load_clips(
         dimension_range (`Sequence[float]`, *optional*): The lowest and highest value of dimensions in manifests and data sets, by
             default as in the run, else 0 and 1.
         max_excluded (`float`, defaults to 0.05): Fail if a larger share of a corpus cannot be used.
-        minimum_seconds (`float`, defaults to 0): The shortest clip that the encoder takes, in seconds.
 
     Raises:
         CorpusError: if a corpus cannot be read, too many of its clips cannot be used, a dimension is outside its scale, or no
             clip has an emotion or a dimension of the model.
         SplitError: if the run has no split, or the part that is asked for has no clip here.
     """
-    known = [*WITHOUT_SPLIT, *(name for name in (run.split.parts if run.split else ()) if name != "train")]
-    if part not in known and run.split:
+    known = [*WITHOUT_SPLIT, *(name for name in (model.split.parts if model.split else ()) if name != "train")]
+    if part not in known and model.split:
         raise ValueError(f"part={part!r}: expected {listed(known, 'or')}")
     if not 0 <= max_excluded <= 1:
         raise ValueError(f"max_excluded={max_excluded}: expected a share from 0 to 1")
-    selection = _selection(emotions, run, merges)
+    require_range(dimension_range)
     read = read_corpora(corpora)
-    everything = prepare(read)
-    labels, values, votes = _truth(everything, read, selection, dimensions, run, dimension_range)
-    trained = run.results.targets if run.results else {}
-    rated = with_any(values, [*dimensions, *([DISTRIBUTION] if DISTRIBUTION in trained else [])], len(everything))
-    usable, excluded = exclude_unusable(everything, bool, minimum_seconds, rated)  # of any emotion
+    everything, where = prepare(read), f"corpora={list(corpora)}"
+    named = {rows[0]["corpus"]: rows.info.dataset_name for rows in read}
+    emotions, dimensions, trained = model.emotions, model.dimensions, model.targets
+    truth = _truth(everything, model, merges, named, dimension_range)
+    rated = truth.has([*dimensions, *{DISTRIBUTION} & trained.keys()])
+    usable, excluded = exclude_unusable(everything, bool, model.shortest, rated)  # of any emotion
     if not usable:
         raise CorpusError(
-            f"corpora={list(corpora)}: none of {counted(len(everything), 'clip')} can be used, for instance {excluded[0]}"
+            f"{where}: none of {counted(len(everything), 'clip')} can be used, for instance {excluded[0]}"
         )
-    spoken, wanted = everything["emotion"][:], rated | (labels >= 0)
-    taken = np.array([i for i in usable if wanted[i]], dtype=np.int64)
-    others = dict(sorted(Counter(spoken[i] for i in usable if not wanted[i]).items()))
-    if not (labels[taken] >= 0).any() and not with_any(values, dimensions, len(everything))[taken].any():
-        raise CorpusError(f"corpora={list(corpora)}: {_none_has(emotions, dimensions, others)}")
-    plain = everything.remove_columns([name for name in RATED_COLUMNS if name in everything.column_names])
-    columns = {name: optional(of_clips) for name, of_clips in values.items()}
-    rows = with_labels(plain, taken, labels[taken], emotions.names or EMOTIONS, columns).select(taken)
+    taken = np.array(usable, dtype=np.int64)[(rated | truth.has([EMOTION]))[usable]]
+    others = column(everything, "emotion").take(np.setdiff1d(usable, taken)).counts()
+    if not truth.has([EMOTION, *dimensions])[taken].any():
+        raise CorpusError(f"{where}: {_none_has(emotions, dimensions, others)}")
+    rows = with_truth(everything, taken, truth.labels, emotions.names or EMOTIONS, truth.values).select(taken)
 
-    split: str | None = None
-    copies: list[Excluded] = []
-    if run.split is not None:
-        split, tested, trained_on, used, notes, copies = _own_split(run.split, rows, part)
-    elif part not in WITHOUT_SPLIT:
-        raise SplitError(f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'")
-    else:
-        tested, trained_on, used = np.arange(len(rows)), None, "all"
-        notes = ["The model has no splits.json: whether it was trained on these clips is unknown."]
+    own = _part(model.split, rows, part)
     # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
-    once, more_copies = exclude_copies(rows, tested.tolist())
-    excluded += [*copies, *more_copies]
+    clips, copies = exclude_copies(everything, taken[own.tested].tolist())
+    excluded += [*own.copies, *copies]
     report_excluded(everything, excluded, max_excluded)
-    clips = taken[once]
-    notes += _labels_missing(emotions, labels[clips], {name: values[name][clips] for name in dimensions})
+    notes = own.notes + _labels_missing(
+        emotions, truth.labels[clips], {name: truth.values[name][clips] for name in dimensions}
+    )
     if others:
         count = ", ".join(f"{number} {emotion}" for emotion, number in others.items())
         has_none = "the model has no such emotion" if emotions.names else f"they have no {listed(dimensions, 'or')}"
         notes.append(f"Left out, as {has_none}: {count}.")
     agreed = {
-        corpus: own
-        for corpus, of in agreement(everything, clips, votes).items()
-        if (own := {target: found for target, found in of.items() if target in (*dimensions, EMOTION)})
+        corpus: {target: found for target, found in of.items() if target in (*dimensions, EMOTION)}
+        for corpus, of in agreement(everything, np.array(clips), truth.votes).items()
     }
     return ReportClips(
-        clips=rows.select(once),
-        part=used,
-        split=split,
-        trained_on=None if trained_on is None else rows.select(trained_on),
+        clips=rows.select(np.searchsorted(taken, clips)),
+        part=own.name,
+        split=own.split,
+        trained_on=None if own.trained_on is None else rows.select(own.trained_on),
         excluded=excluded,
         other_emotions=others if emotions.names else {},
-        agreement=agreed,
+        agreement={corpus: of for corpus, of in agreed.items() if of},
         notes=notes,
         max_excluded=max_excluded,
     )
 
 
-def _selection(emotions: ModelEmotions, run: ModelRecords, merges: Mapping[str, str] | None) -> EmotionSelection:
-    """The emotions of the model, and those of the corpora that count as another."""
-    own = run.results.merged_emotions if run.results and emotions.names else {}
-    merged = dict(merges if merges is not None else own)
-    if strangers := sorted(set(merged.values()) - set(emotions.names)):
-        names = ", ".join(emotions.names) or "none"
-        raise ValueError(f"emotions={merged}: the model does not have {strangers[0]!r}; it has {names}")
-    return EmotionSelection(emotions.names, merged)
-
-
 def _truth(
     rows: Dataset,
-    corpora: Sequence[Dataset],
-    selection: EmotionSelection,
-    dimensions: Sequence[str],
-    run: ModelRecords,
+    model: Model,
+    merges: Mapping[str, str] | None,
+    corpora: Mapping[str, str],
     dimension_range: Sequence[float] | None,
-) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]], Votes | None]:
-    """
-    The labels of all clips `(clips,)`, -1 where one has none of the model's emotions; by name the model's dimensions `(clips,)`,
-    and `emotion_distribution` `(clips, emotions)` if there are votes, NaN where a clip has none; and the raters' votes.
-    """
-    own = (run.results and run.results.identity) or {}
-    trained = run.results.targets if run.results else {EMOTION: 1.0}
-    named = {of_corpus[0]["corpus"]: of_corpus.info.dataset_name for of_corpus in corpora}
-    scale = dimension_range or own.get("dimension_range")
-    ranges = {corpus: ranges_of(specification, scale) for corpus, specification in named.items()}
-    released = {corpus for corpus, name in named.items() if source_of(name)["read_as"] in CORPORA}
-    scaled = scaled_dimensions(rows, ranges, dimensions, released)
-    values = {name: scaled.get(name, np.full(len(rows), np.nan)) for name in dimensions}
-    place = {name: k for k, name in enumerate(selection.names)}
-    labels = np.array([place.get(selection.label(word) or "", -1) for word in rows["emotion"][:]], dtype=np.int64)
-    votes = count_votes(rows, selection) if selection.names else None
+) -> Truth:
+    """The labels of all clips, as the model's own run would read them: of all its dimensions, and of votes that it can use."""
+    names, results = model.emotions.names, model.results
+    given = (results and results.identity) or {}
+    merged = dict(results.merged_emotions if results and names else {}) if merges is None else dict(merges)
+    if strangers := sorted(set(merged.values()) - set(names)):
+        raise ValueError(
+            f"emotions={merged}: the model does not have {strangers[0]!r}; it has {', '.join(names) or 'none'}"
+        )
+    truth = truth_of(
+        rows,
+        EmotionSelection(names, merged),
+        [*model.dimensions, DISTRIBUTION],
+        corpora,
+        minimum_raters=given.get("minimum_raters", 1),
+        vote_smoothing=given.get("vote_smoothing", 0.0),
+        dimension_range=dimension_range or given.get("dimension_range"),
+    )
+    none = np.full(len(rows), np.nan)
+    labels, values = truth.labels, {name: truth.values.get(name, none) for name in model.dimensions}
     # The votes of one rater are the label.
-    if votes is not None and (DISTRIBUTION in trained or votes.raters.max(initial=0) > 1):
-        shares = distributions(votes, own.get("minimum_raters", 1), own.get("vote_smoothing", 0.0))
-        values[DISTRIBUTION] = shares
-        if EMOTION not in trained:  # as in training the emotion that most raters named
+    if truth.votes is not None and (DISTRIBUTION in model.targets or truth.votes.raters.max(initial=0) > 1):
+        values[DISTRIBUTION] = shares = truth.values[DISTRIBUTION]
+        if EMOTION not in model.targets:  # as in training the emotion that most raters named
             labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
-    return labels, values, votes
+    return truth._replace(labels=labels, values=values)
 
 
 def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mapping[str, int]) -> str:
@@ -245,19 +204,33 @@ def _labels_missing(
     return notes
 
 
-def _own_split(
-    saved: SavedSplit, clips: Dataset, part: str
-) -> tuple[str | None, Indices, Indices, str, list[str], list[Excluded]]:
+class _Part(NamedTuple):
+    """The clips to test and those that the model was trained or selected on, if it is known."""
+
+    name: str
+    split: str | None
+    tested: Indices
+    trained_on: Indices | None
+    notes: list[str]
+    copies: Sequence[Excluded] = ()
+
+
+def _part(saved: SavedSplit | None, clips: Dataset, part: str) -> _Part:
     """
-    By the split of the model's own run: its kind, if it has any of these clips; the clips to test, and those that the model was
-    trained or selected on; the part used; notes; and the clips that the split lacks because they are copies, by the hash of their
-    samples, of clips that it has.
+    The part that is asked for, by the split of the model's own run if there is one: with its kind, if it has any of these clips;
+    and the clips that the split lacks because they are copies, by the hash of their samples, of clips that it has.
     """
+    everything = np.arange(len(clips))
+    if saved is None:
+        if part not in WITHOUT_SPLIT:
+            raise SplitError(
+                f"part={part!r}: the model has no splits.json, so its {part} part is unknown; use part='all'"
+            )
+        return _Part("all", None, everything, None,
+                     ["The model has no splits.json: whether it was trained on these clips is unknown."])  # fmt: skip
     parts, missed = saved.find(clips)
-    train, validation, test = (parts[name] for name in ("train", "validation", "test"))
-    everything, trained_on = np.arange(len(clips)), np.concatenate([train, validation])
+    trained_on = np.concatenate([parts["train"], parts["validation"]])
     inside = set(np.concatenate(list(parts.values())).tolist())
-    kind = str(saved.settings["made_as"]) if inside else None
     if part not in WITHOUT_SPLIT and not len(parts[part]):
         raise SplitError(
             f"part={part!r}: the corpora have no clip of the model's {part} part. Use the corpora that it was trained on, or "
@@ -265,27 +238,30 @@ def _own_split(
         )
     if not inside:
         notes = ["None of these clips is in the model's splits.json: it was trained on others."]
-        return kind, everything, trained_on, "all", notes, []
-    if part == "auto" and not len(test):
+        return _Part("all", None, everything, trained_on, notes)
+    if part == "auto" and not len(parts["test"]):
         raise SplitError(
             "part='auto': the corpora have clips that the model was trained on, and none that it was tested on; use part='all' "
             "for all of them"
         )
-    notes = []
+    kind, notes = str(saved.settings["made_as"]), []
     if missed:
         notes.append(f"Of the model's splits.json {counted(missed, 'clip')} cannot be found in these corpora.")
     if part == "all":
         if len(trained_on):
             notes.append("The model was trained on some of these clips: metrics on them say little.")
-        return kind, everything, trained_on, "all", notes, []
+        return _Part("all", kind, everything, trained_on, notes)
     names, samples = names_of(clips), clips["samples_hash"][:]
     first_with = {samples[i]: names[i] for i in inside}
     copies = [Excluded(name, "duplicate", f"the same audio as {first_with[samples[i]]}")
               for i, name in enumerate(names) if i not in inside and samples[i] in first_with]  # fmt: skip
     if part == "validation":
         notes.append("These clips selected the model during its training: metrics on them are too good.")
-        return kind, validation, train, "validation", notes, copies
-    if part == "auto" and (others := len(clips) - len(inside) - len(copies)):
-        notes.append(f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora.")
-    used = "test" if part == "auto" else part
-    return kind, parts[used], trained_on, used, notes, copies
+        trained_on = parts["train"]
+    elif part == "auto":
+        part = "test"
+        if others := len(clips) - len(inside) - len(copies):
+            notes.append(
+                f"Left out, as the model's splits.json lacks them: {counted(others, 'clip')} of these corpora."
+            )
+    return _Part(part, kind, parts[part], trained_on, notes, copies)

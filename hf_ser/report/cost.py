@@ -20,10 +20,9 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
-from hf_ser.hub.loading import ADAPTER, OPENED, WEIGHTS
 from hf_ser.inference.clips import Clip
-from hf_ser.machine import device_name, processors
-from hf_ser.training.results import peak_memory
+from hf_ser.machine import device_name, peak_memory, processors
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 
 SEED = 0
@@ -36,11 +35,6 @@ FLOPS_SECONDS = 5.0
 FLOPS_COUNTED = (
     "matrix products and convolutions of the network, a multiplication and an addition as two operations; without feature "
     "extraction, norms, activations and softmax"
-)
-#: The files that a model is opened from.
-MODEL_FILES, ADAPTER_FILES = (
-    (*(name for name in OPENED if "adapter" not in name), "*.py"),
-    ("adapter_config.json", ADAPTER),
 )
 
 
@@ -83,17 +77,18 @@ def measure_cost(
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if `runs` is below 1, or a length is missing or shorter than the encoder takes.
     """
     shortest = minimum_samples(classifier.model.config)
-    if not seconds or any(round(length * SAMPLING_RATE) < shortest for length in seconds):
-        raise ValueError(
-            f"seconds={list(seconds)}: the encoder needs lengths of at least {shortest / SAMPLING_RATE:g} s"
-        )
-    if runs < 1:
-        raise ValueError(f"runs={runs}: expected at least 1")
     size = None if folder is None else size_on_disk(Path(folder).expanduser())
-    device = describe_device(classifier, precision)
+    device = {
+        "kind": classifier.device.type,
+        "name": device_name(classifier.device),
+        "threads": torch.get_num_threads(),
+        "processors": processors(),
+        "load": round(os.getloadavg()[0], 2),  # before anything is measured
+        "torch": torch.__version__,
+        "dtype": precision,
+    }
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), classifier.budget(batch_seconds))
     latency = [measure_latency(classifier, length, runs) for length in seconds]
     uncounted = isinstance(classifier.model, ExportedModel) or precision == "int8"
@@ -112,19 +107,6 @@ def speech(length: float, seed: int = SEED) -> Waveform:
     """`length` seconds of synthetic babble, `(samples,)` at 16 kHz; the same seed gives the same samples."""
     rng = np.random.default_rng(seed)
     return recording(length, Speaker.draw(seed, rng), PROSODY["neutral"], rng).astype(np.float32)
-
-
-def describe_device(classifier: AudioClassificationPipeline, precision: str = "float32") -> dict[str, Any]:
-    """The device, its precision, and the load of the machine."""
-    return {
-        "kind": classifier.device.type,
-        "name": device_name(classifier.device),
-        "threads": torch.get_num_threads(),
-        "processors": processors(),
-        "load": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "dtype": precision,
-    }
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
@@ -234,8 +216,10 @@ def size_on_disk(folder: Path) -> dict[str, int | None]:
         return {"model_bytes": _bytes(folder, ENTRIES), "adapter_bytes": None}
     beside = folder / "adapter" if (folder / "adapter").is_dir() else folder
     return {
-        "model_bytes": _bytes(folder, MODEL_FILES) if any(folder.glob(WEIGHTS)) else None,
-        "adapter_bytes": _bytes(beside, ADAPTER_FILES) if (beside / ADAPTER).is_file() else None,
+        "model_bytes": _bytes(folder, (WEIGHTS, WEIGHTS_INDEX, *CONFIGS, "*.py"))
+        if any(folder.glob(WEIGHTS))
+        else None,
+        "adapter_bytes": _bytes(beside, (ADAPTER, ADAPTER_CONFIG)) if (beside / ADAPTER).is_file() else None,
     }
 
 

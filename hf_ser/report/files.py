@@ -10,16 +10,12 @@ import numpy as np
 
 from hf_ser import records
 from hf_ser.clips import column, emotion_column, names_of
-from hf_ser.records import REPORT
+from hf_ser.records import PREDICTIONS, REPORT, REPORT_CLIPS, REPORT_FOLDER, REPORT_PAGE
 from hf_ser.rendering import page
-from hf_ser.rendering.tables import PICTURES as PLOTS
+from hf_ser.rendering.tables import PICTURES
 from hf_ser.report import plots
 from hf_ser.report.build import BuiltReport
 from hf_ser.report.model import KEPT
-
-PAGE, PICTURES, PREDICTIONS = "report.html", "report", "report-predictions"
-#: The predictions of all clips; it has their names, and is not published.
-CLIPS = "clips.csv"
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -37,7 +33,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         if not overwrite:
             raise FileExistsError(f"{name}: holds a report. Choose another folder, or overwrite it.")
     elif not any((folder / PREDICTIONS).glob(f"{KEPT}*.npz")) and (  # with them it is an interrupted report
-        there := [name for name in (PAGE, PICTURES) if (folder / name).exists()]
+        there := [name for name in (REPORT_PAGE, REPORT_FOLDER) if (folder / name).exists()]
     ):
         raise FileExistsError(f"{name}: holds {' and '.join(there)}, but no report. Choose another folder.")
     try:
@@ -62,19 +58,19 @@ def save(built: BuiltReport, folder: Path) -> None:
     replaced once the new ones are complete; other files stay.
     """
     report = built.report
-    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+    (folder / REPORT_FOLDER).mkdir(parents=True, exist_ok=True)
     (folder / PREDICTIONS).mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder / PREDICTIONS) as made:
         new = Path(made)
         pictures = plots.draw(report, new)
-        (new / PAGE).write_text(page(report, pictures), encoding="utf-8")
+        (new / REPORT_PAGE).write_text(page(report, pictures), encoding="utf-8")
         records.write(new / REPORT, report)
-        _save_predictions(new / CLIPS, built)
-        for name in PLOTS:
-            (folder / PICTURES / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
-        for path in (*pictures.values(), new / CLIPS):
-            path.replace(folder / PICTURES / path.name)
-        for name in (PAGE, REPORT):
+        _save_predictions(new / REPORT_CLIPS, built)
+        for name in PICTURES:
+            (folder / REPORT_FOLDER / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
+        for path in (*pictures.values(), new / REPORT_CLIPS):
+            path.replace(folder / REPORT_FOLDER / path.name)
+        for name in (REPORT_PAGE, REPORT):
             (new / name).replace(folder / name)
     for kept in (folder / PREDICTIONS).glob(f"{KEPT}*.npz"):
         kept.unlink()

@@ -20,7 +20,7 @@ from hf_ser.audio import SAMPLING_RATE, cut, read_segment
 from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.clips import names_of
-from hf_ser.emotions import DIMENSIONS, canonical
+from hf_ser.emotions import DIMENSIONS, EMOTION, canonical
 from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip
@@ -90,34 +90,6 @@ class ModelEmotions:
 
 
 @dataclass(frozen=True)
-class ModelRecords:
-    """
-    The records of a run; empty for other models.
-
-    Args:
-        results (`RunResults`, *optional*): The content of `results.json`.
-        split (`SavedSplit`, *optional*): The content of `splits.json`.
-    """
-
-    results: RunResults | None = None
-    split: SavedSplit | None = None
-
-    @classmethod
-    def read(cls, folder: Path | None) -> "ModelRecords":
-        """
-        Reads the records in a run's folder; those of an `adapter/` are in the folder above.
-
-        Raises:
-            ValueError: if one of them is not as a run writes it.
-        """
-        run = records.run_of(folder) if folder else None
-        if run is None:
-            return cls()
-        split = run / SPLITS
-        return cls(RunResults.read(run), SavedSplit.read(split) if split.is_file() else None)
-
-
-@dataclass(frozen=True)
 class Chunking:
     """
     How clips are cut; the probabilities of a clip are the mean of those of its segments.
@@ -161,6 +133,24 @@ class Predictions:
         """The indices of the clips with a prediction."""
         return np.setdiff1d(np.arange(len(self.probabilities)), np.array(list(self.problems), dtype=np.int64))
 
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Those that [`save`] wrote."""
+        with np.load(path, allow_pickle=False) as kept:
+            problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
+            return cls(kept["probabilities"], kept["values"], problems)
+
+    def save(self, path: Path) -> None:
+        """Writes them as `.npz`, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        places, reasons = (
+            np.array(list(self.problems), dtype=np.int64),
+            np.array(list(self.problems.values()), dtype=str),
+        )
+        part = path.with_suffix(".part.npz")
+        np.savez(part, probabilities=self.probabilities, values=self.values, places=places, reasons=reasons)
+        part.rename(path)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -172,7 +162,8 @@ class Model:
         name (`str`): Its name in the report.
         emotions (`ModelEmotions`): The emotions of its outputs.
         dimensions (`tuple[str, ...]`): Its dimensions, in the order of [`~hf_ser.emotions.DIMENSIONS`].
-        records (`ModelRecords`): The records of its run.
+        results (`RunResults`, *optional*): The results of its run.
+        split (`SavedSplit`, *optional*): The split of its run.
         folder (`Path`, *optional*): The folder of its files.
         precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
     """
@@ -181,7 +172,8 @@ class Model:
     name: str
     emotions: ModelEmotions
     dimensions: tuple[str, ...]
-    records: ModelRecords
+    results: RunResults | None = None
+    split: SavedSplit | None = None
     folder: Path | None = None
     precision: str = "float32"
 
@@ -191,13 +183,18 @@ class Model:
         return model_key(self.classifier)
 
     @property
+    def targets(self) -> Mapping[str, float]:
+        """What it was trained for, as far as that is known, and the weights."""
+        return self.results.targets if self.results else {EMOTION: 1.0}
+
+    @property
     def shortest(self) -> float:
         """The shortest clip that its encoder takes, in seconds."""
         return minimum_samples(self.classifier.model.config) / SAMPLING_RATE
 
     def describe(self) -> dict[str, Any]:
         """The report's part on the model."""
-        results = self.records.results
+        results = self.results
         return {
             "name": self.name,
             "base_model": results and results.base_model,
@@ -218,9 +215,9 @@ class Model:
         """
         if max_seconds is not None and max_seconds < self.shortest:
             raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
-        own = self.records.results.training.arguments if self.records.results else {}
+        own = self.results.training.arguments if self.results else {}
         most = self.classifier.longest_input
-        known = self.records.split is not None and self.records.split.count(names_of(clips)) > 0
+        known = self.split is not None and self.split.count(names_of(clips)) > 0
         return Chunking(
             max_seconds=max_seconds or own.get("max_seconds"),
             segment_length=own.get("segment_length"),
@@ -254,15 +251,13 @@ class Model:
         Raises:
             ValueError: if the outputs for a clip are not finite.
         """
-        names, emotions, clean = clips["clip"][:], self.emotions, condition == CLEAN
+        names, emotions, clean = names_of(clips), self.emotions, condition == CLEAN
         seed = 0 if clean else seed
         identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         if path is not None and path.is_file():
-            with np.load(path, allow_pickle=False) as kept:
-                problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
-                return Predictions(kept["probabilities"], kept["values"], problems)
+            return Predictions.load(path)
         read = _reader(clips, condition, seed, chunking.max_seconds)
         source = (Clip(name, partial(read, i)) for i, name in enumerate(names))
         cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
@@ -285,11 +280,7 @@ class Model:
         probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)
         found = Predictions(emotions.probabilities(probabilities), values, problems)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part.npz")
-            np.savez(part, probabilities=found.probabilities, values=values, places=np.array(list(problems), dtype=np.int64),
-                     reasons=np.array(list(problems.values()), dtype=str))  # fmt: skip
-            part.rename(path)  # no file is ever half written
+            found.save(path)
         return found
 
 
@@ -314,15 +305,23 @@ def open_model(
         precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
 
     Raises:
-        ValueError: if the model has a value of another name than those of [`~hf_ser.emotions.DIMENSIONS`], and see
-            [`ModelEmotions.of`].
+        ValueError: if the model has a value of another name than those of `hf_ser.emotions.DIMENSIONS`, or a record of its run is
+            not as a run writes it; and see [`ModelEmotions.of`].
     """
     if unknown := sorted(set(classifier.dimensions) - set(DIMENSIONS)):
         raise ValueError(f"{name}: its value {unknown[0]!r} is not known; expected some of {listed(DIMENSIONS)}")
-    dimensions = tuple(dimension for dimension in DIMENSIONS if dimension in classifier.dimensions)
-    emotions = ModelEmotions.of(classifier.emotions, label_map)
-    precision = getattr(classifier.model, "precision", precision)
-    return Model(classifier, name, emotions, dimensions, ModelRecords.read(run or folder), folder, precision)
+    place = run or folder
+    written = records.run_of(place) if place else None
+    return Model(
+        classifier,
+        name,
+        ModelEmotions.of(classifier.emotions, label_map),
+        tuple(dimension for dimension in DIMENSIONS if dimension in classifier.dimensions),
+        RunResults.read(written) if written else None,
+        SavedSplit.read(written / SPLITS) if written and (written / SPLITS).is_file() else None,
+        folder,
+        getattr(classifier.model, "precision", precision),
+    )
 
 
 def model_key(classifier: AudioClassificationPipeline) -> str:
@@ -344,7 +343,7 @@ def model_key(classifier: AudioClassificationPipeline) -> str:
 
 def _reader(clips: Dataset, condition: Condition, seed: int, max_seconds: float | None) -> Callable[[int], Waveform]:
     """Reads a clip by its index, cut to `max_seconds` and distorted."""
-    names = clips["clip"][:]
+    names = names_of(clips)
     voices = _voices(clips["speaker"][:], seed) if condition.kind == "babble" else None
     stops = [round(min(seconds, max_seconds or seconds) * SAMPLING_RATE) for seconds in clips["duration"][:]]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from hf_ser import records
 from hf_ser.clips import as_clips, names_of
 from hf_ser.splits.describing import describe, shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
@@ -30,9 +31,9 @@ def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
         "settings": made,
         "shared_speakers": shared_speakers(parts),
         "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
-        "parts": {**{part: [] for part in PARTS}, **{part: list(names_of(clips)) for part, clips in parts.items()}},
+        "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    records.write(path, content)
 
 
 def hashed(saved: dict[str, Any]) -> dict[str, Any]:
@@ -59,13 +60,7 @@ def hash_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class SavedSplit:
-    """
-    A split that [`save_splits`] wrote.
-
-    Args:
-        path (`Path`): The file.
-        content (`dict`): What is in it, a part's clips by their names or by what stands for them.
-    """
+    """A split that [`save_splits`] wrote. Its content has a part's clips by their names or by what stands for them."""
 
     path: Path
     content: dict[str, Any]

@@ -38,8 +38,7 @@ def train_test_split(
 
     Args:
         clips (`datasets.Dataset`): From [`hf_ser.load_corpora`], or any dataset with `audio` and `label`, and for a split by
-            speaker
-            `speaker`.
+            speaker `speaker`.
         by (`str`, defaults to `"speaker"`):
             `speaker`: speaker-independent, no speaker is in two parts, and each emotion, gender and corpus is close to its share
             in every part. `random`: HuBERT-SER's; speakers are in all parts, so that metrics say nothing about a new speaker.
@@ -160,8 +159,7 @@ def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker")
     Args:
         clips (`datasets.Dataset`): See [`train_test_split`]; a fold by session needs a column `session`.
         folds (`int`, *optional*): How many; by default 5 by speaker, and as many as there are sessions by session. As many as
-            there
-            are speakers leaves one speaker out each time.
+            there are speakers leaves one speaker out each time.
         by (`str`, defaults to `"speaker"`): `speaker` or `session`.
 
     Returns:

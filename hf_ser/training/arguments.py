@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
-from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
+from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
 from hf_ser.machine import has_bfloat16, threads_of_this_process
 from hf_ser.models import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
@@ -130,12 +130,7 @@ class ScriptArguments:
                 "minimum_raters and vote_smoothing: expected at least 1 and not below 0, found "
                 f"{self.minimum_raters} and {self.vote_smoothing:g}"
             )
-        if self.dimension_range and not (
-            len(self.dimension_range) == 2 and self.dimension_range[0] < self.dimension_range[1]
-        ):
-            raise ValueError(
-                f"dimension_range: expected the lowest and the highest value, found {self.dimension_range}"
-            )
+        require_range(self.dimension_range)
         self.corpora = labelled_by(self.corpora, self.label_source)
 
 

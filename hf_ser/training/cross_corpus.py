@@ -8,9 +8,9 @@ from datasets import Dataset
 from hf_ser.corpora import CorpusError
 from hf_ser.emotions import EmotionSelection
 from hf_ser.records import RESULTS
-from hf_ser.rendering.headline import best_unit
+from hf_ser.rendering.headline import best_interval, best_unit
 from hf_ser.results import RunResults
-from hf_ser.training.cross_validation import Run
+from hf_ser.training.cross_validation import Run, table_in_markdown
 from hf_ser.wording import listed, per_cent
 
 SUMMARY = "cross_corpus.json"
@@ -71,8 +71,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _uar(metrics: dict[str, Any]) -> dict[str, Any]:
-    unit = best_unit(metrics["intervals"])
-    edges = (metrics["intervals"][unit] or {}).get("uar")
+    unit, edges = best_unit(metrics["intervals"]), best_interval(metrics["intervals"], "uar")
     return {"uar": metrics["uar"], "interval": edges and {"by": unit, "uar": edges}, "clips": metrics["clips"]}
 
 
@@ -87,12 +86,12 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     by = {found["normalised"]["by"] for row in table for found in row["test"].values() if "normalised" in found}
     head = ["trained on", *(f"tested on {name}" for name in corpora)]
     head += [f"{name}, normalised by {unit}" for unit in sorted(by) for name in corpora]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for row in table:
         cells = [row["test"].get(corpus) for corpus in corpora]
         normalised = [found and found.get("normalised") for found in cells] if by else []
         lines.append(["+".join(row["train"]), *map(_cell, cells), *map(_cell, normalised)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return table_in_markdown(head, lines)
 
 
 def _cell(found: dict[str, Any] | None) -> str:

@@ -41,7 +41,7 @@ USED_WITH = {
 }
 
 
-def counted(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Of all arguments of a run, by name, those that can change what it learns."""
 
     def used(name: str) -> bool:
@@ -63,7 +63,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
     del every["label_source"]  # is in the corpora's names
     # Clips are drawn in the same order, however the clips of a step are shared among processes and batches.
     batch = every.pop("per_device_train_batch_size") * training.world_size
-    found = counted(every) | {
+    found = deciding_arguments(every) | {
         "model_name_or_path": Path(script.model_name_or_path).name,
         "corpora": sorted(map(_corpus, script.corpora)),
         "splits": Path(script.splits).name if script.splits else None,

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
-from hf_ser.wording import per_cent
+from hf_ser.wording import aligned, per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) ->
         blocks.append(_emotions(metrics, probe))
     if any("dimensions" in found for found in metrics.values()):
         blocks.append(_dimensions(metrics, probe))
-    return "\n".join(map(_aligned, blocks))
+    return "\n".join(line for rows in blocks for line in aligned(rows, range(len(rows[0]))))
 
 
 def _dimensions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
@@ -103,10 +103,3 @@ def _emotions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]
         uar, *others = ["" if share is None else str(per_cent(share)) for share in cells]
         rows.append([part, str(found["clips"]), uar, between, *others])
     return rows
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -12,12 +12,25 @@ from hf_ser import encoders, records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.records import EXCLUDED, REPORT, RESULTS, RUN, SPLITS
+from hf_ser.records import (
+    CARD,
+    EXCLUDED,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    REPORT_CLIPS,
+    REPORT_FOLDER,
+    REPORT_PAGE,
+    RESULTS,
+    RUN,
+    SPLITS,
+)
 from hf_ser.rendering.tables import PICTURES
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.checkpoints import last_checkpoint
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
 from hf_ser.training.sharding import require_shardable
@@ -25,13 +38,10 @@ from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
-           "adapter")  # fmt: skip
 #: What a run writes into its folder, and may delete from it.
-ENTRIES = (*WEIGHTS, RESULTS, SPLITS, RUN, EXCLUDED, "config.json", "preprocessor_config.json",
-           "confusion_matrix.png", "training_curves.png", "README.md", "checkpoint-[0-9]*",
-           "runs/*/events.out.tfevents.*", REPORT, "report.html", "report/clips.csv", "report-predictions",
-           *(f"report/{name}.png" for name in PICTURES))  # fmt: skip
+ENTRIES = (*MODEL, "adapter", RESULTS, SPLITS, RUN, EXCLUDED, CARD, *PLOTS, "checkpoint-[0-9]*",
+           "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
+           *(f"{REPORT_FOLDER}/{name}.png" for name in PICTURES))  # fmt: skip
 #: What an upload or a download has left that was killed.
 INTERRUPTED = f"{checkpoints.STAGED}*"
 
@@ -47,7 +57,7 @@ def finetune(arguments: Arguments) -> RunResults:
         What `results.json` holds.
 
     Raises:
-        CorpusError, SplitError: see `hf_ser.training.clips.load_splits`.
+        CorpusError, SplitError: see `hf_ser.training.data.load_splits`.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
@@ -82,7 +92,7 @@ def finetune(arguments: Arguments) -> RunResults:
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
-        delete_entries(folder, WEIGHTS)  # those of another save_format would belong to no metric
+        delete_entries(folder, (*MODEL, "adapter"))  # those of another save_format would belong to no metric
     trainer.save_model()
     results = trainer.create_model_card()
     logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)

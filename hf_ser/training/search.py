@@ -38,8 +38,8 @@ from hf_ser.training.arguments import (
     given_arguments,
     parse_arguments,
 )
-from hf_ser.training.clips import load_splits
 from hf_ser.training.cross_validation import table_in_markdown
+from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
 from hf_ser.wording import per_cent

@@ -42,7 +42,7 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
-from hf_ser.training.results import RunRecord
+from hf_ser.training.run_record import RunRecord
 from hf_ser.tuning import (
     Tuned,
     Tuning,
@@ -265,7 +265,7 @@ class SERTrainer(BaseTrainer):
         part = metric_key_prefix
         if part == "eval":
             validation = self.clips.get("validation")
-            part = "validation" if validation and list(names_of(validation)) == list(names_of(clips)) else "test"
+            part = "validation" if validation and names_of(validation) == names_of(clips) else "test"
         before = self.clips.get(part)
         self.clips[part] = clips
         self.metrics[part] = found = self._metrics(self, clips)

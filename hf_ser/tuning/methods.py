@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from hf_ser.encoders import encoder_config, family_of, masks_frames
 from hf_ser.modeling import SERForAudioClassification
 from hf_ser.models import BatchNormClassifier, Loaded
-from hf_ser.tuning.adapter import fingerprint
+from hf_ser.tuning.adapter_files import fingerprint
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig
 from hf_ser.tuning.prompt import DeepPromptConfig

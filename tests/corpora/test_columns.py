@@ -1,12 +1,11 @@
 """Columns of text say what lists of Python strings would say."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.corpora.columns import Texts, Words
+from hf_ser.corpora.columns import Words
 
 columns = st.lists(st.one_of(st.none(), st.sampled_from(["", "s1", "s2", "ü"])), max_size=30)
 
@@ -38,12 +37,3 @@ def test_a_hundred_thousand_clips_of_two_speakers_cost_4_bytes_each() -> None:
     words = Words.of(f"s{i % 2}" for i in range(100_000))
     assert words.codes.nbytes == 400_000
     assert words.words == ("s0", "s1")
-
-
-def test_texts() -> None:
-    names = [f"corpus/{i}" for i in range(2500)]
-    texts = Texts(pa.array(names))
-    assert list(texts) == names
-    assert (texts[0], texts[-1], texts[np.int64(7)], len(texts)) == (names[0], names[-1], names[7], 2500)
-    assert list(texts[3:5]) == names[3:5]
-    assert list(texts.take(np.array([5, 2]))) == ["corpus/5", "corpus/2"]

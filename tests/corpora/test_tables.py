@@ -15,7 +15,7 @@ from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
 from hf_ser.emotions import DIMENSIONS
 from hf_ser.splits import official_split, shared_speakers, speaker_folds, speakers_of
 from hf_ser.training import ScriptArguments
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 
 Write = Callable[..., Path]
 PEFT_SER = ["neutral", "happy", "sad", "angry"]

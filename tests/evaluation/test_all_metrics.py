@@ -34,8 +34,7 @@ def flat(found: dict[str, Any]) -> list[float]:
 class TestAllMetrics:
     def test_by_hand(self) -> None:
         probabilities = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
-        found = all_metrics(probabilities, [0, 0, 1, 1], ("happy", "sad"))
-        assert found["clips"] == 4
+        found = all_metrics(probabilities, np.array([0, 0, 1, 1]), ("happy", "sad"))
         assert found["confusion_matrix"] == [[1, 1], [0, 2]]
         assert found["recall"] == {"happy": 0.5, "sad": 1.0}
         assert found["uar"] == found["accuracy"] == 0.75
@@ -69,27 +68,9 @@ class TestAllMetrics:
     def test_one_emotion_alone(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = all_metrics(np.eye(4)[[3, 3, 3]], [3, 3, 3], EMOTIONS)
+            found = all_metrics(np.eye(4)[[3, 3, 3]], np.array([3, 3, 3]), EMOTIONS)
         assert found["eer"] is None
         assert found["eer_by_emotion"] == dict.fromkeys(EMOTIONS)
         assert found["recall"] == {"angry": None, "happy": None, "neutral": None, "sad": 1.0}
         assert np.shape(found["confusion_matrix"]) == (4, 4)
         json.dumps(found, allow_nan=False)
-
-    @pytest.mark.parametrize(
-        ("wrong", "message"),
-        [
-            ({"probabilities": np.full((3, 4), np.nan)}, "row 0 of 3 .* not finite"),
-            ({"probabilities": np.array([[1, 0, 0, 0], [-1, 2, 0, 0], [0, 0, 0, 1]])}, "row 1 of 3 .* negative"),
-            ({"probabilities": np.ones((3, 4))}, "row 0 of 3 .* do not add up to 1"),
-            ({"labels": [0, 1, 4]}, "clip 2 of 3 .* has the label 4; with 4 emotions it must lie between 0 and 3"),
-            ({"labels": [0, 1]}, r"found shapes \(3, 4\) and \(2,\)"),
-            ({"probabilities": np.zeros((0, 4)), "labels": np.zeros(0, dtype=int)}, "at least one clip"),
-            ({"emotions": ("angry", "happy")}, r"for each of 4 columns of probabilities; found \['angry', 'happy'\]"),
-            ({"emotions": ("sad", "happy", "sad", "angry")}, "one different name for each of 4 columns"),
-        ],
-    )
-    def test_what_does_not_fit_is_refused(self, wrong: dict[str, Any], message: str) -> None:
-        given = {"probabilities": np.eye(4)[:3], "labels": [0, 1, 2], "emotions": EMOTIONS, **wrong}
-        with pytest.raises(ValueError, match=message):
-            all_metrics(**given)

@@ -197,27 +197,3 @@ class TestOfAnyClips:
         if found["demographic_parity"] is not None:
             differences = [one["difference"]["selection_rate"] for one in found["by_emotion"].values()]
             assert found["demographic_parity"] == pytest.approx(sum(differences) / 2)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"predictions": [0, 1]}, r"found shapes \(2,\) and \(3,\), and 3 genders"),
-        ({"genders": ["male"]}, "and 1 genders"),
-        ({"predictions": np.eye(3)}, r"found shapes \(3, 3\) and \(3,\)"),
-        ({"predictions": [], "labels": [], "genders": []}, "for each of at least one clip"),
-        ({"predictions": [0, 3, 1]}, "clip 1 of 3 .* has the prediction 3; with 3 emotions"),
-        ({"labels": [0, 1, -1]}, "clip 2 of 3 .* has the label -1; with 3 emotions"),
-        ({"predictions": [0.0, 1.0, 2.0]}, "a prediction must be an integer"),
-        ({"emotions": ("sad", "sad", "happy")}, "emotions need different names"),
-    ],
-)
-def test_what_does_not_fit_is_refused(wrong: dict[str, Any], message: str) -> None:
-    given_ = {
-        "predictions": [0, 1, 2],
-        "labels": [0, 1, 1],
-        "genders": ["male", "female", "male"],
-        "emotions": EMOTIONS,
-    }
-    with pytest.raises(ValueError, match=message):
-        fairness(**{**given_, **wrong})

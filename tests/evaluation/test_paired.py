@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser.evaluation import score
-from hf_ser.evaluation.metrics import METRICS
-from hf_ser.evaluation.paired import compare
+from hf_ser.evaluation.bootstrap import mcnemar, paired
+from hf_ser.evaluation.metrics import METRICS, weighted_scorer
 
 
 def models(
@@ -22,6 +22,13 @@ def models(
         scores = rng.random((number, emotions)) + known * np.eye(emotions)[labels]
         outputs.append(scores / scores.sum(axis=1, keepdims=True))
     return outputs[0], outputs[1], labels
+
+
+def compare(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, speakers: list[str | None] | None = None, **given: Any
+) -> dict[str, Any]:
+    found = paired(weighted_scorer(first, labels), weighted_scorer(second, labels), len(labels), speakers, **given)
+    return found | {"mcnemar": mcnemar(first.argmax(axis=1) == labels, second.argmax(axis=1) == labels)}
 
 
 def speakers(number: int, of: int = 12) -> list[str | None]:
@@ -128,9 +135,7 @@ class TestMcNemar:
     def of(both: int, only_first: int, only_second: int, neither: int) -> dict[str, Any]:
         first = [1] * (both + only_first) + [0] * (only_second + neither)
         second = [1] * both + [0] * only_first + [1] * only_second + [0] * neither
-        labels = np.ones(len(first), dtype=int)
-        found: dict[str, Any] = compare(np.eye(2)[first], np.eye(2)[second], labels, resamples=1)["mcnemar"]
-        return found
+        return mcnemar(np.array(first, dtype=bool), np.array(second, dtype=bool))
 
     def test_by_hand(self) -> None:
         # 1 of 6 throws, or fewer, and as unlikely on the other side: 2 * (1 + 6) / 2^6

@@ -237,6 +237,32 @@ class TestMetrics:
         assert data_set(unknown_speakers()) == "calls | 2024 (speaker split)"
 
 
+class TestTestPartWithoutEmotions:
+    def results(self, **test: Any) -> Results:
+        """A run for emotions and arousal."""
+        targets = {"emotion": 1.0, "arousal": 1.0}
+        metrics = RESULTS["metrics"] | {"test": {"clips": 36, **test}}
+        found = run(targets=targets, probe={"C": 0.01, "penalty of arousal": 1.0, "test": {"clips": 36, **test}})
+        return found | {"metrics": copy.deepcopy(metrics)}
+
+    def test_ccc_stands_for_the_model(self) -> None:
+        edges = {"clips": {"ccc": [0.4, 0.6], "mae": [0.1, 0.2]}, "speakers": None, "speakers_reason": "2 speakers"}
+        drawn = {"level": 0.95, "resamples": 1000, **edges}
+        arousal = {"clips": 36, "ccc": 0.512, "ccc_by_speaker": 0.4, "mae": 0.1, "intervals": drawn}
+        results = self.results(ccc=0.512, dimensions={"arousal": arousal})
+        card = render(changed(results, "metrics.test_other", results["metrics"]["test"]))
+        assert "**CCC of 0.512** (concordance correlation coefficient, mean of arousal) on 36 clips" in card
+        assert "The model has the same CCC." in card
+        assert re.search(r"\| arousal \| +36 \| +0.512 \| +0.400 to 0.600", card)
+        assert re.search(r"\| test_other \| +36 \| +0.512 \| +0.400 to 0.600", card)
+        assert not re.search("UAR\\*\\*|Recall by emotion", card)
+
+    def test_without_any_label_no_metric_is_claimed(self) -> None:
+        card = render(self.results())
+        assert "It was tested on 36 clips" in card
+        assert not re.search("UAR\\*\\*|CCC of|Recall by emotion", card)
+
+
 class TestReport:
     def test_the_card_has_it_in_brief(self) -> None:
         found = section(render(run(), report=REPORT), "### Fairness, robustness, cost and leakage")

@@ -68,6 +68,19 @@ class TestWhatGoesUp:
             answers(hf_ser.pipeline(folder)), abs=1e-6
         )
 
+    def test_a_run_whose_test_part_has_dimensions_alone(self, hub: Any, run: Run) -> None:
+        folder = run("full")
+        results = json.loads((folder / "results.json").read_text())
+        drawn = {"level": 0.95, "resamples": 9, "clips": {"ccc": [0.4, 0.6]}, "speakers": None, "speakers_reason": "few"}
+        arousal = {"clips": 36, "ccc": 0.512, "ccc_by_speaker": None, "mae": 0.1, "intervals": drawn}
+        results["targets"] |= {"arousal": 1.0}
+        results["metrics"]["test"] = {"clips": 36, "ccc": 0.512, "dimensions": {"arousal": arousal}}
+        results["probe"] = None
+        (folder / "results.json").write_text(json.dumps(results))
+        push(folder, "lab/ser")
+        (title,) = (commit.title for commit in HfApi().list_repo_commits("lab/ser") if "on test" in commit.title)
+        assert title == "full: 0.512 CCC on test (speaker split)"
+
     @pytest.mark.parametrize("name", ["prompt", "bottleneck"])
     def test_a_regular_expression_is_no_path(self, hub: Any, base: str, run: Run, name: str) -> None:
         """PEFT's configurations of these tuners have one."""

@@ -58,7 +58,7 @@ def model(run: Path) -> Model:
 
 def built(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> BuiltReport:
     other = given.pop("other", None)
-    return build(model, load_clips(corpora, model.emotions, model.records, **given), options, other=other)
+    return build(model, load_clips(corpora, model, **given), options, other=other)
 
 
 def report_on(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class TestWhatItIsTakenOn:
         looked = report_on(model, [f"manifest={tmp_path / 'clips.csv'}"], options)
         assert "not among these corpora" in looked["leakage"]["reason"]
         with pytest.raises(SplitError, match="the corpora have no clip of the model's test part"):
-            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model.emotions, model.records, part="test")
+            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model, part="test")
 
     def test_a_model_of_somebody_else_is_tested_on_everything(self, run: Path, speech: Path) -> None:
         stranger = open_model(hf_ser.pipeline(run), "stranger", None)
@@ -141,20 +141,20 @@ class TestWhatItIsTakenOn:
         assert "not known" in report["leakage"]["reason"]
         assert any("has no splits.json" in note for note in report["notes"])
         with pytest.raises(SplitError, match="has no splits.json"):
-            load_clips([f"synthetic={speech}"], stranger.emotions, stranger.records, part="test")
+            load_clips([f"synthetic={speech}"], stranger, part="test")
 
     def test_a_further_test_part_has_a_report_of_its_own(self, model: Model, speech: Path, tmp_path: Path) -> None:
-        content = json.loads(json.dumps(model.records.split.content))
+        content = json.loads(json.dumps(model.split.content))
         moved = content["parts"]["test"][:3]
         content["parts"]["test"] = content["parts"]["test"][3:]
         content["parts"]["test2"] = moved
         (tmp_path / "splits.json").write_text(json.dumps(content))
-        records = replace(model.records, split=SavedSplit.read(tmp_path / "splits.json"))
-        clips = load_clips([f"synthetic={speech}"], model.emotions, records, part="test2")
+        model = replace(model, split=SavedSplit.read(tmp_path / "splits.json"))
+        clips = load_clips([f"synthetic={speech}"], model, part="test2")
         assert clips.part == "test2"
         assert sorted(clips.clips["clip"]) == sorted(moved)
         with pytest.raises(ValueError, match=r"part='test3': expected auto, all, validation, test or test2"):
-            load_clips([f"synthetic={speech}"], model.emotions, records, part="test3")
+            load_clips([f"synthetic={speech}"], model, part="test3")
 
     def test_the_part_that_chose_the_model_is_said_to_be_too_good(self, model: Model, speech: Path) -> None:
         report = report_on(model, [f"synthetic={speech}"], part="validation")
@@ -208,12 +208,12 @@ class TestWhereLittleIsKnown:
         file = manifest(speech, tmp_path)
         file.write_text(file.read_text().replace(",fear", ",boredom").replace(",surprise", ","))
         with pytest.raises(CorpusError, match=r"12 of 96 clips cannot be used.*\n.*unknown emotion"):
-            load_clips([f"manifest={file}"], model.emotions, model.records)
-        clips = load_clips([f"manifest={file}"], model.emotions, model.records, max_excluded=0.2)
+            load_clips([f"manifest={file}"], model)
+        clips = load_clips([f"manifest={file}"], model, max_excluded=0.2)
         assert clips.other_emotions == {"boredom": 12, "disgust": 12, "neutral": 12}
         assert [clip.reason for clip in clips.excluded] == ["unknown emotion"] * 12
         with pytest.raises(ValueError, match="emotions=.*: the model does not have 'glad'; it has angry, happy"):
-            load_clips([f"manifest={file}"], model.emotions, model.records, merges={"fear": "glad"})
+            load_clips([f"manifest={file}"], model, merges={"fear": "glad"})
 
     @pytest.mark.parametrize(("name", "text", "message"), [
         ("results.json", "[]", "results.json: not as hf_ser writes it: expected an object, found list"),
@@ -247,8 +247,7 @@ class TestWhereLittleIsKnown:
         soundfile.write(tmp_path / "a.wav", np.full(160, 0.1, dtype=np.float32), 16_000)
         (tmp_path / "clips.csv").write_text("path,emotion\na.wav,sad\n")
         with pytest.raises(CorpusError, match=r"none of 1 clip can be used, for instance .*a: too short \(0.0100 s"):
-            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model.emotions, model.records,
-                       max_excluded=1, minimum_seconds=model.shortest)  # fmt: skip
+            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model, max_excluded=1)
 
     def test_clips_whose_beginning_is_silent(self, model: Model, tmp_path: Path) -> None:
         """They are excluded, and too many of them are no report."""
@@ -326,12 +325,12 @@ class TestFurtherParts:
         (source,) = (copy / f"{name.removeprefix('synthetic/')}.wav" for name in parts["test"][:1])
         again = source.with_name(source.name.replace("_01", "_77").replace("_02", "_77"))
         shutil.copyfile(source, again)
-        clips = load_clips([f"synthetic={copy}"], model.emotions, model.records)
+        clips = load_clips([f"synthetic={copy}"], model)
         assert [(clip.clip, clip.reason) for clip in clips.excluded] == [
             (f"synthetic/{again.relative_to(copy).with_suffix('')}", "duplicate")
         ]
         assert not any("splits.json does not have" in note for note in clips.notes)
-        assert len(clips.labels) == len(parts["test"])
+        assert len(clips.clips) == len(parts["test"])
 
     @pytest.mark.parametrize("moved", [("train", "test"), ("test", "train")])
     def test_the_very_samples_of_a_clip_in_training_are_leakage_and_no_copy_to_be_excluded(

@@ -141,18 +141,9 @@ def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, mo
     assert found["device"]["dtype"] == "int8"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"seconds": ()}, r"seconds=\[\]: the encoder needs lengths of at least 0\.025 s"),
-        ({"seconds": (1, 0.01)}, r"seconds=\[1, 0\.01\]: the encoder needs"),
-        ({"runs": 0}, "runs=0: expected at least 1"),
-        ({"batch_seconds": 0}, "batch_seconds: must be more than 0 s"),
-    ],
-)
-def test_arguments_that_make_no_sense(classifier: SERPipeline, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        measure_cost(classifier, **arguments)
+def test_batches_of_no_length(classifier: SERPipeline) -> None:
+    with pytest.raises(ValueError, match="batch_seconds: must be more than 0 s"):
+        measure_cost(classifier, batch_seconds=0)
 
 
 def test_a_missing_folder_fails_before_anything_is_measured(classifier: SERPipeline, tmp_path: Path) -> None:

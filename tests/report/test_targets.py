@@ -56,7 +56,7 @@ def models(runs: dict[str, Path]) -> dict[str, Model]:
 
 def built(model: Model, corpora: list[str], options: ReportOptions = QUICK, **given: Any) -> BuiltReport:
     other = given.pop("other", None)
-    clips = load_clips(corpora, model.emotions, model.records, dimensions=model.dimensions, **given)
+    clips = load_clips(corpora, model, **given)
     found = build(model, clips, options, other=other)
     json.dumps(found.report, allow_nan=False)
     return found

@@ -12,7 +12,7 @@ from published import EMOBOX_TEST_ACTORS
 from hf_ser.splits import SplitError, describe, speakers_of
 from hf_ser.training import parse_arguments
 from hf_ser.training.arguments import recipe_words
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 
 REPOSITORY = Path(__file__).parents[2]
 

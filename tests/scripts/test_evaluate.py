@@ -78,7 +78,7 @@ def test_two_models_of_one_name_get_different_names(run: Path, speech: Path, run
         (["--part", "all", "--emotions", "calm=sad"], "No clip is of calm"),
         (["--emotions", "calm=bored"], "emotions=.*: the model does not have 'bored'"),
         (["--device", "nonsense"], "device='nonsense': the model cannot run there"),
-        (["--revision", "main"], "revision='main': .* is a folder here"),
+        (["--revision", "main"], "revision='main': .* is a local folder"),
         (["--max_excluded", "-1"], "max_excluded=-1.0: expected a share from 0 to 1"),
         (["--resamples", "0"], "resamples=0: expected at least 1"),
     ],

@@ -23,7 +23,7 @@ from hf_ser.corpora import synthetic
 from hf_ser.models import tiny
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training import trainer as trainer_module
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 Runs = dict[str, tuple[Path, np.ndarray]]

@@ -8,7 +8,7 @@ from datasets import DatasetDict
 
 from hf_ser.evaluation import plots
 from hf_ser.training import SERTrainer, parse_arguments
-from hf_ser.training.clips import load_splits
+from hf_ser.training.data import load_splits
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from hf_ser.training import Arguments, SERConfig, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
-from hf_ser.training.identity import counted, identity, require_same_run
+from hf_ser.training.identity import deciding_arguments, identity, require_same_run
 
 
 def recipe(folder: Path, text: str) -> str:
@@ -197,7 +197,7 @@ class TestTheSameRun:
 
     def test_an_argument_that_is_added_counts(self) -> None:
         known = {"method": "full", "split": "speaker", "streaming": False}
-        assert counted({**known, "added": 0.25, "save_added": 1}) == {**known, "added": 0.25}
+        assert deciding_arguments({**known, "added": 0.25, "save_added": 1}) == {**known, "added": 0.25}
 
     @pytest.mark.parametrize(
         ("argv", "message"),

@@ -22,7 +22,7 @@ from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
 from hf_ser.training.probe import STRENGTHS, Clips, solve
-from hf_ser.training.results import training_warnings
+from hf_ser.training.run_record import training_warnings
 from hf_ser.wording import per_cent
 
 EMOTIONS = ("angry", "happy", "sad")

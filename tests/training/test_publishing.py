@@ -18,7 +18,7 @@ from hf_ser.hub import HubError
 from hf_ser.hub.checkpoints import branch
 from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
-from hf_ser.training.results import RunRecord
+from hf_ser.training.run_record import RunRecord
 
 Train = Callable[..., RunResults]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)

@@ -16,7 +16,7 @@ from hf_ser.evaluation import DivergedError  # noqa: E402
 from hf_ser.splits import SplitError  # noqa: E402
 from hf_ser.training import parse_arguments, search  # noqa: E402
 from hf_ser.training.arguments import given_arguments  # noqa: E402
-from hf_ser.training.clips import load_splits  # noqa: E402
+from hf_ser.training.data import load_splits  # noqa: E402
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 

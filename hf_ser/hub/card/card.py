@@ -1,9 +1,9 @@
 """The model card of a run, with the metadata of the Hub: the content of `results.json` and `report.json`, and nothing else."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files as files_of
 from itertools import starmap
 from pathlib import Path
@@ -12,16 +12,25 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_ser import records
 from hf_ser.hub.card import text
-from hf_ser.hub.card.report import PICTURES, read_report
-from hf_ser.records import SPLITS
+from hf_ser.hub.privacy import without_paths
+from hf_ser.models.load import TINY
+from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
 from hf_ser.rendering.headline import answers, cautions, one_line
+from hf_ser.rendering.tables import CARD_PICTURES
 from hf_ser.rendering.tables import PICTURES as CAPTIONS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, per_cent
 
-CARD, TEMPLATE = "README.md", "template.md"
+logger = logging.getLogger(__name__)
+
+#: The report's plots that the card shows, by name.
+PICTURES = {name: f"{REPORT_FOLDER}/{name}.png" for name in CARD_PICTURES}
+#: How far the report's UAR or CCC may lie from the run's: another device and other batches round differently.
+TOLERANCE = 1e-3
+TEMPLATE = "template.md"
 #: The metrics in the Hub's words: type, arguments.
 METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
     "uar": ("recall", {"average": "macro"}),
@@ -33,11 +42,9 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files that the card shows or names where they are there.
-FILES = ("confusion_matrix.png", "training_curves.png", SPLITS, *PICTURES.values())
+FILES = (*PLOTS, SPLITS, *PICTURES.values())
 #: Code, whose content Markdown shows as it is; the others are what HTML begins with.
 CODE_OR_HTML = re.compile(r"^```.*?^```$|(?<!`)(`+)(?!`)[^\n|]+?(?<!`)\1(?!`)|<", re.MULTILINE | re.DOTALL)
-#: The package's own encoder, see `hf_ser.models.tiny`.
-TINY = "hubert-tiny-random"
 
 
 def make_card(
@@ -73,7 +80,7 @@ def make_card(
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
         files (`Sequence[str]`): Those of `FILES` that are beside the card.
     """
-    results, report = _in_one_line(results), _in_one_line(report)
+    results, report = RunResults.from_dict(_in_one_line(results.to_dict())), _in_one_line(report)
     on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
     name = Path(on_hub or results.base_model).name
     place = json.dumps(model_id or folder, ensure_ascii=False)
@@ -125,8 +132,6 @@ def _in_one_line(value: Any) -> Any:
         return {_in_one_line(key): _in_one_line(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_in_one_line(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _in_one_line(getattr(value, field.name)) for field in fields(value)})
     return value
 
 
@@ -217,15 +222,11 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
 
 def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     """
-    Writes `README.md` into a run's folder: its model card.
-
-    Args:
-        results (`RunResults`): The results of the run.
-        folder (`Path`): The run's folder. The card depends on what is in it: an adapter, a `report.json` of this run, plots.
-        given: `model_id`, `revision`, `license`, `language`, `base_model` and `tags`, see [`make_card`].
+    Writes `README.md` into a run's folder: its model card. It depends on what is in the folder: an adapter, a `report.json` of
+    this run, plots; and on what is `given`, see [`make_card`].
     """
-    if (folder / "config.json").exists():
-        adapter, merged = (folder / "adapter_config.json").exists(), (folder / "adapter").is_dir()
+    if (folder / CONFIG).exists():
+        adapter, merged = (folder / ADAPTER_CONFIG).exists(), (folder / "adapter").is_dir()
     else:  # the results alone
         lora = "lora" in results.method
         adapter = text.unmerged(results) or (lora and results.training.arguments.get("save_format") == "adapter")
@@ -234,3 +235,42 @@ def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     card = make_card(results, report=read_report(folder, results), folder=folder.resolve().name, adapter=adapter,
                      merged=merged, files=files, **given)  # fmt: skip
     (folder / CARD).write_text(str(card), encoding="utf-8")
+
+
+def read_report(folder: Path, results: RunResults) -> dict[str, Any] | None:
+    """
+    The report in a run's folder, without paths of this machine. `None` if there is none; and, with a warning, if it is not
+    one of this run's test part.
+    """
+    path = folder / REPORT
+    if not path.is_file():
+        return None
+    try:
+        report = records.read(path)
+        reason = why_another(report, results)
+    except ValueError as error:
+        reason = f"it cannot be read ({error})"
+    if reason:
+        logger.warning("%s is left out: %s", path, reason)
+        return None
+    return dict(without_paths(report))
+
+
+def why_another(report: Mapping[str, Any], results: RunResults) -> str | None:
+    """The reason why a report is not one of this run's test part; `None` if it is."""
+    if not report.get("clips") or not report.get("quality"):
+        return "it is no report of scripts/evaluate.py"
+    if (precision := report["model"]["precision"]) != "float32":
+        return f"its metrics are of the model in {precision}"
+    clips, test = report["clips"], results.test
+    if clips["part"] != "test":
+        return f"its clips are not the test part of the run's own split (part: {clips['part']})"
+    if clips["number"] != test["clips"]:
+        return f"it has {clips['number']} clips, and the run's test part {test['clips']}"
+    main = results.main_metric
+    form, ours = METRICS[main][1], test.get(main)
+    theirs = report["quality"]["overall"].get(main)
+    if (theirs is None) != (ours is None) or (ours is not None and abs(theirs - ours) > TOLERANCE):
+        found = f"{form(theirs).text}, and the run's {form(ours).text}"
+        return f"its {main.upper()} is {found}: it is of another model, or of other clips"
+    return None

@@ -7,10 +7,10 @@ from typing import Any
 
 from hf_ser.corpora import ABOUT, About
 from hf_ser.emotions import DISTRIBUTION
-from hf_ser.rendering.blocks import Table, count, decimal, interval, label, percent
+from hf_ser.rendering.blocks import METRICS, Table, count, decimal, interval, label, percent
 from hf_ser.rendering.formats import markdown
-from hf_ser.rendering.headline import best_unit
-from hf_ser.rendering.tables import dimensions_table, distribution_table, metrics_table
+from hf_ser.rendering.headline import best_interval
+from hf_ser.rendering.tables import further, metrics_table
 from hf_ser.results import Corpus, RunResults
 from hf_ser.wording import counted, listed
 
@@ -140,23 +140,16 @@ def predicted(results: RunResults) -> str:
     return f"{emotions}{shares}{f'; and its {dimensions}' if dimensions else ''}"
 
 
-def main_intervals(results: RunResults) -> Mapping[str, Any]:
-    """The intervals of UAR; of a model of dimensions alone those of its first one."""
-    test = results.test
-    found: Mapping[str, Any] = (
-        test["intervals"] if results.emotions else test["dimensions"][results.dimensions[0]]["intervals"]
-    )
-    return found
+def intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The intervals of the metrics of emotions, else those of a dimension or of the distributions."""
+    others = (*metrics.get("dimensions", {}).values(), metrics.get("distribution"))
+    found: dict[str, Any] = next((of["intervals"] for of in (metrics, *others) if of and "intervals" in of), {})
+    return {"clips": None, "speakers": None, "speakers_reason": "no clip has a label", **found}
 
 
 def further_tables(results: RunResults) -> list[str]:
     """The tables of distributions and dimensions, as far as the model has them."""
-    test, found = results.test, []
-    if "distribution" in test:
-        found.append(markdown(distribution_table("", test["distribution"])))
-    if "dimensions" in test:
-        found.append(markdown(dimensions_table("", test["dimensions"], results.agreement)))
-    return found
+    return list(map(markdown, further(results.test, results.agreement)))
 
 
 def scales(results: RunResults) -> str:
@@ -209,29 +202,24 @@ def results_table(results: RunResults) -> str:
 
 
 def other_results(results: RunResults) -> str:
-    """The UAR of further test parts, and of predictions that are normalised by speaker or corpus; empty without any."""
+    """The metrics of further test parts, and of predictions that are normalised by speaker or corpus; empty without any."""
     rows = {part: found for part, found in results.metrics.items() if part.startswith("test") and part != "test"}
     rows |= {
         f"{part}, predictions normalised by {found['normalised']['by']}": found["normalised"]
         for part, found in results.metrics.items()
         if part.startswith("test") and "normalised" in found
     }
-    cells = []
-    for name, found in rows.items():
-        unit = best_unit(found["intervals"])
-        between = interval((found["intervals"][unit] or {}).get("uar"))
-        shared = results.split.get(f"speakers_shared_by_train_and_{name.partition(',')[0]}")
-        cells.append(
-            [
-                label(name),
-                count(found["clips"]),
-                percent(found["uar"]),
-                between,
-                percent(found["f1_macro"]),
-                count(shared),
-            ]
-        )
-    columns = ("test part", "clips", "UAR", "95 % interval", "macro F1", "speakers shared with training")
+    main = results.main_metric
+    name, form = METRICS[main]
+    cells = [
+        [
+            label(part), count(found["clips"]), form(found.get(main)), interval(best_interval(intervals(found), main), form),
+            percent(found.get("f1_macro")),
+            count(results.split.get(f"speakers_shared_by_train_and_{part.partition(',')[0]}")),
+        ]
+        for part, found in rows.items()
+    ]  # fmt: skip
+    columns = ("test part", "clips", name, "95 % interval", "macro F1", "speakers shared with training")
     return markdown(Table("", columns, cells)) if cells else ""
 
 

@@ -1,9 +1,10 @@
 import pytest
 from datasets import Dataset
 
-from hf_ser.clips import ClipsInfo, source_of
+from hf_ser.clips import ClipsInfo
+from hf_ser.corpora import source_of
 from hf_ser.training.progress import line, table
-from hf_ser.training.results import command, corpora_table, history
+from hf_ser.training.run_record import command, corpora_table, history
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import resource
 import shlex
 import sys
 import time
@@ -30,7 +29,7 @@ from hf_ser.corpora import corpus_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
 from hf_ser.encoders import encoder_config, padding_changes_predictions
 from hf_ser.hub.privacy import without_paths
-from hf_ser.machine import device_name
+from hf_ser.machine import device_name, peak_memory
 from hf_ser.modeling import SERModelConfig
 from hf_ser.models import Loaded
 from hf_ser.results import RunResults
@@ -326,15 +325,6 @@ def _last_part(word: str) -> str:
     if ".." in Path(value).parts:
         value = Path(value).name
     return str(without_paths(f"{name}{equals}{value}"))
-
-
-def peak_memory() -> dict[str, int]:
-    """The most memory that this process has held, in bytes, and the most that it has held on the GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.max_memory_allocated()
-    return found
 
 
 def environment() -> dict[str, Any]:

@@ -9,9 +9,8 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from hf_ser import splits
-from hf_ser.annotations import ranges_of
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.clips import labelled, load_corpora, seconds_of, source_of
+from hf_ser.clips import labelled, load_corpora, seconds_of
 from hf_ser.corpora.columns import arrow_columns
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
@@ -35,18 +34,14 @@ def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence
     """
     if script.streaming:
         return make_splits(stream_corpora(script, minimum_samples, targets), script)
-    clips = load_corpora(
-        script.corpora,
-        script.emotions,
-        targets=targets,
-        minimum_raters=script.minimum_raters,
-        vote_smoothing=script.vote_smoothing,
-        dimension_range=script.dimension_range or None,
-        max_excluded=script.max_excluded,
-        minimum_seconds=minimum_samples / SAMPLING_RATE,
-        workers=script.prepare_workers,
-    )
+    reading = _reading(script, minimum_samples)
+    clips = load_corpora(script.corpora, script.emotions, targets=targets, workers=script.prepare_workers, **reading)
     return make_splits(clips, script)
+
+
+def _reading(script: ScriptArguments, minimum_samples: int) -> dict[str, Any]:
+    names = ("minimum_raters", "vote_smoothing", "dimension_range", "max_excluded")
+    return {**{name: getattr(script, name) for name in names}, "minimum_seconds": minimum_samples / SAMPLING_RATE}
 
 
 def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
@@ -92,12 +87,8 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
         rows,
         selection,
         targets=list(parse_targets(targets)),
-        minimum_raters=script.minimum_raters,
-        vote_smoothing=script.vote_smoothing,
-        ranges={corpus: ranges_of(source, script.dimension_range) for corpus, source in audio.sources.items()},
-        max_excluded=script.max_excluded,
-        minimum_seconds=minimum_samples / SAMPLING_RATE,
-        sources={corpus: source_of(source) for corpus, source in audio.sources.items()},
+        corpora=audio.sources,
+        **_reading(script, minimum_samples),
     )
     clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips

@@ -1,0 +1,43 @@
+"""Options that several commands take, with one meaning and one text."""
+
+import argparse
+from typing import Any
+
+from hf_ser.corpora import LABEL_SOURCES
+from hf_ser.inference.precision import PRECISIONS
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "model": {
+        "metavar": "MODEL",
+        "help": "the folder of a run, an adapter or an exported model, or a model's name on the Hub",
+    },
+    "--base": {
+        "metavar": "MODEL",
+        "help": "where an adapter's base model is, if not where adapter_config.json has it",
+    },
+    "--revision": {"help": "a branch, tag or commit of a model on the Hub"},
+    "--device": {"help": "where to compute, such as cpu or cuda:1; by default a GPU if there is one"},
+    "--batch_seconds": {
+        "type": float,
+        "metavar": "S",
+        "help": "seconds of audio in a batch (default: 120 on a GPU, 8 on a CPU); less needs less memory, with the same results",
+    },
+    "--precision": {
+        "choices": PRECISIONS,
+        "default": PRECISIONS[0],
+        "help": "the numbers that the model computes with (default: float32); bfloat16 is about twice as fast where the hardware "
+        "has it, and changes probabilities by usually under 0.01; int8, for a CPU, is faster still, and changes them as much "
+        "or more; an exported model has its own",
+    },
+    "--label_source": {
+        "choices": list(LABEL_SOURCES),
+        "default": "intended",
+        "help": "CREMA-D's labels: the emotion that the actor was asked for, or the one that most raters perceived",
+    },
+}
+
+
+def add_options(parser: argparse._ActionsContainer, *names: str) -> None:
+    """Adds some of the options to a parser or a group of it."""
+    for name in names:
+        parser.add_argument(name, **OPTIONS[name])
