@@ -71,43 +71,24 @@ def push(hub: Any) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
-def served(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The files that the Hub has served: their paths, and the number of bytes."""
-    answers: list[tuple[str, int]] = []
-    resolve = type(hub).resolve
-
-    def watched(self: Any, request: Any, repository: Any, revision: str, path: str) -> Any:
-        answer = resolve(self, request, repository, revision, path)
-        if request.method == "GET":
-            answers.append((path, len(answer.body)))
-        return answer
-
-    routes = resolve.__globals__["ROUTES"]
-    for route, handle in routes.items():
-        if handle is resolve:
-            monkeypatch.setitem(routes, route, watched)
-    return answers
-
-
 def words(corpus: str, folder: Path, model: Path, *more: str) -> list[str]:
     return ["--corpora", f"dataset={corpus}", "--model_name_or_path", str(model), "--output_dir", str(folder), "--num_train_epochs", "2",
             "--method", "full", "--disable_tqdm", "True", "--bf16", "False", *more]  # fmt: skip
 
 
-def test_the_tables_alone_are_read_to_split(push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path,
-                                            tmp_path: Path) -> None:  # fmt: skip
+def test_the_tables_alone_are_read_to_split(hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
     name = push()
+    hub.sent.clear()
     size = SPEAKERS * CLIPS * len(wav(0))
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert, "--streaming", "True"))
     streamed = load_splits(arguments.script, 400)
     assert streamed["train"].info.stream is not None
-    got = sum(count for path, count in served if path.endswith(".parquet"))
+    got = sum(count for path, count in hub.sent if path.endswith(".parquet"))
     assert 0 < got < 0.1 * size
-    served.clear()
+    hub.sent.clear()
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert))
     downloaded = load_splits(arguments.script, 400)
-    assert sum(count for _, count in served) > size
+    assert sum(count for _, count in hub.sent) > size
     for part, clips in streamed.items():
         for name in ("clip", "label", "speaker", "gender", "corpus"):
             assert clips[name][:] == downloaded[part][name][:]
@@ -131,11 +112,7 @@ def audio_below(folder: Path) -> list[Path]:
 
 
 def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
-    push: Callable[..., str],
-    served: list[tuple[str, int]],
-    tiny_hubert: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets.config
 
