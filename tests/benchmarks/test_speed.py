@@ -157,13 +157,23 @@ def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
         benchmark(small(tiny_hubert, corpora=corpora), tmp_path, in_this_process)
 
 
-def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
+def test_the_script(
+    tmp_path: Path, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "benchmark", partial(benchmark, run=in_this_process))
+    monkeypatch.setattr(speed, "start_process", lambda threads: None)
     words = (
         "--clips 4 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen --variants baseline cache"
     )
-    done = python("benchmarks/speed.py", "--model", tiny_hubert, *words.split(), "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = [*words.split(), "--model", str(tiny_hubert), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["speed.py", *words])
+    assert speed.main() == 0
     report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     assert [line["variant"] for line in report["lines"]] == [BASELINE, "cache", *INFERENCE]
     assert not [line for line in report["lines"] if "ratio" not in line]
-    assert "cache" in done.stdout
+    assert "cache" in capsys.readouterr().out
+
+
+def test_a_task_in_a_process_of_its_own(tiny_hubert: Path, tmp_path: Path) -> None:
+    settings = set_up(small(tiny_hubert, methods=["frozen"]), tmp_path)
+    assert speed.in_own_process(speed.classify, settings, tmp_path, "float32")["clips_per_second"] > 0

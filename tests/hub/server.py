@@ -295,7 +295,9 @@ class HubServer(ThreadingHTTPServer):
             self.user(request)
             for verb, pattern, handle in ROUTES:
                 if verb == method and (match := re.fullmatch(pattern, request.path)):
-                    parts: dict[str, Any] = {k: unquote(part) for k, part in match.groupdict().items() if part is not None}
+                    parts: dict[str, Any] = {
+                        k: unquote(part) for k, part in match.groupdict().items() if part is not None
+                    }
                     with self.lock:
                         if "repo" in parts:
                             kind = parts.pop("kind", "models")

@@ -38,12 +38,9 @@ OPENINGS: list[Callable[[Path], Any]] = [hf_ser.pipeline, lambda folder: load_mo
 
 
 @pytest.fixture
-def model(tiny_hubert: Path, tmp_path: Path) -> Path:
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path) -> Path:
     """A classifier, untrained."""
-    loaded = load_model(str(tiny_hubert), ("happy", "sad"))
-    loaded.model.save_pretrained(tmp_path / "model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return save_model(tiny_hubert, tmp_path / "model", ("happy", "sad"))
 
 
 @pytest.fixture
