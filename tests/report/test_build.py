@@ -462,6 +462,7 @@ class TestFurtherParts:
         save(built(model, [f"synthetic={speech}"], options), tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html", "report.json"]
         before = (tmp_path / "report.json").read_text()
+        (tmp_path / "report" / "recall.png").touch()
         with monkeypatch.context() as patch:
             patch.setattr(report_files, "page", interrupted)
             with pytest.raises(KeyboardInterrupt):

@@ -14,7 +14,6 @@ import pytest
 from hf_ser.rendering import cautions, console, markdown, page
 from hf_ser.rendering.blocks import Table, count, label, percent
 from hf_ser.rendering.tables import PICTURES
-from hf_ser.report.plots import draw
 from hf_ser.wording import per_cent
 
 #: What a headless browser needs to run anywhere, and to ask nothing of the network by itself.
@@ -134,9 +133,9 @@ def test_groups_of_many_speakers_have_an_interval_by_speakers(report: dict[str, 
     assert len(tables["By gender"][0]) == len(tables["By corpus"][0]) - 1
 
 
-def test_a_condition_without_a_prediction(report: dict[str, Any], tmp_path: Path) -> None:
+def test_a_condition_without_a_prediction(report: dict[str, Any]) -> None:
     report["robustness"]["conditions"][1] |= {"clips": 0, "uar": None, "interval": None, "difference": None}
-    reader = Reader(page(report, draw(report, tmp_path)))
+    reader = Reader(page(report, {}))
     assert reader.tables["UAR by condition"][1] == ["white noise, 30 dB SNR", "0", "–", "–", "–"]
     assert "under the worst of 32 conditions" in console(report)
 
@@ -207,8 +206,8 @@ def test_tables_and_headings_for_screen_readers(report: dict[str, Any]) -> None:
     assert reader.all("html") == [{"lang": "en"}]
 
 
-def test_a_reduced_report(reduced: dict[str, Any], tmp_path: Path) -> None:
-    text = unescape(Reader(page(reduced, draw(reduced, tmp_path))).text)
+def test_a_reduced_report(reduced: dict[str, Any]) -> None:
+    text = unescape(Reader(page(reduced, {})).text)
     assert "Not in this report: comparison with another model, robustness, cost and leakage. The notes say why." in text
     assert "Unknown: whether these speakers and clips were in training, too." in text
     assert "intervals by clips are too narrow for new speakers" in text
@@ -277,9 +276,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any, report: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def opened(
+    browser: Any, report: dict[str, Any], drawn: dict[str, Path], tmp_path: Path
+) -> Iterator[Callable[..., Any]]:
     """Opens the report in a browser; fails if anything was asked for but the page and what is inside it."""
-    (tmp_path / "report.html").write_text(page(report, draw(report, tmp_path / "pictures")), encoding="utf-8")
+    (tmp_path / "report.html").write_text(page(report, drawn), encoding="utf-8")
     asked: list[str] = []
     said: list[str] = []
     tabs = []
@@ -333,8 +334,7 @@ def test_what_is_not_known_is_sorted_last(opened: Callable[..., Any]) -> None:
         assert column(tab, caption, 1)[-1] == "–"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_it_fits_the_screen_and_can_be_read(opened: Callable[..., Any], width: int, scheme: str) -> None:
     tab = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") == width

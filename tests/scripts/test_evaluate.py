@@ -75,11 +75,9 @@ def test_two_models_of_one_name_get_different_names(run: Path, speech: Path, run
         (["--label_map", "glad=happy"], "label_map=.*: no model has a label 'glad'"),
         (["--label_map", "glad"], "label_map='glad': expected FROM=TO"),
         (["--part", "all", "--emotions", "calm=sad"], "No clip is of calm"),
-        (["--emotions", "calm=bored"], "emotions=.*: the model does not have 'bored'"),
         (["--device", "nonsense"], "device='nonsense': the model cannot run there"),
         (["--revision", "main"], "revision='main': .* is a folder here"),
         (["--max_excluded", "-1"], "max_excluded=-1.0: expected a share from 0 to 1"),
-        (["--resamples", "0"], "resamples=0: expected at least 1"),
     ],
 )
 def test_what_does_not_fit(
