@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser import official_split, speaker_folds, splits, train_test_split
@@ -64,7 +64,6 @@ def assert_is_a_partition(parts: Mapping[str, Dataset], clips: Dataset) -> None:
 
 
 @given(counts=speakers_and_counts, seed=st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
 def test_by_speaker_no_speaker_is_in_two_parts_and_no_clip_is_lost(counts: dict[str, int], seed: int) -> None:
     clips = clips_of(counts)
     parts = train_test_split(clips, seed=seed)
@@ -74,7 +73,6 @@ def test_by_speaker_no_speaker_is_in_two_parts_and_no_clip_is_lost(counts: dict[
 
 
 @given(n=st.integers(20, 200), seed=st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
 def test_random_has_its_shares_and_loses_no_clip(n: int, seed: int) -> None:
     clips = clips_of({"a": n})
     parts = train_test_split(clips, "random", seed=seed)
@@ -84,7 +82,6 @@ def test_random_has_its_shares_and_loses_no_clip(n: int, seed: int) -> None:
 
 
 @given(counts=speakers_and_counts, folds=st.integers(2, 5))
-@settings(max_examples=30, deadline=None)
 def test_over_all_folds_every_speaker_is_tested_once(counts: dict[str, int], folds: int) -> None:
     clips = clips_of(counts)
     if len(counts) < max(folds, 3) or (folds == 2 and len(counts) == 3):
@@ -287,7 +284,6 @@ def corpora_of(**counts: dict[str | None, int]) -> Dataset:
 
 
 @given(first=speakers_and_counts, second=speakers_and_counts, third=speakers_and_counts)
-@settings(max_examples=20, deadline=None)
 def test_across_corpora_the_others_are_test_parts_and_no_speaker_is_in_two_parts(
     first: dict[str, int], second: dict[str, int], third: dict[str, int]
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset, Features, Value
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
@@ -272,7 +272,6 @@ class TestSegments:
         length=st.floats(0.1, 5),
         overlap_share=st.floats(0, 0.95),
     )
-    @settings(deadline=None)
     def test_segments_cover_each_clip_and_stay_inside_it(
         self, sizes: list[int], length: float, overlap_share: float
     ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.audio import Condition, distort, fingerprint, near_duplicates, read_mono
@@ -118,7 +118,6 @@ class TestSynthetic:
 
 class TestSimilarity:
     @given(shift=st.integers(0, 8000), level=st.floats(0.001, 5))
-    @settings(deadline=None, max_examples=20)
     def test_shifts_and_levels_do_not_matter(self, shift: int, level: float) -> None:
         clip = voice(0, 1.0)
         first, second = fingerprint(clip), fingerprint(np.pad(np.float32(level) * clip, (shift, 0)))
@@ -133,7 +132,6 @@ class TestNearest:
         block=st.integers(1, 50),
         seed=st.integers(0, 100),
     )
-    @settings(deadline=None)
     def test_it_is_what_a_full_matrix_gives(
         self, sizes: tuple[int, int], neighbours: int, block: int, seed: int
     ) -> None:

@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.evaluation import bootstrap, score
@@ -30,7 +30,6 @@ class TestWeights:
         seed=st.integers(0, 10_000),
         kept=st.floats(0.1, 1),
     )
-    @settings(deadline=None, max_examples=60)
     def test_against_the_clips_themselves(
         self, number: int, emotions: int, levels: int | None, seed: int, kept: float
     ) -> None:

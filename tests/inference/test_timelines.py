@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -37,7 +37,6 @@ def timelines(draw: st.DrawFn) -> Timeline:
     return Timeline(("a", "b", "c"), start, start + window, shares, duration, draw(st.sampled_from([0.0, 0.7, 2.0])))
 
 
-@settings(deadline=None)
 @given(timelines(), st.floats(0, 5))
 def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
     line = dataclasses.replace(line, minimum=minimum)
@@ -55,7 +54,6 @@ def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
         assert np.isnan(segment.probability) if segment.emotion == SILENCE else 0 <= segment.probability <= 1
 
 
-@settings(deadline=None)
 @given(timelines())
 def test_without_a_minimum_each_frame_keeps_its_emotion(line: Timeline) -> None:
     segments = line.segments
@@ -65,7 +63,6 @@ def test_without_a_minimum_each_frame_keeps_its_emotion(line: Timeline) -> None:
         assert segment.emotion == best
 
 
-@settings(deadline=None)
 @given(timelines())
 def test_smoothing_is_the_mean_of_the_windows_around(line: Timeline) -> None:
     for i, middle in enumerate(line.middle):

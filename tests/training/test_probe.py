@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -107,7 +107,6 @@ class TestSolving:
 
 
 class TestFolding:
-    @settings(max_examples=20)
     @given(seed=st.integers(0, 1000), width=st.integers(1, 20), spread=st.floats(0, 3))
     def test_folded_layer_has_the_same_outputs(self, seed: int, width: int, spread: float) -> None:
         generator = torch.Generator().manual_seed(seed)
