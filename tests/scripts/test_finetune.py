@@ -59,9 +59,18 @@ def arguments(speech: Path, hubert: Path) -> list[str]:
 RUNS = {
     "full-batchnorm": ["--method", "full", "--head", "batchnorm", "--bf16", "False"],
     "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True", "--mask_time_prob", "0.1"],
-    "head-conv": ["--method", "frozen", "--head", "conv"],
-    "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4"],
-    "lora_classifier-adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
+    "head-conv": ["--method", "frozen", "--head", "conv", "--num_train_epochs", "1"],
+    "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4", "--num_train_epochs", "1"],
+    "lora_classifier-adapter": [
+        "--method",
+        "lora_classifier",
+        "--head",
+        "batchnorm",
+        "--save_format",
+        "adapter",
+        "--num_train_epochs",
+        "1",
+    ],
 }
 
 
