@@ -14,6 +14,7 @@ import inspect
 import logging
 import multiprocessing
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,9 @@ settings.load_profile("hf_ser")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first: with --no-loadscope-reorder no process is left with it at the end."""
-    items.sort(key=lambda item: {"training": 0, "scripts": 1, "export": 2, "hub": 3}.get(item.path.parent.name, 4))
+    items.sort(
+        key=lambda item: {"training": 0, "frozen": 0, "scripts": 1, "export": 2, "hub": 3}.get(item.path.parent.name, 4)
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -345,6 +348,21 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 def start_hub() -> Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Any]]:
     """`running_hub`, for a Hub that several tests share."""
     return running_hub
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser that asks nothing of the network by itself."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs a Chromium")
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=words)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html import unescape
 from html.parser import HTMLParser
@@ -16,9 +15,6 @@ from hf_ser.rendering.blocks import Table, count, label, percent
 from hf_ser.rendering.tables import PICTURES
 from hf_ser.wording import per_cent
 
-#: What a headless browser needs to run anywhere, and to ask nothing of the network by itself.
-BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-           "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 )
@@ -261,18 +257,6 @@ def test_a_table_in_markdown() -> None:
     assert markdown(Table("", ["a|b", "clips", "empty", "UAR"], rows)).splitlines() == [
         "| a\\|b | clips | UAR |", "| --- | ---: | ---: |", "| x y | 1,000 | 50.0 % |", "| z | 2 | – |",
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("needs a Chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=BROWSER)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
