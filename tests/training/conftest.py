@@ -10,8 +10,9 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 
-from hf_ser.training import SERTrainer, parse_arguments
+from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.clips import load_splits
+from hf_ser.training.cross_validation import Run, unfinished
 
 
 @pytest.fixture
@@ -40,6 +41,19 @@ def make(
         return trainer, parts
 
     return build
+
+
+@pytest.fixture
+def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands that start a new process for each run train in this one."""
+
+    def train(runs: list[Run], script: Path, jobs: int | None) -> list[Run]:
+        for run in unfinished(runs):
+            finetune(parse_arguments([*run.argv, "--disable_tqdm", "True"]))
+        return []
+
+    for module in ("cli.cross_corpus", "training.cross_validation"):
+        monkeypatch.setattr(f"hf_ser.{module}.cross_validate", train)
 
 
 SPEAKERS, CLIPS = 8, 12

@@ -11,9 +11,7 @@ import pytest
 
 from hf_ser.corpora import CorpusError, Row, read, to_dataset
 from hf_ser.emotions import EmotionSelection
-from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.cross_corpus import as_markdown, settings, shared_emotions
-from hf_ser.training.cross_validation import Run
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -57,16 +55,8 @@ def test_a_matrix_as_a_table() -> None:
     ]
 
 
-def test_from_the_command_line(
-    tmp_path: Path, speech: Path, tiny_hubert: Path, run_script: Python, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train_here(runs: list[Run], script: Path, jobs: int | None) -> list[Run]:
-        """Without a new process for each run."""
-        for run in runs:
-            finetune(parse_arguments([*run.argv, "--disable_tqdm", "True"]))
-        return []
-
-    monkeypatch.setattr("hf_ser.cli.cross_corpus.cross_validate", train_here)
+@pytest.mark.usefixtures("train_here")
+def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, run_script: Python) -> None:
     [rows] = read(f"synthetic={speech}")
     halves = sorted(set(rows["speaker"][:]))[::2]
     for name, inside in (("lab", True), ("field", False)):
