@@ -213,17 +213,11 @@ class TestWhereLittleIsKnown:
         with pytest.raises(ValueError, match="emotions=.*: the model does not have 'glad'; it has angry, happy"):
             load_clips([f"manifest={file}"], model.emotions, model.records, merges={"fear": "glad"})
 
-    @pytest.mark.parametrize(("name", "text", "message"), [
-        ("results.json", "[]", "results.json: not as hf_ser writes it: expected an object, found list"),
-        ("results.json", "{", "results.json: not as hf_ser writes it, but no JSON"),
-        ("splits.json", "{", "run/splits.json' is no splits.json"),
-    ])  # fmt: skip
-    def test_records_that_are_broken(
-        self, name: str, text: str, message: str, run: Path, speech: Path, tmp_path: Path
-    ) -> None:
+    @pytest.mark.parametrize("name", ["results.json", "splits.json"])
+    def test_records_that_are_broken(self, name: str, run: Path, speech: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(run, tmp_path / "run"))
-        (copy / name).write_text(text)
-        with pytest.raises(ValueError, match=message):
+        (copy / name).write_text("{")
+        with pytest.raises(ValueError, match=f"run/{name}"):
             report_on(open_model(hf_ser.pipeline(copy), "run", copy), [f"synthetic={speech}"])
 
     def test_no_speakers_and_no_genders(self, model: Model, speech: Path, tmp_path: Path) -> None:
@@ -433,7 +427,6 @@ class TestFurtherParts:
         ("wrong", "message"),
         [
             ({"max_seconds": -1.0}, "max_seconds=-1.0: expected a number of seconds, more than 0"),
-            ({"max_seconds": 0.0}, "max_seconds=.*: expected"),
             ({"max_seconds": float("nan")}, "max_seconds=.*: expected"),
             ({"batch_seconds": -1.0}, "batch_seconds=.*: expected"),
             ({"robustness_clips": 0}, "robustness_clips=0: expected at least 1"),

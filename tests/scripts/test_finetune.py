@@ -178,13 +178,6 @@ def test_results_state_what_was_measured_on_what(runs: Runs, hubert: Path) -> No
     assert adapter["base_model_name_or_path"] == str(hubert)
 
 
-def test_the_card_states_the_split(runs: Runs) -> None:
-    card = (runs["full-batchnorm"][0] / "README.md").read_text()
-    assert "`speaker` split" in card
-    assert "Speakers shared by train and test: 0." in card
-    assert "pipeline_tag: audio-classification" in card
-
-
 def test_a_group_norm_encoder_reaches_its_metrics_in_a_plain_pipeline_at_every_batch_size(
     make_hubert: Callable[..., Path], tmp_path: Path, python: Python
 ) -> None:
