@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.audio import Condition, distort, fingerprint, near_duplicates, read_mono
+from hf_ser.audio import Condition, Fingerprint, distort, fingerprint, near_duplicates, read_mono
 from hf_ser.audio.distort import KINDS
 from hf_ser.audio.similarity import ENVELOPES, THRESHOLD, nearest, similarity
 
@@ -59,17 +59,22 @@ def voices() -> list[np.ndarray]:
     return [voice(seed) for seed in range(12)]
 
 
+@pytest.fixture(scope="module")
+def prints(voices: list[np.ndarray]) -> list[Fingerprint]:
+    return [fingerprint(clip) for clip in voices]
+
+
 class TestSynthetic:
     @pytest.mark.parametrize("change", CHANGES)
-    def test_a_changed_copy_is_found_and_nothing_else(self, voices: list[np.ndarray], change: str) -> None:
-        first = [fingerprint(clip) for clip in voices]
+    def test_a_changed_copy_is_found_and_nothing_else(
+        self, voices: list[np.ndarray], prints: list[Fingerprint], change: str
+    ) -> None:
         second = [fingerprint(CHANGES[change](voices[n])) for n in (7, 3)]
-        found = near_duplicates(first, second)
+        found = near_duplicates(prints, second)
         assert [(i, j) for i, j, _ in found] == [(3, 1), (7, 0)]
         assert all(0.9 < value <= 1 for *_, value in found)
 
-    def test_different_clips_are_no_duplicates(self, voices: list[np.ndarray]) -> None:
-        prints = [fingerprint(clip) for clip in voices]
+    def test_different_clips_are_no_duplicates(self, prints: list[Fingerprint]) -> None:
         assert near_duplicates(prints[:6], prints[6:], 0.5) == []
 
     def test_the_very_same_samples_are_all_found(self, voices: list[np.ndarray]) -> None:

@@ -100,8 +100,7 @@ def test_the_shortest_goes_first() -> None:
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 3, "a"), (3, 8, "b")]
 
 
-@pytest.mark.parametrize("boundary", [10.0, 13.3, 20.0])
-@pytest.mark.parametrize("smoothing", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("boundary", "smoothing"), [(10.0, 0.0), (13.3, 1.0), (20.0, 3.0)])
 def test_finds_where_the_voice_changes(
     pitch: SERPipeline, make_sound: Sound, boundary: float, smoothing: float
 ) -> None:
