@@ -81,18 +81,15 @@ class TestLoad:
         assert resolve_checkpoint("hubert-tiny-random") == str(folder)
         assert load_model("hubert-tiny-random", FOUR).model.config.num_labels == 4
 
-    def test_another_family_is_refused(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_loaded_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
         ASTConfig().save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match="found 'audio-spectrogram-transformer', expected one of hubert"):
-            load_model(str(tmp_path), FOUR)
-
-    def test_a_checkpoint_that_is_nowhere_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="model='nobody/nothing': expected a folder"):
-            load_model("nobody/nothing", FOUR)
-
-    def test_an_unknown_head_is_refused(self, tiny_hubert: Path) -> None:
-        with pytest.raises(ValueError, match="head='big': expected one of linear, stock, batchnorm"):
-            load_model(str(tiny_hubert), FOUR, head="big")
+        for checkpoint, head, message in (
+            (str(tmp_path), "stock", "found 'audio-spectrogram-transformer', expected one of hubert"),
+            ("nobody/nothing", "stock", "model='nobody/nothing': expected a folder"),
+            (str(tiny_hubert), "big", "head='big': expected one of linear, stock, batchnorm"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                load_model(checkpoint, FOUR, head=head)
 
 
 def in_training(loaded: Loaded, seed: int) -> torch.Tensor:
