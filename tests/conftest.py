@@ -47,7 +47,7 @@ from transformers.utils import logging as transformers_logging
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
 # How long an example takes is the machine's affair.
-settings.register_profile("hf_ser", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("hf_ser", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hf_ser")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_ser import official_split, speaker_folds, splits, train_test_split
@@ -268,6 +268,7 @@ def corpora_of(**counts: dict[str | None, int]) -> Dataset:
 
 
 @given(first=speakers_and_counts, second=speakers_and_counts, third=speakers_and_counts)
+@settings(max_examples=10)
 def test_across_corpora_the_others_are_test_parts_and_no_speaker_is_in_two_parts(
     first: dict[str, int], second: dict[str, int], third: dict[str, int]
 ) -> None:

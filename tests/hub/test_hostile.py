@@ -171,7 +171,7 @@ def test_yaml_makes_no_objects(tmp_path: Path, executed: Path, tag: str) -> None
 @pytest.mark.parametrize(
     "fault",
     [
-        {"seconds": 2},
+        {"seconds": 1},
         {"after_bytes": 5000},
         {"after_bytes": 5000, "reset": True},
         {"claims": 100},
