@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/try_model.py $(DEMO)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n logical --dist loadfile
+	$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

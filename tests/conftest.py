@@ -12,10 +12,13 @@ import gc
 import importlib.util
 import inspect
 import logging
+import multiprocessing
 import runpy
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +27,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from transformers import (
     AutoConfig,
@@ -43,8 +47,15 @@ from transformers.utils import logging as transformers_logging
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HF_SER_SHARED", REPOSITORY.parent / "shared"))
 # How long an example takes is the machine's affair.
-settings.register_profile("hf_ser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("hf_ser", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hf_ser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: with --no-loadscope-reorder no process is left with it at the end."""
+    items.sort(
+        key=lambda item: {"training": 0, "frozen": 0, "scripts": 1, "export": 2, "hub": 3}.get(item.path.parent.name, 4)
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -65,6 +76,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test keeps anything in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_SER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """Runs and reports draw nothing, which takes seconds, but for a test that takes `pictures`."""
+
+    def draw_run(results: Any, folder: Path) -> None:
+        for name in ("training_curves", *(["confusion_matrix"] if results.emotions else [])):
+            (folder / f"{name}.png").touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_ser.training.trainer.draw_run", draw_run)
+        patch.setattr("hf_ser.report.files.plots", SimpleNamespace(draw=lambda report, folder: {}))
         yield
 
 
@@ -252,32 +277,26 @@ def make_hubert() -> Callable[..., Path]:
     return save_encoder
 
 
-def hub_server(home: Path) -> Any:
-    """A server of `tests/hub/server.py`, which is in no package and is found by its path."""
-    if "hub_server" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub" / "server.py")
-        sys.modules["hub_server"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["hub_server"])
-    return sys.modules["hub_server"].HubServer(home)
+@contextmanager
+def running_hub(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty Hub, with a user "lab" who is logged in, in this process and in those that it starts.
 
-
-@pytest.fixture
-def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty Hub of this test's own, with a user "lab" who is logged in, in this process and in those that it starts.
-
-    See `HubServer` for what it offers. Clients read their addresses and folders when they are called, from constants that
-    they have set at import: so those are changed, too, and no default argument is in the way. A test goes offline with
-    `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
+    See `HubServer` in tests/hub/server.py for what it offers. Clients read their addresses and folders when they are called, from
+    constants that they have set at import: so those are changed, too, and no default argument is in the way. A test goes
+    offline with `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
     """
     import datasets.config
     import transformers.utils.hub
     from huggingface_hub import constants, file_download, hf_api
     from huggingface_hub.utils import _cache_manager, _detect_agent, _http
 
-    home = tmp_path_factory.mktemp("hf_home")
-    server = hub_server(home)
+    if "hub_server" not in sys.modules:  # it is in no package, and is found by its path
+        spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub" / "server.py")
+        sys.modules["hub_server"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["hub_server"])
+    server = sys.modules["hub_server"].HubServer(home)
     for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
     for name, value in {
         "ENDPOINT": server.endpoint,
         "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
@@ -290,7 +309,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
     }.items():
-        monkeypatch.setattr(constants, name, value)
+        patch.setattr(constants, name, value)
     for name, value in {
         "HF_ENDPOINT": server.endpoint,
         "HUB_DATASETS_URL": server.endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}",
@@ -300,19 +319,122 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         "DOWNLOADED_DATASETS_PATH": home / "datasets" / "downloads",
         "EXTRACTED_DATASETS_PATH": home / "datasets" / "downloads" / "extracted",
     }.items():
-        monkeypatch.setattr(datasets.config, name, value)
+        patch.setattr(datasets.config, name, value)
     # A copy in another module, and clients that were made before.
-    monkeypatch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
-    monkeypatch.setattr(hf_api.api, "endpoint", server.endpoint)
-    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+    patch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(hf_api.api, "endpoint", server.endpoint)
+    patch.setattr(transformers.utils.hub, "_hf_api", None)
     # Asked for once in a process, by whichever test is the first.
-    monkeypatch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
+    patch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
     # A client tries again and again: here without a pause.
     for function in (_http.http_backoff, inspect.unwrap(_http.http_stream_backoff)):
-        monkeypatch.setitem(function.__kwdefaults__, "base_wait_time", 0)
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+        patch.setitem(function.__kwdefaults__, "base_wait_time", 0)
+    patch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
     _http.close_session()
     server.start()
     yield server
     server.close()
     _http.close_session()
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub of this test's own: see `running_hub`."""
+    with running_hub(tmp_path_factory.mktemp("hf_home"), monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start_hub() -> Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Any]]:
+    """`running_hub`, for a Hub that several tests share."""
+    return running_hub
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser that asks nothing of the network by itself."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs a Chromium")
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=words)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def into_closed_pipe() -> Callable[[Callable[[], int]], int | None]:
+    """Runs a command in a forked process, whose stdout nobody reads any more, as with `| head`; returns its status."""
+
+    def run(command: Callable[[], int]) -> int | None:
+        reader, writer = os.pipe()
+        os.close(reader)
+
+        def process() -> None:
+            os.dup2(writer, 1)
+            sys.stdout = os.fdopen(1, "w")
+            sys.exit(command())
+
+        child = multiprocessing.get_context("fork").Process(target=process)
+        child.start()
+        os.close(writer)
+        child.join(60)
+        return child.exitcode
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """
+    `made_once(name, make)` is a folder that `make(folder)` has filled: in one of the processes that the tests are shared out to,
+    for all of them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        (root / "unfinished").mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                make(root / "unfinished" / name)
+                (root / "unfinished" / name).rename(root / name)
+        return root / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def save_model() -> Callable[..., Path]:
+    """
+    `save_model(encoder, folder, emotions, dimensions)` saves an encoder with a random head, as a run leaves a model; with a `gain`
+    its predictions differ from clip to clip.
+    """
+    from hf_ser.models import load_model, split_outputs
+
+    def save(
+        encoder: Path, folder: Path, emotions: Sequence[str] = ("angry", "happy", "sad"), dimensions: Sequence[str] = (),
+        gain: float = 1, **options: Any,
+    ) -> Path:  # fmt: skip
+        torch.manual_seed(0)
+        loaded = load_model(str(encoder), emotions, dimensions, **options)
+        loaded.model.classifier.weight.data *= gain
+        split_outputs(loaded.model).save_pretrained(folder)
+        loaded.feature_extractor.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def run_words(speech: Path, tiny_hubert: Path) -> Callable[..., list[str]]:
+    """`run_words(folder, *more)` are the arguments of a run of an epoch on the small corpus; those of `more` win."""
+
+    def words(folder: Path, *more: object, model: Path = tiny_hubert) -> list[str]:
+        return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--num_train_epochs", "1", "--disable_tqdm", "True",
+                "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(folder), *map(str, more)]  # fmt: skip
+
+    return words

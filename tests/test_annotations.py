@@ -83,27 +83,19 @@ class TestDimensions:
         assert "lab: 1 clips have no arousal, as theirs is outside 0 to 1, for instance lab/lab/1 (4)" in caplog.text
 
     @pytest.mark.parametrize(
-        ("column", "value", "message"),
+        ("column", "options", "message"),
         [
-            ("valence", "high", r"lab\.jsonl', row 2: valence: found 'high', expected a number"),
-            ("votes", "sad", r"row 2: votes: found 'sad', expected votes such as 'angry:3 neutral:2'"),
+            ({"valence": "high"}, {}, r"lab\.jsonl', row 2: valence: found 'high', expected a number"),
+            ({"votes": "sad"}, {}, "row 2: votes: found 'sad', expected votes such as 'angry:3 neutral:2'"),
+            ({}, {"dimension_range": (7, 1)}, "dimension_range: expected the lowest and the highest value, found 7 and 1"),
+            ({}, {"targets": ["emotion", "arousal"]}, "no clip has arousal; corpora with it are iemocap, msp_improv, msp_podcast"),
         ],
-    )
-    def test_a_table_that_is_malformed(self, manifest: Manifest, column: str, value: str, message: str) -> None:
-        with pytest.raises(CorpusError, match=message):
-            load_corpora([manifest([{"emotion": "sad"}, {"emotion": "happy", column: value}])])
-
-    def test_a_range_that_is_none(self, manifest: Manifest) -> None:
-        with pytest.raises(
-            ValueError, match="dimension_range: expected the lowest and the highest value, found 7 and 1"
-        ):
-            load_corpora([manifest([{"emotion": "sad"}])], dimension_range=(7, 1))
-
-    def test_one_that_no_clip_has(self, manifest: Manifest) -> None:
-        with pytest.raises(
-            CorpusError, match="no clip has arousal; corpora with it are iemocap, msp_improv, msp_podcast"
-        ):
-            load_corpora([manifest([{"emotion": "sad"}, {"emotion": "happy"}])], targets=["emotion", "arousal"])
+    )  # fmt: skip
+    def test_what_is_malformed_or_missing(
+        self, manifest: Manifest, column: dict[str, str], options: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            load_corpora([manifest([{"emotion": "sad"}, {"emotion": "happy", **column}])], **options)
 
     def test_one_that_is_constant(self, manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
         load_corpora([manifest([{"arousal": 0.5}, {"arousal": 0.5}])], targets=["arousal"])

@@ -1,15 +1,12 @@
 """How commands report errors, and their exit status."""
 
 import argparse
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hf_ser.command_line import errors_in_one_line, path_argument
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 def raising(error: BaseException):
@@ -74,13 +71,8 @@ def test_an_unset_variable_of_the_shell_is_no_folder(text: str, capsys: pytest.C
     assert parser.parse_args(["--output", "a b"]).output == Path("a b")
 
 
-def test_a_pipe_whose_reader_has_ended() -> None:
-    done = subprocess.run(
-        f"{sys.executable} scripts/corpora.py --list | head -n 1",
-        shell=True,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.startswith("corpus ")
-    assert done.stderr == ""
+def test_a_pipe_whose_reader_has_ended(
+    into_closed_pipe: Callable[..., int | None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert into_closed_pipe(errors_in_one_line()(lambda: print("line") or 0)) == 0
+    assert capfd.readouterr().err == ""

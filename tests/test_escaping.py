@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from hf_ser.app.page import describe, make_page
 from hf_ser.command_line import log_to_terminal, tell
 from hf_ser.hub.card import make_card
 from hf_ser.inference.plots import plot_timeline
-from hf_ser.models import load_model
 from hf_ser.pipeline import pipeline
 from hf_ser.results import RunResults
 
@@ -29,12 +29,11 @@ RESULTS = Path(__file__).parents[1] / "model_cards/hubert-mini-ravdess-full/resu
 
 
 @pytest.fixture
-def model(tiny_hubert: Path, tmp_path: Path) -> Path:
-    loaded = load_model(str(tiny_hubert), EVIL)
-    loaded.model.config.id2label = dict(enumerate(EVIL))
-    loaded.model.save_pretrained(tmp_path / "<i>model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "<i>model")
-    return tmp_path / "<i>model"
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path) -> Path:
+    folder = save_model(tiny_hubert, tmp_path / "<i>model", EVIL)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(EVIL))}))
+    return folder
 
 
 def evil_results() -> RunResults:

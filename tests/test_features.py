@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, PretrainedConfig, Wav2Vec2FeatureExtractor
 
@@ -210,7 +210,6 @@ class TestSpeechDataset:
         np.testing.assert_array_equal(filler["waveform"], item["waveform"])
 
     @given(alpha=st.floats(1e-3, 100), seed=st.integers(0, 9), key=st.integers(0, 999), size=st.integers(2, 50))
-    @settings(deadline=None)
     def test_mixup_keeps_a_clip_the_louder_one(self, alpha: float, seed: int, key: int, size: int) -> None:
         segments = cut([800] * size)
         none = unread(size)
@@ -273,7 +272,6 @@ class TestStepSampler:
         accumulated=st.integers(1, 3),
         epoch=st.integers(0, 2),
     )
-    @settings(deadline=None)
     def test_several_processes_get_equally_many_batches_and_fillers_do_not_count(
         self, samples: list[int], each: int, processes: int, accumulated: int, epoch: int
     ) -> None:
@@ -333,7 +331,6 @@ class TestStepSampler:
         accumulated=st.integers(1, 3),
         epoch=st.integers(0, 3),
     )
-    @settings(deadline=None)
     def test_a_balanced_epoch_has_each_emotion_equally_often_on_however_many_processes(
         self, labels: list[int], each: int, processes: int, accumulated: int, epoch: int
     ) -> None:
@@ -383,7 +380,6 @@ class TestStepSampler:
 
 class TestDeal:
     @given(work=st.lists(st.floats(1, 100), min_size=1, max_size=60), processes=st.integers(1, 8))
-    @settings(deadline=None)
     def test_who_has_most_has_no_more_than_a_clip_can_make_up_for(self, work: list[float], processes: int) -> None:
         costs = np.array(work * processes)[: len(work) // processes * processes or processes]
         shares = deal(costs, processes)
@@ -407,7 +403,6 @@ class TestPieces:
         budget=st.floats(1, 300),
         fixed=st.floats(0, 50),
     )
-    @settings(deadline=None)
     def test_every_clip_is_in_one_piece_within_the_budget(
         self, lengths: list[int], budget: float, fixed: float
     ) -> None:
@@ -418,7 +413,6 @@ class TestPieces:
             assert lengths[piece[0]] == max(lengths[i] for i in piece)
 
     @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=7), fixed=st.floats(0, 30))
-    @settings(deadline=None)
     def test_no_other_cut_is_less_work(self, lengths: list[int], fixed: float) -> None:
         budget = 45.0
 

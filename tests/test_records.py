@@ -7,12 +7,6 @@ import pytest
 from hf_ser import records
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    records.write(tmp_path / "report.json", {"name": "é"})
-    assert records.read(tmp_path / "report.json") == {"name": "é"}
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-
-
 def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text("{}")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.audio import AudioError, Augmentation, Segments
@@ -31,7 +31,6 @@ def streamed(
 GROUPS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(
     sizes=GROUPS,
     batch=st.integers(1, 7),
@@ -55,7 +54,6 @@ def test_an_epoch_has_every_segment_once_and_every_process_as_many_batches(
         assert keys == list(sampler)
 
 
-@settings(deadline=None)
 @given(sizes=GROUPS, batch=st.integers(1, 7), processes=st.integers(1, 3))
 def test_an_evaluation_has_every_segment_once_and_no_filler(sizes: list[int], batch: int, processes: int) -> None:
     sampler = StreamSampler(streamed(sizes), batch, None, processes)
@@ -83,7 +81,6 @@ def test_epochs_differ_and_runs_do_not() -> None:
     assert orders[0] == orders[2] != orders[1]
 
 
-@settings(deadline=None)
 @given(sizes=GROUPS, buffer=st.integers(1, 40), seed=st.integers(0, 3))
 def test_no_more_segments_wait_than_the_buffer_holds(sizes: list[int], buffer: int, seed: int) -> None:
     dataset = streamed(sizes, buffer)

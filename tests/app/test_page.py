@@ -10,7 +10,6 @@ import pytest
 import soundfile
 
 import hf_ser
-from hf_ser.models import load_model, split_outputs
 from hf_ser.pipeline import SERPipeline
 
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'hf_ser[demo]'")
@@ -21,12 +20,8 @@ EMOTIONS = ("angry", "happy", "sad")
 
 
 @pytest.fixture(scope="module")
-def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app") / "tiny-emotions"
-    loaded = load_model(str(tiny_hubert), EMOTIONS)
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("app") / "tiny-emotions", EMOTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +180,9 @@ def test_a_model_on_the_hub_is_described(hub: Any) -> None:
 
 
 def test_a_model_with_dimensions_shows_their_plane(
-    tiny_hubert: Path, write_clip: Callable[..., Path], tmp_path: Path
+    tiny_hubert: Path, save_model: Callable[..., Path], write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
-    loaded = load_model(str(tiny_hubert), ("angry", "sad"), ("arousal", "valence"))
-    split_outputs(loaded.model).save_pretrained(tmp_path / "model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    page = make_page(str(tmp_path / "model"))
+    page = make_page(str(save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"), ("arousal", "valence"))))
     answer = next(function.fn for function in page.fns.values() if function.api_name == "predict")
     probabilities, *others, plane = answer(str(write_clip(tmp_path / "clip.wav", seconds=2)))
     assert set(probabilities) == {"angry", "sad"}

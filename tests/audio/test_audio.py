@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset, Features, Value
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
@@ -69,14 +69,6 @@ class TestDecode:
         soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
         monkeypatch.setattr("hf_ser.audio.decode.BLOCK", 1000)
         np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), samples.mean(axis=1), atol=1e-7)
-
-    def test_ravdess_as_it_ships(self, shared: Path) -> None:
-        stereo = shared / "data/ravdess-original/Actor_01/03-01-02-01-01-02-01.wav"
-        ours = read_mono(str(stereo))
-        assert len(ours) == pytest.approx(soundfile.info(stereo).duration * SAMPLING_RATE, abs=2)
-        resampled = read_mono(str(shared / "data/ravdess/Actor_01/03-01-02-01-01-02-01.flac"))
-        n = min(len(ours), len(resampled))
-        assert np.corrcoef(ours[:n], resampled[:n])[0, 1] > 0.99
 
 
 def encoded(format: str, seconds: float = 4.0, channels: int = 1) -> bytearray:
@@ -272,7 +264,6 @@ class TestSegments:
         length=st.floats(0.1, 5),
         overlap_share=st.floats(0, 0.95),
     )
-    @settings(deadline=None)
     def test_segments_cover_each_clip_and_stay_inside_it(
         self, sizes: list[int], length: float, overlap_share: float
     ) -> None:
@@ -286,11 +277,6 @@ class TestSegments:
             assert (starts[1:] <= stops[:-1]).all(), "a gap between two segments"
             assert (np.diff(starts) > 0).all()
             assert (stops - starts == min(window, size)).all()
-
-    def test_without_a_length_clips_stay_whole(self) -> None:
-        segments = cut([5, 7])
-        assert segments.clip.tolist() == [0, 1]
-        assert segments.samples.tolist() == [5, 7]
 
     @pytest.mark.parametrize(
         ("length", "overlap"), [(0, 0), (-1, 0), (math.nan, 0), (math.inf, 0), (2, 2), (2, -0.5), (2, math.nan)]

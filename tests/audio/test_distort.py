@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
@@ -81,14 +81,14 @@ class TestEveryCondition:
             assert abs(lag(clean, first)) <= 1
 
     @pytest.mark.parametrize("condition", CONDITIONS, ids=IDS)
-    @pytest.mark.parametrize("samples", [1, 2, 400])
-    def test_short_and_silent_clips(self, condition: Condition, samples: int) -> None:
-        short = distort(noise(samples), condition, 0, BABBLE)
-        assert np.isfinite(short).all()
-        assert len(short) == (math.ceil(samples / condition.level) if condition.kind == "speed" else samples)  # type: ignore[operator]
-        silent = distort(np.zeros(samples, np.float32), condition, 0, BABBLE)
-        assert np.abs(silent).max() < 1e-6
-        assert len(silent) == len(short)
+    def test_short_and_silent_clips(self, condition: Condition) -> None:
+        for samples in (1, 2, 400):
+            short = distort(noise(samples), condition, 0, BABBLE)
+            assert np.isfinite(short).all()
+            assert len(short) == (math.ceil(samples / condition.level) if condition.kind == "speed" else samples)  # type: ignore[operator]
+            silent = distort(np.zeros(samples, np.float32), condition, 0, BABBLE)
+            assert np.abs(silent).max() < 1e-6
+            assert len(silent) == len(short)
 
     def test_names_can_be_read_and_are_all_different(self) -> None:
         assert len(set(IDS)) == len(CONDITIONS) == len(set(CONDITIONS))
@@ -136,7 +136,6 @@ class TestEveryCondition:
 class TestNoise:
     @pytest.mark.parametrize("kind", ["white noise", "pink noise", "babble"])
     @given(snr=st.floats(-30, 40), seed=st.integers(0, 2**64 - 1), samples=st.integers(300, 5000))
-    @settings(deadline=None, max_examples=20)
     def test_the_ratio_is_the_one_asked_for(self, kind: str, snr: float, seed: int, samples: int) -> None:
         clean = noise(samples, level=0.9)
         assert ratio(clean, distort(clean, of(kind, snr), seed, BABBLE)) == pytest.approx(snr, abs=1e-3)
@@ -245,7 +244,7 @@ class TestBands:
 
 
 class TestMP3:
-    @pytest.mark.parametrize("bitrate", [*MP3_BITRATES])
+    @pytest.mark.parametrize("bitrate", MP3_BITRATES)
     def test_every_bitrate_keeps_length_and_place(self, bitrate: int) -> None:
         for samples in (4000, 20_011):
             clean = speechlike(samples)
@@ -269,7 +268,6 @@ class TestAmplitude:
 
     @given(share=st.floats(0, 99), samples=st.integers(1, 3000), seed=st.integers(0, 100))
     @example(share=99, samples=3, seed=0)
-    @settings(deadline=None)
     def test_the_share_of_samples_that_are_clipped(self, share: float, samples: int, seed: int) -> None:
         clean = noise(samples, seed)
         found = distort(clean, of("clipping", share), 0)

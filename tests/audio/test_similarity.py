@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.audio import Condition, distort, fingerprint, near_duplicates, read_mono
+from hf_ser.audio import Condition, Fingerprint, distort, fingerprint, near_duplicates, read_mono
 from hf_ser.audio.distort import KINDS
 from hf_ser.audio.similarity import ENVELOPES, THRESHOLD, nearest, similarity
 
@@ -59,17 +59,22 @@ def voices() -> list[np.ndarray]:
     return [voice(seed) for seed in range(12)]
 
 
+@pytest.fixture(scope="module")
+def prints(voices: list[np.ndarray]) -> list[Fingerprint]:
+    return [fingerprint(clip) for clip in voices]
+
+
 class TestSynthetic:
     @pytest.mark.parametrize("change", CHANGES)
-    def test_a_changed_copy_is_found_and_nothing_else(self, voices: list[np.ndarray], change: str) -> None:
-        first = [fingerprint(clip) for clip in voices]
+    def test_a_changed_copy_is_found_and_nothing_else(
+        self, voices: list[np.ndarray], prints: list[Fingerprint], change: str
+    ) -> None:
         second = [fingerprint(CHANGES[change](voices[n])) for n in (7, 3)]
-        found = near_duplicates(first, second)
+        found = near_duplicates(prints, second)
         assert [(i, j) for i, j, _ in found] == [(3, 1), (7, 0)]
         assert all(0.9 < value <= 1 for *_, value in found)
 
-    def test_different_clips_are_no_duplicates(self, voices: list[np.ndarray]) -> None:
-        prints = [fingerprint(clip) for clip in voices]
+    def test_different_clips_are_no_duplicates(self, prints: list[Fingerprint]) -> None:
         assert near_duplicates(prints[:6], prints[6:], 0.5) == []
 
     def test_the_very_same_samples_are_all_found(self, voices: list[np.ndarray]) -> None:
@@ -118,7 +123,6 @@ class TestSynthetic:
 
 class TestSimilarity:
     @given(shift=st.integers(0, 8000), level=st.floats(0.001, 5))
-    @settings(deadline=None, max_examples=20)
     def test_shifts_and_levels_do_not_matter(self, shift: int, level: float) -> None:
         clip = voice(0, 1.0)
         first, second = fingerprint(clip), fingerprint(np.pad(np.float32(level) * clip, (shift, 0)))
@@ -133,7 +137,6 @@ class TestNearest:
         block=st.integers(1, 50),
         seed=st.integers(0, 100),
     )
-    @settings(deadline=None)
     def test_it_is_what_a_full_matrix_gives(
         self, sizes: tuple[int, int], neighbours: int, block: int, seed: int
     ) -> None:

@@ -121,21 +121,29 @@ def test_frozen_layers_and_padding_are_not_computed(
     assert found[1] < share * found[0]
 
 
-def test_a_failing_variant_does_not_stop_the_others(tiny_whisper: Path, tmp_path: Path) -> None:
+def test_the_script_and_a_variant_that_fails_and_stops_no_other(
+    tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
         if arguments[-1] == "prepared":
             raise MemoryError("memory is short")
         return task(*arguments)
 
-    settings = small(tiny_whisper, methods=["frozen", "lora_ff"], variants=[BASELINE, "prepared", "cache"])
-    report = benchmark(settings, tmp_path, run)
+    monkeypatch.setattr(speed, "benchmark", partial(benchmark, run=run))
+    monkeypatch.setattr(speed, "start_process", lambda threads: None)
+    words = "--clips 5 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen lora_ff --variants baseline prepared cache"
+    monkeypatch.setattr(
+        "sys.argv", ["speed.py", *words.split(), "--model", str(tiny_whisper), "--output", str(tmp_path)]
+    )
+    assert speed.main() == 0
+    report, printed = json.loads((tmp_path / "benchmark.json").read_text()), capsys.readouterr().out
     failed = "MemoryError: memory is short"
     assert [line.get("problem") for line in report["lines"]] == [None, failed, None] * 2 + [None] * len(INFERENCE)
     # A LoRA in the first layer leaves nothing before it that is frozen.
     skipped = [line for line in report["lines"] if "skipped" in line]
     assert [(line["group"], line["variant"]) for line in skipped] == [("lora_ff", "cache")]
-    assert failed in table(report)
-    assert skipped[0]["skipped"] in table(report)
+    assert failed in printed
+    assert skipped[0]["skipped"] in printed
 
 
 def test_synthetic_clips_have_the_rates_and_lengths_of_real_ones(tmp_path: Path) -> None:
@@ -157,13 +165,6 @@ def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
         benchmark(small(tiny_hubert, corpora=corpora), tmp_path, in_this_process)
 
 
-def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
-    words = (
-        "--clips 4 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen --variants baseline cache"
-    )
-    done = python("benchmarks/speed.py", "--model", tiny_hubert, *words.split(), "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
-    assert [line["variant"] for line in report["lines"]] == [BASELINE, "cache", *INFERENCE]
-    assert not [line for line in report["lines"] if "ratio" not in line]
-    assert "cache" in done.stdout
+def test_a_task_in_a_process_of_its_own(tiny_hubert: Path, tmp_path: Path) -> None:
+    settings = set_up(small(tiny_hubert, methods=["frozen"]), tmp_path)
+    assert speed.in_own_process(speed.classify, settings, tmp_path, "float32")["clips_per_second"] > 0

@@ -61,12 +61,6 @@ def test_a_manifest_of_any_kind(tmp_path: Path, kind: str) -> None:
     assert two["clip"][:] == ["two/data/2"]
 
 
-def test_a_manifest_without_a_corpus_column_is_called_as_its_file(tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("path,emotion\n1.wav,sad\n", encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'mine.csv'}")
-    assert rows["corpus"][:] == ["mine"]
-
-
 def test_a_data_set_on_disk(tmp_path: Path, write_clip: Write) -> None:
     from datasets import Audio
 
@@ -87,40 +81,30 @@ def test_a_data_set_on_disk(tmp_path: Path, write_clip: Write) -> None:
 
 
 class TestBadInput:
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CorpusError, match=r"ravdess: there is no folder .*nowhere"):
-            read(f"ravdess={tmp_path / 'nowhere'}")
-
-    def test_an_empty_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            CorpusError,
-            match=r"Looked for names such as OAF_back_angry.wav .*found no audio file; the folder holds nothing",
-        ):
-            read(f"tess={tmp_path}")
-
-    def test_the_folder_of_another_corpus(self, tmp_path: Path, write_clip: Write) -> None:
-        write_clip(tmp_path / "OAF_back_angry.wav")
-        with pytest.raises(CorpusError, match=r"found 1 audio files, but none with such a name .*OAF_back_angry"):
-            read(f"crema_d={tmp_path}")
-
     @pytest.mark.parametrize(
         ("specification", "message"),
         [
+            ("ravdess={folder}/nowhere", "ravdess: there is no folder .*nowhere"),
+            ("tess={folder}/empty", "Looked for names such as OAF_back_angry.wav .*found no audio file; the folder holds nothing"),
+            ("crema_d={folder}/tess", "found 1 audio files, but none with such a name .*OAF_back_angry"),
             ("emodb3=x", "names no corpus; write NAME=PATH with one of .*tess.*or FILE.yaml=PATH"),
             ("savee", "has no path"),
             ("tess=", "has no path"),
+            ("dataset=nobody/nothing", "cannot be loaded"),
         ],
-    )
-    def test_a_specification_that_names_nothing(self, specification: str, message: str) -> None:
+    )  # fmt: skip
+    def test_a_specification_without_clips(
+        self, tmp_path: Path, write_clip: Write, specification: str, message: str
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        write_clip(tmp_path / "tess" / "OAF_back_angry.wav")
         with pytest.raises(CorpusError, match=message):
-            read(specification)
+            read(specification.format(folder=tmp_path))
 
-    def test_the_same_corpus_twice(self, tmp_path: Path, write_clip: Write) -> None:
+    def test_the_same_corpus_twice_and_none(self, tmp_path: Path, write_clip: Write) -> None:
         write_clip(tmp_path / "DC/a01.wav")
         with pytest.raises(CorpusError, match="savee is there twice"):
             read_corpora([f"savee={tmp_path}", f"savee={tmp_path}"])
-
-    def test_no_corpus(self) -> None:
         with pytest.raises(CorpusError, match="name at least one"):
             read_corpora([])
 
@@ -159,10 +143,6 @@ class TestBadInput:
         with pytest.raises(CorpusError, match=r"needs a column of type Audio.*text \(Value\)"):
             read(f"dataset={tmp_path / 'words'}")
 
-    def test_a_data_set_that_is_nowhere(self) -> None:
-        with pytest.raises(CorpusError, match="cannot be loaded"):
-            read("dataset=nobody/nothing")
-
 
 def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path, write_clip: Write) -> None:
     write_clip(tmp_path / "DC/a01.wav")
@@ -194,14 +174,6 @@ def test_a_copy_of_a_performance_is_not_a_second_clip(
     }
 
 
-def test_a_source_of_recording_is_no_corpus(tmp_path: Path) -> None:
-    """Speakers have the name of their corpus: one who was recorded twice must stay one."""
-    lines = "path,emotion,speaker,source\n1.wav,sad,7,phone\n2.wav,sad,7,studio\n"
-    (tmp_path / "m.csv").write_text(lines, encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
-    assert set(rows["speaker"][:]) == {"m_7"}
-
-
 def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> None:
     write_clip(tmp_path / "DC/a01.wav")
     (tmp_path / "DC/again").symlink_to(tmp_path)
@@ -209,23 +181,27 @@ def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> 
     assert len(rows) == 1
 
 
-def test_a_manifest_of_jsonl_with_numbers(tmp_path: Path) -> None:
-    lines = [{"path": "1.wav", "emotion": "sad", "speaker": 3}, {"path": "2.wav", "emotion": "sad", "speaker": None}]
-    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'm.jsonl'}")
-    assert rows["speaker"][:] == ["m_3", None]
-
-
-def test_a_table_with_a_comma_at_the_end_of_all_its_lines_and_a_field_that_is_quoted(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text('path,emotion,\n"1,2.wav",sad,\n', encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
-    assert (rows["clip"][:], rows["emotion"][:]) == (["m/1,2"], ["sad"])
-
-
-def test_spaces_around_the_names_of_columns_do_not_matter(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("emotion, Path,Speaker \nsad, 1.wav,7 \n", encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
-    assert (rows["clip"][:], rows["speaker"][:]) == (["m/1"], ["m_7"])
+@pytest.mark.parametrize(
+    ("name", "text", "clips", "speakers"),
+    [
+        ("m.jsonl", '{"path": "1.wav", "emotion": "sad", "speaker": 3}\n{"path": "2.wav", "emotion": "sad", "speaker": null}',
+         ["m/1", "m/2"], ["m_3", None]),
+        # A comma at the end of all lines, and a field in quotes.
+        ("m.csv", 'path,emotion,\n"1,2.wav",sad,\n', ["m/1,2"], [None]),
+        # Spaces around the names of columns.
+        ("m.csv", "emotion, Path,Speaker \nsad, 1.wav,7 \n", ["m/1"], ["m_7"]),
+        # Speakers have the name of their corpus: one who was recorded by two sources must stay one.
+        ("m.csv", "path,emotion,speaker,source\n1.wav,sad,7,phone\n2.wav,sad,7,studio\n", ["m/1", "m/2"], ["m_7", "m_7"]),
+        ("m.csv", "path,emotion\n1.wav,sad\n,sad\n", ["m/1", "m/row-2"], [None, None]),
+    ],
+)  # fmt: skip
+def test_manifests_as_people_write_them(
+    tmp_path: Path, name: str, text: str, clips: list[str], speakers: list[str | None]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    [rows] = read(f"manifest={tmp_path / name}")
+    assert (rows["clip"][:], rows["speaker"][:]) == (clips, speakers)
+    assert rows["corpus"][:] == ["m"] * len(clips)
 
 
 def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:
@@ -244,12 +220,6 @@ def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, wri
     details = dict(zip(prepared["clip"][:], prepared["detail"][:], strict=True))
     assert details["m/row-2"] == details["m/row-3"] == "no path is given"
     assert details["m/1.wav\\0"] == "there is a null byte in its path"
-
-
-def test_a_line_of_a_table_without_a_path(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("path,emotion\n1.wav,sad\n,sad\n", encoding="utf-8")
-    [rows] = read(f"manifest={tmp_path / 'm.csv'}")
-    assert rows["clip"][:] == ["m/1", "m/row-2"]
 
 
 def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:

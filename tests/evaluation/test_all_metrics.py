@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -51,7 +51,6 @@ class TestAllMetrics:
         assert found["uar"] == pytest.approx(np.mean(list(found["recall"].values())))
 
     @given(number=st.integers(1, 40), seed=st.integers(0, 1000))
-    @settings(deadline=None, max_examples=25)
     def test_against_scikit_learn_and_in_any_order(self, number: int, seed: int) -> None:
         probabilities, labels = clips(number, seed)
         found = all_metrics(probabilities, labels, EMOTIONS)

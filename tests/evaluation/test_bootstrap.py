@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.evaluation import bootstrap, score
@@ -37,7 +37,6 @@ class TestWeights:
         seed=st.integers(0, 10_000),
         kept=st.floats(0.1, 1),
     )
-    @settings(deadline=None, max_examples=60)
     def test_against_the_clips_themselves(
         self, number: int, emotions: int, levels: int | None, seed: int, kept: float
     ) -> None:
@@ -137,8 +136,8 @@ class TestIntervals:
         probabilities, labels = clips(10_000, 8)
         speakers = [str(i % 50) for i in range(10_000)]
         began = time.process_time()
-        intervals(probabilities, labels, speakers)
-        assert time.process_time() - began < 30  # one to two seconds on an idle processor
+        intervals(probabilities, labels, speakers, resamples=100)
+        assert time.process_time() - began < 5  # a fifth of a second on an idle processor
 
 
 def test_details_are_those_of_the_clips_repeated_by_their_weights() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
@@ -164,7 +164,6 @@ def drawn(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[str | None]]:
 
 class TestOfAnyClips:
     @given(drawn())
-    @settings(deadline=None, max_examples=60)
     def test_rates_are_those_of_the_confusion_matrices(
         self, given_: tuple[np.ndarray, np.ndarray, list[str | None]]
     ) -> None:

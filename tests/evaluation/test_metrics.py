@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import f1_score, recall_score, roc_curve
@@ -33,7 +33,6 @@ def test_by_hand() -> None:
 
 
 @given(labels_and_predictions)
-@settings(deadline=None, max_examples=40)
 def test_against_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     references, predictions = map(list, zip(*pairs, strict=True))
     found = score(one_hot(predictions), np.array(references))
@@ -65,7 +64,6 @@ class TestEqualErrorRate:
         assert equal_error_rate([1.0] * 10, np.arange(10) < 3) == pytest.approx(0.5)
 
     @given(seed=st.integers(0, 1000), levels=st.sampled_from([3, 10, 1000]))
-    @settings(deadline=None, max_examples=30)
     def test_it_lies_where_false_alarms_and_misses_cross(self, seed: int, levels: int) -> None:
         rng = np.random.default_rng(seed)
         positive = np.arange(30) % 3 == 0

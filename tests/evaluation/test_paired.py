@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.evaluation import score
@@ -113,7 +113,6 @@ def test_both_are_scored_on_the_same_resamples() -> None:
 
 
 @given(number=st.integers(2, 40), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=25)
 def test_the_other_way_round_the_signs_change_and_nothing_else(number: int, seed: int) -> None:
     first, second, labels = models(number, seed=seed)
     there, back = (compare(*pair, labels, resamples=30, seed=seed) for pair in ((first, second), (second, first)))

@@ -1,28 +1,14 @@
 """Tiny classifiers to export, and their exports: tracing takes seconds, so each is traced once."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from filelock import FileLock
 
 from hf_ser.export import export, run
-from hf_ser.models import load_model
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
-
-
-def save_classifier(encoder: Path, folder: Path, head: str = "stock") -> Path:
-    """An encoder with a random head whose predictions differ from clip to clip."""
-    torch.manual_seed(0)
-    loaded = load_model(str(encoder), EMOTIONS, head=head)
-    loaded.model.classifier.weight.data *= 30
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +35,7 @@ def encoders(
 
 @pytest.fixture(scope="session")
 def classifiers(
-    encoders: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+    encoders: Callable[[str, str], Path], save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The folder of `family-norm-head`, such as `wavlm-group-conv`."""
     made: dict[str, Path] = {}
@@ -57,7 +43,8 @@ def classifiers(
     def make(kind: str) -> Path:
         if kind not in made:
             family, norm, head = kind.split("-")
-            made[kind] = save_classifier(encoders(family, norm), tmp_path_factory.mktemp("classifier") / kind, head)
+            folder = tmp_path_factory.mktemp("classifier") / kind
+            made[kind] = save_model(encoders(family, norm), folder, EMOTIONS, gain=30, head=head)
         return made[kind]
 
     return make
@@ -69,14 +56,9 @@ def hubert(classifiers: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That HuBERT, exported in float32; by one of the processes that the tests are shared out to, for all of them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported-float32"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            export(hubert, folder)
-    return folder
+def exported(hubert: Path, made_once: Callable[..., Path]) -> Path:
+    """That HuBERT, exported in float32."""
+    return made_once("exported", lambda folder: export(hubert, folder))
 
 
 @pytest.fixture

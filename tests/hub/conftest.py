@@ -12,36 +12,30 @@ from hf_ser.training import finetune, parse_arguments
 SECRET = "hf_" + "Secret0123" * 3
 
 
-@pytest.fixture(scope="package")
-def finished_runs(
-    speech: Path, tiny_hubert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """One run of each kind; they are copied before they are used."""
-    runs = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, options in {
-            "full": ["--method", "full"],
-            "merged": ["--method", "lora_qkv"],
-            "whisper": ["--method", "frozen", "--head", "conv", "--model_name_or_path", str(tiny_whisper)],
-            "prompt": ["--method", "prompt"],
-            "bottleneck": ["--method", "adapter"],
-            "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
-        }.items():
-            runs[name] = tmp_path_factory.mktemp("finished") / name
-            words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
-                     "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--interpolation", "False", "--output_dir", str(runs[name]),
-                     "--hub-token", SECRET, *options]  # fmt: skip
-            # What a run writes down of its command line, a user has typed.
-            patch.setattr("sys.argv", ["/home/jdoe/hf_ser/scripts/finetune.py", *words])
-            finetune(parse_arguments(words))
-    return runs
+#: A finished run of each kind: its arguments.
+RUNS = {
+    "full": ["--method", "full"],
+    "merged": ["--method", "lora_qkv"],
+    "whisper": ["--method", "frozen", "--head", "conv"],
+    "prompt": ["--method", "prompt"],
+    "bottleneck": ["--method", "adapter"],
+    "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
+}
 
 
 @pytest.fixture
-def run(finished_runs: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+def run(
+    run_words: Callable[..., list[str]], tiny_hubert: Path, tiny_whisper: Path, made_once: Callable[..., Path],
+    tmp_path: Path,
+) -> Callable[[str], Path]:  # fmt: skip
     """A copy of a finished run, of the test's own."""
 
-    def copy(name: str) -> Path:
-        return Path(shutil.copytree(finished_runs[name], tmp_path / "runs" / name))
+    def train(folder: Path) -> None:
+        model = tiny_whisper if folder.name == "whisper" else tiny_hubert
+        words = run_words(folder, "--interpolation", "False", "--hub-token", SECRET, *RUNS[folder.name], model=model)
+        with pytest.MonkeyPatch.context() as patch:
+            # What a run writes down of its command line, a user has typed.
+            patch.setattr("sys.argv", ["/home/jdoe/hf_ser/scripts/finetune.py", *words])
+            finetune(parse_arguments(words))
 
-    return copy
+    return lambda kind: Path(shutil.copytree(made_once(kind, train), tmp_path / "runs" / kind))

@@ -1,8 +1,4 @@
-"""A Hugging Face Hub for tests: in memory, on 127.0.0.1, with the part of the HTTP protocol that unmodified clients use.
-
-In this order: what is stored (`Blob`, `Commit`, `Repository`), the check of model cards (`card_errors`), requests and answers
-(`Request`, `Answer`, `Refusal`, `Fault`), the connection (`Connection`), the Hub itself (`HubServer`).
-"""
+"""A Hugging Face Hub for tests: in memory, on 127.0.0.1, with the part of the HTTP protocol that unmodified clients use."""
 
 from __future__ import annotations
 
@@ -28,14 +24,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 LFS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".png", ".jpg", ".wav", ".flac", ".parquet", ".arrow"}
-LFS_SIZE = 10_000_000
 LICENSES = {"mit", "apache-2.0", "cc-by-4.0", "cc-by-nc-sa-4.0", "unknown", "other"}
 ANONYMOUS = "Invalid username or password."
-
-
-# What is stored
+KIND, REPO, REVISION = r"(?P<kind>models|datasets|spaces)", r"(?P<repo>[^/]+(?:/[^/]+)?)", r"(?P<revision>[^/]+)"
+PREFIX = r"(?:(?P<kind>datasets|spaces)/)?"
+ROUTES: list[tuple[str, str, Callable[..., Any]]] = []
 
 
 @dataclass(frozen=True)
@@ -44,22 +38,16 @@ class Blob:
     lfs: bool = False
 
     @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @cached_property
-    def oid(self) -> str:
-        return hashlib.sha1(f"blob {len(self.content)}\0".encode() + self.content).hexdigest()
-
-    @property
     def etag(self) -> str:
-        return self.sha256 if self.lfs else self.oid
+        if self.lfs:
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha1(f"blob {len(self.content)}\0".encode() + self.content).hexdigest()
 
     def entry(self, path: str) -> dict[str, Any]:
         """The blob as listings show it."""
         size = len(self.content)
-        lfs = {"lfs": {"oid": self.sha256, "size": size, "pointerSize": 130}} if self.lfs else {}
-        return {"type": "file", "path": path, "size": size, "oid": self.oid, **lfs}
+        lfs = {"lfs": {"oid": self.etag, "sha256": self.etag, "size": size, "pointerSize": 130}} if self.lfs else {}
+        return {"type": "file", "path": path, "size": size, "oid": self.etag, **lfs}
 
 
 @dataclass(frozen=True)
@@ -106,9 +94,8 @@ class Repository:
         return self.id if self.kind == "models" else f"{self.kind}/{self.id}"
 
     def ref(self, revision: str) -> str | None:
-        """The full name of a branch or a pull request, the first that there is."""
-        names = (revision, f"refs/heads/{revision}")
-        return next((name for name in names if name in self.refs), None)
+        """The full name of a branch or a pull request, if there is one."""
+        return next((name for name in (revision, f"refs/heads/{revision}") if name in self.refs), None)
 
     def commit(self, revision: str) -> Commit:
         if name := self.ref(revision):
@@ -119,32 +106,15 @@ class Repository:
         return known[revision]
 
 
-# The check of model cards
-
-
-def card_data(content: str) -> Any:
-    """The YAML block at the start of a card, `None` if there is none.
-
-    Raises:
-        yaml.YAMLError: if it is not valid.
-    """
-    block = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
-    return yaml.safe_load(block.group(1)) if block else None
-
-
-def card_words(data: dict[str, Any], name: str) -> list[Any]:
-    """The values of a card under a name: a single value stands for a list of one."""
-    value = data.get(name)
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def card_errors(content: str) -> list[str]:
-    """What the Hub would refuse in the YAML block of a card, as far as the tests need it."""
+    """What the Hub would refuse in the YAML block at the start of a card, as far as the tests need it."""
+    block = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
     try:
-        data = card_data(content) or {}
+        data = (yaml.safe_load(block.group(1)) if block else None) or {}
     except yaml.YAMLError as error:
         return [f"YAML Metadata Error: {error}"]
-    words = [(name, word) for name in ("license", "base_model", "datasets") for word in card_words(data, name)]
+    values = {name: data.get(name) or [] for name in ("license", "base_model", "datasets")}
+    words = [(name, word) for name, of in values.items() for word in (of if isinstance(of, list) else [of])]
     return [
         f'"{name}" with value {word!r} is not valid'
         for name, word in words
@@ -152,29 +122,19 @@ def card_errors(content: str) -> list[str]:
     ]
 
 
-# Requests and answers
-
-
-@dataclass(frozen=True)
-class User:
-    name: str
-    role: str
-
-
 @dataclass
 class Fault:
     """The failure of the next `times` requests of this method whose path contains `path`.
 
     - `status`: the answer is this status, and nothing else happens.
-    - `after_bytes`: the connection ends after so many bytes of the request's body, or of the answer if it has none.
-    - `reset`: the connection is reset, which clients treat differently from an early end.
+    - `after_bytes`: the connection ends after so many bytes of the answer; with `reset` it is reset.
     - `lost_answer`: the request takes effect, but its answer is lost.
     - `seconds`: the answer comes so late.
     - `claims`: the answer's headers claim that it has so many bytes.
     """
 
-    method: str
-    path: str
+    method: str = ""
+    path: str = ""
     status: int | None = None
     after_bytes: int | None = None
     reset: bool = False
@@ -190,7 +150,7 @@ class Request:
     path: str
     query: dict[str, list[str]]
     headers: Any
-    body: bytes = b""
+    body: bytes
 
     def json(self) -> Any:
         return json.loads(self.body or b"{}")
@@ -205,23 +165,11 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
-    def content(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else json.dumps(self.body, default=str).encode()
-
 
 class Refusal(Exception):
     def __init__(self, status: int, message: str, code: str | None = None, **more: Any) -> None:
-        headers = {"X-Error-Message": message.split("\n")[0]}
-        if code:
-            headers["X-Error-Code"] = code
+        headers = {"X-Error-Message": message.split("\n")[0], **({"X-Error-Code": code} if code else {})}
         self.answer = Answer({"error": message, **more}, status, headers)
-
-
-class Cut(Exception):
-    """The connection is to end here."""
-
-
-# The connection
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -240,21 +188,18 @@ class Connection(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         self.server.requests.append((self.command, self.path))
-        fault = self.server.fault(self.command, self.path) or Fault("", "")
+        fault = self.server.fault(self.command, self.path)
         try:
-            body = self.read_body(fault.after_bytes)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            url = urlsplit(self.path)
             if fault.status:
                 answer = Answer({"error": "the server has a fault"}, fault.status)
             else:
-                url = urlsplit(self.path)
-                query = parse_qs(url.query)
-                answer = self.server.answer(Request(self.command, url.path, query, self.headers, body))
-            if fault.lost_answer:
-                raise Cut
+                answer = self.server.answer(Request(self.command, url.path, parse_qs(url.query), self.headers, body))
             time.sleep(fault.seconds)
-            self.send(answer, None if body else fault.after_bytes, fault.claims)
-        except Cut:
-            self.close_connection = True
+            if not fault.lost_answer:
+                self.send(answer, fault)
+            self.close_connection |= fault.lost_answer or fault.after_bytes is not None or fault.claims is not None
             if fault.reset:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
@@ -263,43 +208,37 @@ class Connection(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request
 
-    def read_body(self, at_most: int | None) -> bytes:
-        size = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(size if at_most is None else min(size, at_most))
-        if len(body) < size:
-            raise Cut
-        return body
-
-    def send(self, answer: Answer, at_most: int | None, claims: int | None = None) -> None:
-        content = answer.content()
+    def send(self, answer: Answer, fault: Fault) -> None:
+        content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) if claims is None else claims))
+        self.send_header("Content-Length", str(len(content) if fault.claims is None else fault.claims))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        self.wfile.write(content[:at_most])
-        if (at_most is not None and at_most < len(content)) or claims is not None:
-            raise Cut
+        if self.command != "HEAD":
+            self.wfile.write(content[: fault.after_bytes])
+            self.server.sent.append((self.path, len(content)))
 
     def log_message(self, format: str, *arguments: Any) -> None:
         pass
 
 
-# The Hub
+def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A method of `HubServer` answers such requests. It gets the repository that the path names, and the path's other parts."""
 
-KIND = r"(?P<kind>models|datasets|spaces)"
-REPO = r"(?P<repo>[^/]+(?:/[^/]+)?)"
-PREFIX = r"(?:(?P<kind>datasets|spaces)/)?"
-REVISION = r"(?P<revision>[^/]+)"
+    def register(handle: Callable[..., Any]) -> Callable[..., Any]:
+        ROUTES.append((method, path, handle))
+        return handle
+
+    return register
 
 
 class HubServer(ThreadingHTTPServer):
     """An empty Hub with one user, lab, whose token is `token`.
 
-    `environment`: variables for a client that is logged in as lab, with its cache in `home`. `tokens`: the users.
-    `repositories`: by kind and name. `requests`: method and path of every request so far. `faults`: the failures to come.
+    `environment`: variables for a client that is logged in as lab, with its cache in `home`. `tokens`: the names and roles of
+    users. `repositories`: by kind and name. `requests`: method and path of every request so far. `sent`: the paths that were
+    asked for, and the bytes of the answers. `faults`: the failures to come.
     """
 
     daemon_threads = True
@@ -308,24 +247,19 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self, home: Path) -> None:
         super().__init__(("127.0.0.1", 0), Connection)
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
-        self.tokens: dict[str, User] = {}
+        self.tokens: dict[str, tuple[str, str]] = {}
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, int]] = []
         self.faults: list[Fault] = []
         self.connections: set[socket.socket] = set()
         self.lock = threading.RLock()
         self.token = self.login("lab")
         self.environment = {
-            "HF_ENDPOINT": self.endpoint,
-            "HF_HOME": str(home),
-            "HF_HUB_CACHE": str(home / "hub"),
-            "HF_TOKEN_PATH": str(home / "token"),
-            "HF_TOKEN": self.token,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
-        }
+            "HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"), "HF_TOKEN": self.token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+        }  # fmt: skip
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -340,30 +274,29 @@ class HubServer(ThreadingHTTPServer):
 
     def login(self, name: str, role: str = "write") -> str:
         """A token for a user, whose role is "write" or "read"."""
-        token = f"hf_{name}_{role}"
-        self.tokens[token] = User(name, role)
-        return token
+        self.tokens[f"hf_{name}_{role}"] = (name, role)
+        return f"hf_{name}_{role}"
 
     def fail(self, method: str, path: str, **how: Any) -> None:
         """Lets the next such request fail, as `Fault` says."""
         self.faults.append(Fault(method, path, **how))
 
-    def fault(self, method: str, path: str) -> Fault | None:
+    def fault(self, method: str, path: str) -> Fault:
         with self.lock:
             for fault in self.faults:
                 if fault.times > 0 and fault.method == method and fault.path in path:
                     fault.times -= 1
                     return fault
-        return None
+        return Fault()
 
     def answer(self, request: Request) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
         try:
             self.user(request)
-            for (verb, pattern), handle in ROUTES.items():
+            for verb, pattern, handle in ROUTES:
                 if verb == method and (match := re.fullmatch(pattern, request.path)):
                     parts: dict[str, Any] = {
-                        name: unquote(part) for name, part in match.groupdict().items() if part is not None
+                        k: unquote(part) for k, part in match.groupdict().items() if part is not None
                     }
                     with self.lock:
                         if "repo" in parts:
@@ -384,47 +317,49 @@ class HubServer(ThreadingHTTPServer):
 
     # Users and their repositories
 
-    def user(self, request: Request) -> User | None:
+    def user(self, request: Request) -> tuple[str, str] | None:
+        """The name and the role of whoever asks."""
         header = request.headers.get("Authorization")
         if header is None:
             return None
-        token = header.removeprefix("Bearer ")
-        if token not in self.tokens:
+        if (token := header.removeprefix("Bearer ")) not in self.tokens:
             raise Refusal(401, "Invalid credentials in Authorization header")
         return self.tokens[token]
 
-    def writer(self, request: Request, owner: str | None = None) -> User:
+    def writer(self, request: Request, owner: str | None = None) -> str:
         """The user, if they may write, and where `owner` is given, to its repositories."""
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
-        if user.role != "write":
+        if user[1] != "write":
             raise Refusal(403, "You must use a token with the write role")
-        if owner not in (None, user.name):
+        if owner not in (None, user[0]):
             raise Refusal(403, f"You don't have the rights to write under the namespace {owner!r}")
-        return user
+        return user[0]
 
     def repository(self, request: Request, kind: str, repo: str) -> Repository:
         """A repository that the user may read."""
-        user = self.user(request)
-        found = self.repositories.get((kind, repo))
-        if found and (not found.private or (user and found.owner == user.name)):
+        user, found = self.user(request), self.repositories.get((kind, repo))
+        if found and (not found.private or (user and found.owner == user[0])):
             return found
         # A private repository looks like a missing one.
         raise Refusal(404, "Repository not found", "RepoNotFound") if user else Refusal(401, ANONYMOUS)
 
-    # The Hub as a whole
-
+    @route("GET", r"/api/whoami-v2")
     def whoami(self, request: Request) -> dict[str, Any]:
         user = self.user(request)
         if user is None:
             raise Refusal(401, ANONYMOUS)
-        auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": user.role}}
-        return {"type": "user", "name": user.name, "fullname": user.name, "orgs": [], "auth": auth}
+        auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": user[1]}}
+        return {"type": "user", "name": user[0], "fullname": user[0], "orgs": [], "auth": auth}
 
+    @route("GET", r"/api/agent-harnesses")
+    def agent_harnesses(self, request: Request) -> dict[str, Any]:
+        return {"standardEnvVars": [], "harnesses": {}}
+
+    @route("POST", r"/api/validate-yaml")
     def validate_yaml(self, request: Request) -> Answer:
-        content = request.json()["content"]
-        errors = card_errors(content)
+        errors = card_errors(request.json()["content"])
         status = 400 if errors else 200
         if request.headers.get("Accept") == "text/plain":
             return Answer("\n".join(errors).encode(), status, {"Content-Type": "text/plain"})
@@ -433,15 +368,15 @@ class HubServer(ThreadingHTTPServer):
     def named(self, request: Request) -> tuple[str, str]:
         """The kind and name of a repository in a request's body, if the user may write there."""
         body = request.json()
-        owner = body.get("organization") or self.writer(request).name
+        owner = body.get("organization") or self.writer(request)
         self.writer(request, owner)
         return f"{body.get('type') or 'model'}s", f"{owner}/{body['name']}"
 
+    @route("POST", r"/api/repos/create")
     def create(self, request: Request) -> dict[str, Any]:
-        kind, repo = self.named(request)
-        body = request.json()
+        (kind, repo), body = self.named(request), request.json()
         private = body.get("private") or body.get("visibility") == "private"
-        first = Commit({".gitattributes": Blob(ATTRIBUTES)}, "initial commit", "", repo.split("/")[0])
+        first = Commit({".gitattributes": Blob(b"*.bin filter=lfs\n")}, "initial commit", "", repo.split("/")[0])
         made = Repository(kind, repo, bool(private), {"refs/heads/main": first})
         url = f"{self.endpoint}/{made.address}"
         if (kind, repo) in self.repositories:
@@ -449,32 +384,27 @@ class HubServer(ThreadingHTTPServer):
         self.repositories[kind, repo] = made
         return {"url": url}
 
+    @route("DELETE", r"/api/repos/delete")
     def delete(self, request: Request) -> dict[str, Any]:
         kind, repo = self.named(request)
         self.repository(request, kind, repo)
         del self.repositories[kind, repo]
         return {}
 
-    # One repository
+    # What is in a repository
 
+    @route("GET", rf"/api/{KIND}/{REPO}/revision/{REVISION}")
+    @route("GET", rf"/api/{KIND}/{REPO}")
     def info(self, request: Request, repository: Repository, revision: str = "main") -> dict[str, Any]:
         commit = repository.commit(revision)
-        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in sorted(commit.files)]
+        siblings = [{"rfilename": path} for path in sorted(commit.files)]
         if request.flag("blobs"):
-            for sibling in siblings:
-                entry = commit.files[sibling["rfilename"]].entry("")
-                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
-                if "lfs" in entry:
-                    sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
-        return {
-            "id": repository.id,
-            "sha": commit.oid,
-            "private": repository.private,
-            "tags": [],
-            "siblings": siblings,
-            "lastModified": commit.date,
-        }
+            entries = [commit.files[sibling["rfilename"]].entry("") for sibling in siblings]
+            siblings = [{**s, **entry, "blobId": entry["oid"]} for s, entry in zip(siblings, entries, strict=True)]
+        return {"id": repository.id, "sha": commit.oid, "private": repository.private, "tags": [], "siblings": siblings,
+                "lastModified": commit.date}  # fmt: skip
 
+    @route("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<path>.+))?")
     def tree(self, request: Request, repository: Repository, revision: str, path: str = "") -> list[dict[str, Any]]:
         entries = repository.commit(revision).entries()
         if path and path not in entries:
@@ -482,10 +412,12 @@ class HubServer(ThreadingHTTPServer):
         folder, deep = PurePosixPath(path), request.flag("recursive")
         return [e for p, e in entries.items() if folder in (PurePosixPath(p).parents[: None if deep else 1])]
 
+    @route("POST", rf"/api/{KIND}/{REPO}/paths-info/{REVISION}")
     def paths_info(self, request: Request, repository: Repository, revision: str) -> list[dict[str, Any]]:
         paths = parse_qs(request.body.decode())["paths"]
         return [entry for path, entry in repository.commit(revision).entries().items() if path in paths]
 
+    @route("GET", rf"/{PREFIX}{REPO}/resolve/{REVISION}/(?P<path>.+)")
     def resolve(self, request: Request, repository: Repository, revision: str, path: str) -> Answer:
         commit = repository.commit(revision)
         headers = {"X-Repo-Commit": commit.oid}
@@ -507,17 +439,17 @@ class HubServer(ThreadingHTTPServer):
 
     # Commits
 
+    @route("POST", rf"/api/{KIND}/{REPO}/preupload/{REVISION}")
     def preupload(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
         self.writer(request, None if request.flag("create_pr") else repository.owner)
-        files = repository.commit(revision).files
-        modes = []
-        for file in request.json()["files"]:
-            path = file["path"]
-            large = file["size"] > LFS_SIZE or PurePosixPath(path).suffix in LFS_SUFFIXES
+        files, modes = repository.commit(revision).files, []
+        for path in (file["path"] for file in request.json()["files"]):
+            mode = "lfs" if PurePosixPath(path).suffix in LFS_SUFFIXES else "regular"
             known = {"oid": files[path].etag} if path in files else {}
-            modes.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, **known})
+            modes.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
         return {"files": modes}
 
+    @route("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch")
     def lfs_batch(self, request: Request, repository: Repository) -> dict[str, Any]:
         self.writer(request)
         base = f"{self.endpoint}/lfs/{repository.kind}/{repository.id}"
@@ -527,6 +459,7 @@ class HubServer(ThreadingHTTPServer):
                 missing["actions"] = {"upload": {"href": f"{base}/{missing['oid']}"}}
         return {"transfer": "basic", "objects": objects}
 
+    @route("PUT", rf"/lfs/{KIND}/(?P<name>.+)/(?P<oid>[0-9a-f]{{64}})")
     def lfs_upload(self, request: Request, kind: str, name: str, oid: str) -> dict[str, Any]:
         # Comes without a token: the address alone is the permission, as with the Hub's storage.
         if hashlib.sha256(request.body).hexdigest() != oid:
@@ -534,6 +467,7 @@ class HubServer(ThreadingHTTPServer):
         self.repositories[kind, name].objects[oid] = request.body
         return {}
 
+    @route("POST", rf"/api/{KIND}/{REPO}/commit/{REVISION}")
     def commit(self, request: Request, repository: Repository, revision: str) -> dict[str, Any]:
         create_pr = request.flag("create_pr")
         user = self.writer(request, None if create_pr else repository.owner)
@@ -542,13 +476,12 @@ class HubServer(ThreadingHTTPServer):
             raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         parent = repository.refs[ref]
         header, *changes = [json.loads(line) for line in request.body.splitlines()]
-        header = header["value"]
-        if header.get("parentCommit") not in (None, parent.oid):
+        if header["value"].get("parentCommit") not in (None, parent.oid):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
         files = dict(parent.files)
         for change in changes:
             self.apply(repository, files, change["key"], change["value"])
-        made = Commit(files, header["summary"], header["description"], user.name, parent)
+        made = Commit(files, header["value"]["summary"], header["value"]["description"], user, parent)
         url = f"{self.endpoint}/{repository.address}"
         answer = {"success": True, "commitOid": made.oid, "commitUrl": f"{url}/commit/{made.oid}"}
         if create_pr:
@@ -560,7 +493,7 @@ class HubServer(ThreadingHTTPServer):
 
     def apply(self, repository: Repository, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
         """Changes a commit's files as one line of its body says."""
-        path = value["path"].rstrip("/")
+        path = value["path"]
         if key == "file":
             files[path] = Blob(base64.b64decode(value["content"]))
             if path == "README.md" and (errors := card_errors(files[path].content.decode())):
@@ -569,32 +502,23 @@ class HubServer(ThreadingHTTPServer):
             if value["oid"] not in repository.objects:
                 raise Refusal(400, f"LFS pointer of {path} points to a file that does not exist")
             files[path] = Blob(repository.objects[value["oid"]], lfs=True)
-        else:
-            gone = [name for name in files if (f"{name}/".startswith(f"{path}/") if "Folder" in key else name == path)]
-            if not gone:
-                raise Refusal(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-            for name in gone:
-                del files[name]
+        elif key != "deletedFile" or files.pop(path, None) is None:
+            raise Refusal(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
 
+    @route("GET", rf"/api/{KIND}/{REPO}/commits/{REVISION}")
     def commits(self, request: Request, repository: Repository, revision: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "id": made.oid,
-                "title": made.title,
-                "message": made.message,
-                "date": made.date,
-                "authors": [{"user": made.author}],
-            }
-            for made in repository.commit(revision).history
-        ]
+        return [{"id": made.oid, "title": made.title, "message": made.message, "date": made.date,
+                 "authors": [{"user": made.author}]} for made in repository.commit(revision).history]  # fmt: skip
 
     # Branches
 
+    @route("GET", rf"/api/{KIND}/{REPO}/refs")
     def refs(self, request: Request, repository: Repository) -> dict[str, Any]:
         branches = [{"name": ref.removeprefix("refs/heads/"), "ref": ref, "targetCommit": commit.oid}
                     for ref, commit in repository.refs.items() if ref.startswith("refs/heads/")]  # fmt: skip
         return {"branches": branches, "converts": [], "tags": []}
 
+    @route("POST", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)")
     def create_branch(self, request: Request, repository: Repository, branch: str) -> dict[str, Any]:
         self.writer(request, repository.owner)
         if f"refs/heads/{branch}" in repository.refs:
@@ -602,30 +526,9 @@ class HubServer(ThreadingHTTPServer):
         repository.refs[f"refs/heads/{branch}"] = repository.commit(request.json().get("startingPoint", "main"))
         return {}
 
+    @route("DELETE", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)")
     def delete_branch(self, request: Request, repository: Repository, branch: str) -> dict[str, Any]:
         self.writer(request, repository.owner)
         if repository.refs.pop(f"refs/heads/{branch}", None) is None:
             raise Refusal(404, f"Reference does not exist: {branch}", "RevisionNotFound")
         return {}
-
-
-ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("GET", r"/api/whoami-v2"): HubServer.whoami,
-    ("GET", r"/api/agent-harnesses"): lambda hub, request: {"standardEnvVars": [], "harnesses": {}},
-    ("POST", r"/api/validate-yaml"): HubServer.validate_yaml,
-    ("POST", r"/api/repos/create"): HubServer.create,
-    ("DELETE", r"/api/repos/delete"): HubServer.delete,
-    ("GET", rf"/api/{KIND}/{REPO}/revision/{REVISION}"): HubServer.info,
-    ("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<path>.+))?"): HubServer.tree,
-    ("POST", rf"/api/{KIND}/{REPO}/paths-info/{REVISION}"): HubServer.paths_info,
-    ("POST", rf"/api/{KIND}/{REPO}/preupload/{REVISION}"): HubServer.preupload,
-    ("POST", rf"/api/{KIND}/{REPO}/commit/{REVISION}"): HubServer.commit,
-    ("GET", rf"/api/{KIND}/{REPO}/commits/{REVISION}"): HubServer.commits,
-    ("GET", rf"/api/{KIND}/{REPO}/refs"): HubServer.refs,
-    ("POST", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)"): HubServer.create_branch,
-    ("DELETE", rf"/api/{KIND}/{REPO}/branch/(?P<branch>[^/]+)"): HubServer.delete_branch,
-    ("GET", rf"/api/{KIND}/{REPO}"): HubServer.info,
-    ("POST", rf"/{PREFIX}{REPO}\.git/info/lfs/objects/batch"): HubServer.lfs_batch,
-    ("PUT", rf"/lfs/{KIND}/(?P<name>.+)/(?P<oid>[0-9a-f]{{64}})"): HubServer.lfs_upload,
-    ("GET", rf"/{PREFIX}{REPO}/resolve/{REVISION}/(?P<path>.+)"): HubServer.resolve,
-}

@@ -38,12 +38,9 @@ OPENINGS: list[Callable[[Path], Any]] = [hf_ser.pipeline, lambda folder: load_mo
 
 
 @pytest.fixture
-def model(tiny_hubert: Path, tmp_path: Path) -> Path:
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path) -> Path:
     """A classifier, untrained."""
-    loaded = load_model(str(tiny_hubert), ("happy", "sad"))
-    loaded.model.save_pretrained(tmp_path / "model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return save_model(tiny_hubert, tmp_path / "model", ("happy", "sad"))
 
 
 @pytest.fixture
@@ -174,11 +171,10 @@ def test_yaml_makes_no_objects(tmp_path: Path, executed: Path, tag: str) -> None
 @pytest.mark.parametrize(
     "fault",
     [
-        {"seconds": 2},
+        {"seconds": 1},
         {"after_bytes": 5000},
         {"after_bytes": 5000, "reset": True},
         {"claims": 100},
-        {"claims": 10_000_000},
         {"claims": 1 << 62},
     ],
     ids=str,

@@ -31,12 +31,10 @@ def change(path: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def save(checkpoint: Path, folder: Path, emotions: tuple[str, ...] = ("happy", "sad")) -> Path:
+@pytest.fixture
+def save(save_model: Callable[..., Path]) -> Callable[..., Path]:
     """A classifier on a checkpoint, untrained."""
-    loaded = load_model(str(checkpoint), emotions)
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
+    return lambda checkpoint, folder, emotions=("happy", "sad"): save_model(checkpoint, folder, emotions)
 
 
 @pytest.fixture
@@ -58,7 +56,9 @@ class TestFolders:
         loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
         return tmp_path / "adapter"
 
-    def test_arguments_without_effect_are_refused(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
+    def test_arguments_without_effect_are_refused(
+        self, adapter: Path, tiny_hubert: Path, save: Any, tmp_path: Path
+    ) -> None:
         with pytest.raises(ValueError, match=r"revision='v2': '.*adapter' is a local folder"):
             hf_ser.pipeline(adapter, revision="v2")
         whole = save(tiny_hubert, tmp_path / "whole")
@@ -100,7 +100,7 @@ class TestFolders:
             hf_ser.pipeline(adapter)
 
     def test_weights_and_a_configuration_of_another_model(
-        self, adapter: Path, tiny_hubert: Path, tmp_path: Path
+        self, adapter: Path, tiny_hubert: Path, save: Any, tmp_path: Path
     ) -> None:
         """Trap: with ignore_mismatched_sizes a head of another size is drawn at random."""
         names = ("angry", "happy", "sad")
@@ -114,20 +114,13 @@ class TestFolders:
 
     def test_an_adapter_and_the_configuration_of_another(self, adapter: Path) -> None:
         change(adapter / "adapter_config.json", target_modules=["q_proj"])
-        with pytest.raises(ValueError, match=r"its adapter_config.json does not belong to its weights"):
+        with pytest.raises(
+            ValueError, match=r"adapter_config.json does not belong to its weights: .* for instance .*[kv]_proj"
+        ):
             hf_ser.pipeline(adapter)
 
-    def test_a_group_norm_model_answers_alike_alone_and_in_a_batch(
-        self, group_norm_hubert: Path, tmp_path: Path
-    ) -> None:
-        classifier = hf_ser.pipeline(save(group_norm_hubert, tmp_path))
-        waves = [torch.randn(n).numpy() for n in (3000, 16_000)]
-        for alone, together in zip(map(classifier, waves), classifier(waves, batch_size=2), strict=True):
-            scores = {answer["label"]: answer["score"] for answer in together}
-            assert scores == pytest.approx({answer["label"]: answer["score"] for answer in alone}, abs=1e-4)
-
     def test_a_model_without_names_for_its_emotions_says_so(
-        self, tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tiny_hubert: Path, save: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level("WARNING", "hf_ser"):
             hf_ser.pipeline(save(tiny_hubert, tmp_path, ("LABEL_0", "LABEL_1")))

@@ -156,9 +156,8 @@ class TestWhatGoesUp:
             push(run(kind), "lab/adapter", **options)
         assert hub.repositories == {}
 
-    @pytest.mark.parametrize("kind", ["full", "merged"])
-    def test_no_path_no_name_no_token_and_no_pickle(self, hub: Any, run: Run, kind: str, tmp_path: Path) -> None:
-        folder = run(kind)
+    def test_no_path_no_name_no_token_and_no_pickle(self, hub: Any, run: Run, tmp_path: Path) -> None:
+        folder = run("merged")
         names = [SPEAKER, *(name for part in read(folder / "splits.json")["parts"].values() for name in part)]
         add_report(folder)
         push(folder, "lab/ser")
@@ -263,25 +262,21 @@ class TestReport:
 class TestTheCardsCode:
     """It runs as it is printed, for anybody who has a `speech.wav`."""
 
-    @pytest.mark.parametrize(
-        ("kind", "blocks", "revision"), [("full", 1, "wide"), ("merged", 1, "wide"), ("adapter", 1, None)]
-    )
+    @pytest.mark.parametrize(("kind", "revision"), [("merged", "wide"), ("adapter", None)])
     def test_from_the_hub(
-        self, hub: Any, base: str, run: Run, kind: str, blocks: int, revision: str | None, tmp_path: Path,
+        self, hub: Any, base: str, run: Run, kind: str, revision: str | None, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
         push(run(kind), "lab/ser", base_model=base, revision=revision)
         soundfile.write(tmp_path / "speech.wav", np.stack([WAVE, WAVE], axis=1), 16_000)
         monkeypatch.chdir(tmp_path)
         card = Path(hf_hub_download("lab/ser", "README.md", revision=revision)).read_text()
-        code = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-        assert len(code) == blocks
+        (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
         expected = answers(hf_ser.pipeline("lab/ser", revision=revision))
-        for block in code:
-            torch.manual_seed(11)
-            names: dict[str, Any] = {"__name__": "__main__"}
-            exec(compile(block, "README.md", "exec"), names)
-            assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
+        torch.manual_seed(11)
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(code, "README.md", "exec"), names)
+        assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
         assert "is not supported for audio-classification" not in capsys.readouterr().err
 
     def test_of_a_model_that_brings_its_code(
@@ -295,18 +290,24 @@ class TestTheCardsCode:
         card = Path(hf_hub_download("lab/ser", "README.md")).read_text()
         (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
         assert snippet.count("trust_remote_code=True") == 1
-        script = f"import os, sys\nos.chdir({str(tmp_path)!r})\n{snippet}\nassert 'hf_ser' not in sys.modules\n"
+        script = f"""
+import os, sys
+from transformers import pipeline
+os.chdir({str(tmp_path)!r})
+try:  # it is not opened with a random head
+    pipeline("audio-classification", model="lab/ser")
+except ValueError as error:
+    assert "contains custom code which must be executed" in str(error)
+else:
+    raise AssertionError("opened without trust")
+{snippet}
+assert "hf_ser" not in sys.modules
+"""
         done = python("-c", script, **hub.environment, HF_MODULES_CACHE=str(tmp_path / "modules"))
         assert done.returncode == 0, done.stderr[-3000:]
         expected = answers(hf_ser.pipeline("lab/ser"))
         best = max(expected, key=expected.__getitem__)
         assert f"{best}: {expected[best]:.2f}" in done.stdout
-
-        # Without trust it is refused, and not opened with a random head.
-        untrusting = "from transformers import pipeline; pipeline('audio-classification', model='lab/ser')"
-        done = python("-c", untrusting, **hub.environment)
-        assert done.returncode != 0
-        assert "contains custom code which must be executed" in done.stderr
 
 
 class TestWhatIsThereAlready:
@@ -434,23 +435,15 @@ class TestFailing:
         assert hub.repositories == {}
 
     @pytest.mark.parametrize(
-        ("name", "text", "says"),
+        ("name", "says"),
         [
-            ("results.json", None, r"holds no finished run: it has no results\.json"),
-            ("results.json", "{", r"results\.json: not as hf_ser writes it, but no JSON"),
-            (
-                "results.json",
-                '{"uar": 0.5}',
-                r"results\.json: not as hf_ser writes it: it has no base_model, base_model_on_hub",
-            ),
-            ("splits.json", '{"parts": {}}', r"splits\.json' is no splits\.json; it needs parts"),
+            ("results.json", r"holds no finished run: it has no results\.json"),
+            ("splits.json", r"splits\.json' cannot be read"),
         ],
     )
-    def test_a_record_that_is_missing_or_broken(
-        self, hub: Any, run: Run, name: str, text: str | None, says: str
-    ) -> None:
+    def test_a_record_that_is_missing(self, hub: Any, run: Run, name: str, says: str) -> None:
         folder = run("full")
-        (folder / name).write_text(text) if text else (folder / name).unlink()
+        (folder / name).unlink()
         with pytest.raises((ValueError, FileNotFoundError), match=says):
             push(folder, "lab/ser")
         assert hub.repositories == {}

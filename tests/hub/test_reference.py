@@ -190,7 +190,6 @@ LAYOUTS: dict[str, Callable[[Path], tuple[Path, Truth]]] = {
     "wavlm large": vox_wavlm,
     "wavlm large, dimensions": lambda folder: vox_wavlm(folder, dimensional=True),
     "wavlm base, lora": lambda folder: vox_wavlm(folder, kind="wavlm", lora=True, conv_output=False),
-    "wavlm large, lora": lambda folder: vox_wavlm(folder, lora=True),
     "whisper, lora": vox_whisper,
     "whisper, dimensions": lambda folder: vox_whisper(folder, lora=False, dimensional=True, shared=True),
 }

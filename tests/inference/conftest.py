@@ -10,25 +10,15 @@ from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import hf_ser
-from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
-def with_head(encoder: Path, folder: Path) -> SERPipeline:
-    """An encoder with a random head whose predictions differ from clip to clip, saved and opened."""
-    torch.manual_seed(0)
-    loaded = load_model(str(encoder), EMOTIONS)
-    loaded.model.classifier.weight.data *= 30
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return hf_ser.pipeline(folder)
-
-
 @pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SERPipeline]:
-    return lambda encoder: with_head(encoder, tmp_path_factory.mktemp("classifier"))
+def opened(save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SERPipeline]:
+    """Opens an encoder with a random head whose predictions differ from clip to clip."""
+    return lambda encoder: hf_ser.pipeline(save_model(encoder, tmp_path_factory.mktemp("model"), EMOTIONS, gain=30))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """
 Damaged, absurd and hostile audio files: nothing crashes, hangs or fills the memory, and no good clip has other predictions.
 
-150 files by default; `HF_SER_FUZZ=10000 pytest tests/inference/test_fuzz.py` takes as many. A file depends on its number alone:
+100 files by default; `HF_SER_FUZZ=10000 pytest tests/inference/test_fuzz.py` takes as many. A file depends on its number alone:
 `damaged(1234)` is the one that a failure names.
 """
 
@@ -29,7 +29,7 @@ from hf_ser.corpora import Row, to_dataset
 from hf_ser.pipeline import SERPipeline
 
 FIRST, FILES, GROUP = (
-    int(os.environ.get(name, other)) for name, other in [("HF_SER_FUZZ_FROM", 0), ("HF_SER_FUZZ", 150), ("", 50)]
+    int(os.environ.get(name, other)) for name, other in [("HF_SER_FUZZ_FROM", 0), ("HF_SER_FUZZ", 100), ("", 50)]
 )
 #: What a file, or a group that is prepared or predicted, may take.
 SECONDS, BYTES = 120, 1 << 30

@@ -26,7 +26,6 @@ def made(windows: int, hop: float = 0.5, silent: slice = slice(0)) -> tuple[np.n
 @pytest.mark.parametrize(
     ("windows", "silent", "label", "marks"),
     [
-        (1, slice(0), "time (s)", ["0.0", "0.5", "1.0"]),
         (1, slice(0, 1), "time (s)", ["0.0", "0.5", "1.0"]),
         (40, slice(10, 25), "time (s)", ["0", "2", "4"]),
         (600, slice(0), "time (min:s)", ["0:00", "0:30", "1:00"]),

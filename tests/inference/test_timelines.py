@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -37,7 +37,6 @@ def timelines(draw: st.DrawFn) -> Timeline:
     return Timeline(("a", "b", "c"), start, start + window, shares, duration, draw(st.sampled_from([0.0, 0.7, 2.0])))
 
 
-@settings(deadline=None)
 @given(timelines(), st.floats(0, 5))
 def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
     line = dataclasses.replace(line, minimum=minimum)
@@ -55,7 +54,6 @@ def test_segments_are_a_partition(line: Timeline, minimum: float) -> None:
         assert np.isnan(segment.probability) if segment.emotion == SILENCE else 0 <= segment.probability <= 1
 
 
-@settings(deadline=None)
 @given(timelines())
 def test_without_a_minimum_each_frame_keeps_its_emotion(line: Timeline) -> None:
     segments = line.segments
@@ -65,7 +63,6 @@ def test_without_a_minimum_each_frame_keeps_its_emotion(line: Timeline) -> None:
         assert segment.emotion == best
 
 
-@settings(deadline=None)
 @given(timelines())
 def test_smoothing_is_the_mean_of_the_windows_around(line: Timeline) -> None:
     for i, middle in enumerate(line.middle):
@@ -103,8 +100,7 @@ def test_the_shortest_goes_first() -> None:
     assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 3, "a"), (3, 8, "b")]
 
 
-@pytest.mark.parametrize("boundary", [10.0, 13.3, 20.0])
-@pytest.mark.parametrize("smoothing", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("boundary", "smoothing"), [(10.0, 0.0), (13.3, 1.0), (20.0, 3.0)])
 def test_finds_where_the_voice_changes(
     pitch: SERPipeline, make_sound: Sound, boundary: float, smoothing: float
 ) -> None:

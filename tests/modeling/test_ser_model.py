@@ -33,6 +33,8 @@ from hf_ser.modeling import SERFeatureExtractor, SERForAudioClassification, SERM
 FOUR = ("angry", "happy", "neutral", "sad")
 WAVEFORM = [f"{family}-{norm}" for family in ("hubert", "wav2vec2", "wavlm") for norm in ("layer", "group")]
 ALL = [*WAVEFORM, "whisper"]
+#: Each family, and each norm.
+SOME = ["hubert-group", "wav2vec2-layer", "wavlm-group", "whisper"]
 
 
 def encoder_config(kind: str, **changes: object) -> PretrainedConfig:
@@ -110,7 +112,7 @@ class TestHead:
             model = SERForAudioClassification(classifier_config(encoder))
         assert sum(p.numel() for name, p in model.named_parameters() if not name.startswith("encoder.")) == expected
 
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_it_is_the_papers(self, kind: str) -> None:
         model = tiny(kind)
         torch.nn.init.normal_(model.layer_weights)
@@ -145,8 +147,9 @@ class TestHead:
 class TestPadding:
     """Trap: the output of stock encoders of the group-norm kind, and of Whisper, depends on padding."""
 
-    @pytest.mark.parametrize("head", ["conv", "stock"])
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize(
+        ("kind", "head"), [*((kind, "conv") for kind in ALL), ("hubert-group", "stock"), ("whisper", "stock")]
+    )
     def test_the_output_for_a_clip_is_the_same_alone_and_in_a_batch(self, kind: str, head: str) -> None:
         model = tiny(kind, head=head)
         clips = noise(6000, 16_000, 431, 9007)
@@ -156,7 +159,7 @@ class TestPadding:
                 alone = model(**batch(kind, [clip])).logits
                 torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_valid_frames_are_what_leaves_the_encoder(self, kind: str) -> None:
         model = tiny(kind)
         clips = noise(4000, 5000, 481)
@@ -175,7 +178,7 @@ class TestPadding:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_every_parameter_learns_with_and_without_checkpointing(self, kind: str) -> None:
         found = []
         for checkpointing in (False, True):
@@ -213,7 +216,7 @@ class TestTraining:
             assert p.requires_grad != name.startswith(tuple(f"encoder.{prefix}" for prefix in front)), name
         model.train()(**batch(kind, noise(4000)), labels=torch.tensor([1])).loss.backward()
 
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_attention_and_hidden_states_are_given_when_asked_for(self, kind: str) -> None:
         model = tiny(kind)
         model.set_attn_implementation("eager")
@@ -227,7 +230,7 @@ class TestTraining:
 
 
 class TestFromEncoder:
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_the_encoder_is_the_checkpoints_in_float32(self, kind: str, tmp_path: Path) -> None:
         """Trap: transformers 5 loads weights in the type they were stored in."""
         torch.manual_seed(1)
@@ -352,7 +355,7 @@ class TestWhisper:
 
 
 class TestConfig:
-    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("kind", SOME)
     def test_it_comes_back_as_it_was_saved(self, kind: str, tmp_path: Path) -> None:
         config = classifier_config(encoder_config(kind), head="stock", conv_size=128, use_weighted_layer_sum=True)
         config.save_pretrained(tmp_path)

@@ -81,18 +81,15 @@ class TestLoad:
         assert resolve_checkpoint("hubert-tiny-random") == str(folder)
         assert load_model("hubert-tiny-random", FOUR).model.config.num_labels == 4
 
-    def test_another_family_is_refused(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_loaded_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
         ASTConfig().save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match="found 'audio-spectrogram-transformer', expected one of hubert"):
-            load_model(str(tmp_path), FOUR)
-
-    def test_a_checkpoint_that_is_nowhere_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="model='nobody/nothing': expected a folder"):
-            load_model("nobody/nothing", FOUR)
-
-    def test_an_unknown_head_is_refused(self, tiny_hubert: Path) -> None:
-        with pytest.raises(ValueError, match="head='big': expected one of linear, stock, batchnorm"):
-            load_model(str(tiny_hubert), FOUR, head="big")
+        for checkpoint, head, message in (
+            (str(tmp_path), "stock", "found 'audio-spectrogram-transformer', expected one of hubert"),
+            ("nobody/nothing", "stock", "model='nobody/nothing': expected a folder"),
+            (str(tiny_hubert), "big", "head='big': expected one of linear, stock, batchnorm"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                load_model(checkpoint, FOUR, head=head)
 
 
 def in_training(loaded: Loaded, seed: int) -> torch.Tensor:
@@ -108,32 +105,28 @@ def in_training(loaded: Loaded, seed: int) -> torch.Tensor:
         return loaded.model.train()(**{k: v for k, v in batch.items() if k not in ("labels", "clip")}).logits
 
 
-@pytest.mark.parametrize("head", ["stock", "conv"])
-@pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_data2vec", "tiny_wav2vec2_bert", "tiny_whisper"])
-class TestSpecAugment:
+@pytest.mark.parametrize(
+    ("encoder", "head"),
+    [("tiny_hubert", "stock"), ("tiny_data2vec", "conv"), ("tiny_wav2vec2_bert", "stock"), ("tiny_whisper", "conv")],
+)
+def test_spec_augment_is_off_whatever_the_checkpoint_says_or_masks_as_asked_in_training_alone(
+    encoder: str, head: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Trap: the checkpoint's own SpecAugment acts under some methods and not under others."""
+    folder = str(shutil.copytree(request.getfixturevalue(encoder), tmp_path / "encoder"))
+    config = json.loads((tmp_path / "encoder/config.json").read_text())
+    config |= {"apply_spec_augment": True, "mask_time_prob": 0.5, "mask_feature_prob": 0.5}
+    (tmp_path / "encoder/config.json").write_text(json.dumps(config))
+    loaded = load_model(folder, FOUR, head=head)
+    assert torch.equal(in_training(loaded, 0), in_training(loaded, 1))
 
-    @pytest.fixture
-    def folder(self, encoder: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-        """A checkpoint whose configuration asks for SpecAugment."""
-        copy = shutil.copytree(request.getfixturevalue(encoder), tmp_path / "encoder")
-        config = json.loads((copy / "config.json").read_text())
-        config |= {"apply_spec_augment": True, "mask_time_prob": 0.5, "mask_feature_prob": 0.5}
-        (copy / "config.json").write_text(json.dumps(config))
-        return str(copy)
-
-    def test_it_is_off_whatever_the_checkpoint_says(self, folder: str, head: str) -> None:
-        loaded = load_model(folder, FOUR, head=head)
-        assert torch.equal(in_training(loaded, 0), in_training(loaded, 1))
-
-    def test_it_masks_as_asked_in_training_alone(self, folder: str, head: str) -> None:
-        loaded = load_model(folder, FOUR, head=head, mask_time_prob=0.3)
-        config = loaded.model.base_model.config
-        assert (config.mask_time_prob, config.mask_feature_prob) == (0.3, 0.0)
-        assert not torch.equal(in_training(loaded, 0), in_training(loaded, 1))
-        loaded.model.eval()
-        loaded.model.train = lambda: loaded.model
-        assert torch.equal(in_training(loaded, 0), in_training(loaded, 1))
+    loaded = load_model(folder, FOUR, head=head, mask_time_prob=0.3)
+    config = loaded.model.base_model.config
+    assert (config.mask_time_prob, config.mask_feature_prob) == (0.3, 0.0)
+    assert not torch.equal(in_training(loaded, 0), in_training(loaded, 1))
+    loaded.model.eval()
+    loaded.model.train = lambda: loaded.model
+    assert torch.equal(in_training(loaded, 0), in_training(loaded, 1))
 
 
 class TestPadding:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from hf_ser.report import plots
+
 EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full/report.json"
 
 
-@pytest.fixture
-def report() -> dict[str, Any]:
-    """A report with every part; the test may change it."""
+def whole() -> dict[str, Any]:
+    """A report with every part."""
     report: dict[str, Any] = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     intervals, comparison = report["quality"]["intervals"], report["comparison"]
     intervals["speakers"] = {name: [low - 0.02, high + 0.02] for name, (low, high) in intervals["clips"].items()}
@@ -24,6 +25,18 @@ def report() -> dict[str, Any]:
         "reason": None,
     }
     return report
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """A report with every part; the test may change it."""
+    return whole()
+
+
+@pytest.fixture(scope="package")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its pictures, which take seconds."""
+    return plots.draw(whole(), tmp_path_factory.mktemp("pictures") / "new")
 
 
 @pytest.fixture

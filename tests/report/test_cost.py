@@ -1,6 +1,7 @@
 """What a model costs: the numbers are plausible, and those that can be counted by hand are right."""
 
 import json
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,12 +22,8 @@ EMOTIONS = ("angry", "happy", "sad")
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cost") / "model"
-    loaded = load_model(str(tiny_hubert), EMOTIONS)
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
+def folder(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("cost") / "model", EMOTIONS)
 
 
 @pytest.fixture(scope="module")

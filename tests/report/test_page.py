@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html import unescape
 from html.parser import HTMLParser
@@ -14,12 +13,8 @@ import pytest
 from hf_ser.rendering import cautions, console, markdown, page
 from hf_ser.rendering.blocks import Table, count, label, percent
 from hf_ser.rendering.tables import PICTURES
-from hf_ser.report.plots import draw
 from hf_ser.wording import per_cent
 
-#: What a headless browser needs to run anywhere, and to ask nothing of the network by itself.
-BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-           "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 )
@@ -134,9 +129,9 @@ def test_groups_of_many_speakers_have_an_interval_by_speakers(report: dict[str, 
     assert len(tables["By gender"][0]) == len(tables["By corpus"][0]) - 1
 
 
-def test_a_condition_without_a_prediction(report: dict[str, Any], tmp_path: Path) -> None:
+def test_a_condition_without_a_prediction(report: dict[str, Any]) -> None:
     report["robustness"]["conditions"][1] |= {"clips": 0, "uar": None, "interval": None, "difference": None}
-    reader = Reader(page(report, draw(report, tmp_path)))
+    reader = Reader(page(report, {}))
     assert reader.tables["UAR by condition"][1] == ["white noise, 30 dB SNR", "0", "–", "–", "–"]
     assert "under the worst of 32 conditions" in console(report)
 
@@ -207,8 +202,8 @@ def test_tables_and_headings_for_screen_readers(report: dict[str, Any]) -> None:
     assert reader.all("html") == [{"lang": "en"}]
 
 
-def test_a_reduced_report(reduced: dict[str, Any], tmp_path: Path) -> None:
-    text = unescape(Reader(page(reduced, draw(reduced, tmp_path))).text)
+def test_a_reduced_report(reduced: dict[str, Any]) -> None:
+    text = unescape(Reader(page(reduced, {})).text)
     assert "Not in this report: comparison with another model, robustness, cost and leakage. The notes say why." in text
     assert "Unknown: whether these speakers and clips were in training, too." in text
     assert "intervals by clips are too narrow for new speakers" in text
@@ -264,22 +259,12 @@ def test_a_table_in_markdown() -> None:
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("needs a Chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=BROWSER)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(browser: Any, report: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def opened(
+    browser: Any, report: dict[str, Any], drawn: dict[str, Path], tmp_path: Path
+) -> Iterator[Callable[..., Any]]:
     """Opens the report in a browser; fails if anything was asked for but the page and what is inside it."""
-    (tmp_path / "report.html").write_text(page(report, draw(report, tmp_path / "pictures")), encoding="utf-8")
+    (tmp_path / "report.html").write_text(page(report, drawn), encoding="utf-8")
     asked: list[str] = []
     said: list[str] = []
     tabs = []
@@ -333,8 +318,7 @@ def test_what_is_not_known_is_sorted_last(opened: Callable[..., Any]) -> None:
         assert column(tab, caption, 1)[-1] == "–"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_it_fits_the_screen_and_can_be_read(opened: Callable[..., Any], width: int, scheme: str) -> None:
     tab = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") == width

@@ -14,7 +14,7 @@ from hf_ser.report import plots
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Axes]]:
+def figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Axes]]:
     """Draws, and returns the axes of the figure that was saved."""
     figures: list[Figure] = []
     save = plots.save_figure
@@ -35,21 +35,16 @@ def words(axes: Axes) -> str:
 
 
 def test_every_plot_that_the_report_has_values_for(
-    report: dict[str, Any], reduced: dict[str, Any], tmp_path: Path
+    drawn: dict[str, Path], reduced: dict[str, Any], tmp_path: Path
 ) -> None:
+    assert set(drawn) == set(PICTURES) - {"dimensions"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn.values())
     assert set(plots.draw(reduced, tmp_path)) == {"confusion_matrix", "recall", "reliability"}
 
 
-def test_every_plot(report: dict[str, Any], tmp_path: Path) -> None:
-    pictures = plots.draw(report, tmp_path / "new" / "pictures")
-    assert set(pictures) == set(PICTURES) - {"dimensions"}
-    for path in pictures.values():
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_recall_with_intervals_the_mean_and_chance(drawn: Any, report: dict[str, Any]) -> None:
+def test_recall_with_intervals_the_mean_and_chance(figure: Any, report: dict[str, Any]) -> None:
     quality = report["quality"]
-    (axes,) = drawn(plots.recall, quality)
+    (axes,) = figure(plots.recall, quality)
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(
         [100 * v for v in quality["overall"]["recall"].values()]
     )
@@ -60,11 +55,11 @@ def test_recall_with_intervals_the_mean_and_chance(drawn: Any, report: dict[str,
     assert axes.get_xlabel() == "recall, % (95 % intervals)"
     quality["recall_intervals"] = {"angry": [0.99, 1.0], "sad": None}  # an interval may lie beside its value
     quality["overall"]["recall"] = {"angry": 0.5, "$\\frac$": 0.5}  # a name is no formula
-    drawn(plots.recall, quality)
+    figure(plots.recall, quality)
 
 
-def test_reliability_leaves_empty_bins_out(drawn: Any, report: dict[str, Any]) -> None:
-    top, bottom = drawn(plots.reliability, report["quality"])
+def test_reliability_leaves_empty_bins_out(figure: Any, report: dict[str, Any]) -> None:
+    top, bottom = figure(plots.reliability, report["quality"])
     diagonal, line = top.lines
     bins = [entry for entry in report["quality"]["reliability"] if entry["clips"]]
     assert len(bins) < len(report["quality"]["reliability"])
@@ -73,16 +68,16 @@ def test_reliability_leaves_empty_bins_out(drawn: Any, report: dict[str, Any]) -
     assert [bar.get_height() for bar in bottom.patches] == [entry["clips"] for entry in bins]
 
 
-def test_a_dot_for_each_speaker_by_corpus_and_gender(drawn: Any, report: dict[str, Any]) -> None:
-    (axes,) = drawn(plots.speakers, report["quality"])
+def test_a_dot_for_each_speaker_by_corpus_and_gender(figure: Any, report: dict[str, Any]) -> None:
+    (axes,) = figure(plots.speakers, report["quality"])
     assert "ravdess\nfemale (2)" in words(axes)
     dots = [len(group.get_offsets()) for group in axes.collections if len(group.get_offsets()) == 2]
     assert dots == [2, 2]
 
 
-def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(drawn: Any, report: dict[str, Any]) -> None:
+def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(figure: Any, report: dict[str, Any]) -> None:
     robust = report["robustness"]
-    noises, others = drawn(plots.robustness, robust)
+    noises, others = figure(plots.robustness, robust)
     lines = {line.get_label(): line for line in noises.lines if not str(line.get_label()).startswith("_")}
     assert set(lines) == {"white noise", "pink noise", "babble", "clean, 55.3 %", "chance, 12.5 %"}
     assert list(lines["babble"].get_xdata()) == [0, 5, 10, 20, 30]
@@ -94,5 +89,5 @@ def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(drawn: Any, 
     assert "clean\n" not in words(others)
     robust["conditions"] = [entry for entry in robust["conditions"] if entry["kind"] == "MP3"]
     robust["conditions"][0] |= {"uar": None, "interval": None, "difference": None}
-    (axes,) = drawn(plots.robustness, robust)
+    (axes,) = figure(plots.robustness, robust)
     assert len(axes.patches) == 2

@@ -1,10 +1,9 @@
 """scripts/card.py, and what it needs of the package as it is installed."""
 
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import setuptools
@@ -24,18 +23,6 @@ EXAMPLES = sorted((REPOSITORY / "model_cards").glob("*/results.json"))
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the script in this process, as from the command line."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
-        code: int = runpy.run_path(str(REPOSITORY / "scripts/card.py"))["main"]()
-        return code
-
-    return run
-
-
-@pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -43,48 +30,29 @@ def folders(tmp_path: Path) -> list[Path]:
     return [tmp_path / "a", tmp_path / "b"]
 
 
-def test_cards_and_plots_are_made_of_results_alone(
-    folders: list[Path], card: Callable[..., int], capsys: pytest.CaptureFixture[str]
+def test_cards_and_plots_are_made_of_results_alone(folders: list[Path], run_script: Callable[..., Any]) -> None:
+    (folders[1] / "results.json").write_text("{")
+    done = run_script("card", *folders[::-1])  # one that fails stops no other
+    assert (done.returncode, done.stdout) == (1, f"{folders[0] / 'README.md'} is written\n")
+    assert done.stderr.startswith("error: ")
+    assert {path.name for path in folders[0].iterdir()} == {
+        "README.md", "confusion_matrix.png", "results.json", "training_curves.png"
+    }  # fmt: skip
+    made = (folders[0] / "README.md").read_text(encoding="utf-8")
+    assert "](confusion_matrix.png)" in made
+    assert "](training_curves.png)" in made
+
+
+def test_what_is_given_is_in_the_card(
+    folders: list[Path], run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert card(*folders) == 0
-    for folder in folders:
-        assert {path.name for path in folder.iterdir()} == {
-            "README.md", "confusion_matrix.png", "results.json", "training_curves.png"
-        }  # fmt: skip
-        made = (folder / "README.md").read_text(encoding="utf-8")
-        assert "](confusion_matrix.png)" in made
-        assert "](training_curves.png)" in made
-    assert capsys.readouterr().out.splitlines() == [f"{folder / 'README.md'} is written" for folder in folders]
-
-
-def test_what_is_given_is_in_the_card(folders: list[Path], card: Callable[..., int]) -> None:
+    monkeypatch.setattr("hf_ser.cli.card.draw_run", lambda results, folder: None)
     given = ("--model_id", "someone/model", "--license", "mit", "--language", "de", "--base_model", "someone/hubert")
-    assert card(folders[0], *given) == 0
+    assert run_script("card", folders[0], *given).returncode == 0
     made = (folders[0] / "README.md").read_text(encoding="utf-8")
     metadata = yaml.safe_load(made.split("---\n")[1])
     assert (metadata["license"], metadata["language"], metadata["base_model"]) == ("mit", ["de"], "someone/hubert")
     assert 'model="someone/model"' in made
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "No such file"),
-        ("{", "results.json: not as hf_ser writes it, but no JSON"),
-        ('{"method": "full"}', "results.json: not as hf_ser writes it: it has no base_model"),
-    ],
-)
-def test_a_folder_without_a_run_fails_and_the_others_are_made(
-    content: str | None, message: str, folders: list[Path], card: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folders[0] / "results.json").unlink()
-    if content is not None:
-        (folders[0] / "results.json").write_text(content)
-    assert card(*folders) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert (folders[1] / "README.md").is_file()
 
 
 @pytest.mark.parametrize(
@@ -95,10 +63,10 @@ def test_a_folder_without_a_run_fails_and_the_others_are_made(
     ],
 )
 def test_invalid_options(
-    options: list[str], message: str, folders: list[Path], card: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+    options: list[str], message: str, folders: list[Path], run_script: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
     with pytest.raises(SystemExit):
-        card(*folders, *options)
+        run_script("card", *folders, *options)
     assert message in capsys.readouterr().err
 
 

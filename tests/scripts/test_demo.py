@@ -3,13 +3,12 @@
 import importlib.util
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,16 @@ import pytest
 import soundfile
 from huggingface_hub import HfApi, RepoCard, snapshot_download
 
-from hf_ser.models import load_model
-
 REPOSITORY = Path(__file__).parents[2]
-SCRIPT = REPOSITORY / "scripts" / "demo.py"
 EMOTIONS = ("angry", "happy", "sad")
-#: What a headless browser needs to run anywhere, and to ask nothing of the network by itself.
-BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-           "--disable-background-networking", "--disable-component-update"]  # fmt: skip
-
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="the page needs Gradio: pip install 'hf_ser[demo]'"
 )
 
 
 @pytest.fixture(scope="module")
-def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "tiny-emotions"
-    loaded = load_model(str(tiny_hubert), EMOTIONS)
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("demo") / "tiny-emotions", EMOTIONS)
 
 
 @pytest.fixture
@@ -56,47 +44,53 @@ def demo(run_script: Callable[..., "subprocess.CompletedProcess[str]"]) -> Calla
     return run
 
 
-@contextmanager
-def served(command: list[object], folder: Path, log: Path, **environment: str) -> Iterator[str]:
-    """The address of a page that a process serves, once it is there."""
+@pytest.fixture(scope="module")
+def served(
+    model: Path, start_hub: Callable[..., AbstractContextManager[Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """The address of a Space that a new process serves, of a model on the Hub; and the process' log."""
+    root = tmp_path_factory.mktemp("served")
+    clip = 0.3 * np.sin(np.arange(16_000) / 10)
+    (root / "clips").mkdir()
+    soundfile.write(root / "clips" / "one.wav", clip, 16_000)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    settings = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1", "GRADIO_SERVER_PORT": str(port)}
-    with log.open("w") as output:
+    with pytest.MonkeyPatch.context() as patch, start_hub(root / "hub", patch), (root / "log").open("w") as log:
+        HfApi().create_repo("lab/emotions")
+        HfApi().upload_folder(repo_id="lab/emotions", folder_path=model)
+        title = {"title": "Tiny emotions", "examples": str(root / "clips")}
+        importlib.import_module("hf_ser.app.space").push_space("lab/page", "lab/emotions", **title)
+        snapshot_download("lab/page", repo_type="space", local_dir=root / "space")
         process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            cwd=folder, stdout=output, stderr=output, env={**settings, **environment},
+            [sys.executable, "app.py"], cwd=root / "space", stdout=log, stderr=log,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "GRADIO_SERVER_PORT": str(port), "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
-    try:
-        for _ in range(3000):
-            assert process.poll() is None, log.read_text()
-            try:
-                urlopen(f"{address}/config").close()
-                break
-            except URLError:
-                time.sleep(0.1)
-        else:
-            pytest.fail(f"no page after 300 s: {log.read_text()}")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
+        try:
+            for _ in range(3000):
+                assert process.poll() is None, (root / "log").read_text()
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/config").close()
+                    break
+                except URLError:
+                    time.sleep(0.1)
+            else:
+                pytest.fail(f"no page after 300 s: {(root / 'log').read_text()}")
+            yield f"http://127.0.0.1:{port}", root / "log"
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
-def test_the_package_needs_no_gradio_and_the_script_says_what_to_install(python: Any, model: Path) -> None:
-    """Trap: an optional package that is imported by the way is not optional."""
-    code = (
-        "import runpy, sys\n"
-        "sys.modules['gradio'] = None\n"
-        "import hf_ser\n"
-        f"sys.argv = ['demo.py', {str(model)!r}]\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-    )
-    ran = python("-c", code)
-    assert ran.returncode == 1
-    assert ran.stderr.endswith("error: the page needs Gradio; install it with pip install 'hf_ser[demo]'\n")
+def test_without_gradio_the_script_says_what_to_install(
+    demo: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("hf_ser.app.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("hf_ser.app.page", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    message = "error: the page needs Gradio; install it with pip install 'hf_ser[demo]'\n"
+    assert demo(model) == (1, message)
 
 
 @needs_gradio
@@ -141,19 +135,15 @@ def test_the_files_of_a_space(demo: Any, write_clip: Callable[..., Path], tmp_pa
 
 
 @needs_gradio
-def test_a_space_runs_with_its_model_from_the_hub(
+def test_a_space_is_made_once_and_overwritten_when_asked(
     hub: Any, demo: Any, model: Path, write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from gradio_client import Client, handle_file
-
     api = HfApi()
     status, printed = demo("lab/emotions", "--push_space", "lab/page")
     assert status == 1
     assert "lab/emotions is not on the Hub" in printed
     assert not api.repo_exists("lab/page", repo_type="space"), "no Space is made for nothing"
     api.create_repo("lab/emotions")
-    api.upload_folder(repo_id="lab/emotions", folder_path=model)
-
     clip = write_clip(tmp_path / "clips" / "clip.wav", seconds=1)
     arguments = ["lab/emotions", "--push_space", "lab/page", "--examples", clip.parent]
     status, printed = demo(*arguments, "--private")
@@ -167,78 +157,79 @@ def test_a_space_runs_with_its_model_from_the_hub(
     assert printed.startswith("error: there is a Space lab/page already")
     assert demo("lab/emotions", "--push_space", "page", "--overwrite")[0] == 0
     assert "examples/clip.wav" not in api.list_repo_files("lab/page", repo_type="space")
-    assert demo(*arguments, "--overwrite")[0] == 0
 
-    space = tmp_path / "space"
-    snapshot_download("lab/page", repo_type="space", local_dir=space)
-    with served(["app.py"], space, tmp_path / "log", PYTHONPATH=str(REPOSITORY)) as address:
-        with urlopen(f"{address}/config") as config:
-            text = config.read().decode()
-        assert "[lab/emotions](https://huggingface.co/lab/emotions)" in text
-        client = Client(address, verbose=False, analytics_enabled=False, download_files=False)
-        probabilities, *_ = client.predict(handle_file(str(clip)), api_name="/predict")
+
+@needs_gradio
+def test_the_script_opens_a_page(demo: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr("hf_ser.app.page.launch", lambda page, **options: opened.append((page.title, options)))
+    assert demo(model, "--title", "Mine", "--port", 7861)[0] == 0
+    assert opened == [("Mine", {"server_name": "127.0.0.1", "server_port": 7861})]
+
+
+@needs_gradio
+def test_a_space_runs_with_its_model_from_the_hub(served: tuple[str, Path], write_clip: Any, tmp_path: Path) -> None:
+    from gradio_client import Client, handle_file
+
+    with urlopen(f"{served[0]}/config") as config:
+        assert "[lab/emotions](https://huggingface.co/lab/emotions)" in config.read().decode()
+    client = Client(served[0], verbose=False, analytics_enabled=False, download_files=False)
+    probabilities, *_ = client.predict(handle_file(str(write_clip(tmp_path / "a.wav"))), api_name="/predict")
     assert {each["label"] for each in probabilities["confidences"]} == set(EMOTIONS)
 
 
 @needs_gradio
-def test_the_page_in_a_browser(model: Path, write_clip: Callable[..., Path], tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser_path = next(filter(None, map(shutil.which, names)), None)
-    if browser_path is None:
-        pytest.skip(f"needs a browser: there is no {', '.join(names)} in PATH")
+def test_the_page_in_a_browser(
+    served: tuple[str, Path], browser: Any, write_clip: Callable[..., Path], tmp_path: Path
+) -> None:
     write_clip(tmp_path / "talk.wav", seconds=5)
-    write_clip(tmp_path / "clips" / "one.wav", seconds=1)
     soundfile.write(tmp_path / "silent.wav", np.zeros(32_000), 16_000)
     (tmp_path / "voice.mp3").write_bytes(b"no audio" * 1000)
-    command = [SCRIPT, model, "--title", "Tiny emotions", "--examples", tmp_path / "clips"]
     asked: list[str] = []
-    with served(command, tmp_path, tmp_path / "log") as address, sync_api.sync_playwright() as playwright:
-        assert f"Running on local URL:  {address}" in (tmp_path / "log").read_text()
-        browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("request", lambda request: asked.append(request.url))
-        expect = sync_api.expect
-        expect.set_options(timeout=60_000)
-        file = page.locator("#recording input[type=file]")
-        clear = page.locator("#recording").get_by_label("Clear")
-        button = page.get_by_role("button", name="Submit")
+    address, log = served
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.on("request", lambda request: asked.append(request.url))
+    expect = importlib.import_module("playwright.sync_api").expect
+    expect.set_options(timeout=60_000)
+    file = page.locator("#recording input[type=file]")
+    clear = page.locator("#recording").get_by_label("Clear")
+    button = page.get_by_role("button", name="Submit")
 
-        page.goto(address)
-        expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible()
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Tiny emotions")).to_be_visible()
+    button.click()
+    expect(page.get_by_text("There is no recording yet")).to_be_visible()
+
+    file.set_input_files(tmp_path / "talk.wav")
+    expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
+    button.click()
+    probabilities = page.locator("#probabilities")
+    expect(probabilities).to_contain_text("%")
+    shares = [int(share) for share in re.findall(r"(\d+)%", probabilities.inner_text())]
+    assert len(shares) == len(EMOTIONS)
+    assert sum(shares) == pytest.approx(100, abs=2)
+    assert all(emotion in probabilities.inner_text() for emotion in EMOTIONS)
+    expect(page.locator("#plot img")).to_be_visible()
+    expect(page.locator("#segments")).to_contain_text("5.00")
+    with page.expect_download() as download:
+        page.locator("#files a[download]").first.click()
+    assert download.value.suggested_filename == "talk.csv"
+    assert Path(download.value.path()).read_text().startswith("start,stop,emotion,probability\n0.0,")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is wider than a phone"
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+    for name, reason in (("silent.wav", "silent.wav is silent"), ("voice.mp3", "voice.mp3 is unreadable")):
+        clear.click()
+        expect(clear).to_be_hidden()
+        expect(page.locator("#plot img")).to_be_hidden()
+        expect(probabilities).not_to_contain_text("%")
+        file.set_input_files(tmp_path / name)
+        expect(clear).to_be_visible()
         button.click()
-        expect(page.get_by_text("There is no recording yet")).to_be_visible()
-
-        file.set_input_files(tmp_path / "talk.wav")
-        expect(page.locator("#recording").get_by_text("0:05")).to_be_visible()
-        button.click()
-        probabilities = page.locator("#probabilities")
-        expect(probabilities).to_contain_text("%")
-        shares = [int(share) for share in re.findall(r"(\d+)%", probabilities.inner_text())]
-        assert len(shares) == len(EMOTIONS)
-        assert sum(shares) == pytest.approx(100, abs=2)
-        assert all(emotion in probabilities.inner_text() for emotion in EMOTIONS)
-        expect(page.locator("#plot img")).to_be_visible()
-        expect(page.locator("#segments")).to_contain_text("5.00")
-        with page.expect_download() as download:
-            page.locator("#files a[download]").first.click()
-        assert download.value.suggested_filename == "talk.csv"
-        assert Path(download.value.path()).read_text().startswith("start,stop,emotion,probability\n0.0,")
-        page.set_viewport_size({"width": 390, "height": 844})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page is wider than a phone"
-        page.set_viewport_size({"width": 1280, "height": 900})
-
-        for name, reason in (("silent.wav", "silent.wav is silent"), ("voice.mp3", "voice.mp3 is unreadable")):
-            clear.click()
-            expect(clear).to_be_hidden()
-            expect(page.locator("#plot img")).to_be_hidden()
-            expect(probabilities).not_to_contain_text("%")
-            file.set_input_files(tmp_path / name)
-            expect(clear).to_be_visible()
-            button.click()
-            expect(page.get_by_text(reason)).to_be_visible()
-            assert "Traceback" not in page.inner_text("body")
-        browser.close()
-    assert "Traceback" not in (tmp_path / "log").read_text()
+        expect(page.get_by_text(reason)).to_be_visible()
+        assert "Traceback" not in page.inner_text("body")
+    page.close()
+    assert "Traceback" not in log.read_text()
     elsewhere = {url for url in asked if urlsplit(url).scheme not in ("data", "blob")}
     assert {urlsplit(url).hostname for url in elsewhere} == {"127.0.0.1"}

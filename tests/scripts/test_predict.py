@@ -18,25 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
-from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
 Main = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    loaded = load_model(str(tiny_hubert), ("angry", "happy", "sad"))
-    loaded.model.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -73,8 +65,9 @@ def test_a_folder_as_a_table_and_nothing_else_on_stdout(
     write_clip: Callable[..., Path],
     rename_oddly: Callable[[Path], Path],
 ) -> None:
+    """By the console command."""
     rename_oddly(write_clip(clips / "odd.wav"))
-    done = python(SCRIPT, model, clips)
+    done = python("-c", "from hf_ser.cli import main; raise SystemExit(main())", "predict", model, clips)
     assert done.returncode == 0, done.stderr
     *good, odd, bad = done.stdout.splitlines()
     assert odd.endswith("/bad\\udcff.wav")
@@ -114,25 +107,6 @@ def test_an_interrupted_run_is_continued(
     assert table(output) == table(tmp_path / "whole.csv")
     assert [row["problem"].partition(":")[0] for row in table(output)] == ["", "", "", "unreadable"]
     assert main(model, clips, "--output", output, "--resume") == 0, "there is nothing left to do"
-
-
-#: scripts/predict.py, whose second process is killed when it has written three rows.
-KILLED = """
-import os, signal, sys
-from hf_ser.cli.predict import main
-from hf_ser.inference.files import PredictionFile
-
-write, written = PredictionFile.write, []
-
-def write_or_die(self, prediction):
-    if os.environ["RANK"] == "1" and len(written) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written.append(prediction)
-    write(self, prediction)
-
-PredictionFile.write = write_or_die
-sys.exit(main())
-"""
 
 
 @pytest.fixture
@@ -176,32 +150,28 @@ def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> bool:
     return texts[0] == texts[1] and np.allclose(*values, rtol=0, atol=1e-5, equal_nan=True)
 
 
-def test_a_launch_of_two_processes_is_continued_when_one_was_killed(
+def test_two_processes_are_continued_when_one_was_killed(
     main: Main, processes: Callable[..., list[int | None]], model: Path, many: Path, tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    (tmp_path / "killed.py").write_text(KILLED)
     output, alone = tmp_path / "out.csv", tmp_path / "alone.csv"
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-        "0",
-    ]
     words = [model, many, "--output", output, "--batch_seconds", "0.05"]  # pools of a few clips
-    done = subprocess.run(
-        [*launch, str(tmp_path / "killed.py"), *map(str, words)], capture_output=True, text=True, timeout=300,
-        cwd=SCRIPT.parents[1], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert f"{signal.SIGKILL.name}" in done.stderr
+    write, written = PredictionFile.write, []
+
+    def write_or_die(self: PredictionFile, prediction: Prediction) -> None:
+        if os.environ["RANK"] == "1" and len(written) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written.append(prediction)
+        write(self, prediction)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionFile, "write", write_or_die)
+        first, second = processes(2, *words)
+    assert (first, second) == (1, -signal.SIGKILL)
     assert not output.exists()
-    written = len(table(tmp_path / "out.part-0-of-2.csv"))
-    assert 3 <= written + len(table(tmp_path / "out.part-1-of-2.csv")) <= 13
+    written_by_first = len(table(tmp_path / "out.part-0-of-2.csv"))
+    assert len(table(tmp_path / "out.part-1-of-2.csv")) == 3
+    capfd.readouterr()
 
     assert main(*words) == 1
     assert (
@@ -211,7 +181,7 @@ def test_a_launch_of_two_processes_is_continued_when_one_was_killed(
         part.write('"half of a')
     assert processes(3, *words, "--resume") == [0, 0, 0]
     error = capfd.readouterr().err
-    assert f"{written + 3} clips are already in" in error
+    assert f"{written_by_first + 3} clips are already in" in error
     assert error.count("s of speech per second") == 1
     assert main(model, many, "--output", alone, "--batch_seconds", "0.05") == 0
     assert same(table(output), table(alone))
@@ -325,17 +295,13 @@ def test_a_clip_is_a_line_whatever_its_name(
 
 
 @pytest.mark.parametrize("timeline", [[], ["--timeline"]])
-def test_a_reader_of_the_first_lines_alone_gets_no_error(model: Path, clips: Path, timeline: list[str]) -> None:
+def test_a_reader_of_the_first_lines_alone_gets_no_error(
+    main: Main, into_closed_pipe: Callable[..., int | None], model: Path, clips: Path, timeline: list[str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     source = clips / "0.wav" if timeline else clips
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(model), str(source), *timeline],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()  # before the first line: as `| head -0`
-        error = process.stderr.read()
-    assert process.returncode == 141
+    assert into_closed_pipe(lambda: main(model, source, *timeline)) == 141
+    error = capfd.readouterr().err
     assert "roken" not in error
     assert "error" not in error
 

@@ -1,21 +1,18 @@
 """What several tests of training use."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
-from datasets import DatasetDict
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import HfApi
 
-from hf_ser.evaluation import plots
-from hf_ser.training import SERTrainer, parse_arguments
+from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.data import load_splits
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each run would draw for a second."""
-    for name in ("confusion_matrix", "training_curves"):
-        monkeypatch.setattr(plots, name, lambda first, second, path, *more: path.touch())
+from hf_ser.training.cross_validation import Run, unfinished
 
 
 @pytest.fixture
@@ -44,3 +41,67 @@ def make(
         return trainer, parts
 
     return build
+
+
+@pytest.fixture
+def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands that start a new process for each run train in this one."""
+
+    def train(runs: list[Run], script: Path, jobs: int | None) -> list[Run]:
+        for run in unfinished(runs):
+            finetune(parse_arguments([*run.argv, "--disable_tqdm", "True"]))
+        return []
+
+    for module in ("cli.cross_corpus", "training.cross_validation"):
+        monkeypatch.setattr(f"hf_ser.{module}.cross_validate", train)
+
+
+SPEAKERS, CLIPS = 8, 12
+
+
+def wav(n: int, seconds: float = 0.4) -> bytes:
+    """Noise that no other clip has, at twice the rate that is wanted."""
+    buffer = BytesIO()
+    samples = np.random.default_rng(n).uniform(-0.5, 0.5, round(32_000 * seconds))
+    soundfile.write(buffer, samples, 32_000, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def broken_clips() -> dict[int, bytes]:
+    """Clips of `push_speech` without sound, by their numbers."""
+    return {7: b"", 20: b"no sound at all", 65: wav(65)[:44], 90: wav(90, seconds=0.01)}
+
+
+@pytest.fixture(scope="session")
+def push_speech() -> Callable[..., str]:
+    """Pushes eight speakers' clips, in two parts of several row groups; `broken` gives clips other bytes."""
+
+    def run(name: str = "lab/clips", broken: dict[int, bytes] | None = None, durations: bool = False) -> str:
+        features = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": ClassLabel(names=["angry", "happy", "sad"]),
+                    "speaker_id": Value("int64"), "sex": Value("string"), "note": Value("string")}  # fmt: skip
+
+        def part(speakers: range) -> Dataset:
+            clips = range(speakers.start * CLIPS, speakers.stop * CLIPS)
+            columns = {
+                "audio": [{"bytes": (broken or {}).get(n, wav(n)), "path": f"{n}.wav"} for n in clips],
+                "label": [n % CLIPS % 3 for n in clips],
+                "speaker_id": [n // CLIPS for n in clips],
+                "sex": [("f", "m")[n // CLIPS % 2] for n in clips],
+                "note": ["x" * 1000] * len(clips),
+            }
+            made = Dataset.from_dict(columns, features=Features(features))
+            if durations:
+                made = made.add_column("duration", [0.4] * len(clips))
+            return made.cast_column("audio", Audio(decode=False))
+
+        parts = {"train": part(range(5)), "test": part(range(5, SPEAKERS))}
+        DatasetDict(parts).push_to_hub(name)
+        for split, dataset in parts.items():  # small row groups, as a large data set has many
+            file = BytesIO()
+            dataset.to_parquet(file, batch_size=10)
+            path = f"data/{split}-00000-of-00001.parquet"
+            HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id=name, repo_type="dataset")
+        return name
+
+    return run

@@ -52,7 +52,11 @@ def test_every_recipe_is_one(path: Path) -> None:
     recipe.pop("seeds", None)
     for key, values in recipe.pop("sweep", {}).items():
         recipe[key] = values[0]
-    assert parse_arguments([*recipe_words(recipe), "--output_dir", "x"])
+    arguments = parse_arguments([*recipe_words(recipe), "--output_dir", "x"])
+    found = {name: value for part in arguments for name, value in vars(part).items()}
+    assert {name: str(found[name]) for name in recipe.keys() & {"method", "head", "split", "seed"}} == {
+        name: str(recipe[name]) for name in recipe.keys() & {"method", "head", "split", "seed"}
+    }
 
 
 @pytest.mark.parametrize(
@@ -149,21 +153,13 @@ class TestTheSameRun:
         ("argv", "message"),
         [
             (["--class_weights", "True"], "class_weights: found False, given True"),
-            (["--label_smoothing_factor", "0.1"], "label_smoothing_factor: found 0.0, given 0.1"),
-            (["--noise_probability", "0.5"], "noise_probability: found 0.0, given 0.5"),
             (["--noise_snr", "5", "15"], r"noise_snr: found \[10.0, 30.0\], given \[5.0, 15.0\]"),
-            (["--weight_decay", "0.1"], "weight_decay: found 0.0, given 0.1"),
-            (["--adam", "True"], "adam: found False, given True"),
             (["--optim", "sgd"], "optim: found 'adamw_torch_fused', given 'sgd'"),
             (["--learning_rate", "0.5"], "learning_rate: found None, given 0.5"),
             (["--method", "lora_classifier"], "method: found 'lora_qkv', given 'lora_classifier'"),
-            (["--lr_scheduler_type", "constant"], "lr_scheduler_type: found 'linear', given 'constant'"),
-            (["--num_train_epochs", "30"], "num_train_epochs: found 3.0, given 30.0"),
             (["--max_seconds", "4"], "max_seconds: found None, given 4.0"),
             (["--lora_dropout", "0"], "lora_dropout: found 0.05, given 0.0"),
-            (["--mask_time_prob", "0.1"], "mask_time_prob: found 0.0, given 0.1"),
             (["--peft_arguments", '{"use_dora": true}'], "peft_arguments: found None, given {'use_dora': True}"),
-            (["--metric_for_best_model", "loss"], "metric_for_best_model: found 'uar', given 'loss'"),
             (["--seed", "7"], "seed: found 42, given 7"),
             (["--emotions", "sad", "happy"], r"emotions: found \[\], given \['sad', 'happy'\]"),
             (["--corpora", "ravdess=/data"], r"corpora: found \['synthetic'\], given \['ravdess'\]"),
@@ -190,10 +186,8 @@ class TestTheSameRun:
             ["--shuffle_buffer", "20"],
         ],
     )  # fmt: skip
-    def test_whatever_else_is_given_may_change(
-        self, argv: list[str], given: Callable[..., Arguments], started: Callable[..., Path]
-    ) -> None:
-        require_same_run(started("--method", "lora_qkv"), given("--method", "lora_qkv", *argv))
+    def test_whatever_else_is_given_may_change(self, argv: list[str], given: Callable[..., Arguments]) -> None:
+        assert identity(given("--method", "lora_qkv", *argv)) == identity(given("--method", "lora_qkv"))
 
     def test_an_argument_that_is_added_counts(self) -> None:
         known = {"method": "full", "split": "speaker", "streaming": False}
@@ -232,11 +226,3 @@ class TestTheSameRun:
         monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="processes: found 1, given 2"):
             require_same_run(folder, given("--streaming", "True", *halved))
-
-    def test_what_an_older_version_has_not_written_is_not_compared(
-        self, given: Callable[..., Arguments], started: Callable[..., Path]
-    ) -> None:
-        folder = started("--streaming", "True")
-        found = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({name: found[name] for name in found if name != "shuffle_buffer"}))
-        require_same_run(folder, given("--streaming", "True", "--shuffle_buffer", "20"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
@@ -27,7 +27,6 @@ def projected(batch: int, heads: int, frames: int, dtype: torch.dtype) -> list[t
     return [torch.randn(batch, heads, frames, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(1, 3),

@@ -55,7 +55,8 @@ def test_a_matrix_as_a_table() -> None:
     ]
 
 
-def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, python: Python) -> None:
+@pytest.mark.usefixtures("train_here")
+def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, run_script: Python) -> None:
     [rows] = read(f"synthetic={speech}")
     halves = sorted(set(rows["speaker"][:]))[::2]
     for name, inside in (("lab", True), ("field", False)):
@@ -67,8 +68,8 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
                 for row in rows
                 if (row["speaker"] in halves) == inside and row["emotion"] in ("happy", "sad", "angry")
             )
-    done = python(
-        "scripts/cross_corpus.py", "--corpora", f"manifest={tmp_path / 'lab.csv'}", f"manifest={tmp_path / 'field.csv'}",
+    done = run_script(
+        "cross_corpus", "--corpora", f"manifest={tmp_path / 'lab.csv'}", f"manifest={tmp_path / 'field.csv'}",
         "--model_name_or_path", tiny_hubert, "--method", "probe", "--normalise_by", "corpus", "--output_dir", tmp_path / "runs",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

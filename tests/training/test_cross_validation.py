@@ -218,11 +218,12 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
         assert (tmp_path / f"{n}.png").stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("train_here")
 def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, run_script: Python) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"corpora: {{synthetic: {speech}}}\nsplit: kfold\nfolds: 2\nmodel_name_or_path: {tiny_hubert}\nnum_train_epochs: 1\n"
-        f"emotions: [happy, sad]\nmethod: lora_classifier\noutput_dir: {tmp_path / 'cv'}\nsweep: {{lora_r: [2]}}\n"
+        f"corpora: {{synthetic: {speech}}}\nmodel_name_or_path: {tiny_hubert}\nmethod: probe\nemotions: [happy, sad]\n"
+        f"split: kfold\nfolds: 2\noutput_dir: {tmp_path / 'cv'}\nsweep: {{lora_r: [2]}}\n"
     )
     done = run_script("cross_validate", "--config", recipe)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -233,11 +234,9 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
     assert len(row["uar"]) == 2
     assert row["speakers_shared_by_train_and_test"] == 0
     assert (tmp_path / "cv" / "sweep.png").exists()
-    tested = [
-        set(json.loads((tmp_path / f"cv/2/fold-{fold}-seed-42/splits.json").read_text())["parts"]["test"])
-        for fold in (0, 1)
-    ]
-    assert not tested[0] & tested[1]
+    folds = [tmp_path / f"cv/2/fold-{fold}-seed-42/splits.json" for fold in (0, 1)]
+    first, second = (set(json.loads(file.read_text())["parts"]["test"]) for file in folds)
+    assert not first & second
     done = run_script("cross_validate", "--config", recipe, "--class_weights", "True")
     assert done.returncode == 1
     assert "class_weights: found False, given True\n" in done.stderr

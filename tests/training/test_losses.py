@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
@@ -70,7 +70,6 @@ class TestEmotions:
 
 class TestDimensions:
     @given(seed=st.integers(0, 10_000), clips=st.integers(2, 40), shift=st.floats(-2, 2), scale=st.floats(0.1, 3))
-    @settings(deadline=None)
     def test_concordance_is_lins_coefficient(self, seed: int, clips: int, shift: float, scale: float) -> None:
         rng = np.random.default_rng(seed)
         truth = rng.uniform(0, 1, (clips, 2))
@@ -111,7 +110,6 @@ class TestDimensions:
         torch.testing.assert_close(loss({"logits": logits}, targets), expected)
 
     @given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(1, 11), max_size=3, unique=True))
-    @settings(deadline=None)
     def test_a_cut_step_has_the_gradients_of_a_whole_one(self, seed: int, cuts: list[int]) -> None:
         generator = torch.Generator().manual_seed(seed)
         whole = torch.rand(12, 5, generator=generator)

@@ -14,7 +14,7 @@ from hf_ser.training import finetune, parse_arguments
 WAVE = np.random.default_rng(0).normal(size=12_000).astype(np.float32) / 9
 
 
-def train(folder: Path, speech: Path, model: Path, *more: str) -> tuple[Any, dict[str, Any]]:
+def train(folder: Path, speech: Path, model: Path, *more: str) -> tuple[Any, Any]:
     words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--num_train_epochs", "1", "--emotions", "happy", "sad",
              "--lr_scheduler_type", "reduce_lr_on_plateau", "--disable_tqdm", "True", "--output_dir", str(folder), *more]  # fmt: skip
     arguments = parse_arguments(words)

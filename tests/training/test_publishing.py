@@ -25,19 +25,10 @@ WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 
 
 @pytest.fixture
-def train(hub: Any, speech: Path, tiny_hubert: Path, tmp_path: Path) -> Train:
+def train(hub: Any, run_words: Callable[..., list[str]], tmp_path: Path) -> Train:
     """A run that publishes itself as lab/ser; `train(folder, *options)`."""
-
-    def run(name: str, *options: str) -> RunResults:
-        return finetune(
-            parse_arguments(
-                ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "1", "--disable_tqdm",
-                 "True", "--emotions", "angry", "sad", "happy", "--learning_rate", "1e-2", "--output_dir", str(tmp_path / name),
-                 "--push_to_hub", "True", "--hub_model_id", "ser", *options]
-            )
-        )  # fmt: skip
-
-    return run
+    push = ("--push_to_hub", "True", "--hub_model_id", "ser")
+    return lambda name, *options: finetune(parse_arguments(run_words(tmp_path / name, *push, *options)))
 
 
 class Killed(Exception):

@@ -3,7 +3,6 @@ from datasets import Dataset
 
 from hf_ser.clips import ClipsInfo
 from hf_ser.corpora import source_of
-from hf_ser.training.progress import line, table
 from hf_ser.training.run_record import command, corpora_table, history
 
 
@@ -68,20 +67,3 @@ def test_sources_tell_a_reader_from_a_data_set_on_the_hub() -> None:
         "manifest=list.csv": {"read_as": "manifest"},
     }.items():
         assert source_of(specification) == source
-
-
-def test_a_line_for_each_epoch_and_a_table_at_the_end() -> None:
-    log = {"loss": 1.1, "eval_loss": 1.32, "eval_uar": 0.453, "learning_rate": 5e-4}
-    assert (
-        line(log, 2.0, 3) == "epoch 2/3: loss 1.100, validation loss 1.320, validation UAR 45.3 %, learning rate 0.0005"
-    )
-    found = {
-        "clips": 9,
-        "uar": 0.5,
-        "accuracy": 0.6,
-        "f1_macro": 0.55,
-        "intervals": {"speakers": None, "clips": {"uar": [0.4, 0.6]}},
-    }
-    head, row = table({"test": found}, {"test": {"uar": 0.45}}).split("\n")
-    assert head.split("  ")[0] == "part"
-    assert row.split() == ["test", "9", "50.0", "40.0", "to", "60.0", "60.0", "55.0", "45.0"]

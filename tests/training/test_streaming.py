@@ -3,19 +3,14 @@
 import csv
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi
 
 from hf_ser.corpora import CorpusError
@@ -26,68 +21,11 @@ from hf_ser.training.data import load_splits
 from hf_ser.training.trainer import require_length, segments_of, speech_of
 
 EMOTIONS = ("angry", "happy", "sad")
-SPEAKERS, CLIPS = 8, 12
-
-
-def wav(n: int, seconds: float = 0.4) -> bytes:
-    """Noise that no other clip has, at twice the rate that is wanted."""
-    buffer = BytesIO()
-    samples = np.random.default_rng(n).uniform(-0.5, 0.5, round(32_000 * seconds))
-    soundfile.write(buffer, samples, 32_000, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
 
 
 @pytest.fixture
-def push(hub: Any) -> Callable[..., str]:
-    """Pushes eight speakers' clips, in two parts of several row groups; `broken` gives clips other bytes."""
-
-    def run(name: str = "lab/clips", broken: dict[int, bytes] | None = None, durations: bool = False) -> str:
-        features = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": ClassLabel(names=list(EMOTIONS)),
-                    "speaker_id": Value("int64"), "sex": Value("string"), "note": Value("string")}  # fmt: skip
-
-        def part(speakers: range) -> Dataset:
-            clips = range(speakers.start * CLIPS, speakers.stop * CLIPS)
-            columns = {
-                "audio": [{"bytes": (broken or {}).get(n, wav(n)), "path": f"{n}.wav"} for n in clips],
-                "label": [n % CLIPS % len(EMOTIONS) for n in clips],
-                "speaker_id": [n // CLIPS for n in clips],
-                "sex": [("f", "m")[n // CLIPS % 2] for n in clips],
-                "note": ["x" * 1000] * len(clips),
-            }
-            made = Dataset.from_dict(columns, features=Features(features))
-            if durations:
-                made = made.add_column("duration", [0.4] * len(clips))
-            return made.cast_column("audio", Audio(decode=False))
-
-        parts = {"train": part(range(5)), "test": part(range(5, SPEAKERS))}
-        DatasetDict(parts).push_to_hub(name)
-        for split, dataset in parts.items():  # small row groups, as a large data set has many
-            file = BytesIO()
-            dataset.to_parquet(file, batch_size=10)
-            path = f"data/{split}-00000-of-00001.parquet"
-            HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id=name, repo_type="dataset")
-        return name
-
-    return run
-
-
-@pytest.fixture
-def served(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The files that the Hub has served: their paths, and the number of bytes."""
-    answers: list[tuple[str, int]] = []
-    resolve = type(hub).resolve
-
-    def watched(self: Any, request: Any, repository: Any, revision: str, path: str) -> Any:
-        answer = resolve(self, request, repository, revision, path)
-        if request.method == "GET":
-            answers.append((path, len(answer.body)))
-        return answer
-
-    routes = resolve.__globals__["ROUTES"]
-    for route, handle in routes.items():
-        if handle is resolve:
-            monkeypatch.setitem(routes, route, watched)
-    return answers
+def push(hub: Any, push_speech: Callable[..., str]) -> Callable[..., str]:
+    return push_speech
 
 
 def words(corpus: str, folder: Path, model: Path, *more: str) -> list[str]:
@@ -95,19 +33,21 @@ def words(corpus: str, folder: Path, model: Path, *more: str) -> list[str]:
             "--method", "full", "--disable_tqdm", "True", "--bf16", "False", *more]  # fmt: skip
 
 
-def test_the_tables_alone_are_read_to_split(push: Callable[..., str], served: list[tuple[str, int]], tiny_hubert: Path,
-                                            tmp_path: Path) -> None:  # fmt: skip
+def test_the_tables_alone_are_read_to_split(
+    hub: Any, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
+) -> None:
     name = push()
-    size = SPEAKERS * CLIPS * len(wav(0))
+    hub.sent.clear()
+    size = 96 * 25_600  # of 0.4 s at 32 kHz
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert, "--streaming", "True"))
     streamed = load_splits(arguments.script, 400)
     assert streamed["train"].info.stream is not None
-    got = sum(count for path, count in served if path.endswith(".parquet"))
+    got = sum(count for path, count in hub.sent if path.endswith(".parquet"))
     assert 0 < got < 0.1 * size
-    served.clear()
+    hub.sent.clear()
     arguments = parse_arguments(words(name, tmp_path / "run", tiny_hubert))
     downloaded = load_splits(arguments.script, 400)
-    assert sum(count for _, count in served) > size
+    assert sum(count for _, count in hub.sent) > size
     for part, clips in streamed.items():
         for name in ("clip", "label", "speaker", "gender", "corpus"):
             assert clips[name][:] == downloaded[part][name][:]
@@ -131,11 +71,7 @@ def audio_below(folder: Path) -> list[Path]:
 
 
 def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
-    push: Callable[..., str],
-    served: list[tuple[str, int]],
-    tiny_hubert: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets.config
 
@@ -171,12 +107,11 @@ def test_a_clip_sounds_as_it_does_downloaded(push: Callable[..., str], tiny_hube
 
 
 class TestBrokenClips:
-    BROKEN = {7: b"", 20: b"no sound at all", 65: wav(65)[:44], 90: wav(90, seconds=0.01)}  # noqa: RUF012
-
     def test_they_are_excluded_and_in_no_metric(
-        self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        name = push(broken=self.BROKEN)
+        self, push: Callable[..., str], broken_clips: dict[int, bytes], tiny_hubert: Path, tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        name = push(broken=broken_clips)
         argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--dataloader_num_workers", "1", "--method",
                      "frozen")  # fmt: skip
         with caplog.at_level(logging.INFO, "hf_ser"):
@@ -196,34 +131,6 @@ class TestBrokenClips:
             assert results.metrics[part]["clips"] == len(set(split[part]) - set(reasons))
         assert results.excluded == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
         assert np.isfinite(results.test["uar"])
-
-    def test_two_processes_exchange_what_they_found(
-        self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path
-    ) -> None:
-        name = push(broken=self.BROKEN)
-        launch = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
-                  "--num_processes", "2", "--multi_gpu", "scripts/finetune.py"]  # fmt: skip
-        argv = words(name, tmp_path / "run", tiny_hubert, "--streaming", "True", "--per_device_train_batch_size", "8",
-                     "--num_train_epochs", "1")  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, *launch, *argv],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        results = json.loads((tmp_path / "run" / "results.json").read_text())
-        assert results["excluded"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
-        assert (results["training"]["processes"], results["training"]["parallelism"]) == (2, "DDP")
-        assert results["command"].startswith(
-            "accelerate launch --multi_gpu --num_processes 2 scripts/finetune.py --corpora dataset=lab/clips "
-        )
-        train = results["split"]["parts"]["train"]["clips"]
-        assert results["training"]["steps"] == -(-train // 16)
-        # Each clip was decoded by one of the two: 0.4 s, unless it is broken.
-        assert results["corpora"]["clips"]["hours"] == pytest.approx((SPEAKERS * CLIPS - 4) * 0.4 / 3600, abs=6e-4)
 
     def test_too_many_of_them_end_the_run(self, push: Callable[..., str], tiny_hubert: Path, tmp_path: Path) -> None:
         name = push(broken=dict.fromkeys(range(0, 96, 2), b"x"))
@@ -296,11 +203,16 @@ def test_a_data_set_without_clips(hub: Any, tiny_hubert: Path, tmp_path: Path) -
         load_splits(parse_arguments(words("lab/empty", tmp_path, tiny_hubert, "--streaming", "True")).script, 400)
 
 
-def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(hub: Any, tiny_hubert: Path, tmp_path: Path) -> None:
+def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(
+    hub: Any, write_clip: Callable[..., Path], tiny_hubert: Path, tmp_path: Path
+) -> None:
     HfApi().create_repo("lab/files", repo_type="dataset")
     for n, emotion in enumerate(EMOTIONS):
         HfApi().upload_file(
-            path_or_fileobj=wav(n), path_in_repo=f"{emotion}/{n}.wav", repo_id="lab/files", repo_type="dataset"
+            path_or_fileobj=write_clip(tmp_path / f"{n}.wav"),
+            path_in_repo=f"{emotion}/{n}.wav",
+            repo_id="lab/files",
+            repo_type="dataset",
         )
     argv = words("lab/files", tmp_path, tiny_hubert, "--streaming", "True")
     with pytest.raises(

@@ -30,13 +30,14 @@ HEADS = ("linear", "stock", "conv")
 COMBINED = ("adapter+prompt+lora_ff", "lora_qkv+lora_ff", "lora_qkv+lora_classifier", "prompt+ia3")
 #: Those of which the table of families says the same as of HuBERT, or nearly so.
 ALIKE = ("wav2vec2", "data2vec-audio", "unispeech-sat")
-#: Every method with every encoder and every head, but not all three with each other.
+#: Every method with every family and with every head, but not all three with each other; and each of HuBERT's norms with half.
 PAIRS = [
     (encoder, method, HEADS[(i + j) % len(HEADS)])
     for i, encoder in enumerate(ENCODERS)
     for j, method in enumerate((*METHODS, *COMBINED))
     if method != "probe"  # it trains as "frozen" does
     and (encoder not in ALIKE or method in ("full", "lora_qkv", COMBINED[0]))
+    and (not encoder.startswith("hubert") or j % 2 == i)
 ]
 
 
@@ -73,6 +74,13 @@ def batch(collator: SpeechCollator) -> dict[str, torch.Tensor]:
     waves = [torch.sin(torch.arange(n) / (5 + n % 7)).numpy() for n in (9000, 6000, 12_000, 5000)]
     found = collator([{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)])
     return {name: value for name, value in found.items() if name != "clip"}
+
+
+def save(tuned: Tuned, loaded: Any, folder: Path, base: Path) -> None:
+    """An adapter's folder, as a run leaves it."""
+    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), folder, base=str(base))
+    tuned.model.config.save_pretrained(folder)
+    loaded.feature_extractor.save_pretrained(folder)
 
 
 def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -122,11 +130,10 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
 
     expected = logits(tuned.model, inputs)
     if hasattr(tuned.model, "peft_config"):
-        save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders[encoder]))
-        tuned.model.config.save_pretrained(tmp_path)
+        save(tuned, loaded, tmp_path, encoders[encoder])
     else:
         fold_training_layers(tuned.model).save_pretrained(tmp_path)
-    loaded.feature_extractor.save_pretrained(tmp_path)
+        loaded.feature_extractor.save_pretrained(tmp_path)
     torch.manual_seed(7)  # nothing that is opened is random
     opened = hf_ser.pipeline(tmp_path).model
     torch.testing.assert_close(logits(opened, inputs), expected, atol=1e-5, rtol=0)
@@ -162,11 +169,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(
     ("encoder", "name"),
-    [
-        (("wavlm", "whisper", "wav2vec2-bert", "hubert-layer")[(i + j) % 4], name)
-        for i, name in enumerate(OTHERS)
-        for j in (0, 1)
-    ],
+    [(("wavlm", "whisper", "wav2vec2-bert", "hubert-layer")[i % 4], name) for i, name in enumerate(OTHERS)],
 )
 def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path
@@ -179,9 +182,7 @@ def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     assert moved == trainable
     assert tuned.keeps_base
     expected = logits(tuned.model, inputs)
-    save_adapter(tuned.model, tuned.new, tmp_path, base=str(encoders[encoder]))
-    tuned.model.config.save_pretrained(tmp_path)
-    loaded.feature_extractor.save_pretrained(tmp_path)
+    save(tuned, loaded, tmp_path, encoders[encoder])
     torch.manual_seed(7)
     torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model, inputs), expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(logits(tuned.model.merge_and_unload(), inputs), expected, atol=1e-4, rtol=0)
@@ -221,9 +222,7 @@ def test_a_folded_head_under_combined_methods(encoders: dict[str, Path], tmp_pat
     inputs = batch(collator)
     train_a_little(tuned.model, inputs)
     expected = logits(tuned.model, inputs)
-    save_adapter(tuned.model, fold_head(tuned.model, tuned.new), tmp_path, base=str(encoders["hubert"]))
-    tuned.model.config.save_pretrained(tmp_path)
-    loaded.feature_extractor.save_pretrained(tmp_path)
+    save(tuned, loaded, tmp_path, encoders["hubert"])
     torch.testing.assert_close(logits(hf_ser.pipeline(tmp_path).model, inputs), expected, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="head='batchnorm': expected stock or conv"):
         build(encoders["hubert"], "adapter+lora_classifier", "batchnorm")

@@ -49,11 +49,14 @@ def adapted(make_encoder: Make, randomise: Make) -> Make:
     return make
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-@pytest.mark.parametrize("kind", KINDS)
+#: Every tuner with every second kind.
+PAIRS = [(kind, tuner) for i, kind in enumerate(KINDS) for j, tuner in enumerate(TUNERS) if (i + j) % 2 == 0]
+
+
+@pytest.mark.parametrize(("kind", "tuner"), PAIRS)
 class TestEveryEncoder:
-    def test_the_adapter_trains_and_nothing_else(
-        self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make
+    def test_the_adapter_trains_and_nothing_else_and_is_saved_and_loaded(
+        self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make, tmp_path: Path
     ) -> None:
         model = get_peft_model(make_encoder(kind), configuration(tuner, kind))
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -68,6 +71,15 @@ class TestEveryEncoder:
             optimizer.step()
             optimizer.zero_grad()
         assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == trainable
+
+        expected = run_encoder(model.eval(), kind).last_hidden_state
+        model.save_pretrained(tmp_path)
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == TYPES[tuner]
+        loaded = PeftModel.from_pretrained(make_encoder(kind), tmp_path)
+        torch.testing.assert_close(run_encoder(loaded, kind).last_hidden_state, expected)
+        assert not any(p.requires_grad for p in loaded.parameters())
+        again = PeftModel.from_pretrained(make_encoder(kind), tmp_path, is_trainable=True)
+        assert parameter_counts(again)[0] == parameter_counts(model)[0] > 0
 
     def test_it_can_be_switched_off_and_removed_but_not_merged(
         self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make, adapted: Make
@@ -91,22 +103,11 @@ class TestEveryEncoder:
         assert torch.equal(output.last_hidden_state, expected)
         assert [state.shape for state in output.hidden_states] == [expected.shape] * 4
 
-    def test_saved_and_loaded_its_output_is_the_same(
-        self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make, adapted: Make, tmp_path: Path
-    ) -> None:
-        model = adapted(tuner, kind)
-        expected = run_encoder(model, kind).last_hidden_state
-        model.save_pretrained(tmp_path)
-        assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == TYPES[tuner]
-        loaded = PeftModel.from_pretrained(make_encoder(kind), tmp_path)
-        torch.testing.assert_close(run_encoder(loaded, kind).last_hidden_state, expected)
-        assert not any(p.requires_grad for p in loaded.parameters())
-        again = PeftModel.from_pretrained(make_encoder(kind), tmp_path, is_trainable=True)
-        assert parameter_counts(again)[0] == parameter_counts(model)[0] > 0
 
-
-@pytest.mark.parametrize("tuner", TUNERS)
-@pytest.mark.parametrize("kind", ["hubert-layer", "wavlm-layer", "wavlm-layer-lora"])
+@pytest.mark.parametrize(
+    ("kind", "tuner"),
+    [(("hubert-layer", "wavlm-layer", "wavlm-layer-lora")[(i + j) % 3], tuner) for i, tuner in enumerate(TUNERS) for j in (0, 1)],
+)  # fmt: skip
 def test_the_output_for_a_clip_in_a_padded_batch_is_that_of_the_clip_alone(
     kind: str, tuner: str, adapted: Make
 ) -> None:

@@ -88,7 +88,7 @@ def test_a_process_that_is_killed_leaves_its_segments_to_the_other(tmp_path: Pat
     def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
         with done.open("a") as file:
             file.write("x")
-        time.sleep(0.05)
+        time.sleep(0.02)
         return outputs(segments)
 
     fork = multiprocessing.get_context("fork")

@@ -1,0 +1,174 @@
+"""What two processes train, exchange and print is what one does. They are started once, as that takes half a minute."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from hf_ser.training import finetune, parse_arguments
+
+Words = Callable[..., list[str]]
+#: On a machine without a GPU accelerate starts several processes under the flag multi_gpu alone.
+LAUNCH = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
+          "--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu"]  # fmt: skip
+NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+
+
+@pytest.fixture(scope="module")
+def lora(
+    run_words: Words, make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[str]]:
+    """A run of batches of 6, on however many processes."""
+    hubert = make_hubert(tmp_path_factory.mktemp("models") / "steady", **NO_DROPOUT)
+
+    def words(folder: Path, processes: int) -> list[str]:
+        return run_words(
+            folder, "--method", "lora_qkv", "--num_train_epochs", 2, "--learning_rate", 3e-3, "--lora_dropout", 0, "--bf16", "False",
+            "--per_device_train_batch_size", 6 // processes, "--per_device_eval_batch_size", 5, "--noise_probability", 0.5,
+            "--distort_probability", 0.5, "--mixup_alpha", 0.5, "--balanced_sampling", "True", "--logging_strategy", "steps",
+            "--logging_steps", 1, model=hubert,
+        )  # fmt: skip
+
+    return words
+
+
+@pytest.fixture(scope="module")
+def seeds(run_words: Words) -> Callable[..., list[str]]:
+    return lambda folder, *more: run_words(folder, "--method", "frozen", "--bf16", "False", *more, "--seeds", 1, 2)
+
+
+@pytest.fixture(scope="module")
+def launched(
+    lora: Words, seeds: Words, run_words: Words, push_speech: Callable[..., str], broken_clips: dict[int, bytes],
+    start_hub: Callable[..., AbstractContextManager[Any]], tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    """The runs `lora`, `streamed`, and `seeds`; and what was printed, as `printed`."""
+    root = tmp_path_factory.mktemp("launched")
+    with pytest.MonkeyPatch.context() as patch, start_hub(root / "hub", patch) as hub:
+        streamed = ["--corpora", f"dataset={push_speech(broken=broken_clips)}", "--streaming", "True", "--method", "full",
+                    "--bf16", "False", "--per_device_train_batch_size", 8]  # fmt: skip
+        plan: list[dict[str, Any]] = [
+            {"argv": lora(root / "lora", 2), "environment": {"HF_SER_CACHE": str(root / "cache")}},
+            {"argv": run_words(root / "streamed", *streamed)},
+            {"argv": seeds(root / "seeds"), "environment": {"HF_SER_CACHE": os.environ["HF_SER_CACHE"]}},
+        ]
+        (root / "plan.json").write_text(json.dumps(plan))
+        script = str(Path(__file__).with_name("launched.py"))
+        done = subprocess.run(
+            [sys.executable, *LAUNCH, script, str(root / "plan.json")], cwd=Path(__file__).parents[2], capture_output=True,
+            text=True, timeout=600, env={**os.environ, **hub.environment, "CUDA_VISIBLE_DEVICES": ""},
+        )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    (root / "printed").write_text(done.stdout + done.stderr)
+    return root
+
+
+def read(run: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((run / "results.json").read_text())
+    return results
+
+
+def losses(run: Path) -> list[float]:
+    state = json.loads(min(run.glob("checkpoint-*/trainer_state.json")).read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def test_two_processes_have_the_losses_and_metrics_of_one_and_share_the_work_on_frozen_layers(
+    launched: Path, lora: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = sorted((launched / "cache" / "frozen").rglob("*.safetensors"))
+    segments = [(path.parent, key) for path in cached for key in load_file(path)]
+    assert segments
+    assert len(set(segments)) == len(segments)  # none was computed twice
+    monkeypatch.setenv("HF_SER_CACHE", str(launched / "cache"))
+    one, two = finetune(parse_arguments(lora(tmp_path / "one", 1))).to_dict(), read(launched / "lora")
+    assert sorted((launched / "cache" / "frozen").rglob("*.safetensors")) == cached  # and later runs use it
+    assert (one["training"]["processes"], two["training"]["processes"]) == (1, 2)
+    assert one["training"]["clips_per_step"] == two["training"]["clips_per_step"] == 6
+    for part in ("validation", "test"):
+        assert two["metrics"][part]["clips"] == one["metrics"][part]["clips"]
+        assert np.sum(two["metrics"][part]["confusion_matrix"]) == one["metrics"][part]["clips"]
+        assert two["metrics"][part]["confusion_matrix"] == one["metrics"][part]["confusion_matrix"]
+        assert two["metrics"][part]["eer"] == pytest.approx(one["metrics"][part]["eer"], abs=0.02)
+    assert len(losses(tmp_path / "one")) >= 4
+    np.testing.assert_allclose(losses(launched / "lora"), losses(tmp_path / "one"), rtol=2e-3)
+
+
+def test_one_process_logs(launched: Path) -> None:
+    printed = (launched / "printed").read_text()
+    assert printed.count(f"the run is in {launched / 'lora'}") == 1
+    assert printed.count("parameters train") == 4
+    assert printed.count("| mean ± standard deviation |") == 1
+
+
+def test_two_processes_exchange_which_streamed_clips_they_found_broken(launched: Path) -> None:
+    results = read(launched / "streamed")
+    assert results["excluded"] == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
+    assert (results["training"]["processes"], results["training"]["parallelism"]) == (2, "DDP")
+    assert results["command"].startswith(
+        "accelerate launch --multi_gpu --num_processes 2 scripts/finetune.py --corpora "
+    )
+    assert results["training"]["steps"] == -(-results["split"]["parts"]["train"]["clips"] // 16)
+    # Each clip was decoded by one of the two: 0.4 s, unless it is broken.
+    assert results["corpora"]["clips"]["hours"] == pytest.approx((96 - 4) * 0.4 / 3600, abs=6e-4)
+
+
+def test_each_seed_is_a_run_of_its_own_and_finished_ones_are_kept(
+    launched: Path, seeds: Words, run_script: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    root = launched / "seeds"
+    for seed in (1, 2):
+        results = read(root / f"seed-{seed}")
+        assert results["seeds"]["training"] == seed
+        assert results["training"]["processes"] == 2
+        assert f"seed {seed}" in results["command"]
+        assert "--seeds" not in results["command"]
+        assert (root / f"seed-{seed}" / "README.md").exists()
+
+    words = seeds(root, "--per_device_train_batch_size", 32)  # as many clips in a step as two processes with 16
+    kept = (root / "seed-2" / "results.json").stat().st_mtime_ns
+    (root / "seed-1" / "results.json").unlink()  # as if it was interrupted after its last checkpoint
+    done = run_script("finetune", *words)
+    assert done.returncode == 0
+    assert (root / "seed-2" / "results.json").stat().st_mtime_ns == kept
+    summary = json.loads((root / "seeds.json").read_text())
+    assert [run["seed"] for run in summary["runs"]] == [1, 2]
+    found = [read(root / f"seed-{seed}") for seed in (1, 2)]
+    assert found[0]["training"]["resumed_from"]
+    for name in ("accuracy", "f1_weighted"):
+        values = [results["metrics"]["test"][name] for results in found]
+        assert summary[name]["mean"] == pytest.approx(statistics.mean(values))
+        assert summary[name]["standard_deviation"] == pytest.approx(statistics.stdev(values))
+    probes = [results["probe"]["test"]["uar"] for results in found]
+    assert summary["probe_uar"]["mean"] == pytest.approx(statistics.mean(probes))
+    *_, last, mean = done.stdout.splitlines()
+    assert last.startswith(f"| 2 | {100 * found[1]['metrics']['test']['uar']:.2f} |")
+    assert f"| {100 * summary['mean']:.2f} ± {100 * summary['standard_deviation']:.2f} |" in mean
+    done = run_script("finetune", *words, "--class_weights", "True")
+    assert done.returncode == 1
+    assert "class_weights: found False, given True\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seed", "3"], "seeds: seed is given, too; use one of them"),
+        (["--push_to_hub", "True"], "push_to_hub: one run is published, and seeds trains 2"),
+    ],
+)
+def test_what_does_not_go_with_seeds(
+    more: list[str], message: str, seeds: Words, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    done = run_script("finetune", *seeds(tmp_path / "runs", *more))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (tmp_path / "runs").exists()
