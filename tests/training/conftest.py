@@ -11,8 +11,8 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 
 from hf_ser.training import SERTrainer, finetune, parse_arguments
-from hf_ser.training.data import load_splits
 from hf_ser.training.cross_validation import Run, unfinished
+from hf_ser.training.data import load_splits
 
 
 @pytest.fixture
