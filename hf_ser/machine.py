@@ -30,6 +30,13 @@ def threads_of_this_process() -> int:
     return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
+def loading_processes(gpu: bool) -> int:
+    """
+    How many processes load the batches of this one by default. On a CPU none: they would take its cores from the model.
+    """
+    return min(max(threads_of_this_process() - 1, 1), 8) if gpu else 0
+
+
 def has_bfloat16(cpu: bool) -> bool:
     """Whether the GPU, or the processor if there is none or `cpu` says so, multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available() and not cpu:

@@ -1,6 +1,15 @@
-"""What this process keeps of the memory that it has freed."""
+"""What this process keeps of the memory that it has freed, and what it does when a GPU's memory runs out."""
 
 import ctypes
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 #: glibc's numbers for `mallopt`, from its malloc.h, and the values.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
@@ -24,3 +33,51 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
         return False
     return all(mallopt(number, value) == 1 for number, value in KEEP.items())
+
+
+class FittingParts:
+    """
+    Computes a batch in parts that fit into a GPU's memory. Where it runs out, the part is halved and computed again; what did
+    not fit is not tried another time.
+    """
+
+    def __init__(self) -> None:
+        #: Values of the input that may go through the model at once.
+        self.most: float = float("inf")
+
+    def __call__(
+        self, compute: Callable[[dict[str, torch.Tensor]], Result], batch: Mapping[str, torch.Tensor]
+    ) -> list[Result]:
+        """
+        Args:
+            compute (`Callable`): Takes a part of the batch.
+            batch (`Mapping[str, torch.Tensor]`): The model's input first, `(clips, ...)`, and more tensors with a row for each
+                clip.
+
+        Returns:
+            The results, one for each part, in the order of the clips.
+
+        Raises:
+            torch.OutOfMemoryError: if one clip alone does not fit.
+        """
+        values = next(iter(batch.values()))
+        clips, width = len(values), values[0].numel()
+        found: list[Result] = []
+        first = 0
+        while first < clips:
+            size = min(clips - first, max(int(min(self.most, values.numel()) // width), 1))
+            try:
+                found.append(compute({name: tensor[first : first + size] for name, tensor in batch.items()}))
+                first += size
+                continue
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise torch.OutOfMemoryError(
+                        "the GPU's memory does not hold one clip: cut clips into shorter segments (segment_length in training, "
+                        f"longest in predictions), or compute on a CPU ({error})"
+                    ) from error
+            # Behind the handler: the traceback keeps the tensors of what has failed.
+            torch.cuda.empty_cache()
+            self.most = size * width // 2
+            logger.warning("the GPU's memory ran out with %d clips at once: from now on at most %d", size, size // 2)
+        return found

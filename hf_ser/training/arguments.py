@@ -17,7 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
-from hf_ser.machine import has_bfloat16, threads_of_this_process
+from hf_ser.machine import has_bfloat16, loading_processes, threads_of_this_process
 from hf_ser.models import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
@@ -277,7 +277,7 @@ class SERConfig(TrainingArguments):
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
             "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
-            "HuBERT Base, more with a smaller model; 0: whole batches."
+            "HuBERT Base, more with a smaller model; 0: whole batches. Where a GPU's memory runs out, it is halved."
         },
     )
     hub_strategy: str = field(
@@ -412,6 +412,17 @@ class SERConfig(TrainingArguments):
     gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that decode, augment and batch clips for each process that trains; batches do not depend on their "
+            "number. By default 0 on a CPU, and with a GPU one less than there are cores, at most 8."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None,
+        metadata={"help": "Keep these processes between the epochs of a training; by default on a GPU."},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: the audio would be removed."})
     bf16: bool | None = field(
         default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
@@ -459,6 +470,11 @@ class SERConfig(TrainingArguments):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = loading_processes(gpu=not self.use_cpu)
+        if self.dataloader_persistent_workers is None:
+            # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
+            self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
         if self.greater_is_better is None:
             # transformers maximises everything but the loss.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ def fill(
     limit: float = 1e9,
 ) -> int:
     with in_use(folder):
-        return FeatureStore(folder).fill(WANTED, compute, batch=batch, limit=limit, quiet=True)
+        return FeatureStore(folder).fill(WANTED, partial(map, compute), batch=batch, limit=limit, quiet=True)
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
