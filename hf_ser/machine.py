@@ -42,3 +42,14 @@ def has_bfloat16(cpu: bool) -> bool:
     if torch.cuda.is_available() and not cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def half_precision(cpu: bool) -> str | None:
+    """
+    The 16-bit type to train in by default, as accelerate calls it: `bf16` where the hardware multiplies it, else `fp16` on GPUs
+    with tensor cores (V100, T4), else `None`: without them, and on a processor, float16 is not faster than float32.
+    """
+    if has_bfloat16(cpu):
+        return "bf16"
+    tensor_cores = torch.cuda.is_available() and not cpu and torch.cuda.get_device_capability() >= (7, 0)
+    return "fp16" if tensor_cores else None

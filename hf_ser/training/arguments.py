@@ -17,7 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
-from hf_ser.machine import has_bfloat16, loading_processes, threads_of_this_process
+from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
 from hf_ser.models import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
@@ -158,6 +158,10 @@ def _rates(rates: Mapping[float, float]) -> str:
 
 #: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
 HEAD_LEARNING_RATE = 1e-4
+
+#: transformers' implementations of attention; others are downloaded code.
+ATTENTION = ("sdpa", "flash_attention_2", "eager")
+BASE_MODEL_DTYPES = ("float32", "bfloat16")
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc", "loss")
@@ -425,7 +429,27 @@ class SERConfig(TrainingArguments):
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: the audio would be removed."})
     bf16: bool | None = field(
-        default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
+        default=None,
+        metadata={
+            "help": "Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and "
+            "without it (V100, T4) the default is --fp16 True; False here: float32."
+        },
+    )
+    base_model_dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16: half the memory for them, "
+            "and with --bf16 the same training. Adapter, head and all that is saved stay in float32.",
+            "choices": list(BASE_MODEL_DTYPES),
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How attention is computed in training, as in transformers' from_pretrained; flash_attention_2 needs the "
+            "package flash-attn. By default sdpa, on a CPU with faster code of this package where it has some.",
+            "choices": list(ATTENTION),
+        },
     )
 
     def __post_init__(self) -> None:
@@ -469,7 +493,25 @@ class SERConfig(TrainingArguments):
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.bf16 is None:
-            self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
+            default = half_precision(self.use_cpu)
+            self.bf16 = not self.fp16 and default == "bf16"
+            self.fp16 = self.fp16 or default == "fp16"
+        if self.attn_implementation not in (None, *ATTENTION):
+            raise ValueError(
+                f"attn_implementation: expected {listed(ATTENTION, 'or')}, found {self.attn_implementation!r}"
+            )
+        if self.attn_implementation == "flash_attention_2" and not (self.bf16 or self.fp16):
+            raise ValueError(
+                "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True"
+            )
+        if self.base_model_dtype not in BASE_MODEL_DTYPES:
+            raise ValueError(
+                f"base_model_dtype: expected {listed(BASE_MODEL_DTYPES, 'or')}, found {self.base_model_dtype!r}"
+            )
+        if self.base_model_dtype == "bfloat16" and not self.bf16:
+            raise ValueError(
+                "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use"
+            )
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = loading_processes(gpu=not self.use_cpu)
         if self.dataloader_persistent_workers is None:

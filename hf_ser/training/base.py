@@ -5,6 +5,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,8 +23,9 @@ from hf_ser.models.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig
-from hf_ser.training.attention import use_plain_attention
+from hf_ser.training.attention import attention, use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
+from hf_ser.training.base_model import base_model_in_bfloat16
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.losses import RandomState, TargetLoss
@@ -195,7 +197,10 @@ class BaseTrainer(CheckpointingTrainer):
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
-            use_plain_attention(tuned.model)
+            if args.attn_implementation is None:
+                use_plain_attention(tuned.model)
+        with attention(tuned.model, args.attn_implementation):
+            pass  # what the encoder does not support is an error now, and not after the probe
         self._batch_scale = batch_scale(tuned.model)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(
@@ -269,7 +274,11 @@ class BaseTrainer(CheckpointingTrainer):
                 module.linear.load_state_dict(head)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().train(*args, **kwargs)
+        with ExitStack() as stack:
+            stack.enter_context(attention(self.model, self.args.attn_implementation))
+            if self.args.base_model_dtype == "bfloat16":
+                stack.enter_context(base_model_in_bfloat16(self.model))
+            output = super().train(*args, **kwargs)
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps
         self.callback_handler.train_dataloader = None
         if self._shards:

@@ -232,7 +232,7 @@ def _features(
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
             logger.warning(
-                "no outputs of frozen layers are cached, so that every epoch computes them: %s",
+                "no outputs of frozen layers are cached: %s. Every epoch computes them anew.",
                 error or "another process lacks disk space",
             )
             stack.close()  # other runs may delete the files
