@@ -439,7 +439,7 @@ class SERConfig(TrainingArguments):
         default="float32",
         metadata={
             "help": "Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16 takes half the memory, "
-            "and with --bf16 the same training. Adapter, head and all that is saved stay in float32.",
+            "and with --bf16 it is the same training. Adapter, head and all that is saved stay in float32.",
             "choices": list(BASE_MODEL_DTYPES),
         },
     )
