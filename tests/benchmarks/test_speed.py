@@ -7,22 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import baseline
 import pytest
 import soundfile
-import speed
-from speed import (
-    BASELINE,
-    INFERENCE,
-    VARIANTS,
-    Settings,
-    benchmark,
-    check_losses,
-    make_trainer,
-    plot,
-    set_up,
-    table,
-    write_clips,
-)
+from baseline import BASELINE, VARIANTS, Settings, load_clips, set_up, write_clips
+from speed import INFERENCE, benchmark, check_losses, make_trainer, table
 
 from hf_ser.corpora import CorpusError
 from hf_ser.report.cost import operations
@@ -36,7 +25,7 @@ def in_this_process(task: Callable[..., dict[str, Any]], *arguments: Any) -> dic
 
 def small(model: Path, **given: Any) -> Settings:
     """As little as there can be."""
-    few = {"clips": 5, "batch_size": 2, "steps": 2, "rounds": 1, "least_seconds": 0.01, "threads": 1}
+    few = {"clips": 5, "batch_sizes": [2], "steps": 2, "rounds": 1, "least_seconds": 0.01, "threads": 1}
     return Settings(model=str(model), **{**few, **given})
 
 
@@ -60,8 +49,12 @@ def test_ratios_are_medians_of_interleaved_rounds(report: dict[str, Any]) -> Non
         assert line["ratio"] == pytest.approx(median(ratios))
         if group == "inference":
             continue
-        assert rates == pytest.approx([4 * one["epochs"] / one["seconds"] for one in line["rounds"]])
-        preparing = 4 / 5 * report["preparing"]["first"] if variant != BASELINE else 0.0
+        assert rates == pytest.approx([one["clips"] / one["seconds"] for one in line["rounds"]])
+        half = lines[group, "bfloat16"]["rounds"]
+        halves = [rate / one["clips_per_second"] for rate, one in zip(rates, half, strict=True)]
+        assert line["half_ratio"] == pytest.approx(median(halves))
+        assert line["share_of_peak"] > 0
+        preparing = 4 / 5 * report["preparing"]["first"] if variant not in (BASELINE, "bfloat16") else 0.0
         caching = median(one["cache_seconds"] for one in line["rounds"])
         assert line["run_seconds"] == pytest.approx(preparing + caching + 50 * 4 / median(rates))
         assert line["run_ratio"] == pytest.approx(base["run_seconds"] / line["run_seconds"], rel=1e-3)
@@ -76,8 +69,6 @@ def test_all_variants_train_the_same_model(report: dict[str, Any], tiny_hubert: 
 
 
 def test_the_results_are_shown(report: dict[str, Any], tmp_path: Path) -> None:
-    plot(report, tmp_path / "benchmark.png")
-    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path.parent) not in json.dumps(report)  # no folder of this machine
     printed = table(report)
     assert all(name in printed for name in (*VARIANTS, *INFERENCE))
@@ -88,13 +79,13 @@ def test_variants_differ_in_decoding_and_not_in_their_batches(
     tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = set_up(small(tiny_hubert, methods=["full"]), tmp_path)
-    clips = speed.load_clips(settings, tmp_path).select(range(4))
+    clips = load_clips(settings, tmp_path).select(range(4))
     read = []
-    decode = speed.read
-    monkeypatch.setattr(speed, "read", lambda audio: read.append(audio["bytes"]) or decode(audio))
+    decode = baseline.read
+    monkeypatch.setattr(baseline, "read", lambda audio: read.append(audio["bytes"]) or decode(audio))
     labels, reads = [], []
     for variant in (BASELINE, "prepared", "trainer"):
-        trainer = make_trainer(settings, tmp_path, clips, "full", variant, max_steps=2, check=False)
+        trainer = make_trainer(settings, tmp_path, clips, "full", variant, max_steps=2)
         batches = [batch["labels"] for _ in range(2) for batch in trainer.get_train_dataloader()]
         labels.append([(batch if batch.ndim == 1 else batch.argmax(dim=1)).tolist() for batch in batches])
         reads.append([content is None for content in read])
@@ -111,10 +102,10 @@ def test_frozen_layers_and_padding_are_not_computed(
 ) -> None:
     """No gradients of frozen layers; Whisper takes the clip and not 30 s."""
     settings = set_up(small(request.getfixturevalue(model), methods=[method]), tmp_path)
-    clips = speed.load_clips(settings, tmp_path).select(range(4))
+    clips = load_clips(settings, tmp_path).select(range(4))
     found = []
     for variant in (BASELINE, "trainer"):
-        trainer = make_trainer(settings, tmp_path, clips, method, variant, max_steps=2, check=False)
+        trainer = make_trainer(settings, tmp_path, clips, method, variant, max_steps=2)
         trainer.train()
         batch = next(iter(trainer.get_train_dataloader()))
         found.append(operations(partial(trainer.training_step, trainer.model_wrapped, batch)))
@@ -148,7 +139,7 @@ def test_synthetic_clips_have_the_rates_and_lengths_of_real_ones(tmp_path: Path)
 
 
 def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"clips=3: expected at least steps \* batch_size, 4"):
+    with pytest.raises(ValueError, match=r"clips=3: expected at least steps \* batch_sizes, 4"):
         small(tiny_hubert, clips=3)
     with pytest.raises(ValueError, match="expected baseline among them"):
         small(tiny_hubert, variants=["cache"])
@@ -159,7 +150,7 @@ def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
 
 def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
     words = (
-        "--clips 4 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen --variants baseline cache"
+        "--clips 4 --batch_sizes 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen --variants baseline cache"
     )
     done = python("benchmarks/speed.py", "--model", tiny_hubert, *words.split(), "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -167,3 +158,19 @@ def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
     assert [line["variant"] for line in report["lines"]] == [BASELINE, "cache", *INFERENCE]
     assert not [line for line in report["lines"] if "ratio" not in line]
     assert "cache" in done.stdout
+
+
+def test_the_check_of_a_gpu_on_a_cpu(python: Run, tmp_path: Path) -> None:
+    done = python("benchmarks/gpu_check.py", "--device", "cpu", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "gpu_check.json").read_text())
+    (report,) = found["models"]
+    expected = [(m, v) for m in ("full", "lora_qkv", "frozen") for v in (BASELINE, "bfloat16", "cache")]
+    assert [(line["group"], line["variant"]) for line in report["lines"]] == expected
+    for line in report["lines"]:
+        assert list(line["rounds"][0]["sizes"]) == ["1", "2"]
+        assert line["share_of_peak"] > 0
+    assert "share of peak" in done.stdout
+    none = python("benchmarks/gpu_check.py", "--output", tmp_path)
+    assert none.returncode == 2
+    assert "there is no CUDA device: nothing is checked" in none.stderr
