@@ -85,6 +85,8 @@ def main() -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     models = MODELS[arguments.device]
     for place, settings in enumerate(models):
+        if time.perf_counter() > deadline:
+            break
         start_process(settings.threads)
         left = (deadline - time.perf_counter()) / (len(models) - place)
         seconds = max(left / (len(METHODS) * len(VARIANTS) + 1) - START_SECONDS, 1.0)

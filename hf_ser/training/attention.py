@@ -91,8 +91,10 @@ def attention(model: Any, implementation: str | None) -> Iterator[None]:
         ImportError, ValueError: if it is not installed, or the encoder does not support it.
     """
     before = model.config._attn_implementation
-    model.set_attn_implementation(implementation or before)
+    if implementation:
+        model.set_attn_implementation(implementation)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        if implementation:
+            model.set_attn_implementation(before)

@@ -268,7 +268,6 @@ def _fill(
             collate_fn=partial(_collate, trainer.data_collator),
             num_workers=min(args.dataloader_num_workers, len(batches)),
             pin_memory=args.dataloader_pin_memory,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
             generator=torch.Generator(),  # its own: training draws the same whether features are cached or not
         )
         for batch in loader:
