@@ -232,7 +232,7 @@ def _features(
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
             logger.warning(
-                "no outputs of frozen layers are cached: %s. Every epoch computes them anew.",
+                "no outputs of frozen layers are cached: %s. They are computed anew each time.",
                 error or "another process lacks disk space",
             )
             stack.close()  # other runs may delete the files
