@@ -30,11 +30,15 @@ def threads_of_this_process() -> int:
     return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
-def loading_processes(gpu: bool) -> int:
+def loading_processes(gpu: bool, cores: int | None = None) -> int:
     """
-    How many processes load the batches of this one by default. On a CPU none: they would take its cores from the model.
+    How many processes load the batches of one that trains by default.
+
+    Args:
+        gpu (`bool`): Whether it trains on a GPU. On a CPU there are none: they would take its cores from the model.
+        cores (`int`, *optional*): The cores that it has, by default its share of the machine's.
     """
-    return min(max(threads_of_this_process() - 1, 1), 8) if gpu else 0
+    return min(max((cores or threads_of_this_process()) - 1, 1), 8) if gpu else 0
 
 
 def has_bfloat16(cpu: bool) -> bool:

@@ -15,6 +15,7 @@ def test_a_gpu_is_fed_by_the_cores_that_its_process_has(
     monkeypatch.setattr("hf_ser.machine.processors", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes_of_the_run))
     assert loading_processes(gpu=True) == expected
+    assert loading_processes(gpu=True, cores=4) == 3  # of a cross-validation with several runs at a time
     assert loading_processes(gpu=False) == 0
 
 

@@ -313,7 +313,8 @@ class SERConfig(TrainingArguments):
     cpu_threads: int | None = field(
         default=None,
         metadata={
-            "help": "Threads of each process on a CPU; by default the machine's, shared out between its processes."
+            "help": "Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, "
+            "shared out between its processes."
         },
     )
     class_weights: bool = field(
@@ -513,7 +514,7 @@ class SERConfig(TrainingArguments):
                 "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use"
             )
         if self.dataloader_num_workers is None:
-            self.dataloader_num_workers = loading_processes(gpu=not self.use_cpu)
+            self.dataloader_num_workers = loading_processes(not self.use_cpu, self.cpu_threads)
         if self.dataloader_persistent_workers is None:
             # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
             self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
