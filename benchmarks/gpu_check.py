@@ -31,7 +31,7 @@ from hf_ser.models.load import TINY
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = ["tests/test_gpu.py", "tests/report/test_cost.py"]
-METHODS, VARIANTS = ["full", "lora_qkv", "frozen"], [BASELINE, HALF_BASELINE, "cache"]
+METHODS, VARIANTS = ["full", "lora_qkv", "frozen"], [BASELINE, HALF_BASELINE, "memory", "cache"]
 ONCE: dict[str, Any] = {"methods": METHODS, "variants": VARIANTS, "rounds": 1, "inference": False}
 #: The settings of each device, for each of its models.
 MODELS: dict[str, list[Settings]] = {

@@ -436,6 +436,7 @@ class SERConfig(TrainingArguments):
             "without it (V100, T4) the default is --fp16 True; False here: float32."
         },
     )
+    fp16: bool = field(default=False, metadata={"help": "Train in float16, with a scaled loss; see bf16."})
     base_model_dtype: str = field(
         default="float32",
         metadata={

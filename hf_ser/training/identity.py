@@ -74,7 +74,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         found |= {
             "processes": training.world_size,
             "per_device_train_batch_size": training.per_device_train_batch_size,
-            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
+            "dataloader_num_workers": training.dataloader_num_workers or 1,  # with none the process reads itself
         }
     plain: dict[str, Any] = without_paths(json.loads(json.dumps(found)))
     return plain

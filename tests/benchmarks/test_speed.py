@@ -1,6 +1,7 @@
 """The speed benchmark on a tiny model and a handful of clips. No speed is tested."""
 
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,10 @@ from statistics import median
 from typing import Any
 
 import baseline
+import gpu_check
 import pytest
 import soundfile
+import torch
 from baseline import BASELINE, VARIANTS, Settings, load_clips, set_up, write_clips
 from speed import INFERENCE, benchmark, check_losses, make_trainer, table
 
@@ -160,17 +163,22 @@ def test_the_script(python: Run, tmp_path: Path, tiny_hubert: Path) -> None:
     assert "cache" in done.stdout
 
 
-def test_the_check_of_a_gpu_on_a_cpu(python: Run, tmp_path: Path) -> None:
-    done = python("benchmarks/gpu_check.py", "--device", "cpu", "--output", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "gpu_check.json").read_text())
-    (report,) = found["models"]
-    expected = [(m, v) for m in ("full", "lora_qkv", "frozen") for v in (BASELINE, "bfloat16", "cache")]
-    assert [(line["group"], line["variant"]) for line in report["lines"]] == expected
-    for line in report["lines"]:
+def test_the_check_of_a_gpu_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_check, "start_process", lambda threads: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(tmp_path)])
+    assert gpu_check.main() == 2
+    assert "there is no CUDA device: nothing is checked" in capsys.readouterr().err
+    sys.argv += ["--device", "cpu"]
+    assert gpu_check.main() == 0
+    assert "share of peak" in capsys.readouterr().out
+    (report,) = json.loads((tmp_path / "gpu_check.json").read_text())["models"]
+    measured = [line for line in report["lines"] if "ratio" in line]
+    variants = (BASELINE, "bfloat16", "memory", "cache")
+    expected = [(m, v) for m in ("full", "lora_qkv", "frozen") for v in variants if (m, v) != ("full", "cache")]
+    assert [(line["group"], line["variant"]) for line in measured] == expected
+    for line in measured:
         assert list(line["rounds"][0]["sizes"]) == ["1", "2"]
         assert line["share_of_peak"] > 0
-    assert "share of peak" in done.stdout
-    none = python("benchmarks/gpu_check.py", "--output", tmp_path)
-    assert none.returncode == 2
-    assert "there is no CUDA device: nothing is checked" in none.stderr
