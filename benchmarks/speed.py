@@ -225,56 +225,55 @@ def train(settings: Settings, work: Path, method: str, variant: str) -> Result:
 
     Returns:
         Of the fastest `batch_size`: `clips_per_second`, the `clips` and `seconds` that were measured, `peak_bytes`, and
-        `cache_seconds`, the time to fill the cache; of the first one `operations` per clip; and the clips per second of all
+        `cache_seconds`, the time to fill the cache; of the first one the `operations` per clip; and the clips per second of all
         `sizes`. Or `skipped` with the reason.
     """
     began, found = time.perf_counter(), list[Result]()
-    for batch_size in settings.batch_sizes:
-        gc.collect()  # a model and its Trainer refer to each other
-        torch.cuda.empty_cache()
-        if found and time.perf_counter() - began > settings.most_seconds:
-            break
-        try:
-            found.append(train_batches(settings, work, method, variant, batch_size, count=not found))
-        except torch.OutOfMemoryError:
-            if not found:
-                raise
-            break
-        if "skipped" in found[0]:
-            return found[0]
+    with TemporaryDirectory(dir=work) as cache:
+        for batch_size in settings.batch_sizes:
+            gc.collect()  # a model and its Trainer refer to each other
+            torch.cuda.empty_cache()
+            if found and time.perf_counter() - began > settings.most_seconds:
+                break
+            try:
+                found.append(train_batches(settings, work, method, variant, batch_size, cache))
+            except torch.OutOfMemoryError:
+                if not found:
+                    raise
+                break
+            if "skipped" in found[0]:
+                return found[0]
     best = max(found, key=lambda one: one["clips_per_second"])
-    return {**found[0], **best, "sizes": {one["batch_size"]: one["clips_per_second"] for one in found}}
+    once = {key: found[0][key] for key in ("operations", "cache_seconds")}
+    return {**best, **once, "sizes": {one["batch_size"]: one["clips_per_second"] for one in found}}
 
 
-def train_batches(settings: Settings, work: Path, method: str, variant: str, batch_size: int, *, count: bool) -> Result:
-    """The same with one batch size; with `count` also its operations."""
+def train_batches(settings: Settings, work: Path, method: str, variant: str, batch_size: int, cache: str) -> Result:
+    """The same with one batch size; `cache` is the folder of the outputs of frozen layers."""
     clips = load_clips(settings, work).select(range(settings.training_clips))
     trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if isinstance(model, PeftModel) else model
     if "cache" in optimisations(variant) and frozen_part(model) is None:
         return {"skipped": "nothing at the model's front is frozen"}
-    counted: Result = {}
-    with TemporaryDirectory(dir=work) as folder:
-        began = time.perf_counter()
-        with caching(trainer, variant, folder):
-            cache_seconds = time.perf_counter() - began
-            timer = Timer(settings, batch_size)
-            trainer.add_callback(timer)
-            trainer.train()
-            if count:
-                batch = next(iter(trainer.get_train_dataloader()))
-                counted["operations"] = (
-                    operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
-                )
+    counted: float | None = None
+    began = time.perf_counter()
+    with caching(trainer, variant, cache):
+        cache_seconds = time.perf_counter() - began
+        timer = Timer(settings, batch_size)
+        trainer.add_callback(timer)
+        trainer.train()
+        if batch_size == settings.batch_sizes[0]:
+            batch = next(iter(trainer.get_train_dataloader()))
+            counted = operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
     return {
         "batch_size": batch_size,
         "clips_per_second": timer.clips / timer.seconds,
         "clips": timer.clips,
         "seconds": timer.seconds,
         "peak_bytes": timer.peak_bytes,
+        "operations": counted,
         "cache_seconds": cache_seconds,
-        **counted,
     }
 
 
