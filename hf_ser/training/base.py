@@ -363,12 +363,12 @@ class BaseTrainer(CheckpointingTrainer):
         if self.args.world_size > 1:
             raise torch.OutOfMemoryError(
                 f"the GPU's memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
-                f"repeat a step alone: set micro_batch_seconds={seconds / 2:.0f}, which is the same training ({error})"
+                f"repeat a step alone: set micro_batch_seconds={seconds / 2:.3g}, which is the same training ({error})"
             ) from error
         self._seconds_that_fit = seconds / 2
         logger.warning(
-            "the GPU's memory ran out with a micro-batch of %.0f s of speech: the step is repeated with at most %.0f s, which is "
-            "the same training (micro_batch_seconds=%.0f starts so)",
+            "the GPU's memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
+            "is the same training (micro_batch_seconds=%.3g starts so)",
             seconds,
             seconds / 2,
             seconds / 2,
