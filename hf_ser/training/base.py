@@ -224,7 +224,9 @@ class BaseTrainer(CheckpointingTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        self.args.deepspeed_plugin = None  # the probe's Trainer finds it in accelerate's state, and must not bring it again
+        self.args.deepspeed_plugin = (
+            None  # the probe's Trainer finds it in accelerate's state, and must not bring it again
+        )
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
         self._shards = None
         #: How several processes share the training; `None` for one.

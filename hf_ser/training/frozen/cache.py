@@ -258,7 +258,8 @@ def _fill(
     model, args = _untuned(trainer).eval(), trainer.args
     name = model.main_input_name
     # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
-    kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision if mixed else "no")
+    precision = trainer.accelerator.mixed_precision if mixed else "no"
+    kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
     @torch.no_grad()
     def outputs(batches: Sequence[Sequence[Segment]]) -> Iterator[list[torch.Tensor]]:
