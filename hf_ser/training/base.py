@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
@@ -224,9 +225,10 @@ class BaseTrainer(CheckpointingTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        self.args.deepspeed_plugin = (
-            None  # the probe's Trainer finds it in accelerate's state, and must not bring it again
-        )
+        # The probe's model and Trainer come after this one: ZeRO-3 would spread that model as it is loaded, and accelerate, which
+        # keeps the plugin, takes it once.
+        unset_hf_deepspeed_config()
+        self.args.deepspeed_plugin = None
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
         self._shards = None
         #: How several processes share the training; `None` for one.
