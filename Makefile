@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Threads that wait should sleep: spinning, they slow down whatever else runs on the machine many times over.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types cards clean
+.PHONY: demo test deepspeed lint types cards clean
 
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -16,6 +16,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder
+
+# The tests that need deepspeed, which is built without its kernels: they run on CPUs.
+deepspeed: $(VENV)/.installed-dev
+	DS_BUILD_OPS=0 $(INSTALL) deepspeed
+	$(BIN)/python -m pytest -q -n 0 -m deepspeed tests/training/test_distributed.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -5,22 +5,26 @@ Compares the speed of this package with plain transformers, on the same clips an
     python benchmarks/speed.py --model whisper-tiny --rounds 2 --check --output benchmarks/whisper-tiny
     python benchmarks/speed.py --model facebook/hubert-large-ll60k --corpora ravdess=/data/RAVDESS --methods full lora_qkv
 
-The baseline of training is transformers' example of audio classification; each variant adds one optimisation of this package to
-the variant before it. The baseline of inference is transformers' pipeline with the fastest of its batch sizes. All variants train
-on the same clips in the same batches, from the same encoder. Each measurement runs in a process of its own, and the measurements
-are interleaved, so that a busy machine slows down all of them. A ratio is the median over the rounds of a variant's clips per
-second, divided by the baseline's in the same round. A whole run is extrapolated: preparing and caching as measured, once, and the
-epochs at the measured rate. Validation and saving are not measured. The method head trains this package's conv head, and in the
-baseline transformers' head on a weighted sum of the layers.
+The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it adds
+one optimisation of this package to the variant before it. The baseline of inference is transformers' pipeline. Of several batch
+sizes the fastest counts. All variants train on the same clips in the same order, from the same encoder. Each measurement runs in
+a process of its own, and the measurements are interleaved, so that a busy machine slows down all of them. A ratio is the median
+over the rounds of a variant's clips per second, divided by the baseline's in the same round. A whole run is extrapolated:
+preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not measured. The method
+frozen trains this package's conv head, and in the baseline transformers' head on a weighted sum of the layers.
 
 With --check the losses of all variants in float32 are compared. They differ on purpose where transformers normalises over the
 padding, too (group-norm encoders such as HuBERT Base), or pads every clip to 30 s (Whisper).
 
-Writes benchmark.json and benchmark.png, and prints a table.
+The share of peak is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
+divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16).
+
+Writes benchmark.json, and prints a table. benchmarks/gpu_check.py runs it on a machine with a GPU.
 """
 
 import argparse
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -30,10 +34,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from io import BytesIO
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from statistics import median
@@ -43,207 +45,46 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 import transformers
-from matplotlib.figure import Figure
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import HubertConfig, PretrainedConfig, Trainer, TrainerCallback, TrainingArguments, WhisperConfig
+from baseline import (
+    BASELINE,
+    HALF_BASELINE,
+    VARIANTS,
+    Result,
+    Settings,
+    extract,
+    load_baseline,
+    load_clips,
+    read,
+    set_up,
+)
+from peft import PeftModel
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
-from hf_ser.audio import SAMPLING_RATE, cut, prepare
-from hf_ser.audio.decode import resample
+from hf_ser.audio import SAMPLING_RATE, cut
 from hf_ser.command_line import errors_in_one_line
-from hf_ser.corpora import CorpusError, read_corpora
-from hf_ser.encoders import encoder_config, minimum_samples, minimum_samples_in_training
+from hf_ser.encoders import minimum_samples_in_training
 from hf_ser.features import SpeechCollator, SpeechDataset
-from hf_ser.machine import has_bfloat16, keep_freed_memory, processor_name, processors
+from hf_ser.machine import has_bfloat16, processor_name, processors
+from hf_ser.memory import keep_freed_memory
 from hf_ser.models import load_model
-from hf_ser.models.load import load_config, resolve_checkpoint
-from hf_ser.report.cost import start_memory
+from hf_ser.report.cost import operations, start_memory
 from hf_ser.training import SERConfig
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.tuning import Tuning, tune
 
 logger = logging.getLogger("speed")
-Result = dict[str, Any]
 
-#: Encoders with random weights: they cost what the published ones do. No layers are left out at random (layerdrop 0).
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-TINY = {"d_model": 384, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}
-DECODER = {"decoder_layers": 1, "decoder_attention_heads": 6, "decoder_ffn_dim": 64}
-SHAPES: dict[str, PretrainedConfig] = {
-    "hubert-base": HubertConfig(layerdrop=0.0),
-    "hubert-large": HubertConfig(**LARGE, **LAYER_NORM, layerdrop=0.0),
-    "whisper-tiny": WhisperConfig(**TINY, **DECODER),
-}
-#: The methods, and the modules that the baseline's LoRA adapts.
-METHODS: dict[str, tuple[str, ...]] = {
-    "full": (),
-    "lora_qkv": ("q_proj", "k_proj", "v_proj"),
-    "lora_ff": ("fc1", "fc2", "intermediate_dense", "output_dense"),
-    "lora_classifier": ("classifier",),
-    "frozen": (),
-}
-#: The variants of training. Each has the optimisations of all variants before it.
-VARIANTS = {
-    "baseline": "transformers' Trainer: files decoded at every access, float32",
-    "prepared": "clips from the corpus that was decoded once",
-    "bfloat16": "bfloat16 where the hardware has it",
-    "trainer": "this package's model and Trainer: frozen modules in eval mode and without a graph",
-    "attention": "attention as plain matrix products in bfloat16 or with dropout, on a CPU",
-    "micro_batches": "a batch in micro-batches of similar lengths, with less padding",
-    "memory": "the allocator keeps freed memory, on a CPU",
-    "cache": "the outputs of the frozen layers are kept between epochs",
-}
-BASELINE, PIPELINE = "baseline", "pipeline"
+PIPELINE = "pipeline"
 #: The ways of inference: transformers' pipeline, and this package in each precision.
 INFERENCE = (PIPELINE, "float32", "bfloat16", "int8")
 BATCH_SIZES = (1, 4, 16)
 CACHE_GB = 64.0
-#: Sampling rate in Hz, format and share of the synthetic clips: CREMA-D (half of it as FLAC), TESS, RAVDESS, SAVEE by size.
-KINDS = (
-    (16_000, "wav", 0.31),
-    (16_000, "flac", 0.30),
-    (24_000, "wav", 0.23),
-    (48_000, "wav", 0.12),
-    (44_100, "wav", 0.04),
-)
 #: Two losses in float32 are equal up to this difference.
 TOLERANCE = 1e-4
-
-
-def option(default: Any, words: str) -> Any:
-    """A field that `HfArgumentParser` shows with its help."""
-    return field(default=default, metadata={"help": words})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The arguments of a benchmark. `clips=512 batch_size=16 steps=20 workers=4` keep a GPU busy."""
-
-    model: str = option("hubert-base", f"encoder: a folder, a name on the Hub, or random weights: {', '.join(SHAPES)}")
-    methods: list[str] = field(
-        default_factory=list,
-        metadata={"help": "by default those of the paper with this encoder", "choices": [*METHODS]},
-    )
-    variants: list[str] = field(
-        default_factory=lambda: [*VARIANTS],
-        metadata={"help": "; ".join(map(": ".join, VARIANTS.items())), "choices": [*VARIANTS]},
-    )
-    corpora: list[str] = field(default_factory=list, metadata={"help": "NAME=PATH; by default synthetic clips"})
-    clips: int = option(32, "clips that are predicted, and clips of the synthetic corpus")
-    batch_size: int = option(4, "clips in a training batch")
-    steps: int = option(4, "training steps in an epoch")
-    warm_up: int = option(1, "training steps before the measurement, at least 1")
-    least_seconds: float = option(2.0, "seconds that are measured at least, in whole epochs")
-    rounds: int = option(3, "how often each measurement is taken")
-    epochs: int = option(50, "epochs of the extrapolated run")
-    threads: int = option(processors(), "threads of a process on the CPU")
-    workers: int = option(0, "processes that load the batches, on both sides")
-    seed: int = option(0, "seed of clips, weights and order")
-    check: bool = option(False, "also compare the losses of the variants in float32")
-    output: str = option("benchmark", "the folder of the results")
-
-    def __post_init__(self) -> None:
-        if self.clips < self.steps * self.batch_size:
-            raise ValueError(
-                f"clips={self.clips}: expected at least steps * batch_size, {self.steps * self.batch_size}"
-            )
-        if BASELINE not in self.variants:
-            raise ValueError(f"variants={self.variants}: expected {BASELINE} among them, for comparison")
-
-
-# Clips
-
-
-def write_clips(folder: Path, clips: int, seed: int = 0) -> str:
-    """Writes synthetic clips with the rates, formats and lengths of the usual corpora, and returns `manifest=PATH`."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    kinds = rng.choice(len(KINDS), size=clips, p=[share for *_, share in KINDS])
-    kinds[: len(KINDS)] = np.arange(len(KINDS))[:clips]  # each kind at least once
-    lengths = np.clip(2.8 * np.exp(0.35 * rng.standard_normal(clips)), 1.5, 7.0)
-    rows = []
-    for i, (kind, length) in enumerate(zip(rng.permutation(kinds), lengths, strict=True)):
-        rate, suffix, _ = KINDS[kind]
-        seconds, pitch = np.arange(round(length * rate)) / rate, rng.uniform(90, 250)
-        tone = sum(np.sin(2 * np.pi * k * pitch * seconds) / k for k in range(1, 12))
-        samples = 0.1 * (1.2 + np.sin(8 * np.pi * seconds)) * (tone + 0.1 * rng.standard_normal(len(seconds)))
-        soundfile.write(folder / f"{i:05d}.{suffix}", samples, rate, subtype="PCM_16")
-        rows.append([f"{i:05d}.{suffix}", ("angry", "happy", "neutral", "sad")[i % 4], f"s{i % 10}"])
-    pd.DataFrame(rows, columns=["path", "emotion", "speaker"]).to_csv(folder / "clips.csv", index=False)
-    return f"manifest={folder / 'clips.csv'}"
-
-
-def load_clips(settings: Settings, work: Path) -> datasets.Dataset:
-    """
-    Draws `settings.clips` clips from the corpora; decodes what is not prepared yet.
-
-    Returns:
-        Rows with `file` (undecoded), `audio` (prepared, 16 kHz), `label`, `duration` (s) and `samples_hash`, in random order.
-
-    Raises:
-        CorpusError: if the corpora have too few usable files.
-    """
-    corpora = read_corpora(settings.corpora)
-    prepared = prepare(corpora, cache=work / "prepared", workers=settings.threads)
-    files = datasets.concatenate_datasets(corpora).select_columns(["audio"]).rename_column("audio", "file")
-    shortest = minimum_samples(load_config(settings.model)) / SAMPLING_RATE
-    columns = zip(files["file"], prepared["problem"][:], prepared["duration"][:], strict=True)
-    usable = [i for i, (file, problem, s) in enumerate(columns) if file["path"] and not problem and s >= shortest]
-    if len(usable) < settings.clips:
-        raise CorpusError(
-            f"corpora: expected clips={settings.clips} usable files, found {len(usable)}; give fewer clips"
-        )
-    chosen = np.random.default_rng(settings.seed).permutation(usable)[: settings.clips].tolist()
-    names = [prepared["emotion"][i] or "unknown" for i in chosen]
-    features = datasets.Features({"label": datasets.ClassLabel(names=sorted(set(names)))})
-    labels = datasets.Dataset.from_dict({"label": names}, features=features)
-    rows = prepared.select_columns(["audio", "duration", "samples_hash"])
-    return datasets.concatenate_datasets([files.select(chosen), rows.select(chosen), labels], axis=1)
-
-
-# The baseline: transformers, PEFT and nothing else
-
-
-def read(audio: Result) -> np.ndarray:
-    """Decodes a file or a prepared clip: `(samples,)` at 16 kHz."""
-    source = audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"])
-    samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    return resample(samples.mean(axis=1), rate)
-
-
-def extract(batch: dict[str, list[Any]], column: str, extractor: Any) -> dict[str, list[Any]]:
-    """The features of some rows, clip by clip, as transformers' example has it."""
-    name = extractor.model_input_names[0]
-    waveforms = [read(audio) for audio in batch[column]]
-    return {name: list(extractor(waveforms, sampling_rate=SAMPLING_RATE)[name]), "labels": batch["label"]}
-
-
-def load_baseline(
-    settings: Settings, emotions: Sequence[str], method: str, *, weighted: bool = False, lora_dropout: float = 0.05
-) -> tuple[Any, Any]:
-    """The stock model with the parameters of `method` trainable, and its feature extractor."""
-    config = transformers.AutoConfig.from_pretrained(settings.model)
-    whisper = config.model_type == "whisper"
-    config.id2label = dict(enumerate(emotions))
-    config.use_weighted_layer_sum, config.apply_spec_augment = weighted, False
-    setattr(config, "encoder_layerdrop" if whisper else "layerdrop", 0.0)
-    stock = transformers.AutoModelForAudioClassification
-    model = stock.from_pretrained(settings.model, config=config, dtype=torch.float32)
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(settings.model, return_attention_mask=not whisper)
-    if METHODS[method]:
-        present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-        targets = sorted(present.intersection(METHODS[method]))
-        head = None if method == "lora_classifier" else ["projector", "classifier"]
-        lora = {"target_modules": targets, "modules_to_save": head, "lora_dropout": lora_dropout}
-        return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, **lora)), extractor
-    if method == "frozen":
-        model.freeze_encoder() if whisper else model.freeze_base_model()
-    return model, extractor
 
 
 # Training
@@ -277,7 +118,15 @@ def optimisations(variant: str) -> list[str]:
 
 
 def make_trainer(
-    settings: Settings, work: Path, clips: datasets.Dataset, method: str, variant: str, *, max_steps: int, check: bool
+    settings: Settings,
+    work: Path,
+    clips: datasets.Dataset,
+    method: str,
+    variant: str,
+    *,
+    max_steps: int,
+    batch_size: int | None = None,
+    check: bool = False,
 ) -> Any:
     """
     The Trainer of a variant. With `check` it trains in float32 with the stock head and without dropout in LoRA, so that its
@@ -290,7 +139,7 @@ def make_trainer(
     order = np.random.default_rng(settings.seed).permutation(len(clips)).tolist()
     arguments: Result = {
         "output_dir": str(work / "output"),
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": batch_size or settings.batch_sizes[0],
         "max_steps": max_steps,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "constant",
@@ -346,53 +195,101 @@ def caching(trainer: Any, variant: str, folder: str) -> AbstractContextManager[N
 
 
 class Timer(TrainerCallback):
-    """Measures whole epochs after the warm-up, until `least_seconds` have passed."""
+    """
+    Measures whole epochs after the warm-up, until `least_seconds` have passed; it ends `most_seconds` after it was made.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, batch_size: int) -> None:
+        self.settings, self.steps = settings, settings.training_clips // batch_size
+        self.made = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.epochs, rest = divmod(state.global_step - self.settings.warm_up, self.settings.steps)
-        if self.epochs < 0 or rest:
+        done = state.global_step - self.settings.warm_up
+        late = done > 0 and time.perf_counter() - self.made > self.settings.most_seconds
+        if done < 0 or (done % self.steps and not late):
             return
         if args.device.type == "cuda":
             torch.cuda.synchronize(args.device)
-        if not self.epochs:
+        if not done:
             self.memory, self.began = start_memory(args.device), time.perf_counter()
         self.seconds = time.perf_counter() - self.began
-        if self.epochs and self.seconds >= self.settings.least_seconds:
+        if done and (late or self.seconds >= self.settings.least_seconds):
+            self.clips = done * args.per_device_train_batch_size
             self.peak_bytes = self.memory()["peak_bytes"]
             control.should_training_stop = True
 
 
 def train(settings: Settings, work: Path, method: str, variant: str) -> Result:
     """
-    Measures some epochs of training.
+    Measures some epochs of training with each batch size, from the first on, until the memory runs out.
 
     Returns:
-        `clips_per_second`, the `epochs` and `seconds` that were measured, `peak_bytes`, and `cache_seconds`, the time to fill
-        the cache; or `skipped` with the reason.
+        Of the fastest `batch_size`: `clips_per_second`, the `clips` and `seconds` that were measured, `peak_bytes`, and
+        `cache_seconds`, the time to fill the cache; of the first one the `operations` per clip; and the clips per second of all
+        `sizes`. Or `skipped` with the reason.
     """
-    clips = load_clips(settings, work).select(range(settings.steps * settings.batch_size))
-    trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, check=False)
+    began, found = time.perf_counter(), list[Result]()
+    with TemporaryDirectory(dir=work) as cache:
+        for batch_size in settings.batch_sizes:
+            gc.collect()  # a model and its Trainer refer to each other
+            torch.cuda.empty_cache()
+            if found and time.perf_counter() - began > settings.most_seconds:
+                break
+            try:
+                found.append(train_batches(settings, work, method, variant, batch_size, cache))
+            except torch.OutOfMemoryError:
+                if not found:
+                    raise
+                break
+            if "skipped" in found[0]:
+                return found[0]
+    best = max(found, key=lambda one: one["clips_per_second"])
+    once = {key: found[0][key] for key in ("operations", "cache_seconds")}
+    return {**best, **once, "sizes": {one["batch_size"]: one["clips_per_second"] for one in found}}
+
+
+def train_batches(settings: Settings, work: Path, method: str, variant: str, batch_size: int, cache: str) -> Result:
+    """The same with one batch size; `cache` is the folder of the outputs of frozen layers."""
+    clips = load_clips(settings, work).select(range(settings.training_clips))
+    trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if isinstance(model, PeftModel) else model
     if "cache" in optimisations(variant) and frozen_part(model) is None:
         return {"skipped": "nothing at the model's front is frozen"}
-    timer = Timer(settings)
-    trainer.add_callback(timer)
-    with TemporaryDirectory(dir=work) as folder:
-        began = time.perf_counter()
-        with caching(trainer, variant, folder):
-            cache_seconds = time.perf_counter() - began
-            trainer.train()
+    counted: float | None = None
+    began = time.perf_counter()
+    with caching(trainer, variant, cache):
+        cache_seconds = time.perf_counter() - began
+        timer = Timer(settings, batch_size)
+        trainer.add_callback(timer)
+        trainer.train()
+        if batch_size == settings.batch_sizes[0]:
+            batch = next(iter(trainer.get_train_dataloader()))
+            counted = operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
     return {
-        "clips_per_second": timer.epochs * len(clips) / timer.seconds,
-        "epochs": timer.epochs,
+        "batch_size": batch_size,
+        "clips_per_second": timer.clips / timer.seconds,
+        "clips": timer.clips,
         "seconds": timer.seconds,
         "peak_bytes": timer.peak_bytes,
+        "operations": counted,
         "cache_seconds": cache_seconds,
     }
+
+
+def peak(settings: Settings, work: Path) -> Result:
+    """Measures a large matrix product: `operations_per_second`, and its `dtype`."""
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if has_bfloat16(not gpu) else torch.float32
+    matrix = torch.randn(8192 if gpu else 512, 8192 if gpu else 512, dtype=dtype, device="cuda" if gpu else "cpu")
+    rates = []
+    for _ in range(10):
+        began = time.perf_counter()
+        matrix @ matrix
+        if gpu:
+            torch.cuda.synchronize()
+        rates.append(2 * len(matrix) ** 3 / (time.perf_counter() - began))
+    return {"operations_per_second": max(rates), "dtype": str(dtype).removeprefix("torch.")}
 
 
 def check_losses(settings: Settings, work: Path, method: str) -> Result:
@@ -410,7 +307,7 @@ def check_losses(settings: Settings, work: Path, method: str) -> Result:
     encoder.save_pretrained(silent)
     transformers.AutoFeatureExtractor.from_pretrained(settings.model).save_pretrained(silent)
     settings = dataclasses.replace(settings, model=str(silent))
-    clips = load_clips(settings, work).select(range(settings.steps * settings.batch_size))
+    clips = load_clips(settings, work).select(range(settings.training_clips))
     losses: dict[str, list[float]] = {}
     weights: dict[str, torch.Tensor] = {}
     for variant in settings.variants:
@@ -496,27 +393,6 @@ def start_process(threads: int) -> None:
     warnings.simplefilter("ignore")
 
 
-def set_up(settings: Settings, work: Path) -> Settings:
-    """Makes the encoder and the clips that are not given, and fills in the default methods."""
-    model = resolve_checkpoint(settings.model)
-    if config := SHAPES.get(model):
-        transformers.set_seed(settings.seed)
-        model = str(work / model)
-        whisper = config.model_type == "whisper"
-        (transformers.WhisperModel if whisper else transformers.HubertModel)(config).save_pretrained(model)
-        extractor = transformers.WhisperFeatureExtractor if whisper else transformers.Wav2Vec2FeatureExtractor
-        extractor(return_attention_mask=not whisper).save_pretrained(model)
-    whisper = encoder_config(load_config(model)).model_type == "whisper"
-    usual = ["lora_ff", "frozen"] if whisper else ["full", "lora_qkv", "lora_classifier", "frozen"]
-    return dataclasses.replace(
-        settings,
-        model=model,
-        corpora=settings.corpora or [write_clips(work / "clips", settings.clips, settings.seed)],
-        methods=settings.methods or usual,
-        variants=[name for name in VARIANTS if name in settings.variants],
-    )
-
-
 def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_own_process) -> Result:
     """
     Measures training and inference in interleaved rounds.
@@ -537,7 +413,8 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
         began = time.perf_counter()
         clips = load_clips(settings, work)
         seconds.append(time.perf_counter() - began)
-    ways = [way for way in INFERENCE if way != "int8" or not torch.cuda.is_available()]
+    ways = [way for way in INFERENCE if settings.inference and (way != "int8" or not torch.cuda.is_available())]
+    fastest = run(peak, settings, work)
     places = [*((m, v) for m in settings.methods for v in settings.variants), *(("inference", way) for way in ways)]
     rounds: list[dict[tuple[str, str], Result]] = []
     for turn in range(settings.rounds):
@@ -552,6 +429,7 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
             logger.info("round %d, %s, %s: %s", turn + 1, group, variant, next(iter(found.items())))
     preparing = {"clips": len(clips), "speech": sum(clips["duration"]), "first": seconds[0], "again": seconds[1]}
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    rate = fastest["operations_per_second"]
     return {
         "settings": {
             **{key: value for key, value in dataclasses.asdict(settings).items() if key != "output"},
@@ -564,16 +442,22 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
             "load": [round(load_before, 2), round(os.getloadavg()[0], 2)],
             "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets")},
         },
+        "peak": fastest,
         "preparing": preparing,
-        "lines": [summarise(settings, preparing, rounds, *place) for place in places],
+        "lines": [summarise(settings, preparing, rate, rounds, *place) for place in places],
         "check": {method: run(check_losses, settings, work, method) for method in settings.methods if settings.check},
     }
 
 
 def summarise(
-    settings: Settings, preparing: Result, rounds: Sequence[dict[tuple[str, str], Result]], group: str, variant: str
+    settings: Settings,
+    preparing: Result,
+    rate: float,
+    rounds: Sequence[dict[tuple[str, str], Result]],
+    group: str,
+    variant: str,
 ) -> Result:
-    """A line of the comparison: medians over the rounds, and ratios to the baseline of the same round."""
+    """A line of the comparison: medians over the rounds, and ratios to the baselines of the same round."""
     mine = [found[group, variant] for found in rounds]
     base = [found[group, PIPELINE if group == "inference" else BASELINE] for found in rounds]
     line = {"group": group, "variant": variant, "rounds": mine}
@@ -581,11 +465,16 @@ def summarise(
         if "clips_per_second" not in one:
             return {**line, **one}
     rates, base_rates = ([one["clips_per_second"] for one in ones] for ones in (mine, base))
-    line["ratio"] = median(rate / other for rate, other in zip(rates, base_rates, strict=True))
-    line |= {key: median(one[key] for one in mine) for key in ("clips_per_second", "peak_bytes")}
+    line["ratio"] = median(mine / other for mine, other in zip(rates, base_rates, strict=True))
+    line |= {key: median(one[key] for one in mine) for key in ("clips_per_second", "batch_size", "peak_bytes")}
     if group != "inference":
-        clips = settings.steps * settings.batch_size
-        prepare_seconds = clips * preparing["first"] / preparing["clips"] if variant != BASELINE else 0.0
+        half = [found.get((group, HALF_BASELINE), {}).get("clips_per_second") for found in rounds]
+        if all(half):
+            line["half_ratio"] = median(mine / other for mine, other in zip(rates, half, strict=True))
+        line["share_of_peak"] = median(one["operations"] * one["clips_per_second"] / rate for one in mine)
+        clips = settings.training_clips
+        prepared = "prepared" in optimisations(variant)
+        prepare_seconds = clips * preparing["first"] / preparing["clips"] if prepared else 0.0
         once = prepare_seconds + median(one["cache_seconds"] for one in mine)
         line["run_seconds"] = once + settings.epochs * clips / median(rates)
         line["run_ratio"] = settings.epochs * clips / median(base_rates) / line["run_seconds"]
@@ -597,9 +486,17 @@ def table(report: Result) -> str:
     settings, machine, preparing = report["settings"], report["machine"], report["preparing"]
     lines = pd.DataFrame(report["lines"]).drop(columns="rounds")
     lines["peak_bytes"] /= 1e9
-    names = {"clips_per_second": "clips/s", "peak_bytes": "peak GB", "run_seconds": f"{settings['epochs']} epochs, s"}
+    names = {
+        "clips_per_second": "clips/s",
+        "batch_size": "batch",
+        "peak_bytes": "peak GB",
+        "half_ratio": "ratio to bfloat16",
+        "share_of_peak": "share of peak",
+        "run_seconds": f"{settings['epochs']} epochs, s",
+    }
     text = [
         f"{settings['model']} on {machine['name']}, {settings['threads']} threads, load {machine['load']} before and after",
+        f"peak: {report['peak']['operations_per_second'] / 1e12:.3g} TFLOP/s in {report['peak']['dtype']}",
         f"{preparing['clips']} clips of {preparing['speech']:.0f} s: prepared in {preparing['first']:.2f} s, the second time in "
         f"{preparing['again']:.2f} s",
         lines.rename(columns=names).to_string(index=False, na_rep="", float_format="{:.3g}".format),
@@ -608,27 +505,6 @@ def table(report: Result) -> str:
         verdict = "equal" if found["equal"] else "different"
         text.append(f"{method}: the losses are {verdict}, largest difference {found['difference']:.1g}")
     return "\n".join(text)
-
-
-def plot(report: Result, path: Path) -> None:
-    """Draws each variant's ratio to its baseline, with the clips per second beside the bar."""
-    lines = [line for line in report["lines"] if "ratio" in line]
-    figure = Figure(figsize=(9, 1.5 + 0.3 * len(lines)), layout="constrained")
-    axes = figure.subplots()
-    colours = ["#7F7F7F" if line["variant"] in (BASELINE, PIPELINE) else "#0072B2" for line in lines]
-    bars = axes.barh(range(len(lines)), [line["ratio"] for line in lines], color=colours, height=0.7)
-    labels = [f"{line['ratio']:.2f}x ({line['clips_per_second']:.3g} clips/s)" for line in lines]
-    axes.bar_label(bars, labels, padding=3, fontsize=8)
-    axes.set_yticks(range(len(lines)), [f"{line['group']}, {line['variant']}" for line in lines], fontsize=8)
-    axes.invert_yaxis()
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.margins(x=0.3)
-    axes.set(xscale="log", xlabel="clips per second, relative to the baseline")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"{report['settings']['model']} on {report['machine']['name']}, {report['settings']['threads']} threads"
-    )
-    figure.savefig(path, dpi=150)
 
 
 @errors_in_one_line(interrupted="interrupted")
@@ -645,7 +521,6 @@ def main() -> int:
     folder = Path(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    plot(report, folder / "benchmark.png")
     print(table(report))
     return 0
 

@@ -1,16 +1,9 @@
 """What this machine is, and what of it this process has."""
 
-import ctypes
 import os
 import platform
-import resource
-import sys
 
 import torch
-
-#: glibc's numbers for `mallopt`, from its malloc.h, and the values.
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
 
 
 def processor_name() -> str:
@@ -37,6 +30,17 @@ def threads_of_this_process() -> int:
     return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
+def loading_processes(gpu: bool, cores: int | None = None) -> int:
+    """
+    How many processes load the batches of one that trains by default.
+
+    Args:
+        gpu (`bool`): Whether it trains on a GPU. On a CPU there are none: they would take its cores from the model.
+        cores (`int`, *optional*): The cores that it has, by default its share of the machine's.
+    """
+    return min(max((cores or threads_of_this_process()) - 1, 1), 8) if gpu else 0
+
+
 def has_bfloat16(cpu: bool) -> bool:
     """Whether the GPU, or the processor if there is none or `cpu` says so, multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available() and not cpu:
@@ -44,29 +48,12 @@ def has_bfloat16(cpu: bool) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def peak_memory() -> dict[str, int]:
-    """The most memory that this process has held, in bytes, and the most that it has held on the GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.max_memory_allocated()
-    return found
-
-
-def keep_freed_memory() -> bool:
+def half_precision(cpu: bool) -> str | None:
     """
-    Lets the allocator keep what is freed for the next tensor. glibc gives each tensor of some megabytes back to the system,
-    which clears it and hands it out again page by page: about a tenth of a training step on a CPU. The process becomes no
-    larger than its largest moment was; it does not shrink after it.
-
-    It holds for the whole process, so it is for programs to call and not for a library. Does nothing where the allocator is
-    another.
-
-    Returns:
-        Whether the allocator took it.
+    The 16-bit type to train in by default, as accelerate calls it: `bf16` where the hardware multiplies it, else `fp16` on GPUs
+    with tensor cores (V100, T4), else `None`: without them, and on a processor, float16 is not faster than float32.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
-        return False
-    return all(mallopt(number, value) == 1 for number, value in KEEP.items())
+    if has_bfloat16(cpu):
+        return "bf16"
+    tensor_cores = torch.cuda.is_available() and not cpu and torch.cuda.get_device_capability() >= (7, 0)
+    return "fp16" if tensor_cores else None

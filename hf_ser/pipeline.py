@@ -32,6 +32,7 @@ from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, 
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
+from hf_ser.memory import FittingParts
 from hf_ser.models import dimensions_of
 from hf_ser.wording import visible
 
@@ -106,6 +107,7 @@ class SERPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
+        self.fits = FittingParts()
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise ValueError(
@@ -332,7 +334,7 @@ class SERPipeline(AudioClassificationPipeline):
         self, waveforms: Sequence[Waveform], batch_seconds: float, batch_size: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
         """
-        Runs the model on waveforms, longest first: what does not fit into memory fails at once.
+        Runs the model on waveforms, longest first. Where a GPU's memory runs out, a batch is cut into smaller ones.
 
         Args:
             waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs, and not longer
@@ -343,6 +345,9 @@ class SERPipeline(AudioClassificationPipeline):
         Yields:
             For each batch the waveforms' indices `(batch,)`, and the probabilities of the emotions with the values of the
             dimensions `(batch, emotions + dimensions)`.
+
+        Raises:
+            torch.OutOfMemoryError: if one waveform alone does not fit into a GPU's memory.
         """
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
@@ -355,7 +360,8 @@ class SERPipeline(AudioClassificationPipeline):
             batch = order[first : first + max(size, 1)]
             inputs = self.preprocess([waveforms[i] for i in batch])
             with torch.inference_mode():
-                logits = self.model(**inputs.to(self.device)).logits.cpu().double()  # (batch, emotions + dimensions)
+                found = self.fits(lambda part: self.model(**part).logits.cpu().double(), inputs.to(self.device))
+            logits = torch.cat(found)  # (batch, emotions + dimensions)
             emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
             yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
             first += len(batch)

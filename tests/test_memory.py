@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import json, resource, sys
 import torch
-from hf_ser.machine import keep_freed_memory
+from hf_ser.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

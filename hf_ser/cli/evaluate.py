@@ -23,7 +23,7 @@ from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
 from hf_ser.inference.precision import PRECISIONS
-from hf_ser.machine import keep_freed_memory
+from hf_ser.memory import keep_freed_memory
 from hf_ser.records import PREDICTIONS, RESULTS
 from hf_ser.rendering import console
 from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips, open_model, save

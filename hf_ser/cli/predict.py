@@ -26,7 +26,7 @@ from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes, SharedTable
-from hf_ser.machine import keep_freed_memory
+from hf_ser.memory import keep_freed_memory
 from hf_ser.pipeline import SERPipeline
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from transformers.utils import logging as transformers_logging
 
 from hf_ser.command_line import errors_in_one_line
-from hf_ser.machine import keep_freed_memory
+from hf_ser.memory import keep_freed_memory
 from hf_ser.training import parse_arguments
 
 

@@ -17,7 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
-from hf_ser.machine import has_bfloat16, threads_of_this_process
+from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
 from hf_ser.models import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
@@ -154,6 +154,10 @@ def _rates(rates: Mapping[float, float]) -> str:
 #: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
 HEAD_LEARNING_RATE = 1e-4
 
+#: transformers' implementations of attention; others are downloaded code.
+ATTENTION = ("sdpa", "flash_attention_2", "eager")
+BASE_MODEL_DTYPES = ("float32", "bfloat16")
+
 #: What can choose the best model, by its name in an evaluation without `eval_`.
 METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc", "loss")
 
@@ -272,7 +276,7 @@ class SERConfig(TrainingArguments):
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
             "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
-            "HuBERT Base, more with a smaller model; 0: whole batches."
+            "HuBERT Base, more with a smaller model; 0: whole batches. Where a GPU's memory runs out, it is halved."
         },
     )
     hub_strategy: str = field(
@@ -304,7 +308,8 @@ class SERConfig(TrainingArguments):
     cpu_threads: int | None = field(
         default=None,
         metadata={
-            "help": "Threads of each process on a CPU; by default the machine's, shared out between its processes."
+            "help": "Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, "
+            "shared out between its processes."
         },
     )
     class_weights: bool = field(
@@ -407,9 +412,41 @@ class SERConfig(TrainingArguments):
     gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
     )
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that decode, augment and batch clips for each process that trains; batches do not depend on their "
+            "number. By default 0 on a CPU, and with a GPU one less than there are cores, at most 8."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None,
+        metadata={"help": "Keep these processes between the epochs of a training; by default on a GPU."},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: the audio would be removed."})
     bf16: bool | None = field(
-        default=None, metadata={"help": "Train in bfloat16; by default where the GPU or processor has it in hardware."}
+        default=None,
+        metadata={
+            "help": "Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and "
+            "without it (V100, T4) the default is --fp16 True; False here: float32."
+        },
+    )
+    fp16: bool = field(default=False, metadata={"help": "Train in float16, with a scaled loss; see bf16."})
+    base_model_dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16 takes half the memory, "
+            "and with --bf16 it is the same training. Adapter, head and all that is saved stay in float32.",
+            "choices": list(BASE_MODEL_DTYPES),
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How attention is computed in training, as in transformers' from_pretrained; flash_attention_2 needs the "
+            "package flash-attn. By default sdpa, on a CPU with faster code of this package where it has some.",
+            "choices": list(ATTENTION),
+        },
     )
 
     def __post_init__(self) -> None:
@@ -453,7 +490,30 @@ class SERConfig(TrainingArguments):
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
         if self.bf16 is None:
-            self.bf16 = not self.fp16 and has_bfloat16(self.use_cpu)
+            default = half_precision(self.use_cpu)
+            self.bf16 = not self.fp16 and default == "bf16"
+            self.fp16 = self.fp16 or default == "fp16"
+        if self.attn_implementation not in (None, *ATTENTION):
+            raise ValueError(
+                f"attn_implementation: expected {listed(ATTENTION, 'or')}, found {self.attn_implementation!r}"
+            )
+        if self.attn_implementation == "flash_attention_2" and not (self.bf16 or self.fp16):
+            raise ValueError(
+                "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True"
+            )
+        if self.base_model_dtype not in BASE_MODEL_DTYPES:
+            raise ValueError(
+                f"base_model_dtype: expected {listed(BASE_MODEL_DTYPES, 'or')}, found {self.base_model_dtype!r}"
+            )
+        if self.base_model_dtype == "bfloat16" and not self.bf16:
+            raise ValueError(
+                "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use"
+            )
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = loading_processes(not self.use_cpu, self.cpu_threads)
+        if self.dataloader_persistent_workers is None:
+            # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
+            self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
         if self.greater_is_better is None:
             # transformers maximises everything but the loss.
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")

@@ -1,5 +1,7 @@
-"""Attention that is fast on a CPU."""
+"""How attention is computed: by transformers' implementations, or by one that is fast on a CPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -73,3 +75,26 @@ def use_plain_attention(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, LoraCompatibleAttention):  # transformers offers no choice for WavLM
             module.attend = plain_on_cpu
+
+
+@contextmanager
+def attention(model: Any, implementation: str | None) -> Iterator[None]:
+    """
+    Within it a model computes attention by one of transformers' implementations. Flash attention has no float32, in which
+    features and predictions are computed: it is for the training alone.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model.
+        implementation (`str`, *optional*): `sdpa`, `eager` or `flash_attention_2`; by default the one that the model has.
+
+    Raises:
+        ImportError, ValueError: if it is not installed, or the encoder does not support it.
+    """
+    before = model.config._attn_implementation
+    if implementation:
+        model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        if implementation:
+            model.set_attn_implementation(before)

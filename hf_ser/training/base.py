@@ -1,27 +1,32 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
+import logging
 import math
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
+from hf_ser.memory import FittingParts
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig
-from hf_ser.training.attention import use_plain_attention
+from hf_ser.training.attention import attention, use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
+from hf_ser.training.base_model import base_model_in_bfloat16
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.losses import RandomState, TargetLoss
@@ -34,6 +39,10 @@ from hf_ser.training.sharding import (
     shardable_by_accelerate,
 )
 from hf_ser.tuning import Tuned, frozen_modules
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 #: Parameters of HuBERT Base, for which the next two hold.
 HUBERT_BASE = 94.4e6
@@ -177,12 +186,22 @@ class BaseTrainer(CheckpointingTrainer):
         self._probe: Weights = {}
         #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
         self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
+        #: The batches of the step, and what the random generators had drawn before it.
+        self._samples: list[dict[str, Any]] = []
+        self._drawn = RandomState()
+        #: Seconds of speech that fit into the GPU's memory in a micro-batch, as far as known.
+        self._seconds_that_fit = math.inf
+        #: Cuts the batches of evaluations where the GPU's memory runs out.
+        self.fits = FittingParts()
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
-            use_plain_attention(tuned.model)
+            if args.attn_implementation is None:
+                use_plain_attention(tuned.model)
+        with attention(tuned.model, args.attn_implementation):
+            pass  # what the encoder does not support is an error now, and not after the probe
         self._batch_scale = batch_scale(tuned.model)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(
@@ -206,6 +225,10 @@ class BaseTrainer(CheckpointingTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
+        # The probe's model and Trainer come after this one: ZeRO-3 would spread that model as it is loaded, and accelerate, which
+        # keeps the plugin, takes it once.
+        unset_hf_deepspeed_config()
+        self.args.deepspeed_plugin = None
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
         self._shards = None
         #: How several processes share the training; `None` for one.
@@ -256,7 +279,13 @@ class BaseTrainer(CheckpointingTrainer):
                 module.linear.load_state_dict(head)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().train(*args, **kwargs)
+        with ExitStack() as stack:
+            stack.enter_context(attention(self.model, self.args.attn_implementation))
+            if self.args.base_model_dtype == "bfloat16":
+                stack.enter_context(base_model_in_bfloat16(self.model))
+            output = super().train(*args, **kwargs)
+        self.accelerator._dataloaders.clear()  # ends the workers that it keeps
+        self.callback_handler.train_dataloader = None
         if self._shards:
             self.keep_whole(self._shards.gather(self.model, everywhere=True))
         if self._probe:
@@ -300,10 +329,55 @@ class BaseTrainer(CheckpointingTrainer):
                 module.eval()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        samples, counts = super().get_batch_samples(*args, **kwargs)
-        if samples and self._loss.couples_clips:
-            self._couple(samples)
-        return samples, counts
+        self._samples, counts = super().get_batch_samples(*args, **kwargs)
+        self._drawn = RandomState()
+        if self._samples and self._loss.couples_clips:
+            self._fitting(lambda: self._couple(self._samples))
+        return self._samples, counts
+
+    def _fitting(self, compute: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
+        """
+        The result of `compute`. Where the GPU's memory runs out, micro-batches become half as large, and `again` repeats the
+        step, drawing at random what it has drawn.
+        """
+        while True:
+            try:
+                return compute()
+            except torch.OutOfMemoryError as error:
+                self._halve_micro_batches(error)
+            # Behind the handler: the traceback keeps the tensors of what has failed.
+            torch.cuda.empty_cache()
+            self._drawn.restore()
+            compute = again or compute
+
+    def _halve_micro_batches(self, error: torch.OutOfMemoryError) -> None:
+        if not self._cuts_batches:
+            raise torch.OutOfMemoryError(
+                "the GPU's memory does not hold a batch, and batches are not cut into micro-batches with head='batchnorm', FSDP, "
+                "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
+                f"({error})"
+            ) from error
+        cut = [piece["attention_mask"] for batch in self._samples for piece in self._micro_batches(batch)]
+        clips, places = max((mask.shape for mask in cut), key=math.prod)
+        seconds = clips * places / self.data_collator.per_second
+        if clips == 1:
+            raise torch.OutOfMemoryError(
+                f"the GPU's memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
+                f"gradient_checkpointing=True, or train fewer parameters (method) ({error})"
+            ) from error
+        if self.args.world_size > 1:
+            raise torch.OutOfMemoryError(
+                f"the GPU's memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
+                f"repeat a step alone: set micro_batch_seconds={seconds / 2:.3g}, which is the same training ({error})"
+            ) from error
+        self._seconds_that_fit = seconds / 2
+        logger.warning(
+            "the GPU's memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
+            "is the same training (micro_batch_seconds=%.3g starts so)",
+            seconds,
+            seconds / 2,
+            seconds / 2,
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
@@ -344,7 +418,25 @@ class BaseTrainer(CheckpointingTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The step's gradients, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
+        """The gradients of a batch; where the GPU's memory runs out, those of the step up to it in smaller micro-batches."""
+
+        def repeat() -> torch.Tensor:
+            model.zero_grad()  # of the batches before, and of half a backward pass
+            self._coupled.clear()
+            if self._loss.couples_clips:
+                self._couple(self._samples)
+            for batch in self._samples:
+                loss = self._accumulate(model, batch, num_items_in_batch)
+                if batch is inputs:
+                    break
+            return loss
+
+        return self._fitting(lambda: self._accumulate(model, inputs, num_items_in_batch), repeat)
+
+    def _accumulate(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Adds a batch, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
         *others, last = self._micro_batches(inputs)
         loss = torch.zeros((), device=self.args.device)
         for batch in others:
@@ -360,15 +452,19 @@ class BaseTrainer(CheckpointingTrainer):
         drawn.restore()
         return {**batch, "gradients": gradients, "value": value}
 
+    @property
+    def _cuts_batches(self) -> bool:
+        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # shared, each micro-batch would fetch all weights, and every process would need equally many.
+        return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
+
     def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
-        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
-        # shared, each micro-batch would fetch all weights, and every process would need equally many.
-        whole = self._whole_batches or self.shares_model or not isinstance(self.data_collator, SpeechCollator)
-        if not seconds or whole:
+        seconds = min(seconds or math.inf, self._seconds_that_fit)
+        if math.isinf(seconds) or not self._cuts_batches:
             return [inputs]
         collator = self.data_collator
         lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
@@ -377,6 +473,22 @@ class BaseTrainer(CheckpointingTrainer):
             collator.cut(inputs, rows, int(lengths[rows[0]]))
             for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
         ]
+
+    @torch.no_grad()
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Logits and labels; the loss is that of all clips at once, see [`evaluation_loop`]."""
+        inputs = self._prepare_inputs(inputs)
+        labels = tuple(inputs.pop(name) for name in self.label_names)
+
+        def compute(some: dict[str, torch.Tensor]) -> torch.Tensor:
+            return model(**some)["logits"].float()
+
+        with self.compute_loss_context_manager():
+            # Where the model is shared, all processes need equally many parts.
+            logits = [compute(inputs)] if self.shares_model else self.fits(compute, inputs)
+        return None, torch.cat(logits), labels
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         # transformers would watch what chooses the model, and lower the learning rate while UAR rises.
@@ -405,6 +517,15 @@ class BaseTrainer(CheckpointingTrainer):
             {"logits": logits}, torch.from_numpy(labels)
         ).item()
         return output
+
+    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
+        # Kept for an evaluation, workers would stay beside those of the training, and their clips be given for any other dataset.
+        persistent = self.args.dataloader_persistent_workers
+        self.args.dataloader_persistent_workers = persistent and is_training
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_persistent_workers = persistent
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler | StreamSampler:
         dataset = train_dataset or self.train_dataset

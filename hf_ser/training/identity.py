@@ -27,7 +27,7 @@ NOT_COUNTED = re.compile(
     # How and on what the model is computed.
     r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
     r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
-    r"|frozen_cache_gb|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
+    r"|frozen_cache_gb|attn_implementation|base_model_dtype|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
 )
 #: Arguments that have an effect with some values of another argument alone: its name, and those values.
 USED_WITH = {
@@ -74,7 +74,7 @@ def identity(arguments: Arguments) -> dict[str, Any]:
         found |= {
             "processes": training.world_size,
             "per_device_train_batch_size": training.per_device_train_batch_size,
-            "dataloader_num_workers": max(training.dataloader_num_workers, 1),  # with none the process reads itself
+            "dataloader_num_workers": training.dataloader_num_workers or 1,  # with none the process reads itself
         }
     plain: dict[str, Any] = without_paths(json.loads(json.dumps(found)))
     return plain

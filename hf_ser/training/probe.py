@@ -392,7 +392,8 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
     assert part is not None
     found: list[list[torch.Tensor]] = []
     for batch in trainer.get_eval_dataloader(dataset):
-        statistics = compute(model, part, batch[model.main_input_name], batch["attention_mask"])
+        inputs = {name: batch[name] for name in (model.main_input_name, "attention_mask")}
+        statistics = trainer.fits(lambda some: torch.cat(compute(model, part, *some.values())), inputs)
         together = torch.cat(statistics).to(batch["labels"].device)
         found.append(trainer.accelerator.gather_for_metrics((together, batch["labels"], batch["clip"])))
     features, labels, clip = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))

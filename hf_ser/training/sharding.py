@@ -14,15 +14,17 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from transformers import TrainingArguments
 
+from hf_ser.training.arguments import SERConfig
+
 LAYER = re.compile(r"(.*\.)?layers\.\d+")
 
 
-def require_shardable(training: TrainingArguments, adalora: bool) -> None:
+def require_shardable(training: SERConfig, adalora: bool) -> None:
     """
     Checks that the model can be sharded, if the launcher or the arguments request it.
 
     Args:
-        training (`TrainingArguments`): The run's arguments.
+        training (`SERConfig`): The run's arguments.
         adalora (`bool`): Whether the method is AdaLoRA.
 
     Raises:
@@ -31,7 +33,10 @@ def require_shardable(training: TrainingArguments, adalora: bool) -> None:
     fsdp = training.fsdp_plugin_args is not None or _launched_with("FSDP")
     if fsdp:
         _require_fsdp_2(training)
-    if adalora and (fsdp or training.deepspeed or _launched_with("DEEPSPEED")):
+    sharded = fsdp or training.deepspeed or _launched_with("DEEPSPEED")
+    if sharded and training.base_model_dtype != "float32":
+        raise ValueError("base_model_dtype: expected float32 with FSDP and DeepSpeed, which shard weights of one type")
+    if adalora and sharded:
         raise ValueError(
             "method=adalora: it ranks single weights of the whole model, which FSDP and DeepSpeed shard over the processes; "
             "launch without them, or choose another method"

@@ -134,6 +134,11 @@ class SERTrainer(BaseTrainer):
                 "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected "
                 "'merged'"
             )
+        if args.base_model_dtype == "bfloat16" and not hasattr(tuned.model, "peft_config"):
+            raise ValueError(
+                "base_model_dtype='bfloat16': expected a method that adds an adapter to a frozen encoder, found "
+                f"{self.tuning.method!r}"
+            )
         args.resolve_learning_rates(self.tuning.method, parameter_counts(loaded.model)[1])
         train = self._training_set(args)
         weights = None

@@ -71,7 +71,13 @@ class TestWhatGoesUp:
     def test_a_run_whose_test_part_has_dimensions_alone(self, hub: Any, run: Run) -> None:
         folder = run("full")
         results = json.loads((folder / "results.json").read_text())
-        drawn = {"level": 0.95, "resamples": 9, "clips": {"ccc": [0.4, 0.6]}, "speakers": None, "speakers_reason": "few"}
+        drawn = {
+            "level": 0.95,
+            "resamples": 9,
+            "clips": {"ccc": [0.4, 0.6]},
+            "speakers": None,
+            "speakers_reason": "few",
+        }
         arousal = {"clips": 36, "ccc": 0.512, "ccc_by_speaker": None, "mae": 0.1, "intervals": drawn}
         results["targets"] |= {"arousal": 1.0}
         results["metrics"]["test"] = {"clips": 36, "ccc": 0.512, "dimensions": {"arousal": arousal}}

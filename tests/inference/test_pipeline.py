@@ -14,6 +14,7 @@ from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import AudioError
 from hf_ser.inference.clips import Prediction
+from hf_ser.memory import FittingParts
 from hf_ser.pipeline import SERPipeline
 
 Sound = Callable[..., np.ndarray]
@@ -41,6 +42,31 @@ def by_label(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def run(recogniser: SERPipeline, sources: Any, **options: Any) -> list[Prediction]:
     return list(recogniser.predict(sources, **options))
+
+
+def test_where_a_gpus_memory_runs_out_a_batch_is_cut(
+    layer_norm: SERPipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 12_000, 700, 16_000, 3200])]
+    expected = run(layer_norm, clips)
+    monkeypatch.setattr(layer_norm, "fits", FittingParts())
+    forward, sizes, most = layer_norm.model.forward, [], 40_000
+
+    def limited(input_values: torch.Tensor, **kwargs: Any) -> Any:
+        sizes.append(input_values.numel())
+        if sizes[-1] > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(input_values, **kwargs)
+
+    monkeypatch.setattr(layer_norm.model, "forward", limited)
+    for _ in range(2):
+        for found, reference in zip(run(layer_norm, clips), expected, strict=True):
+            assert found.probabilities == pytest.approx(reference.probabilities, abs=1e-5)
+    assert [size > most for size in sizes] == [True, True, *[False] * (len(sizes) - 2)]
+    assert caplog.text.count("the GPU's memory ran out") == 2
+    most = 10_000
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="does not hold one clip: cut clips into shorter segments"):
+        run(layer_norm, clips)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -148,7 +148,8 @@ def test_a_missing_folder_fails_before_anything_is_measured(classifier: SERPipel
         measure_cost(classifier, folder=tmp_path / "gone")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_on_a_gpu(folder: Path) -> None:
     found = measure_cost(hf_ser.pipeline(folder, device="cuda"), seconds=(1,), runs=3)
     assert found["device"]["kind"] == "cuda"

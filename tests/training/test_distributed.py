@@ -68,13 +68,22 @@ def alone(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPath
     return root
 
 
-@pytest.fixture(scope="module", params=["cpu_fsdp", "deepspeed_zero2", "deepspeed_zero3"])
+DEEPSPEED = (
+    pytest.mark.deepspeed,
+    pytest.mark.skipif(
+        importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: make deepspeed"
+    ),
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["cpu_fsdp", *(pytest.param(name, marks=DEEPSPEED) for name in ("deepspeed_zero2", "deepspeed_zero3"))],
+)
 def shared_out(
     request: pytest.FixtureRequest, arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
-    if "deepspeed" in request.param and importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed")
     root = tmp_path_factory.mktemp("launched") / request.param
     root.mkdir()
     plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]

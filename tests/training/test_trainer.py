@@ -468,3 +468,110 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     for clip, label in zip(clips["test"], found, strict=True):
         matrix[clip["label"], trainer.emotions.index(label)] += 1
     assert matrix.tolist() == before
+
+
+class TestLoading:
+    def test_batches_do_not_depend_on_the_number_of_workers(self, make: Make) -> None:
+        """Whether they are kept between the epochs or not."""
+        found = []
+        for workers, kept in ((0, False), (2, False), (2, True)):
+            trainer, _ = make("--dataloader_num_workers", str(workers), "--dataloader_persistent_workers", str(kept),
+                              "--speed_probability", "0.5", "--noise_probability", "0.5", "--mixup_alpha", "0.3")  # fmt: skip
+            loader = trainer.get_train_dataloader()
+            batches = []
+            for epoch in range(2):
+                trainer.callback_handler.on_epoch_begin(trainer.args, trainer.state, trainer.control)
+                batches += list(loader)
+                trainer.state.epoch = epoch + 1
+            found.append([*batches, *trainer.get_eval_dataloader()])
+            assert loader.persistent_workers == kept
+            assert not trainer.get_eval_dataloader().persistent_workers
+        assert not torch.equal(found[0][0]["input_values"], found[0][len(found[0]) // 2]["input_values"])
+        for others in found[1:]:
+            for batch, other in zip(found[0], others, strict=True):
+                assert all(torch.equal(batch[name], other[name]) for name in batch)
+
+    def test_an_evaluation_never_reads_another_dataset(self, make: Make) -> None:
+        """Trap: transformers keeps the workers of the first dataset that it evaluates."""
+        trainer, _ = make("--dataloader_num_workers", "1", "--dataloader_persistent_workers", "True")
+        sizes = [
+            sum(len(batch["labels"]) for batch in trainer.get_eval_dataloader(dataset))
+            for dataset in (None, trainer.train_dataset)
+        ]
+        assert sizes == [len(trainer.eval_dataset), len(trainer.train_dataset)]
+
+
+def out_of_memory(model: torch.nn.Module, elements: int) -> list[int]:
+    """Lets the memory of a model run out where its input has more elements, in the middle of the backward pass if there is one."""
+    failed: list[int] = []
+
+    def fail(size: int) -> None:
+        failed.append(size)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def watch(module: Any, args: Any, kwargs: Any) -> None:
+        size = kwargs["input_values"].numel()
+        if size > elements:
+            if not torch.is_grad_enabled():
+                fail(size)
+            hooked = module.get_parameter("hubert.encoder.layers.0.attention.k_proj.weight")
+            hook = hooked.register_hook(lambda gradient: (hook.remove(), fail(size)))
+
+    model.register_forward_pre_hook(watch, with_kwargs=True)
+    return failed
+
+
+class TestMemory:
+    OPTIONS = ("--max_steps", "3", "--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "6",
+               "--save_strategy", "no", "--logging_strategy", "steps", "--logging_steps", "1", "--average_share", "0")  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("options", "elements"),
+        [
+            ((), 30_000),
+            (("--targets", "emotion", "arousal"), 30_000),
+            (("--frozen_cache_gb", "1"), 1500),  # outputs of the convolutions
+        ],
+    )
+    def test_where_it_runs_out_the_step_is_repeated_in_smaller_micro_batches(
+        self, make: Make, caplog: pytest.LogCaptureFixture, options: tuple[str, ...], elements: int
+    ) -> None:
+        found = []
+        for most in (None, elements):
+            trainer, _ = make(*self.OPTIONS, "--frozen_cache_gb", "0", *options)
+            without_dropout(trainer.model)
+            failed = out_of_memory(trainer.model, most) if most else []
+            trainer.train()
+            found.append(_loss_history(trainer))
+        assert len(found[0]) == 3
+        assert 1 < len(failed) < 8
+        assert "is repeated with at most" in caplog.text
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+
+    def test_evaluations_cut_what_does_not_fit(self, make: Make) -> None:
+        trainer, _ = make()
+        expected = trainer.evaluate()
+        failed = out_of_memory(trainer.model, 40_000)
+        found = trainer.evaluate()
+        assert failed
+        assert found["eval_loss"] == pytest.approx(expected["eval_loss"], abs=1e-5)
+        assert found["eval_confusion_matrix"] == expected["eval_confusion_matrix"]
+
+    @pytest.mark.parametrize(
+        ("options", "processes", "message"),
+        [
+            ((), 1, r"does not hold a clip of .* s: lower segment_length"),
+            ((), 2, r"one of several processes cannot repeat a step alone: set micro_batch_seconds="),
+            (("--head", "batchnorm"), 1, "lower per_device_train_batch_size"),
+        ],
+    )
+    def test_what_cannot_be_cut_is_an_error_with_advice(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], processes: int, message: str
+    ) -> None:
+        trainer, _ = make(*self.OPTIONS, *options)
+        batches = [trainer.data_collator([trainer.train_dataset[i] for i in range(4)])]
+        samples, items = trainer.get_batch_samples(iter(batches), 1, trainer.args.device)
+        out_of_memory(trainer.model, 0)
+        monkeypatch.setattr(SERConfig, "world_size", processes)
+        with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
+            trainer.training_step(trainer.model, samples[0], items)

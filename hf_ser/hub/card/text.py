@@ -38,7 +38,8 @@ ENCODERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm
 HIDDEN = re.compile(
     r"(use_cpu|disable_tqdm|report_to|debug|label_names|do_eval|do_train|do_predict|greater_is_better|log_level.*|logging_.*"
     r"|save_.*|push_to_hub.*|hub_.*|run_name|project|trackio_.*|cpu_threads|prepare_workers|dataloader_(pin|num|persist).*"
-    r"|frozen_cache_gb|bf16|fp16|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
+    r"|frozen_cache_gb|attn_implementation|base_model_dtype|torch_compile.*|bf16|fp16"
+    r"|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
 )
 #: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
 DISTORTIONS = {

@@ -5,16 +5,19 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 
+from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
-from hf_ser.features import SpeechDataset
+from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen.keys import part_key, segment_keys
@@ -142,6 +145,29 @@ def whole(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
+@dataclass
+class FrameCollator(SpeechCollator):
+    """
+    The same for outputs of the convolutions, whose batches can be cut into micro-batches: most of the model is still to come.
+
+    Args:
+        frames (`int`): The frames of the shortest batch.
+    """
+
+    frames: int
+
+    @property
+    def per_second(self) -> int:
+        return SAMPLING_RATE // 320
+
+    @property
+    def minimum(self) -> int:
+        return self.frames
+
+    def __call__(self, items: Any) -> Any:
+        return items
+
+
 def _untuned(trainer: BaseTrainer) -> Any:
     """The model without PEFT's wrapper."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
@@ -205,7 +231,10 @@ def _features(
         error = _fill(trainer, store, wanted, part, limit, mixed)
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
-            logger.warning("no outputs of frozen layers are cached: %s", error or "another process lacks disk space")
+            logger.warning(
+                "no outputs of frozen layers are cached: %s. They are computed anew each time.",
+                error or "another process lacks disk space",
+            )
             stack.close()  # other runs may delete the files
             yield {}
             return
@@ -218,7 +247,7 @@ def _features(
             name: FrozenFeatures(dataset, store, keys[name], minimum, model.main_input_name)
             for name, dataset in datasets.items()
         }
-        stack.enter_context(_takes_features(trainer, part))
+        stack.enter_context(_takes_features(trainer, part, minimum))
         yield features
 
 
@@ -227,13 +256,26 @@ def _fill(
 ) -> DiskLimitError | None:
     """Computes what the store lacks of the segments that are wanted; gives the error if they do not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
+    name = model.main_input_name
+    # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
+    precision = trainer.accelerator.mixed_precision if mixed else "no"
+    kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
     @torch.no_grad()
-    def outputs(segments: Sequence[Segment]) -> list[torch.Tensor]:
-        batch = trainer.data_collator([segment.dataset[segment.item] for segment in segments])
-        values, mask = (batch[name].to(args.device) for name in (model.main_input_name, "attention_mask"))
-        with trainer.accelerator.autocast() if mixed else nullcontext():
-            return compute(model, part, values, mask)
+    def outputs(batches: Sequence[Sequence[Segment]]) -> Iterator[list[torch.Tensor]]:
+        loader: Any = DataLoader(
+            batches,  # type: ignore[arg-type]
+            batch_size=None,
+            collate_fn=partial(_collate, trainer.data_collator),
+            num_workers=min(args.dataloader_num_workers, len(batches)),
+            pin_memory=args.dataloader_pin_memory,
+            generator=torch.Generator(),  # its own: training draws the same whether features are cached or not
+        )
+        for batch in loader:
+            inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
+            with trainer.accelerator.autocast() if mixed else nullcontext():
+                found = trainer.fits(lambda some: compute(model, part, some[name], some["attention_mask"]), inputs)
+            yield [clip.to(kept) for clips in found for clip in clips]
 
     began = time.perf_counter()
     # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
@@ -249,18 +291,30 @@ def _fill(
     return None
 
 
+def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str, torch.Tensor]:
+    return collator([segment.dataset[segment.item] for segment in segments])
+
+
 @contextmanager
-def _takes_features(trainer: BaseTrainer, part: str) -> Iterator[None]:
+def _takes_features(trainer: BaseTrainer, part: str, minimum: int) -> Iterator[None]:
     """Within it, the model and the data loaders of a Trainer take features."""
     args, model, collator = trainer.args, trainer.model, trainer.data_collator
     loading = {
         name: getattr(args, name)
-        for name in ("dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor")
+        for name in (
+            "dataloader_num_workers",
+            "dataloader_persistent_workers",
+            "dataloader_prefetch_factor",
+            "micro_batch_seconds",
+        )
     }
     trainer.data_collator = whole
+    if part == "feature_encoder":
+        trainer.data_collator = FrameCollator(collator.feature_extractor, collator.minimum_samples, minimum)
+        args.micro_batch_seconds = args.micro_batch_seconds or 0.0  # whole, unless asked for or short of memory
     if part in POOLED:  # it takes longer to send such a batch from a worker than to read it
-        for name, value in zip(loading, (0, False, None), strict=True):
-            setattr(args, name, value)
+        args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
+        args.dataloader_prefetch_factor = None
     trained = [p for p in model.parameters() if p.requires_grad]
     # Each step clips and clears gradients, and would look for them in the whole encoder.
     model.parameters = lambda recurse=True: iter(trained)

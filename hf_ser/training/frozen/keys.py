@@ -13,7 +13,7 @@ from hf_ser.features import SpeechDataset
 from hf_ser.training.frozen.parts import LAYERS, front, layer_count
 
 #: Raise it when the code of this package changes what is computed or how it is stored.
-VERSION = 2
+VERSION = 3
 #: Settings of the head, of training or of the checkpoint's origin, which a frozen part does not compute with.
 IRRELEVANT = {
     "_name_or_path", "architectures", "classifier_proj_size", "dtype", "finetuning_task", "id2label", "label2id", "layerdrop",

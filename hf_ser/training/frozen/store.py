@@ -104,15 +104,21 @@ class FeatureStore:
     def fill(
         self,
         wanted: Mapping[str, Segment],
-        compute: Callable[[Sequence[Segment]], list[torch.Tensor]],
+        compute: Callable[[Sequence[Sequence[Segment]]], Iterable[list[torch.Tensor]]],
         *,
         batch: int,
         limit: float,
         quiet: bool,
     ) -> int:
         """
-        Computes the features of `wanted` that are missing, `batch` segments at once, together with other processes that do the
-        same. All stores together take no more than `limit` bytes. `quiet` hides the progress bar.
+        Computes the features of `wanted` that are missing, together with other processes that do the same.
+
+        Args:
+            wanted (`Mapping[str, Segment]`): The segments, by their keys.
+            compute (`Callable`): From batches of segments to the features of each batch, one after the other.
+            batch (`int`): The segments in a batch.
+            limit (`float`): The most bytes of all stores together.
+            quiet (`bool`): Whether to hide the progress bar.
 
         Returns:
             The number of segments that this process has computed.
@@ -123,7 +129,7 @@ class FeatureStore:
         groups: dict[str, list[str]] = defaultdict(list)
         for key in sorted(wanted.keys() - self.paths.keys(), key=lambda key: (-wanted[key].samples, key)):
             groups[key[0]].append(key)  # by length: such batches have little padding
-        computed = 0
+        computed, estimated = 0, 0.0
         with tqdm(total=sum(map(len, groups.values())), desc="outputs of frozen layers", disable=quiet) as bar:
             for timeout in (0, -1):  # first what no other process computes, then what another may have left
                 for group in list(groups):
@@ -133,14 +139,19 @@ class FeatureStore:
                         bar.update(len(groups.pop(group)) - len(keys))
                         found: dict[str, torch.Tensor] = {}
                         size = 0
-                        for at in range(0, len(keys), batch):
-                            some = keys[at : at + batch]
-                            features = compute([wanted[key] for key in some])
+                        batches = [keys[at : at + batch] for at in range(0, len(keys), batch)]
+                        computing = compute([[wanted[key] for key in some] for some in batches])
+                        for some, features in zip(batches, computing, strict=True):
                             # Copies: a view would keep the padded batch.
                             features = [one.clone(memory_format=torch.contiguous_format) for one in features]
                             found.update(zip(some, features, strict=True))
                             size += sum(one.nbytes for one in features)
-                            if at + batch >= len(keys) or size > FILE_BYTES:
+                            if not estimated:  # before hours of work whose outputs would not fit
+                                estimated = self._make_room(wanted, found, limit)
+                                logger.info(
+                                    "outputs of frozen layers: %.2g GB for %d segments", estimated / 1e9, bar.total
+                                )
+                            if some is batches[-1] or size > FILE_BYTES:
                                 self._make_room(wanted, found, limit)
                                 self.write(found)
                                 computed += len(found)
@@ -148,8 +159,8 @@ class FeatureStore:
                             bar.update(len(some))
         return computed
 
-    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor], limit: float) -> None:
-        """Deletes old features until all that is still missing fits, estimated from features that were `found`."""
+    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor], limit: float) -> float:
+        """Deletes old features until all that is still missing fits: its bytes, estimated from features that were `found`."""
         missing = [segment for key, segment in wanted.items() if key not in self.paths]
         if all(len(one) == 1 for one in found.values()):  # one vector for each segment, however long
             factor = len(missing) / len(found)
@@ -157,6 +168,7 @@ class FeatureStore:
             factor = sum(one.samples for one in missing) / sum(wanted[key].samples for key in found)
         needed = factor * sum(one.nbytes + HEADER_BYTES for one in found.values())
         make_room(self.folder, needed, limit, {path for key, path in self.paths.items() if key in wanted})
+        return needed
 
 
 @contextmanager

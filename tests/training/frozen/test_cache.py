@@ -165,6 +165,22 @@ def test_predictions_are_those_of_the_whole_model(make: Make, tmp_path: Path, co
     assert sum(computed) == segments(trainer) + len(dataset)
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--method", "frozen", "--head", "conv"], torch.bfloat16),
+        (["--method", "lora_qkv"], torch.bfloat16),
+        (["--method", "lora_classifier"], torch.float32),  # a mean for each clip
+    ],
+)
+def test_frames_take_the_bytes_of_the_training_type(
+    make: Make, tmp_path: Path, options: list[str], kept: torch.dtype
+) -> None:
+    trainer, _ = make(*options, "--bf16", "True")
+    with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+        assert trainer.train_dataset[0]["input_values"].dtype == kept
+
+
 def test_convolutions_are_not_cached_for_predictions(make: Make, tmp_path: Path) -> None:
     trainer, _ = make("--method", "lora_qkv")
     with cached_predictions(trainer, trainer.eval_dataset, 1, folder=tmp_path) as features:

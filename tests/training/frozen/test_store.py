@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ def fill(
     limit: float = 1e9,
 ) -> int:
     with in_use(folder):
-        return FeatureStore(folder).fill(WANTED, compute, batch=batch, limit=limit, quiet=True)
+        return FeatureStore(folder).fill(WANTED, partial(map, compute), batch=batch, limit=limit, quiet=True)
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,8 +127,15 @@ def test_the_limit_holds(tmp_path: Path) -> None:
     fill(tmp_path / "complete")
     needed = sum(frames.nbytes for frames in read(tmp_path / "complete").values())
     shutil.rmtree(tmp_path / "complete")
+    tried: list[int] = []
+
+    def counted(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        tried.extend(segment.item for segment in segments)
+        return outputs(segments)
+
     with pytest.raises(DiskLimitError, match=r"GB more are needed; frozen_cache_gb=.* allows"):
-        fill(tmp_path / "store", limit=needed / 2)
+        fill(tmp_path / "store", counted, limit=needed / 2)
+    assert len(tried) == 1  # and not all that would not fit
     assert read(tmp_path / "store") == {}
     fill(tmp_path / "store")
     assert_complete(tmp_path / "store")

@@ -1,0 +1,128 @@
+"""The memory of this process: what it keeps, what it can still take, and what it does when it runs out."""
+
+import ctypes
+import logging
+import math
+import re
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+#: glibc's numbers for `mallopt`, from its malloc.h, and the values.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
+
+
+def keep_freed_memory() -> bool:
+    """
+    Lets the allocator keep what is freed for the next tensor. glibc gives each tensor of some megabytes back to the system,
+    which clears it and hands it out again page by page: about a tenth of a training step on a CPU. The process becomes no
+    larger than its largest moment was; it does not shrink after it.
+
+    It holds for the whole process, so it is for programs to call and not for a library. Does nothing where the allocator is
+    another.
+
+    Returns:
+        Whether the allocator took it.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
+        return False
+    return all(mallopt(number, value) == 1 for number, value in KEEP.items())
+
+
+def peak_memory() -> dict[str, int]:
+    """The most memory that this process has held, in bytes, and the most that it has held on the GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.max_memory_allocated()
+    return found
+
+
+def free_memory() -> float:
+    """
+    The bytes that this process can still take before the system ends it: what the machine has, and what is left of the limit of
+    a container. Infinite where neither is known.
+    """
+    found = [math.inf]
+    with suppress(OSError):
+        found += [1024 * _number("MemAvailable: +", Path("/proc/meminfo"))]
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (  # of version 2, and of version 1
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # without a limit it is the word max
+            cached = _number("inactive_file ", limit.with_name("memory.stat"))  # is given up on demand
+            found.append(int(limit.read_text()) - int(used.read_text()) + cached)
+    return min(found)
+
+
+def _number(name: str, file: Path) -> int:
+    line = re.search(rf"{name}(\d+)", file.read_text(encoding="ascii"))
+    return int(line[1]) if line else 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of the machine or of a GPU is short."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+class FittingParts:
+    """
+    Computes a batch in parts that fit into a GPU's memory. Where it runs out, the part is halved and computed again; what did
+    not fit is not tried another time.
+    """
+
+    def __init__(self) -> None:
+        #: Values of the input that may go through the model at once.
+        self.most: float = float("inf")
+
+    def __call__(
+        self, compute: Callable[[dict[str, torch.Tensor]], Result], batch: Mapping[str, torch.Tensor]
+    ) -> list[Result]:
+        """
+        Args:
+            compute (`Callable`): Takes a part of the batch.
+            batch (`Mapping[str, torch.Tensor]`): The model's input first, `(clips, ...)`, and more tensors with a row for each
+                clip.
+
+        Returns:
+            The results, one for each part, in the order of the clips.
+
+        Raises:
+            torch.OutOfMemoryError: if one clip alone does not fit.
+        """
+        values = next(iter(batch.values()))
+        clips, width = len(values), values[0].numel()
+        found: list[Result] = []
+        first = 0
+        while first < clips:
+            size = min(clips - first, max(int(min(self.most, values.numel()) // width), 1))
+            try:
+                found.append(compute({name: tensor[first : first + size] for name, tensor in batch.items()}))
+                first += size
+                continue
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise torch.OutOfMemoryError(
+                        "the GPU's memory does not hold one clip: cut clips into shorter segments (segment_length in training, "
+                        f"longest in predictions), or compute on a CPU ({error})"
+                    ) from error
+            # Behind the handler: the traceback keeps the tensors of what has failed.
+            torch.cuda.empty_cache()
+            self.most = size * width // 2
+            logger.warning("the GPU's memory ran out with %d clips at once: from now on at most %d", size, size // 2)
+        return found

@@ -1,0 +1,43 @@
+"""What is chosen for the hardware at hand."""
+
+import pytest
+import torch
+
+from hf_ser.machine import half_precision, loading_processes
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes_of_the_run", "expected"), [(2, 1, 1), (1, 1, 1), (8, 1, 7), (64, 1, 8), (64, 8, 7), (16, 8, 1)]
+)
+def test_a_gpu_is_fed_by_the_cores_that_its_process_has(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes_of_the_run: int, expected: int
+) -> None:
+    monkeypatch.setattr("hf_ser.machine.processors", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes_of_the_run))
+    assert loading_processes(gpu=True) == expected
+    assert loading_processes(gpu=True, cores=4) == 3  # of a cross-validation with several runs at a time
+    assert loading_processes(gpu=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("capability", "bfloat16", "expected"),
+    [
+        ((9, 0), True, "bf16"),
+        ((8, 0), True, "bf16"),
+        ((7, 5), False, "fp16"),
+        ((7, 0), False, "fp16"),
+        ((6, 1), False, None),
+    ],
+)
+def test_a_gpu_trains_in_the_16_bits_that_its_tensor_cores_have(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], bfloat16: bool, expected: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert half_precision(cpu=False) == expected
+
+
+def test_a_processor_never_trains_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert half_precision(cpu=False) in ("bf16", None)

@@ -1,0 +1,82 @@
+"""The types that a model trains in do not change what is saved of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import DatasetDict
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+import hf_ser
+from hf_ser.training import SERConfig, SERTrainer
+
+Make = Callable[..., tuple[SERTrainer, DatasetDict]]
+SHORT = ("--max_steps", "2", "--save_strategy", "no", "--eval_strategy", "no", "--logging_strategy", "steps", "--logging_steps", "1",
+         "--frozen_cache_gb", "0", "--bf16", "True")  # fmt: skip
+
+
+class Types(TrainerCallback):
+    """Notes the type of each parameter in training."""
+
+    def on_step_end(self, *args: Any, model: Any = None, **kwargs: Any) -> None:
+        self.found = {name: p.dtype for name, p in model.named_parameters()}
+
+
+class TestBaseModelInBfloat16:
+    def test_it_is_the_same_training_and_saves_the_same_model(self, make: Make, tmp_path: Path) -> None:
+        saved, losses, types = [], [], Types()
+        for dtype in ("float32", "bfloat16"):
+            trainer, _ = make(*SHORT, "--method", "lora_qkv", "--base_model_dtype", dtype)
+            trainer.add_callback(types)
+            trainer.train()
+            losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+            trainer.save_model(str(tmp_path / dtype))
+            saved.append([load_file(path) for path in sorted((tmp_path / dtype).rglob("*.safetensors"))])
+        assert losses[0] == losses[1]
+        halved = {name for name, dtype in types.found.items() if dtype == torch.bfloat16}
+        layer = "base_model.model.hubert.encoder.layers.0"
+        assert {f"{layer}.attention.q_proj.base_layer.weight", f"{layer}.feed_forward.output_dense.bias"} <= halved
+        assert not any(word in name for name in halved for word in ("lora_", "layer_norm", "classifier", "projector"))
+        for one, other in zip(*saved, strict=True):
+            assert all(
+                tensor.dtype == torch.float32 and torch.equal(tensor, one[name]) for name, tensor in other.items()
+            )
+        waveform = {"array": torch.randn(8000).numpy(), "sampling_rate": 16_000}
+        merged, adapter = (hf_ser.pipeline(tmp_path / "bfloat16" / folder)(waveform) for folder in ("", "adapter"))
+        for one, other in zip(merged, adapter, strict=True):
+            assert one["label"] == other["label"]
+            assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+    def test_where_it_would_not_be_the_same_training_it_is_refused(self, tmp_path: Path, make: Make) -> None:
+        with pytest.raises(
+            ValueError, match="expected a method that adds an adapter to a frozen encoder, found 'full'"
+        ):
+            make(*SHORT, "--base_model_dtype", "bfloat16", "--method", "full")
+        with pytest.raises(ValueError, match="expected bf16=True"):
+            SERConfig(output_dir=str(tmp_path), base_model_dtype="bfloat16", bf16=False)
+
+
+class TestAttention:
+    def test_the_chosen_implementation_computes_in_training_alone(self, make: Make) -> None:
+        trainer, _ = make(*SHORT, "--attn_implementation", "eager")
+        found = []
+
+        class Watch(TrainerCallback):
+            def on_step_end(self, *args: Any, model: Any = None, **kwargs: Any) -> None:
+                found.append(model.config._attn_implementation)
+
+        trainer.add_callback(Watch())
+        trainer.train()
+        assert found == ["eager"] * 2
+        assert trainer.model.config._attn_implementation == "sdpa"
+
+    def test_flash_attention_is_refused_where_it_would_fail_later(self, tmp_path: Path, make: Make) -> None:
+        with pytest.raises(ValueError, match="computes in 16 bits alone"):
+            SERConfig(output_dir=str(tmp_path), attn_implementation="flash_attention_2", bf16=False)
+        with pytest.raises(ValueError, match="expected sdpa, flash_attention_2 or eager, found 'kernels-community/x'"):
+            SERConfig(output_dir=str(tmp_path), attn_implementation="kernels-community/x")
+        with pytest.raises(ImportError, match="(?i)flash"):
+            make(*SHORT, "--attn_implementation", "flash_attention_2")
