@@ -117,6 +117,9 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     )
     names = [Path(file["filename"]).name for file in prepared.cache_files]
     del prepared
+    for left in unfinished.iterdir():
+        if left.name not in names:  # by a process that was killed
+            left.unlink()
     (unfinished / "files.json").write_text(json.dumps(names), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)  # complete or not at all

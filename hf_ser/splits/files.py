@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from hf_ser import records
 from hf_ser.clips import as_clips, names_of
 from hf_ser.splits.describing import describe, shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
@@ -32,7 +33,7 @@ def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
         "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
         "parts": {**{part: [] for part in PARTS}, **{part: list(names_of(clips)) for part, clips in parts.items()}},
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    records.write(path, content)
 
 
 def hashed(saved: dict[str, Any]) -> dict[str, Any]:

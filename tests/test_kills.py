@@ -1,0 +1,233 @@
+"""
+Commands that are killed: repeated, they end in what they leave without an interruption, and before that nothing looks finished.
+
+In the normal run each command is killed at a few moments, one after the other, and goes on each time. `HF_SER_KILLS=50` adds 50 random
+moments of each command, each from its beginning.
+"""
+
+import contextlib
+import hashlib
+import json
+import mmap
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import hf_ser
+from hf_ser.cli import predict
+from hf_ser.evaluation import plots
+from hf_ser.export import export, run
+from hf_ser.hub import push
+from hf_ser.models import load_model
+from hf_ser.training import finetune, parse_arguments
+from hf_ser.training.seeds import finetune_seeds
+
+KILLS = int(os.environ.get("HF_SER_KILLS", "0"))
+#: Audit events of a change on the disk, and the place of the file's path among their arguments.
+CHANGES = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.link": 1, "os.truncate": 0}
+#: The exit status of a process that is killed, and of one that writes more than it may or whose child did.
+KILLED, CUT_OFF = (-signal.SIGKILL,), (-signal.SIGXFSZ, 1)
+#: Bytes after which a file is cut off.
+CUT = 700
+
+
+class Moment(NamedTuple):
+    """
+    The moment before the `number`-th of those changes on the disk that match `pattern`, such as `open run/config.json`. With `cut`,
+    it is within the next write of more than `CUT` bytes, of whichever library.
+    """
+
+    pattern: str
+    number: int = 1
+    cut: bool = False
+
+
+class Command(NamedTuple):
+    """
+    Something that is killed in a folder and repeated.
+
+    Args:
+        run: The command, with its option to resume.
+        finished: Whether the folder looks as if it had ended.
+        found: What it leaves.
+        moments: The chosen moments, in the order in which they come.
+        start: Fills the folder before the command.
+    """
+
+    run: Callable[[Path], object]
+    finished: Callable[[Path], bool]
+    found: Callable[[Path], Any]
+    moments: tuple[Moment, ...]
+    start: Callable[[Path], object] = lambda folder: None
+
+
+def forked(function: Callable[..., object], *arguments: object) -> int | None:
+    """The exit status of a function in a forked process, which imports nothing again."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join(300)
+    return process.exitcode
+
+
+def watched(command: Callable[[Path], object], folder: Path, log: Path, moment: Moment | None = None) -> None:
+    """Runs a command, and lists in `log` what it and its children change below `folder`; kills them at the moment."""
+    os.setsid()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    counted = mmap.mmap(-1, 8)  # shared with children
+    lines = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(event: str, arguments: Any) -> None:
+        if event not in CHANGES or isinstance(path := arguments[CHANGES[event]], int):
+            return
+        if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+            return
+        path = os.fsdecode(path)
+        if not os.path.isabs(path) and event in ("os.remove", "os.rmdir") and arguments[1] >= 0:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
+        if not path.startswith(f"{folder}/"):
+            return
+        line = f"{event} {path.removeprefix(f'{folder}/')}"
+        os.write(lines, f"{line}\n".encode())
+        if moment and re.search(moment.pattern, line):
+            number = struct.unpack("q", counted[:])[0] + 1
+            counted[:] = struct.pack("q", number)
+            if number == moment.number and moment.cut:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (CUT, CUT))  # SIGXFSZ ends whoever writes more
+            elif number == moment.number:
+                os.killpg(0, signal.SIGKILL)
+
+    sys.addaudithook(note)
+    command(folder)
+
+
+def check(command: Command, root: Path) -> None:
+    """Compares what a command leaves when it was killed with what it leaves otherwise."""
+
+    def make_folder(name: str) -> Path:
+        folder = root / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        command.start(folder)
+        return folder
+
+    log, whole = root / "log", make_folder("whole")
+    assert forked(watched, command.run, whole, log) == 0
+    expected, changes = command.found(whole), log.read_text().splitlines()
+    pass
+
+    def kill(folder: Path, moment: Moment) -> None:
+        status = forked(watched, command.run, folder, os.devnull, moment)
+        assert status in (CUT_OFF if moment.cut else KILLED), f"{moment}: {status}"
+        if command.finished(folder):
+            assert command.found(folder) == expected, f"killed at {moment}, it looks finished"
+
+    folder = make_folder("chosen")
+    for moment in command.moments:
+        kill(folder, moment)
+    assert forked(command.run, folder) == 0
+    assert command.found(folder) == expected, [(a, b) for a, b in zip(command.found(folder), expected) if a != b]
+    rng = np.random.default_rng(0)
+    for turn in range(KILLS):
+        folder = make_folder("random")
+        number = int(rng.integers(len(changes)))
+        moment = Moment("", number + 1, bool(turn % 2))
+        with contextlib.suppress(AssertionError):
+            kill(folder, moment)
+        status, found = forked(command.run, folder), None
+        if status == 0:
+            found = command.found(folder)
+        print(turn, moment, changes[number], status, found == expected, flush=True)
+        if status or found != expected:
+            FAILED.append((moment, changes[number], status))
+            shutil.copytree(folder, f"/tmp/hard/failed-{turn}", dirs_exist_ok=True)
+    assert not FAILED
+
+
+FAILED: list[Any] = []
+
+
+def content(folder: Path, *patterns: str) -> dict[str, str]:
+    """Hashes of files, of the tensors in weights, by name."""
+    found = {}
+    for path in [path for pattern in patterns for path in sorted(folder.glob(pattern))]:
+        digest = hashlib.sha256()
+        if path.suffix == ".safetensors":  # whose header has no order
+            for name, tensor in sorted(load_file(path).items()):
+                digest.update(name.encode() + tensor.tobytes())
+        else:
+            digest.update(path.read_bytes())
+        found[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return found
+
+
+class Training:
+    """A run of a tiny model, its caches in the same folder as the run."""
+
+    def __init__(self, speech: Path, model: Path) -> None:
+        self.words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--num_train_epochs", "2",
+                      "--emotions", "angry", "sad", "--learning_rate", "3e-3", "--method", "lora_qkv", "--bf16", "False",
+                      "--disable_tqdm", "True", "--prepare_workers", "1", "--interpolation", "False"]  # fmt: skip
+
+    def run(self, folder: Path) -> None:
+        """With --seeds the same command resumes."""
+        os.environ["HF_SER_CACHE"] = str(folder / "cache")
+        words = [*self.words, "--output_dir", str(folder / "run")]
+        finetune_seeds(words, parse_arguments(words), [1])
+
+    def again(self, folder: Path) -> None:
+        """Resumes the run, finished or not."""
+        os.environ["HF_SER_CACHE"] = str(folder / "cache")
+        words = [*self.words, "--seed", "1", "--output_dir", str(folder / "run/seed-1")]
+        finetune(parse_arguments([*words, "--resume_from_checkpoint", "True"]))
+
+    def finished(self, folder: Path) -> bool:
+        return (folder / "run/seed-1/results.json").exists()
+
+    def found(self, folder: Path) -> Any:
+        run = folder / "run/seed-1"
+        results = json.loads((run / "results.json").read_text())
+        files = content(run, "*.safetensors", "adapter/*.safetensors", "*config.json", "splits.json", "excluded.csv")
+        return files, results["metrics"], results["probe"]["test"], results["kept"], results["training"]["steps"]
+
+
+@pytest.fixture
+def training(speech: Path, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
+    for name in ("confusion_matrix", "training_curves"):  # each run would draw for a second
+        monkeypatch.setattr(plots, name, lambda first, second, path, *more: path.touch())
+    return Training(speech, tiny_hubert)
+
+
+def test_a_training(training: Training, tmp_path: Path) -> None:
+    moments = (
+        Moment("open cache/corpora/.*/tmp", cut=True),
+        Moment("rename cache/corpora/.*[0-9a-f]$"),
+        Moment("open run/seed-1/.splits.json"),
+        Moment("rename cache/frozen/.*safetensors", 3, cut=True),
+        Moment("checkpoint-2/adapter_config", cut=True),
+        Moment("open run/seed-1/.splits.json", 2, cut=True),
+        Moment("rename run/seed-1/results.json"),
+    )
+    check(Command(training.run, training.finished, training.found, moments), tmp_path)
+
+
+def test_a_finished_run_that_goes_on(training: Training, tmp_path: Path) -> None:
+    assert forked(training.run, tmp_path / "finished") == 0
+
+    def start(folder: Path) -> None:
+        shutil.copytree(tmp_path / "finished", folder, dirs_exist_ok=True)
+
+    moments = (Moment("open run/seed-1/adapter/adapter_config.json"),)
+    check(Command(training.again, training.finished, training.found, moments, start), tmp_path)
