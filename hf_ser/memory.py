@@ -1,6 +1,12 @@
-"""What this process keeps of the memory that it has freed."""
+"""The memory of this process: what it keeps, what it can still take, and whether an error says that it is short."""
 
 import ctypes
+import math
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from accelerate.utils.memory import should_reduce_batch_size
 
 #: glibc's numbers for `mallopt`, from its malloc.h, and the values.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
@@ -24,3 +30,32 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
         return False
     return all(mallopt(number, value) == 1 for number, value in KEEP.items())
+
+
+def free_memory() -> float:
+    """
+    The bytes that this process can still take before the system ends it: what the machine has, and what is left of the limit of
+    a container. Infinite where neither is known.
+    """
+    found = [math.inf]
+    with suppress(OSError):
+        found += [1024 * _number("MemAvailable: +", Path("/proc/meminfo"))]
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (  # of version 2, and of version 1
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # without a limit it is the word max
+            cached = _number("inactive_file ", limit.with_name("memory.stat"))  # is given up on demand
+            found.append(int(limit.read_text()) - int(used.read_text()) + cached)
+    return min(found)
+
+
+def _number(name: str, file: Path) -> int:
+    line = re.search(rf"{name}(\d+)", file.read_text(encoding="ascii"))
+    return int(line[1]) if line else 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of the machine or of a GPU is short."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)

@@ -32,6 +32,7 @@ from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, 
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
+from hf_ser.memory import is_out_of_memory
 from hf_ser.models import dimensions_of
 from hf_ser.wording import visible
 
@@ -332,7 +333,7 @@ class SERPipeline(AudioClassificationPipeline):
         self, waveforms: Sequence[Waveform], batch_seconds: float, batch_size: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
         """
-        Runs the model on waveforms, longest first: what does not fit into memory fails at once.
+        Runs the model on waveforms, longest first: what does not fit into memory fails at once. Then all batches get smaller.
 
         Args:
             waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs, and not longer
@@ -343,19 +344,33 @@ class SERPipeline(AudioClassificationPipeline):
         Yields:
             For each batch the waveforms' indices `(batch,)`, and the probabilities of the emotions with the values of the
             dimensions `(batch, emotions + dimensions)`.
+
+        Raises:
+            MemoryError: if a single waveform does not fit into memory.
         """
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
         fixed = needs_thirty_seconds(config) or isinstance(self.feature_extractor, FixedLengthFeatureExtractor)
         least = maximum_samples(config) if fixed else 1  # what each waveform costs
-        first = 0
+        first, most = 0, len(order)
         while first < len(order):
             longest = max(len(waveforms[order[first]]), least)
             size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // longest)
-            batch = order[first : first + max(size, 1)]
-            inputs = self.preprocess([waveforms[i] for i in batch])
-            with torch.inference_mode():
-                logits = self.model(**inputs.to(self.device)).logits.cpu().double()  # (batch, emotions + dimensions)
+            batch = order[first : first + min(max(size, 1), most)]
+            try:
+                inputs = self.preprocess([waveforms[i] for i in batch])
+                with torch.inference_mode():
+                    logits = self.model(**inputs.to(self.device)).logits.cpu().double()  # (batch, emotions + dimensions)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not (most := len(batch) // 2):
+                    seconds = longest / SAMPLING_RATE
+                    raise MemoryError(
+                        f"the model and {seconds:.3g} s of audio do not fit into the memory of {self.device}: end other programs, "
+                        "or take shorter segments (longest)"
+                    ) from error
+                continue
             emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
             yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
             first += len(batch)

@@ -77,12 +77,15 @@ def forked(function: Callable[..., object], *arguments: object) -> int | None:
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
     process.join(300)
+    assert not process.is_alive(), process.kill()
     return process.exitcode
 
 
 def watched(command: Callable[[Path], object], folder: Path, log: Path, moment: Moment | None = None) -> None:
     """Runs a command, and lists in `log` what it and its children change below `folder`; kills them at the moment."""
     os.setsid()
+    for stream in (1, 2):  # a file would be cut off, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     counted = mmap.mmap(-1, 8)  # shared with children

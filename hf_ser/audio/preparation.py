@@ -104,17 +104,25 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(exist_ok=True)  # an interrupted preparation left its finished shards there: map goes on from them
-    prepared = rows.map(
-        _decode_one,
-        input_columns="audio",
-        remove_columns=rows.column_names,
-        features=PREPARED,
-        num_proc=min(workers, len(rows)),
-        cache_file_name=str(unfinished / "clips.arrow"),
-        new_fingerprint=folder.name,
-        writer_batch_size=_clips_in_batch(rows),
-        desc=f"decoding {corpus}",
-    )
+    workers = min(workers, len(rows))
+    try:
+        prepared = rows.map(
+            _decode_one,
+            input_columns="audio",
+            remove_columns=rows.column_names,
+            features=PREPARED,
+            num_proc=workers,
+            cache_file_name=str(unfinished / "clips.arrow"),
+            new_fingerprint=folder.name,
+            writer_batch_size=_clips_in_batch(rows),
+            desc=f"decoding {corpus}",
+        )
+    except RuntimeError as error:
+        if "abruptly died" not in str(error):
+            raise
+        raise MemoryError(
+            f"prepare_workers={workers}: a process that decodes {corpus} was killed, most likely as memory was short; use fewer"
+        ) from error
     names = [Path(file["filename"]).name for file in prepared.cache_files]
     del prepared
     for left in unfinished.iterdir():
@@ -150,12 +158,13 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
         decoded = decode(audio)
         waveform = resample(decoded.mono, decoded.sampling_rate)
         check(waveform)
+        untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
+        content = encode(waveform, "PCM_16" if untouched else "FLOAT")
     except AudioError as error:
         return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
                 "detail": error.detail}  # fmt: skip
-    untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
     return {
-        "audio": {"bytes": encode(waveform, "PCM_16" if untouched else "FLOAT"), "path": None},
+        "audio": {"bytes": content, "path": None},
         "duration": len(waveform) / SAMPLING_RATE,
         "samples_hash": hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest(),
         "problem": "",

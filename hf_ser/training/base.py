@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
+from hf_ser.memory import is_out_of_memory
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
@@ -256,7 +257,16 @@ class BaseTrainer(CheckpointingTrainer):
                 module.linear.load_state_dict(head)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().train(*args, **kwargs)
+        try:
+            output = super().train(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = self.args.per_device_train_batch_size
+            raise MemoryError(
+                f"per_device_train_batch_size={size}: the memory of {self.args.device} is short ({error}). Lower it, and raise "
+                "gradient_accumulation_steps by as much; or set gradient_checkpointing, max_seconds or segment_length"
+            ) from error
         if self._shards:
             self.keep_whole(self._shards.gather(self.model, everywhere=True))
         if self._probe:

@@ -184,3 +184,23 @@ def test_other_classifiers_are_refused(pitch: SERPipeline, name: str, value: Any
     setattr(pitch.model.config, name, value)
     with pytest.raises(ValueError, match=message):
         SERPipeline(model=pitch.model, feature_extractor=pitch.feature_extractor, device="cpu")
+
+
+def test_batches_get_smaller_where_memory_is_short(
+    pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [make_sound(0.5 + 0.1 * number, 300 * (1 + number)) for number in range(5)]
+    expected, forward, room = pitch(clips), pitch.model.forward, [2]
+
+    def limited(input_values: torch.Tensor, **inputs: torch.Tensor) -> Any:
+        if len(input_values) > room[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes. Error code 12")
+        return forward(input_values, **inputs)
+
+    monkeypatch.setattr(pitch.model, "forward", limited)
+    pitch.model.shapes.clear()
+    assert pitch(clips) == expected
+    assert [clips for clips, _ in pitch.model.shapes] == [2, 2, 1]
+    room[0] = 0
+    with pytest.raises(MemoryError, match=r"the model and 0\.9 s of audio do not fit into the memory of cpu"):
+        pitch(clips)

@@ -1,5 +1,6 @@
 """What is learned does not depend on how it is computed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from datasets import DatasetDict
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, TrainerCallback
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -460,3 +461,29 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     for clip, label in zip(clips["test"], found, strict=True):
         matrix[clip["label"], trainer.emotions.index(label)] += 1
     assert matrix.tolist() == before
+
+
+def test_a_step_beyond_the_memory_says_what_to_do(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    trainer, _ = make("--frozen_cache_gb", "0")
+    monkeypatch.setattr(trainer.model, "forward", short)
+    with pytest.raises(MemoryError, match=r"per_device_train_batch_size=32: the memory of cpu is short \(CUDA out of"):
+        trainer.train()
+
+
+def test_checkpoints_go_by_their_steps_though_the_clock_is_set_back(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ClockSetBack(TrainerCallback):
+        """Each checkpoint is older than the one before."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            for checkpoint in _checkpoints(trainer):
+                os.utime(checkpoint, (2e9 - state.global_step, 2e9 - state.global_step))
+
+    trainer, _ = make("--num_train_epochs", "3", "--save_total_limit", "1", "--frozen_cache_gb", "0")
+    trainer.add_callback(ClockSetBack())
+    trainer.train()
+    assert [path.name for path in _checkpoints(trainer)] == [f"checkpoint-{trainer.state.global_step}"]
