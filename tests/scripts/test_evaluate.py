@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hf_ser.hub import push
+from hf_ser.pipeline import SERPipeline
 from hf_ser.training import finetune, parse_arguments
 
 Run = Callable[..., Any]
@@ -88,3 +89,30 @@ def test_what_does_not_fit(
 ) -> None:
     done = run_script("evaluate", run, "--corpora", f"synthetic={speech}", "--output", tmp_path, *QUICK, *words)
     assert re.search(message, done.stderr + " ".join(done.stdout.split()))
+
+
+def test_two_processes_share_the_predictions_of_one_report(
+    run: Path, speech: Path, processes: Callable[..., list[int | None]], run_script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    words = [run, "--corpora", f"synthetic={speech}", "--no_cost", "--no_leakage", "--resamples", "5", "--robustness_clips", "4",
+             "--compare", run]  # fmt: skip
+    predict, log = SERPipeline.predict, tmp_path / "log"
+
+    def noting(self: SERPipeline, sources: Any, **options: Any) -> Any:
+        clips = list(sources)
+        with log.open("a") as file:
+            file.write(f"{len(clips)}\n")
+        return predict(self, iter(clips), **options)
+
+    monkeypatch.setattr(SERPipeline, "predict", noting)
+    assert processes("evaluate", 2, *words, "--output", tmp_path / "two") == [0, 0]
+    shared = list(map(int, log.read_text().split()))
+    log.unlink()
+    assert run_script("evaluate", *words, "--output", tmp_path / "one").returncode == 0
+    alone = list(map(int, log.read_text().split()))
+    assert sum(shared) == sum(alone)
+    assert max(shared) == -(-max(alone) // 2)
+    one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))
+    for part in ("clips", "quality", "fairness", "comparison", "robustness", "notes"):
+        assert two[part] == one[part], part
+    assert not (tmp_path / "two" / "report-predictions").exists()

@@ -469,7 +469,7 @@ def test_a_step_beyond_the_memory_says_what_to_do(make: Make, monkeypatch: pytes
 
     trainer, _ = make("--frozen_cache_gb", "0")
     monkeypatch.setattr(trainer.model, "forward", short)
-    with pytest.raises(MemoryError, match=r"per_device_train_batch_size=32: the memory of cpu is short \(CUDA out of"):
+    with pytest.raises(MemoryError, match=r"per_device_train_batch_size=16: the memory of cpu is short \(CUDA out of"):
         trainer.train()
 
 
