@@ -360,15 +360,17 @@ class SERPipeline(AudioClassificationPipeline):
             try:
                 inputs = self.preprocess([waveforms[i] for i in batch])
                 with torch.inference_mode():
-                    logits = self.model(**inputs.to(self.device)).logits.cpu().double()  # (batch, emotions + dimensions)
+                    logits = (
+                        self.model(**inputs.to(self.device)).logits.cpu().double()
+                    )  # (batch, emotions + dimensions)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if not (most := len(batch) // 2):
                     seconds = longest / SAMPLING_RATE
                     raise MemoryError(
-                        f"the model and {seconds:.3g} s of audio do not fit into the memory of {self.device}: end other programs, "
-                        "or take shorter segments (longest)"
+                        f"the model and {seconds:.3g} s of audio do not fit into the memory of {self.device}: end other "
+                        "programs, or take shorter segments (longest)"
                     ) from error
                 continue
             emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)

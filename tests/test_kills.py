@@ -210,12 +210,14 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
     moments = (
         Moment("open cache/corpora/.*/tmp", cut=True),
         Moment("open run/seed-1/.splits.json"),
+        Moment("rename cache/frozen/.*safetensors"),
         Moment("checkpoint-2/adapter_config", cut=True),
         Moment("open run/seed-1/.splits.json", 2, cut=True),
         Moment("rename run/seed-1/results.json"),
     )
     command = Command(training.run, training.finished, training.found, moments)
     folder, expected = check(command, tmp_path)
+    assert not [*folder.glob("cache/corpora/*/tmp*"), *folder.rglob("*.partial"), *folder.rglob(".*.json.*")]
     # Finished, it is resumed: what it has left is replaced.
     again = command._replace(run=training.again)
     assert kill(again, folder, Moment("open run/seed-1/adapter/adapter_config.json"), expected) in KILLED
@@ -287,7 +289,10 @@ def test_an_export(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     check(
         Command(
-            command, lambda folder: (folder / "exported").exists(), lambda folder: content(folder / "exported", "*"), moments
+            command,
+            lambda folder: (folder / "exported").exists(),
+            lambda folder: content(folder / "exported", "*"),
+            moments,
         ),
         tmp_path,
     )

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from datasets import Dataset
 
-from hf_ser.audio import decode, prepare, preparation
+from hf_ser.audio import AudioError, decode, preparation, prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.inference.clips import find_clips
 from hf_ser.memory import free_memory
@@ -82,7 +82,7 @@ def limited(function: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_clip_beyond_the_memory_is_excluded(clips: list[Path], rows: Dataset, tmp_path: Path) -> None:
+def test_a_clip_beyond_the_memory_is_excluded(clips: list[Path]) -> None:
     def read(clip: Any) -> str:
         try:
             return f"{len(clip.read())} samples"
@@ -92,17 +92,21 @@ def test_a_clip_beyond_the_memory_is_excluded(clips: list[Path], rows: Dataset, 
     short, long = limited(lambda: [read(clip) for clip in find_clips(clips)])
     assert short == "16000 samples"
     assert long == "too long: it does not fit into memory; cut it into shorter files"
-    assert limited(lambda: prepare([rows], tmp_path / "cache", 1)["problem"][:]) == ["too long", ""]
 
 
-def test_a_clip_is_excluded_before_memory_is_used_up(
+def test_a_clip_is_refused_before_memory_is_used_up(
     clips: list[Path], rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 0 < free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.setattr(decode, "free_memory", lambda: 100e6)
-    prepared = prepare([rows], tmp_path / "cache", 1)
-    assert prepared["problem"][:] == ["too long", ""]
-    assert prepared["detail"][0].startswith("4.37 minutes of it do not fit into memory, of which 100 MB are free")
+    long = find_clips(clips)[1]
+    with pytest.raises(AudioError, match=r"^too long: 4\.37 minutes of it do not fit into memory, of which 100 MB are"):
+        long.read()
+    # In a corpus the clip would stay excluded when there is more memory.
+    with pytest.raises(MemoryError, match=r"long\.flac: too long: .* or decode fewer at once \(prepare_workers\)"):
+        prepare([rows], tmp_path / "cache", 1)
+    monkeypatch.undo()
+    assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == ["", ""]
 
 
 def test_a_process_that_was_killed_while_it_decodes(

@@ -55,10 +55,13 @@ def make_page(
 
     def predict(path: str | None) -> list[Any]:
         nonlocal folder
-        folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # the last one is removed: Gradio has copied its files
+        folder.cleanup()  # Gradio has copied its files
+        folder = tempfile.TemporaryDirectory(prefix="hf_ser-")
         return _predict(recogniser, path, Path(folder.name))
 
-    recording = gr.Audio(label=f"Speech, up to {LONGEST / 60:.0f} minutes and {LARGEST}", type="filepath", elem_id="recording")
+    recording = gr.Audio(
+        label=f"Speech, up to {LONGEST / 60:.0f} minutes and {LARGEST}", type="filepath", elem_id="recording"
+    )
     outputs = [
         gr.Label(label="The model's probabilities", elem_id="probabilities"),
         gr.Plot(label=f"Windows of {WINDOW:g} s, each by itself", elem_id="plot"),

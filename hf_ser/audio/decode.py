@@ -49,6 +49,13 @@ class AudioError(ValueError):
         self.detail = detail
 
 
+class MemoryShortError(AudioError):
+    """A clip that does not fit into the memory that there is now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("too long", f"{detail}; cut it into shorter files")
+
+
 @dataclass(frozen=True)
 class Decoded:
     """
@@ -74,7 +81,7 @@ def _memory_permitting() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise AudioError("too long", "it does not fit into memory; cut it into shorter files") from error
+        raise MemoryShortError("it does not fit into memory") from error
 
 
 @_memory_permitting()
@@ -89,7 +96,7 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
 
     Raises:
         AudioError: if it cannot be decoded, its sampling rate is outside of `RATES`, it is longer than `longest` or
-            `MOST_SAMPLES`, or does not fit into memory.
+            `MOST_SAMPLES`, or does not fit into memory (`MemoryShortError`).
     """
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
     if audio["bytes"] is None and not path:
@@ -130,10 +137,9 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
             )
         # What comes next takes twice as much. Without room for it the system may end the process, or another.
         if samples > BLOCK and 8 * samples > (free := free_memory()):
-            raise AudioError(
-                "too long",
-                f"{samples / rate / 60:.3g} minutes of it do not fit into memory, of which {free / 1e6:.0f} MB are free; "
-                "cut it into shorter files",
+            minutes = samples / rate / 60
+            raise MemoryShortError(
+                f"{minutes:.3g} minutes of it do not fit into memory, of which {free / 1e6:.0f} MB are free"
             )
         with np.errstate(all="ignore"):  # `check` finds what is not finite
             mono.append(block.mean(axis=1, dtype=np.float32))
@@ -146,7 +152,7 @@ def resample(mono: Waveform, sampling_rate: int) -> Waveform:
     Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32.
 
     Raises:
-        AudioError: if it does not fit into memory.
+        MemoryShortError: if it does not fit into memory.
     """
     if sampling_rate == SAMPLING_RATE or not len(mono):
         return mono
@@ -220,7 +226,7 @@ def encode(waveform: Waveform, subtype: str) -> bytes:
     A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`.
 
     Raises:
-        AudioError: if it does not fit into memory.
+        MemoryShortError: if it does not fit into memory.
     """
     buffer = BytesIO()
     soundfile.write(buffer, waveform, SAMPLING_RATE, format="WAV", subtype=subtype)

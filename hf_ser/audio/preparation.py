@@ -18,7 +18,7 @@ import xxhash
 from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 from filelock import FileLock
 
-from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, resample
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, MemoryShortError, check, decode, encode, resample
 from hf_ser.cache import cache_folder, writing
 from hf_ser.machine import processors
 
@@ -160,6 +160,8 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
         check(waveform)
         untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
         content = encode(waveform, "PCM_16" if untouched else "FLOAT")
+    except MemoryShortError as error:  # not a fault of the clip: nothing of it is kept
+        raise MemoryError(f"{audio['path'] or 'a clip'}: {error}, or decode fewer at once (prepare_workers)") from error
     except AudioError as error:
         return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
                 "detail": error.detail}  # fmt: skip

@@ -76,7 +76,8 @@ class HubStream:
 
 def open_audio(source: str) -> dict[str, HubStream]:
     """
-    The audio of each part of a data set, whatever its other columns are; none where it is not on the Hub, or not stored as Parquet.
+    The audio of each part of a data set, whatever its other columns are; none where it is not on the Hub, or is not stored as
+    Parquet.
 
     Args:
         source (`str`): A name on the Hub (`user/name`, or `user/name:configuration`).

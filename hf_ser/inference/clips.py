@@ -118,7 +118,8 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
-        streams = hub_stream.open_audio(name) if not Path(name).expanduser().exists() else {}
+        here = Path(name.partition(":")[0]).expanduser().exists()
+        streams = {} if here else hub_stream.open_audio(name)
         return _of_streams(streams, source) if streams else _of_dataset(hub_dataset.load_parts(name), f"{source}/")
     if isinstance(source, str | Path):
         return [Clip(str(path), partial(_decode, {"bytes": None, "path": str(path)})) for path in _files(source)]

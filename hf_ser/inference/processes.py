@@ -18,7 +18,6 @@ from hf_ser.inference.clips import Clip
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.machine import threads_of_this_process
 
-
 T = TypeVar("T")
 
 

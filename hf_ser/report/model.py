@@ -157,6 +157,13 @@ class Predictions:
     values: npt.NDArray[np.float64]
     problems: dict[int, str]
 
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        """Reads what [`Model.predict`] keeps."""
+        with np.load(path, allow_pickle=False) as kept:
+            problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
+            return cls(kept["probabilities"], kept["values"], problems)
+
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """The indices of the clips with a prediction."""
@@ -264,11 +271,9 @@ class Model:
         identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
-        if processes.together(path is not None and path.is_file())[0]:  # the main process knows
-            assert path is not None
-            with np.load(path, allow_pickle=False) as kept:
-                problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
-                return Predictions(kept["probabilities"], kept["values"], problems)
+        kept = Predictions.read(path) if path is not None and path.is_file() and not processes.rank else None
+        if (kept := processes.together(kept)[0]) is not None:
+            return kept  # type: ignore[no-any-return]
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
         mine = shares[processes.rank]

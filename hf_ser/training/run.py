@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
            "adapter")  # fmt: skip
-#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last what
-#: makes it a run.
+#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
+#: what makes it a run.
 ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *WEIGHTS, EXCLUDED, "config.json",
            "preprocessor_config.json", "confusion_matrix.png", "training_curves.png", "README.md", "runs/*/events.out.tfevents.*",
            REPORT, "report.html", "report/clips.csv", "report-predictions", *(f"report/{name}.png" for name in PICTURES),

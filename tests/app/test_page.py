@@ -249,7 +249,7 @@ class TestLoad:
             client.predict(handle_file(tmp_path / "talk.wav"), api_name="/predict")
         os.truncate(tmp_path / "talk.wav", 91 << 20)
         with (tmp_path / "talk.wav").open("rb") as file:
-            answer = httpx.post(f"{address}gradio_api/upload", files={"files": file}, timeout=60)
+            answer = httpx.post(f"{address}gradio_api/upload", files={"files": file}, timeout=600)
         assert answer.status_code == 413
         assert f"{90 << 20} bytes" in answer.text
 

@@ -442,7 +442,9 @@ class TestFailing:
         requests, expected = len(hub.requests), files("lab/ser")
         commit = next(i for i, (_, path) in enumerate(hub.requests, 1) if "/commit/" in path)
         every = [(number, done) for number in range(1, requests + 1) for done in (False, True)]
-        for number, done in every if os.environ.get("HF_SER_KILLS") else [(commit - 1, True), (commit, False), (commit, True)]:
+        for number, done in (
+            every if os.environ.get("HF_SER_KILLS") else [(commit - 1, True), (commit, False), (commit, True)]
+        ):
             hub.repositories.clear()
             push_until(number, done)
             if HfApi().repo_exists("lab/ser"):

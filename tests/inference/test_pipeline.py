@@ -194,7 +194,9 @@ def test_batches_get_smaller_where_memory_is_short(
 
     def limited(input_values: torch.Tensor, **inputs: torch.Tensor) -> Any:
         if len(input_values) > room[0]:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes. Error code 12")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes. Error code 12"
+            )
         return forward(input_values, **inputs)
 
     monkeypatch.setattr(pitch.model, "forward", limited)

@@ -342,9 +342,7 @@ def test_two_processes_stream_a_data_set_from_the_hub(
     clips.push_to_hub("lab/clips")
     clips.to_parquet(file := BytesIO(), batch_size=5)  # small row groups, as a large data set has many
     path = "data/train-00000-of-00001.parquet"
-    HfApi().upload_file(
-        path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id="lab/clips", repo_type="dataset"
-    )
+    HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id="lab/clips", repo_type="dataset")
     fetch, log = HubStream.fetch, tmp_path / "log"
 
     def noting(self: HubStream, group: int, rows: Any) -> Any:
@@ -359,10 +357,14 @@ def test_two_processes_stream_a_data_set_from_the_hub(
     assert [row["name"] for row in table(output)] == [f"dataset=lab/clips/train/{row}" for row in range(20)]
     assert not list(tmp_path.parent.rglob("*.arrow"))
     assert main(model, many, "--output", tmp_path / "files.csv") == 0
-    files = [{**row, "name": streamed["name"]} for row, streamed in zip(table(tmp_path / "files.csv"), table(output), strict=True)]
-    assert same(table(output), files)
+
+    def rows(path: Path) -> list[dict[str, str]]:
+        """A file and a row of a data set have other names, and another word for what is broken."""
+        return [{**row, "name": "", "problem": row["problem"].partition(":")[0]} for row in table(path)]
+
+    assert same(rows(output), rows(tmp_path / "files.csv"))
     output.write_text("".join(output.read_text().splitlines(keepends=True)[:12]))  # eleven rows
     log.unlink()
     assert main(*words, "--resume") == 0
     assert log.read_text().split() == ["2", "3"]
-    assert same(table(output), files)
+    assert same(rows(output), rows(tmp_path / "files.csv"))
