@@ -16,6 +16,7 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -153,7 +154,7 @@ def open_models(
         )
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
 
-    def opened(model: str, **options: str | None) -> SERPipeline:
+    def opened(model: str, **options: Any) -> SERPipeline:
         return pipeline(model, device=arguments.device or (None if is_exported(model) else device), **options)
 
     classifiers = [opened(arguments.model, **options)]

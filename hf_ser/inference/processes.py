@@ -97,8 +97,8 @@ class SharedTable(PredictionFile):
             files = [name for name in waiting if os.path.isfile(name)]
             rows = [name for name in waiting if not os.path.isfile(name)]
             shares = share_out(files, list(map(os.path.getsize, files)), processes.count)
-            for share, part in zip(shares, np.array_split(np.arange(len(rows)), processes.count), strict=True):
-                share += [rows[row] for row in part]  # rows of a data set that are fetched together
+            for share, block in zip(shares, np.array_split(np.arange(len(rows)), processes.count), strict=True):
+                share += [rows[row] for row in block]  # rows of a data set that are fetched together
         if processes.count > 1:
             with processes.connected():
                 distributed.scatter_object_list(own := [None], shares, group=processes.group)
