@@ -273,7 +273,7 @@ class Model:
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         kept = Predictions.read(path) if path is not None and path.is_file() and not processes.rank else None
         if (kept := processes.together(kept)[0]) is not None:
-            return kept  # type: ignore[no-any-return]
+            return kept
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
         mine = shares[processes.rank]

@@ -4,13 +4,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hf_ser.audio.distort import CONDITIONS
+from hf_ser.cli import evaluate
 from hf_ser.hub import push
 from hf_ser.pipeline import SERPipeline
+from hf_ser.report import ReportOptions
 from hf_ser.training import finetune, parse_arguments
 
 Run = Callable[..., Any]
@@ -105,6 +109,7 @@ def test_two_processes_share_the_predictions_of_one_report(
         return predict(self, iter(clips), **options)
 
     monkeypatch.setattr(SERPipeline, "predict", noting)
+    monkeypatch.setattr(evaluate, "ReportOptions", partial(ReportOptions, conditions=CONDITIONS[:2]))
     assert processes("evaluate", 2, *words, "--output", tmp_path / "two") == [0, 0]
     shared = list(map(int, log.read_text().split()))
     log.unlink()
