@@ -27,13 +27,13 @@ def errors_in_one_line(
     everything else is a fault of the program and keeps its traceback.
 
     Args:
-        others (`type[Exception]`): Errors to print in one line besides `ValueError` and `OSError`.
+        others (`type[Exception]`): Errors to print in one line besides `ValueError`, `OSError` and `MemoryError`.
         interrupted (`str`, *optional*):
             What Ctrl-C is answered with, unless the `KeyboardInterrupt` brings words of its own; the status is 130. Without
             it, an interruption ends the command as it ends any Python program.
         quiet (`bool`, defaults to `False`): Say nothing: another process of the same command does.
     """
-    known: tuple[type[Exception], ...] = (ValueError, OSError, *others)
+    known: tuple[type[Exception], ...] = (ValueError, OSError, MemoryError, *others)
 
     def decorate(command: Command) -> Command:
         @wraps(command)

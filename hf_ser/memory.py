@@ -82,8 +82,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 class FittingParts:
     """
-    Computes a batch in parts that fit into a GPU's memory. Where it runs out, the part is halved and computed again; what did
-    not fit is not tried another time.
+    Computes a batch in parts that fit into the memory. Where it runs out, the part is halved and computed again; what did not
+    fit is not tried another time.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class FittingParts:
             The results, one for each part, in the order of the clips.
 
         Raises:
-            torch.OutOfMemoryError: if one clip alone does not fit.
+            MemoryError: if one clip alone does not fit.
         """
         values = next(iter(batch.values()))
         clips, width = len(values), values[0].numel()
@@ -115,14 +115,16 @@ class FittingParts:
                 found.append(compute({name: tensor[first : first + size] for name, tensor in batch.items()}))
                 first += size
                 continue
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if size == 1:
-                    raise torch.OutOfMemoryError(
-                        "the GPU's memory does not hold one clip: cut clips into shorter segments (segment_length in training, "
-                        f"longest in predictions), or compute on a CPU ({error})"
+                    raise MemoryError(
+                        f"the memory of {values.device} does not hold the model and one clip: cut clips into shorter segments "
+                        f"(segment_length in training, longest in predictions), or end other programs ({error})"
                     ) from error
             # Behind the handler: the traceback keeps the tensors of what has failed.
             torch.cuda.empty_cache()
             self.most = size * width // 2
-            logger.warning("the GPU's memory ran out with %d clips at once: from now on at most %d", size, size // 2)
+            logger.warning("the memory ran out with %d clips at once: from now on at most %d", size, size // 2)
         return found

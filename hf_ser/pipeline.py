@@ -334,7 +334,7 @@ class SERPipeline(AudioClassificationPipeline):
         self, waveforms: Sequence[Waveform], batch_seconds: float, batch_size: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
         """
-        Runs the model on waveforms, longest first. Where a GPU's memory runs out, a batch is cut into smaller ones.
+        Runs the model on waveforms, longest first. Where the memory runs out, a batch is cut into smaller ones.
 
         Args:
             waveforms (`Sequence[np.ndarray]`): Each `(samples,)` at 16 kHz, not shorter than the encoder needs, and not longer
@@ -347,7 +347,7 @@ class SERPipeline(AudioClassificationPipeline):
             dimensions `(batch, emotions + dimensions)`.
 
         Raises:
-            torch.OutOfMemoryError: if one waveform alone does not fit into a GPU's memory.
+            MemoryError: if one waveform alone does not fit into the memory of the device.
         """
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config

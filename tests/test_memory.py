@@ -1,11 +1,27 @@
-"""A process that keeps what it has freed does not ask the system for every tensor anew."""
+"""A process keeps what it has freed; and where memory is short, a clip is excluded, or an error says what to do."""
 
 import json
+import multiprocessing
+import os
 import platform
+import re
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from datasets import Dataset
+
+from hf_ser.audio import AudioError, decode, preparation, prepare
+from hf_ser.corpora import Row, to_dataset
+from hf_ser.inference.clips import find_clips
+from hf_ser.memory import free_memory
 
 PROGRAM = """
 import json, resource, sys
@@ -33,3 +49,69 @@ def test_a_tensor_takes_the_memory_that_another_has_freed() -> None:
     if found["before"] < 8 * 1000:  # else 16,384 pages for each tensor
         pytest.skip("this system gives memory in huge pages, and hardly any time is lost")
     assert found["after"] < found["before"] / 20
+
+
+@pytest.fixture
+def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> list[Path]:
+    """A clip of a second, and one of ten minutes at 48 kHz, of which 115 MB are to be decoded."""
+    soundfile.write(tmp_path / "long.flac", np.full(600 * 48_000, 0.1), 48_000)
+    return [write_clip(tmp_path / "short.wav", seconds=1), tmp_path / "long.flac"]
+
+
+@pytest.fixture
+def rows(clips: list[Path]) -> Dataset:
+    return to_dataset([Row(str(path), path.stem, "sad") for path in clips], "a")
+
+
+def limited(function: Callable[[], Any]) -> Any:
+    """What a function returns in a process that may take 64 MB more."""
+    size = int(re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 2**20, resource.RLIM_INFINITY))
+        found = function()
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        sender.send(found)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    sender.close()
+    found = receiver.recv()
+    process.join()
+    return found
+
+
+def test_a_clip_beyond_the_memory_is_excluded(clips: list[Path]) -> None:
+    def read(clip: Any) -> str:
+        try:
+            return f"{len(clip.read())} samples"
+        except ValueError as error:
+            return str(error)
+
+    short, long = limited(lambda: [read(clip) for clip in find_clips(clips)])
+    assert short == "16000 samples"
+    assert long == "too long: it does not fit into memory; cut it into shorter files"
+
+
+def test_a_clip_is_refused_before_memory_is_used_up(
+    clips: list[Path], rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(decode, "free_memory", lambda: 100e6)
+    long = find_clips(clips)[1]
+    with pytest.raises(AudioError, match=r"^too long: 4\.37 minutes of it do not fit into memory, of which 100 MB are"):
+        long.read()
+    # In a corpus the clip would stay excluded when there is more memory.
+    with pytest.raises(MemoryError, match=r"long\.flac: too long: .* or decode fewer at once \(prepare_workers\)"):
+        prepare([rows], tmp_path / "cache", 1)
+    monkeypatch.undo()
+    assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == ["", ""]
+
+
+def test_a_process_that_was_killed_while_it_decodes(
+    rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "decode", lambda audio: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(MemoryError, match="prepare_workers=2: a process that decodes a was killed"):
+        prepare([rows], tmp_path / "cache", 2)

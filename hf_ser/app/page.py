@@ -21,7 +21,9 @@ from hf_ser.wording import listed, visible
 #: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
 #: The longest recording that is accepted, in seconds, and the largest file: five minutes of 48 kHz stereo in 24 bit are 86 MB.
-LONGEST, MAX_FILE_SIZE = 300.0, "90mb"
+LONGEST, LARGEST = 300.0, "90 MB"
+#: How many may wait for their results. One recording is computed at a time.
+WAITING = 100
 #: Recordings are deleted after so many seconds.
 KEPT = 3600
 LIMITS = (
@@ -49,12 +51,17 @@ def make_page(
     """
     recogniser = pipeline(model, base=base, revision=revision)
     clips = [[str(path)] for path in sorted(Path(examples).iterdir())] if examples else None
-    folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # for the files to download; is removed with the page
+    folder = tempfile.TemporaryDirectory(prefix="hf_ser-")  # for the files to download
 
     def predict(path: str | None) -> list[Any]:
+        nonlocal folder
+        folder.cleanup()  # Gradio has copied its files
+        folder = tempfile.TemporaryDirectory(prefix="hf_ser-")
         return _predict(recogniser, path, Path(folder.name))
 
-    recording = gr.Audio(label=f"Speech, up to {LONGEST / 60:.0f} minutes", type="filepath", elem_id="recording")
+    recording = gr.Audio(
+        label=f"Speech, up to {LONGEST / 60:.0f} minutes and {LARGEST}", type="filepath", elem_id="recording"
+    )
     outputs = [
         gr.Label(label="The model's probabilities", elem_id="probabilities"),
         gr.Plot(label=f"Windows of {WINDOW:g} s, each by itself", elem_id="plot"),
@@ -86,7 +93,8 @@ def make_page(
 def launch(page: gr.Interface, **options: Any) -> None:
     """Opens a page: nothing is loaded from elsewhere, no link is shared, and no recording is kept for long."""
     fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
-    page.launch(theme=gr.themes.Default(**fonts), max_file_size=MAX_FILE_SIZE, share=False, **options)
+    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    page.launch(theme=gr.themes.Default(**fonts), max_file_size=LARGEST.replace(" ", ""), share=False, **options)
 
 
 def describe(model: str, revision: str | None = None) -> str:
@@ -126,8 +134,7 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
         return [shown, None, None, None, *plane]
     hop = min(max(0.5, length / WINDOWS), WINDOW)
     timeline = recogniser.timeline(recording, window=WINDOW, hop=hop, minimum=SEGMENT)
-    stem = Path(tempfile.mkdtemp(dir=folder)) / printable(Path(path).stem)
-    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".csv", ".TextGrid")]
+    files = [folder / f"{printable(Path(path).stem)}{suffix}" for suffix in (".csv", ".TextGrid")]
     for file in files:
         save(timeline.segments, file)
     rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in timeline]

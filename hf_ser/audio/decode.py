@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 import torchaudio
 
 from hf_ser.audio.mpg123 import silenced
+from hf_ser.memory import free_memory, is_out_of_memory
 
 #: What every encoder here was pretrained on, in Hz.
 SAMPLING_RATE = 16_000
@@ -46,6 +49,13 @@ class AudioError(ValueError):
         self.detail = detail
 
 
+class MemoryShortError(AudioError):
+    """A clip that does not fit into the memory that there is now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("too long", f"{detail}; cut it into shorter files")
+
+
 @dataclass(frozen=True)
 class Decoded:
     """
@@ -64,6 +74,17 @@ class Decoded:
     subtype: str
 
 
+@contextmanager
+def _memory_permitting() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryShortError("it does not fit into memory") from error
+
+
+@_memory_permitting()
 def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
     """
     Decodes what an undecoded `Audio` column holds, block by block: of a long recording with many channels no more is in
@@ -74,8 +95,8 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
         longest (`float`, *optional*, defaults to 6 hours): The longest recording that is accepted, in seconds.
 
     Raises:
-        AudioError: if it cannot be decoded, its sampling rate is outside of `RATES`, or it is longer than `longest` or
-            `MOST_SAMPLES`.
+        AudioError: if it cannot be decoded, its sampling rate is outside of `RATES`, it is longer than `longest` or
+            `MOST_SAMPLES`, or does not fit into memory (`MemoryShortError`).
     """
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
     if audio["bytes"] is None and not path:
@@ -114,13 +135,25 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
                 f"it lasts more than {most / rate / 60:.3g} minutes at {rate} Hz, the longest that is accepted; "
                 "cut it into shorter files",
             )
+        # What comes next takes twice as much. Without room for it the system may end the process, or another.
+        if samples > BLOCK and 8 * samples > (free := free_memory()):
+            minutes = samples / rate / 60
+            raise MemoryShortError(
+                f"{minutes:.3g} minutes of it do not fit into memory, of which {free / 1e6:.0f} MB are free"
+            )
         with np.errstate(all="ignore"):  # `check` finds what is not finite
             mono.append(block.mean(axis=1, dtype=np.float32))
     return np.concatenate(mono)
 
 
+@_memory_permitting()
 def resample(mono: Waveform, sampling_rate: int) -> Waveform:
-    """Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32."""
+    """
+    Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32.
+
+    Raises:
+        MemoryShortError: if it does not fit into memory.
+    """
     if sampling_rate == SAMPLING_RATE or not len(mono):
         return mono
     if sampling_rate // math.gcd(sampling_rate, SAMPLING_RATE) <= PHASES:
@@ -187,8 +220,14 @@ def read_segment(audio: dict[str, Any], start: int, stop: int) -> Waveform:
         return file.read(stop - start, dtype="float32")
 
 
+@_memory_permitting()
 def encode(waveform: Waveform, subtype: str) -> bytes:
-    """A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`."""
+    """
+    A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`.
+
+    Raises:
+        MemoryShortError: if it does not fit into memory.
+    """
     buffer = BytesIO()
     soundfile.write(buffer, waveform, SAMPLING_RATE, format="WAV", subtype=subtype)
     return buffer.getvalue()

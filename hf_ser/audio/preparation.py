@@ -18,7 +18,7 @@ import xxhash
 from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 from filelock import FileLock
 
-from hf_ser.audio.decode import SAMPLING_RATE, AudioError, check, decode, encode, resample
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, MemoryShortError, check, decode, encode, resample
 from hf_ser.cache import cache_folder, writing
 from hf_ser.machine import processors
 
@@ -104,19 +104,30 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(exist_ok=True)  # an interrupted preparation left its finished shards there: map goes on from them
-    prepared = rows.map(
-        _decode_one,
-        input_columns="audio",
-        remove_columns=rows.column_names,
-        features=PREPARED,
-        num_proc=min(workers, len(rows)),
-        cache_file_name=str(unfinished / "clips.arrow"),
-        new_fingerprint=folder.name,
-        writer_batch_size=_clips_in_batch(rows),
-        desc=f"decoding {corpus}",
-    )
+    workers = min(workers, len(rows))
+    try:
+        prepared = rows.map(
+            _decode_one,
+            input_columns="audio",
+            remove_columns=rows.column_names,
+            features=PREPARED,
+            num_proc=workers,
+            cache_file_name=str(unfinished / "clips.arrow"),
+            new_fingerprint=folder.name,
+            writer_batch_size=_clips_in_batch(rows),
+            desc=f"decoding {corpus}",
+        )
+    except RuntimeError as error:
+        if "abruptly died" not in str(error):
+            raise
+        raise MemoryError(
+            f"prepare_workers={workers}: a process that decodes {corpus} was killed, most likely as memory was short; use fewer"
+        ) from error
     names = [Path(file["filename"]).name for file in prepared.cache_files]
     del prepared
+    for left in unfinished.iterdir():
+        if left.name not in names:  # by a process that was killed
+            left.unlink()
     (unfinished / "files.json").write_text(json.dumps(names), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)  # complete or not at all
@@ -147,12 +158,15 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
         decoded = decode(audio)
         waveform = resample(decoded.mono, decoded.sampling_rate)
         check(waveform)
+        untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
+        content = encode(waveform, "PCM_16" if untouched else "FLOAT")
+    except MemoryShortError as error:  # not a fault of the clip: nothing of it is kept
+        raise MemoryError(f"{audio['path'] or 'a clip'}: {error}, or decode fewer at once (prepare_workers)") from error
     except AudioError as error:
         return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
                 "detail": error.detail}  # fmt: skip
-    untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
     return {
-        "audio": {"bytes": encode(waveform, "PCM_16" if untouched else "FLOAT"), "path": None},
+        "audio": {"bytes": content, "path": None},
         "duration": len(waveform) / SAMPLING_RATE,
         "samples_hash": hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest(),
         "problem": "",

@@ -5,6 +5,7 @@ Report the quality, fairness, robustness, cost and leakage of a model.
     hf-ser evaluate user/name --corpora crema_d=/data/CREMA-D --output reports/name --compare runs/lora_qkv
     hf-ser evaluate superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
     hf-ser evaluate exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
+    accelerate launch --num_processes 8 scripts/evaluate.py runs/lora_qkv --corpora ravdess=/data/RAVDESS
 
 It writes report.json, report.html (one page that needs no network) and report/ with the plots and clips.csv, the prediction for
 each clip. The same command resumes an interrupted report.
@@ -15,6 +16,7 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hf_ser import pipeline
 from hf_ser.cli.options import add_options
@@ -22,8 +24,11 @@ from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argume
 from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
+from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.precision import PRECISIONS
+from hf_ser.inference.processes import Processes
 from hf_ser.memory import keep_freed_memory
+from hf_ser.pipeline import SERPipeline
 from hf_ser.records import PREDICTIONS, RESULTS
 from hf_ser.rendering import console
 from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips, open_model, save
@@ -32,7 +37,8 @@ from hf_ser.report import Model, ReportOptions, build, check_folder, load_clips,
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
     arguments = parse_arguments()
-    log_to_terminal(logging.INFO)
+    processes = Processes.of_launcher()
+    log_to_terminal(logging.ERROR if processes.rank else logging.INFO)
     keep_freed_memory()
     folder = output_folder(arguments)
     check_folder(folder, arguments.overwrite)
@@ -46,9 +52,13 @@ def main() -> int:
         max_seconds=arguments.max_seconds,
         batch_seconds=arguments.batch_seconds,
         keep=folder / PREDICTIONS,
+        processes=processes,
     )
+    if processes.rank:  # predicts its share, and makes no report
+        options = replace(options, cost=False, leakage=False, resamples=1, progress=False)
     label_map, merges = pairs("label_map", arguments.label_map), pairs("emotions", arguments.emotions)
-    model, other = open_models(arguments, label_map)
+    model, other = open_models(arguments, label_map, processes.device())
+    processes.join()
     clips = load_clips(
         labelled_by(arguments.corpora, arguments.label_source),
         model,
@@ -58,6 +68,8 @@ def main() -> int:
         max_excluded=arguments.max_excluded,
     )
     built = build(model, clips, options, other=other, argv=sys.argv)
+    if processes.rank:
+        return 0
     save(built, folder)
     print(console(built.report))
     print(f"\nthe report is in {folder}")
@@ -111,14 +123,23 @@ def pairs(argument: str, words: list[str]) -> dict[str, str]:
     return found
 
 
-def open_models(arguments: argparse.Namespace, label_map: dict[str, str]) -> tuple[Model, Model | None]:
-    """The model, and the one to compare with. Two of the same name are called by the folders above them, too."""
+def open_models(
+    arguments: argparse.Namespace, label_map: dict[str, str], device: str | None = None
+) -> tuple[Model, Model | None]:
+    """
+    The model, and the one to compare with, on `device` if no other is given. Two of the same name are called by the folders above
+    them, too.
+    """
     if arguments.run and not (arguments.run / RESULTS).is_file():
         raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
-    classifiers = [pipeline(arguments.model, device=arguments.device, **options)]
+
+    def opened(model: str, **options: Any) -> SERPipeline:
+        return pipeline(model, device=arguments.device or (None if is_exported(model) else device), **options)
+
+    classifiers = [opened(arguments.model, **options)]
     if arguments.compare:
-        classifiers.append(pipeline(arguments.compare, device=arguments.device))
+        classifiers.append(opened(arguments.compare))
     outputs = [classifier.emotions for classifier in classifiers]
     if unknown := set(label_map).difference(*outputs):
         raise ValueError(f"label_map={label_map}: no model has a label {sorted(unknown)[0]!r}")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetInfo, Features, concatenate_datasets, load_dataset_builder
+from datasets import Audio, Dataset, DatasetInfo, Features, concatenate_datasets, load_dataset_builder
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import HTTPError  # of whatever HTTP library the client uses
@@ -68,10 +68,38 @@ class HubStream:
             audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
         except (OSError, HTTPError, pa.ArrowException) as error:
             raise CorpusError(
-                f"streaming: {file!r} cannot be read from the Hub: {error}. Continue with resume_from_checkpoint=True."
+                f"streaming: {file!r} cannot be read from the Hub: {error}. Repeat the command so that it resumes."
             ) from error
         wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
         return [clip or {"bytes": None, "path": None} for clip in wanted]
+
+
+def open_audio(source: str) -> dict[str, HubStream]:
+    """
+    The audio of each part of a data set, whatever its other columns are; none where it is not on the Hub, or is not stored as
+    Parquet.
+
+    Args:
+        source (`str`): A name on the Hub (`user/name`, or `user/name:configuration`).
+    """
+    try:
+        features, parts = _parquet_files(source)
+        audio = next(name for name, feature in features.items() if isinstance(feature, Audio))
+        with ThreadPoolExecutor(THREADS) as pool:
+            sizes = {part: list(pool.map(_group_sizes, files)) for part, files in parts.items()}
+    except (CorpusError, StopIteration, OSError, HTTPError):
+        return {}
+    return {
+        part: HubStream(
+            [
+                RowGroup(file, number, rows, audio)
+                for file, of_file in zip(files, sizes[part], strict=True)
+                for number, rows in enumerate(of_file)
+            ],
+            {},
+        )
+        for part, files in parts.items()
+    }
 
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
@@ -106,26 +134,14 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
 
 
 def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
-    name, _, configuration = source.partition(":")
-    try:
-        builder = load_dataset_builder(name, configuration or None)
-    except Exception as error:  # the loader's errors are of many kinds
-        raise CorpusError(f"dataset: {source!r} cannot be found on the Hub: {error}") from error
-    parts = builder.config.data_files
-    if not isinstance(builder, Parquet) or not parts:
-        stored = type(builder).__module__.rpartition(".")[2]
-        raise CorpusError(
-            f"streaming: {source!r} is stored as {stored}, whose labels cannot be read without its audio. Give a data set that "
-            "is stored as Parquet (push_to_hub creates one), or leave streaming out."
-        )
+    features, parts = _parquet_files(source)
+    audio = audio_column(features, source)
+    texts = [column for column in features if column != audio]
+    columns = {column for key in COLUMN_NAMES if (column := find_column(texts, key))} | {DURATION} & {*texts}
+    kept = Features({column: features[column] for column in texts if column in columns})
     tables, groups = [], []
     named = corpora_of(source, list(parts))
     for part, files in parts.items():
-        features = builder.info.features or Features.from_arrow_schema(_parquet(files[0], os.getpid()).schema_arrow)
-        audio = audio_column(features, source)
-        texts = [column for column in features if column != audio]
-        columns = {column for key in COLUMN_NAMES if (column := find_column(texts, key))} | {DURATION} & {*texts}
-        kept = Features({column: features[column] for column in texts if column in columns})
         with ThreadPoolExecutor(THREADS) as pool:
             read = list(pool.map(partial(_read_table, columns=list(kept)), files))
         groups += [
@@ -143,11 +159,33 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
     return rows, groups
 
 
+def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
+    """The columns of a data set on the Hub, and the files of each of its parts."""
+    name, _, configuration = source.partition(":")
+    try:
+        builder = load_dataset_builder(name, configuration or None)
+    except Exception as error:  # the loader's errors are of many kinds
+        raise CorpusError(f"dataset: {source!r} cannot be found on the Hub: {error}") from error
+    parts = builder.config.data_files
+    if not isinstance(builder, Parquet) or not parts:
+        stored = type(builder).__module__.rpartition(".")[2]
+        raise CorpusError(
+            f"streaming: {source!r} is stored as {stored}, whose labels cannot be read without its audio. Give a data set that "
+            "is stored as Parquet (push_to_hub creates one), or leave streaming out."
+        )
+    first = next(files[0] for files in parts.values())
+    return builder.info.features or Features.from_arrow_schema(_parquet(first, os.getpid()).schema_arrow), dict(parts)
+
+
+def _group_sizes(file: str) -> list[int]:
+    """The number of rows in each row group of a file."""
+    opened = _parquet(file, os.getpid())
+    return [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+
+
 def _read_table(file: str, columns: list[str]) -> tuple[pa.Table, list[int]]:
     """Some columns of a file, and the number of rows in each of its row groups."""
-    opened = _parquet(file, os.getpid())
-    sizes = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
-    return opened.read(columns=columns), sizes
+    return _parquet(file, os.getpid()).read(columns=columns), _group_sizes(file)
 
 
 @lru_cache(maxsize=16)  # each file holds a connection

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from datasets import Audio, Dataset, DatasetDict
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import RATES, Waveform, decode, resample
-from hf_ser.corpora import hub_dataset
+from hf_ser.corpora import hub_dataset, hub_stream
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 from hf_ser.wording import visible
 
@@ -96,8 +96,9 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
               or the `bytes` of such a file;
             - a folder: all audio files in it and below it;
             - a pattern (`recordings/**/*.wav`): all audio files that match it;
-            - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=user/name`,
-              `dataset=user/name:configuration` or `dataset=FOLDER` (of `save_to_disk`) loads one;
+            - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=FOLDER` (of `save_to_disk`) loads one,
+              `dataset=user/name` or `dataset=user/name:configuration` fetches clips from the Hub when they are read, if they
+              are stored as Parquet, and else downloads all before;
             - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
               or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. An array or tensor
               without a sampling rate is at 16 kHz;
@@ -116,7 +117,10 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
 def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
-        return _of_dataset(hub_dataset.load_parts(source.removeprefix(DATASET)), f"{source}/")
+        name = source.removeprefix(DATASET)
+        here = Path(name.partition(":")[0]).expanduser().exists()
+        streams = {} if here else hub_stream.open_audio(name)
+        return _of_streams(streams, source) if streams else _of_dataset(hub_dataset.load_parts(name), f"{source}/")
     if isinstance(source, str | Path):
         return [Clip(str(path), partial(_decode, {"bytes": None, "path": str(path)})) for path in _files(source)]
     if isinstance(source, Dataset):
@@ -185,6 +189,24 @@ def _of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
     if not clips:
         raise CorpusError(f"{prefix}: the dataset has no rows")
     return clips
+
+
+def _of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> list[Clip]:
+    return [
+        Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
+        for part, stream in streams.items()
+        for row in range(len(stream))
+    ]
+
+
+def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
+    group = int(stream.group_of(row))
+    return _decode(_row_group(stream, group)[row - int(stream.first[group])])
+
+
+@lru_cache(maxsize=1)  # clips are read in their order
+def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
+    return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 
 def _of_array(source: dict[str, Any], place: int) -> Clip:

@@ -27,7 +27,7 @@ def save(
     result: Timeline | Sequence[EmotionSegment] | Sequence[Prediction], path: str | Path, *, overwrite: bool = False
 ) -> None:
     """
-    Writes a file of the kind that its suffix names.
+    Writes a file of the kind that its suffix names, whole or not at all.
 
     | | `.csv`, `.jsonl`, `.json` | `.txt` (Audacity), `.TextGrid` (Praat) |
     |---|---|---|
@@ -52,13 +52,15 @@ def save(
     if not rows:
         raise ValueError(f"{str(path)!r}: expected predictions or segments, found none")
     check_path(path, TABLES if isinstance(segments[0], Prediction) else (*TABLES, *LABELS), overwrite)
+    unfinished = path.with_stem(f".{path.stem}-unfinished")
     if path.suffix in LABELS:
-        _save_labels(segments, path)
+        _save_labels(segments, unfinished)
     elif path.suffix == ".json":
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     else:
-        path.write_text("", encoding="utf-8")
-        _append(path, rows)
+        unfinished.write_text("", encoding="utf-8")
+        _append(unfinished, rows)
+    unfinished.replace(path)
 
 
 def _rows(result: Timeline | Sequence[Any]) -> list[Row]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from hf_ser.features import deal
 from hf_ser.inference.clips import Clip
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.machine import threads_of_this_process
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +49,15 @@ class Processes:
                 distributed.init_process_group("gloo")
                 self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
+    def together(self, value: Any) -> list[Any]:
+        """What each process gives here, the main process' first, in every process: all must come to here."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        with self.connected():
+            distributed.all_gather_object(found, value, group=self.group)
+        return found
+
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Where another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
@@ -56,7 +67,7 @@ class Processes:
             if self.rank:
                 raise SystemExit(1) from error
             lost = f"one of {self.count} processes ended early, see its message ({str(error).splitlines()[0]})"
-            raise ConnectionError(f"{lost}. All rows are kept: continue with resume=True") from error
+            raise ConnectionError(f"{lost}. All rows are kept: continue a table with resume=True") from error
 
 
 class SharedTable(PredictionFile):
@@ -82,7 +93,12 @@ class SharedTable(PredictionFile):
                 part.unlink()
             table = PredictionFile(path, outputs, model, resume=resume)
             waiting = [clip.name for clip in clips if clip.name not in table]
-            self.waiting, shares = len(waiting), share_out(waiting, processes.count)
+            self.waiting = len(waiting)
+            files = [name for name in waiting if os.path.isfile(name)]
+            rows = [name for name in waiting if not os.path.isfile(name)]
+            shares = share_out(files, list(map(os.path.getsize, files)), processes.count)
+            for share, block in zip(shares, np.array_split(np.arange(len(rows)), processes.count), strict=True):
+                share += [rows[row] for row in block]  # rows of a data set that are fetched together
         if processes.count > 1:
             with processes.connected():
                 distributed.scatter_object_list(own := [None], shares, group=processes.group)
@@ -108,8 +124,17 @@ class SharedTable(PredictionFile):
         return sum(each for each, _ in sums), sum((each for _, each in sums), Counter())
 
 
-def share_out(names: Sequence[str], count: int) -> list[list[str]]:
-    """Shares clips among processes: equally many to each, and nearly the same bytes, where a clip is a file."""
-    sizes = np.array([os.path.getsize(name) if os.path.isfile(name) else 0 for name in names])
-    sizes = np.append(sizes, [0] * (-len(names) % count))
-    return [[names[clip] for clip in sorted(share) if clip < len(names)] for share in deal(sizes, count).tolist()]
+def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[list[T]]:
+    """
+    Shares clips among processes, each share in the order of the clips.
+
+    Args:
+        clips (`Sequence`): The clips, or what stands for them.
+        sizes (`Sequence[float]`): Of each its work, such as the bytes of its file.
+        count (`int`): The processes.
+
+    Returns:
+        For each process its clips: equally many, and nearly the same work.
+    """
+    work = np.append(sizes, [0] * (-len(clips) % count))
+    return [[clips[clip] for clip in sorted(share) if clip < len(clips)] for share in deal(work, count).tolist()]

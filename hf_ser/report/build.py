@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
+from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
 from hf_ser.rendering.headline import CONDITION_KEYS
 from hf_ser.report.clips import ReportClips
@@ -59,6 +60,7 @@ class ReportOptions:
         batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
         keep (`Path`, *optional*): A folder for predictions, from which an interrupted report goes on.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
+        processes (`Processes`, *optional*): Joined processes that all make the report, and share the predictions.
 
     Raises:
         ValueError: if a number is out of range.
@@ -75,6 +77,7 @@ class ReportOptions:
     batch_seconds: float | None = None
     keep: Path | None = None
     progress: bool = True
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         for name, least in {"robustness_clips": 1, "resamples": 1, "seed": 0}.items():
@@ -88,7 +91,7 @@ class ReportOptions:
     @property
     def predicting(self) -> dict[str, Any]:
         """The options of [`Model.predict`]."""
-        return {name: getattr(self, name) for name in ("seed", "batch_seconds", "keep", "progress")}
+        return {name: getattr(self, name) for name in ("seed", "batch_seconds", "keep", "progress", "processes")}
 
     @property
     def drawing(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip
 from hf_ser.inference.precision import Int8Linear
+from hf_ser.inference.processes import Processes, share_out
 from hf_ser.records import SPLITS
 from hf_ser.results import RunResults
 from hf_ser.splits import SavedSplit
@@ -127,6 +128,13 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
     values: npt.NDArray[np.float64]
     problems: dict[int, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Predictions":
+        """Reads what [`Model.predict`] keeps."""
+        with np.load(path, allow_pickle=False) as kept:
+            problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
+            return cls(kept["probabilities"], kept["values"], problems)
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -235,6 +243,7 @@ class Model:
         batch_seconds: float | None = None,
         keep: Path | None = None,
         progress: bool = True,
+        processes: Processes | None = None,
     ) -> Predictions:
         """
         Predicts every clip under a condition.
@@ -247,26 +256,32 @@ class Model:
             batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
             keep (`Path`, *optional*): A folder for predictions, which are not computed again.
             progress (`bool`, defaults to `True`): Whether to show a progress bar.
+            processes (`Processes`, *optional*): The processes that predict the same clips together: each a share.
 
         Raises:
+            ConnectionError: if another process ended.
             ValueError: if the outputs for a clip are not finite.
         """
+        processes = processes or Processes()
         names, emotions, clean = names_of(clips), self.emotions, condition == CLEAN
         seed = 0 if clean else seed
         identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
-        if path is not None and path.is_file():
-            return Predictions.load(path)
+        kept = Predictions.load(path) if path is not None and path.is_file() and not processes.rank else None
+        if (kept := processes.together(kept)[0]) is not None:
+            return kept
         read = _reader(clips, condition, seed, chunking.max_seconds)
-        source = (Clip(name, partial(read, i)) for i, name in enumerate(names))
+        shares = share_out(range(len(names)), clips["duration"][:], processes.count)
+        mine = shares[processes.rank]
+        source = (Clip(names[i], partial(read, i)) for i in mine)
         cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
         outputs = np.full((len(names), len(emotions.of_output) + len(self.dimensions)), np.nan)
         problems = {}
         predictions = self.classifier.predict(
             source, batch_seconds=batch_seconds, progress=progress and clean, **cutting
         )
-        for i, prediction in enumerate(predictions):
+        for i, prediction in zip(mine, predictions, strict=True):
             if prediction.problem is not None:
                 problems[i] = prediction.problem
                 continue
@@ -277,9 +292,13 @@ class Model:
                     f"{self.name}: its {kind} for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
                     "damaged or overflow, or its training has diverged"
                 )
+        for share, (found_of, problems_of) in zip(shares, processes.together((outputs[mine], problems)), strict=True):
+            outputs[share] = found_of
+            problems |= problems_of
+        problems = dict(sorted(problems.items()))
         probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)
         found = Predictions(emotions.probabilities(probabilities), values, problems)
-        if path is not None:
+        if path is not None and not processes.rank:
             found.save(path)
         return found
 

@@ -276,7 +276,7 @@ class SERConfig(TrainingArguments):
         metadata={
             "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
             "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
-            "HuBERT Base, more with a smaller model; 0: whole batches. Where a GPU's memory runs out, it is halved."
+            "HuBERT Base, more with a smaller model; 0: whole batches. Where the memory runs out, it is halved."
         },
     )
     hub_strategy: str = field(

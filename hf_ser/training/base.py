@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
-from hf_ser.memory import FittingParts
+from hf_ser.memory import FittingParts, is_out_of_memory
 from hf_ser.models import StandardisedLinear
 from hf_ser.models.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
@@ -189,9 +189,9 @@ class BaseTrainer(CheckpointingTrainer):
         #: The batches of the step, and what the random generators had drawn before it.
         self._samples: list[dict[str, Any]] = []
         self._drawn = RandomState()
-        #: Seconds of speech that fit into the GPU's memory in a micro-batch, as far as known.
+        #: Seconds of speech that fit into the memory in a micro-batch, as far as known.
         self._seconds_that_fit = math.inf
-        #: Cuts the batches of evaluations where the GPU's memory runs out.
+        #: Cuts the batches of evaluations where the memory runs out.
         self.fits = FittingParts()
         self._new = tuned.new
         self._frozen = frozen_modules(tuned.model)
@@ -337,23 +337,25 @@ class BaseTrainer(CheckpointingTrainer):
 
     def _fitting(self, compute: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
         """
-        The result of `compute`. Where the GPU's memory runs out, micro-batches become half as large, and `again` repeats the
+        The result of `compute`. Where the memory runs out, micro-batches become half as large, and `again` repeats the
         step, drawing at random what it has drawn.
         """
         while True:
             try:
                 return compute()
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._halve_micro_batches(error)
             # Behind the handler: the traceback keeps the tensors of what has failed.
             torch.cuda.empty_cache()
             self._drawn.restore()
             compute = again or compute
 
-    def _halve_micro_batches(self, error: torch.OutOfMemoryError) -> None:
+    def _halve_micro_batches(self, error: Exception) -> None:
         if not self._cuts_batches:
-            raise torch.OutOfMemoryError(
-                "the GPU's memory does not hold a batch, and batches are not cut into micro-batches with head='batchnorm', FSDP, "
+            raise MemoryError(
+                "the memory does not hold a batch, and batches are not cut into micro-batches with head='batchnorm', FSDP, "
                 "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
                 f"({error})"
             ) from error
@@ -361,18 +363,18 @@ class BaseTrainer(CheckpointingTrainer):
         clips, places = max((mask.shape for mask in cut), key=math.prod)
         seconds = clips * places / self.data_collator.per_second
         if clips == 1:
-            raise torch.OutOfMemoryError(
-                f"the GPU's memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
+            raise MemoryError(
+                f"the memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
                 f"gradient_checkpointing=True, or train fewer parameters (method) ({error})"
             ) from error
         if self.args.world_size > 1:
-            raise torch.OutOfMemoryError(
-                f"the GPU's memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
+            raise MemoryError(
+                f"the memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
                 f"repeat a step alone: set micro_batch_seconds={seconds / 2:.3g}, which is the same training ({error})"
             ) from error
         self._seconds_that_fit = seconds / 2
         logger.warning(
-            "the GPU's memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
+            "the memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
             "is the same training (micro_batch_seconds=%.3g starts so)",
             seconds,
             seconds / 2,
@@ -418,7 +420,7 @@ class BaseTrainer(CheckpointingTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The gradients of a batch; where the GPU's memory runs out, those of the step up to it in smaller micro-batches."""
+        """The gradients of a batch; where the memory runs out, those of the step up to it in smaller micro-batches."""
 
         def repeat() -> torch.Tensor:
             model.zero_grad()  # of the batches before, and of half a backward pass

@@ -5,6 +5,8 @@ copied to a branch of the Hub on request.
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from hf_ser import records
 from hf_ser.hub import Plan, checkpoints, push
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
@@ -65,9 +68,22 @@ def load_head(model: Any, folder: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The last complete checkpoint of a run. Its state is written last: a full disk or a killed process leaves others without."""
-    states = [path for path in folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}") if path.stat().st_size]
-    return str(max((path.parent for path in states), key=lambda path: int(path.name[11:]))) if states else None
+    """
+    The last complete checkpoint of a run. Its state is written last and deleted first: a full disk or a killed process leaves
+    others without, or with a part of it.
+    """
+    states = folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}")
+    for state in sorted(states, key=lambda path: int(path.parent.name[11:]), reverse=True):
+        with suppress(ValueError):
+            records.read(state)
+            return str(state.parent)
+    return None
+
+
+def delete_checkpoint(folder: Path) -> None:
+    """Deletes a checkpoint, so that nothing that is left of it when the process is killed is resumed."""
+    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 class CheckpointingTrainer(Trainer):
@@ -97,9 +113,33 @@ class CheckpointingTrainer(Trainer):
         if self.args.should_save:
             self._write(whole, Path(output_dir or self.args.output_dir))
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    @contextmanager
+    def _every_checkpoint_kept(self) -> Iterator[None]:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            super()._save_checkpoint(model, trial)
+            yield
+        finally:
+            self.args.save_total_limit = limit
+
+    def _finalize_training(self, *arguments: Any) -> Any:
+        # The last checkpoint is deleted once the results are written, see `keep_best_checkpoint`.
+        with self._every_checkpoint_kept():
+            return super()._finalize_training(*arguments)
+
+    def keep_best_checkpoint(self) -> None:
+        """Deletes the checkpoints of a finished run but the best, if `save_total_limit` is 1 and it has kept the best."""
+        if self.args.save_total_limit == 1 and (best := self.state.best_model_checkpoint):
+            for checkpoint in Path(self.args.output_dir).glob("checkpoint-[0-9]*"):
+                if checkpoint.name != Path(best).name:
+                    delete_checkpoint(checkpoint)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir)
+        if self.args.should_save:  # one of the same step, which an interrupted run has left
+            (folder / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME).unlink(missing_ok=True)
+        try:
+            with self._every_checkpoint_kept():
+                super()._save_checkpoint(model, trial)
         except Exception as error:
             if (free := shutil.disk_usage(self.args.output_dir).free / 1e6) > 100:
                 raise
@@ -109,6 +149,8 @@ class CheckpointingTrainer(Trainer):
             raise OSError(
                 f"output_dir: the checkpoint in {self.args.output_dir!r} is unfinished ({error}): {advice}"
             ) from error
+        if self.args.should_save:  # by their steps: transformers itself goes by a clock that may be set back
+            rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
-from hf_ser.records import RESULTS, SPLITS
+from hf_ser.records import RESULTS, RUN
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
@@ -67,8 +67,8 @@ class Run:
         """The arguments with which an interrupted run goes on; none if it has not begun."""
         if last_checkpoint(self.folder):
             return "--resume_from_checkpoint", "True"
-        # With a split and no checkpoint it stopped early.
-        return ("--overwrite_output_dir", "True") if (self.folder / SPLITS).exists() else ()
+        # Without a checkpoint it stopped early.
+        return ("--overwrite_output_dir", "True") if (self.folder / RUN).exists() else ()
 
 
 def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:

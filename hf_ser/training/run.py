@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser import encoders, records, splits
@@ -38,12 +39,13 @@ from hf_ser.training.trainer import SERTrainer
 
 logger = logging.getLogger(__name__)
 
-#: What a run writes into its folder, and may delete from it.
-ENTRIES = (*MODEL, "adapter", RESULTS, SPLITS, RUN, EXCLUDED, CARD, *PLOTS, "checkpoint-[0-9]*",
+#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
+#: what makes it a run.
+ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *MODEL, "adapter", EXCLUDED, CARD, *PLOTS,
            "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
-           *(f"{REPORT_FOLDER}/{name}.png" for name in PICTURES))  # fmt: skip
-#: What an upload or a download has left that was killed.
-INTERRUPTED = f"{checkpoints.STAGED}*"
+           *(f"{REPORT_FOLDER}/{name}.png" for name in PICTURES), SPLITS, RUN)  # fmt: skip
+#: What was left when an upload, a download or the writing of a record was killed.
+INTERRUPTED = (f"{checkpoints.STAGED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 
 
 def finetune(arguments: Arguments) -> RunResults:
@@ -92,7 +94,7 @@ def finetune(arguments: Arguments) -> RunResults:
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
-        delete_entries(folder, (*MODEL, "adapter"))  # those of another save_format would belong to no metric
+        delete_entries(folder, (RESULTS, *MODEL, "adapter"))  # those of another save_format would belong to no metric
     trainer.save_model()
     results = trainer.create_model_card()
     logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
@@ -158,7 +160,8 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
     else:
         checkpoint = None
     finished = (folder / RESULTS).exists()
-    if folder.is_dir() and any(folder.iterdir()):
+    left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
+    if folder.is_dir() and set(folder.iterdir()) - left:
         if not training.overwrite_output_dir:
             kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
             go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
@@ -166,7 +169,7 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
                 f"output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or overwrite_output_dir True to "
                 "delete it and start anew."
             )
-        if not (finished or last or (folder / SPLITS).exists()):
+        if not (finished or last or (folder / RUN).exists()):
             raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
     return checkpoint
 
@@ -184,7 +187,7 @@ def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew:
     training = trainer.args
     with training.main_process_first(desc="beginning the run"):
         if training.process_index == 0:
-            delete_entries(folder, (*ENTRIES, INTERRUPTED) if anew else (INTERRUPTED,))
+            delete_entries(folder, (*ENTRIES, *INTERRUPTED) if anew else INTERRUPTED)
             folder.mkdir(parents=True, exist_ok=True)
             records.write(folder / RUN, given)
             trainer.save_splits(folder)

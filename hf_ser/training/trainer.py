@@ -371,6 +371,7 @@ class SERTrainer(BaseTrainer):
         draw_run(results, folder)
         write_card(results, folder)
         results.write(folder)
+        self.keep_best_checkpoint()
         return results
 
     def save_splits(self, folder: Path) -> None:

@@ -1,10 +1,17 @@
 """The page's outputs, and its description of the model. Its look in a browser is in tests/scripts/test_demo.py."""
 
 import json
-from collections.abc import Callable
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -12,9 +19,15 @@ import soundfile
 import hf_ser
 from hf_ser.pipeline import SERPipeline
 
+#: Users at once, and recordings one after the other.
+USERS, RECORDINGS = (50, 1000) if os.environ.get("HF_SER_LOAD") else (5, 4)
+
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'hf_ser[demo]'")
 
-from hf_ser.app.page import LIMITS, LONGEST, describe, make_page  # noqa: E402
+from gradio_client import Client, handle_file  # noqa: E402
+from gradio_client.exceptions import AppError  # noqa: E402
+
+from hf_ser.app.page import LIMITS, LONGEST, describe, launch, make_page  # noqa: E402
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -188,3 +201,69 @@ def test_a_model_with_dimensions_shows_their_plane(
     assert set(probabilities) == {"angry", "sad"}
     assert others == [None, None, None]
     assert plane.axes[0].get_xlabel().startswith("valence")
+
+
+class TestLoad:
+    """The page as its users meet it: many at once, with recordings that are too long or too large, for a long time."""
+
+    @pytest.fixture(scope="class")
+    def address(self, page: Any) -> Iterator[str]:
+        launch(page, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+        yield page.local_url
+        page.close()
+
+    def test_each_of_many_users_gets_the_answer_to_the_own_recording(
+        self, address: str, model: Path, write_clip: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        clips = [write_clip(tmp_path / f"{user}.wav", seconds=3.5 + 0.01 * user) for user in range(USERS)]
+
+        def use(clip: Path) -> tuple[float, str]:
+            label, _, segments, files = Client(address, verbose=False).predict(handle_file(clip), api_name="/predict")
+            assert segments["data"][-1][1] == f"{soundfile.info(clip).duration:.2f}"
+            return {each["label"]: each["confidence"] for each in label["confidences"]}["sad"], Path(files[0]).name
+
+        with ThreadPoolExecutor(USERS) as users:
+            found = list(users.map(use, clips))
+        recogniser = hf_ser.pipeline(model)
+        expected = [next(row["score"] for row in recogniser(clip) if row["label"] == "sad") for clip in clips]
+        assert [score for score, _ in found] == pytest.approx(expected)
+        assert [name for _, name in found] == [f"{user}.csv" for user in range(USERS)]
+
+    def test_what_is_too_long_or_too_large_is_refused_with_the_limit_that_the_page_states(
+        self, address: str, page: Any, tmp_path: Path
+    ) -> None:
+        client = Client(address, verbose=False)
+        label = next(part["props"]["label"] for part in page.get_config_file()["components"] if part["type"] == "audio")
+        assert label == "Speech, up to 5 minutes and 90 MB"
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, 1800 * 16_000)
+        soundfile.write(tmp_path / "talk.wav", noise, 16_000)
+        with pytest.raises(AppError, match="talk.wav is too long: it lasts more than 5 minutes"):
+            client.predict(handle_file(tmp_path / "talk.wav"), api_name="/predict")
+        os.truncate(tmp_path / "talk.wav", 91 << 20)
+        with (tmp_path / "talk.wav").open("rb") as file:
+            answer = httpx.post(f"{address}gradio_api/upload", files={"files": file}, timeout=600)
+        assert answer.status_code == 413
+        assert f"{90 << 20} bytes" in answer.text
+
+    def test_memory_and_disk_do_not_grow(
+        self, address: str, write_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = SimpleNamespace(TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=tmp_path))
+        monkeypatch.setattr("hf_ser.app.page.tempfile", here)
+
+        def use(number: int) -> None:
+            clip = write_clip(tmp_path / "clip.wav", seconds=1 + number % 9)
+            client.predict(handle_file(clip), api_name="/predict")
+
+        def megabytes() -> float:
+            return int(re.findall(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1000
+
+        client = Client(address, verbose=False)
+        use(8)
+        before = megabytes()
+        for number in range(RECORDINGS):
+            use(number)
+            if not number % 100:
+                print(f"{number} recordings: {megabytes():.0f} MB", flush=True)
+        assert megabytes() < before + 100
+        assert len(list(tmp_path.glob("hf_ser-*/*"))) == 2

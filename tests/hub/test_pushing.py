@@ -1,6 +1,8 @@
 """A finished run goes to the Hub complete, in one commit, and with nothing private in it."""
 
 import json
+import multiprocessing
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -432,6 +434,44 @@ class TestFailing:
         push(folder, "lab/ser")
         assert "PUT" not in {method for method, _ in hub.requests}  # the weights were there
         assert files("lab/ser") == CHECKPOINT | RESULTS
+
+    def test_a_push_that_is_killed_is_repeated(self, hub: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, answer = run("full"), hub.answer
+
+        def push_until(number: int, done: bool) -> None:
+            """Kills the process that pushes at its `number`-th request, before or after the Hub has done what it asks for."""
+            coming = iter(range(1, number + 1))
+
+            def answer_or_kill(request: Any) -> Any:
+                last = next(coming, None) == number
+                if last and not done:
+                    process.kill()
+                    process.join()
+                answered = answer(request) if not last or done else None
+                if last and done:
+                    process.kill()
+                return answered
+
+            process = multiprocessing.get_context("fork").Process(target=push, args=(folder, "lab/ser"))
+            monkeypatch.setattr(hub, "answer", answer_or_kill)
+            process.start()
+            process.join(60)
+            monkeypatch.setattr(hub, "answer", answer)
+
+        push(folder, "lab/ser")
+        requests, expected = len(hub.requests), files("lab/ser")
+        commit = next(i for i, (_, path) in enumerate(hub.requests, 1) if "/commit/" in path)
+        every = [(number, done) for number in range(1, requests + 1) for done in (False, True)]
+        for number, done in (
+            every if os.environ.get("HF_SER_KILLS") else [(commit - 1, True), (commit, False), (commit, True)]
+        ):
+            hub.repositories.clear()
+            push_until(number, done)
+            if HfApi().repo_exists("lab/ser"):
+                assert files("lab/ser") in (set(), expected)
+            push(folder, "lab/ser")
+            assert files("lab/ser") == expected
+            assert len(HfApi().list_repo_commits("lab/ser")) == 2
 
     @pytest.mark.parametrize("dry_run", [True, False])
     def test_a_licence_that_the_hub_refuses_leaves_no_repository(self, hub: Any, run: Run, dry_run: bool) -> None:

@@ -58,6 +58,18 @@ def test_predictions(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "txt", "TextGrid"])
+def test_a_file_is_there_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    path = tmp_path / f"s.{suffix}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            save(SEGMENTS, path)
+    assert not path.exists()
+    save(SEGMENTS, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_timeline_has_a_row_for_each_window_and_its_segments_one_each(tmp_path: Path) -> None:
     for suffix in ("csv", "json", "jsonl"):
         save(TIMELINE, tmp_path / f"t.{suffix}")

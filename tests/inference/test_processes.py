@@ -13,16 +13,16 @@ def test_each_process_gets_as_many_clips_and_bytes_in_their_order(
     tmp_path: Path, write_clip: Callable[..., Path]
 ) -> None:
     names = [str(write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (1 + i % 3))) for i in range(10)]
-    shares = share_out(names, 3)
+    sizes = [Path(name).stat().st_size for name in names]
+    shares = share_out(names, sizes, 3)
     assert sorted(name for share in shares for name in share) == names
     assert all(share == sorted(share) for share in shares)
     assert {len(share) for share in shares} == {3, 4}
-    sizes = [sum(Path(name).stat().st_size for name in share) for share in shares]
-    assert max(sizes) - min(sizes) <= Path(names[2]).stat().st_size
-    rows = [f"dataset=user/name/{row}" for row in range(5)]
-    assert share_out(rows, 2) == [rows[::2], rows[1::2]]
-    assert share_out([], 2) == [[], []]
-    assert share_out(rows[:1], 3) == [rows[:1], [], []]
+    sums = [sum(Path(name).stat().st_size for name in share) for share in shares]
+    assert max(sums) - min(sums) <= sizes[2]
+    assert share_out(range(5), [0] * 5, 2) == [[0, 2, 4], [1, 3]]
+    assert share_out([], [], 2) == [[], []]
+    assert share_out("a", [1], 3) == [["a"], [], []]
 
 
 def test_a_process_takes_its_own_gpu_of_those_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,18 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hf_ser.audio.distort import CONDITIONS
+from hf_ser.cli import evaluate
 from hf_ser.emotions import EMOTIONS
 from hf_ser.hub import push
+from hf_ser.pipeline import SERPipeline
+from hf_ser.report import ReportOptions
 from hf_ser.training import finetune, parse_arguments
 
 Run = Callable[..., Any]
@@ -85,3 +90,34 @@ def test_what_does_not_fit(
 ) -> None:
     done = run_script("evaluate", run, "--corpora", f"synthetic={speech}", "--output", tmp_path, *QUICK, *words)
     assert re.search(message, done.stderr + " ".join(done.stdout.split()))
+
+
+def test_two_processes_share_the_predictions_of_one_report(
+    run: Path, speech: Path, processes: Callable[..., list[int | None]], run_script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    words = [run, "--corpora", f"synthetic={speech}", "--no_cost", "--no_leakage", "--resamples", "5", "--robustness_clips", "4",
+             "--compare", run]  # fmt: skip
+    predict, log = SERPipeline.predict, tmp_path / "log"
+
+    def noting(self: SERPipeline, sources: Any, **options: Any) -> Any:
+        clips = list(sources)
+        with log.open("a") as file:
+            file.write(f"{len(clips)}\n")
+        return predict(self, iter(clips), **options)
+
+    monkeypatch.setattr(SERPipeline, "predict", noting)
+    monkeypatch.setattr(evaluate, "ReportOptions", partial(ReportOptions, conditions=CONDITIONS[:2]))
+    assert processes("evaluate", 2, *words, "--output", tmp_path / "two") == [0, 0]
+    shared = list(map(int, log.read_text().split()))
+    log.unlink()
+    assert run_script("evaluate", *words, "--output", tmp_path / "one").returncode == 0
+    alone = list(map(int, log.read_text().split()))
+    assert sum(shared) == sum(alone)
+    assert max(shared) == -(-max(alone) // 2)
+    one, two = (
+        json.loads((tmp_path / name / "report.json").read_text(), parse_float=lambda digits: round(float(digits), 3))
+        for name in ("one", "two")
+    )
+    for part in ("clips", "quality", "fairness", "comparison", "robustness", "notes"):
+        assert json.dumps(two[part]).replace("-0.0", "0.0") == json.dumps(one[part]).replace("-0.0", "0.0"), part
+    assert not (tmp_path / "two" / "report-predictions").exists()

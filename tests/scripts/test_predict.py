@@ -3,14 +3,13 @@
 import csv
 import importlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from datasets import Audio, Dataset, Features, Value
+from huggingface_hub import HfApi
 
+from hf_ser.corpora.hub_stream import HubStream
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
 from hf_ser.pipeline import SERPipeline
@@ -117,31 +119,6 @@ def many(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
     return tmp_path / "many"
 
 
-@pytest.fixture
-def processes(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int | None]]:
-    """Starts the script in several processes, as launchers of several machines do: none ends the others."""
-
-    def run(count: int, *arguments: object) -> list[int | None]:
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
-
-        def process(rank: int) -> None:
-            os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(count))
-            sys.exit(script.main())
-
-        fork = multiprocessing.get_context("fork")  # imports nothing again
-        started = [fork.Process(target=process, args=(rank,), daemon=True) for rank in range(count)]
-        for each in started:
-            each.start()
-        for each in started:
-            each.join(60)
-        return [each.exitcode for each in started]
-
-    return run
-
-
 def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> bool:
     """Whether two tables have the same rows in the same order, but for rounding."""
     numbers = ("angry", "happy", "sad")
@@ -179,7 +156,7 @@ def test_two_processes_are_continued_when_one_was_killed(
     )
     with (tmp_path / "out.part-1-of-2.csv").open("a") as part:
         part.write('"half of a')
-    assert processes(3, *words, "--resume") == [0, 0, 0]
+    assert processes("predict", 3, *words, "--resume") == [0, 0, 0]
     error = capfd.readouterr().err
     assert f"{written_by_first + 3} clips are already in" in error
     assert error.count("s of speech per second") == 1
@@ -202,11 +179,11 @@ def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
         write(self, prediction)
 
     monkeypatch.setattr(PredictionFile, "write", full)
-    assert processes(2, model, many, "--output", output) == [1, 1]
+    assert processes("predict", 2, model, many, "--output", output) == [1, 1]
     error = capfd.readouterr().err
     assert error.count("error: No space left on device") == 1
     assert error.count("error: one of 2 processes ended early, see its message (") == 1
-    assert "continue with resume=True" in error
+    assert "continue a table with resume=True" in error
     assert not output.exists()
     monkeypatch.setattr(PredictionFile, "write", write)
     assert main(model, many, "--output", output, "--resume") == 0
@@ -214,11 +191,11 @@ def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
         f"{i:02}" for i in range(20)
     ]
     assert not list(tmp_path.glob("*part*"))
-    assert processes(2, model, many, "--output", output) == [1, 1]
+    assert processes("predict", 2, model, many, "--output", output) == [1, 1]
     assert "exists; choose another name, or overwrite it" in capfd.readouterr().err
-    assert processes(2, model, many, "--output", output, "--overwrite") == [0, 0]
+    assert processes("predict", 2, model, many, "--output", output, "--overwrite") == [0, 0]
     assert len(output.read_text().splitlines()) == 20
-    assert processes(2, model, many) == [1, 1]
+    assert processes("predict", 2, model, many) == [1, 1]
     assert "2 processes write a table: give --output as .csv or .jsonl" in capfd.readouterr().err
 
 
@@ -319,3 +296,41 @@ def test_a_file_of_another_model_is_not_continued(
     assert main(os.path.relpath(model), "clips", "--output", output, "--resume") == 0
     assert "4 clips are already in" in capsys.readouterr().err
     assert len(table(output)) == 4
+
+
+def test_two_processes_stream_a_data_set_from_the_hub(
+    hub: Any, main: Main, processes: Callable[..., list[int | None]], model: Path, many: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    clips = Dataset.from_dict({"sound": [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(many.iterdir())]},
+                              features=Features({"sound": {"bytes": Value("binary"), "path": Value("string")}}))  # fmt: skip
+    clips = clips.cast_column("sound", Audio(decode=False))
+    clips.push_to_hub("lab/clips")
+    clips.to_parquet(file := BytesIO(), batch_size=5)  # small row groups, as a large data set has many
+    path = "data/train-00000-of-00001.parquet"
+    HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id="lab/clips", repo_type="dataset")
+    fetch, log = HubStream.fetch, tmp_path / "log"
+
+    def noting(self: HubStream, group: int, rows: Any) -> Any:
+        with log.open("a") as lines:
+            lines.write(f"{group}\n")
+        return fetch(self, group, rows)
+
+    monkeypatch.setattr(HubStream, "fetch", noting)
+    output, words = tmp_path / "out.csv", [model, "dataset=lab/clips", "--output", tmp_path / "out.csv"]
+    assert processes("predict", 2, *words) == [0, 0]
+    assert sorted(log.read_text().split()) == ["0", "1", "2", "3"], "each process fetches its own row groups"
+    assert [row["name"] for row in table(output)] == [f"dataset=lab/clips/train/{row}" for row in range(20)]
+    assert not list(tmp_path.parent.rglob("*.arrow"))
+    assert main(model, many, "--output", tmp_path / "files.csv") == 0
+
+    def rows(path: Path) -> list[dict[str, str]]:
+        """A file and a row of a data set have other names, and another word for what is broken."""
+        return [{**row, "name": "", "problem": row["problem"].partition(":")[0]} for row in table(path)]
+
+    assert same(rows(output), rows(tmp_path / "files.csv"))
+    output.write_text("".join(output.read_text().splitlines(keepends=True)[:12]))  # eleven rows
+    log.unlink()
+    assert main(*words, "--resume") == 0
+    assert log.read_text().split() == ["2", "3"]
+    assert same(rows(output), rows(tmp_path / "files.csv"))

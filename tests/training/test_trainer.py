@@ -1,5 +1,6 @@
 """What is learned does not depend on how it is computed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from datasets import DatasetDict
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, TrainerCallback
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -573,5 +574,21 @@ class TestMemory:
         samples, items = trainer.get_batch_samples(iter(batches), 1, trainer.args.device)
         out_of_memory(trainer.model, 0)
         monkeypatch.setattr(SERConfig, "world_size", processes)
-        with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
+        with pytest.raises(MemoryError, match=message):
             trainer.training_step(trainer.model, samples[0], items)
+
+
+def test_checkpoints_go_by_their_steps_though_the_clock_is_set_back(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ClockSetBack(TrainerCallback):
+        """Each checkpoint is older than the one before."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            for checkpoint in _checkpoints(trainer):
+                os.utime(checkpoint, (2e9 - state.global_step, 2e9 - state.global_step))
+
+    trainer, _ = make("--num_train_epochs", "3", "--save_total_limit", "1", "--frozen_cache_gb", "0")
+    trainer.add_callback(ClockSetBack())
+    trainer.train()
+    assert _checkpoints(trainer)[-1].name == f"checkpoint-{trainer.state.global_step}"

@@ -176,6 +176,9 @@ def in_use(folder: Path) -> Iterator[None]:
     """Protects the files of a store, which is created if need be, from other runs that delete old features."""
     with writing(folder.parent), _all_stores(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
+        if not users(folder):
+            for partial in folder.glob("*.partial"):  # left by a killed process
+                partial.unlink()
         lock = FileLock(folder / f"{uuid.uuid4().hex}.user")
         lock.acquire()  # the system releases it if the process is killed
     try:
