@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hf_ser.training.clips import load_splits
 
 import hf_ser
 from hf_ser.models import load_model
 from hf_ser.training import SERTrainer, parse_arguments
+from hf_ser.training.data import load_splits
 
 pytestmark = [
     pytest.mark.gpu,
