@@ -103,6 +103,17 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
+def test_accelerate_launches_the_script(python: Python, run_words: Callable[..., list[str]], tmp_path: Path) -> None:
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
+              "--dynamo_backend", "no")  # fmt: skip
+    done = python(*launch, "scripts/finetune.py", *run_words(tmp_path / "run", "--method", "probe"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "UAR" in done.stderr
+    assert "Traceback" not in done.stderr
+    answers = pipeline("audio-classification", model=str(tmp_path / "run"))(np.zeros(16_000, np.float32))
+    assert {answer["label"] for answer in answers} == {"angry", "sad", "happy"}
+
+
 def test_what_a_run_leaves(runs: Runs) -> None:
     for name, (folder, _) in runs.items():
         there = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint-")}
