@@ -68,7 +68,8 @@ class HubStream:
             audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
         except (OSError, HTTPError, pa.ArrowException) as error:
             raise CorpusError(
-                f"streaming: {file!r} cannot be read from the Hub: {error}. Repeat the command so that it resumes."
+                f"{file!r} cannot be read from the Hub: {error}. Continue with resume_from_checkpoint=True in "
+                "training, with resume=True in prediction."
             ) from error
         wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
         return [clip or {"bytes": None, "path": None} for clip in wanted]
