@@ -143,7 +143,7 @@ def test_two_processes_are_continued_when_one_was_killed(
 
     with monkeypatch.context() as patch:
         patch.setattr(PredictionFile, "write", write_or_die)
-        first, second = processes(2, *words)
+        first, second = processes("predict", 2, *words)
     assert (first, second) == (1, -signal.SIGKILL)
     assert not output.exists()
     written_by_first = len(table(tmp_path / "out.part-0-of-2.csv"))
