@@ -321,7 +321,7 @@ def test_two_processes_stream_a_data_set_from_the_hub(
     assert processes("predict", 2, *words) == [0, 0]
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3"], "each process fetches its own row groups"
     assert [row["name"] for row in table(output)] == [f"dataset=lab/clips/train/{row}" for row in range(20)]
-    assert not list(tmp_path.parent.rglob("*.arrow"))
+    assert not list(tmp_path.rglob("*.arrow"))
     assert main(model, many, "--output", tmp_path / "files.csv") == 0
 
     def rows(path: Path) -> list[dict[str, str]]:
