@@ -13,6 +13,7 @@ ORDER = [
     "cache",
     "records",
     "machine",
+    "memory",
     "emotions",
     "results",
     "modeling",

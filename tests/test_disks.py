@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import save_file
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 
 from hf_ser import records
 from hf_ser.audio import prepare
@@ -120,7 +120,7 @@ def test_a_checkpoint_on_a_full_disk(
     disk: tuple[Path, Mount], monkeypatch: pytest.MonkeyPatch, save: Callable[..., None]
 ) -> None:
     trainer = object.__new__(CheckpointingTrainer)
-    trainer.args = TrainingArguments(str(disk[0]), report_to=[])
+    trainer.args, trainer.state = TrainingArguments(str(disk[0]), report_to=[]), TrainerState()
     monkeypatch.setattr(Trainer, "_save_checkpoint", lambda *_: save({"a": torch.zeros(200_000)}, disk[0] / "weights"))
     with pytest.raises(
         OSError, match=rf"output_dir: the checkpoint in '{disk[0]}' is unfinished .* 0 MB of the disk are free"

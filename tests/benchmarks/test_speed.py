@@ -126,7 +126,7 @@ def test_the_script_and_a_variant_that_fails_and_stops_no_other(
 
     monkeypatch.setattr(speed, "benchmark", partial(benchmark, run=run))
     monkeypatch.setattr(speed, "start_process", lambda threads: None)
-    words = "--clips 5 --batch_size 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen lora_ff --variants baseline prepared cache"
+    words = "--clips 5 --batch_sizes 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen lora_ff --variants baseline prepared cache"
     monkeypatch.setattr(
         "sys.argv", ["speed.py", *words.split(), "--model", str(tiny_whisper), "--output", str(tmp_path)]
     )
