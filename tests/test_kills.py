@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import hf_ser
@@ -74,7 +75,12 @@ class Command(NamedTuple):
 
 def forked(function: Callable[..., object], *arguments: object) -> int | None:
     """The exit status of a function in a forked process, which imports nothing again."""
-    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+
+    def run() -> None:
+        torch.set_num_threads(1)  # OpenMP's threads are the parent's, and a second one would be waited for in vain
+        function(*arguments)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     process.join(300)
     assert not process.is_alive(), process.kill()
@@ -202,7 +208,7 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
         monkeypatch.setattr(plots, name, lambda first, second, path, *more: path.touch())
     words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "2",
              "--emotions", "angry", "sad", "--learning_rate", "3e-3", "--method", "lora_qkv", "--bf16", "False",
-             "--disable_tqdm", "True", "--prepare_workers", "1"]  # fmt: skip
+             "--disable_tqdm", "True", "--prepare_workers", "1", "--cpu_threads", "1"]  # fmt: skip
     if not KILLS:
         monkeypatch.setattr(SERTrainer, "_solve_probe", lambda self: None)
         words += ["--head", "stock"]
