@@ -66,10 +66,10 @@ def cached_predictions(
     trainer: BaseTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
-    The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where that is impossible.
-    Outputs of the convolutions alone are not cached: to write them takes longer than to predict once.
+    The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where nothing
+    is frozen, or the convolutions alone: to write their outputs takes longer than to predict once.
     """
-    if frozen_part(_untuned(trainer)) == "feature_encoder":
+    if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
         yield dataset
         return
     with _features(trainer, {"": dataset}, limit, views, folder, mixed=False) as features:
