@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Threads that wait should sleep: spinning, they slow down whatever else runs on the machine many times over.
-export OMP_WAIT_POLICY := passive
 
 .PHONY: demo test deepspeed lint types cards clean
 
@@ -14,6 +12,8 @@ demo: $(VENV)/.installed
 		scripts/finetune.py --config scripts/recipes/demo.yaml --output_dir $(DEMO) --overwrite_output_dir True
 	$(BIN)/python scripts/try_model.py $(DEMO)
 
+# Threads that wait sleep: spinning, they slow down the tests of the other processes many times over.
+test: export OMP_WAIT_POLICY := passive
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder
 

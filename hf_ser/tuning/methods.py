@@ -16,7 +16,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.encoders import encoder_config, family_of, masks_frames
+from hf_ser.encoders import WAVEFORM, encoder_config, family_of, masks_frames
 from hf_ser.modeling import SERForAudioClassification
 from hf_ser.models import BatchNormClassifier, Loaded
 from hf_ser.tuning.adapter_files import fingerprint
@@ -171,6 +171,9 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
         model.base_model.encoder.layer_norm.requires_grad_(False)
     if tuning.freeze_feature_encoder and family_of(config).front:
         model.freeze_feature_encoder()
+    elif family_of(config).inputs is WAVEFORM:
+        # transformers computes the gradient of the samples, too, which takes longer than that of the first convolution.
+        model.base_model.feature_extractor._requires_grad = False
     return model
 
 

@@ -80,6 +80,22 @@ def test_lora_classifier_trains_two_matrices(tiny_hubert: Path) -> None:
     assert all("classifier.lora_" in name for name in names(model))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_full_with_convolutions_computes_no_gradient_of_the_samples(tiny_hubert: Path, checkpointing: bool) -> None:
+    model = tuned_model(tiny_hubert, "full", freeze_feature_encoder=False).model
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    samples = []
+    first = model.base_model.feature_extractor.conv_layers[0].conv
+    first.register_forward_pre_hook(lambda module, inputs: samples.append(inputs[0]))
+
+    moved, trainable = train_a_little(model)
+
+    assert samples
+    assert not any(values.requires_grad for values in samples)
+    assert moved == trainable
+
+
 def test_targets_rank_and_scale_can_be_chosen(tiny_hubert: Path) -> None:
     model = tuned_model(tiny_hubert, "lora_qkv", lora_r=3, lora_alpha=12, lora_target_modules=["out_proj"]).model
     lora = {name for name in names(model) if "lora_" in name}
