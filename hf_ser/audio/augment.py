@@ -17,12 +17,13 @@ LONGEST = 30 * SAMPLING_RATE
 #: What has a probability.
 MEASURES = ("noise", "pitch", "stretch", "mask", "speed", "distort")
 #: The distortions of `hf_ser.audio.distort` for training, and the range that their level is drawn from: a signal-to-noise ratio
-#: in dB, or for reverberation the RT60 in seconds.
+#: in dB, for reverberation the RT60 in seconds; `None` for those without levels.
 DISTORT_LEVELS = {
     "white noise": [5.0, 30.0],
     "pink noise": [5.0, 30.0],
-    "babble": [5.0, 30.0],
     "reverberation": [0.2, 0.8],
+    "telephone band": None,
+    "babble": [5.0, 30.0],
 }
 
 
@@ -52,8 +53,9 @@ class Augmentation:
         speed_probability (`float`, defaults to 0.7): The clip is resampled, so that tempo and pitch change together (Ko et al.
             2015, Audio Augmentation for Speech Recognition),
         speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
-        distort_probability (`float`, defaults to 0): The clip is distorted, see `hf_ser.audio.distort`,
-        distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS`): by one of these, at a level from `DISTORT_LEVELS`.
+        distort_probability (`float`, defaults to 0.5): The clip is distorted, see `hf_ser.audio.distort`,
+        distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS` but babble): by one of these, at a level from
+            `DISTORT_LEVELS`. Babble needs other clips of train: what is cached of one fold is of no use to another.
         mixup_alpha (`float`, defaults to 0): Each clip is mixed with another one, with a weight from Beta(alpha, alpha); see
             `hf_ser.features.SpeechDataset`.
 
@@ -71,12 +73,12 @@ class Augmentation:
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
     speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
-    distort_probability: float = _probability("one of --distort_kinds is applied")
+    distort_probability: float = _probability("one of --distort_kinds is applied", 0.5)
     distort_kinds: list[str] = field(
-        default_factory=lambda: list(DISTORT_LEVELS),
+        default_factory=lambda: [kind for kind in DISTORT_LEVELS if kind != "babble"],
         metadata={
-            "help": "Distortions to draw from. The level is drawn, too: noise and babble (other clips of train) at 5 to 30 dB "
-            "SNR, reverberation with an RT60 of 0.2 to 0.8 s.",
+            "help": "Distortions to draw from; all but babble by default. The level is drawn, too: noise and babble (other clips "
+            "of train) at 5 to 30 dB SNR, reverberation with an RT60 of 0.2 to 0.8 s.",
             "choices": list(DISTORT_LEVELS),
         },
     )
@@ -158,7 +160,8 @@ class Augmentation:
         if happens[1] < self.pitch_probability:
             waveform = pitch_shift(waveform, drawn(self.pitch_semitones, 1))
         if happens[5] < self.distort_probability:
-            condition = Condition(kind, drawn(DISTORT_LEVELS[kind], 5), KINDS[kind].unit)
+            levels = DISTORT_LEVELS[kind]
+            condition = Condition(kind, levels and drawn(levels, 5), KINDS[kind].unit)
             voices = babble() if kind == "babble" else ()
             # Segments of long recordings may all be silent.
             if kind != "babble" or any(voice.any() for voice in voices):
