@@ -53,7 +53,7 @@ class Augmentation:
         speed_probability (`float`, defaults to 0.7): The clip is resampled, so that tempo and pitch change together (Ko et al.
             2015, Audio Augmentation for Speech Recognition),
         speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
-        distort_probability (`float`, defaults to 0.5): The clip is distorted, see `hf_ser.audio.distort`,
+        distort_probability (`float`, defaults to 0.2): The clip is distorted, see `hf_ser.audio.distort`,
         distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS` but babble): by one of these, at a level from
             `DISTORT_LEVELS`. Babble needs other clips of train: what is cached of one fold is of no use to another.
         mixup_alpha (`float`, defaults to 0): Each clip is mixed with another one, with a weight from Beta(alpha, alpha); see
@@ -73,7 +73,7 @@ class Augmentation:
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
     speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
-    distort_probability: float = _probability("one of --distort_kinds is applied", 0.5)
+    distort_probability: float = _probability("one of --distort_kinds is applied", 0.2)
     distort_kinds: list[str] = field(
         default_factory=lambda: [kind for kind in DISTORT_LEVELS if kind != "babble"],
         metadata={
