@@ -5,7 +5,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,21 @@ def save(
     if not rows:
         raise ValueError(f"{str(path)!r}: expected predictions or segments, found none")
     check_path(path, TABLES if isinstance(segments[0], Prediction) else (*TABLES, *LABELS), overwrite)
+    with _whole(path) as file:
+        if path.suffix in LABELS:
+            _save_labels(segments, file)
+        elif path.suffix == ".json":
+            file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+        else:
+            _append(file, rows)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """The hidden file to write in place of `path`, which it becomes at once."""
     unfinished = path.with_stem(f".{path.stem}-unfinished")
-    if path.suffix in LABELS:
-        _save_labels(segments, unfinished)
-    elif path.suffix == ".json":
-        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
-    else:
-        unfinished.write_text("", encoding="utf-8")
-        _append(unfinished, rows)
+    unfinished.unlink(missing_ok=True)
+    yield unfinished
     unfinished.replace(path)
 
 
@@ -176,9 +184,9 @@ def parts_of(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{escape(path.stem)}.part-*-of-*{path.suffix}"))
 
 
-def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str, resume: bool) -> None:
-    """Moves the rows of a table's parts into it, in the order of the clips' `names`; without `resume` the table is replaced."""
-    table = PredictionFile(path, outputs, model, resume=resume)
+def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str) -> None:
+    """Moves the rows of a table's parts into it, in the order of the clips' `names`."""
+    table = PredictionFile(path, outputs, model, resume=True)
     parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
     # A row is in both if a merge ended before it removed the parts.
     rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
@@ -186,10 +194,8 @@ def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model:
         return
     order = {_place(name): number for number, name in enumerate(names)}
     rows.sort(key=lambda row: order.get(_place(row["name"]), -1))
-    merged = path.with_stem(f".{path.stem}-merged")
-    merged.write_text("", encoding="utf-8")
-    _append(merged, rows)
-    merged.replace(path)  # at once
+    with _whole(path) as merged:
+        _append(merged, rows)
     for part in parts:
         part.path.unlink()
 

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from hf_ser.features import deal
-from hf_ser.inference.clips import Clip
+from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.machine import threads_of_this_process
 
@@ -82,7 +82,8 @@ class SharedTable(PredictionFile):
     def __init__(
         self, path: Path, outputs: Sequence[str], model: str, clips: Sequence[Clip], processes: Processes, resume: bool
     ) -> None:
-        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model, resume)
+        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model)
+        self.replaces = not resume
         #: How many clips are not in the table: the main process knows.
         self.waiting = 0
         shares: list[Any] = [None] * processes.count
@@ -110,6 +111,12 @@ class SharedTable(PredictionFile):
         self.left = [found[name] for name in shares[0]]
         part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
         super().__init__(part, outputs, model)
+
+    def write(self, prediction: Prediction) -> None:
+        """Adds a prediction. The first one removes the table that is replaced: a resumed command would keep its rows."""
+        if self.replaces and not self.begun:
+            self.table[0].unlink(missing_ok=True)
+        super().write(prediction)
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
         """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
