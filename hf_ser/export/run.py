@@ -184,13 +184,9 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
     """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
-    sources: list[dict[str, Any]] = []
-    for i, seconds in enumerate(np.linspace(1, 7, count)):
-        rng = np.random.default_rng((0, i))
-        speaker, prosody = synthetic.Speaker.draw(i, rng), synthetic.PROSODY[EMOTIONS[i % len(EMOTIONS)]]
-        array = synthetic.recording(seconds, speaker, prosody, rng)
-        sources.append({"array": array, "sampling_rate": synthetic.RATE})
-    return find_clips(sources)
+    lengths = enumerate(np.linspace(1, 7, count))
+    sounds = [synthetic.speech(seconds, i, EMOTIONS[i % len(EMOTIONS)]) for i, seconds in lengths]
+    return find_clips([{"array": sound, "sampling_rate": synthetic.RATE} for sound in sounds])
 
 
 def chosen_clips(sources: Sequence[str], corpora: Sequence[str], most: int) -> list[Clip]:

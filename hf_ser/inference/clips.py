@@ -16,7 +16,6 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import RATES, Waveform, decode, resample
 from hf_ser.corpora import hub_dataset, hub_stream
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
-from hf_ser.wording import visible
 
 DATASET = f"{hub_dataset.NAME}="
 
@@ -71,11 +70,6 @@ SOURCES = (str, Path, bytes, dict, np.ndarray, torch.Tensor, Dataset, Clip)  # a
 def printable(name: str) -> str:
     """A clip's name with bytes that are not UTF-8 as `\\udcff`, so that it can be printed and saved."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def in_one_line(text: str) -> str:
-    """A text with line breaks and other control characters as `\\n`, for a line of a table."""
-    return visible(text)
 
 
 def is_one_clip(sources: Source | Iterable[Source]) -> bool:
