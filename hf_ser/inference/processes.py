@@ -49,7 +49,7 @@ class Processes:
                 distributed.init_process_group("gloo")
                 self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
-    def together(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """What each process gives here, the main process' first, in every process: all must come to here."""
         if self.count == 1:
             return [value]
@@ -108,7 +108,7 @@ class SharedTable(PredictionFile):
         if missing := [name for name in shares[0] if name not in found]:
             raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
         #: This process' share of the clips that are not in the table.
-        self.left = [found[name] for name in shares[0]]
+        self.own_clips = [found[name] for name in shares[0]]
         part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
         super().__init__(part, outputs, model)
 

@@ -262,7 +262,7 @@ class Model:
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
         kept = Predictions.read(path) if path is not None and path.is_file() and not processes.rank else None
-        if (kept := processes.together(kept)[0]) is not None:
+        if (kept := processes.all_gather(kept)[0]) is not None:
             return kept
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
@@ -275,8 +275,8 @@ class Model:
             **cutting,
         )
         outputs = np.full((len(names), len(self.emotions.of_output) + len(self.dimensions)), np.nan)
-        problems = {}
-        for share, (found, reasons) in zip(shares, processes.together(self._outputs(predictions)), strict=True):
+        problems: dict[int, str] = {}
+        for share, (found, reasons) in zip(shares, processes.all_gather(self._outputs(predictions)), strict=True):
             outputs[share] = found
             problems |= {share[place]: reason for place, reason in reasons.items()}
         probabilities, values = np.split(outputs, [len(self.emotions.of_output)], axis=1)

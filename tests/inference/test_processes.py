@@ -48,7 +48,7 @@ def test_a_table_that_is_replaced_keeps_no_old_row_when_it_is_continued(tmp_path
 
     def write(emotion: str, count: int, *, resume: bool = False) -> SharedTable:
         table = SharedTable(path, ("happy", "sad"), "user/a", clips, Processes(), resume)
-        for clip in table.left[:count]:
+        for clip in table.own_clips[:count]:
             table.write(Prediction(clip.name, 1.0, {"happy": 0.0, "sad": 0.0, emotion: 1.0}))
         return table
 
