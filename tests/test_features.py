@@ -194,7 +194,9 @@ class TestSpeechDataset:
     @pytest.mark.parametrize("key", [0, 5, 8])
     def test_mixup_adds_another_clip_with_its_weight(self, clips: Dataset, key: int) -> None:
         plain = SpeechDataset(clips, whole(clips))
-        dataset = SpeechDataset(clips, whole(clips), Augmentation(mixup_alpha=1, speed_probability=0), seed=3)
+        dataset = SpeechDataset(
+            clips, whole(clips), Augmentation(mixup_alpha=1, speed_probability=0, distort_probability=0), seed=3
+        )
         item, own = dataset[key], plain[key % 6]
         partner, _, weight = dataset.others(*divmod(key, 6))
         assert partner != key % 6
@@ -214,7 +216,10 @@ class TestSpeechDataset:
         segments = cut([800] * size)
         none = unread(size)
         first, again = (
-            SpeechDataset(none, segments, Augmentation(mixup_alpha=alpha, speed_probability=0), seed) for _ in range(2)
+            SpeechDataset(
+                none, segments, Augmentation(mixup_alpha=alpha, speed_probability=0, distort_probability=0), seed
+            )
+            for _ in range(2)
         )
         epoch, i = divmod(key, size)
         partner, voices, weight = drawn = first.others(epoch, i)
@@ -227,7 +232,9 @@ class TestSpeechDataset:
 
     def test_mixup_weights_are_those_of_the_distribution(self) -> None:
         none = unread(1000)
-        dataset = SpeechDataset(none, cut([800] * 1000), Augmentation(mixup_alpha=0.2, speed_probability=0))
+        dataset = SpeechDataset(
+            none, cut([800] * 1000), Augmentation(mixup_alpha=0.2, speed_probability=0, distort_probability=0)
+        )
         weights = [dataset.others(0, i)[2] for i in range(1000)]
         rng = np.random.default_rng(0)
         expected = rng.beta(0.2, 0.2, 100_000)

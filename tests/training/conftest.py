@@ -27,7 +27,7 @@ def make(
         arguments = parse_arguments(
             ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(checkpoint),
              "--bf16", "False", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3",
-             "--speed_probability", "0", "--head", "stock", *argv]
+             "--speed_probability", "0", "--distort_probability", "0", "--head", "stock", *argv]
         )  # fmt: skip
         parts = load_splits(arguments.script, 400)
         trainer = SERTrainer(

@@ -164,7 +164,7 @@ def test_segments_need_to_know_how_long_clips_are(push: Callable[..., str], tiny
     assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
 
 
-@pytest.mark.parametrize("option", [["--mixup_alpha", "1"], ["--distort_probability", "0.5"]])
+@pytest.mark.parametrize("option", [["--mixup_alpha", "1"], ["--distort_kinds", "babble"]])
 def test_other_clips_are_not_there_for_mixup_and_babble(
     push: Callable[..., str], option: list[str], tiny_hubert: Path, tmp_path: Path
 ) -> None:
