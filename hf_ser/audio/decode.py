@@ -201,7 +201,7 @@ def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Wavefor
     return samples.astype(np.float32, copy=False)
 
 
-def hash_of_samples(waveform: Waveform) -> str:
+def hash_of(waveform: Waveform) -> str:
     """The same for waveforms with the very same samples alone."""
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 

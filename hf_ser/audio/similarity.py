@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 
-from hf_ser.audio.decode import SAMPLING_RATE, hash_of_samples, require_waveform
+from hf_ser.audio.decode import SAMPLING_RATE, hash_of, require_waveform
 
 #: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
 #: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
@@ -64,7 +64,7 @@ def fingerprint(waveform: npt.ArrayLike) -> Fingerprint:
         ValueError: if it is no waveform, is empty, or has samples that are no numbers.
     """
     samples = require_waveform(waveform)
-    samples_hash = hash_of_samples(samples)
+    samples_hash = hash_of(samples)
     if peak := float(np.abs(samples).max()):
         samples = samples / np.float32(peak)
     return Fingerprint(samples_hash, _envelope(samples), _low_waveform(samples))

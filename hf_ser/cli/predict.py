@@ -151,22 +151,20 @@ def show_predictions(
     """Prints or writes each clip's emotion, as they come, and a summary. Returns the exit status."""
     output, model = arguments.output, model_name(arguments)
     outputs = (*recogniser.emotions, *recogniser.dimensions)
-    shared: SharedTable | None = None
     file: PredictionFile | None = None
+    shared = None
     if output and (processes.count > 1 or parts_of(output)):
         file = shared = SharedTable(output, outputs, model, clips, processes, arguments.resume)
-        left, waiting = shared.own_clips, shared.waiting
-    else:
-        if output and output.suffix != ".json":
-            file = PredictionFile(output, outputs, model, resume=arguments.resume)
-        left = [clip for clip in clips if not (file and clip.name in file)]
-        waiting = len(left)
+    elif output and output.suffix != ".json":
+        file = PredictionFile(output, outputs, model, resume=arguments.resume)
+    left = shared.own_clips if shared else [clip for clip in clips if not (file and clip.name in file)]
+    waiting = shared.waiting if shared else len(left)
     if (skipped := len(clips) - waiting) and not processes.rank:
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
+    width = max(map(len, recogniser.emotions), default=1)
     predictions: list[Prediction] = []  # of a .json, which is written as a whole
     problems: Counter[str] = Counter()
     seconds, began = 0.0, time.perf_counter()
-    width = max(map(len, recogniser.emotions), default=1)
     bar = not processes.rank and (bool(output) or not sys.stdout.isatty())  # else it would be within the table
     for prediction in recogniser.predict(left, batch_seconds=arguments.batch_seconds, progress=bar):
         if prediction.problem is None:

@@ -128,10 +128,6 @@ def _by_chance(metric: str, counts: Array, draws: int, seed: int) -> dict[str, f
         [_permuted(counts[:, k], draws, rng) for k in range(counts.shape[1])], axis=2
     )  # (genders, draws, true, predicted)
     values = np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0)
-    return _middle_and_p95(values)
-
-
-def _middle_and_p95(values: Array) -> dict[str, float]:
     return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
 
 
@@ -208,7 +204,7 @@ def fairness_of_dimension(
         drawn = drawn[np.isfinite(drawn)]
         if np.isfinite(apart) and len(drawn):
             found[metric] = float(apart)
-            found["by_chance"][metric] = _middle_and_p95(drawn)
+            found["by_chance"][metric] = {"median": float(np.median(drawn)), "p95": float(np.percentile(drawn, 95))}
         else:
             found["reason"] = "CCC is undefined for a gender: all its labels are the same"
     return found

@@ -99,7 +99,14 @@ def export(
     recogniser = pipeline(model, base=base, revision=revision, device="cpu")
     with _unfinished(folder) as work:
         new = work / "new"
-        _write_model(recogniser, work, new, precision)
+        new.mkdir()
+        logger.info("tracing the model; this takes some time")
+        write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
+        if int8:
+            logger.info("quantising its linear layers")
+            quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
+        recogniser.model.config.save_pretrained(new)
+        recogniser.feature_extractor.save_pretrained(new)
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
@@ -144,19 +151,6 @@ def _unfinished(folder: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _write_model(recogniser: SERPipeline, work: Path, new: Path, precision: str) -> None:
-    """Writes the graph, its configuration and its feature extractor into `new`; what they are made of into `work`."""
-    new.mkdir()
-    int8 = precision == "int8"
-    logger.info("tracing the model; this takes some time")
-    write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
-    if int8:
-        logger.info("quantising its linear layers")
-        quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
-    recogniser.model.config.save_pretrained(new)
-    recogniser.feature_extractor.save_pretrained(new)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -113,27 +113,21 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
         here = Path(name.partition(":")[0]).expanduser().exists()
-        streams = {} if here else hub_stream.open_audio(name)
-        return (
-            _clips_of_streams(streams, source)
-            if streams
-            else _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
-        )
+        if here or not (streams := hub_stream.open_audio(name)):
+            return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
+        return _clips_of_streams(streams, source)
     if isinstance(source, str | Path):
-        return [
-            Clip(str(path), partial(_decode_to_16_khz, {"bytes": None, "path": str(path)}))
-            for path in _find_files(source)
-        ]
+        return [Clip(str(path), partial(_waveform, {"bytes": None, "path": str(path)})) for path in _find_files(source)]
     if isinstance(source, Dataset):
         return _clips_of_dataset({None: source}, "row ")
     if isinstance(source, DatasetDict):
         return _clips_of_dataset(source, "")
     if isinstance(source, bytes):
-        return [Clip(f"bytes {place}", partial(_decode_to_16_khz, {"bytes": source, "path": None}))]
+        return [Clip(f"bytes {place}", partial(_waveform, {"bytes": source, "path": None}))]
     if isinstance(source, np.ndarray | torch.Tensor):
         source = {"array": source, "sampling_rate": SAMPLING_RATE}
     if isinstance(source, dict) and {"bytes", "path"} <= source.keys():
-        return [Clip(source["path"] or f"bytes {place}", partial(_decode_to_16_khz, source))]
+        return [Clip(source["path"] or f"bytes {place}", partial(_waveform, source))]
     if isinstance(source, dict):
         return [_clip_of_array(source, place)]
     if isinstance(source, Clip):
@@ -171,7 +165,7 @@ def _find_files(source: str | Path) -> list[Path]:
     )
 
 
-def _decode_to_16_khz(audio: dict[str, Any]) -> Waveform:
+def _waveform(audio: dict[str, Any]) -> Waveform:
     decoded = decode(audio)
     return resample(decoded.mono, decoded.sampling_rate)
 
@@ -185,7 +179,7 @@ def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[
             raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
         undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
         place = f"{prefix}{name}/" if name else prefix
-        read = partial(lambda rows, name, row: _decode_to_16_khz(rows[row][name]), undecoded, column)
+        read = partial(lambda rows, name, row: _waveform(rows[row][name]), undecoded, column)
         clips += [Clip(f"{place}{row}", partial(read, row)) for row in range(len(part))]
     if not clips:
         raise CorpusError(f"{prefix}: the dataset has no rows")
@@ -202,11 +196,11 @@ def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) 
 
 def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
-    return _decode_to_16_khz(_fetch_row_group(stream, group)[row - int(stream.first[group])])
+    return _waveform(_row_group(stream, group)[row - int(stream.first[group])])
 
 
 @lru_cache(maxsize=1)  # clips are read in their order
-def _fetch_row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
+def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 

@@ -180,8 +180,20 @@ class Model:
 
     @cached_property
     def key(self) -> str:
-        """The hash of its weights."""
-        return model_key(self.classifier)
+        """A hash of its weights, which identifies its kept predictions."""
+        digest, model = hashlib.blake2b(digest_size=8), self.classifier.model
+        if isinstance(model, ExportedModel):
+            for file in sorted(model.graph.parent.glob(f"{model.graph.name}*")):  # and its data
+                digest.update(file.read_bytes())
+        state = dict(model.state_dict())
+        for name, module in model.named_modules():
+            if isinstance(module, Int8Linear):  # its weights are no parameters
+                weight, _ = module.packed.unpack()
+                state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
+        for name, values in sorted(state.items()):
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+            digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @property
     def targets(self) -> Mapping[str, float]:
@@ -318,12 +330,9 @@ def open_model(
     A model for a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
-        name (`str`): Its name in the report.
-        folder (`Path`, *optional*): The folder of its files.
+        classifier, name, folder, precision: See [`Model`]; an exported model has its own precision.
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
         run (`Path`, *optional*): The folder of its run, if that is another.
-        precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
 
     Raises:
         ValueError: if the model has a value of another name than those of `hf_ser.emotions.DIMENSIONS`, or a record of its run is
@@ -343,23 +352,6 @@ def open_model(
         folder,
         getattr(classifier.model, "precision", precision),
     )
-
-
-def model_key(classifier: AudioClassificationPipeline) -> str:
-    """A hash of a model's weights, which identifies its kept predictions."""
-    digest = hashlib.blake2b(digest_size=8)
-    if isinstance(classifier.model, ExportedModel):
-        for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data
-            digest.update(file.read_bytes())
-    state = dict(classifier.model.state_dict())
-    for name, module in classifier.model.named_modules():
-        if isinstance(module, Int8Linear):  # its weights are no parameters
-            weight, _ = module.packed.unpack()
-            state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
-    for name, values in sorted(state.items()):
-        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _reader(clips: Dataset, condition: Condition, seed: int, max_seconds: float | None) -> Callable[[int], Waveform]:

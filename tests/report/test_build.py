@@ -393,7 +393,7 @@ class TestFurtherParts:
             model = open_model(hf_ser.pipeline(run), "run", run)
             if place is not None:
                 model.classifier.model.projector.weight.data.view(-1)[place] *= -1
-            keys.add(models.model_key(model.classifier))
+            keys.add(model.key)
         assert len(keys) == 3
 
     def test_a_model_without_numbers(self, model: Model, run: Path, speech: Path, tmp_path: Path) -> None:
