@@ -216,13 +216,6 @@ class TestFacts:
             assert ("share alike" in about.licence) == ("-sa-" in identifier or identifier == "odbl")
 
     def test_labels_and_acting(self) -> None:
-        podcast = {"msp_podcast", "msp_podcast_known_speakers"}
-        assert {name for name, about in ABOUT.items() if not about.acted} == {*podcast, "synthetic", "urdu"}
-        perceived = {"crema_d_votes", "iemocap", "meld", "msp_improv", *podcast, "shemo", "urdu"}
-        assert {name for name, about in ABOUT.items() if about.labels == "perceived"} == perceived
-        assert {name for name, about in ABOUT.items() if about.labels == "computed"} == {"synthetic"}
-        free = {"aesdd", "iemocap", "meld", "msp_improv", *podcast, "shemo", "urdu"}
-        assert {name for name, about in ABOUT.items() if about.text == "free"} == free
         for about in ABOUT.values():
             assert ("perceived" in about.speech) == (about.labels == "perceived")
             assert ("acted" in about.speech.replace("not acted", "")) == about.acted
