@@ -430,6 +430,35 @@ def save_model() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def save_adapted() -> Callable[..., Path]:
+    """
+    `save_adapted(encoder, folder, method, emotions)` saves an adapter for an encoder, as a run leaves it; with `trained` none of
+    its weights is at its start.
+    """
+    from hf_ser.models import load_model
+    from hf_ser.tuning import Tuning, save_adapter, tune
+
+    def save(
+        encoder: Path, folder: Path, method: str, emotions: Sequence[str] = ("angry", "happy", "sad"), trained: bool = False,
+        **settings: Any,
+    ) -> Path:  # fmt: skip
+        torch.manual_seed(0)
+        loaded = load_model(str(encoder), emotions)
+        if trained:
+            loaded.model.classifier.weight.data *= 30
+        tuned = tune(loaded, Tuning(method=method, **settings))
+        for name, parameter in tuned.model.named_parameters():
+            if trained and parameter.requires_grad and "classifier" not in name:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+        save_adapter(tuned.model, tuned.new, folder, base=str(encoder))
+        loaded.model.config.save_pretrained(folder)
+        loaded.feature_extractor.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def run_words(speech: Path, tiny_hubert: Path) -> Callable[..., list[str]]:
     """`run_words(folder, *more)` are the arguments of a run of an epoch on the small corpus; those of `more` win."""
 

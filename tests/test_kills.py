@@ -265,7 +265,7 @@ def test_the_merging_of_a_table(
         return (folder / "out.csv").exists() and len(rows(folder)) > len(clips)
 
     moments = (
-        Moment("open .out-merged", cut=True),
+        Moment("open .out-unfinished", cut=True),
         Moment("rename out.csv"),
         Moment("remove out.part-1"),
         Moment("open out.part-0-of-1", 2),

@@ -161,7 +161,7 @@ class Augmentation:
             waveform = pitch_shift(waveform, drawn(self.pitch_semitones, 1))
         if happens[5] < self.distort_probability:
             levels = DISTORT_LEVELS[kind]
-            condition = Condition(kind, levels and drawn(levels, 5), KINDS[kind].unit)
+            condition = Condition(kind, drawn(levels, 5) if levels else None, KINDS[kind].unit)
             voices = babble() if kind == "babble" else ()
             # Segments of long recordings may all be silent.
             if kind != "babble" or any(voice.any() for voice in voices):

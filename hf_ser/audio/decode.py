@@ -1,5 +1,6 @@
 """Files and stored clips become waveforms."""
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -198,6 +199,11 @@ def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Wavefor
     if not np.isfinite(samples).all():
         raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
     return samples.astype(np.float32, copy=False)
+
+
+def hash_of(waveform: Waveform) -> str:
+    """The same for waveforms with the very same samples alone."""
+    return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 
 
 def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform:

@@ -18,7 +18,7 @@ import xxhash
 from datasets import Audio, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 from filelock import FileLock
 
-from hf_ser.audio.decode import SAMPLING_RATE, AudioError, MemoryShortError, check, decode, encode, resample
+from hf_ser.audio.decode import SAMPLING_RATE, AudioError, MemoryShortError, check, decode, encode, hash_of, resample
 from hf_ser.cache import cache_folder, writing
 from hf_ser.machine import processors
 
@@ -168,7 +168,7 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
     return {
         "audio": {"bytes": content, "path": None},
         "duration": len(waveform) / SAMPLING_RATE,
-        "samples_hash": hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest(),
+        "samples_hash": hash_of(waveform),
         "problem": "",
         "detail": "",
     }

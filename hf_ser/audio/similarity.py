@@ -3,7 +3,6 @@ Whether two sets of clips share recordings, for instance train and test: the sam
 level, cut or moved, resampled, compressed or with some noise. Two takes of the same sentence by the same actor are none.
 """
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 
-from hf_ser.audio.decode import SAMPLING_RATE, require_waveform
+from hf_ser.audio.decode import SAMPLING_RATE, hash_of, require_waveform
 
 #: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
 #: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
@@ -65,7 +64,7 @@ def fingerprint(waveform: npt.ArrayLike) -> Fingerprint:
         ValueError: if it is no waveform, is empty, or has samples that are no numbers.
     """
     samples = require_waveform(waveform)
-    samples_hash = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
+    samples_hash = hash_of(samples)
     if peak := float(np.abs(samples).max()):
         samples = samples / np.float32(peak)
     return Fingerprint(samples_hash, _envelope(samples), _low_waveform(samples))

@@ -7,10 +7,10 @@ Train on each corpus and test on each other one, on the emotions that all of the
 It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import read_corpora
 from hf_ser.emotions import EMOTION, EmotionSelection, parse_targets
@@ -22,9 +22,7 @@ from hf_ser.training.cross_validation import cross_validate, plan
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--config", type=path_argument, metavar="RECIPE.yaml", help="defaults for all arguments")
     parser.add_argument("--leave_one_out", action="store_true", help="train on all corpora but the one that is tested")
     parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")

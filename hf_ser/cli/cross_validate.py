@@ -7,12 +7,12 @@ Every fold and seed of an experiment, and mean and standard deviation of its UAR
 It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
@@ -22,9 +22,7 @@ from hf_ser.wording import listed
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument(
         "--config",
         type=path_argument,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_ser import pipeline
-from hf_ser.cli.options import add_options
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
@@ -77,9 +77,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add_options(parser, "model", "--base", "--revision", "--device", "--batch_seconds", "--precision", "--label_source")
     add("--corpora", nargs="+", required=True, metavar="NAME=PATH", help="the corpora, as in hf-ser finetune")

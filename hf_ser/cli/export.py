@@ -14,7 +14,7 @@ import argparse
 import logging
 from typing import Any
 
-from hf_ser.cli.options import add_options
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.export import export, summary
 
@@ -29,9 +29,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add_options(parser, "model", "--base", "--revision")
     parser.add_argument("--output", type=path_argument, metavar="FOLDER", required=True, help="the new folder")
     parser.add_argument(

@@ -37,6 +37,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def new_parser(about: str | None) -> argparse.ArgumentParser:
+    """The parser of a command; its help begins with `about` as it is written."""
+    return argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
 def add_options(parser: argparse._ActionsContainer, *names: str) -> None:
     """Adds some of the options to a parser or a group of it."""
     for name in names:

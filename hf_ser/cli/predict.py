@@ -20,7 +20,7 @@ from hf_ser import pipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.cli.options import add_options
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
-from hf_ser.inference.clips import Clip, Prediction, find_clips, in_one_line
+from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
 from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
@@ -28,6 +28,7 @@ from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes, SharedTable
 from hf_ser.memory import keep_freed_memory
 from hf_ser.pipeline import SERPipeline
+from hf_ser.wording import visible
 
 
 @errors_in_one_line(ImportError, interrupted="interrupted")
@@ -156,7 +157,7 @@ def show_predictions(
         file = shared = SharedTable(output, outputs, model, clips, processes, arguments.resume)
     elif output and output.suffix != ".json":
         file = PredictionFile(output, outputs, model, resume=arguments.resume)
-    left = shared.left if shared else [clip for clip in clips if not (file and clip.name in file)]
+    left = shared.own_clips if shared else [clip for clip in clips if not (file and clip.name in file)]
     waiting = shared.waiting if shared else len(left)
     if (skipped := len(clips) - waiting) and not processes.rank:
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
@@ -201,9 +202,9 @@ def model_name(arguments: argparse.Namespace) -> str:
 
 def line(prediction: Prediction, width: int) -> str:
     """A line of the table: emotion, its probability, the dimensions, seconds, name, and the problem, if there is one."""
-    name, problem = in_one_line(prediction.name), prediction.problem
+    name, problem = visible(prediction.name), prediction.problem
     share = "" if prediction.emotion is None else f"{100 * prediction.probabilities[prediction.emotion]:.1f}%"
-    why = "" if problem is None else f"  ({in_one_line(problem)})"
+    why = "" if problem is None else f"  ({visible(problem)})"
     values = "".join(f"  {dimension} {value:.2f}" for dimension, value in prediction.dimensions.items())
     return f"{prediction.emotion or '-':<{width}}  {share:>6}{values}  {prediction.duration:7.1f} s  {name}{why}"
 
@@ -217,7 +218,7 @@ def show_timeline(recogniser: SERPipeline, clip: Clip, arguments: argparse.Names
         waveform = clip.read()
         timeline = recogniser.timeline({"array": waveform, "sampling_rate": SAMPLING_RATE}, progress=True, **given)
     except AudioError as error:
-        raise ValueError(f"{in_one_line(clip.name)}: {error}") from error
+        raise ValueError(f"{visible(clip.name)}: {error}") from error
     if arguments.output:
         save(timeline, arguments.output, overwrite=arguments.overwrite)
     if arguments.labels:

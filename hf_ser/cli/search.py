@@ -9,7 +9,6 @@ It takes the arguments of hf-ser finetune, too; the validation and the test part
 goes on. pip install -e '.[search]' installs what it needs.
 """
 
-import argparse
 import contextlib
 import logging
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import parse_arguments
@@ -24,9 +24,7 @@ from hf_ser.training import parse_arguments
 
 @errors_in_one_line(interrupted="interrupted; the same command goes on")
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--trials", type=int, default=30, help="trials in all, earlier ones included; by default 30")
     parser.add_argument("--inner_folds", type=int, default=3, help="folds of the training speakers; by default 3")
     parser.add_argument(

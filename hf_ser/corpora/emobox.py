@@ -51,7 +51,8 @@ def read(folder: Path, entry: Entry | None = None) -> list[Row]:
                 )
             clips[line["key"]] = line
             places.setdefault(line["key"], {}).setdefault(fold, []).append(part)
-    names = _label_map(folder / "label_map.json")
+    label_map = folder / "label_map.json"
+    names = json.loads(label_map.read_text(encoding="utf-8")) if label_map.is_file() else {}
     speakers = _speakers(folder / "data.seg.wrd.stm")
     root = folder.resolve().parents[1]
     return [
@@ -102,10 +103,6 @@ def _statement(entry: Entry | None, path: str) -> dict[str, str]:
         return {}
     match = re.fullmatch(rf"(?:.*/)?{entry.pattern}", Path(path).with_suffix("").as_posix(), re.IGNORECASE)
     return {"statement": match["statement"]} if match and match["statement"] else {}
-
-
-def _label_map(path: Path) -> dict[str, str]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _speakers(path: Path) -> dict[str, str]:

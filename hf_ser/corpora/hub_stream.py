@@ -90,17 +90,7 @@ def open_audio(source: str) -> dict[str, HubStream]:
             sizes = {part: list(pool.map(_group_sizes, files)) for part, files in parts.items()}
     except (CorpusError, StopIteration, OSError, HTTPError):
         return {}
-    return {
-        part: HubStream(
-            [
-                RowGroup(file, number, rows, audio)
-                for file, of_file in zip(files, sizes[part], strict=True)
-                for number, rows in enumerate(of_file)
-            ],
-            {},
-        )
-        for part, files in parts.items()
-    }
+    return {part: HubStream(_row_groups(files, sizes[part], audio), {}) for part, files in parts.items()}
 
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
@@ -145,11 +135,7 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
     for part, files in parts.items():
         with ThreadPoolExecutor(THREADS) as pool:
             read = list(pool.map(partial(_read_table, columns=list(kept)), files))
-        groups += [
-            RowGroup(file, number, size, audio)
-            for file, (_, sizes) in zip(files, read, strict=True)
-            for number, size in enumerate(sizes)
-        ]
+        groups += _row_groups(files, [sizes for _, sizes in read], audio)
         table = pa.concat_tables([table for table, _ in read]).cast(kept.arrow_schema)
         rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), *named[part])
         seconds = table[DURATION] if DURATION in kept else pa.nulls(len(table))
@@ -182,6 +168,12 @@ def _group_sizes(file: str) -> list[int]:
     """The number of rows in each row group of a file."""
     opened = _parquet(file, os.getpid())
     return [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+
+
+def _row_groups(files: Sequence[str], sizes: Sequence[Sequence[int]], audio: str) -> list[RowGroup]:
+    """The row groups of files; `sizes` has the rows of each group of each file."""
+    of_files = zip(files, sizes, strict=True)
+    return [RowGroup(file, number, rows, audio) for file, of_file in of_files for number, rows in enumerate(of_file)]
 
 
 def _read_table(file: str, columns: list[str]) -> tuple[pa.Table, list[int]]:

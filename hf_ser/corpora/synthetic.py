@@ -158,12 +158,13 @@ def judgements(emotion: str, samples: Samples, rng: np.random.Generator) -> list
     return [(f"r{n}", vote, *map(int, of_clip)) for n, (vote, of_clip) in enumerate(zip(votes, rated, strict=True), 1)]
 
 
-def recording(seconds: float, speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:
-    """Clips of [`babble`] one after the other, `(samples,)`, cut to a length."""
-    samples: Samples = np.zeros(0)
+def speech(seconds: float, seed: int = 0, emotion: str = "neutral") -> NDArray[np.float32]:
+    """Clips of [`babble`] of one speaker one after the other, `(samples,)` at 16 kHz, cut to a length."""
+    rng = np.random.default_rng(seed)
+    speaker, samples = Speaker.draw(seed, rng), np.zeros(0)
     while len(samples) < seconds * RATE:
-        samples = np.append(samples, babble(speaker, prosody, rng))
-    return samples[: round(seconds * RATE)]
+        samples = np.append(samples, babble(speaker, PROSODY[emotion], rng))
+    return samples[: round(seconds * RATE)].astype(np.float32)
 
 
 def babble(speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:

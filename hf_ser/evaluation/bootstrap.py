@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from hf_ser.evaluation.dimensions import Scorer
+from hf_ser.evaluation.dimensions import Scorer, values_of
 from hf_ser.wording import counted
 
 Array = npt.NDArray[Any]
@@ -105,12 +105,10 @@ def paired(
         return {name: percentiles(values) and {"interval": percentiles(values), "p": _p(values)}
                 for name, values in drawn}  # fmt: skip
 
-    once = np.ones((clips, 1), dtype=np.int64)
-    found: dict[str, Any] = {"level": LEVEL, "resamples": resamples, "seed": seed}
-    for key, scorer in (("first", first), ("second", second), ("difference", differences)):
-        values = {name: float(value[0]) for name, value in scorer(once).items()}
-        found[key] = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    return found | by_unit(of_units, clips, speakers, min_clips)
+    scorers = {"first": first, "second": second, "difference": differences}
+    found = {key: values_of(scorer, clips) for key, scorer in scorers.items()}
+    drawn = {"level": LEVEL, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
+    return found | drawn
 
 
 def _p(values: Array) -> float:

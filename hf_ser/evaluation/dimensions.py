@@ -17,6 +17,12 @@ DISTRIBUTION_METRICS = ("kl", "js", "cosine")
 BINS = 20
 
 
+def values_of(scorer: Scorer, clips: int) -> dict[str, float | None]:
+    """Each metric of `clips` clips as they are, once each; `None` where one is undefined."""
+    found = scorer(np.ones((clips, 1), dtype=np.int64))
+    return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+
+
 def dimension_scorer(values: Array, truth: Array) -> Scorer:
     """
     A function that takes integer weights `(clips, resamples)` and returns `ccc` and `mae` (the mean absolute error), each

@@ -11,12 +11,7 @@ from datasets import Dataset
 from hf_ser.clips import column, emotion_column
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import intervals
-from hf_ser.evaluation.dimensions import (
-    Scorer,
-    dimension_scorer,
-    distribution_scorer,
-    mean_scorer,
-)
+from hf_ser.evaluation.dimensions import Scorer, dimension_scorer, distribution_scorer, mean_scorer, values_of
 from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
 from hf_ser.targets import dimension_rows, distribution_rows
 
@@ -49,8 +44,7 @@ class Measure:
 
     def values(self) -> dict[str, float | None]:
         """The metrics on these clips; `None` where one is undefined."""
-        found = self.scorer(np.ones((len(self.rows), 1), dtype=np.int64))
-        return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+        return values_of(self.scorer, len(self.rows))
 
     def metrics(self, **drawing: Any) -> dict[str, Any]:
         """The number of `clips`, the metrics, and if there are options of intervals, these in `intervals`; ready for JSON."""

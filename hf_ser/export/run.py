@@ -4,12 +4,12 @@ import importlib.util
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -97,21 +97,20 @@ def export(
     names = [*(corpus.partition("=")[0] for corpus in corpora), *(["files"] if clips else [])]
     logger.info("opening %s", model)
     recogniser = pipeline(model, base=base, revision=revision, device="cpu")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as name:
-        work = Path(name) / folder.name
-        work.mkdir()
+    with _unfinished(folder) as work:
+        new = work / "new"
+        new.mkdir()
         logger.info("tracing the model; this takes some time")
-        write_graph(recogniser, (Path(name) if int8 else work) / GRAPHS["float32"])
+        write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
         if int8:
             logger.info("quantising its linear layers")
-            quantise(Path(name) / GRAPHS["float32"], work / GRAPHS["int8"])
-        recogniser.model.config.save_pretrained(work)
-        recogniser.feature_extractor.save_pretrained(work)
+            quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
+        recogniser.model.config.save_pretrained(new)
+        recogniser.feature_extractor.save_pretrained(new)
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
-            model=ExportedModel(work / GRAPHS[precision], recogniser.model.config),
+            model=ExportedModel(new / GRAPHS[precision], recogniser.model.config),
             feature_extractor=recogniser.feature_extractor,
             device="cpu",
         )
@@ -127,7 +126,7 @@ def export(
             "model": without_paths(str(model)),
             "revision": revision,
             "precision": precision,
-            "size": sum(file.stat().st_size for file in work.glob("*.onnx*")),
+            "size": sum(file.stat().st_size for file in new.glob("*.onnx*")),
             "tolerance": tolerance,
             "comparison": {
                 "of": f"{SYNTHETIC} synthetic" + (f", {len(own)} of {', '.join(names)}" if own else ""),
@@ -135,11 +134,23 @@ def export(
             },
             "packages": {name: version(name) for name in ("hf_ser", "torch", "transformers", *PACKAGES)},
         }
-        (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (new / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            shutil.move(folder, Path(name) / "replaced")
-        work.rename(folder)
+            shutil.move(folder, work / "replaced")
+        new.rename(folder)
     return record
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside the output, which is deleted afterwards, and by the next export if this one is killed."""
+    work = folder.with_name(f".{folder.name}-unfinished")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -167,13 +178,9 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
     """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
-    sources: list[dict[str, Any]] = []
-    for i, seconds in enumerate(np.linspace(1, 7, count)):
-        rng = np.random.default_rng((0, i))
-        speaker, prosody = synthetic.Speaker.draw(i, rng), synthetic.PROSODY[EMOTIONS[i % len(EMOTIONS)]]
-        array = synthetic.recording(seconds, speaker, prosody, rng)
-        sources.append({"array": array, "sampling_rate": synthetic.RATE})
-    return find_clips(sources)
+    lengths = enumerate(np.linspace(1, 7, count))
+    sounds = [synthetic.speech(seconds, i, EMOTIONS[i % len(EMOTIONS)]) for i, seconds in lengths]
+    return find_clips([{"array": sound, "sampling_rate": synthetic.RATE} for sound in sounds])
 
 
 def chosen_clips(sources: Sequence[str], corpora: Sequence[str], most: int) -> list[Clip]:

@@ -8,10 +8,9 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from hf_ser import records, splits
-from hf_ser.hub.errors import explained
+from hf_ser.hub.errors import explained, files_there
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import RUN, SPLITS
 
@@ -88,11 +87,7 @@ def download(repo_id: str, revision: str | None, run: Path, token: str | None) -
     """
     staged = run / f"{STAGED}download"
     with explained(repo_id, branch(revision)):
-        try:
-            files = HfApi(token=token).list_repo_files(repo_id, revision=branch(revision))
-        except (RevisionNotFoundError, RepositoryNotFoundError):
-            return
-        last = max(map(_step, files), default=-1)
+        last = max(map(_step, files_there(HfApi(token=token), repo_id, branch(revision))), default=-1)
         if last <= max((_step(path.name) for path in run.glob("checkpoint-*")), default=-1):
             return
         patterns = [RUN, SPLITS, "checkpoint-*/*"]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -41,6 +41,14 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
                 raise HubError(message) from error
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def files_there(api: HfApi, repository: str, revision: str | None) -> list[str]:
+    """The files of a repository; none where it or the branch is not there."""
+    try:
+        return api.list_repo_files(repository, revision=revision)
+    except (RevisionNotFoundError, RepositoryNotFoundError):
+        return []
 
 
 def _message(error: BaseException, repository: str, revision: str | None) -> str | None:

@@ -68,18 +68,10 @@ def load(
         )
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     path, name = _fetch(str(model), revision, hub, MODEL, subfolder)
-    if not (path / CONFIG).is_file():
-        raise FileNotFoundError(f"{name!r} is not a model: it has no config.json")
-    whole = any(path.glob(WEIGHTS))
+    whole = _is_checkpoint(path, name)
     if whole and base is not None:
         raise ValueError(
             f"base={base!r}: {name!r} is a complete checkpoint, and not an adapter that needs a base model"
-        )
-    if not whole and not (path / ADAPTER).is_file():
-        raise FileNotFoundError(
-            f"{name!r} has neither model.safetensors nor {ADAPTER}. A pickle (pytorch_model.bin) is not opened: open it with "
-            "transformers and save it again as safetensors, or look for a pull request on the Hub that has them (revision: "
-            "refs/pr/N)."
         )
     opened: Any
     try:
@@ -97,9 +89,26 @@ def load(
         extractor.return_attention_mask = True
     if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
         logger.warning("%s does not name its emotions: its predictions are called LABEL_0, LABEL_1 and so on", name)
-    opened.eval()
+    return _pipeline(opened.eval(), extractor, device)
+
+
+def _is_checkpoint(path: Path, name: str) -> bool:
+    """Whether a model's folder has a whole checkpoint; else it has an adapter."""
+    if not (path / CONFIG).is_file():
+        raise FileNotFoundError(f"{name!r} is not a model: it has no config.json")
+    whole = any(path.glob(WEIGHTS))
+    if not whole and not (path / ADAPTER).is_file():
+        raise FileNotFoundError(
+            f"{name!r} has neither model.safetensors nor {ADAPTER}. A pickle (pytorch_model.bin) is not opened: open it with "
+            "transformers and save it again as safetensors, or look for a pull request on the Hub that has them (revision: "
+            "refs/pr/N)."
+        )
+    return whole
+
+
+def _pipeline(model: Any, extractor: Any, device: str | torch.device | None) -> AudioClassificationPipeline:
     # The pipeline works with a PeftModel, but logs an error about its class: it is built with the model inside.
-    inside = opened.get_base_model() if isinstance(opened, PeftModel) else opened
+    inside = model.get_base_model() if isinstance(model, PeftModel) else model
     try:
         classifier = AudioClassificationPipeline(
             model=inside, feature_extractor=extractor, task="audio-classification", device=device
@@ -108,7 +117,7 @@ def load(
         if device is None:
             raise
         raise ValueError(f"device={str(device)!r}: the model cannot run there: {str(error).splitlines()[0]}") from error
-    classifier.model = opened
+    classifier.model = model
     return classifier
 
 

@@ -16,7 +16,6 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import RATES, Waveform, decode, resample
 from hf_ser.corpora import hub_dataset, hub_stream
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
-from hf_ser.wording import visible
 
 DATASET = f"{hub_dataset.NAME}="
 
@@ -73,11 +72,6 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def in_one_line(text: str) -> str:
-    """A text with line breaks and other control characters as `\\n`, for a line of a table."""
-    return visible(text)
-
-
 def is_one_clip(sources: Source | Iterable[Source]) -> bool:
     """Whether `sources` is a single clip by its kind: a file, samples, or the bytes of a file."""
     if isinstance(sources, str | Path):
@@ -119,22 +113,23 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
         here = Path(name.partition(":")[0]).expanduser().exists()
-        streams = {} if here else hub_stream.open_audio(name)
-        return _of_streams(streams, source) if streams else _of_dataset(hub_dataset.load_parts(name), f"{source}/")
+        if here or not (streams := hub_stream.open_audio(name)):
+            return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
+        return _clips_of_streams(streams, source)
     if isinstance(source, str | Path):
-        return [Clip(str(path), partial(_decode, {"bytes": None, "path": str(path)})) for path in _files(source)]
+        return [Clip(str(path), partial(_waveform, {"bytes": None, "path": str(path)})) for path in _find_files(source)]
     if isinstance(source, Dataset):
-        return _of_dataset({None: source}, "row ")
+        return _clips_of_dataset({None: source}, "row ")
     if isinstance(source, DatasetDict):
-        return _of_dataset(source, "")
+        return _clips_of_dataset(source, "")
     if isinstance(source, bytes):
-        return [Clip(f"bytes {place}", partial(_decode, {"bytes": source, "path": None}))]
+        return [Clip(f"bytes {place}", partial(_waveform, {"bytes": source, "path": None}))]
     if isinstance(source, np.ndarray | torch.Tensor):
         source = {"array": source, "sampling_rate": SAMPLING_RATE}
     if isinstance(source, dict) and {"bytes", "path"} <= source.keys():
-        return [Clip(source["path"] or f"bytes {place}", partial(_decode, source))]
+        return [Clip(source["path"] or f"bytes {place}", partial(_waveform, source))]
     if isinstance(source, dict):
-        return [_of_array(source, place)]
+        return [_clip_of_array(source, place)]
     if isinstance(source, Clip):
         return [source]
     raise ValueError(
@@ -143,7 +138,7 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     )
 
 
-def _files(source: str | Path) -> list[Path]:
+def _find_files(source: str | Path) -> list[Path]:
     path = Path(source).expanduser()
     suffixes = ", ".join(sorted(AUDIO_SUFFIXES))
     if path.is_dir():
@@ -170,12 +165,12 @@ def _files(source: str | Path) -> list[Path]:
     )
 
 
-def _decode(audio: dict[str, Any]) -> Waveform:
+def _waveform(audio: dict[str, Any]) -> Waveform:
     decoded = decode(audio)
     return resample(decoded.mono, decoded.sampling_rate)
 
 
-def _of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
+def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
     clips: list[Clip] = []
     for name, part in parts.items():
         column = next((column for column, feature in part.features.items() if isinstance(feature, Audio)), None)
@@ -184,14 +179,14 @@ def _of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
             raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
         undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
         place = f"{prefix}{name}/" if name else prefix
-        read = partial(lambda rows, name, row: _decode(rows[row][name]), undecoded, column)
+        read = partial(lambda rows, name, row: _waveform(rows[row][name]), undecoded, column)
         clips += [Clip(f"{place}{row}", partial(read, row)) for row in range(len(part))]
     if not clips:
         raise CorpusError(f"{prefix}: the dataset has no rows")
     return clips
 
 
-def _of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> list[Clip]:
+def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> list[Clip]:
     return [
         Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
         for part, stream in streams.items()
@@ -201,7 +196,7 @@ def _of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> lis
 
 def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
-    return _decode(_row_group(stream, group)[row - int(stream.first[group])])
+    return _waveform(_row_group(stream, group)[row - int(stream.first[group])])
 
 
 @lru_cache(maxsize=1)  # clips are read in their order
@@ -209,7 +204,7 @@ def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 
-def _of_array(source: dict[str, Any], place: int) -> Clip:
+def _clip_of_array(source: dict[str, Any], place: int) -> Clip:
     if not {"array", "sampling_rate"} <= source.keys():
         raise ValueError(
             f"source {place}: a dict needs 'array' and 'sampling_rate'; found {', '.join(map(repr, source)) or 'nothing'}"

@@ -5,7 +5,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -48,22 +49,29 @@ def save(
         ValueError: if the suffix does not fit the result, or there are no predictions or segments.
     """
     path = Path(path)
-    rows, segments = _rows(result), result.segments if isinstance(result, Timeline) else result
+    rows, segments = _rows_of(result), result.segments if isinstance(result, Timeline) else result
     if not rows:
         raise ValueError(f"{str(path)!r}: expected predictions or segments, found none")
     check_path(path, TABLES if isinstance(segments[0], Prediction) else (*TABLES, *LABELS), overwrite)
+    with _written_whole(path) as file:
+        if path.suffix in LABELS:
+            _save_labels(segments, file)
+        elif path.suffix == ".json":
+            file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+        else:
+            _append_rows(file, rows)
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """The hidden file to write in place of `path`, which it becomes at once."""
     unfinished = path.with_stem(f".{path.stem}-unfinished")
-    if path.suffix in LABELS:
-        _save_labels(segments, unfinished)
-    elif path.suffix == ".json":
-        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
-    else:
-        unfinished.write_text("", encoding="utf-8")
-        _append(unfinished, rows)
+    unfinished.unlink(missing_ok=True)
+    yield unfinished
     unfinished.replace(path)
 
 
-def _rows(result: Timeline | Sequence[Any]) -> list[Row]:
+def _rows_of(result: Timeline | Sequence[Any]) -> list[Row]:
     if isinstance(result, Timeline):
         names = ("start", "stop", *result.emotions, *result.dimensions)
         windows = np.column_stack([result.start, result.stop, result.smoothed, result.smoothed_values])
@@ -131,17 +139,17 @@ class PredictionFile:
     def __init__(self, path: Path, outputs: Sequence[str], model: str, *, resume: bool = False) -> None:
         self.path, self.outputs, self.model = path, tuple(outputs), model
         self.begun = resume and path.exists()
-        self.places = frozenset(_place(row["name"]) for row in self.rows())
+        self.written = frozenset(_same_for_all_paths(row["name"]) for row in self.rows())
 
     def __contains__(self, name: str) -> bool:
-        return _place(name) in self.places
+        return _same_for_all_paths(name) in self.written
 
     def write(self, prediction: Prediction) -> None:
         """Adds a prediction."""
         if not self.begun:
             self.path.write_text("", encoding="utf-8")
             self.begun = True
-        _append(self.path, [prediction_row(prediction, self.outputs, self.model)])
+        _append_rows(self.path, [prediction_row(prediction, self.outputs, self.model)])
 
     def rows(self) -> list[Row]:
         """The rows of a file that is continued. Removes an unfinished last row."""
@@ -176,25 +184,23 @@ def parts_of(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{escape(path.stem)}.part-*-of-*{path.suffix}"))
 
 
-def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str, resume: bool) -> None:
-    """Moves the rows of a table's parts into it, in the order of the clips' `names`; without `resume` the table is replaced."""
-    table = PredictionFile(path, outputs, model, resume=resume)
+def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str) -> None:
+    """Moves the rows of a table's parts into it, in the order of the clips' `names`."""
+    table = PredictionFile(path, outputs, model, resume=True)
     parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
     # A row is in both if a merge ended before it removed the parts.
     rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
     if not (parts and rows):
         return
-    order = {_place(name): number for number, name in enumerate(names)}
-    rows.sort(key=lambda row: order.get(_place(row["name"]), -1))
-    merged = path.with_stem(f".{path.stem}-merged")
-    merged.write_text("", encoding="utf-8")
-    _append(merged, rows)
-    merged.replace(path)  # at once
+    order = {_same_for_all_paths(name): number for number, name in enumerate(names)}
+    rows.sort(key=lambda row: order.get(_same_for_all_paths(row["name"]), -1))
+    with _written_whole(path) as merged:
+        _append_rows(merged, rows)
     for part in parts:
         part.path.unlink()
 
 
-def _append(path: Path, rows: Sequence[Row]) -> None:
+def _append_rows(path: Path, rows: Sequence[Row]) -> None:
     with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if path.suffix == ".csv":
             table = csv.DictWriter(file, list(rows[0]))
@@ -205,7 +211,7 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _place(name: str) -> str:
+def _same_for_all_paths(name: str) -> str:
     """The same for all paths to a clip: relative to this folder, or from the root."""
     kind = DATASET if name.startswith(DATASET) else ""
     return kind + os.path.abspath(printable(name).removeprefix(kind))

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from hf_ser.features import deal
-from hf_ser.inference.clips import Clip
+from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.machine import threads_of_this_process
 
@@ -49,7 +49,7 @@ class Processes:
                 distributed.init_process_group("gloo")
                 self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
-    def together(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """What each process gives here, the main process' first, in every process: all must come to here."""
         if self.count == 1:
             return [value]
@@ -82,7 +82,8 @@ class SharedTable(PredictionFile):
     def __init__(
         self, path: Path, outputs: Sequence[str], model: str, clips: Sequence[Clip], processes: Processes, resume: bool
     ) -> None:
-        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model, resume)
+        self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model)
+        self.replaces = not resume
         #: How many clips are not in the table: the main process knows.
         self.waiting = 0
         shares: list[Any] = [None] * processes.count
@@ -107,9 +108,15 @@ class SharedTable(PredictionFile):
         if missing := [name for name in shares[0] if name not in found]:
             raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
         #: This process' share of the clips that are not in the table.
-        self.left = [found[name] for name in shares[0]]
+        self.own_clips = [found[name] for name in shares[0]]
         part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
         super().__init__(part, outputs, model)
+
+    def write(self, prediction: Prediction) -> None:
+        """Adds a prediction. The first one removes the table that is replaced: a resumed command would keep its rows."""
+        if self.replaces and not self.begun:
+            self.table[0].unlink(missing_ok=True)
+        super().write(prediction)
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
         """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""

@@ -41,7 +41,7 @@ PICTURES = {
 }
 #: The plots that the model card shows.
 CARD_PICTURES = ("robustness", "reliability")
-#: The groups of clips with metrics of their own, and what each is called.
+#: The groups of clips with metrics of their own, and the column that names each.
 GROUPS = {"corpora": "corpus", "genders": "gender", "speakers": "speaker"}
 
 

@@ -29,6 +29,7 @@ from hf_ser.evaluation.measures import MAIN, Evaluated, merged
 from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
 from hf_ser.rendering.headline import CONDITION_KEYS
+from hf_ser.rendering.tables import GROUPS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
@@ -39,8 +40,6 @@ Array = npt.NDArray[Any]
 
 #: Groups of fewer clips get no interval: of one clip every resample is the same. Of more speakers no one does: it takes minutes.
 CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
-#: The groups of clips that have metrics of their own, and the column that names them.
-GROUPS = {"corpora": "corpus", "speakers": "speaker", "genders": "gender"}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
-from hf_ser.corpora.synthetic import PROSODY, Speaker, recording
+from hf_ser.corpora.synthetic import speech
 from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
@@ -26,7 +26,6 @@ from hf_ser.memory import peak_memory
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 
-SEED = 0
 #: The first runs of each length choose kernels and fill caches: they are not counted.
 WARM_UP = 3
 #: Throughput is measured on so many batches of speech, of so many seconds at least, repeated for so many seconds.
@@ -104,12 +103,6 @@ def measure_cost(
     }
 
 
-def speech(length: float, seed: int = SEED) -> Waveform:
-    """`length` seconds of synthetic babble, `(samples,)` at 16 kHz; the same seed gives the same samples."""
-    rng = np.random.default_rng(seed)
-    return recording(length, Speaker.draw(seed, rng), PROSODY["neutral"], rng).astype(np.float32)
-
-
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
     """The time from a waveform of `length` seconds to its probabilities on the CPU, when a GPU has finished."""
     waveform = speech(length)
@@ -126,7 +119,7 @@ def measure_throughput(
     classifier: AudioClassificationPipeline, shortest: float, longest: float, batch_seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """`throughput` and `memory` of [`measure_cost`], on clips whose lengths lie evenly between two, in seconds."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(0)
     waveforms: list[Waveform] = []
     wanted = max(LEAST_SECONDS, BATCHES * batch_seconds)
     while (total := sum(map(len, waveforms)) / SAMPLING_RATE) < wanted:

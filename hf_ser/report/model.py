@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from hf_ser.clips import names_of
 from hf_ser.emotions import DIMENSIONS, EMOTION, canonical
 from hf_ser.encoders import encoder_config, minimum_samples
 from hf_ser.export import ExportedModel
-from hf_ser.inference.clips import Clip
+from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.inference.processes import Processes, share_out
 from hf_ser.records import SPLITS
@@ -131,7 +131,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """Reads what [`Model.predict`] keeps."""
+        """Those that [`save`] wrote."""
         with np.load(path, allow_pickle=False) as kept:
             problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
             return cls(kept["probabilities"], kept["values"], problems)
@@ -140,13 +140,6 @@ class Predictions:
     def rows(self) -> npt.NDArray[np.int64]:
         """The indices of the clips with a prediction."""
         return np.setdiff1d(np.arange(len(self.probabilities)), np.array(list(self.problems), dtype=np.int64))
-
-    @classmethod
-    def load(cls, path: Path) -> "Predictions":
-        """Those that [`save`] wrote."""
-        with np.load(path, allow_pickle=False) as kept:
-            problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
-            return cls(kept["probabilities"], kept["values"], problems)
 
     def save(self, path: Path) -> None:
         """Writes them as `.npz`, whole or not at all."""
@@ -187,8 +180,20 @@ class Model:
 
     @cached_property
     def key(self) -> str:
-        """The hash of its weights."""
-        return model_key(self.classifier)
+        """A hash of its weights, which identifies its kept predictions."""
+        digest, model = hashlib.blake2b(digest_size=8), self.classifier.model
+        if isinstance(model, ExportedModel):
+            for file in sorted(model.graph.parent.glob(f"{model.graph.name}*")):  # and its data
+                digest.update(file.read_bytes())
+        state = dict(model.state_dict())
+        for name, module in model.named_modules():
+            if isinstance(module, Int8Linear):  # its weights are no parameters
+                weight, _ = module.packed.unpack()
+                state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
+        for name, values in sorted(state.items()):
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+            digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @property
     def targets(self) -> Mapping[str, float]:
@@ -263,44 +268,53 @@ class Model:
             ValueError: if the outputs for a clip are not finite.
         """
         processes = processes or Processes()
-        names, emotions, clean = names_of(clips), self.emotions, condition == CLEAN
+        names, clean = names_of(clips), condition == CLEAN
         seed = 0 if clean else seed
-        identity = [self.key, emotions.names, emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
+        identity = [self.key, self.emotions.names, self.emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
-        kept = Predictions.load(path) if path is not None and path.is_file() and not processes.rank else None
-        if (kept := processes.together(kept)[0]) is not None:
+        kept = Predictions.read(path) if path is not None and path.is_file() and not processes.rank else None
+        if (kept := processes.all_gather(kept)[0]) is not None:
             return kept
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
         mine = shares[processes.rank]
-        source = (Clip(names[i], partial(read, i)) for i in mine)
         cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
-        outputs = np.full((len(names), len(emotions.of_output) + len(self.dimensions)), np.nan)
-        problems = {}
         predictions = self.classifier.predict(
-            source, batch_seconds=batch_seconds, progress=progress and clean, **cutting
+            (Clip(names[i], partial(read, i)) for i in mine),
+            batch_seconds=batch_seconds,
+            progress=progress and clean,
+            **cutting,
         )
-        for i, prediction in zip(mine, predictions, strict=True):
-            if prediction.problem is not None:
-                problems[i] = prediction.problem
-                continue
-            outputs[i] = [*prediction.probabilities.values(), *map(prediction.dimensions.__getitem__, self.dimensions)]
-            if not np.isfinite(outputs[i]).all():
-                kind = "probabilities" if emotions.names else "values"
-                raise ValueError(
-                    f"{self.name}: its {kind} for {names[i]} are not finite: {outputs[i].tolist()}. Its weights are "
-                    "damaged or overflow, or its training has diverged"
-                )
-        for share, (found_of, problems_of) in zip(shares, processes.together((outputs[mine], problems)), strict=True):
-            outputs[share] = found_of
-            problems |= problems_of
-        problems = dict(sorted(problems.items()))
-        probabilities, values = np.split(outputs, [len(emotions.of_output)], axis=1)
-        found = Predictions(emotions.probabilities(probabilities), values, problems)
+        outputs = np.full((len(names), len(self.emotions.of_output) + len(self.dimensions)), np.nan)
+        problems: dict[int, str] = {}
+        for share, (found, reasons) in zip(shares, processes.all_gather(self._outputs(predictions)), strict=True):
+            outputs[share] = found
+            problems |= {share[place]: reason for place, reason in reasons.items()}
+        probabilities, values = np.split(outputs, [len(self.emotions.of_output)], axis=1)
+        together = Predictions(self.emotions.probabilities(probabilities), values, dict(sorted(problems.items())))
         if path is not None and not processes.rank:
-            found.save(path)
-        return found
+            together.save(path)
+        return together
+
+    def _outputs(self, predictions: Iterable[Prediction]) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+        """The outputs `(clips, outputs)`, NaN where there is a problem; and the problems by the place of their clip."""
+        count = len(self.emotions.of_output) + len(self.dimensions)
+        outputs, problems = list[list[float]](), dict[int, str]()
+        for place, prediction in enumerate(predictions):
+            if prediction.problem is not None:
+                problems[place] = prediction.problem
+                outputs.append([math.nan] * count)
+                continue
+            values = [*prediction.probabilities.values(), *map(prediction.dimensions.__getitem__, self.dimensions)]
+            if not np.isfinite(values).all():
+                kind = "probabilities" if self.emotions.names else "values"
+                raise ValueError(
+                    f"{self.name}: its {kind} for {prediction.name} are not finite: {values}. Its weights are damaged or "
+                    "overflow, or its training has diverged"
+                )
+            outputs.append(values)
+        return np.array(outputs, dtype=np.float64).reshape(-1, count), problems
 
 
 def open_model(
@@ -316,12 +330,9 @@ def open_model(
     A model for a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
-        name (`str`): Its name in the report.
-        folder (`Path`, *optional*): The folder of its files.
+        classifier, name, folder, precision: See [`Model`]; an exported model has its own precision.
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
         run (`Path`, *optional*): The folder of its run, if that is another.
-        precision (`str`, *optional*): The precision that it computes in; an exported model has its own.
 
     Raises:
         ValueError: if the model has a value of another name than those of `hf_ser.emotions.DIMENSIONS`, or a record of its run is
@@ -341,23 +352,6 @@ def open_model(
         folder,
         getattr(classifier.model, "precision", precision),
     )
-
-
-def model_key(classifier: AudioClassificationPipeline) -> str:
-    """A hash of a model's weights, which identifies its kept predictions."""
-    digest = hashlib.blake2b(digest_size=8)
-    if isinstance(classifier.model, ExportedModel):
-        for file in sorted(classifier.model.graph.parent.glob(f"{classifier.model.graph.name}*")):  # and its data
-            digest.update(file.read_bytes())
-    state = dict(classifier.model.state_dict())
-    for name, module in classifier.model.named_modules():
-        if isinstance(module, Int8Linear):  # its weights are no parameters
-            weight, _ = module.packed.unpack()
-            state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
-    for name, values in sorted(state.items()):
-        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _reader(clips: Dataset, condition: Condition, seed: int, max_seconds: float | None) -> Callable[[int], Waveform]:

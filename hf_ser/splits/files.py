@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: The key in `splits.json` that says how clips are named in it, if not by their names.
 NAMED_BY = "clips_named_by"
+#: The same with how, as [`hash_name`] makes the names.
+BY_HASH = {NAMED_BY: "the first 16 digits of the SHA-256 of the name"}
 
 
 def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
@@ -45,12 +47,7 @@ def hashed(saved: dict[str, Any]) -> dict[str, Any]:
         return saved
     parts = {part: sorted(map(hash_name, names)) for part, names in saved["parts"].items()}
     shared = sorted(map(hash_name, saved.get("shared_speakers", [])))
-    return {
-        **saved,
-        NAMED_BY: "the first 16 digits of the SHA-256 of the name",
-        "shared_speakers": shared,
-        "parts": parts,
-    }
+    return {**saved, **BY_HASH, "shared_speakers": shared, "parts": parts}
 
 
 def hash_name(name: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from hf_ser import splits
 from hf_ser.clips import without_audio
-from hf_ser.corpora import CorpusError, labelled_by, read, read_corpora
+from hf_ser.corpora import ABOUT, CorpusError, labelled_by, read, read_corpora
 from hf_ser.emotions import DIMENSIONS
 from hf_ser.splits import official_split, shared_speakers, speaker_folds, speakers_of
 from hf_ser.training import ScriptArguments
@@ -185,8 +185,12 @@ def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
     ],
 )  # fmt: skip
 def test_rows(request: pytest.FixtureRequest, corpus: str, emotions: dict[str, int], row: dict[str, Any]) -> None:
-    [rows] = read(f"{corpus}={request.getfixturevalue(corpus)}")
+    root = request.getfixturevalue(corpus)
+    [rows] = read(f"{corpus}={root}")
+    [above] = read(f"{corpus}={root.parent}")
+    assert [path["path"] for path in above["audio"]] == [path["path"] for path in rows["audio"]]
     assert Counter(rows["emotion"][:]) == emotions
+    assert set(emotions) - {"", "no_agreement"} <= set(ABOUT[corpus].emotions)
     found = rows[rows["clip"][:].index(row["clip"])]
     assert found.pop("audio")["path"].endswith(f"{row['clip'].rpartition('/')[2]}.wav")
     for name in DIMENSIONS:

@@ -69,11 +69,6 @@ class TestReliability:
 
 
 class TestExpectedCalibrationError:
-    def test_by_hand(self) -> None:
-        # Bins of a fifth: one clip at 0.55, right; 0.65 and 0.75, one of them right; 0.95, right.
-        found = expected_calibration_error(binary(0.55, 0.65, 0.75, 0.95), [0, 1, 0, 0], bins=5)
-        assert found == pytest.approx((1 * 0.45 + 2 * 0.2 + 1 * 0.05) / 4)
-
     @given(number=st.integers(1, 60), bins=st.integers(1, 30), seed=st.integers(0, 1000))
     def test_against_a_loop_and_in_any_order(self, number: int, bins: int, seed: int) -> None:
         probabilities, labels = clips(number, 3, seed)

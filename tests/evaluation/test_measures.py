@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hf_ser.evaluation.bootstrap import paired
 from hf_ser.evaluation.dimensions import dimension_scorer, joint_histogram, mean_scorer
 from hf_ser.evaluation.fairness import fairness_of_dimension
 from hf_ser.evaluation.measures import Evaluated
@@ -81,22 +80,14 @@ class TestEvaluated:
         assert np.isnan(mean_scorer(pairs[0][:, 1:], pairs[1][:, 1:])(once)["ccc"]).all()
 
 
-def test_a_paired_comparison_against_a_plain_bootstrap() -> None:
-    (first, truth), second = rated(60), rated(60, seed=5)[0]
-    speakers = [f"s{place % 10}" for place in range(60)]
-    found = paired(dimension_scorer(first, truth), dimension_scorer(second, truth), 60, speakers, **DRAWN)
-    difference = concordance(second, truth) - concordance(first, truth)
-    assert found["difference"]["ccc"] == pytest.approx(difference)
-    for unit, units in (("clips", list(range(60))), ("speakers", speakers)):
-        order = sorted(set(units))
-        apart = []
-        for one in np.random.default_rng(3).integers(0, len(order), (19, len(order))):
-            rows = np.concatenate([np.flatnonzero(np.array(units) == order[k]) for k in one])
-            apart.append(concordance(second[rows], truth[rows]) - concordance(first[rows], truth[rows]))
-        np.testing.assert_allclose(found[unit]["ccc"]["interval"], np.percentile(apart, [2.5, 97.5]), atol=1e-9)
-    same = paired(dimension_scorer(first, truth), dimension_scorer(first, truth), 60, speakers, **DRAWN)
-    assert same["difference"] == {"ccc": 0, "mae": 0}
-    assert same["speakers"]["ccc"] == {"interval": [0, 0], "p": 1}
+def test_metrics_from_weights_are_those_of_the_clips_repeated_by_their_weights() -> None:
+    values, truth = rated(60)
+    weights = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=5).T
+    found = dimension_scorer(values, truth)(weights)
+    for resample, of_clips in enumerate(weights.T):
+        rows = np.repeat(np.arange(60), of_clips)
+        assert found["ccc"][resample] == pytest.approx(concordance(values[rows], truth[rows]))
+        assert found["mae"][resample] == pytest.approx(np.abs(values[rows] - truth[rows]).mean())
 
 
 class TestFairnessOfADimension:

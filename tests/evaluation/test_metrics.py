@@ -1,4 +1,9 @@
+"""The metrics of emotions, of clips that are cut into segments, and their plots."""
+
+import json
+import math
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.metrics import f1_score, recall_score, roc_curve
+from sklearn import metrics
 
 from hf_ser.evaluation import normalised, per_clip, plots, score
-from hf_ser.evaluation.metrics import EER, F1, UAR, Accuracy, ConfusionMatrix
+from hf_ser.evaluation.metrics import EER, F1, UAR, Accuracy, ConfusionMatrix, all_metrics
 
-labels_and_predictions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=60)
+EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
-def one_hot(predictions: list[int], classes: int = 4) -> np.ndarray:
-    return np.eye(classes)[predictions]
+def clips(number: int, seed: int = 0, emotions: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, emotions, number)
+    scores = rng.random((number, emotions)) + 0.4 * np.eye(emotions)[labels]
+    return scores / scores.sum(axis=1, keepdims=True), labels
+
+
+def flat(found: dict[str, Any]) -> list[float]:
+    """All numbers in their order, a missing one as -1."""
+    values: list[float] = []
+    for value in found.values():
+        inner = list(value.values()) if isinstance(value, dict) else np.ravel(-1 if value is None else value).tolist()
+        values += [-1 if one is None else one for one in inner]
+    return values
 
 
 def test_by_hand() -> None:
@@ -32,18 +49,53 @@ def test_by_hand() -> None:
     assert matrix == {"confusion_matrix": [[2, 1, 0], [0, 1, 0], [1, 0, 0]]}
 
 
-@given(labels_and_predictions)
-def test_against_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    references, predictions = map(list, zip(*pairs, strict=True))
-    found = score(one_hot(predictions), np.array(references))
-    present = sorted(set(references))
-    assert found["uar"] == pytest.approx(
-        recall_score(references, predictions, labels=present, average="macro", zero_division=0)
-    )
-    assert found["f1_weighted"] == pytest.approx(f1_score(references, predictions, average="weighted", zero_division=0))
-    assert found["accuracy"] == pytest.approx(np.mean(np.array(references) == predictions))
-    assert np.sum(found["confusion_matrix"]) == len(pairs)
-    assert np.shape(found["confusion_matrix"]) == (4, 4)
+class TestAllMetrics:
+    def test_by_hand(self) -> None:
+        probabilities = np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
+        found = all_metrics(probabilities, np.array([0, 0, 1, 1]), ("happy", "sad"))
+        assert found["confusion_matrix"] == [[1, 1], [0, 2]]
+        assert found["recall"] == {"happy": 0.5, "sad": 1.0}
+        assert found["uar"] == found["accuracy"] == 0.75
+        assert found["eer_by_emotion"] == {"happy": 0.0, "sad": 0.0}  # a threshold at 0.35 separates them
+        assert found["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.7) + math.log(0.9)) / 4)
+        # each clip in a bin of its own: 0.8 right, 0.6 wrong, 0.7 right, 0.9 right
+        assert found["ece"] == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)
+
+    def test_all_that_score_says(self) -> None:
+        probabilities, labels = clips(100)
+        found, scored = all_metrics(probabilities, labels, EMOTIONS), score(probabilities, labels)
+        assert {name: found[name] for name in scored} == scored
+        assert found["eer"] == pytest.approx(np.mean(list(found["eer_by_emotion"].values())))
+        assert found["uar"] == pytest.approx(np.mean(list(found["recall"].values())))
+
+    @given(number=st.integers(1, 40), seed=st.integers(0, 1000))
+    def test_against_scikit_learn_and_in_any_order(self, number: int, seed: int) -> None:
+        probabilities, labels = clips(number, seed)
+        found = all_metrics(probabilities, labels, EMOTIONS)
+        predictions = probabilities.argmax(axis=1)
+        recall = metrics.recall_score(labels, predictions, labels=range(4), average=None, zero_division=np.nan)
+        expected = [None if math.isnan(one) else pytest.approx(one) for one in recall]
+        assert list(found["recall"].values()) == expected
+        assert found["uar"] == pytest.approx(np.nanmean(recall))
+        assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predictions))
+        for average in ("weighted", "macro"):
+            expected_f1 = metrics.f1_score(labels, predictions, average=average, zero_division=0)
+            assert found[f"f1_{average}"] == pytest.approx(expected_f1)
+        assert found["confusion_matrix"] == metrics.confusion_matrix(labels, predictions, labels=range(4)).tolist()
+        assert found["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(4)))
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        order = np.random.default_rng(seed).permutation(number)
+        assert flat(all_metrics(probabilities[order], labels[order], EMOTIONS)) == pytest.approx(flat(found))
+
+    def test_one_emotion_alone(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = all_metrics(np.eye(4)[[3, 3, 3]], np.array([3, 3, 3]), EMOTIONS)
+        assert found["eer"] is None
+        assert found["eer_by_emotion"] == dict.fromkeys(EMOTIONS)
+        assert found["recall"] == {"angry": None, "happy": None, "neutral": None, "sad": 1.0}
+        assert np.shape(found["confusion_matrix"]) == (4, 4)
+        json.dumps(found, allow_nan=False)
 
 
 def equal_error_rate(scores: list[float], positive: np.ndarray) -> float:
@@ -68,7 +120,7 @@ class TestEqualErrorRate:
         rng = np.random.default_rng(seed)
         positive = np.arange(30) % 3 == 0
         scores = np.round(levels * (rng.random(30) + 0.3 * positive)).tolist()
-        alarms, hits, _ = roc_curve(positive, scores, drop_intermediate=False)
+        alarms, hits, _ = metrics.roc_curve(positive, scores, drop_intermediate=False)
         expected = np.interp(0, alarms - 1 + hits, alarms)
         assert equal_error_rate(scores, positive) == pytest.approx(expected)
 
@@ -88,7 +140,7 @@ def test_no_metric_reaches_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert score(one_hot([0, 1, 2]), np.array([0, 1, 1]))["accuracy"] == pytest.approx(2 / 3)
+    assert score(np.eye(4)[[0, 1, 2]], np.array([0, 1, 1]))["accuracy"] == pytest.approx(2 / 3)
 
 
 class TestPerClip:

@@ -11,12 +11,11 @@ import torch
 import hf_ser
 from hf_ser.export.graph import ClassifierGraph, write_graph
 from hf_ser.export.run import check_folder, export
-from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
-from hf_ser.tuning import Tuning, save_adapter, tune
 
 #: Every family, norm and head, with the HuBERT of `exported` and the adapted Wav2Vec2: tracing takes long.
 KINDS = ("wavlm-group-conv", "whisper-none-conv", "data2vec-layer-stock", "wav2vec2bert-none-conv")
+EMOTIONS = ("angry", "happy", "neutral", "sad")
 #: Of one frame, of less than the traced ones, of more.
 SECONDS = (0.036, 0.7, 2.0, 9.5)
 
@@ -69,30 +68,20 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[ClassifierGraph]:
     return found
 
 
-def save_trained_adapter(method: str, encoder: Path, folder: Path) -> Path:
-    torch.manual_seed(0)
-    loaded = load_model(str(encoder), ("angry", "happy", "neutral", "sad"))
-    loaded.model.classifier.weight.data *= 30
-    tuned = tune(loaded, Tuning(method=method))
-    for name, parameter in tuned.model.named_parameters():
-        if parameter.requires_grad and "classifier" not in name:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    save_adapter(tuned.model, tuned.new, folder, str(encoder))
-    loaded.model.config.save_pretrained(folder)
-    loaded.feature_extractor.save_pretrained(folder)
-    return folder
-
-
-def test_adapters_that_cannot_be_merged_are_in_the_graph(encoders: Callable[..., Path], tmp_path: Path) -> None:
-    model = save_trained_adapter("adapter+prompt", encoders("wav2vec2", "layer"), tmp_path / "adapter")
+def test_adapters_that_cannot_be_merged_are_in_the_graph(
+    encoders: Callable[..., Path], save_adapted: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = encoders("wav2vec2", "layer")
+    model = save_adapted(encoder, tmp_path / "adapter", "adapter+prompt", EMOTIONS, trained=True)
     export(model, tmp_path / "exported")
     assert_same(model, tmp_path / "exported")
 
 
-def test_a_lora_is_merged(group_norm_hubert: Path, graphs: list[ClassifierGraph], tmp_path: Path) -> None:
-    classifier = hf_ser.pipeline(
-        save_trained_adapter("lora_qkv", group_norm_hubert, tmp_path / "adapter"), device="cpu"
-    )
+def test_a_lora_is_merged(
+    group_norm_hubert: Path, save_adapted: Callable[..., Path], graphs: list[ClassifierGraph], tmp_path: Path
+) -> None:
+    folder = save_adapted(group_norm_hubert, tmp_path / "adapter", "lora_qkv", EMOTIONS, trained=True)
+    classifier = hf_ser.pipeline(folder, device="cpu")
     write_graph(classifier, tmp_path / "model.onnx")
     assert any("lora" in name for name in classifier.model.state_dict())
     assert not any("lora" in name for name in graphs[0].state_dict())

@@ -30,6 +30,19 @@ def test_another_models_graph_is_not_kept_and_what_was_there_stays(
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
+def test_what_a_killed_export_has_left_is_removed(hubert: Path, traced: None, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run.shutil, "rmtree", lambda *args, **options: None
+        )  # nobody tidies up after a process that is killed
+        with pytest.raises(ValueError, match="is not kept"):
+            export(hubert, tmp_path / "exported", int8=True, tolerance=1e-9)
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["."]
+    (tmp_path / ".exported-of-another").mkdir()
+    export(hubert, tmp_path / "exported")
+    assert {path.name for path in tmp_path.iterdir()} == {"exported", ".exported-of-another"}
+
+
 def test_an_export_is_replaced_only_if_it_is_asked_for(hubert: Path, traced: None, tmp_path: Path) -> None:
     export(hubert, tmp_path)
     with pytest.raises(FileExistsError, match=r"has an exported model. Choose another folder, or overwrite it"):

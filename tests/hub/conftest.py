@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from hf_ser.training import finetune, parse_arguments
 
@@ -39,3 +41,12 @@ def run(
             finetune(parse_arguments(words))
 
     return lambda kind: Path(shutil.copytree(made_once(kind, train), tmp_path / "runs" / kind))
+
+
+@pytest.fixture
+def base(hub: Any, tiny_hubert: Path) -> str:
+    """The base model, on the Hub."""
+    HfApi().create_repo("lab/base")
+    HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
+    hub.requests.clear()
+    return "lab/base"

@@ -16,8 +16,6 @@ from transformers import AudioClassificationPipeline, HubertModel, pipeline
 
 import hf_ser
 from hf_ser.hub import HubError, push
-from hf_ser.models import load_model
-from hf_ser.tuning import Tuning, save_adapter, tune
 
 Run = Callable[[str], Path]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
@@ -48,13 +46,8 @@ def published(hub: Any, run: Run) -> Path:
 
 class TestFolders:
     @pytest.fixture
-    def adapter(self, tiny_hubert: Path, tmp_path: Path) -> Path:
-        loaded = load_model(str(tiny_hubert), ("happy", "sad"))
-        tuned = tune(loaded, Tuning(method="lora_qkv"))
-        save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
-        tuned.model.config.save_pretrained(tmp_path / "adapter")
-        loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
-        return tmp_path / "adapter"
+    def adapter(self, tiny_hubert: Path, save_adapted: Callable[..., Path], tmp_path: Path) -> Path:
+        return save_adapted(tiny_hubert, tmp_path / "adapter", "lora_qkv", ("happy", "sad"))
 
     def test_arguments_without_effect_are_refused(
         self, adapter: Path, tiny_hubert: Path, save: Any, tmp_path: Path
@@ -129,12 +122,10 @@ class TestFolders:
 
 class TestTheHub:
     @pytest.fixture
-    def adapter(self, hub: Any, run: Run, tiny_hubert: Path) -> Path:
+    def adapter(self, hub: Any, run: Run, base: str) -> Path:
         """A run that is published as lab/adapter, on lab/base."""
-        HfApi().create_repo("lab/base")
-        HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
         folder = run("adapter")
-        push(folder, "lab/adapter", base_model="lab/base")
+        push(folder, "lab/adapter", base_model=base)
         return folder
 
     def test_only_what_a_model_is_opened_from_is_downloaded(self, hub: Any, published: Path, tmp_path: Path) -> None:

@@ -50,15 +50,6 @@ def files(repo_id: str, **options: Any) -> set[str]:
     return set(HfApi().list_repo_files(repo_id, **options)) - {".gitattributes"}
 
 
-@pytest.fixture
-def base(hub: Any, tiny_hubert: Path) -> str:
-    """The base model, on the Hub."""
-    HfApi().create_repo("lab/base")
-    HfApi().upload_folder(repo_id="lab/base", folder_path=tiny_hubert)
-    hub.requests.clear()
-    return "lab/base"
-
-
 class TestWhatGoesUp:
     def test_a_full_run_in_one_commit(self, hub: Any, run: Run) -> None:
         folder = run("full")

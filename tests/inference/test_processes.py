@@ -1,12 +1,16 @@
 """Clips are shared out among the processes of a launcher."""
 
+import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from hf_ser.inference.processes import Processes, share_out
+from hf_ser.inference.clips import Clip, Prediction
+from hf_ser.inference.processes import Processes, SharedTable, share_out
 
 
 def test_each_process_gets_as_many_clips_and_bytes_in_their_order(
@@ -37,3 +41,22 @@ def test_a_process_takes_its_own_gpu_of_those_that_it_may_use(monkeypatch: pytes
     assert Processes().device() is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Processes.of_launcher().device() is None
+
+
+def test_a_table_that_is_replaced_keeps_no_old_row_when_it_is_continued(tmp_path: Path) -> None:
+    path, clips = tmp_path / "p.csv", [Clip(name, lambda: np.zeros(0, np.float32)) for name in ("a.wav", "b.wav")]
+
+    def write(emotion: str, count: int, *, resume: bool = False) -> SharedTable:
+        table = SharedTable(path, ("happy", "sad"), "user/a", clips, Processes(), resume)
+        for clip in table.own_clips[:count]:
+            table.write(Prediction(clip.name, 1.0, {"happy": 0.0, "sad": 0.0, emotion: 1.0}))
+        return table
+
+    write("happy", 2).finish(2.0, Counter())
+    old = path.read_bytes()
+    write("sad", 0)
+    assert path.read_bytes() == old  # until the first prediction
+    write("sad", 1)  # and is killed
+    write("sad", 2, resume=True).finish(1.0, Counter())
+    with path.open(newline="") as file:
+        assert [(row["name"], row["emotion"]) for row in csv.DictReader(file)] == [("a.wav", "sad"), ("b.wav", "sad")]

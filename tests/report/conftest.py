@@ -1,6 +1,8 @@
 """The report of the example model, with every part, and one of a model and clips of which little is known."""
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,32 @@ def reduced(report: dict[str, Any]) -> dict[str, Any]:
     report["fairness"] |= {**empty, "clips": {}, "by_emotion": {}, "by_chance": {"draws": 1000, **empty},
                            "unknown": 239, "reason": "no clip's gender is known"}  # fmt: skip
     return report | dict.fromkeys(("comparison", "robustness", "cost", "leakage"))
+
+
+@pytest.fixture
+def manifest(speech: Path, tmp_path: Path) -> Callable[..., str]:
+    """
+    `manifest(emotion=..., arousal=...)` has the clips of the small corpus, or of another `folder`, and their columns; each one that
+    is given is a function of the clip's number and row, or none. Clips without a row are left out.
+    """
+
+    def write(folder: Path = speech, keep: Callable[[str], bool] = lambda emotion: True, **columns: Any) -> str:
+        rows = []
+        for place, path in enumerate(sorted(folder.rglob("*.wav"))):
+            speaker, emotion, _ = path.stem.split("_")
+            row = {
+                "path": path,
+                "speaker": speaker,
+                "gender": {"f": "female", "m": "male"}[speaker[0]],
+                "emotion": emotion,
+            }
+            row |= {name: of and of(place, row) for name, of in columns.items()}
+            if keep(emotion):
+                rows.append(row)
+        with (tmp_path / "clips.csv").open("w", newline="") as file:
+            lines = csv.DictWriter(file, rows[0])
+            lines.writeheader()
+            lines.writerows(rows)
+        return f"manifest={tmp_path / 'clips.csv'}"
+
+    return write

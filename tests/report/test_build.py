@@ -104,7 +104,7 @@ class TestWhatItIsTakenOn:
         assert f"{test['clips']} clips {how}" in report["notes"]
 
     def test_a_long_clip_is_taken_whole_if_the_models_own_run_did(
-        self, model: Model, run: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, model: Model, run: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: Any
     ) -> None:
         monkeypatch.setattr(models, "LONGEST", 1.5)
         copy = Path(shutil.copytree(speech, tmp_path / "speech"))
@@ -117,19 +117,19 @@ class TestWhatItIsTakenOn:
         assert not any("segments" in note for note in ours["notes"])
         assert any("of over 1.5 s: cut into segments" in note for note in theirs["notes"])
         assert ours["quality"]["overall"]["log_loss"] != theirs["quality"]["overall"]["log_loss"]
-        elsewhere = report_on(model, [f"manifest={manifest(copy, tmp_path)}"], whole)
+        elsewhere = report_on(model, [manifest(copy)], whole)
         assert any("cut into segments" in note for note in elsewhere["notes"])
 
-    def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path) -> None:
+    def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path, manifest: Any) -> None:
         synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)
-        report = report_on(model, [f"manifest={manifest(tmp_path / 'other', tmp_path)}"])
+        corpora = [manifest(tmp_path / "other")]
+        report = report_on(model, corpora)
         assert report["clips"]["part"] == "all"
         assert any("None of these clips is in the model's splits.json" in note for note in report["notes"])
-        options = ReportOptions(**{**vars(QUICK), "leakage": True})
-        looked = report_on(model, [f"manifest={tmp_path / 'clips.csv'}"], options)
+        looked = report_on(model, corpora, replace(QUICK, leakage=True))
         assert "not among these corpora" in looked["leakage"]["reason"]
         with pytest.raises(SplitError, match="the corpora have no clip of the model's test part"):
-            load_clips([f"manifest={tmp_path / 'clips.csv'}"], model, part="test")
+            load_clips(corpora, model, part="test")
 
     def test_a_model_of_somebody_else_is_tested_on_everything(self, run: Path, speech: Path) -> None:
         stranger = open_model(hf_ser.pipeline(run), "stranger", None)
@@ -159,20 +159,6 @@ class TestWhatItIsTakenOn:
         assert any("selected the model" in note for note in report["notes"])
 
 
-def manifest(folder: Path, where: Path, keep: Callable[[str], bool] = lambda name: True, speakers: bool = True) -> Path:
-    """The clips of a synthetic corpus as a manifest."""
-    rows = ["path,emotion" + (",speaker" if speakers else "")]
-    for path in sorted(folder.rglob("*.wav")):
-        emotion = next(
-            e for e in ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise") if e in path.stem
-        )
-        if keep(emotion):
-            rows.append(f"{path},{emotion}" + (f",{path.stem.split('_')[0]}" if speakers else ""))
-    file = where / "clips.csv"
-    file.write_text("\n".join(rows) + "\n")
-    return file
-
-
 def noise(folder: Path, seconds: list[float]) -> Path:
     """Clips of noise, sad and happy in turns, as a manifest."""
     rng = np.random.default_rng(0)
@@ -184,12 +170,12 @@ def noise(folder: Path, seconds: list[float]) -> Path:
 
 
 class TestWhereLittleIsKnown:
-    def test_a_clip_alone_has_no_interval_and_no_babble(self, model: Model, speech: Path, tmp_path: Path) -> None:
-        file = manifest(speech, tmp_path, lambda emotion: emotion == "angry")
+    def test_a_clip_alone_has_no_interval_and_no_babble(self, model: Model, tmp_path: Path, manifest: Any) -> None:
+        corpus, file = manifest(keep=lambda emotion: emotion == "angry"), tmp_path / "clips.csv"
         file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
         conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
         options = replace(QUICK, robustness=True, conditions=conditions)
-        found = built(model, [f"manifest={file}"], options)
+        found = built(model, [corpus], options)
         report = found.report
         assert report["clips"]["number"] == 1
         assert report["quality"]["intervals"]["clips"] is None
@@ -200,18 +186,16 @@ class TestWhereLittleIsKnown:
         save(found, tmp_path / "r")
         assert "(no interval;" in (tmp_path / "r" / "report.html").read_text()
 
-    def test_emotions_that_nobody_knows_are_left_out_as_others_are(
-        self, model: Model, speech: Path, tmp_path: Path
-    ) -> None:
-        file = manifest(speech, tmp_path)
-        file.write_text(file.read_text().replace(",fear", ",boredom").replace(",surprise", ","))
+    def test_emotions_that_nobody_knows_are_left_out_as_others_are(self, model: Model, manifest: Any) -> None:
+        others = {"fear": "boredom", "surprise": ""}
+        corpora = [manifest(emotion=lambda place, row: others.get(row["emotion"], row["emotion"]))]
         with pytest.raises(CorpusError, match=r"12 of 96 clips cannot be used.*\n.*unknown emotion"):
-            load_clips([f"manifest={file}"], model)
-        clips = load_clips([f"manifest={file}"], model, max_excluded=0.2)
+            load_clips(corpora, model)
+        clips = load_clips(corpora, model, max_excluded=0.2)
         assert clips.other_emotions == {"boredom": 12, "disgust": 12, "neutral": 12}
         assert [clip.reason for clip in clips.excluded] == ["unknown emotion"] * 12
         with pytest.raises(ValueError, match="emotions=.*: the model does not have 'glad'; it has angry, happy"):
-            load_clips([f"manifest={file}"], model, merges={"fear": "glad"})
+            load_clips(corpora, model, merges={"fear": "glad"})
 
     @pytest.mark.parametrize("name", ["results.json", "splits.json"])
     def test_records_that_are_broken(self, name: str, run: Path, speech: Path, tmp_path: Path) -> None:
@@ -220,16 +204,16 @@ class TestWhereLittleIsKnown:
         with pytest.raises(ValueError, match=f"run/{name}"):
             report_on(open_model(hf_ser.pipeline(copy), "run", copy), [f"synthetic={speech}"])
 
-    def test_no_speakers_and_no_genders(self, model: Model, speech: Path, tmp_path: Path) -> None:
-        report = report_on(model, [f"manifest={manifest(speech, tmp_path, speakers=False)}"])
+    def test_no_speakers_and_no_genders(self, model: Model, manifest: Any) -> None:
+        report = report_on(model, [manifest(speaker=None, gender=None)])
         assert report["clips"]["speakers"] is None
         assert report["quality"]["intervals"]["speakers"] is None
         assert report["quality"]["speakers"] == report["quality"]["genders"] == {}
         assert report["fairness"]["demographic_parity"] is None
         assert any(note.startswith("Fairness: the speakers' genders are not known") for note in report["notes"])
 
-    def test_one_emotion_alone(self, model: Model, speech: Path, tmp_path: Path) -> None:
-        report = report_on(model, [f"manifest={manifest(speech, tmp_path, lambda emotion: emotion == 'sad')}"])
+    def test_one_emotion_alone(self, model: Model, manifest: Any) -> None:
+        report = report_on(model, [manifest(keep=lambda emotion: emotion == "sad")])
         assert report["quality"]["overall"]["eer"] is None
         assert any("No clip is of angry, happy" in note for note in report["notes"])
         assert any("All clips are sad" in note for note in report["notes"])
@@ -296,7 +280,7 @@ class TestFurtherParts:
     def test_leakage_is_found(self, model: Model, speech: Path, run: Path, tmp_path: Path) -> None:
         """Clips of train come back under other names, as clips that the split does not know."""
         table = json.loads((run / "splits.json").read_text())
-        options = ReportOptions(**{**vars(QUICK), "leakage": True})
+        options = replace(QUICK, leakage=True)
         honest = report_on(model, [f"synthetic={speech}"], options)
         assert honest["leakage"]["reason"] is None
         assert honest["leakage"]["speakers"] == []
@@ -343,8 +327,8 @@ class TestFurtherParts:
         self, model: Model, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
-        options = ReportOptions(**{**vars(QUICK), "robustness": True, "conditions": conditions, "robustness_clips": 7,
-                                   "keep": tmp_path / "answers"})  # fmt: skip
+        some = replace(QUICK, robustness=True, conditions=conditions, robustness_clips=7)
+        options = replace(some, keep=tmp_path / "answers")
         asked: list[str] = []
         original = SERPipeline.predict
 
@@ -363,7 +347,7 @@ class TestFurtherParts:
         assert report["robustness"]["clips"] == clean["clips"] == noise["clips"] == babble["clips"] == 7
         assert clean["difference"] == 0
         monkeypatch.setattr(SERPipeline, "predict", original)
-        anew = report_on(model, [f"synthetic={speech}"], ReportOptions(**{**vars(options), "keep": None}))
+        anew = report_on(model, [f"synthetic={speech}"], some)
         assert anew["robustness"] == report["robustness"]
 
     def test_two_models_on_the_same_clips(self, model: Model, speech: Path, run: Path) -> None:
@@ -409,7 +393,7 @@ class TestFurtherParts:
             model = open_model(hf_ser.pipeline(run), "run", run)
             if place is not None:
                 model.classifier.model.projector.weight.data.view(-1)[place] *= -1
-            keys.add(models.model_key(model.classifier))
+            keys.add(model.key)
         assert len(keys) == 3
 
     def test_a_model_without_numbers(self, model: Model, run: Path, speech: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from hf_ser.models import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.report import cost
 from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk
-from hf_ser.tuning import Tuning, save_adapter, tune
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -74,13 +73,10 @@ def test_parameters_and_files_of_a_checkpoint(measured: dict[str, Any], folder: 
     }
 
 
-def test_parameters_and_files_of_an_adapter(folder: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-    loaded = load_model(str(tiny_hubert), EMOTIONS)
-    tuned = tune(loaded, Tuning(method="lora_qkv", lora_r=2))
-    save_adapter(tuned.model, tuned.new, tmp_path / "adapter", base=str(tiny_hubert))
-    loaded.model.config.save_pretrained(tmp_path / "adapter")
-    loaded.feature_extractor.save_pretrained(tmp_path / "adapter")
-    opened = hf_ser.pipeline(tmp_path / "adapter").model
+def test_parameters_and_files_of_an_adapter(
+    folder: Path, tiny_hubert: Path, save_adapted: Callable[..., Path], tmp_path: Path
+) -> None:
+    opened = hf_ser.pipeline(save_adapted(tiny_hubert, tmp_path / "adapter", "lora_qkv", EMOTIONS, lora_r=2)).model
     whole = hf_ser.pipeline(folder).model.num_parameters()
     lora = 2 * 3 * 2 * (32 + 32)  # layers, matrices, rank, in and out
     head = (32 + 1) * 24 + (24 + 1) * 3

@@ -1,6 +1,5 @@
 """Reports on models of dimensions alone, of emotions and dimensions, and of the raters' votes."""
 
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -67,21 +66,6 @@ def concordance(x: Any, y: Any) -> float:
     x, y = np.asarray(x), np.asarray(y)
     r = np.corrcoef(x, y)[0, 1]
     return float(2 * r * x.std() * y.std() / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
-
-
-def manifest(speech: Path, where: Path, **columns: Any) -> str:
-    """The clips of the synthetic corpus as a manifest; each column is a function of the clip's number and name."""
-    rows = []
-    for place, path in enumerate(sorted(speech.rglob("*.wav"))):
-        speaker, emotion, _ = path.stem.split("_")
-        gender = "female" if speaker[0] == "f" else "male"
-        row = {"path": path, "speaker": speaker, "gender": gender, "emotion": emotion}
-        rows.append(row | {name: of(place, row) for name, of in columns.items()})
-    with (where / "clips.csv").open("w", newline="") as file:
-        lines = csv.DictWriter(file, rows[0])
-        lines.writeheader()
-        lines.writerows(rows)
-    return f"manifest={where / 'clips.csv'}"
 
 
 class TestDimensionsAlone:
@@ -251,12 +235,8 @@ def test_dimensions_in_another_order(
 
 
 class TestLabelsThatAreMissing:
-    def test_a_clip_without_a_label_counts_for_the_others(
-        self, models: dict[str, Model], speech: Path, tmp_path: Path
-    ) -> None:
+    def test_a_clip_without_a_label_counts_for_the_others(self, models: dict[str, Model], manifest: Any) -> None:
         corpus = manifest(
-            speech,
-            tmp_path,
             emotion=lambda place, row: "" if place % 4 == 0 else row["emotion"],
             arousal=lambda place, row: "" if place % 4 == 1 else 1 + 6 * (place % 7) / 6,
             valence=lambda place, row: 4,
@@ -275,8 +255,8 @@ class TestLabelsThatAreMissing:
         assert report["fairness"]["dimensions"]["valence"]["mean_error"] is not None
         assert "nan" not in console(report).lower().split()
 
-    def test_an_undefined_ccc_alone(self, models: dict[str, Model], speech: Path, tmp_path: Path) -> None:
-        corpus = manifest(speech, tmp_path, dominance=lambda place, row: 0.5)
+    def test_an_undefined_ccc_alone(self, models: dict[str, Model], manifest: Any, tmp_path: Path) -> None:
+        corpus = manifest(dominance=lambda place, row: 0.5)
         found = built(models["dimensions"], [corpus], replace(QUICK, robustness=True, conditions=NOISE))
         report = found.report
         assert report["quality"]["overall"]["ccc"] is None
@@ -284,15 +264,15 @@ class TestLabelsThatAreMissing:
         assert "speakers" not in draw(report, tmp_path)
         assert "mean of dominance: –" in " ".join(console(report).split())
 
-    def test_dimensions_that_the_corpora_lack(self, models: dict[str, Model], speech: Path, tmp_path: Path) -> None:
-        corpus = manifest(speech, tmp_path)
+    def test_dimensions_that_the_corpora_lack(self, models: dict[str, Model], manifest: Any) -> None:
+        corpus = manifest()
         with pytest.raises(CorpusError, match="no clip has arousal, valence or dominance; found angry, calm"):
             built(models["dimensions"], [corpus])
         report = built(models["mixed"], [corpus]).report
         assert report["quality"]["overall"].keys().isdisjoint({"ccc", "dimensions", "distribution"})
         assert page(report, {})
 
-    def test_a_value_outside_the_scale(self, models: dict[str, Model], speech: Path, tmp_path: Path) -> None:
-        corpus = manifest(speech, tmp_path, arousal=lambda place, row: 3)
+    def test_a_value_outside_the_scale(self, models: dict[str, Model], manifest: Any) -> None:
+        corpus = manifest(arousal=lambda place, row: 3)
         with pytest.raises(CorpusError, match="arousal: found 3, expected 0 to 1"):
             built(models["mixed"], [corpus])
