@@ -14,7 +14,7 @@ from transformers import SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 from hf_ser.audio.decode import Waveform
-from hf_ser.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
+from hf_ser.modeling.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
 from hf_ser.targets import Rows, Targets
 
 #: Clips that are added up to babble.
@@ -144,7 +144,7 @@ class SpeechCollator:
     Makes a batch of what [`SpeechDataset`] gives: extracted features, padded to the longest.
 
     Args:
-        feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.models.load_feature_extractor`.
+        feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.modeling.load_feature_extractor`.
         minimum_samples (`int`): Shorter batches are padded to this length, which the encoder, or SpecAugment in
             training, needs.
     """

@@ -18,14 +18,6 @@ from transformers import ASTFeatureExtractor, AudioClassificationPipeline, Batch
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE, Waveform, check
-from hf_ser.encoders import (
-    FAMILIES,
-    encoder_config,
-    filterbank_samples,
-    maximum_samples,
-    minimum_samples,
-    needs_thirty_seconds,
-)
 from hf_ser.hub.loading import load
 from hf_ser.hub.reference import FixedLengthFeatureExtractor
 from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
@@ -33,7 +25,15 @@ from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
 from hf_ser.memory import FittingParts
-from hf_ser.models import dimensions_of
+from hf_ser.modeling import dimensions_of
+from hf_ser.modeling.encoders import (
+    FAMILIES,
+    encoder_config,
+    filterbank_samples,
+    maximum_samples,
+    minimum_samples,
+    needs_thirty_seconds,
+)
 from hf_ser.wording import visible
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.

@@ -413,7 +413,7 @@ def save_model() -> Callable[..., Path]:
     `save_model(encoder, folder, emotions, dimensions)` saves an encoder with a random head, as a run leaves a model; with a `gain`
     its predictions differ from clip to clip.
     """
-    from hf_ser.models import load_model, split_outputs
+    from hf_ser.modeling import load_model, split_outputs
 
     def save(
         encoder: Path, folder: Path, emotions: Sequence[str] = ("angry", "happy", "sad"), dimensions: Sequence[str] = (),

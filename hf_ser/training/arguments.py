@@ -18,7 +18,7 @@ from hf_ser.command_line import require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
-from hf_ser.models import HEADS
+from hf_ser.modeling import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed

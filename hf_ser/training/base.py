@@ -19,8 +19,8 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
 from hf_ser.memory import FittingParts, is_out_of_memory
-from hf_ser.models import StandardisedLinear
-from hf_ser.models.load import HEAD
+from hf_ser.modeling import StandardisedLinear
+from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig

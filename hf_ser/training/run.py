@@ -9,10 +9,11 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from hf_ser import encoders, records, splits
+from hf_ser import records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
-from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.modeling import encoders
+from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import (
     CARD,
     EXCLUDED,

@@ -24,10 +24,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from hf_ser import encoders, records, splits
+from hf_ser import records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
-from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.modeling import encoders
+from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import (

@@ -17,7 +17,7 @@ from peft import PeftConfig
 from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from hf_ser import encoders, splits
+from hf_ser import splits
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, seconds_of, write_excluded
 from hf_ser.corpora import CorpusError
@@ -30,8 +30,8 @@ from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan
-from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
-from hf_ser.models.load import NO_CODE
+from hf_ser.modeling import Loaded, encoders, fold_training_layers, load_model, split_outputs
+from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import WHOLE, StreamedSpeech

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.models import BatchNormClassifier, StandardisedLinear
+from hf_ser.modeling import BatchNormClassifier, StandardisedLinear
 
 PREFIX = "base_model.model."
 #: The key of the encoder's fingerprint in the header of an adapter's weights.

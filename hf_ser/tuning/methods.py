@@ -16,9 +16,8 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.encoders import WAVEFORM, encoder_config, family_of, masks_frames
-from hf_ser.modeling import SERForAudioClassification
-from hf_ser.models import BatchNormClassifier, Loaded
+from hf_ser.modeling import BatchNormClassifier, Loaded, SERForAudioClassification
+from hf_ser.modeling.encoders import WAVEFORM, encoder_config, family_of, masks_frames
 from hf_ser.tuning.adapter_files import fingerprint
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig

@@ -11,7 +11,7 @@ import torch
 import hf_ser
 from hf_ser.export.graph import ClassifierGraph, write_graph
 from hf_ser.export.run import check_folder, export
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import Tuning, save_adapter, tune
 

@@ -16,7 +16,7 @@ from transformers import AudioClassificationPipeline, HubertModel, pipeline
 
 import hf_ser
 from hf_ser.hub import HubError, push
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 Run = Callable[[str], Path]

@@ -11,7 +11,7 @@ from torch import nn
 
 import hf_ser
 from hf_ser.inference.precision import Int8Linear, set_precision
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import Tuning, save_adapter, tune
 

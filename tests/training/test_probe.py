@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from hf_ser.hub.card import write_card
-from hf_ser.models import StandardisedLinear, fold_training_layers, load_model
+from hf_ser.modeling import StandardisedLinear, fold_training_layers, load_model
 from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
