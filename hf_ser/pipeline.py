@@ -107,7 +107,7 @@ class SERPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
-        self.fits = FittingParts()
+        self.fits = FittingParts(self.device)
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise ValueError(
@@ -352,19 +352,24 @@ class SERPipeline(AudioClassificationPipeline):
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
         fixed = needs_thirty_seconds(config) or isinstance(self.feature_extractor, FixedLengthFeatureExtractor)
-        least = maximum_samples(config) if fixed else 1  # what each waveform costs
+        least = int(maximum_samples(config)) if fixed else 1  # what each waveform costs
         first = 0
         while first < len(order):
             longest = max(len(waveforms[order[first]]), least)
             size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // longest)
             batch = order[first : first + max(size, 1)]
-            inputs = self.preprocess([waveforms[i] for i in batch])
-            with torch.inference_mode():
-                found = self.fits(lambda part: self.model(**part).logits.cpu().double(), inputs.to(self.device))
-            logits = torch.cat(found)  # (batch, emotions + dimensions)
+            parts = self.fits(partial(self._logits, [waveforms[i] for i in batch]), len(batch), longest)
+            logits = torch.cat(parts)  # (batch, emotions + dimensions)
             emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
             yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
             first += len(batch)
+
+    @torch.inference_mode()
+    def _logits(self, waveforms: Sequence[Waveform], part: slice) -> torch.Tensor:
+        """The outputs for some of the waveforms of a batch, on the CPU."""
+        inputs = self.preprocess(waveforms[part]).to(self.device)
+        logits: torch.Tensor = self.model(**inputs).logits
+        return logits.cpu().double()
 
     def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:
         """

@@ -90,6 +90,8 @@ class CheckpointingTrainer(Trainer):
     """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, resumes and publishes this package's models."""
 
     model: Any
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
     #: Gathers the weights of a sharded model.
     _shards: FSDPShards | ZeroShards | None
     #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
@@ -99,6 +101,11 @@ class CheckpointingTrainer(Trainer):
     push_in_progress: PushInProgress | None
     #: The average of the last weights, if the run keeps one.
     average: WeightAverage | None
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint

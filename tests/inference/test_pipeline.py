@@ -56,7 +56,7 @@ def test_where_the_memory_runs_out_a_batch_is_cut(
 ) -> None:
     clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 12_000, 700, 16_000, 3200])]
     expected = run(layer_norm, clips)
-    monkeypatch.setattr(layer_norm, "fits", FittingParts())
+    monkeypatch.setattr(layer_norm, "fits", FittingParts(layer_norm.device))
     forward, sizes, most = layer_norm.model.forward, [], 40_000
 
     def limited(input_values: torch.Tensor, **kwargs: Any) -> Any:
