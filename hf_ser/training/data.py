@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from hf_ser import splits
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.clips import labelled, load_corpora, seconds_of
-from hf_ser.corpora.columns import arrow_columns
+from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
 from hf_ser.splits import SplitError
@@ -77,7 +77,7 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
     texts, audio = open_streams(script.corpora)
     unknown = {
         "duration": pa.array(seconds_of(texts)),
-        "samples_hash": arrow_columns(texts, ("clip",))["clip"],
+        "samples_hash": arrow_column(texts, "clip"),
         "problem": pa.array([""]).take(pa.array(np.zeros(len(texts), dtype=np.int64))),
         "detail": pa.nulls(len(texts), pa.string()),
         "row": pa.array(np.arange(len(texts))),
