@@ -17,6 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import option, require_choices, require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
+from hf_ser.evaluation import metrics as emotion_metrics
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
 from hf_ser.modeling import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
@@ -130,7 +131,7 @@ HEAD_LEARNING_RATE = 1e-4
 
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
-METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc", "loss")
+METRICS = (*emotion_metrics.METRICS, "ccc", "loss")
 
 #: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
@@ -365,6 +366,8 @@ class SERConfig(TrainingArguments):
 
     def _resolve_defaults(self, targets: Mapping[str, float]) -> None:
         """Sets what depends on the machine or on other arguments."""
+        resume = str(self.resume_from_checkpoint).lower()  # on the command line True is a word
+        self.resume_from_checkpoint = {"true": True, "false": None}.get(resume, self.resume_from_checkpoint)
         if self.metric_for_best_model is None:
             self.metric_for_best_model = "uar" if {EMOTION, DISTRIBUTION} & targets.keys() else "ccc"
         if self.greater_is_better is None:

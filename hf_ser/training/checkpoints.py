@@ -33,13 +33,7 @@ HEAD_WEIGHTS = "head.safetensors"
 
 
 def save_head(model: Any, folder: Path) -> None:
-    """
-    Writes all weights and buffers outside the encoder.
-
-    Args:
-        model (`PreTrainedModel`): The model.
-        folder (`Path`): The checkpoint, which is created if need be.
-    """
+    """Writes all weights and buffers outside the encoder into a checkpoint, which is created if need be."""
     encoder = f"{model.base_model_prefix}."
     weights = {
         name: tensor.detach().cpu().contiguous()

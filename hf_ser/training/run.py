@@ -1,5 +1,6 @@
 """One training, from corpora on disk to a folder that can be published."""
 
+import gc
 import logging
 import shutil
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def finetune(arguments: Arguments) -> RunResults:
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
+    gc.collect()  # the model of a run before: it and its Trainer refer to each other, and would stay in the GPU's memory
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
     args.require_launcher()
@@ -122,8 +124,7 @@ def check_hub(training: SERConfig, folder: Path) -> None:
                 license=training.hub_license,
                 token=training.hub_token,
             )
-            resuming = str(training.resume_from_checkpoint or False).lower() != "false"
-            if training.hub_strategy == HubStrategy.END or resuming or training.hub_overwrite:
+            if training.hub_strategy == HubStrategy.END or training.resume_from_checkpoint or training.hub_overwrite:
                 return
             if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
                 raise FileExistsError(
@@ -143,23 +144,21 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
         FileNotFoundError: if there is no checkpoint to resume from.
     """
     last = last_checkpoint(folder)
-    resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
-    if resume.lower() != "false":
-        if resume.lower() == "true" and training.push_to_hub:
+    checkpoint: Any = training.resume_from_checkpoint  # `True` is the last one
+    if checkpoint:
+        if checkpoint is True and training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
                 if training.process_index == 0 and training.hub_model_id:
                     checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
                 last = last_checkpoint(folder)
-        checkpoint = last if resume.lower() == "true" else resume
+        checkpoint = last if checkpoint is True else checkpoint
         if checkpoint is None or not Path(checkpoint).is_dir():
             raise FileNotFoundError(
                 f"resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
                 + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
             )
         if is_in(checkpoint, folder):
-            return checkpoint
-    else:
-        checkpoint = None
+            return str(checkpoint)
     finished = (folder / RESULTS).exists()
     left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
     if folder.is_dir() and set(folder.iterdir()) - left:

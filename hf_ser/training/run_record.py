@@ -71,13 +71,7 @@ HISTORY = (
 
 
 class RunRecord(TrainerCallback):
-    """
-    Notes what a run does, when it does it.
-
-    Args:
-        trainer (`SERTrainer`): The trainer.
-        loaded (`Loaded`): The model that it starts with.
-    """
+    """Notes what a run does, when it does it. It starts with the model `loaded`."""
 
     def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
         self.trainer = trainer

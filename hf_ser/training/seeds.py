@@ -1,6 +1,5 @@
 """The same run with several seeds, one after the other in one process group."""
 
-import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +49,6 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
     for run, resumption in waiting:
         sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
         finetune(parse_arguments([*run.argv, *resumption]))
-        gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
     (summary,) = summarise(runs)
     if arguments.training.process_index == 0:
         records.write(root / SUMMARY, summary)

@@ -23,10 +23,6 @@ def require_shardable(training: SERConfig, adalora: bool) -> None:
     """
     Checks that the model can be sharded, if the launcher or the arguments request it.
 
-    Args:
-        training (`SERConfig`): The run's arguments.
-        adalora (`bool`): Whether the method is AdaLoRA.
-
     Raises:
         ValueError: if it cannot be sharded.
     """

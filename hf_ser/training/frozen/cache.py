@@ -93,14 +93,16 @@ class FrozenFeatures(SpeechDataset):
     def __init__(
         self, dataset: SpeechDataset, store: FeatureStore, keys: Sequence[Sequence[str]], minimum: int, name: str
     ) -> None:
-        super().__init__(dataset.clips, dataset.segments, targets=dataset.targets)
+        vars(self).update(
+            vars(dataset), augmentation=None
+        )  # all that is known of the segments, without computing it again
         self.store = store
         self.keys = keys
         self.minimum = minimum
         self.name = name
         self.lengths = np.array([[len(frames) for frames in view] for view in self._features])  # (views, segments)
         #: The labels of each view of each segment, `(views, segments, outputs)`.
-        self.mixed = np.array([[dataset.mixed_labels(view, i) for i in range(len(self))] for view in range(len(keys))])
+        self.mixed = np.stack([dataset.labels_in(view) for view in range(len(keys))])
 
     @cached_property
     def _features(self) -> list[list[torch.Tensor]]:
