@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import field, fields
 from functools import wraps
 from pathlib import Path
@@ -74,7 +74,7 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
-def option(default: Any, *, help: str, choices: Sequence[str] = ()) -> Any:
+def option(default: Any, *, help: str, choices: Collection[str] = ()) -> Any:
     """A field of a dataclass of options. Of `choices` it has one, or some if it is a list; see [`require_choices`]."""
     metadata = {"help": help, "choices": list(choices)} if choices else {"help": help}
     if isinstance(default, list):

@@ -366,8 +366,8 @@ class SERConfig(TrainingArguments):
 
     def _resolve_defaults(self, targets: Mapping[str, float]) -> None:
         """Sets what depends on the machine or on other arguments."""
-        resume = str(self.resume_from_checkpoint).lower()  # on the command line True is a word
-        self.resume_from_checkpoint = {"true": True, "false": None}.get(resume, self.resume_from_checkpoint)
+        resume: Any = vars(self)["resume_from_checkpoint"]  # on the command line True is a word
+        self.resume_from_checkpoint = {"true": True, "false": None}.get(str(resume).lower(), resume)
         if self.metric_for_best_model is None:
             self.metric_for_best_model = "uar" if {EMOTION, DISTRIBUTION} & targets.keys() else "ccc"
         if self.greater_is_better is None:

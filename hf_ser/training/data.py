@@ -21,7 +21,6 @@ from hf_ser.features import SpeechDataset
 from hf_ser.modeling import encoders
 from hf_ser.splits import SplitError
 from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
-from hf_ser.targets import Targets
 from hf_ser.training.arguments import ScriptArguments, SERConfig
 
 
@@ -111,17 +110,10 @@ def segments_of(clips: Dataset, args: SERConfig) -> Segments:
     return cut(samples, args.segment_length, args.segment_overlap)
 
 
-def speech_of(
-    clips: Dataset,
-    segments: Segments,
-    targets: Targets | None = None,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-) -> SpeechDataset:
-    """Segments of clips, from the disk or from the Hub."""
-    if clips.info.stream:
-        return StreamedSpeech(clips, segments, clips.info.stream, augmentation, seed, targets)
-    return SpeechDataset(clips, segments, augmentation, seed, targets)
+def speech_of(clips: Dataset, segments: Segments, **options: Any) -> SpeechDataset:
+    """Segments of clips, from the disk or from the Hub; the options are those of [`~hf_ser.features.SpeechDataset`]."""
+    kind = StreamedSpeech if clips.info.stream else SpeechDataset
+    return kind(clips, segments, **options)
 
 
 def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) -> None:

@@ -177,12 +177,13 @@ class SERTrainer(BaseTrainer):
         if most is not None and len(segments) > most:
             some = np.sort(np.random.default_rng(seed).choice(len(segments), most, replace=False))
             segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
-        return speech_of(clips, segments, self.targets, augmentation or self.augmentation, seed)
+        augmentation = augmentation or self.augmentation
+        return speech_of(clips, segments, augmentation=augmentation, seed=seed, targets=self.targets)
 
     def _evaluation_set(self, clips: Dataset) -> SpeechDataset:
         """The segments of clips for an evaluation: the longest first, or as they come from the Hub."""
         segments = segments_of(clips, self.args)
-        return speech_of(clips, segments if clips.info.stream else longest_first(segments), self.targets)
+        return speech_of(clips, segments if clips.info.stream else longest_first(segments), targets=self.targets)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
