@@ -297,7 +297,8 @@ class TestRuns:
         self, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean").probe
+        as_they_are = ["--speed_probability", "0", "--distort_probability", "0"]
+        clean = run(tiny_hubert, "--method", "probe", *as_they_are, folder="clean").probe
         for words in (["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]):
             found = run(tiny_hubert, *noisy, *words, folder=words[0]).probe
             assert found["views"] == 1
