@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallb
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from hf_ser import splits
-from hf_ser.audio import Augmentation, Segments
+from hf_ser.audio import Augmentation
 from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, write_excluded
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
@@ -175,8 +175,7 @@ class SERTrainer(BaseTrainer):
         clips = self.clips["train"]
         segments, seed = segments_of(clips, self.args), self.args.augmentation_seed
         if most is not None and len(segments) > most:
-            some = np.sort(np.random.default_rng(seed).choice(len(segments), most, replace=False))
-            segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
+            segments = segments.take(np.sort(np.random.default_rng(seed).choice(len(segments), most, replace=False)))
         augmentation = augmentation or self.augmentation
         return speech_of(clips, segments, augmentation=augmentation, seed=seed, targets=self.targets)
 
