@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
 from hf_ser.memory import FittingParts, until_it_fits
 from hf_ser.training.checkpoints import CheckpointingTrainer
-from hf_ser.training.losses import RandomState, TargetLoss
+from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,21 @@ def batch_scale(model: nn.Module) -> float:
     long again.
     """
     return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
+
+
+class RandomState:
+    """The state of the random generators that a forward pass draws from, to draw the same again."""
+
+    def __init__(self) -> None:
+        self.torch, self.numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - SpecAugment draws from it
+        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+    def restore(self) -> None:
+        """Sets it."""
+        torch.set_rng_state(self.torch)
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda)
 
 
 class MicroBatchTrainer(CheckpointingTrainer):

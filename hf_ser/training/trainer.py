@@ -27,7 +27,7 @@ from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
-from hf_ser.hub.pushing import Plan
+from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, encoders, fold_training_layers, load_model, split_outputs
 from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
@@ -397,8 +397,13 @@ class SERTrainer(BaseTrainer):
 
     def publish(self, repo_id: str | None = None, **options: Any) -> Plan | None:
         """Publishes the run's folder as it is; see [`push_to_hub`]."""
-        args = self.args
+        if not self.is_world_process_zero():
+            return None
+        args, folder = self.args, Path(str(self.args.output_dir))
         given = {
+            "private": args.hub_private_repo,
+            "revision": args.hub_revision,
+            "token": args.hub_token,
             "create_pr": args.hub_create_pr,
             "overwrite": args.hub_overwrite,
             "clip_names": args.hub_clip_names,
@@ -406,11 +411,10 @@ class SERTrainer(BaseTrainer):
             "license": args.hub_license,
             **options,
         }
-        published = super().push_to_hub(repo_id, **given)
-        if published:
-            logger.info("published: %s", published.url)
-            if args.push_to_hub and args.hub_strategy != HubStrategy.END:
-                checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
+        published = push(folder, repo_id or args.hub_model_id or folder.resolve().name, **given)
+        logger.info("published: %s", published.url)
+        if args.push_to_hub and args.hub_strategy != HubStrategy.END:
+            checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
         return published
 
 
