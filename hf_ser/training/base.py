@@ -1,6 +1,5 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -36,8 +35,6 @@ from hf_ser.training.sharding import (
     shardable_by_accelerate,
 )
 from hf_ser.tuning import Tuned, frozen_modules
-
-logger = logging.getLogger(__name__)
 
 
 def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
