@@ -237,11 +237,8 @@ def ready(model: PreTrainedModel) -> PreTrainedModel:
 
 def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
     """
-    The model under an adapter: its base model with the head of `config`.
-
-    Args:
-        base (`str`): The base model's folder: a bare encoder, or one with any head.
-        config (`PretrainedConfig`): The adapter's.
+    The model under an adapter: its base model, a folder with a bare encoder or one with any head, with the head of the adapter's
+    `config`.
 
     Returns:
         The model, and the names of the weights that the base does not have: random, and expected in the adapter.

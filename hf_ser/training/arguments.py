@@ -473,11 +473,8 @@ class SERConfig(TrainingArguments):
 
     def resolve_learning_rates(self, method: str, parameters: int) -> None:
         """
-        Sets the learning rates that are not given, and the tenth that a plateau does not go below.
-
-        Args:
-            method (`str`): The method; of several the one with the smallest rate counts.
-            parameters (`int`): The number of the model's parameters.
+        Sets the learning rates that are not given, for a model with so many parameters, and the tenth that a plateau does not go
+        below. Of combined methods the one with the smallest rate counts.
         """
         if self.learning_rate is None:
             rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in method.split("+")]

@@ -55,12 +55,8 @@ IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\
 
 def learning_rates(names: Sequence[str], args: SERConfig) -> dict[str, float]:
     """
-    The highest learning rate of each parameter: the head's own, and in the encoder less from layer to layer towards its input
-    (`layer_decay`).
-
-    Args:
-        names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
-        args (`SERConfig`): With `learning_rate` resolved.
+    The highest learning rate of each parameter, by its name with or without PEFT's wrappers: the head's own, and in the encoder
+    less from layer to layer towards its input (`layer_decay`).
     """
     rate = args.learning_rate
     assert rate is not None
@@ -220,11 +216,9 @@ class BaseTrainer(MicroBatchTrainer):
 
     def start_from(self, head: dict[str, torch.Tensor]) -> None:
         """
-        Lets the training of a model with a solved `linear` head start from another solution, if its encoder trains, too; and
-        lets it end between the probe and the trained weights, see `hf_ser.training.averaging.interpolate`.
-
-        Args:
-            head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection.
+        Lets the training of a model with a solved `linear` head start from another solution, `weight` and `bias` of the
+        projection, if its encoder trains, too; and lets it end between the probe and the trained weights, see
+        `hf_ser.training.averaging.interpolate`.
         """
         if self.args.interpolation:
             self._probe = trained_weights(self.model)

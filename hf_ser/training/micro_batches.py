@@ -55,12 +55,7 @@ class RandomState:
 class MicroBatchTrainer(CheckpointingTrainer):
     """
     A `Trainer` whose loss does not depend on how a step is cut into batches and micro-batches. Where the memory runs out, a step
-    is repeated in smaller micro-batches, and a batch of an evaluation is cut.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): The model, with the parameters that train.
-        loss (`TargetLoss`): The loss of a step's clips.
-        **options: Those of a `Trainer`.
+    is repeated in smaller micro-batches, and a batch of an evaluation is cut. Frozen modules run in eval mode.
     """
 
     def __init__(self, model: Any, loss: TargetLoss, **options: Any) -> None:

@@ -106,12 +106,8 @@ def read_space(words: Sequence[str]) -> Space:
 
 def inner_folds(clips: Dataset, folds: int) -> list[DatasetDict]:
     """
-    Folds of some clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its test part, and
-    about a fifth of the others its validation part.
-
-    Args:
-        clips (`datasets.Dataset`): The training part of a run.
-        folds (`int`): How many folds.
+    Folds of a run's training clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its
+    test part, and about a fifth of the others its validation part.
 
     Raises:
         SplitError: if a clip has no speaker, or there are too few speakers.

@@ -18,12 +18,8 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
     Trains a run with each seed, in `output_dir/seed-42` and so on, and writes `seeds.json`. Finished runs are kept, and
     interrupted ones go on, unless `overwrite_output_dir` is set.
 
-    Under `accelerate launch` every process calls it.
-
-    Args:
-        argv (`Sequence[str]`): The arguments of the run, without a seed.
-        arguments (`Arguments`): The same, parsed.
-        seeds (`Sequence[int]`): The seeds.
+    Under `accelerate launch` every process calls it. `argv` are the arguments of the run without a seed, and `arguments` the
+    same, parsed.
 
     Returns:
         The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
