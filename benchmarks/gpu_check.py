@@ -27,7 +27,7 @@ from speed import benchmark, in_own_process, start_process, table
 
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.machine import processors
-from hf_ser.models.load import TINY
+from hf_ser.modeling.load import TINY
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = ["tests/test_gpu.py", "tests/report/test_cost.py"]

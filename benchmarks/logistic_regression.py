@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from hf_ser.audio import SAMPLING_RATE
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.training import parse_arguments
 from hf_ser.training.cross_validation import fold_count
 from hf_ser.training.data import load_splits

@@ -65,11 +65,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 import hf_ser
 from hf_ser.audio import SAMPLING_RATE, cut
 from hf_ser.command_line import errors_in_one_line
-from hf_ser.encoders import minimum_samples_in_training
 from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.machine import has_bfloat16, processor_name, processors
 from hf_ser.memory import keep_freed_memory
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
+from hf_ser.modeling.encoders import minimum_samples_in_training
 from hf_ser.report.cost import operations, start_memory
 from hf_ser.training import SERConfig
 from hf_ser.training.base import BaseTrainer

@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from hf_ser.corpora import CORPORA, CorpusError, load_entry
-from hf_ser.corpora.columns import Words, arrow_columns
+from hf_ser.corpora.columns import Words, arrow_column
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EmotionSelection
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def truth_of(
         CorpusError: if a dimension among the targets is outside its scale, or a distribution does not add up to 1.
     """
     place = {name: k for k, name in enumerate(selection.names)}
-    emotions = Words.of(arrow_columns(rows, ("emotion",))["emotion"])
+    emotions = Words.of(arrow_column(rows, "emotion"))
     label_of = np.array([*(place.get(selection.label(word) or "", -1) for word in emotions.words), -1], dtype=np.int64)
     ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
     # Users cannot correct a table that comes with a corpus' release.
@@ -120,11 +120,11 @@ def scaled_dimensions(
     Raises:
         CorpusError: if a value of a `required` dimension is outside the scale. In `released` corpora the clip has none then.
     """
-    corpora, found = Words.of(arrow_columns(rows, ("corpus",))["corpus"]), {}
+    corpora, found = Words.of(arrow_column(rows, "corpus")), {}
     for name in DIMENSIONS:
         if name not in rows.column_names:
             continue
-        values = arrow_columns(rows, (name,))[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        values = arrow_column(rows, name).to_numpy(zero_copy_only=False).astype(np.float64)
         scales = np.array([ranges.get(str(corpus), {}).get(name, [0.0, 1.0]) for corpus in corpora.words])
         low, high = scales[corpora.codes].T
         scaled = (values - low) / (high - low)
@@ -147,7 +147,7 @@ def scaled_dimensions(
 
 def count_votes(rows: Dataset, selection: EmotionSelection) -> Votes:
     """The votes for the emotions of a run, those for merged ones included."""
-    lists = arrow_columns(rows, ("votes",))["votes"]
+    lists = arrow_column(rows, "votes")
     clip, votes = _flat(lists)
     words = Words.of(votes)
     place = {name: k for k, name in enumerate(selection.names)}
@@ -243,14 +243,14 @@ def agreement(rows: Dataset, taken: npt.NDArray[np.int64], votes: Votes | None) 
     (nominal for emotions, where all that are none of the run's are one, and raters who named several do not count; interval for
     dimensions; none where it is undefined), `raters`, their mean number for a rated clip, and `clips`, the number of rated ones.
     """
-    corpora = Words.of(arrow_columns(rows, ("corpus",))["corpus"])
+    corpora = Words.of(arrow_column(rows, "corpus"))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     counted: dict[str, tuple[Counts, Floats | None]] = {}
     if votes is not None:
         counted["emotion"] = votes.chosen, None
     for name in DIMENSIONS:
         if (column := f"{name}_ratings") in rows.column_names:
-            clip, ratings = _flat(arrow_columns(rows, (column,))[column])
+            clip, ratings = _flat(arrow_column(rows, column))
             values, place = np.unique(ratings.to_numpy(zero_copy_only=False).astype(np.float64), return_inverse=True)
             counts = np.zeros((len(rows), len(values)), dtype=np.int64)
             np.add.at(counts, (clip, place), 1)

@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_dat
 from hf_ser.annotations import Ranges, agreement, check_targets, optional, shares_of, truth_of
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, Excluded, corpus_of, read_corpora, source_of
-from hf_ser.corpora.columns import Words, arrow_columns
+from hf_ser.corpora.columns import Words, arrow_column
 from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
 from hf_ser.corpora.hub_dataset import rows_of
 from hf_ser.corpora.rows import RATED_COLUMNS
@@ -267,12 +267,12 @@ def column(clips: Dataset, name: str) -> Words:
     """A column of words such as `speaker`, one for each clip; none for a clip without one, or without the column."""
     if name not in clips.column_names:
         return Words(np.full(len(clips), -1, dtype=np.int32), ())
-    return Words.of(arrow_columns(clips, (name,))[name])
+    return Words.of(arrow_column(clips, name))
 
 
 def emotion_column(clips: Dataset) -> Words:
     """The emotion of each clip, none where a clip has none of the run's."""
-    labels = arrow_columns(clips, ("label",))["label"].fill_null(-1).to_numpy(zero_copy_only=False)
+    labels = arrow_column(clips, "label").fill_null(-1).to_numpy(zero_copy_only=False)
     return Words(labels.astype(np.int32), emotions_of(clips))
 
 
@@ -290,7 +290,7 @@ def names_of(clips: Dataset) -> list[str]:
 def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:
     """The length of each clip in seconds, NaN where it is not known yet."""
     seconds: npt.NDArray[np.float64]
-    seconds = arrow_columns(clips, ("duration",))["duration"].to_numpy(zero_copy_only=False).astype(np.float64)
+    seconds = arrow_column(clips, "duration").to_numpy(zero_copy_only=False).astype(np.float64)
     stream = getattr(clips.info, "stream", None)
     return seconds if stream is None else np.fmax(seconds, stream.seconds.numpy()[clips["row"][:]])
 

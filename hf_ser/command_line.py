@@ -1,17 +1,19 @@
-"""How a command reports an error: in one line, and with its traceback on request."""
+"""The options of a command, and how it reports an error: in one line, and with its traceback on request."""
 
 import argparse
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import field, fields
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from hf_ser.wording import visible
+from hf_ser.wording import listed, visible
 
 #: The environment variable that asks for the whole traceback.
 DEBUG = "HF_SER_DEBUG"
@@ -70,6 +72,26 @@ def path_argument(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("no path is given")
     return Path(text)
+
+
+def option(default: Any, *, help: str, choices: Collection[str] = ()) -> Any:
+    """A field of a dataclass of options. Of `choices` it has one, or some if it is a list; see [`require_choices`]."""
+    metadata = {"help": help, "choices": list(choices)} if choices else {"help": help}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def require_choices(options: Any) -> None:
+    """
+    Raises:
+        ValueError: if an option that has choices has another value, in a dataclass of options.
+    """
+    for each in fields(options):
+        choices, value = each.metadata.get("choices"), getattr(options, each.name)
+        words = value if isinstance(value, list) else [] if value is None else [value]
+        if choices and any(word not in choices for word in words):
+            raise ValueError(f"{each.name}: expected {listed(choices, 'or')}, found {value!r}")
 
 
 def require_share(option: str, value: float | None) -> None:

@@ -14,7 +14,7 @@ from transformers import SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 from hf_ser.audio.decode import Waveform
-from hf_ser.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
+from hf_ser.modeling.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
 from hf_ser.targets import Rows, Targets
 
 #: Clips that are added up to babble.
@@ -70,6 +70,11 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         rows = self.labels[self.segments.clip, : len(self.targets.emotions)]
         return np.where(np.isfinite(rows[:, 0]), rows.argmax(axis=1), -1)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether each segment is mixed with another one (mixup)."""
+        return bool(self.augmentation and self.augmentation.mixup_alpha)
+
     def __getitem__(self, key: int) -> dict[str, Any]:
         """
         `waveform` `(samples,)` float32 at 16 kHz, `labels` `(outputs,)`, see [`~hf_ser.targets.Targets.rows`], and `clip`, the
@@ -79,7 +84,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         waveform = self._read(i)
         if self.augmentation:
             partner, voices, weight = self.others(epoch, i)
-            if self.augmentation.mixup_alpha:
+            if self.mixes:
                 other = self._read(partner)
                 waveform = weight * waveform
                 common = min(len(waveform), len(other))
@@ -97,10 +102,16 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def mixed_labels(self, epoch: int, i: int) -> Rows:
         """The labels of the segment `i` in an epoch `(outputs,)`, with mixup those of both segments."""
         own: Rows = self.labels[self.segments.clip[i]]
-        if not (self.augmentation and self.augmentation.mixup_alpha):
+        if not self.mixes:
             return own
         partner, _, weight = self.others(epoch, i)
         return weight * own + (1 - weight) * self.labels[self.segments.clip[partner]]
+
+    def labels_in(self, epoch: int) -> Rows:
+        """The labels of all segments in an epoch `(segments, outputs)`."""
+        if not self.mixes:
+            return self.labels[self.segments.clip]
+        return np.stack([self.mixed_labels(epoch, i) for i in range(len(self))])
 
     def _read(self, i: int) -> Waveform:
         """The waveform of the segment `i` `(samples,)`."""
@@ -144,7 +155,7 @@ class SpeechCollator:
     Makes a batch of what [`SpeechDataset`] gives: extracted features, padded to the longest.
 
     Args:
-        feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.models.load_feature_extractor`.
+        feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.modeling.load_feature_extractor`.
         minimum_samples (`int`): Shorter batches are padded to this length, which the encoder, or SpecAugment in
             training, needs.
     """
@@ -363,5 +374,4 @@ def micro_batches_of_like_length(
 
 def longest_first(segments: Segments) -> Segments:
     """The same segments, longest first: for evaluation, where order does not matter but padding costs time."""
-    order = np.argsort(-segments.samples, kind="stable")
-    return Segments(segments.clip[order], segments.start[order], segments.stop[order])
+    return segments.take(np.argsort(-segments.samples, kind="stable"))

@@ -6,7 +6,7 @@ import math
 import re
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -80,24 +80,42 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
+def until_it_fits(compute: Callable[[], Result], smaller: Callable[[Exception], None]) -> Result:
+    """
+    The result of `compute`. Where the memory runs out, `smaller` gets the error and makes sure that `compute` takes less at once,
+    and `compute` is called again.
+    """
+    while True:
+        try:
+            return compute()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller(error)
+        # Behind the handler: the traceback keeps the tensors of what has failed.
+        torch.cuda.empty_cache()
+
+
 class FittingParts:
     """
     Computes a batch in parts that fit into the memory. Where it runs out, the part is halved and computed again; what did not
     fit is not tried another time.
+
+    Args:
+        device (`torch.device`): Whose memory it is, for the error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         #: Values of the input that may go through the model at once.
-        self.most: float = float("inf")
+        self.most: float = math.inf
 
-    def __call__(
-        self, compute: Callable[[dict[str, torch.Tensor]], Result], batch: Mapping[str, torch.Tensor]
-    ) -> list[Result]:
+    def __call__(self, compute: Callable[[slice], Result], clips: int, width: int) -> list[Result]:
         """
         Args:
-            compute (`Callable`): Takes a part of the batch.
-            batch (`Mapping[str, torch.Tensor]`): The model's input first, `(clips, ...)`, and more tensors with a row for each
-                clip.
+            compute (`Callable`): Takes a part of the batch, as a slice of its clips.
+            clips (`int`): The clips of the batch.
+            width (`int`): The values of the input for each of them.
 
         Returns:
             The results, one for each part, in the order of the clips.
@@ -105,26 +123,24 @@ class FittingParts:
         Raises:
             MemoryError: if one clip alone does not fit.
         """
-        values = next(iter(batch.values()))
-        clips, width = len(values), values[0].numel()
         found: list[Result] = []
-        first = 0
-        while first < clips:
-            size = min(clips - first, max(int(min(self.most, values.numel()) // width), 1))
-            try:
-                found.append(compute({name: tensor[first : first + size] for name, tensor in batch.items()}))
-                first += size
-                continue
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise MemoryError(
-                        f"the memory of {values.device} does not hold the model and one clip: cut clips into shorter segments "
-                        f"(segment_length in training, longest in predictions), or end other programs ({error})"
-                    ) from error
-            # Behind the handler: the traceback keeps the tensors of what has failed.
-            torch.cuda.empty_cache()
+        first = size = 0
+
+        def next_part() -> Result:
+            nonlocal size
+            size = min(clips - first, max(int(min(self.most, clips * width) // width), 1))
+            return compute(slice(first, first + size))
+
+        def halve(error: Exception) -> None:
+            if size == 1:
+                raise MemoryError(
+                    f"the memory of {self.device} does not hold the model and one clip: cut clips into shorter segments "
+                    f"(segment_length in training, longest in predictions), or end other programs ({error})"
+                ) from error
             self.most = size * width // 2
             logger.warning("the memory ran out with %d clips at once: from now on at most %d", size, size // 2)
+
+        while first < clips:
+            found.append(until_it_fits(next_part, halve))
+            first += size
         return found

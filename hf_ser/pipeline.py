@@ -18,14 +18,6 @@ from transformers import ASTFeatureExtractor, AudioClassificationPipeline, Batch
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE, Waveform, check
-from hf_ser.encoders import (
-    FAMILIES,
-    encoder_config,
-    filterbank_samples,
-    maximum_samples,
-    minimum_samples,
-    needs_thirty_seconds,
-)
 from hf_ser.hub.loading import load
 from hf_ser.hub.reference import FixedLengthFeatureExtractor
 from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
@@ -33,7 +25,15 @@ from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
 from hf_ser.memory import FittingParts
-from hf_ser.models import dimensions_of
+from hf_ser.modeling import dimensions_of
+from hf_ser.modeling.encoders import (
+    FAMILIES,
+    encoder_config,
+    filterbank_samples,
+    maximum_samples,
+    minimum_samples,
+    needs_thirty_seconds,
+)
 from hf_ser.wording import visible
 
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
@@ -107,7 +107,7 @@ class SERPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
-        self.fits = FittingParts()
+        self.fits = FittingParts(self.device)
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise ValueError(
@@ -352,19 +352,24 @@ class SERPipeline(AudioClassificationPipeline):
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
         fixed = needs_thirty_seconds(config) or isinstance(self.feature_extractor, FixedLengthFeatureExtractor)
-        least = maximum_samples(config) if fixed else 1  # what each waveform costs
+        least = int(maximum_samples(config)) if fixed else 1  # what each waveform costs
         first = 0
         while first < len(order):
             longest = max(len(waveforms[order[first]]), least)
             size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // longest)
             batch = order[first : first + max(size, 1)]
-            inputs = self.preprocess([waveforms[i] for i in batch])
-            with torch.inference_mode():
-                found = self.fits(lambda part: self.model(**part).logits.cpu().double(), inputs.to(self.device))
-            logits = torch.cat(found)  # (batch, emotions + dimensions)
+            parts = self.fits(partial(self._logits, [waveforms[i] for i in batch]), len(batch), longest)
+            logits = torch.cat(parts)  # (batch, emotions + dimensions)
             emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
             yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
             first += len(batch)
+
+    @torch.inference_mode()
+    def _logits(self, waveforms: Sequence[Waveform], part: slice) -> torch.Tensor:
+        """The outputs for some of the waveforms of a batch, on the CPU."""
+        inputs = self.preprocess(waveforms[part]).to(self.device)
+        logits: torch.Tensor = self.model(**inputs).logits
+        return logits.cpu().double()
 
     def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:
         """

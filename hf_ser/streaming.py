@@ -82,18 +82,11 @@ class Stream:
 
 class StreamedSpeech(SpeechDataset):
     """
-    Segments of clips on the Hub, fetched on demand; items and keys are those of [`SpeechDataset`].
+    Segments of clips on the Hub (`clips.info.stream`), fetched on demand; arguments, items and keys are those of
+    [`SpeechDataset`]. A clip has a `row`, its place in the stream, and a segment that ends at `WHOLE` ends with its clip.
 
     The first segment that is asked for of a row group fetches the group; its other segments wait in memory. In the order of
     [`StreamSampler`] each group is fetched once in an epoch. An excluded clip becomes a filler: silence, without a label.
-
-    Args:
-        clips (`datasets.Dataset`): The clips with `label` and `row`, their row in the stream.
-        segments (`Segments`): The segments; one that ends at `WHOLE` ends with its clip.
-        stream (`Stream`): Their audio.
-        augmentation (`Augmentation`, *optional*): For training only.
-        seed (`int`, defaults to 0): The augmentation's seed.
-        targets (`Targets`, *optional*): What a model predicts of them, by default one emotion.
 
     Raises:
         ValueError: if the augmentation needs other clips.
@@ -103,7 +96,6 @@ class StreamedSpeech(SpeechDataset):
         self,
         clips: Dataset,
         segments: Segments,
-        stream: Stream,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         targets: Targets | None = None,
@@ -114,10 +106,10 @@ class StreamedSpeech(SpeechDataset):
                 "leave them out, or leave streaming out"
             )
         super().__init__(clips, segments, augmentation, seed, targets)
-        self.stream = stream
+        self.stream: Stream = clips.info.stream
         #: The row of each segment, and its row group.
         self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
-        self.group = stream.audio.group_of(self.row)
+        self.group = self.stream.audio.group_of(self.row)
         self._waiting: dict[int, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from hf_ser.annotations import lacking
 from hf_ser.clips import emotion_column, emotions_of
-from hf_ser.corpora.columns import arrow_columns
+from hf_ser.corpora.columns import arrow_column
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, parse_targets
 
 Rows = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ class Targets:
         weights = parse_targets(words)
         targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
         for name in weights:
-            known = name in clips.column_names and arrow_columns(clips, (name,))[name].null_count < len(clips)
+            known = name in clips.column_names and arrow_column(clips, name).null_count < len(clips)
             if name != EMOTION and not known:
                 raise lacking(name)
         return targets
@@ -91,7 +91,7 @@ def _column(clips: Dataset, name: str, width: int) -> Rows:
     """A column of numbers or lists of them `(clips, width)`, NaN where it or a value is missing."""
     found = np.full((len(clips), width), np.nan, dtype=np.float32)
     if name in clips.column_names:
-        column = arrow_columns(clips, (name,))[name]
+        column = arrow_column(clips, name)
         values = column.drop_null() if width == 1 else column.flatten()  # neither has what is missing
         found[column.is_valid().to_numpy(zero_copy_only=False)] = np.asarray(values).reshape(-1, width)
     return found

@@ -16,8 +16,7 @@ from transformers import (
 )
 
 from hf_ser.corpora import CorpusError, read
-from hf_ser.modeling import SERForAudioClassification, SERModelConfig
-from hf_ser.models import Loaded
+from hf_ser.modeling import Loaded, SERForAudioClassification, SERModelConfig
 from hf_ser.tuning import Tuning, parameter_counts
 from hf_ser.tuning.methods import apply
 

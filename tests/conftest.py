@@ -413,7 +413,7 @@ def save_model() -> Callable[..., Path]:
     `save_model(encoder, folder, emotions, dimensions)` saves an encoder with a random head, as a run leaves a model; with a `gain`
     its predictions differ from clip to clip.
     """
-    from hf_ser.models import load_model, split_outputs
+    from hf_ser.modeling import load_model, split_outputs
 
     def save(
         encoder: Path, folder: Path, emotions: Sequence[str] = ("angry", "happy", "sad"), dimensions: Sequence[str] = (),
@@ -435,7 +435,7 @@ def save_adapted() -> Callable[..., Path]:
     `save_adapted(encoder, folder, method, emotions)` saves an adapter for an encoder, as a run leaves it; with `trained` none of
     its weights is at its start.
     """
-    from hf_ser.models import load_model
+    from hf_ser.modeling import load_model
     from hf_ser.tuning import Tuning, save_adapter, tune
 
     def save(

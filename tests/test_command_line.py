@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hf_ser.command_line import errors_in_one_line, path_argument
+from hf_ser.training import SERConfig
+from hf_ser.tuning import Tuning
 
 
 def raising(error: BaseException):
@@ -69,6 +71,20 @@ def test_an_unset_variable_of_the_shell_is_no_folder(text: str, capsys: pytest.C
         parser.parse_args(["--output", text])
     assert "argument --output: no path is given" in capsys.readouterr().err
     assert parser.parse_args(["--output", "a b"]).output == Path("a b")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Tuning(prompt_start="zero"), "prompt_start: expected frames or random, found 'zero'"),
+        (lambda: SERConfig("run", save_format="onnx"), "save_format: expected merged or adapter, found 'onnx'"),
+        (lambda: SERConfig("run", normalise_by="age"), "normalise_by: expected speaker or corpus, found 'age'"),
+        (lambda: SERConfig("run", dimension_loss="l1"), "dimension_loss: expected ccc or mse, found 'l1'"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_in_python_too(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
 
 
 def test_a_pipe_whose_reader_has_ended(

@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, Wav2Vec2Featur
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare
 from hf_ser.corpora import Row, to_dataset
-from hf_ser.encoders import minimum_samples
 from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
@@ -23,7 +22,8 @@ from hf_ser.features import (
     longest_first,
     micro_batches_of_like_length,
 )
-from hf_ser.models import load_feature_extractor
+from hf_ser.modeling import load_feature_extractor
+from hf_ser.modeling.encoders import minimum_samples
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hf_ser
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.training import SERTrainer, parse_arguments
 from hf_ser.training.data import load_splits
 

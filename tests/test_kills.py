@@ -30,7 +30,7 @@ from hf_ser.cli import predict
 from hf_ser.evaluation import plots
 from hf_ser.export import export, run
 from hf_ser.inference.files import PredictionFile
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.seeds import finetune_seeds
 

@@ -25,7 +25,8 @@ def streamed(
     segments = Segments(np.arange(count), np.array(start or [0] * count), np.array(stop or [1000] * count))
     clips = Dataset.from_dict({name: list(values) for name, values in columns.items()})
     clips = clips.cast_column("label", ClassLabel(names=["angry", "happy", "sad"]))
-    return StreamedSpeech(clips, segments, Stream(audio, 400, 0.0, buffer), Augmentation())
+    clips.info.stream = Stream(audio, 400, 0.0, buffer)
+    return StreamedSpeech(clips, segments, Augmentation())
 
 
 GROUPS = st.lists(st.integers(1, 9), min_size=1, max_size=12)

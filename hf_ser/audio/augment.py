@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torchaudio.functional as F
 
 from hf_ser.audio.decode import SAMPLING_RATE, Waveform
 from hf_ser.audio.distort import KINDS, Condition, distort
+from hf_ser.command_line import option
 
 N_FFT, HOP = 512, 128
 #: A clip that was not longer than that many samples does not become longer: Whisper takes 30 s.
@@ -29,11 +30,13 @@ DISTORT_LEVELS = {
 
 def _span(low: float, high: float, text: str) -> list[float]:
     """A field for a range that a strength is drawn from."""
-    return field(default_factory=lambda: [low, high], metadata={"help": f"{text} (two numbers: lowest, highest)."})
+    span: list[float] = option([low, high], help=f"{text} (two numbers: lowest, highest).")
+    return span
 
 
 def _probability(text: str, default: float = 0.0) -> float:
-    return field(default=default, metadata={"help": f"Probability that {text}, in training."})
+    probability: float = option(default, help=f"Probability that {text}, in training.")
+    return probability
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,16 @@ class Augmentation:
     speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
     distort_probability: float = _probability("one of --distort_kinds is applied", 0.2)
-    distort_kinds: list[str] = field(
-        default_factory=lambda: [kind for kind in DISTORT_LEVELS if kind != "babble"],
-        metadata={
-            "help": "Distortions to draw from; all but babble by default. The level is drawn, too: noise and babble (other clips "
-            "of train) at 5 to 30 dB SNR, reverberation with an RT60 of 0.2 to 0.8 s.",
-            "choices": list(DISTORT_LEVELS),
-        },
+    distort_kinds: list[str] = option(
+        [kind for kind in DISTORT_LEVELS if kind != "babble"],
+        help="Distortions to draw from; all but babble by default. The level is drawn, too: noise and babble (other "
+        "clips of train) at 5 to 30 dB SNR, reverberation with an RT60 of 0.2 to 0.8 s.",
+        choices=list(DISTORT_LEVELS),
     )
-    mixup_alpha: float = field(
-        default=0.0,
-        metadata={
-            "help": "Mixup: add another clip of train to each clip, and train on both labels. Its weight is drawn from "
-            "Beta(alpha, alpha), and at most 0.5. 0: off."
-        },
+    mixup_alpha: float = option(
+        0.0,
+        help="Mixup: add another clip of train to each clip, and train on both labels. Its weight is drawn from "
+        "Beta(alpha, alpha), and at most 0.5. 0: off.",
     )
 
     def __post_init__(self) -> None:

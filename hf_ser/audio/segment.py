@@ -32,6 +32,10 @@ class Segments:
         """The segments' lengths, in samples."""
         return self.stop - self.start
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "Segments":
+        """Some of the segments, in the order of `rows`."""
+        return Segments(self.clip[rows], self.start[rows], self.stop[rows])
+
 
 def cut(samples: npt.ArrayLike, length: float | None = None, overlap: float = 0.0) -> Segments:
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_ser.corpora import emobox, hub_dataset, manifest, synthetic
-from hf_ser.corpora.columns import arrow_columns
+from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.entries import FOLDER, About, Entry, load_entry
 from hf_ser.corpora.reading import read_entry
 from hf_ser.corpora.rows import CorpusError, Excluded, Row, corpus_of, to_dataset
@@ -146,7 +146,7 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     read_as: dict[str, str] = {}
     for rows in entries if len(entries) > 1 else ():
         name = rows[0]["corpus"]
-        for path in arrow_columns(rows, ("audio",))["audio"].field("path").to_pylist():
+        for path in arrow_column(rows, "audio").field("path").to_pylist():
             if (other := read_as.setdefault(os.path.abspath(path), name)) != name:
                 raise CorpusError(
                     f"corpora: {path!r} is a clip of both {other} and {name}; give each the folder of its own files"

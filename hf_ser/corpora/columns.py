@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
+from datasets.formatting import query_table
 
 #: Clips that are Python objects at a time.
 BLOCK = 1000
@@ -71,7 +72,8 @@ class Words(Sequence[str | None]):
         return int((self.codes < 0).sum())
 
 
-def arrow_columns(rows: Dataset, names: Sequence[str]) -> dict[str, pa.Array]:
-    """Columns of a data set as Arrow keeps them, without reading what is beside them."""
-    table = rows.select_columns(list(names)).with_format("arrow")[:]
-    return {name: table[name].combine_chunks() for name in names}
+def arrow_column(rows: Dataset, name: str) -> pa.Array:
+    """A column of a data set as Arrow keeps it, without reading what is beside it."""
+    # Not by select_columns and with_format, each of which copies all that `rows.info` knows of the clips.
+    table = query_table(rows.data.select([name]), slice(0, len(rows)), rows._indices)
+    return table[name].combine_chunks()

@@ -12,11 +12,11 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
 
-from hf_ser.encoders import FAMILIES, encoder_config
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
-from hf_ser.models import open_on_base, ready, resolve_checkpoint
-from hf_ser.models.load import NO_CODE, TINY, from_checkpoint, untrusted
+from hf_ser.modeling import open_on_base, ready, resolve_checkpoint
+from hf_ser.modeling.encoders import FAMILIES, encoder_config
+from hf_ser.modeling.load import NO_CODE, TINY, from_checkpoint, untrusted
 from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
 from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 

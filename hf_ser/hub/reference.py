@@ -32,7 +32,7 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig
-from hf_ser.models.load import NO_CODE
+from hf_ser.modeling.load import NO_CODE
 
 Opened = tuple[PreTrainedModel, SequenceFeatureExtractor]
 Weights = dict[str, torch.Tensor]

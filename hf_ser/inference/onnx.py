@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_ser.encoders import family_of, maximum_samples
 from hf_ser.machine import processors, threads_of_this_process
-from hf_ser.models.load import NO_CODE
+from hf_ser.modeling.encoders import family_of, maximum_samples
+from hf_ser.modeling.load import NO_CODE
 
 #: How the model was exported, and how far its probabilities are from those of the original model.
 RECORD = "export.json"

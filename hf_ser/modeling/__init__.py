@@ -1,9 +1,9 @@
 """
-The package's own model class for any encoder, and the code that goes to the Hub with such a model.
+An encoder with a classification head: the table of encoders, the heads, and opening a checkpoint by its name.
 
-The four modules in here are saved with a model that needs them, so that plain transformers opens it with
-`trust_remote_code=True`. They import nothing of the package but each other. Where this package is imported, the model opens
-without that argument.
+The modules `*_ser.py` are the package's own model class for any encoder. They are saved with a model that needs them, so that
+plain transformers opens it with `trust_remote_code=True`, and import nothing of the package but each other. Where this package is
+imported, the model opens without that argument.
 """
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
@@ -18,6 +18,16 @@ from hf_ser.modeling.encoders_ser import (
     valid_samples,
 )
 from hf_ser.modeling.feature_extraction_ser import SERFeatureExtractor
+from hf_ser.modeling.heads import (
+    HEADS,
+    BatchNormClassifier,
+    StandardisedLinear,
+    dimensions_of,
+    fold_training_layers,
+    split_outputs,
+    start_linear_head,
+)
+from hf_ser.modeling.load import Loaded, load_feature_extractor, load_model, open_on_base, ready, resolve_checkpoint
 from hf_ser.modeling.modeling_ser import SERForAudioClassification
 
 AutoConfig.register(SERModelConfig.model_type, SERModelConfig)
@@ -29,13 +39,26 @@ SERForAudioClassification.register_for_auto_class("AutoModelForAudioClassificati
 SERFeatureExtractor.register_for_auto_class()
 
 __all__ = [
+    "HEADS",
+    "BatchNormClassifier",
     "ClipGroupNorm",
+    "Loaded",
     "LoraCompatibleAttention",
     "SERFeatureExtractor",
     "SERForAudioClassification",
     "SERModelConfig",
+    "StandardisedLinear",
+    "dimensions_of",
+    "fold_training_layers",
     "ignore_padding",
+    "load_feature_extractor",
+    "load_model",
+    "open_on_base",
+    "ready",
+    "resolve_checkpoint",
     "samples_for_frames",
+    "split_outputs",
+    "start_linear_head",
     "use_lora_compatible_attention",
     "valid_samples",
 ]

@@ -18,11 +18,11 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import speech
-from hf_ser.encoders import minimum_samples
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, processors
 from hf_ser.memory import peak_memory
+from hf_ser.modeling.encoders import minimum_samples
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 

@@ -31,10 +31,6 @@ def regularised(loss: TargetLoss, model: Any) -> Callable[..., torch.Tensor]:
     """
     Adds AdaLoRA's regulariser to a loss in training: PEFT adds it only where the model computes the loss itself.
 
-    Args:
-        loss (`TargetLoss`): The loss of some clips of a step.
-        model (`PeftModel`): The model.
-
     Returns:
         A loss that adds to each clip's an equal share of `orth_reg_weight` times [`orthogonality`]: over all micro-batches and
         processes of a step the shares add up to one.

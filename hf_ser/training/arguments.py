@@ -3,7 +3,7 @@
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,12 @@ from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser.audio import Augmentation, cut
-from hf_ser.command_line import require_share
+from hf_ser.command_line import option, require_choices, require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
+from hf_ser.evaluation import metrics as emotion_metrics
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
-from hf_ser.models import HEADS
+from hf_ser.modeling import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
@@ -28,100 +29,74 @@ from hf_ser.wording import listed
 class ScriptArguments:
     """The model to start from, the corpora, and how they are split."""
 
-    model_name_or_path: str = field(
-        default="superb/hubert-large-superb-er",
-        metadata={
-            "help": "A pretrained HuBERT, Wav2Vec2, WavLM or Whisper (its encoder is used): a folder or a name on the Hub; "
-            "hubert-tiny-random is the package's own, for trying things out."
-        },
+    model_name_or_path: str = option(
+        "superb/hubert-large-superb-er",
+        help="A pretrained HuBERT, Wav2Vec2, WavLM or Whisper (its encoder is used): a folder or a name on the Hub; "
+        "hubert-tiny-random is the package's own, for trying things out.",
     )
-    corpora: list[str] = field(
-        default_factory=lambda: ["synthetic"],
-        metadata={
-            "help": "Corpora as NAME=PATH: a name of hf-ser corpora --list with its folder; FILE.yaml, which describes a "
-            "corpus, with a folder; manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally "
-            "speaker, gender, session, split, corpus, arousal, valence, dominance, votes); dataset with a folder of "
-            "save_to_disk or a name on the Hub; emobox with EmoBox/data/CORPUS; or synthetic, which the package makes itself."
-        },
+    corpora: list[str] = option(
+        ["synthetic"],
+        help="Corpora as NAME=PATH: a name of hf-ser corpora --list with its folder; FILE.yaml, which describes a corpus, with a "
+        "folder; manifest with a CSV, TSV, JSON lines or Parquet file (path, emotion, and optionally speaker, gender, "
+        "session, split, corpus, arousal, valence, dominance, votes); dataset with a folder of save_to_disk or a name on "
+        "the Hub; emobox with EmoBox/data/CORPUS; or synthetic, which the package makes itself.",
     )
-    emotions: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Emotions to classify, and merges: neutral happy sad angry calm=neutral (calm counts as neutral). By default "
-            "the eight of HuBERT-SER."
-        },
+    emotions: list[str] = option(
+        [],
+        help="Emotions to classify, and merges: neutral happy sad angry calm=neutral (calm counts as neutral). By default the "
+        "eight of HuBERT-SER.",
     )
-    minimum_raters: int = field(
-        default=1,
-        metadata={
-            "help": "A clip has an emotion_distribution if so many raters named one of the emotions (--targets)."
-        },
+    minimum_raters: int = option(
+        1, help="A clip has an emotion_distribution if so many raters named one of the emotions (--targets)."
     )
-    vote_smoothing: float = field(
-        default=0.0,
-        metadata={"help": "Added to the votes for each emotion before they become shares (emotion_distribution)."},
+    vote_smoothing: float = option(
+        0.0, help="Added to the votes for each emotion before they become shares (emotion_distribution)."
     )
-    dimension_range: list[float] = field(
-        default_factory=list,
-        metadata={
-            "help": "The lowest and highest arousal, valence and dominance in manifests and data sets: 1 7. By default 0 1. "
-            "Corpora have their own scales."
-        },
+    dimension_range: list[float] = option(
+        [],
+        help="The lowest and highest arousal, valence and dominance in manifests and data sets: 1 7. By default 0 1. Corpora "
+        "have their own scales.",
     )
-    label_source: str = field(
-        default="intended",
-        metadata={
-            "help": "CREMA-D's labels. intended: the emotion that the actor was asked for. multimodal_vote: the one that most "
-            "viewers perceived; the corpus then has the name crema_d_votes.",
-            "choices": list(LABEL_SOURCES),
-        },
+    label_source: str = option(
+        "intended",
+        help="CREMA-D's labels. intended: the emotion that the actor was asked for. multimodal_vote: the one that most viewers "
+        "perceived; the corpus then has the name crema_d_votes.",
+        choices=LABEL_SOURCES,
     )
-    split: str = field(
-        default="speaker",
-        metadata={
-            "help": "speaker: no speaker is in two parts. random: clips are shuffled, as in HuBERT-SER; speakers are in all "
-            "parts, and metrics say nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or "
-            "its own folds (emobox). cross_corpus: some corpora train, and each other one is a test part.",
-            "choices": ["cross_corpus", "kfold", "official", "random", "speaker"],
-        },
+    split: str = option(
+        "speaker",
+        help="speaker: no speaker is in two parts. random: clips are shuffled, as in HuBERT-SER; speakers are in all parts, and "
+        "metrics say nothing about a new speaker. kfold: PEFT-SER's folds. official: the corpus' own parts, or its own "
+        "folds (emobox). cross_corpus: some corpora train, and each other one is a test part.",
+        choices=["cross_corpus", "kfold", "official", "random", "speaker"],
     )
-    splits: str | None = field(
-        default=None, metadata={"help": "A splits.json to read the split from, in place of --split."}
+    splits: str | None = option(None, help="A splits.json to read the split from, in place of --split.")
+    train_corpora: list[str] = option([], help="Training corpora (cross_corpus).")
+    test_size: float = option(0.2, help="Share of the clips for the test part (random, speaker).")
+    validation_size: float = option(0.1, help="Share of all clips for validation (random, speaker).")
+    fold: int = option(0, help="Which fold is the test part, from 0 (kfold, official).")
+    folds: int | None = option(None, help="Folds: 5 by speaker, as many as sessions by session (kfold).")
+    fold_by: str = option(
+        "speaker",
+        help="The unit that is never divided between folds (kfold).",
+        choices=["speaker", "session"],
     )
-    train_corpora: list[str] = field(default_factory=list, metadata={"help": "Training corpora (cross_corpus)."})
-    test_size: float = field(default=0.2, metadata={"help": "Share of the clips for the test part (random, speaker)."})
-    validation_size: float = field(
-        default=0.1, metadata={"help": "Share of all clips for validation (random, speaker)."}
+    split_seed: int = option(42, help="Seed of the split, apart from the training's.")
+    max_excluded: float = option(
+        0.05, help="Stop if a larger share of a corpus' clips cannot be used; copies do not count."
     )
-    fold: int = field(default=0, metadata={"help": "Which fold is the test part, from 0 (kfold, official)."})
-    folds: int | None = field(
-        default=None, metadata={"help": "Folds: 5 by speaker, as many as sessions by session (kfold)."}
+    streaming: bool = option(
+        False,
+        help="Read the clips from the Hub while the model trains, and keep none of them on the disk: for dataset=user/name that "
+        "is stored as Parquet. Broken clips are excluded as they come, duplicates are not found.",
     )
-    fold_by: str = field(
-        default="speaker",
-        metadata={"help": "The unit that is never divided between folds (kfold).", "choices": ["speaker", "session"]},
-    )
-    split_seed: int = field(default=42, metadata={"help": "Seed of the split, apart from the training's."})
-    max_excluded: float = field(
-        default=0.05,
-        metadata={"help": "Stop if a larger share of a corpus' clips cannot be used; copies do not count."},
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "Read the clips from the Hub while the model trains, and keep none of them on the disk: for "
-            "dataset=user/name that is stored as Parquet. Broken clips are excluded as they come, duplicates are not found."
-        },
-    )
-    shuffle_buffer: int = field(
-        default=1000,
-        metadata={"help": "Size of the shuffle buffer in clips (--streaming)."},
-    )
-    prepare_workers: int | None = field(
-        default=None, metadata={"help": "Processes that decode a corpus; by default one for each processor."}
+    shuffle_buffer: int = option(1000, help="Size of the shuffle buffer in clips (--streaming).")
+    prepare_workers: int | None = option(
+        None, help="Processes that decode a corpus; by default one for each processor."
     )
 
     def __post_init__(self) -> None:
+        require_choices(self)
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer: must be at least 1 clip, found {self.shuffle_buffer}")
         require_share("max_excluded", self.max_excluded)
@@ -154,16 +129,15 @@ def _rates(rates: Mapping[float, float]) -> str:
 #: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
 HEAD_LEARNING_RATE = 1e-4
 
-#: transformers' implementations of attention; others are downloaded code.
-ATTENTION = ("sdpa", "flash_attention_2", "eager")
-BASE_MODEL_DTYPES = ("float32", "bfloat16")
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
-METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc", "loss")
+METRICS = (*emotion_metrics.METRICS, "ccc", "loss")
 
 #: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
                 "frozen_cache_views", "focal_gamma")  # fmt: skip
+#: Numbers from 0 to 1.
+SHARES = ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob")
 #: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
@@ -181,351 +155,206 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 class SERConfig(TrainingArguments):
     """transformers' `TrainingArguments` with defaults for emotion recognition, and what it lacks."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "The run's folder. Required."})
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={"help": "Start anew in the folder of an earlier run, and delete what that run left there."},
+    output_dir: str | None = option(None, help="The run's folder. Required.")
+    overwrite_output_dir: bool = option(
+        False, help="Start anew in the folder of an earlier run, and delete what that run left there."
     )
-    targets: list[str] = field(
-        default_factory=lambda: ["emotion"],
-        metadata={
-            "help": "What the model predicts: emotion, emotion_distribution (the shares of the raters' votes), arousal, valence, "
-            "dominance; several with their weights in the loss: emotion arousal=0.5. A clip without one of the labels counts "
-            "for the others."
-        },
+    targets: list[str] = option(
+        ["emotion"],
+        help="What the model predicts: emotion, emotion_distribution (the shares of the raters' votes), arousal, valence, "
+        "dominance; several with their weights in the loss: emotion arousal=0.5. A clip without one of the labels counts "
+        "for the others.",
     )
-    dimension_loss: str = field(
-        default="ccc",
-        metadata={
-            "help": "The loss of arousal, valence and dominance: ccc (1 - CCC over the clips of a step) or mse.",
-            "choices": list(DIMENSION_LOSSES),
-        },
+    dimension_loss: str = option(
+        "ccc",
+        help="The loss of arousal, valence and dominance: ccc (1 - CCC over the clips of a step) or mse.",
+        choices=DIMENSION_LOSSES,
     )
-    head: str = field(
-        default="linear",
-        metadata={
-            "help": "linear: one linear layer on statistics of all layers, which starts as a solved probe (a logistic regression "
-            "on the frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before "
-            "the last layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
-            "transformers with trust_remote_code=True.",
-            "choices": list(HEADS),
-        },
+    head: str = option(
+        "linear",
+        help="linear: one linear layer on statistics of all layers, which starts as a solved probe (a logistic regression on the "
+        "frozen encoder); saved as a stock one. stock: transformers' own. batchnorm: batch norm and dropout before the last "
+        "layer; saved as a stock one. conv: PEFT-SER's, on a learned average of all layers; it and Whisper open in "
+        "transformers with trust_remote_code=True.",
+        choices=HEADS,
     )
-    weighted_layer_sum: bool = field(
-        default=False, metadata={"help": "Give the head a learned average of all layers instead of the last one."}
+    weighted_layer_sum: bool = option(
+        False, help="Give the head a learned average of all layers instead of the last one."
     )
-    mask_time_prob: float = field(
-        default=0.0,
-        metadata={
-            "help": "SpecAugment in training: share of the frames that are masked. 0, the default, masks none, whatever the "
-            "checkpoint's configuration says, so that methods can be compared. A frozen encoder masks nothing: above 0 is an "
-            "error there."
-        },
+    mask_time_prob: float = option(
+        0.0,
+        help="SpecAugment in training: share of the frames that are masked. 0, the default, masks none, whatever the "
+        "checkpoint's configuration says, so that methods can be compared. A frozen encoder masks nothing: above 0 is an "
+        "error there.",
     )
-    mask_feature_prob: float = field(
-        default=0.0,
-        metadata={"help": "SpecAugment in training: share of the features that are masked; as --mask_time_prob."},
+    mask_feature_prob: float = option(
+        0.0, help="SpecAugment in training: share of the features that are masked; as --mask_time_prob."
     )
-    do_normalize: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default "
-            "as the checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT."
-        },
+    do_normalize: bool | None = option(
+        None,
+        help="Scale each waveform to zero mean and unit variance, in training and wherever the model is used. By default as the "
+        "checkpoint's preprocessor_config.json says. Not for Whisper and Wav2Vec2-BERT.",
     )
-    normalise_by: str | None = field(
-        default=None,
-        metadata={
-            "help": "Also report metrics of predictions that are normalised by the mean over all clips of the same speaker "
-            "or corpus. It uses no labels, but all clips at once: another protocol, and named as such in results and card.",
-            "choices": ["speaker", "corpus"],
-        },
+    normalise_by: str | None = option(
+        None,
+        help="Also report metrics of predictions that are normalised by the mean over all clips of the same speaker or corpus. "
+        "It uses no labels, but all clips at once: another protocol, and named as such in results and card.",
+        choices=["speaker", "corpus"],
     )
-    max_seconds: float | None = field(
-        default=None, metadata={"help": "Use the first N seconds of longer clips, in training and test."}
+    max_seconds: float | None = option(None, help="Use the first N seconds of longer clips, in training and test.")
+    segment_length: float | None = option(
+        None, help="Cut longer clips into segments of N seconds; metrics stay per clip."
     )
-    segment_length: float | None = field(
-        default=None, metadata={"help": "Cut longer clips into segments of N seconds; metrics stay per clip."}
+    segment_overlap: float = option(0.0, help="Seconds that a segment shares with the next one.")
+    save_format: str = option(
+        "merged",
+        help="What is saved of a LoRA run. merged: a checkpoint that opens anywhere, and the adapter in adapter/. adapter: the "
+        "adapter alone.",
+        choices=["merged", "adapter"],
     )
-    segment_overlap: float = field(default=0.0, metadata={"help": "Seconds that a segment shares with the next one."})
-    save_format: str = field(
-        default="merged",
-        metadata={
-            "help": "What is saved of a LoRA run. merged: a checkpoint that opens anywhere, and the adapter in adapter/. "
-            "adapter: the adapter alone.",
-            "choices": ["merged", "adapter"],
-        },
+    frozen_cache_gb: float = option(
+        20.0,
+        help="Disk in GB for what the frozen part of the model computes, once for all epochs and all later runs on the same "
+        "clips; least recently used models are deleted first. 0: no cache.",
     )
-    frozen_cache_gb: float = field(
-        default=20.0,
-        metadata={
-            "help": "Disk in GB for what the frozen part of the model computes, once for all epochs and all later runs on the "
-            "same clips; least recently used models are deleted first. 0: no cache."
-        },
+    frozen_cache_views: int = option(
+        3,
+        help="Where clips are augmented and layers are frozen: keep so many views of each clip, those of the first epochs, and "
+        "train with them in turn. Faster than a new view in every epoch, and less varied. 0: a new view in every epoch, and "
+        "nothing is kept; the probe is then solved on clips that are not augmented.",
     )
-    frozen_cache_views: int = field(
-        default=3,
-        metadata={
-            "help": "Where clips are augmented and layers are frozen: keep so many views of each clip, those of the first "
-            "epochs, and train with them in turn. Faster than a new view in every epoch, and less varied. 0: a new view in every "
-            "epoch, and nothing is kept; the probe is then solved on clips that are not augmented."
-        },
+    micro_batch_seconds: float | None = option(
+        None,
+        help="Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
+        "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
+        "HuBERT Base, more with a smaller model; 0: whole batches. Where the memory runs out, it is halved.",
     )
-    micro_batch_seconds: float | None = field(
-        default=None,
-        metadata={
-            "help": "Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-            "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
-            "HuBERT Base, more with a smaller model; 0: whole batches. Where the memory runs out, it is halved."
-        },
+    hub_strategy: str = option(
+        "end",
+        help="What --push_to_hub uploads. end: the finished run, in one commit. checkpoint (every_save, all_checkpoints): each "
+        "checkpoint, too, with the optimizer's state, on the branch 'checkpoints'. --resume_from_checkpoint True resumes "
+        "from it on another machine; the branch is deleted at the end.",
+        choices=[strategy.value for strategy in HubStrategy],
     )
-    hub_strategy: str = field(
-        default="end",
-        metadata={
-            "help": "What --push_to_hub uploads. end: the finished run, in one commit. checkpoint (every_save, "
-            "all_checkpoints): each checkpoint, too, with the optimizer's state, on the branch 'checkpoints'. "
-            "--resume_from_checkpoint True resumes from it on another machine; the branch is deleted at the end.",
-            "choices": [strategy.value for strategy in HubStrategy],
-        },
+    hub_create_pr: bool = option(False, help="Open a pull request instead of committing to the branch.")
+    hub_overwrite: bool = option(
+        False, help="Replace the model that hub_model_id holds already; else the run does not begin."
     )
-    hub_create_pr: bool = field(
-        default=False, metadata={"help": "Open a pull request instead of committing to the branch."}
+    hub_license: str | None = option(
+        None, help="The model's licence, by its identifier on the Hub; by default the corpus' own."
     )
-    hub_overwrite: bool = field(
-        default=False,
-        metadata={"help": "Replace the model that hub_model_id holds already; else the run does not begin."},
+    hub_base_model: str | None = option(
+        None, help="The base model's name on the Hub, if --model_name_or_path is a folder."
     )
-    hub_license: str | None = field(
-        default=None,
-        metadata={"help": "The model's licence, by its identifier on the Hub; by default the corpus' own."},
+    hub_clip_names: bool = option(
+        False, help="Publish the clips' names; by default splits.json has hashes in their place."
     )
-    hub_base_model: str | None = field(
-        default=None, metadata={"help": "The base model's name on the Hub, if --model_name_or_path is a folder."}
+    cpu_threads: int | None = option(
+        None,
+        help="Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, shared "
+        "out between its processes.",
     )
-    hub_clip_names: bool = field(
-        default=False, metadata={"help": "Publish the clips' names; by default splits.json has hashes in their place."}
+    class_weights: bool = option(False, help="Weigh each clip's loss by the inverse frequency of its emotion in train.")
+    balanced_sampling: bool = option(
+        False, help="Sample emotions with equal frequency; the length of an epoch does not change."
     )
-    cpu_threads: int | None = field(
-        default=None,
-        metadata={
-            "help": "Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, "
-            "shared out between its processes."
-        },
+    focal_gamma: float = option(
+        0.0,
+        help="Focal loss: weigh each clip's loss by (1 - p)^gamma, p the probability of its emotion; 2 is usual. 0: off.",
     )
-    class_weights: bool = field(
-        default=False, metadata={"help": "Weigh each clip's loss by the inverse frequency of its emotion in train."}
+    early_stopping_patience: int | None = option(
+        None, help="Stop after so many evaluations without a better metric_for_best_model."
     )
-    balanced_sampling: bool = field(
-        default=False,
-        metadata={"help": "Sample emotions with equal frequency; the length of an epoch does not change."},
+    learning_rate: float | None = option(
+        None,
+        help="Peak learning rate of encoder parameters. By default "
+        + "; ".join(f"{name}: {_rates(rates)}" for name, rates in LEARNING_RATES.items())
+        + f"; others: {ADDED_LEARNING_RATE:g}.",
     )
-    focal_gamma: float = field(
-        default=0.0,
-        metadata={
-            "help": "Focal loss: weigh each clip's loss by (1 - p)^gamma, p the probability of its emotion; 2 is usual. 0: off."
-        },
+    head_learning_rate: float | None = option(
+        None,
+        help=f"Peak learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
+        "at its solution, and learning_rate for the others.",
     )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations without a better metric_for_best_model."}
+    layer_decay: float = option(
+        1.0,
+        help="Factor from the learning rate of each layer of the encoder to that of the layer below (layer-wise decay). 1: the "
+        "same for all.",
     )
-    learning_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "Peak learning rate of encoder parameters. By default "
-            + "; ".join(f"{name}: {_rates(rates)}" for name, rates in LEARNING_RATES.items())
-            + f"; others: {ADDED_LEARNING_RATE:g}."
-        },
+    average_share: float = option(
+        0.2,
+        help="Keep the mean of the weights over this share of the steps, at the end of training. 0: the last weights. Not with "
+        "load_best_model_at_end, FSDP or DeepSpeed.",
     )
-    head_learning_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": f"Peak learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
-            "at its solution, and learning_rate for the others."
-        },
+    interpolation: bool = option(
+        True,
+        help="With a linear head: keep a point between the solved probe and the trained weights, half way unless another is "
+        "better on validation by more than the standard error of its UAR. Where that is the probe itself, log, results and "
+        "card say so.",
     )
-    layer_decay: float = field(
-        default=1.0,
-        metadata={
-            "help": "Factor from the learning rate of each layer of the encoder to that of the layer below (layer-wise decay). "
-            "1: the same for all."
-        },
+    num_train_epochs: float = option(3.0, help="Epochs.")
+    per_device_train_batch_size: int = option(16, help="Clips in a batch, on each device.")
+    per_device_eval_batch_size: int = option(16, help="Clips in a batch of an evaluation.")
+    lr_scheduler_type: str = option(
+        "linear",
+        help="How the learning rate falls. reduce_lr_on_plateau watches the loss on validation, whatever chooses the model; by "
+        "default it halves after 5 epochs without a lower loss, and not below a tenth, as PEFT-SER.",
     )
-    average_share: float = field(
-        default=0.2,
-        metadata={
-            "help": "Keep the mean of the weights over this share of the steps, at the end of training. 0: the last weights. Not "
-            "with load_best_model_at_end, FSDP or DeepSpeed."
-        },
+    lr_scheduler_kwargs: dict[str, Any] | str | None = option(None, help="Arguments of the scheduler, as JSON.")
+    adam: bool = option(False, help="torch.optim.Adam, with L2 in the gradient, as PEFT-SER, in place of --optim.")
+    warmup_steps: float = option(0.1, help="Warm-up steps; below 1: share of all steps.")
+    eval_strategy: str = option("epoch", help="When validation is evaluated: no, steps or epoch.")
+    save_strategy: str = option("epoch", help="When a checkpoint is saved: no, steps, epoch or best.")
+    logging_strategy: str = option("epoch", help="When the training loss is logged: no, steps, epoch.")
+    save_total_limit: int | None = option(1, help="Checkpoints to keep beside the best one.")
+    load_best_model_at_end: bool = option(
+        False,
+        help="Keep the epoch with the best metric_for_best_model. On the few speakers of a validation part that is mostly noise: "
+        "by default the end of the schedule is kept.",
     )
-    interpolation: bool = field(
-        default=True,
-        metadata={
-            "help": "With a linear head: keep a point between the solved probe and the trained weights, half way unless "
-            "another is better on validation by more than the standard error of its UAR. Where that is the probe itself, log, "
-            "results and card say so."
-        },
+    metric_for_best_model: str | None = option(
+        None,
+        help=f"What best means, on validation: {listed(METRICS, 'or')}. By default uar, or ccc (the mean of the "
+        "dimensions) where no emotions are among the targets.",
     )
-    num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Clips in a batch, on each device."})
-    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Clips in a batch of an evaluation."})
-    lr_scheduler_type: str = field(
-        default="linear",
-        metadata={
-            "help": "How the learning rate falls. reduce_lr_on_plateau watches the loss on validation, whatever chooses the "
-            "model; by default it halves after 5 epochs without a lower loss, and not below a tenth, as PEFT-SER."
-        },
+    greater_is_better: bool | None = option(
+        None, help="Whether a higher metric_for_best_model is better; by default as it is defined."
     )
-    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Arguments of the scheduler, as JSON."}
+    gradient_checkpointing_kwargs: dict[str, Any] | str | None = option(
+        None, help="For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."
     )
-    adam: bool = field(
-        default=False,
-        metadata={"help": "torch.optim.Adam, with L2 in the gradient, as PEFT-SER, in place of --optim."},
+    dataloader_num_workers: int | None = option(
+        None,
+        help="Processes that decode, augment and batch clips for each process that trains; batches do not depend on their "
+        "number. By default 0 on a CPU, and with a GPU one less than there are cores, at most 8.",
     )
-    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps; below 1: share of all steps."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When validation is evaluated: no, steps or epoch."})
-    save_strategy: str = field(
-        default="epoch", metadata={"help": "When a checkpoint is saved: no, steps, epoch or best."}
+    dataloader_persistent_workers: bool | None = option(
+        None, help="Keep these processes between the epochs of a training; by default on a GPU."
     )
-    logging_strategy: str = field(
-        default="epoch", metadata={"help": "When the training loss is logged: no, steps, epoch."}
+    remove_unused_columns: bool = option(False, help="Must be False: the audio would be removed.")
+    bf16: bool | None = option(
+        None,
+        help="Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and without "
+        "it (V100, T4) the default is --fp16 True; False here: float32.",
     )
-    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best one."})
-    load_best_model_at_end: bool = field(
-        default=False,
-        metadata={
-            "help": "Keep the epoch with the best metric_for_best_model. On the few speakers of a validation part that is mostly "
-            "noise: by default the end of the schedule is kept."
-        },
+    fp16: bool = option(False, help="Train in float16, with a scaled loss; see bf16.")
+    base_model_dtype: str = option(
+        "float32",
+        help="Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16 takes half the memory, and with "
+        "--bf16 it is the same training. Adapter, head and all that is saved stay in float32.",
+        choices=["float32", "bfloat16"],
     )
-    metric_for_best_model: str | None = field(
-        default=None,
-        metadata={
-            "help": f"What best means, on validation: {listed(METRICS, 'or')}. By default uar, or ccc (the mean of the "
-            "dimensions) where no emotions are among the targets."
-        },
-    )
-    greater_is_better: bool | None = field(
-        default=None,
-        metadata={"help": "Whether a higher metric_for_best_model is better; by default as it is defined."},
-    )
-    gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."}
-    )
-    dataloader_num_workers: int | None = field(
-        default=None,
-        metadata={
-            "help": "Processes that decode, augment and batch clips for each process that trains; batches do not depend on their "
-            "number. By default 0 on a CPU, and with a GPU one less than there are cores, at most 8."
-        },
-    )
-    dataloader_persistent_workers: bool | None = field(
-        default=None,
-        metadata={"help": "Keep these processes between the epochs of a training; by default on a GPU."},
-    )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: the audio would be removed."})
-    bf16: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and "
-            "without it (V100, T4) the default is --fp16 True; False here: float32."
-        },
-    )
-    fp16: bool = field(default=False, metadata={"help": "Train in float16, with a scaled loss; see bf16."})
-    base_model_dtype: str = field(
-        default="float32",
-        metadata={
-            "help": "Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16 takes half the memory, "
-            "and with --bf16 it is the same training. Adapter, head and all that is saved stay in float32.",
-            "choices": list(BASE_MODEL_DTYPES),
-        },
-    )
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={
-            "help": "How attention is computed in training, as in transformers' from_pretrained; flash_attention_2 needs the "
-            "package flash-attn. By default sdpa, on a CPU with faster code of this package where it has some.",
-            "choices": list(ATTENTION),
-        },
+    attn_implementation: str | None = option(
+        None,
+        help="How attention is computed in training, as in transformers' from_pretrained; flash_attention_2 needs the package "
+        "flash-attn. By default sdpa, on a CPU with faster code of this package where it has some.",
+        choices=["sdpa", "flash_attention_2", "eager"],  # others are downloaded code
     )
 
     def __post_init__(self) -> None:
-        if not self.output_dir:
-            raise ValueError("output_dir: name the run's folder")
-        for name, (value, why) in UNUSABLE.items():
-            if (found := getattr(self, name)) != value:
-                raise ValueError(f"{name}: {why}; found {found}")
-        for name in NOT_NEGATIVE:
-            number = getattr(self, name)
-            if number is not None and not 0 <= number < math.inf:  # NaN is not, either
-                raise ValueError(f"{name}: must be finite and not below 0, found {number}")
-        for name in ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob"):
-            require_share(name, getattr(self, name))
         weights = parse_targets(self.targets)
-        emotions = {EMOTION, DISTRIBUTION} & weights.keys()
-        if self.metric_for_best_model is None:
-            self.metric_for_best_model = "uar" if emotions else "ccc"
-        metric = self.metric_for_best_model
-        if metric.removeprefix("eval_") not in METRICS:
-            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
-        if self.segment_overlap and self.segment_length is None:
-            raise ValueError(
-                f"segment_overlap: is of use with segment_length alone, found {self.segment_overlap} without it"
-            )
-        cut((), self.segment_length, self.segment_overlap)
-        if self.focal_gamma and self.label_smoothing_factor:
-            raise ValueError(
-                f"focal_gamma: needs one true emotion for each clip, and label_smoothing_factor is "
-                f"{self.label_smoothing_factor:g}; use one of them"
-            )
-        if self.focal_gamma and DISTRIBUTION in weights:
-            raise ValueError("focal_gamma: needs one true emotion for each clip, and a target is emotion_distribution")
-        for name in ("class_weights", "balanced_sampling"):
-            if getattr(self, name) and not emotions:
-                raise ValueError(f"{name}: is of use with emotions alone, and targets are {listed(weights)}")
-        if self.balanced_sampling and self.class_weights:
-            raise ValueError(
-                "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them"
-            )
-        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-            self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
-        if self.bf16 is None:
-            default = half_precision(self.use_cpu)
-            self.bf16 = not self.fp16 and default == "bf16"
-            self.fp16 = self.fp16 or default == "fp16"
-        if self.attn_implementation not in (None, *ATTENTION):
-            raise ValueError(
-                f"attn_implementation: expected {listed(ATTENTION, 'or')}, found {self.attn_implementation!r}"
-            )
-        if self.attn_implementation == "flash_attention_2" and not (self.bf16 or self.fp16):
-            raise ValueError(
-                "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True"
-            )
-        if self.base_model_dtype not in BASE_MODEL_DTYPES:
-            raise ValueError(
-                f"base_model_dtype: expected {listed(BASE_MODEL_DTYPES, 'or')}, found {self.base_model_dtype!r}"
-            )
-        if self.base_model_dtype == "bfloat16" and not self.bf16:
-            raise ValueError(
-                "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use"
-            )
-        if self.dataloader_num_workers is None:
-            self.dataloader_num_workers = loading_processes(not self.use_cpu, self.cpu_threads)
-        if self.dataloader_persistent_workers is None:
-            # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
-            self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
-        if self.greater_is_better is None:
-            # transformers maximises everything but the loss.
-            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
-        if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
-            self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
-        if self.early_stopping_patience is not None and not self.load_best_model_at_end:
-            raise ValueError(
-                "early_stopping_patience: the epoch at which it stops is of use with load_best_model_at_end True alone"
-            )
-        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
-            # The re-entrant kind loses the gradient behind a frozen layer.
-            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
+        self._resolve_defaults(weights)
+        self._check(weights)
         # The clip that a segment is cut from travels with its label to the metrics.
         self.label_names = ["labels", "clip"]
         super().__post_init__()
@@ -534,6 +363,88 @@ class SERConfig(TrainingArguments):
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
             torch.set_num_threads(self.cpu_threads or threads_of_this_process())
+
+    def _resolve_defaults(self, targets: Mapping[str, float]) -> None:
+        """Sets what depends on the machine or on other arguments."""
+        resume: Any = vars(self)["resume_from_checkpoint"]  # on the command line True is a word
+        self.resume_from_checkpoint = {"true": True, "false": None}.get(str(resume).lower(), resume)
+        if self.metric_for_best_model is None:
+            self.metric_for_best_model = "uar" if {EMOTION, DISTRIBUTION} & targets.keys() else "ccc"
+        if self.greater_is_better is None:
+            # transformers maximises everything but the loss.
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
+        if self.bf16 is None:
+            default = half_precision(self.use_cpu)
+            self.bf16 = not self.fp16 and default == "bf16"
+            self.fp16 = self.fp16 or default == "fp16"
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = loading_processes(not self.use_cpu, self.cpu_threads)
+        if self.dataloader_persistent_workers is None:
+            # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
+            self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
+        if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
+            self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
+        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
+            # The re-entrant kind loses the gradient behind a frozen layer.
+            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
+
+    def _check(self, targets: Mapping[str, float]) -> None:
+        """
+        Raises:
+            ValueError: if an argument is out of range, or does not fit another one.
+        """
+        if not self.output_dir:
+            raise ValueError("output_dir: name the run's folder")
+        for name, (value, why) in UNUSABLE.items():
+            if (found := getattr(self, name)) != value:
+                raise ValueError(f"{name}: {why}; found {found}")
+        require_choices(self)
+        for name in NOT_NEGATIVE:
+            number = getattr(self, name)
+            if number is not None and not 0 <= number < math.inf:  # NaN is not, either
+                raise ValueError(f"{name}: must be finite and not below 0, found {number}")
+        for name in SHARES:
+            require_share(name, getattr(self, name))
+        metric = str(self.metric_for_best_model)
+        if metric.removeprefix("eval_") not in METRICS:
+            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
+        for name in ("class_weights", "balanced_sampling"):
+            if getattr(self, name) and not {EMOTION, DISTRIBUTION} & targets.keys():
+                raise ValueError(f"{name}: is of use with emotions alone, and targets are {listed(targets)}")
+        one = "focal_gamma: needs one true emotion for each clip, and"
+        flash, bfloat16 = self.attn_implementation == "flash_attention_2", self.base_model_dtype == "bfloat16"
+        for wrong, message in (
+            (
+                self.segment_overlap and self.segment_length is None,
+                f"segment_overlap: is of use with segment_length alone, found {self.segment_overlap} without it",
+            ),
+            (
+                self.focal_gamma and self.label_smoothing_factor,
+                f"{one} label_smoothing_factor is {self.label_smoothing_factor:g}; use one of them",
+            ),
+            (self.focal_gamma and DISTRIBUTION in targets, f"{one} a target is emotion_distribution"),
+            (
+                self.balanced_sampling and self.class_weights,
+                "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them",
+            ),
+            (
+                flash and not (self.bf16 or self.fp16),
+                "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True",
+            ),
+            (
+                bfloat16 and not self.bf16,
+                "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use",
+            ),
+            (
+                self.early_stopping_patience is not None and not self.load_best_model_at_end,
+                "early_stopping_patience: the epoch at which it stops is of use with load_best_model_at_end True alone",
+            ),
+        ):
+            if wrong:
+                raise ValueError(message)
+        cut((), self.segment_length, self.segment_overlap)
 
     @property
     def augmentation_seed(self) -> int:
@@ -562,11 +473,8 @@ class SERConfig(TrainingArguments):
 
     def resolve_learning_rates(self, method: str, parameters: int) -> None:
         """
-        Sets the learning rates that are not given, and the tenth that a plateau does not go below.
-
-        Args:
-            method (`str`): The method; of several the one with the smallest rate counts.
-            parameters (`int`): The number of the model's parameters.
+        Sets the learning rates that are not given, for a model with so many parameters, and the tenth that a plateau does not go
+        below. Of combined methods the one with the smallest rate counts.
         """
         if self.learning_rate is None:
             rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in method.split("+")]

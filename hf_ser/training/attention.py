@@ -80,12 +80,9 @@ def use_plain_attention(model: Any) -> None:
 @contextmanager
 def attention(model: Any, implementation: str | None) -> Iterator[None]:
     """
-    Within it a model computes attention by one of transformers' implementations. Flash attention has no float32, in which
-    features and predictions are computed: it is for the training alone.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): The model.
-        implementation (`str`, *optional*): `sdpa`, `eager` or `flash_attention_2`; by default the one that the model has.
+    Within it a model computes attention by one of transformers' implementations (`sdpa`, `eager` or `flash_attention_2`), by
+    default the one that it has. Flash attention has no float32, in which features and predictions are computed: it is for the
+    training alone.
 
     Raises:
         ImportError, ValueError: if it is not installed, or the encoder does not support it.

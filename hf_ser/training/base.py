@@ -1,35 +1,31 @@
 """transformers' Trainer, where emotion recognition needs it to be different."""
 
-import logging
 import math
 import re
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
-from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler, micro_batches_of_like_length
-from hf_ser.memory import FittingParts, is_out_of_memory
-from hf_ser.models import StandardisedLinear
-from hf_ser.models.load import HEAD
+from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
+from hf_ser.modeling import StandardisedLinear
+from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.attention import attention, use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
 from hf_ser.training.base_model import base_model_in_bfloat16
-from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.dropout import use_word_dropout
-from hf_ser.training.losses import RandomState, TargetLoss
+from hf_ser.training.losses import TargetLoss
+from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import (
     FSDPShards,
@@ -39,26 +35,6 @@ from hf_ser.training.sharding import (
     shardable_by_accelerate,
 )
 from hf_ser.tuning import Tuned, frozen_modules
-
-logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-#: Parameters of HuBERT Base, for which the next two hold.
-HUBERT_BASE = 94.4e6
-#: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
-MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
-#: What a micro-batch costs however small it is, in seconds of speech that take as long.
-MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
-
-
-def batch_scale(model: nn.Module) -> float:
-    """
-    How many seconds of speech a model processes in the time that HuBERT Base needs for one, at least 1: by its number of
-    parameters. The fixed cost of a micro-batch does not shrink with the model: cut finely, a step of Whisper tiny takes half as
-    long again.
-    """
-    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
 
 
 def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
@@ -79,12 +55,8 @@ IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\
 
 def learning_rates(names: Sequence[str], args: SERConfig) -> dict[str, float]:
     """
-    The highest learning rate of each parameter: the head's own, and in the encoder less from layer to layer towards its input
-    (`layer_decay`).
-
-    Args:
-        names (`Sequence[str]`): The names of a model's parameters, with or without PEFT's wrappers.
-        args (`SERConfig`): With `learning_rate` resolved.
+    The highest learning rate of each parameter, by its name with or without PEFT's wrappers: the head's own, and in the encoder
+    less from layer to layer towards its input (`layer_decay`).
     """
     rate = args.learning_rate
     assert rate is not None
@@ -114,7 +86,7 @@ class _Epochs(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch or 0))
 
 
-class BaseTrainer(CheckpointingTrainer):
+class BaseTrainer(MicroBatchTrainer):
     """
     A `Trainer` whose loss does not depend on how a step is cut into batches, whose metrics are per clip, whose frozen
     modules run in eval mode, and whose adapters are saved whole.
@@ -128,9 +100,6 @@ class BaseTrainer(CheckpointingTrainer):
         weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`~hf_ser.training.losses.inverse_frequencies`].
     """
 
-    is_fsdp_enabled: bool
-    is_deepspeed_enabled: bool
-
     def __init__(
         self,
         tuned: Tuned,
@@ -142,7 +111,7 @@ class BaseTrainer(CheckpointingTrainer):
         weights: torch.Tensor | None = None,
     ) -> None:
         targets = train_dataset.targets
-        self._loss = TargetLoss(
+        loss = TargetLoss(
             emotions=len(targets.emotions),
             dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
             class_weights=weights,
@@ -158,12 +127,13 @@ class BaseTrainer(CheckpointingTrainer):
         require_shardable(args, adalora)
         super().__init__(
             model=tuned.model,
+            loss=loss,
             args=args,
             data_collator=collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=collator.feature_extractor,
-            compute_loss_func=regularised(self._loss, tuned.model) if adalora else self._loss,
+            compute_loss_func=regularised(loss, tuned.model) if adalora else loss,
             compute_metrics=partial(clip_metrics, emotions=len(targets.emotions)),
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
             optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
@@ -184,17 +154,7 @@ class BaseTrainer(CheckpointingTrainer):
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
         self._probe: Weights = {}
-        #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
-        self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
-        #: The batches of the step, and what the random generators had drawn before it.
-        self._samples: list[dict[str, Any]] = []
-        self._drawn = RandomState()
-        #: Seconds of speech that fit into the memory in a micro-batch, as far as known.
-        self._seconds_that_fit = math.inf
-        #: Cuts the batches of evaluations where the memory runs out.
-        self.fits = FittingParts()
         self._new = tuned.new
-        self._frozen = frozen_modules(tuned.model)
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
@@ -202,11 +162,6 @@ class BaseTrainer(CheckpointingTrainer):
                 use_plain_attention(tuned.model)
         with attention(tuned.model, args.attn_implementation):
             pass  # what the encoder does not support is an error now, and not after the probe
-        self._batch_scale = batch_scale(tuned.model)
-        # Batch norm takes the statistics of the whole batch.
-        self._whole_batches = any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tuned.model.modules()
-        )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
@@ -246,11 +201,6 @@ class BaseTrainer(CheckpointingTrainer):
         with shardable_by_accelerate(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args, **kwargs)
 
-    @property
-    def shares_model(self) -> bool:
-        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
     def head_weights(self) -> dict[str, torch.Tensor]:
         """The weights and buffers of a `linear` head, by their names in the untuned model."""
         state = self.accelerator.unwrap_model(self.model).state_dict()
@@ -266,11 +216,9 @@ class BaseTrainer(CheckpointingTrainer):
 
     def start_from(self, head: dict[str, torch.Tensor]) -> None:
         """
-        Lets the training of a model with a solved `linear` head start from another solution, if its encoder trains, too; and
-        lets it end between the probe and the trained weights, see `hf_ser.training.averaging.interpolate`.
-
-        Args:
-            head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection.
+        Lets the training of a model with a solved `linear` head start from another solution, `weight` and `bias` of the
+        projection, if its encoder trains, too; and lets it end between the probe and the trained weights, see
+        `hf_ser.training.averaging.interpolate`.
         """
         if self.args.interpolation:
             self._probe = trained_weights(self.model)
@@ -315,182 +263,6 @@ class BaseTrainer(CheckpointingTrainer):
         self.model_wrapped, self.deepspeed = model, None
         self._frozen = frozen_modules(model)
         self.is_fsdp_enabled, self.is_deepspeed_enabled, self._shards = False, False, None
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self._keep_frozen(model)
-        inputs = {k: v for k, v in inputs.items() if k != "clip"}
-        if "gradients" in inputs:
-            inputs["labels"] = inputs["labels"], inputs.pop("gradients"), inputs.pop("value")
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def _keep_frozen(self, model: Any) -> None:
-        if model.training:
-            for module in self._frozen:
-                module.eval()
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        self._samples, counts = super().get_batch_samples(*args, **kwargs)
-        self._drawn = RandomState()
-        if self._samples and self._loss.couples_clips:
-            self._fitting(lambda: self._couple(self._samples))
-        return self._samples, counts
-
-    def _fitting(self, compute: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
-        """
-        The result of `compute`. Where the memory runs out, micro-batches become half as large, and `again` repeats the
-        step, drawing at random what it has drawn.
-        """
-        while True:
-            try:
-                return compute()
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve_micro_batches(error)
-            # Behind the handler: the traceback keeps the tensors of what has failed.
-            torch.cuda.empty_cache()
-            self._drawn.restore()
-            compute = again or compute
-
-    def _halve_micro_batches(self, error: Exception) -> None:
-        if not self._cuts_batches:
-            raise MemoryError(
-                "the memory does not hold a batch, and batches are not cut into micro-batches with head='batchnorm', FSDP, "
-                "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
-                f"({error})"
-            ) from error
-        cut = [piece["attention_mask"] for batch in self._samples for piece in self._micro_batches(batch)]
-        clips, places = max((mask.shape for mask in cut), key=math.prod)
-        seconds = clips * places / self.data_collator.per_second
-        if clips == 1:
-            raise MemoryError(
-                f"the memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
-                f"gradient_checkpointing=True, or train fewer parameters (method) ({error})"
-            ) from error
-        if self.args.world_size > 1:
-            raise MemoryError(
-                f"the memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
-                f"repeat a step alone: set micro_batch_seconds={seconds / 2:.3g}, which is the same training ({error})"
-            ) from error
-        self._seconds_that_fit = seconds / 2
-        logger.warning(
-            "the memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
-            "is the same training (micro_batch_seconds=%.3g starts so)",
-            seconds,
-            seconds / 2,
-            seconds / 2,
-        )
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if not batch_samples:
-            return None
-        counts = torch.stack([self._loss.counts(batch["labels"]) for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.gather(counts[None]).sum(0) if self.args.world_size > 1 else counts
-
-    @torch.no_grad()
-    def _couple(self, samples: Sequence[dict[str, Any]]) -> None:
-        """
-        Prepares a step whose loss depends on all of its clips at once: a first pass over its micro-batches gives the outputs, and
-        from these the gradients of the loss. A step that is not cut needs none.
-        """
-        pieces = [piece for batch in samples for piece in self._micro_batches(batch)]
-        if len(pieces) == 1 and self.args.world_size == 1:
-            return
-        self.model_wrapped.train()
-        self._keep_frozen(self.model_wrapped)
-        drawn, outputs = [], []
-        for piece in pieces:
-            drawn.append(RandomState())
-            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in ("clip", "labels")}
-            with self.compute_loss_context_manager():
-                outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
-        sizes = list(map(len, outputs))
-        truth = torch.cat([piece["labels"][:, self._loss.emotions :] for piece in pieces]).to(self.args.device)
-        values, wanted = (
-            self.accelerator.gather(self.accelerator.pad_across_processes(tensor, pad_index=math.nan))
-            for tensor in (torch.cat(outputs), truth)
-        )
-        loss, gradients = self._loss.concordance_gradients(values.nan_to_num(), wanted)
-        first = self.args.process_index * (len(wanted) // self.args.world_size)
-        mine = gradients[first : first + sum(sizes)].split(sizes)
-        # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
-        values_of = [loss, *[torch.zeros_like(loss)] * (len(pieces) - 1)]
-        self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], drawn, strict=True))
-
-    def training_step(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """The gradients of a batch; where the memory runs out, those of the step up to it in smaller micro-batches."""
-
-        def repeat() -> torch.Tensor:
-            model.zero_grad()  # of the batches before, and of half a backward pass
-            self._coupled.clear()
-            if self._loss.couples_clips:
-                self._couple(self._samples)
-            for batch in self._samples:
-                loss = self._accumulate(model, batch, num_items_in_batch)
-                if batch is inputs:
-                    break
-            return loss
-
-        return self._fitting(lambda: self._accumulate(model, inputs, num_items_in_batch), repeat)
-
-    def _accumulate(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
-    ) -> torch.Tensor:
-        """Adds a batch, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
-        *others, last = self._micro_batches(inputs)
-        loss = torch.zeros((), device=self.args.device)
-        for batch in others:
-            with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, self._with_gradients(batch), num_items_in_batch)
-        return loss + super().training_step(model, self._with_gradients(last), num_items_in_batch)
-
-    def _with_gradients(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The next micro-batch of a coupled step, about to draw at random what it drew in the first pass."""
-        if not self._coupled:
-            return batch
-        gradients, value, drawn = self._coupled.popleft()
-        drawn.restore()
-        return {**batch, "gradients": gradients, "value": value}
-
-    @property
-    def _cuts_batches(self) -> bool:
-        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
-        # shared, each micro-batch would fetch all weights, and every process would need equally many.
-        return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
-
-    def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        device = "cpu" if self.args.device.type == "cpu" else "gpu"
-        seconds = self.args.micro_batch_seconds
-        if seconds is None:
-            seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
-        seconds = min(seconds or math.inf, self._seconds_that_fit)
-        if math.isinf(seconds) or not self._cuts_batches:
-            return [inputs]
-        collator = self.data_collator
-        lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = MICRO_BATCH_COST[device] * self._batch_scale * collator.per_second
-        return [
-            collator.cut(inputs, rows, int(lengths[rows[0]]))
-            for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
-        ]
-
-    @torch.no_grad()
-    def prediction_step(
-        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[None, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Logits and labels; the loss is that of all clips at once, see [`evaluation_loop`]."""
-        inputs = self._prepare_inputs(inputs)
-        labels = tuple(inputs.pop(name) for name in self.label_names)
-
-        def compute(some: dict[str, torch.Tensor]) -> torch.Tensor:
-            return model(**some)["logits"].float()
-
-        with self.compute_loss_context_manager():
-            # Where the model is shared, all processes need equally many parts.
-            logits = [compute(inputs)] if self.shares_model else self.fits(compute, inputs)
-        return None, torch.cat(logits), labels
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         # transformers would watch what chooses the model, and lower the learning rate while UAR rises.

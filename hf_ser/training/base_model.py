@@ -14,9 +14,6 @@ def base_model_in_bfloat16(model: Any) -> Iterator[None]:
     Within it the frozen weights of an encoder's linear layers and convolutions are in bfloat16: under autocast outputs and
     gradients are the same, because it rounds the same weights at every use. Afterwards they are what they were; meanwhile the
     float32 weights are in main memory.
-
-    Args:
-        model (`PeftModel`): The model.
     """
     layers = [m for m in model.get_base_model().base_model.modules() if isinstance(m, nn.Linear | nn.Conv1d)]
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad]

@@ -21,7 +21,7 @@ from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
 from hf_ser import records
-from hf_ser.hub import Plan, checkpoints, push
+from hf_ser.hub import checkpoints
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
 from hf_ser.training.averaging import WeightAverage
@@ -33,13 +33,7 @@ HEAD_WEIGHTS = "head.safetensors"
 
 
 def save_head(model: Any, folder: Path) -> None:
-    """
-    Writes all weights and buffers outside the encoder.
-
-    Args:
-        model (`PreTrainedModel`): The model.
-        folder (`Path`): The checkpoint, which is created if need be.
-    """
+    """Writes all weights and buffers outside the encoder into a checkpoint, which is created if need be."""
     encoder = f"{model.base_model_prefix}."
     weights = {
         name: tensor.detach().cpu().contiguous()
@@ -87,9 +81,11 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 class CheckpointingTrainer(Trainer):
-    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, resumes and publishes this package's models."""
+    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves and resumes this package's models."""
 
     model: Any
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
     #: Gathers the weights of a sharded model.
     _shards: FSDPShards | ZeroShards | None
     #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
@@ -99,6 +95,11 @@ class CheckpointingTrainer(Trainer):
     push_in_progress: PushInProgress | None
     #: The average of the last weights, if the run keeps one.
     average: WeightAverage | None
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
@@ -232,22 +233,3 @@ class CheckpointingTrainer(Trainer):
         # The shared client uploads one folder after the other: the last upload is done when all are.
         job = hf_api().run_as_future(checkpoints.upload, staged, *where, message)
         self.push_in_progress = PushInProgress([job])
-
-    def push_to_hub(self, repo_id: str | None = None, **options: Any) -> Plan | None:
-        """
-        Publishes the finished run in `output_dir`, in one commit and with its card.
-
-        Args:
-            repo_id (`str`, *optional*): `user/name`, by default `hub_model_id`.
-            options: See [`hf_ser.hub.push`]; by default private, revision and token are those of the training arguments.
-
-        Returns:
-            What was changed, `None` on other processes than the first.
-        """
-        if not self.is_world_process_zero():
-            return None
-        args = self.args
-        options = {"private": args.hub_private_repo, "revision": args.hub_revision, "token": args.hub_token, **options}
-        return push(
-            Path(args.output_dir), repo_id or args.hub_model_id or Path(args.output_dir).resolve().name, **options
-        )

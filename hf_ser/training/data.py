@@ -1,5 +1,6 @@
-"""The clips that the arguments of a script name, split as they say."""
+"""The clips that the arguments of a script name, split and cut into segments as they say."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets
+from transformers import PretrainedConfig
 
 from hf_ser import splits
-from hf_ser.audio import SAMPLING_RATE
-from hf_ser.clips import labelled, load_corpora, seconds_of
-from hf_ser.corpora.columns import arrow_columns
+from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
+from hf_ser.clips import labelled, load_corpora, names_of, seconds_of
+from hf_ser.corpora import CorpusError
+from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
+from hf_ser.features import SpeechDataset
+from hf_ser.modeling import encoders
 from hf_ser.splits import SplitError
-from hf_ser.streaming import Stream
-from hf_ser.training.arguments import ScriptArguments
+from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
+from hf_ser.training.arguments import ScriptArguments, SERConfig
 
 
 def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> DatasetDict:
@@ -77,7 +82,7 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
     texts, audio = open_streams(script.corpora)
     unknown = {
         "duration": pa.array(seconds_of(texts)),
-        "samples_hash": arrow_columns(texts, ("clip",))["clip"],
+        "samples_hash": arrow_column(texts, "clip"),
         "problem": pa.array([""]).take(pa.array(np.zeros(len(texts), dtype=np.int64))),
         "detail": pa.nulls(len(texts), pa.string()),
         "row": pa.array(np.arange(len(texts))),
@@ -92,3 +97,67 @@ def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Seque
     )
     clips.info.stream = Stream(audio, minimum_samples, script.max_excluded, script.shuffle_buffer)
     return clips
+
+
+def segments_of(clips: Dataset, args: SERConfig) -> Segments:
+    """The segments that clips are cut into; see `hf_ser.audio.cut`."""
+    if clips.info.stream and args.segment_length is None:
+        samples = np.full(len(clips), WHOLE)
+    else:
+        samples = np.rint(seconds_of(clips) * SAMPLING_RATE).astype(np.int64)
+    if args.max_seconds is not None:
+        samples = np.minimum(samples, round(args.max_seconds * SAMPLING_RATE))
+    return cut(samples, args.segment_length, args.segment_overlap)
+
+
+def speech_of(clips: Dataset, segments: Segments, **options: Any) -> SpeechDataset:
+    """Segments of clips, from the disk or from the Hub; the options are those of [`~hf_ser.features.SpeechDataset`]."""
+    kind = StreamedSpeech if clips.info.stream else SpeechDataset
+    return kind(clips, segments, **options)
+
+
+def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) -> None:
+    """
+    Makes sure that the encoder takes all of each clip, before anything is trained.
+
+    Raises:
+        CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
+    """
+    least, most = (
+        samples / SAMPLING_RATE for samples in (encoders.minimum_samples(config), encoders.maximum_samples(config))
+    )
+    if args.max_seconds is not None and args.max_seconds < least:
+        raise CorpusError(f"max_seconds={args.max_seconds:g}: the encoder needs {least:g} s at least")
+    seconds = seconds_of(clips)
+    if args.segment_length is not None and np.isnan(seconds).any():
+        raise CorpusError(
+            f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a "
+            "stream cannot be cut without it. Add that column, use max_seconds, or do not stream."
+        )
+    for limit in (args.max_seconds, args.segment_length):
+        if limit is not None:
+            seconds = np.fmin(seconds, limit)  # of NaN and a limit the limit
+    advice = f"cut clips into segments (segment_length {most:g}), or take their beginning (max_seconds {most:g})"
+    if (long := seconds > most).any():
+        longest = int(np.nanargmax(seconds))
+        raise CorpusError(
+            f"the encoder takes {most:g} s at most, and {long.sum()} of {len(seconds)} clips are longer, for instance "
+            f"{names_of(clips)[longest]} with {seconds[longest]:.1f} s; {advice}"
+        )
+    if not math.isinf(most) and np.isnan(seconds).any():
+        raise CorpusError(f"the encoder takes {most:g} s at most, and the length of some clips is unknown; {advice}")
+
+
+def require_compatible(args: SERConfig, augmentation: Augmentation, train: Dataset) -> None:
+    """
+    Raises:
+        ValueError: if arguments exclude each other.
+    """
+    if args.focal_gamma and augmentation.mixup_alpha:
+        raise ValueError(
+            "focal_gamma: needs one true emotion for each clip, and mixup_alpha gives it two; use one of them"
+        )
+    if args.balanced_sampling and train.info.stream:
+        raise ValueError(
+            "balanced_sampling: draws any clip at any time, and streaming reads each once in an epoch; use class_weights"
+        )

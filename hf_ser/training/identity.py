@@ -87,11 +87,8 @@ def _corpus(specification: str) -> str:
 
 def require_same_run(folder: Path, arguments: Arguments) -> None:
     """
-    Makes sure that the run in a folder, finished or not, was started with the same arguments.
-
-    Args:
-        folder (`Path`): The run's folder. Without `run.json`, which a run writes when it starts, there is nothing to compare.
-        arguments (`Arguments`): The arguments that are given now.
+    Makes sure that the run in a folder, finished or not, was started with the arguments that are given now. Without `run.json`,
+    which a run writes when it starts, there is nothing to compare.
 
     Raises:
         ValueError: if it was not; lists each argument that differs.

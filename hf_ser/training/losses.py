@@ -149,18 +149,3 @@ def concordance(values: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     x, y = (torch.where(there, column - mean, 0) for column, mean in zip((values, truth), means, strict=True))
     apart = (x.square() + y.square()).sum(0) / number + (means[0] - means[1]).square()
     return 2 * (x * y).sum(0) / number / apart.clamp(min=1e-8)
-
-
-class RandomState:
-    """The state of the random generators that a forward pass draws from, to draw the same again."""
-
-    def __init__(self) -> None:
-        self.torch, self.numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - SpecAugment draws from it
-        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-
-    def restore(self) -> None:
-        """Sets it."""
-        torch.set_rng_state(self.torch)
-        np.random.set_state(self.numpy)  # noqa: NPY002
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda)

@@ -23,7 +23,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
 from hf_ser.features import SpeechDataset
-from hf_ser.models import StandardisedLinear
+from hf_ser.modeling import StandardisedLinear
 from hf_ser.targets import Rows
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import FrozenFeatures, cached_predictions

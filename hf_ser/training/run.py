@@ -1,5 +1,6 @@
 """One training, from corpora on disk to a folder that can be published."""
 
+import gc
 import logging
 import shutil
 from collections.abc import Sequence
@@ -9,10 +10,11 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from hf_ser import encoders, records, splits
+from hf_ser import records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
-from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.modeling import encoders
+from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import (
     CARD,
     EXCLUDED,
@@ -63,6 +65,7 @@ def finetune(arguments: Arguments) -> RunResults:
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
+    gc.collect()  # the model of a run before: it and its Trainer refer to each other, and would stay in the GPU's memory
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
     args.require_launcher()
@@ -72,6 +75,9 @@ def finetune(arguments: Arguments) -> RunResults:
         check_hub(args, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
     checkpoint = checkpoint_to_resume(args, folder)
+    anew = checkpoint is None or Path(checkpoint).resolve().parent != folder.resolve()  # it may be another run's
+    if anew:
+        require_free(args, folder)
     if checkpoint:
         require_same_run(Path(checkpoint).parent, arguments)
 
@@ -89,7 +95,7 @@ def finetune(arguments: Arguments) -> RunResults:
     )
     tests = [part for part in parts if part not in ("train", "validation")]
     trainer.clips |= {part: parts[part] for part in tests}
-    begin_run(trainer, given, folder, anew=not is_in(checkpoint, folder))
+    begin_run(trainer, given, folder, anew=anew)
     trainer.train(checkpoint)
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
@@ -121,8 +127,7 @@ def check_hub(training: SERConfig, folder: Path) -> None:
                 license=training.hub_license,
                 token=training.hub_token,
             )
-            resuming = str(training.resume_from_checkpoint or False).lower() != "false"
-            if training.hub_strategy == HubStrategy.END or resuming or training.hub_overwrite:
+            if training.hub_strategy == HubStrategy.END or training.resume_from_checkpoint or training.hub_overwrite:
                 return
             if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
                 raise FileExistsError(
@@ -134,32 +139,37 @@ def check_hub(training: SERConfig, folder: Path) -> None:
 
 def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
     """
-    The checkpoint that a run goes on from, `None` if it begins anew. Makes sure that it may write into `folder`, if the
-    checkpoint is not of the run there.
+    The checkpoint that a run goes on from, `None` if it begins anew.
 
     Raises:
-        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
         FileNotFoundError: if there is no checkpoint to resume from.
     """
-    last = last_checkpoint(folder)
-    resume = str(training.resume_from_checkpoint or False)  # on the command line True is a word
-    if resume.lower() != "false":
-        if resume.lower() == "true" and training.push_to_hub:
+    checkpoint: str | bool | None = training.resume_from_checkpoint
+    if not checkpoint:
+        return None
+    if checkpoint is True:  # the last one
+        checkpoint = last_checkpoint(folder)
+        if training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
                 if training.process_index == 0 and training.hub_model_id:
                     checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
-                last = last_checkpoint(folder)
-        checkpoint = last if resume.lower() == "true" else resume
-        if checkpoint is None or not Path(checkpoint).is_dir():
-            raise FileNotFoundError(
-                f"resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
-                + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
-            )
-        if is_in(checkpoint, folder):
-            return checkpoint
-    else:
-        checkpoint = None
-    finished = (folder / RESULTS).exists()
+                checkpoint = last_checkpoint(folder)
+    if checkpoint is None or not Path(checkpoint).is_dir():
+        raise FileNotFoundError(
+            f"resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
+            + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
+        )
+    return checkpoint
+
+
+def require_free(training: SERConfig, folder: Path) -> None:
+    """
+    Makes sure that a run that begins anew may write into its folder.
+
+    Raises:
+        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
+    """
+    last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
     left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
     if folder.is_dir() and set(folder.iterdir()) - left:
         if not training.overwrite_output_dir:
@@ -171,12 +181,6 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
             )
         if not (finished or last or (folder / RUN).exists()):
             raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
-    return checkpoint
-
-
-def is_in(checkpoint: str | None, folder: Path) -> bool:
-    """Whether a checkpoint is one of the run in `folder`: it is not if there is none, or it is another run's."""
-    return checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
 
 
 def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew: bool) -> None:

@@ -27,12 +27,11 @@ from hf_ser import splits
 from hf_ser.clips import column, excluded_of, seconds_of
 from hf_ser.corpora import corpus_of
 from hf_ser.corpora.manifest import NAME as MANIFEST
-from hf_ser.encoders import encoder_config, padding_changes_predictions
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import device_name
 from hf_ser.memory import peak_memory
-from hf_ser.modeling import SERModelConfig
-from hf_ser.models import Loaded
+from hf_ser.modeling import Loaded, SERModelConfig
+from hf_ser.modeling.encoders import encoder_config, padding_changes_predictions
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
@@ -72,13 +71,7 @@ HISTORY = (
 
 
 class RunRecord(TrainerCallback):
-    """
-    Notes what a run does, when it does it.
-
-    Args:
-        trainer (`SERTrainer`): The trainer.
-        loaded (`Loaded`): The model that it starts with.
-    """
+    """Notes what a run does, when it does it. It starts with the model `loaded`."""
 
     def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
         self.trainer = trainer

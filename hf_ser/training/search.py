@@ -7,11 +7,10 @@ trains one Trainer on one split in each trial; so Optuna's study is used directl
 ([`finetune`]) with a `splits.json` of its own.
 """
 
-import gc
 import statistics
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from hf_ser import encoders, records, splits
+from hf_ser import records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
-from hf_ser.models.load import load_config, resolve_checkpoint
+from hf_ser.modeling import encoders
+from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import (
@@ -37,6 +37,7 @@ from hf_ser.training.arguments import (
     Arguments,
     given_arguments,
     parse_arguments,
+    recipe_words,
 )
 from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits
@@ -105,12 +106,8 @@ def read_space(words: Sequence[str]) -> Space:
 
 def inner_folds(clips: Dataset, folds: int) -> list[DatasetDict]:
     """
-    Folds of some clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its test part, and
-    about a fifth of the others its validation part.
-
-    Args:
-        clips (`datasets.Dataset`): The training part of a run.
-        folds (`int`): How many folds.
+    Folds of a run's training clips by speaker, with emotions, genders and corpora shared out evenly. A fold's speakers are its
+    test part, and about a fifth of the others its validation part.
 
     Raises:
         SplitError: if a clip has no speaker, or there are too few speakers.
@@ -217,23 +214,18 @@ def _write_folds(root: Path, folds: Sequence[DatasetDict]) -> list[Path]:
 
 
 def _mean_uar(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Sequence[Path]) -> float:
-    words = [*argv, *_words(trial.params), "--disable_tqdm", "True", "--overwrite_output_dir", "False"]
+    words = [*argv, *recipe_words(trial.params), "--disable_tqdm", "True", "--overwrite_output_dir", "False"]
     if not arguments.training.load_best_model_at_end:
         words += ["--save_strategy", "no"]
     found: list[float] = []
     for fold, file in enumerate(files):
         with tempfile.TemporaryDirectory(prefix="trial-", dir=file.parent) as folder:
             results = finetune(parse_arguments([*words, "--splits", str(file), "--output_dir", folder]))
-        gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
         found.append(results.test[results.main_metric])
         trial.report(statistics.mean(found), fold)
         if fold + 1 < len(files) and trial.should_prune():
             raise optuna.TrialPruned
     return statistics.mean(found)
-
-
-def _words(values: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
 def require_space(space: Space, argv: Sequence[str]) -> None:
@@ -246,7 +238,7 @@ def require_space(space: Space, argv: Sequence[str]) -> None:
     for name, values in space.items():
         ends = values.choices if isinstance(values, CategoricalDistribution) else (values.low, values.high)  # type: ignore[attr-defined]
         for value in ends:
-            parse_arguments([*argv, *_words({name: value})])
+            parse_arguments([*argv, *recipe_words({name: value})])
 
 
 def ranking(study: optuna.Study) -> list[FrozenTrial]:
@@ -255,7 +247,7 @@ def ranking(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, folds: int) -> None:
-    given = given_arguments([*argv, *_words(best.params)])
+    given = given_arguments([*argv, *recipe_words(best.params)])
     recipe = {name: value for name, value in given.items() if name not in ("output_dir", "overwrite_output_dir")}
     about = f"# Trial {best.number}: UAR {per_cent(best.values[0]):.1f} %, mean over {folds} folds of the training speakers.\n"
     path.write_text(about + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")

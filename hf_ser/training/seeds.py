@@ -1,6 +1,5 @@
 """The same run with several seeds, one after the other in one process group."""
 
-import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +18,8 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
     Trains a run with each seed, in `output_dir/seed-42` and so on, and writes `seeds.json`. Finished runs are kept, and
     interrupted ones go on, unless `overwrite_output_dir` is set.
 
-    Under `accelerate launch` every process calls it.
-
-    Args:
-        argv (`Sequence[str]`): The arguments of the run, without a seed.
-        arguments (`Arguments`): The same, parsed.
-        seeds (`Sequence[int]`): The seeds.
+    Under `accelerate launch` every process calls it. `argv` are the arguments of the run without a seed, and `arguments` the
+    same, parsed.
 
     Returns:
         The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
@@ -50,7 +45,6 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
     for run, resumption in waiting:
         sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
         finetune(parse_arguments([*run.argv, *resumption]))
-        gc.collect()  # a model and its Trainer refer to each other, and would stay in the GPU's memory
     (summary,) = summarise(runs)
     if arguments.training.process_index == 0:
         records.write(root / SUMMARY, summary)

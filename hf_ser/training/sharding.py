@@ -23,10 +23,6 @@ def require_shardable(training: SERConfig, adalora: bool) -> None:
     """
     Checks that the model can be sharded, if the launcher or the arguments request it.
 
-    Args:
-        training (`SERConfig`): The run's arguments.
-        adalora (`bool`): Whether the method is AdaLoRA.
-
     Raises:
         ValueError: if it cannot be sharded.
     """
@@ -137,11 +133,8 @@ def _without_weights(model: nn.Module) -> Any:
 
 def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> bool:
     """
-    Enables FSDP on CPUs, where accelerate silently ignores it though torch supports it.
-
-    Args:
-        accelerator (`Accelerator`): The Trainer's accelerator.
-        settings (`dict`, *optional*): The FSDP settings of the training arguments, by default those of the launcher.
+    Enables FSDP on CPUs, where accelerate silently ignores it though torch supports it, with the `settings` of the training
+    arguments or those of the launcher.
 
     Returns:
         Whether the model will be sharded.

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,12 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import PeftConfig
-from transformers import PretrainedConfig, PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
+from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from hf_ser import encoders, splits
-from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
-from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, seconds_of, write_excluded
-from hf_ser.corpora import CorpusError
+from hf_ser import splits
+from hf_ser.audio import Augmentation
+from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, write_excluded
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
@@ -29,17 +27,18 @@ from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
-from hf_ser.hub.pushing import Plan
-from hf_ser.models import Loaded, fold_training_layers, load_model, split_outputs
-from hf_ser.models.load import NO_CODE
+from hf_ser.hub.pushing import Plan, push
+from hf_ser.modeling import Loaded, encoders, fold_training_layers, load_model, split_outputs
+from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
-from hf_ser.streaming import WHOLE, StreamedSpeech
+from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.run_record import RunRecord
@@ -60,7 +59,7 @@ logger = logging.getLogger(__name__)
 #: What a run leaves to reports.
 IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
 #: What of a probe's metrics is kept beside the model's.
-PROBE_METRICS = ("clips", "uar", "accuracy", "f1_weighted", "f1_macro", "eer", "ccc")
+PROBE_METRICS = ("clips", *METRICS, "ccc")
 
 
 class SERTrainer(BaseTrainer):
@@ -107,6 +106,7 @@ class SERTrainer(BaseTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         transformers.set_seed(args.seed)
+        self.args = args
         if eval_dataset is None:
             args.eval_strategy = IntervalStrategy.NO
         self.tuning = Tuning.of(peft_config)
@@ -124,7 +124,7 @@ class SERTrainer(BaseTrainer):
         self.probe: dict[str, Any] | None = None
         self._probe_head: dict[str, torch.Tensor] = {}
 
-        loaded = self._load(args, args.head)
+        loaded = self._load(args.head)
         for clips in self.clips.values():
             require_length(clips, args, loaded.model.config)
         tuned = tune(loaded, self.tuning)
@@ -140,7 +140,7 @@ class SERTrainer(BaseTrainer):
                 f"{self.tuning.method!r}"
             )
         args.resolve_learning_rates(self.tuning.method, parameter_counts(loaded.model)[1])
-        train = self._training_set(args)
+        train = self._training_set()
         weights = None
         if args.class_weights:
             weights = inverse_frequencies(train.emotions, len(self.emotions))
@@ -149,7 +149,7 @@ class SERTrainer(BaseTrainer):
             args,
             collator=SpeechCollator(loaded.feature_extractor, encoders.minimum_samples_in_training(tuned.model.config)),
             train_dataset=train,
-            eval_dataset=self._evaluation_set(self.clips["validation"], args) if "validation" in self.clips else None,
+            eval_dataset=self._evaluation_set(self.clips["validation"]) if "validation" in self.clips else None,
             weights=weights,
         )
         for callback in callbacks or []:
@@ -157,7 +157,8 @@ class SERTrainer(BaseTrainer):
         self.record = RunRecord(self, loaded)
         self.add_callback(self.record)
 
-    def _load(self, args: SERConfig, head: str) -> Loaded:
+    def _load(self, head: str) -> Loaded:
+        args = self.args
         return load_model(
             self.checkpoint.path,
             self.emotions,
@@ -169,21 +170,19 @@ class SERTrainer(BaseTrainer):
             do_normalize=args.do_normalize,
         )
 
-    def _training_set(
-        self, args: SERConfig, augmentation: Augmentation | None = None, most: int | None = None
-    ) -> SpeechDataset:
+    def _training_set(self, augmentation: Augmentation | None = None, most: int | None = None) -> SpeechDataset:
         """The segments that train; if there are more than `most`, so many of them, drawn at random."""
         clips = self.clips["train"]
-        segments = segments_of(clips, args)
+        segments, seed = segments_of(clips, self.args), self.args.augmentation_seed
         if most is not None and len(segments) > most:
-            some = np.sort(np.random.default_rng(args.augmentation_seed).choice(len(segments), most, replace=False))
-            segments = Segments(segments.clip[some], segments.start[some], segments.stop[some])
-        return speech_of(clips, segments, self.targets, augmentation or self.augmentation, args.augmentation_seed)
+            segments = segments.take(np.sort(np.random.default_rng(seed).choice(len(segments), most, replace=False)))
+        augmentation = augmentation or self.augmentation
+        return speech_of(clips, segments, augmentation=augmentation, seed=seed, targets=self.targets)
 
-    def _evaluation_set(self, clips: Dataset, args: SERConfig) -> SpeechDataset:
+    def _evaluation_set(self, clips: Dataset) -> SpeechDataset:
         """The segments of clips for an evaluation: the longest first, or as they come from the Hub."""
-        segments = segments_of(clips, args)
-        return speech_of(clips, segments if clips.info.stream else longest_first(segments), self.targets)
+        segments = segments_of(clips, self.args)
+        return speech_of(clips, segments if clips.info.stream else longest_first(segments), targets=self.targets)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -211,7 +210,7 @@ class SERTrainer(BaseTrainer):
 
     def _probe_trainer(self) -> BaseTrainer:
         """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
-        loaded = self._load(self.args, "linear")
+        loaded = self._load("linear")
         loaded.model.base_model.requires_grad_(False)
         trainer = BaseTrainer(
             Tuned(loaded.model, loaded.new),
@@ -226,15 +225,13 @@ class SERTrainer(BaseTrainer):
         return trainer
 
     def _solve_probe(self) -> probing.Solution:
-        one_label = Augmentation(**{**vars(self.augmentation), "mixup_alpha": 0.0})
-        dataset = self._training_set(self.args, one_label, most=probing.CLIPS)
+        dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=probing.CLIPS)
         trainer = self._probe_trainer()
         speakers = column(self.clips["train"], "speaker")
         solution, self.probe = probing.solved(trainer, dataset, speakers, self.args.frozen_cache_views)
         self._probe_head = trainer.head_weights()
-        if (
-            self.tuning.method != "probe"
-        ):  # the clips that are known already: the encoder need not be loaded again for them
+        if self.tuning.method != "probe":
+            # The clips that are known already: the encoder need not be loaded again for them.
             for part, clips in self.clips.items():
                 if part != "train":
                     self._note_probe(part, self._metrics(trainer, clips))
@@ -281,7 +278,7 @@ class SERTrainer(BaseTrainer):
 
     def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
         require_length(clips, self.args, self.model.config)
-        dataset = self._evaluation_set(clips, self.args)
+        dataset = self._evaluation_set(clips)
         with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
             prediction = trainer.predict_clips(dataset)
         labels, segments = prediction.label_ids
@@ -400,8 +397,13 @@ class SERTrainer(BaseTrainer):
 
     def publish(self, repo_id: str | None = None, **options: Any) -> Plan | None:
         """Publishes the run's folder as it is; see [`push_to_hub`]."""
-        args = self.args
+        if not self.is_world_process_zero():
+            return None
+        args, folder = self.args, Path(str(self.args.output_dir))
         given = {
+            "private": args.hub_private_repo,
+            "revision": args.hub_revision,
+            "token": args.hub_token,
             "create_pr": args.hub_create_pr,
             "overwrite": args.hub_overwrite,
             "clip_names": args.hub_clip_names,
@@ -409,11 +411,10 @@ class SERTrainer(BaseTrainer):
             "license": args.hub_license,
             **options,
         }
-        published = super().push_to_hub(repo_id, **given)
-        if published:
-            logger.info("published: %s", published.url)
-            if args.push_to_hub and args.hub_strategy != HubStrategy.END:
-                checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
+        published = push(folder, repo_id or args.hub_model_id or folder.resolve().name, **given)
+        logger.info("published: %s", published.url)
+        if args.push_to_hub and args.hub_strategy != HubStrategy.END:
+            checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
         return published
 
 
@@ -446,82 +447,6 @@ class Checkpoint:
         """The name by which an adapter finds its base again, from wherever it is opened."""
         folder = Path(self.name).expanduser()
         return str(folder.resolve()) if folder.is_dir() else self.name
-
-
-def segments_of(clips: Dataset, args: SERConfig) -> Segments:
-    """The segments that clips are cut into; see `hf_ser.audio.cut`."""
-    if clips.info.stream and args.segment_length is None:
-        samples = np.full(len(clips), WHOLE)
-    else:
-        samples = np.rint(seconds_of(clips) * SAMPLING_RATE).astype(np.int64)
-    if args.max_seconds is not None:
-        samples = np.minimum(samples, round(args.max_seconds * SAMPLING_RATE))
-    return cut(samples, args.segment_length, args.segment_overlap)
-
-
-def speech_of(
-    clips: Dataset,
-    segments: Segments,
-    targets: Targets | None = None,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-) -> SpeechDataset:
-    """Segments of clips, from the disk or from the Hub."""
-    if clips.info.stream:
-        return StreamedSpeech(clips, segments, clips.info.stream, augmentation, seed, targets)
-    return SpeechDataset(clips, segments, augmentation, seed, targets)
-
-
-def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) -> None:
-    """
-    Makes sure that the encoder takes all of each clip, before anything is trained.
-
-    Args:
-        clips (`datasets.Dataset`): The clips.
-        args (`SERConfig`): How they are cut.
-        config (`PretrainedConfig`): The encoder's.
-
-    Raises:
-        CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
-    """
-    least, most = (
-        samples / SAMPLING_RATE for samples in (encoders.minimum_samples(config), encoders.maximum_samples(config))
-    )
-    if args.max_seconds is not None and args.max_seconds < least:
-        raise CorpusError(f"max_seconds={args.max_seconds:g}: the encoder needs {least:g} s at least")
-    seconds = seconds_of(clips)
-    if args.segment_length is not None and np.isnan(seconds).any():
-        raise CorpusError(
-            f"segment_length: {int(np.isnan(seconds).sum())} of {len(clips)} clips have no length in a column duration, and a "
-            "stream cannot be cut without it. Add that column, use max_seconds, or do not stream."
-        )
-    for limit in (args.max_seconds, args.segment_length):
-        if limit is not None:
-            seconds = np.fmin(seconds, limit)  # of NaN and a limit the limit
-    advice = f"cut clips into segments (segment_length {most:g}), or take their beginning (max_seconds {most:g})"
-    if (long := seconds > most).any():
-        longest = int(np.nanargmax(seconds))
-        raise CorpusError(
-            f"the encoder takes {most:g} s at most, and {long.sum()} of {len(seconds)} clips are longer, for instance "
-            f"{names_of(clips)[longest]} with {seconds[longest]:.1f} s; {advice}"
-        )
-    if not math.isinf(most) and np.isnan(seconds).any():
-        raise CorpusError(f"the encoder takes {most:g} s at most, and the length of some clips is unknown; {advice}")
-
-
-def require_compatible(args: SERConfig, augmentation: Augmentation, train: Dataset) -> None:
-    """
-    Raises:
-        ValueError: if arguments exclude each other.
-    """
-    if args.focal_gamma and augmentation.mixup_alpha:
-        raise ValueError(
-            "focal_gamma: needs one true emotion for each clip, and mixup_alpha gives it two; use one of them"
-        )
-    if args.balanced_sampling and train.info.stream:
-        raise ValueError(
-            "balanced_sampling: draws any clip at any time, and streaming reads each once in an epoch; use class_weights"
-        )
 
 
 def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.models import BatchNormClassifier, StandardisedLinear
+from hf_ser.modeling import BatchNormClassifier, StandardisedLinear
 
 PREFIX = "base_model.model."
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
@@ -89,15 +89,11 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
 
 def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     """
-    Turns the `batchnorm` or `linear` head of a trained adapter, if it has one, into plain layers with the same outputs, so that
-    PEFT and transformers alone open it and never put a random head in its place.
-
-    Args:
-        model (`PeftModel`): The model, changed in place.
-        new (`Iterable[str]`): See [`adapter_weights`].
+    Turns the `batchnorm` or `linear` head of a trained adapter, if it has one, into plain layers with the same outputs, in place,
+    so that PEFT and transformers alone open it and never put a random head in its place.
 
     Returns:
-        `new`, with the names that the plain layers have.
+        `new`, see [`adapter_weights`], with the names that the plain layers have.
     """
     inner = model.get_base_model()
     projector, head = _trained(inner.projector), _trained(inner.classifier)

@@ -16,9 +16,9 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.encoders import WAVEFORM, encoder_config, family_of, masks_frames
-from hf_ser.modeling import SERForAudioClassification
-from hf_ser.models import BatchNormClassifier, Loaded
+from hf_ser.command_line import option, require_choices
+from hf_ser.modeling import BatchNormClassifier, Loaded, SERForAudioClassification
+from hf_ser.modeling.encoders import WAVEFORM, encoder_config, family_of, masks_frames
 from hf_ser.tuning.adapter_files import fingerprint
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig
@@ -32,54 +32,41 @@ logger = logging.getLogger(__name__)
 class Tuning:
     """How a model is fine-tuned. Each field has its help."""
 
-    method: str = field(
-        default="full",
-        metadata={
-            "help": "What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear "
-            "head is "
-            "a solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
-            "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
-            "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
-            "layer, and the head. Or another tuner of PEFT by its name (ia3, adalora, vera, ln_tuning, oft ...), and the head. "
-            "Methods joined by + train together: adapter+prompt+lora_ff."
-        },
+    method: str = option(
+        "full",
+        help="What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear head is a "
+        "solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
+        "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
+        "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
+        "layer, and the head. Or another tuner of PEFT by its name (ia3, adalora, vera, ln_tuning, oft ...), and the head. "
+        "Methods joined by + train together: adapter+prompt+lora_ff.",
     )
-    peft_arguments: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Further arguments of the method's PEFT configuration, as JSON: '{\"use_dora\": true}', "
-            '\'{"use_rslora": true}\' or \'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. For '
-            'combined methods, by their names: \'{"lora_ff": {"use_dora": true}}\'.'
-        },
+    peft_arguments: dict[str, Any] | str | None = option(
+        None,
+        help="Further arguments of the method's PEFT configuration, as JSON: '{\"use_dora\": true}', '{\"use_rslora\": true}' or "
+        '\'{"init_lora_weights": "pissa"}\' with the LoRA methods, \'{"r": 4}\' with oft. For combined methods, by their names: '
+        '\'{"lora_ff": {"use_dora": true}}\'.',
     )
-    freeze_feature_encoder: bool = field(
-        default=True, metadata={"help": "With full: freeze the convolutional feature encoder."}
+    freeze_feature_encoder: bool = option(True, help="With full: freeze the convolutional feature encoder.")
+    lora_r: int = option(8, help="LoRA's rank.")
+    lora_alpha: int = option(16, help="LoRA's scale: alpha / rank is the factor of its update.")
+    lora_dropout: float = option(0.05, help="Dropout before LoRA's first matrix, in training.")
+    lora_target_modules: list[str] | None = option(
+        None, help="The modules that get a LoRA, by the ends of their names, instead of the method's own."
     )
-    lora_r: int = field(default=8, metadata={"help": "LoRA's rank."})
-    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale: alpha / rank is the factor of its update."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before LoRA's first matrix, in training."})
-    lora_target_modules: list[str] | None = field(
-        default=None,
-        metadata={"help": "The modules that get a LoRA, by the ends of their names, instead of the method's own."},
-    )
-    bottleneck_size: int = field(
-        default=128, metadata={"help": "Features between the two projections of adapter and parallel_adapter."}
-    )
-    prompt_length: int = field(default=5, metadata={"help": "Embeddings before each layer, of prompt."})
-    prompt_start: str = field(
-        default="frames",
-        metadata={
-            "help": "Where prompts start. frames: beside the mean frame of some training clips, so that the encoder's output "
-            "hardly changes. random: small random numbers, as in PEFT-SER, which change it much.",
-            "choices": ["frames", "random"],
-        },
+    bottleneck_size: int = option(128, help="Features between the two projections of adapter and parallel_adapter.")
+    prompt_length: int = option(5, help="Embeddings before each layer, of prompt.")
+    prompt_start: str = option(
+        "frames",
+        help="Where prompts start. frames: beside the mean frame of some training clips, so that the encoder's output hardly "
+        "changes. random: small random numbers, as in PEFT-SER, which change it much.",
+        choices=["frames", "random"],
     )
     #: A configuration of PEFT that takes the place of the method's own.
     config: PeftConfig | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.prompt_start not in ("frames", "random"):
-            raise ValueError(f"prompt_start={self.prompt_start!r}: expected frames or random")
+        require_choices(self)
         for name in self.methods:
             if name not in METHODS and name.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
                 raise ValueError(

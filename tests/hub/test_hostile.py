@@ -16,7 +16,7 @@ import hf_ser
 from hf_ser.corpora import CorpusError
 from hf_ser.corpora.entries import load_entry
 from hf_ser.hub import HubError
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.splits.files import SavedSplit

@@ -56,7 +56,7 @@ def test_where_the_memory_runs_out_a_batch_is_cut(
 ) -> None:
     clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 12_000, 700, 16_000, 3200])]
     expected = run(layer_norm, clips)
-    monkeypatch.setattr(layer_norm, "fits", FittingParts())
+    monkeypatch.setattr(layer_norm, "fits", FittingParts(layer_norm.device))
     forward, sizes, most = layer_norm.model.forward, [], 40_000
 
     def limited(input_values: torch.Tensor, **kwargs: Any) -> Any:
@@ -70,6 +70,7 @@ def test_where_the_memory_runs_out_a_batch_is_cut(
         for found, reference in zip(run(layer_norm, clips), expected, strict=True):
             assert found.probabilities == pytest.approx(reference.probabilities, abs=1e-5)
     assert [size > most for size in sizes] == [True, True, *[False] * (len(sizes) - 2)]
+    assert min(sizes) == 400, "a part is padded to the longest clip of the batch"
     assert caplog.text.count("the memory ran out") == 2
     most = 10_000
     with pytest.raises(MemoryError, match="does not hold the model and one clip: cut clips into shorter segments"):

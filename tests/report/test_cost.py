@@ -12,7 +12,7 @@ import torch
 
 import hf_ser
 from hf_ser.inference.precision import set_precision
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.report import cost
 from hf_ser.report.cost import count_flops, count_parameters, measure_cost, size_on_disk

@@ -17,7 +17,7 @@ from transformers import TrainerCallback, Wav2Vec2FeatureExtractor, pipeline
 import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.corpora import synthetic
-from hf_ser.models import tiny
+from hf_ser.modeling import tiny
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training import trainer as trainer_module
 from hf_ser.training.data import load_splits

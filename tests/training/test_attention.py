@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.training import attention
 from hf_ser.training.attention import PLAIN_ON_CPU, plain_on_cpu, use_plain_attention
 from hf_ser.tuning import Tuning, tune

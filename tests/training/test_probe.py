@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from hf_ser.hub.card import write_card
-from hf_ser.models import StandardisedLinear, fold_training_layers, load_model
+from hf_ser.modeling import StandardisedLinear, fold_training_layers, load_model
 from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
@@ -297,7 +297,8 @@ class TestRuns:
         self, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        clean = run(tiny_hubert, "--method", "probe", "--speed_probability", "0", folder="clean").probe
+        as_they_are = ["--speed_probability", "0", "--distort_probability", "0"]
+        clean = run(tiny_hubert, "--method", "probe", *as_they_are, folder="clean").probe
         for words in (["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]):
             found = run(tiny_hubert, *noisy, *words, folder=words[0]).probe
             assert found["views"] == 1

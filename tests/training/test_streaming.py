@@ -15,10 +15,9 @@ from huggingface_hub import HfApi
 
 from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset
-from hf_ser.models.load import load_config
+from hf_ser.modeling.load import load_config
 from hf_ser.training import Arguments, finetune, parse_arguments
-from hf_ser.training.data import load_splits
-from hf_ser.training.trainer import require_length, segments_of, speech_of
+from hf_ser.training.data import load_splits, require_length, segments_of, speech_of
 
 EMOTIONS = ("angry", "happy", "sad")
 

@@ -88,7 +88,7 @@ def test_a_part_without_a_place_is_refused(make_encoder: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt_start": "zero"}, "prompt_start='zero': expected frames or random"),
+        ({"prompt_start": "zero"}, "prompt_start: expected frames or random, found 'zero'"),
         ({"method": "frozen+lora_ff"}, "frozen cannot be combined"),
         ({"method": "adapter+vera"}, "vera cannot be combined"),
         ({"method": "adapter+"}, "method='': expected one of"),

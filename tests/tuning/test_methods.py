@@ -10,7 +10,7 @@ from safetensors import safe_open
 from transformers import HubertForSequenceClassification, HubertModel, Wav2Vec2FeatureExtractor
 
 import hf_ser
-from hf_ser.models import load_model
+from hf_ser.modeling import load_model
 from hf_ser.tuning import Tuned, Tuning, fold_head, frozen_modules, parameter_counts, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")

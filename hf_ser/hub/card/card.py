@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_ser import records
 from hf_ser.hub.card import text
 from hf_ser.hub.privacy import without_paths
-from hf_ser.models.load import TINY
+from hf_ser.modeling.load import TINY
 from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
 from hf_ser.rendering.headline import answers, cautions, one_line

@@ -50,8 +50,8 @@ def cached_frozen_part(
     if trainer.eval_dataset is not None:
         datasets["eval_dataset"] = trainer.eval_dataset
     # Pooled features are in float32, and so serve predictions, too.
-    mixed = frozen_part(_untuned(trainer)) not in POOLED
-    with _features(trainer, datasets, limit, views, folder, mixed) as features:
+    precision = "no" if frozen_part(_untuned(trainer)) in POOLED else trainer.accelerator.mixed_precision
+    with _features(trainer, datasets, limit, views, folder, precision) as features:
         for name, dataset in features.items():
             setattr(trainer, name, dataset)
         try:
@@ -72,7 +72,7 @@ def cached_predictions(
     if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
         yield dataset
         return
-    with _features(trainer, {"": dataset}, limit, views, folder, mixed=False) as features:
+    with _features(trainer, {"": dataset}, limit, views, folder, "no") as features:
         yield features.get("", dataset)
 
 
@@ -93,14 +93,16 @@ class FrozenFeatures(SpeechDataset):
     def __init__(
         self, dataset: SpeechDataset, store: FeatureStore, keys: Sequence[Sequence[str]], minimum: int, name: str
     ) -> None:
-        super().__init__(dataset.clips, dataset.segments, targets=dataset.targets)
+        vars(self).update(
+            vars(dataset), augmentation=None
+        )  # all that is known of the segments, without computing it again
         self.store = store
         self.keys = keys
         self.minimum = minimum
         self.name = name
         self.lengths = np.array([[len(frames) for frames in view] for view in self._features])  # (views, segments)
         #: The labels of each view of each segment, `(views, segments, outputs)`.
-        self.mixed = np.array([[dataset.mixed_labels(view, i) for i in range(len(self))] for view in range(len(keys))])
+        self.mixed = np.stack([dataset.labels_in(view) for view in range(len(keys))])
 
     @cached_property
     def _features(self) -> list[list[torch.Tensor]]:
@@ -199,7 +201,7 @@ def _features(
     limit: float,
     views: int,
     folder: Path | None,
-    mixed: bool,
+    precision: str,
 ) -> Iterator[dict[str, FrozenFeatures]]:
     """The features of `datasets`, within a context in which the model takes them; none, and the log says why, without cache."""
     model = _untuned(trainer)
@@ -209,7 +211,6 @@ def _features(
         logger.info("no outputs of frozen layers are cached: %s", reason)
         yield {}
         return
-    precision = trainer.accelerator.mixed_precision if mixed else "no"
     key = part_key(model, part, trainer.data_collator.feature_extractor, precision)
     store_folder = (folder or cache_folder() / "frozen") / f"{model.base_model.config.model_type}-{part}-{key}"
     keys = {
@@ -228,7 +229,7 @@ def _features(
         trainer.accelerator.wait_for_everyone()
         store_folder.mkdir(parents=True, exist_ok=True)  # each machine has a cache
         store = FeatureStore(store_folder)
-        error = _fill(trainer, store, wanted, part, limit, mixed)
+        error = _fill(trainer, store, wanted, part, limit, precision)
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
             logger.warning(
@@ -238,11 +239,8 @@ def _features(
             stack.close()  # other runs may delete the files
             yield {}
             return
-        minimum = 1
-        if part not in POOLED:
-            minimum = int(
-                model.base_model._get_feat_extract_output_lengths(torch.tensor(trainer.data_collator.minimum))
-            )
+        shortest = torch.tensor(trainer.data_collator.minimum)
+        minimum = 1 if part in POOLED else int(model.base_model._get_feat_extract_output_lengths(shortest))
         features = {
             name: FrozenFeatures(dataset, store, keys[name], minimum, model.main_input_name)
             for name, dataset in datasets.items()
@@ -252,13 +250,12 @@ def _features(
 
 
 def _fill(
-    trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, limit: float, mixed: bool
+    trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, limit: float, precision: str
 ) -> DiskLimitError | None:
     """Computes what the store lacks of the segments that are wanted; gives the error if they do not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
     name = model.main_input_name
     # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
-    precision = trainer.accelerator.mixed_precision if mixed else "no"
     kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
 
     @torch.no_grad()
@@ -273,7 +270,7 @@ def _fill(
         )
         for batch in loader:
             inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
-            with trainer.accelerator.autocast() if mixed else nullcontext():
+            with nullcontext() if precision == "no" else trainer.accelerator.autocast():
                 found = trainer.fits(lambda some: compute(model, part, some[name], some["attention_mask"]), inputs)
             yield [clip.to(kept) for clips in found for clip in clips]
 
@@ -299,15 +296,8 @@ def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str,
 def _takes_features(trainer: BaseTrainer, part: str, minimum: int) -> Iterator[None]:
     """Within it, the model and the data loaders of a Trainer take features."""
     args, model, collator = trainer.args, trainer.model, trainer.data_collator
-    loading = {
-        name: getattr(args, name)
-        for name in (
-            "dataloader_num_workers",
-            "dataloader_persistent_workers",
-            "dataloader_prefetch_factor",
-            "micro_batch_seconds",
-        )
-    }
+    workers = [f"dataloader_{name}" for name in ("num_workers", "persistent_workers", "prefetch_factor")]
+    loading = {name: getattr(args, name) for name in (*workers, "micro_batch_seconds")}
     trainer.data_collator = whole
     if part == "feature_encoder":
         trainer.data_collator = FrameCollator(collator.feature_extractor, collator.minimum_samples, minimum)

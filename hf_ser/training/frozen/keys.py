@@ -24,14 +24,8 @@ IRRELEVANT = {
 
 def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precision: str) -> str:
     """
-    A hash of all that decides what the frozen part of a model computes from a waveform: weights, configuration, feature
-    extraction, precision, device and versions.
-
-    Args:
-        model (`PreTrainedModel`): The model.
-        part (`str`): See `hf_ser.training.frozen.frozen_part`.
-        extractor (`SequenceFeatureExtractor`): The model's feature extractor.
-        precision (`str`): `no` (float32), `bf16` or `fp16`, as accelerate calls it.
+    A hash of all that decides what the frozen `part` of a model, see [`~hf_ser.training.frozen.frozen_part`], computes from a
+    waveform: weights, configuration, feature extraction, precision (`no`, `bf16` or `fp16`), device and versions.
     """
     config = {
         name: value

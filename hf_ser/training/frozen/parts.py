@@ -9,9 +9,8 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.encoders import family_of
-from hf_ser.modeling import SERForAudioClassification, valid_samples
-from hf_ser.models import StandardisedLinear
+from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
+from hf_ser.modeling.encoders import family_of
 
 #: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")

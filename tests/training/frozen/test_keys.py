@@ -11,8 +11,8 @@ from datasets import ClassLabel, Dataset
 
 from hf_ser.audio import Augmentation, Segments, cut
 from hf_ser.features import SpeechDataset
-from hf_ser.models import load_model
-from hf_ser.models.load import Loaded
+from hf_ser.modeling import load_model
+from hf_ser.modeling.load import Loaded
 from hf_ser.training.frozen.keys import part_key, segment_keys
 
 EMOTIONS = ("angry", "sad")

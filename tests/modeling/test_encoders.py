@@ -20,11 +20,9 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser import encoders
-from hf_ser.encoders import EncoderFamily, maximum_samples, minimum_samples, padding_changes_predictions
 from hf_ser.features import SpeechCollator
-from hf_ser.modeling import SERModelConfig
-from hf_ser.models import load_model
+from hf_ser.modeling import SERModelConfig, encoders, load_model
+from hf_ser.modeling.encoders import EncoderFamily, maximum_samples, minimum_samples, padding_changes_predictions
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 

@@ -20,7 +20,9 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from hf_ser.modeling import SERFeatureExtractor, SERModelConfig, samples_for_frames
+from hf_ser.modeling.configuration_ser import SERModelConfig
+from hf_ser.modeling.encoders_ser import samples_for_frames
+from hf_ser.modeling.feature_extraction_ser import SERFeatureExtractor
 
 
 def filterbank_samples(windows: int) -> int:

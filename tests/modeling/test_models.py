@@ -15,9 +15,9 @@ from transformers import (
     set_seed,
 )
 
-from hf_ser.encoders import minimum_samples_in_training
 from hf_ser.features import SpeechCollator
-from hf_ser.models import BatchNormClassifier, Loaded, fold_training_layers, load_model, resolve_checkpoint
+from hf_ser.modeling import BatchNormClassifier, Loaded, fold_training_layers, load_model, resolve_checkpoint
+from hf_ser.modeling.encoders import minimum_samples_in_training
 
 FOUR = ("angry", "happy", "neutral", "sad")
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 
-from hf_ser.models import tiny
+from hf_ser.modeling import tiny
 
 
 def test_the_same_weights_every_time_and_no_random_state_disturbed(tmp_path: Path) -> None:

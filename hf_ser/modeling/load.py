@@ -25,10 +25,11 @@ from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder, writing
 from hf_ser.emotions import canonical
-from hf_ser.encoders import encoder_config, family_of
-from hf_ser.modeling import SERForAudioClassification, SERModelConfig, ignore_padding, use_lora_compatible_attention
-from hf_ser.models import tiny
-from hf_ser.models.heads import (
+from hf_ser.modeling import tiny
+from hf_ser.modeling.configuration_ser import SERModelConfig
+from hf_ser.modeling.encoders import encoder_config, family_of
+from hf_ser.modeling.encoders_ser import ignore_padding, use_lora_compatible_attention
+from hf_ser.modeling.heads import (
     HEADS,
     BatchNormClassifier,
     beside,
@@ -38,13 +39,14 @@ from hf_ser.models.heads import (
     start_linear_head,
     with_dimensions,
 )
+from hf_ser.modeling.modeling_ser import SERForAudioClassification
 from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
 #: How the names of a head's weights begin.
 HEAD = ("classifier.", "projector.", "hidden.", "layer_weights")
-#: The name of the package's own small HuBERT with random weights, see `hf_ser.models.tiny`.
+#: The name of the package's own small HuBERT with random weights, see `hf_ser.modeling.tiny`.
 TINY = "hubert-tiny-random"
 #: For `from_pretrained`, which would ask on the terminal. The package's own classes need none.
 NO_CODE = {"trust_remote_code": False}
@@ -100,8 +102,8 @@ def load_model(
     unless the head is `linear`. Any other classifier is replaced, and the log says so.
 
     Args:
-        checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.encoders.FAMILIES`], or fine-tuned with this
-            package.
+        checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.modeling.encoders.FAMILIES`], or fine-tuned with
+            this package.
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
         dimensions (`Sequence[str]`): Arousal and the like; the model's outputs for them come after those for emotions.
         head (`str`, defaults to `"stock"`): `linear`, `stock`, `batchnorm` or `conv`, see [`HEADS`]. A `linear` one has
@@ -235,11 +237,8 @@ def ready(model: PreTrainedModel) -> PreTrainedModel:
 
 def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
     """
-    The model under an adapter: its base model with the head of `config`.
-
-    Args:
-        base (`str`): The base model's folder: a bare encoder, or one with any head.
-        config (`PretrainedConfig`): The adapter's.
+    The model under an adapter: its base model, a folder with a bare encoder or one with any head, with the head of the adapter's
+    `config`.
 
     Returns:
         The model, and the names of the weights that the base does not have: random, and expected in the adapter.

@@ -1,0 +1,258 @@
+"""A step or a batch is cut into micro-batches of like length: the same training with less padding, in less memory."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_ser.features import SpeechCollator, micro_batches_of_like_length
+from hf_ser.memory import FittingParts, until_it_fits
+from hf_ser.training.checkpoints import CheckpointingTrainer
+from hf_ser.training.losses import TargetLoss
+from hf_ser.tuning import frozen_modules
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+#: Parameters of HuBERT Base, for which the next two hold.
+HUBERT_BASE = 94.4e6
+#: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
+MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
+#: What a micro-batch costs however small it is, in seconds of speech that take as long.
+MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
+
+
+def batch_scale(model: nn.Module) -> float:
+    """
+    How many seconds of speech a model processes in the time that HuBERT Base needs for one, at least 1: by its number of
+    parameters. The fixed cost of a micro-batch does not shrink with the model: cut finely, a step of Whisper tiny takes half as
+    long again.
+    """
+    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
+
+
+class RandomState:
+    """The state of the random generators that a forward pass draws from, to draw the same again."""
+
+    def __init__(self) -> None:
+        self.torch, self.numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - SpecAugment draws from it
+        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+    def restore(self) -> None:
+        """Sets it."""
+        torch.set_rng_state(self.torch)
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda)
+
+
+class MicroBatchTrainer(CheckpointingTrainer):
+    """
+    A `Trainer` whose loss does not depend on how a step is cut into batches and micro-batches. Where the memory runs out, a step
+    is repeated in smaller micro-batches, and a batch of an evaluation is cut. Frozen modules run in eval mode.
+    """
+
+    def __init__(self, model: Any, loss: TargetLoss, **options: Any) -> None:
+        super().__init__(model=model, **options)
+        self._loss = loss
+        #: The largest modules in which nothing trains.
+        self._frozen = frozen_modules(model)
+        #: The batches of the step, and what the random generators had drawn before it.
+        self._samples: list[dict[str, Any]] = []
+        self._drawn = RandomState()
+        #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
+        self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
+        #: Seconds of speech that fit into the memory in a micro-batch, as far as known.
+        self._seconds_that_fit = math.inf
+        self._parts = FittingParts(self.args.device)
+        self._batch_scale = batch_scale(model)
+        # Batch norm takes the statistics of the whole batch.
+        self._whole_batches = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+    def fits(
+        self, compute: Callable[[Mapping[str, torch.Tensor]], Result], inputs: Mapping[str, torch.Tensor]
+    ) -> list[Result]:
+        """The results of `compute` for the parts of a batch that fit into the memory; `inputs` has the model's input first."""
+        values = next(iter(inputs.values()))  # (clips, ...)
+        return self._parts(
+            lambda part: compute({name: tensor[part] for name, tensor in inputs.items()}),
+            len(values),
+            values[0].numel(),
+        )
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self._keep_frozen(model)
+        inputs = {k: v for k, v in inputs.items() if k != "clip"}
+        if "gradients" in inputs:
+            inputs["labels"] = inputs["labels"], inputs.pop("gradients"), inputs.pop("value")
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _keep_frozen(self, model: Any) -> None:
+        if model.training:
+            for module in self._frozen:
+                module.eval()
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        self._samples, counts = super().get_batch_samples(*args, **kwargs)
+        self._drawn = RandomState()
+        until_it_fits(self._begin_step, self._halve_micro_batches)
+        return self._samples, counts
+
+    def _begin_step(self) -> None:
+        """Makes ready for the first batch of the step, or for it once more, drawing at random what it has drawn."""
+        self._drawn.restore()
+        self._coupled.clear()
+        if self._samples and self._loss.couples_clips:
+            self._couple()
+
+    @torch.no_grad()
+    def _couple(self) -> None:
+        """
+        Prepares a step whose loss depends on all of its clips at once: a first pass over its micro-batches gives the outputs, and
+        from these the gradients of the loss. A step that is not cut needs none.
+        """
+        pieces = [piece for batch in self._samples for piece in self._micro_batches(batch)]
+        if len(pieces) == 1 and self.args.world_size == 1:
+            return
+        self.model_wrapped.train()
+        self._keep_frozen(self.model_wrapped)
+        drawn, outputs = [], []
+        for piece in pieces:
+            drawn.append(RandomState())
+            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in ("clip", "labels")}
+            with self.compute_loss_context_manager():
+                outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
+        sizes = list(map(len, outputs))
+        truth = torch.cat([piece["labels"][:, self._loss.emotions :] for piece in pieces]).to(self.args.device)
+        values, wanted = (
+            self.accelerator.gather(self.accelerator.pad_across_processes(tensor, pad_index=math.nan))
+            for tensor in (torch.cat(outputs), truth)
+        )
+        loss, gradients = self._loss.concordance_gradients(values.nan_to_num(), wanted)
+        first = self.args.process_index * (len(wanted) // self.args.world_size)
+        mine = gradients[first : first + sum(sizes)].split(sizes)
+        # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
+        values_of = [loss, *[torch.zeros_like(loss)] * (len(pieces) - 1)]
+        self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], drawn, strict=True))
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        if not batch_samples:
+            return None
+        counts = torch.stack([self._loss.counts(batch["labels"]) for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.gather(counts[None]).sum(0) if self.args.world_size > 1 else counts
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """The gradients of a batch; where the memory runs out, those of the step up to it in smaller micro-batches."""
+        repeats = False
+
+        def compute() -> torch.Tensor:
+            if not repeats:
+                return self._accumulate(model, inputs, num_items_in_batch)
+            model.zero_grad()  # of the batches before, and of half a backward pass
+            self._begin_step()
+            for batch in self._samples:
+                loss = self._accumulate(model, batch, num_items_in_batch)
+                if batch is inputs:
+                    break
+            return loss
+
+        def repeat_smaller(error: Exception) -> None:
+            nonlocal repeats
+            self._halve_micro_batches(error)
+            repeats = True
+
+        return until_it_fits(compute, repeat_smaller)
+
+    def _halve_micro_batches(self, error: Exception) -> None:
+        if not self._cuts_batches:
+            raise MemoryError(
+                "the memory does not hold a batch, and batches are not cut into micro-batches with head='batchnorm', FSDP, "
+                "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
+                f"({error})"
+            ) from error
+        cut = [piece["attention_mask"] for batch in self._samples for piece in self._micro_batches(batch)]
+        clips, places = max((mask.shape for mask in cut), key=math.prod)
+        seconds = clips * places / self.data_collator.per_second
+        if clips == 1:
+            raise MemoryError(
+                f"the memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
+                f"gradient_checkpointing=True, or train fewer parameters (method) ({error})"
+            ) from error
+        if self.args.world_size > 1:
+            raise MemoryError(
+                f"the memory does not hold a micro-batch of {seconds:.0f} s of speech, and one of several processes cannot "
+                f"repeat a step alone: set micro_batch_seconds={seconds / 2:.3g}, which is the same training ({error})"
+            ) from error
+        self._seconds_that_fit = seconds / 2
+        logger.warning(
+            "the memory ran out with a micro-batch of %.3g s of speech: the step is repeated with at most %.3g s, which "
+            "is the same training (micro_batch_seconds=%.3g starts so)",
+            seconds,
+            seconds / 2,
+            seconds / 2,
+        )
+
+    def _accumulate(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Adds a batch, one micro-batch of like lengths after the other: the loss is a sum over the clips of the step."""
+        *others, last = self._micro_batches(inputs)
+        loss = torch.zeros((), device=self.args.device)
+        for batch in others:
+            with self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, self._with_gradients(batch), num_items_in_batch)
+        return loss + super().training_step(model, self._with_gradients(last), num_items_in_batch)
+
+    def _with_gradients(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The next micro-batch of a coupled step, about to draw at random what it drew in the first pass."""
+        if not self._coupled:
+            return batch
+        gradients, value, drawn = self._coupled.popleft()
+        drawn.restore()
+        return {**batch, "gradients": gradients, "value": value}
+
+    @property
+    def _cuts_batches(self) -> bool:
+        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # shared, each micro-batch would fetch all weights, and every process would need equally many.
+        return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
+
+    def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        device = "cpu" if self.args.device.type == "cpu" else "gpu"
+        seconds = self.args.micro_batch_seconds
+        if seconds is None:
+            seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
+        seconds = min(seconds or math.inf, self._seconds_that_fit)
+        if math.isinf(seconds) or not self._cuts_batches:
+            return [inputs]
+        collator = self.data_collator
+        lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
+        fixed = MICRO_BATCH_COST[device] * self._batch_scale * collator.per_second
+        return [
+            collator.cut(inputs, rows, int(lengths[rows[0]]))
+            for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
+        ]
+
+    @torch.no_grad()
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Logits and labels; the loss is that of all clips at once, see [`evaluation_loop`]."""
+        inputs = self._prepare_inputs(inputs)
+        labels = tuple(inputs.pop(name) for name in self.label_names)
+
+        def compute(some: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return model(**some)["logits"].float()
+
+        with self.compute_loss_context_manager():
+            # Where the model is shared, all processes need equally many parts.
+            logits = [compute(inputs)] if self.shares_model else self.fits(compute, inputs)
+        return None, torch.cat(logits), labels
