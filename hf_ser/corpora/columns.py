@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
+from datasets.formatting import query_table
 
 #: Clips that are Python objects at a time.
 BLOCK = 1000
@@ -73,5 +74,6 @@ class Words(Sequence[str | None]):
 
 def arrow_columns(rows: Dataset, names: Sequence[str]) -> dict[str, pa.Array]:
     """Columns of a data set as Arrow keeps them, without reading what is beside them."""
-    table = rows.select_columns(list(names)).with_format("arrow")[:]
+    # `rows.select_columns(names).with_format("arrow")[:]`, but for the two copies of all that is known of the data set.
+    table = query_table(rows.data.select(list(names)), slice(None), indices=rows._indices)
     return {name: table[name].combine_chunks() for name in names}
