@@ -11,13 +11,31 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 
 from hf_ser.training import SERTrainer, finetune, parse_arguments
+from hf_ser.training.arguments import ScriptArguments
 from hf_ser.training.cross_validation import Run, unfinished
 from hf_ser.training.data import load_splits
 
 
+@pytest.fixture(scope="session")
+def load_parts() -> Callable[[ScriptArguments], DatasetDict]:
+    """`load_splits`, which reads the same clips once."""
+    found: dict[str, DatasetDict] = {}
+
+    def load(script: ScriptArguments) -> DatasetDict:
+        if (key := repr(script)) not in found:
+            found[key] = load_splits(script, 400)
+        return found[key]
+
+    return load
+
+
 @pytest.fixture
 def make(
-    speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    speech: Path,
+    tiny_hubert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    load_parts: Callable[[ScriptArguments], DatasetDict],
 ) -> Callable[..., tuple[SERTrainer, DatasetDict]]:
     """A trainer for the small synthetic corpus, in float32, and the clips. Only a `linear` head has its probe solved."""
     solve = SERTrainer._solve_probe
@@ -29,7 +47,7 @@ def make(
              "--bf16", "False", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3",
              "--speed_probability", "0", "--distort_probability", "0", "--head", "stock", *argv]
         )  # fmt: skip
-        parts = load_splits(arguments.script, 400)
+        parts = load_parts(arguments.script)
         trainer = SERTrainer(
             checkpoint,
             arguments.training,
