@@ -1,17 +1,12 @@
 """
-What two processes train, exchange and print is what one does. They are forked, which imports nothing again, with the environment that
-`accelerate launch` gives; tests/training/test_distributed.py launches its processes.
+What two processes train, exchange and print is what one does. They are started once, as that takes some
+seconds.
 """
 
 import json
-import logging
-import multiprocessing
 import os
-import runpy
-import socket
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,10 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.state import AcceleratorState
-from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from hf_ser.training import finetune, parse_arguments
@@ -66,38 +57,11 @@ def seeds(run_words: Words) -> Callable[..., list[str]]:
     return lambda folder, *more: run_words(folder, "--method", "frozen", "--bf16", "False", *more, "--seeds", 1, 2)
 
 
-def fork_two(plan: Path, printed: Path, environment: dict[str, str]) -> list[int | None]:
-    """Runs launched.py in two processes, as `accelerate launch` does on one machine; returns their exit statuses."""
-    arguments = launch_command_parser().parse_args([*LAUNCH, "--main_process_port", "0", str(plan)])
-    arguments, *_ = _validate_launch_command(arguments)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-
-    def process(rank: int) -> None:
-        sys.stdout = sys.stderr = printed.open("a", buffering=1)
-        logging.getLogger().handlers.clear()  # pytest's
-        os.environ.update(prepare_multi_gpu_env(arguments) | environment | rendezvous, CUDA_VISIBLE_DEVICES="")
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
-        torch.set_num_threads(1)  # OpenMP's threads are the parent's
-        AcceleratorState._reset_state(reset_partial_state=True)  # the parent is no part of the two
-        sys.argv = ["launched.py", str(plan)]
-        runpy.run_path(str(Path(__file__).with_name("launched.py")), run_name="__main__")
-
-    started = [
-        multiprocessing.get_context("fork").Process(target=process, args=(rank,), daemon=True) for rank in range(2)
-    ]
-    for each in started:
-        each.start()
-    for each in started:
-        each.join(600)
-    return [each.exitcode for each in started]
-
-
 @pytest.fixture(scope="module")
 def launched(
     lora: Words, seeds: Words, run_words: Words, push_speech: Callable[..., str], broken_clips: dict[int, bytes],
-    start_hub: Callable[..., AbstractContextManager[Any]], tmp_path_factory: pytest.TempPathFactory,
+    start_hub: Callable[..., AbstractContextManager[Any]], fork_two: Callable[..., list[int | None]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """The runs `lora`, `streamed`, and `seeds`; and what was printed, as `printed`."""
     root = tmp_path_factory.mktemp("launched")
@@ -110,7 +74,7 @@ def launched(
             {"argv": seeds(root / "seeds"), "environment": {"HF_SER_CACHE": os.environ["HF_SER_CACHE"]}},
         ]
         (root / "plan.json").write_text(json.dumps(plan))
-        exitcodes = fork_two(root / "plan.json", root / "printed", hub.environment)
+        exitcodes = fork_two(LAUNCH, root / "plan.json", root / "printed", hub.environment)
     assert exitcodes == [0, 0], (root / "printed").read_text()[-5000:]
     return root
 
