@@ -208,7 +208,8 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
         monkeypatch.setattr(plots, name, lambda first, second, path, *more: path.touch())
     words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--num_train_epochs", "2",
              "--emotions", "angry", "sad", "--learning_rate", "3e-3", "--method", "lora_qkv", "--bf16", "False",
-             "--disable_tqdm", "True", "--prepare_workers", "1", "--cpu_threads", "1"]  # fmt: skip
+             "--disable_tqdm", "True", "--prepare_workers", "1", "--cpu_threads", "1", "--speed_probability", "0",
+             "--distort_probability", "0"]  # fmt: skip
     if not KILLS:
         monkeypatch.setattr(SERTrainer, "_solve_probe", lambda self: None)
         words += ["--head", "stock"]

@@ -30,12 +30,11 @@ def run(run_words: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFa
 
 
 def test_a_run_gets_its_report_which_is_not_overwritten_unasked(
-    run: Path, speech: Path, python: Run, run_script: Run, tmp_path: Path
+    run: Path, speech: Path, run_script: Run, tmp_path: Path
 ) -> None:
-    """In a process of its own, where evaluate.py is what would be imported in place of the package evaluate."""
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     words = [copy, "--corpora", f"synthetic={speech}", *QUICK]
-    done = python("scripts/evaluate.py", *words)
+    done = run_script("evaluate", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((copy / "report.json").read_text())
     results = json.loads((copy / "results.json").read_text())

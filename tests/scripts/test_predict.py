@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -20,6 +19,7 @@ import soundfile
 from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi
 
+from hf_ser.cli import main as hf_ser_command
 from hf_ser.corpora.hub_stream import HubStream
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
@@ -61,23 +61,25 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_folder_as_a_table_and_nothing_else_on_stdout(
-    python: Callable[..., "subprocess.CompletedProcess[str]"],
     model: Path,
     clips: Path,
     write_clip: Callable[..., Path],
     rename_oddly: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """By the console command."""
     rename_oddly(write_clip(clips / "odd.wav"))
-    done = python("-c", "from hf_ser.cli import main; raise SystemExit(main())", "predict", model, clips)
-    assert done.returncode == 0, done.stderr
-    *good, odd, bad = done.stdout.splitlines()
+    monkeypatch.setattr(sys, "argv", ["hf-ser", "predict", str(model), str(clips)])
+    assert hf_ser_command() == 0
+    printed = capfd.readouterr()
+    *good, odd, bad = printed.out.splitlines()
     assert odd.endswith("/bad\\udcff.wav")
     assert [line.split()[-1] for line in good] == [str(clips / f"{i}.wav") for i in range(3)]
     assert {line.split()[0] for line in good} <= {"angry", "happy", "sad"}
     assert bad.startswith("-")
     assert f"{clips / 'broken.wav'}  (unreadable: " in bad
-    closing, aside = done.stderr.splitlines()[-2:]
+    closing, aside = printed.err.splitlines()[-2:]
     assert closing.startswith("4 clips, 2 s of speech in ")
     assert closing.endswith(" s of speech per second)")
     assert aside == "1 excluded: 1 unreadable"

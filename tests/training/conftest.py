@@ -1,23 +1,51 @@
 """What several tests of training use."""
 
-from collections.abc import Callable
+import logging
+import multiprocessing
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import AcceleratorState
+from accelerate.utils.launch import prepare_multi_gpu_env
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 
 from hf_ser.training import SERTrainer, finetune, parse_arguments
+from hf_ser.training.arguments import ScriptArguments
 from hf_ser.training.cross_validation import Run, unfinished
 from hf_ser.training.data import load_splits
 
 
+@pytest.fixture(scope="session")
+def load_parts() -> Callable[[ScriptArguments], DatasetDict]:
+    """`load_splits`, which reads the same clips once."""
+    found: dict[str, DatasetDict] = {}
+
+    def load(script: ScriptArguments) -> DatasetDict:
+        if (key := repr(script)) not in found:
+            found[key] = load_splits(script, 400)
+        return found[key]
+
+    return load
+
+
 @pytest.fixture
 def make(
-    speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    speech: Path,
+    tiny_hubert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    load_parts: Callable[[ScriptArguments], DatasetDict],
 ) -> Callable[..., tuple[SERTrainer, DatasetDict]]:
     """A trainer for the small synthetic corpus, in float32, and the clips. Only a `linear` head has its probe solved."""
     solve = SERTrainer._solve_probe
@@ -29,7 +57,7 @@ def make(
              "--bf16", "False", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3",
              "--speed_probability", "0", "--distort_probability", "0", "--head", "stock", *argv]
         )  # fmt: skip
-        parts = load_splits(arguments.script, 400)
+        parts = load_parts(arguments.script)
         trainer = SERTrainer(
             checkpoint,
             arguments.training,
@@ -54,6 +82,43 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in ("cli.cross_corpus", "training.cross_validation"):
         monkeypatch.setattr(f"hf_ser.{module}.cross_validate", train)
+
+
+@pytest.fixture(scope="session")
+def fork_two() -> Callable[..., list[int | None]]:
+    """
+    `fork_two(words, plan, printed)` runs launched.py in two processes, with the environment that `accelerate launch words` gives, and
+    returns their exit statuses. New processes would import everything again.
+    """
+
+    def run(
+        words: list[str], plan: Path, printed: Path, environment: Mapping[str, str] | None = None
+    ) -> list[int | None]:
+        arguments = launch_command_parser().parse_args([*words, "--main_process_port", "0", str(plan)])
+        arguments, *_ = _validate_launch_command(arguments)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+
+        def process(rank: int) -> None:
+            sys.stdout = sys.stderr = printed.open("a", buffering=1)
+            logging.getLogger().handlers.clear()  # pytest's
+            os.environ.update(prepare_multi_gpu_env(arguments) | rendezvous | (environment or {}))
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="")
+            torch.set_num_threads(1)  # OpenMP's threads are the parent's
+            AcceleratorState._reset_state(reset_partial_state=True)  # the parent is no part of the two
+            sys.argv = ["launched.py", str(plan)]
+            runpy.run_path(str(Path(__file__).with_name("launched.py")), run_name="__main__")
+
+        fork = multiprocessing.get_context("fork")
+        started = [fork.Process(target=process, args=(rank,), daemon=True) for rank in range(2)]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(300)
+        return [each.exitcode for each in started]
+
+    return run
 
 
 SPEAKERS, CLIPS = 8, 12

@@ -81,14 +81,19 @@ DEEPSPEED = (
     params=["cpu_fsdp", *(pytest.param(name, marks=DEEPSPEED) for name in ("deepspeed_zero2", "deepspeed_zero3"))],
 )
 def shared_out(
-    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], fork_two: Callable[..., list[int | None]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
     """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
     root = tmp_path_factory.mktemp("launched") / request.param
     root.mkdir()
     plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]
     again = [*arguments("adapter", 2, root / "resumed"), "--resume_from_checkpoint", "True"]
     (root / "plan.json").write_text(json.dumps([*plan, {"argv": again, "resumed": str(root / "adapter")}]))
+    if request.param == "cpu_fsdp":
+        exitcodes = fork_two(["--config_file", str(RECIPES / "cpu_fsdp.yaml")], root / "plan.json", root / "printed")
+        assert exitcodes == [0, 0], (root / "printed").read_text()[-5000:]
+        return root
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(RECIPES / f"{request.param}.yaml"),
                "--main_process_port", "0", str(Path(__file__).with_name("launched.py")), str(root / "plan.json")]  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

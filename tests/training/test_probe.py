@@ -244,7 +244,7 @@ def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
         return finetune(
             parse_arguments(
                 ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--bf16", "False",
-                 "--disable_tqdm", "True", "--num_train_epochs", "1", *words]
+                 "--disable_tqdm", "True", "--num_train_epochs", "1", "--speed_probability", "0", "--distort_probability", "0", *words]
             )
         )  # fmt: skip
 

@@ -1,10 +1,12 @@
-"""What two processes train, exchange and print is what one does. They are started once, as that takes half a minute."""
+"""
+What two processes train, exchange and print is what one does. They are started once, as that takes some
+seconds.
+"""
 
 import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,8 +20,17 @@ from hf_ser.training import finetune, parse_arguments
 
 Words = Callable[..., list[str]]
 #: On a machine without a GPU accelerate starts several processes under the flag multi_gpu alone.
-LAUNCH = ["-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
-          "--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu"]  # fmt: skip
+LAUNCH = [
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--num_processes",
+    "2",
+    "--multi_gpu",
+]
 NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 
 
@@ -49,7 +60,8 @@ def seeds(run_words: Words) -> Callable[..., list[str]]:
 @pytest.fixture(scope="module")
 def launched(
     lora: Words, seeds: Words, run_words: Words, push_speech: Callable[..., str], broken_clips: dict[int, bytes],
-    start_hub: Callable[..., AbstractContextManager[Any]], tmp_path_factory: pytest.TempPathFactory,
+    start_hub: Callable[..., AbstractContextManager[Any]], fork_two: Callable[..., list[int | None]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """The runs `lora`, `streamed`, and `seeds`; and what was printed, as `printed`."""
     root = tmp_path_factory.mktemp("launched")
@@ -62,13 +74,8 @@ def launched(
             {"argv": seeds(root / "seeds"), "environment": {"HF_SER_CACHE": os.environ["HF_SER_CACHE"]}},
         ]
         (root / "plan.json").write_text(json.dumps(plan))
-        script = str(Path(__file__).with_name("launched.py"))
-        done = subprocess.run(
-            [sys.executable, *LAUNCH, script, str(root / "plan.json")], cwd=Path(__file__).parents[2], capture_output=True,
-            text=True, timeout=600, env={**os.environ, **hub.environment, "CUDA_VISIBLE_DEVICES": ""},
-        )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
-    (root / "printed").write_text(done.stdout + done.stderr)
+        exitcodes = fork_two(LAUNCH, root / "plan.json", root / "printed", hub.environment)
+    assert exitcodes == [0, 0], (root / "printed").read_text()[-5000:]
     return root
 
 

@@ -24,7 +24,8 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def words(speech: Path, tiny_hubert: Path, tmp_path: Path) -> list[str]:
     return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "lora_qkv", "--bf16", "False",
-            "--emotions", "angry", "sad", "happy", "--output_dir", str(tmp_path / "search")]  # fmt: skip
+            "--emotions", "angry", "sad", "happy", "--speed_probability", "0", "--distort_probability", "0",
+            "--output_dir", str(tmp_path / "search")]  # fmt: skip
 
 
 def test_a_search_goes_on_and_ends_in_a_recipe(

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files as files_of
 from itertools import starmap
 from pathlib import Path
@@ -90,17 +91,7 @@ def make_card(
     licence = {"license": license} if license else licence_of_corpora(results)
     metadata = card_metadata(results, language=language, base_model=on_hub, tags=tags, adapter=adapter, licence=licence,
                              model_name=model_id or f"{name}-{'-'.join(results.methods)}")  # fmt: skip
-    # Markdown, in which HTML is escaped below.
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701
-    environment.filters |= {
-        "percent": lambda share: percent(share).text,
-        "interval": lambda edges: interval(edges).text,
-        "short_name": text.short_name,
-    }
-    environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
-                            "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
-    template = files_of("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    content = environment.from_string(template).render(
+    content = _template().render(
         metadata=metadata.to_yaml(),
         results=results,
         report=report,
@@ -122,6 +113,21 @@ def make_card(
     body = CODE_OR_HTML.sub(lambda found: "&lt;" if found[0] == "<" else found[0], body)
     content = re.sub(r"[ \t]+\n", "\n", head + end + body)
     return ModelCard(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n")
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The template of a card, which takes longer to compile than to fill."""
+    # Markdown, in which HTML is escaped below.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701
+    environment.filters |= {
+        "percent": lambda share: percent(share).text,
+        "interval": lambda edges: interval(edges).text,
+        "short_name": text.short_name,
+    }
+    environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
+                            "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
+    return environment.from_string(files_of("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8"))
 
 
 def _in_one_line(value: Any) -> Any:
