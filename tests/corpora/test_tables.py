@@ -358,11 +358,11 @@ class TestCREMADByVotes:
         ("corpora", "source", "message"),
         [
             (["tess=T"], "multimodal_vote", "only crema_d has such labels"),
-            (["crema_d=C"], "voice", "'voice': expected one of intended, multimodal_vote"),
+            (["crema_d=C"], "voice", "label_source: expected intended or multimodal_vote, found 'voice'"),
         ],
     )
     def test_a_label_source_that_is_not_there(self, corpora: list[str], source: str, message: str) -> None:
-        with pytest.raises(CorpusError, match=message):
+        with pytest.raises(ValueError, match=message):
             ScriptArguments(corpora=corpora, label_source=source)
 
     def test_both_labels_at_once(self, crema_d_votes: Path) -> None:

@@ -1,6 +1,7 @@
 """Reports on models of dimensions alone, of emotions and dimensions, and of the raters' votes."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +125,7 @@ class TestDimensionsAlone:
             assert words in html
         assert "By dimension" in text
         assert "raters&#39; alpha, synthetic" in html
-        for output in (html, text):
+        for output in (re.sub(r"base64,[A-Za-z0-9+/=]+", "", html), text):
             assert "CCC by condition" in output
             assert "UAR" not in output.replace(pictures["speakers"].name, "").replace("UAR (of dimensions alone", "")
             assert "nan" not in output.lower().split()
