@@ -87,14 +87,14 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
-def test_accelerate_launches_the_script(python: Python, run_words: Callable[..., list[str]], tmp_path: Path) -> None:
-    """Trap: beside it is evaluate.py, which would be imported in place of the package evaluate."""
-    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
-              "--dynamo_backend", "no")  # fmt: skip
-    done = python(*launch, "scripts/finetune.py", *run_words(tmp_path / "run", "--method", "probe"))
+def test_accelerate_launches_two_processes(python: Python, run_words: Callable[..., list[str]], tmp_path: Path) -> None:
+    """Trap: beside the script is evaluate.py, which would be imported in place of the package evaluate."""
+    launch = ("-m", "accelerate.commands.launch", "--config_file", "scripts/recipes/accelerate/cpu.yaml")
+    done = python(*launch, "scripts/finetune.py", *run_words(tmp_path / "run", "--method", "lora_qkv"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "UAR" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "--num_processes 2 scripts/" in json.loads((tmp_path / "run/results.json").read_text())["command"]
     answers = pipeline("audio-classification", model=str(tmp_path / "run"))(np.zeros(16_000, np.float32))
     assert {answer["label"] for answer in answers} == {"angry", "sad", "happy"}
 
