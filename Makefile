@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/try_model.py $(DEMO)
 
 # Threads that wait sleep: spinning, they slow down the tests of the other processes many times over.
-test: export OMP_WAIT_POLICY := passive
+test deepspeed: export OMP_WAIT_POLICY := passive
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder
 

@@ -80,9 +80,9 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
-def until_it_fits(compute: Callable[[], Result], smaller: Callable[[Exception], None]) -> Result:
+def until_it_fits(compute: Callable[[], Result], reduce: Callable[[Exception], None]) -> Result:
     """
-    The result of `compute`. Where the memory runs out, `smaller` gets the error and makes sure that `compute` takes less at once,
+    The result of `compute`. Where the memory runs out, `reduce` gets the error and makes sure that `compute` takes less at once,
     and `compute` is called again.
     """
     while True:
@@ -91,7 +91,7 @@ def until_it_fits(compute: Callable[[], Result], smaller: Callable[[Exception], 
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            smaller(error)
+            reduce(error)
         # Behind the handler: the traceback keeps the tensors of what has failed.
         torch.cuda.empty_cache()
 

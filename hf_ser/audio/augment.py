@@ -10,7 +10,7 @@ import torchaudio.functional as F
 
 from hf_ser.audio.decode import SAMPLING_RATE, Waveform
 from hf_ser.audio.distort import KINDS, Condition, distort
-from hf_ser.command_line import option
+from hf_ser.command_line import option, require_choices
 
 N_FFT, HOP = 512, 128
 #: A clip that was not longer than that many samples does not become longer: Whisper takes 30 s.
@@ -58,7 +58,7 @@ class Augmentation:
         speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
         distort_probability (`float`, defaults to 0.2): The clip is distorted, see `hf_ser.audio.distort`,
         distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS` but babble): by one of these, at a level from
-            `DISTORT_LEVELS`. Babble needs other clips of train: what is cached of one fold is of no use to another.
+            `DISTORT_LEVELS`. Babble is other clips of train: with it, cached features of one fold cannot be reused by another.
         mixup_alpha (`float`, defaults to 0): Each clip is mixed with another one, with a weight from Beta(alpha, alpha); see
             `hf_ser.features.SpeechDataset`.
 
@@ -106,10 +106,9 @@ class Augmentation:
             raise ValueError(
                 f"speed_rate: must lie between {speed.lowest:g} and {speed.highest:g}, found {self.speed_rate}"
             )
-        if not self.distort_kinds or set(self.distort_kinds) - DISTORT_LEVELS.keys():
-            raise ValueError(
-                f"distort_kinds: name some of {', '.join(map(repr, DISTORT_LEVELS))}; found {self.distort_kinds}"
-            )
+        require_choices(self)
+        if not self.distort_kinds:
+            raise ValueError("distort_kinds: expected at least one, found none")
         if not 0 <= self.mixup_alpha < math.inf:
             raise ValueError(f"mixup_alpha: must be 0 or a number above, found {self.mixup_alpha}")
 

@@ -202,7 +202,7 @@ def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Wavefor
 
 
 def hash_of(waveform: Waveform) -> str:
-    """The same for waveforms with the very same samples alone."""
+    """A hash of the samples: equal for identical waveforms alone."""
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """Write model cards and their plots from results.json: hf-ser card runs/lora_qkv model_cards/*/"""
 
-import argparse
 from pathlib import Path
 
+from hf_ser.cli.options import new_parser
 from hf_ser.command_line import path_argument, tell
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.hub.card import write_card
@@ -11,7 +11,7 @@ from hf_ser.results import RunResults
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument(
         "folders", nargs="+", type=path_argument, metavar="FOLDER", help="a run, or the results.json of one"
     )

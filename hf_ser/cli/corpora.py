@@ -7,7 +7,6 @@ share:
     hf-ser corpora --audit EmoBox
 """
 
-import argparse
 import logging
 import re
 from collections import Counter, defaultdict
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from hf_ser.audio import prepare
-from hf_ser.cli.options import add_options
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import ABOUT, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
@@ -26,7 +25,7 @@ from hf_ser.wording import aligned
 
 @errors_in_one_line()
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         "corpora",
         nargs="*",

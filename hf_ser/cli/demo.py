@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from hf_ser.cli.options import add_options
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 
 
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     add_options(parser, "model", "--base", "--revision")
     parser.add_argument("--title", help="the page's heading, by default the model's name")
     parser.add_argument(

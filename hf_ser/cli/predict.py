@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hf_ser import pipeline
 from hf_ser.audio import SAMPLING_RATE, AudioError
-from hf_ser.cli.options import add_options
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     add_options(parser, "model")
     parser.add_argument(
         "source",

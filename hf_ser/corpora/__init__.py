@@ -107,10 +107,8 @@ def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
     `crema_d_votes=FOLDER` for `multimodal_vote`.
 
     Raises:
-        CorpusError: if there is no such source, or CREMA-D is not among the corpora.
+        CorpusError: if CREMA-D is not among the corpora.
     """
-    if label_source not in LABEL_SOURCES:
-        raise CorpusError(f"label_source={label_source!r}: expected one of {', '.join(LABEL_SOURCES)}")
     intended, labelled = LABEL_SOURCES["intended"], LABEL_SOURCES[label_source]
     if labelled == intended:
         return list(specifications)

@@ -159,7 +159,7 @@ def judgements(emotion: str, samples: Samples, rng: np.random.Generator) -> list
 
 
 def speech(seconds: float, seed: int = 0, emotion: str = "neutral") -> NDArray[np.float32]:
-    """Clips of [`babble`] of one speaker one after the other, `(samples,)` at 16 kHz, cut to a length."""
+    """[`babble`] of one speaker, repeated and cut to a length, `(samples,)` at 16 kHz."""
     rng = np.random.default_rng(seed)
     speaker, samples = Speaker.draw(seed, rng), np.zeros(0)
     while len(samples) < seconds * RATE:

@@ -117,9 +117,7 @@ def push(
             require_free(repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")])
         try:
             with explained(repo_id, revision):
-                url = commit(
-                    api, plan, additions, revision, private, commit_message=title(results), create_pr=create_pr
-                )
+                url = commit(api, plan, additions, revision, private, message=title(results), create_pr=create_pr)
         except HubError as error:
             raise HubError(
                 f"{error}. The run in {run} is unchanged; another push uploads only what is missing"
@@ -140,16 +138,25 @@ def commit(
     additions: Sequence[CommitOperationAdd],
     revision: str | None,
     private: bool | None,
-    **options: Any,
+    *,
+    message: str,
+    create_pr: bool,
 ) -> str:
     """Makes the repository, and the branch, if need be, and one commit as planned. Returns its address."""
     api.create_repo(plan.repo_id, private=private, exist_ok=True)
-    if revision and plan.parent is None and not options["create_pr"]:
+    if revision and plan.parent is None and not create_pr:
         api.create_branch(plan.repo_id, branch=revision, exist_ok=True)
     deleted = [CommitOperationDelete(name) for name, change in plan.changes.items() if change == "deleted"]
     # A commit that somebody else has made since is not overwritten.
-    parent = None if options["create_pr"] else plan.parent
-    made = api.create_commit(plan.repo_id, [*additions, *deleted], revision=revision, parent_commit=parent, **options)
+    parent = None if create_pr else plan.parent
+    made = api.create_commit(
+        plan.repo_id,
+        [*additions, *deleted],
+        commit_message=message,
+        revision=revision,
+        create_pr=create_pr,
+        parent_commit=parent,
+    )
     return str(made.pr_url or made.commit_url)
 
 
@@ -220,7 +227,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
 
 def without_names(report: dict[str, Any]) -> dict[str, Any]:
     """A report with hashes instead of the names of clips and speakers, as in a published `splits.json`."""
-    if splits.BY_HASH.keys() <= report.keys():
+    if splits.NAMED_BY in report:
         return report
     report, name_hash = copy.deepcopy(report), splits.hash_name
     # Sorted, since the order of the names would reveal them.

@@ -139,10 +139,10 @@ class PredictionFile:
     def __init__(self, path: Path, outputs: Sequence[str], model: str, *, resume: bool = False) -> None:
         self.path, self.outputs, self.model = path, tuple(outputs), model
         self.begun = resume and path.exists()
-        self.written = frozenset(_same_for_all_paths(row["name"]) for row in self.rows())
+        self.written = frozenset(_absolute_name(row["name"]) for row in self.rows())
 
     def __contains__(self, name: str) -> bool:
-        return _same_for_all_paths(name) in self.written
+        return _absolute_name(name) in self.written
 
     def write(self, prediction: Prediction) -> None:
         """Adds a prediction."""
@@ -192,8 +192,8 @@ def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model:
     rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
     if not (parts and rows):
         return
-    order = {_same_for_all_paths(name): number for number, name in enumerate(names)}
-    rows.sort(key=lambda row: order.get(_same_for_all_paths(row["name"]), -1))
+    order = {_absolute_name(name): number for number, name in enumerate(names)}
+    rows.sort(key=lambda row: order.get(_absolute_name(row["name"]), -1))
     with _written_whole(path) as merged:
         _append_rows(merged, rows)
     for part in parts:
@@ -211,8 +211,8 @@ def _append_rows(path: Path, rows: Sequence[Row]) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _same_for_all_paths(name: str) -> str:
-    """The same for all paths to a clip: relative to this folder, or from the root."""
+def _absolute_name(name: str) -> str:
+    """A clip's name with an absolute path, so that all paths to a file are equal."""
     kind = DATASET if name.startswith(DATASET) else ""
     return kind + os.path.abspath(printable(name).removeprefix(kind))
 

@@ -2,7 +2,16 @@
 
 from hf_ser.splits.audit import SharedByParts, audit_emobox
 from hf_ser.splits.describing import check, describe, shared_speakers, speakers_of
-from hf_ser.splits.files import BY_HASH, SavedSplit, hash_name, hashed, read_splits, require_same_splits, save_splits
+from hf_ser.splits.files import (
+    BY_HASH,
+    NAMED_BY,
+    SavedSplit,
+    hash_name,
+    hashed,
+    read_splits,
+    require_same_splits,
+    save_splits,
+)
 from hf_ser.splits.making import (
     PARTS,
     Indices,
@@ -17,6 +26,7 @@ from hf_ser.splits.making import (
 
 __all__ = [
     "BY_HASH",
+    "NAMED_BY",
     "PARTS",
     "Indices",
     "SavedSplit",

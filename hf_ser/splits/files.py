@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: The key in `splits.json` that says how clips are named in it, if not by their names.
 NAMED_BY = "clips_named_by"
-#: The same with how, as [`hash_name`] makes the names.
+#: What a file says whose names are hashed by [`hash_name`].
 BY_HASH = {NAMED_BY: "the first 16 digits of the SHA-256 of the name"}
 
 

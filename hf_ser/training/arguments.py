@@ -422,7 +422,7 @@ class SERConfig(TrainingArguments):
             ),
             (
                 self.focal_gamma and self.label_smoothing_factor,
-                f"{one} label_smoothing_factor is {self.label_smoothing_factor:g}; use one of them",
+                f"{one} label_smoothing_factor is {self.label_smoothing_factor}; use one of them",
             ),
             (self.focal_gamma and DISTRIBUTION in targets, f"{one} a target is emotion_distribution"),
             (

@@ -88,8 +88,7 @@ class _Epochs(TrainerCallback):
 
 class BaseTrainer(MicroBatchTrainer):
     """
-    A `Trainer` whose loss does not depend on how a step is cut into batches, whose metrics are per clip, whose frozen
-    modules run in eval mode, and whose adapters are saved whole.
+    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip, and whose adapters are saved whole.
 
     Args:
         tuned (`Tuned`): The model.

@@ -81,7 +81,8 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 class CheckpointingTrainer(Trainer):
-    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves and resumes this package's models."""
+    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, uploads and resumes this package's
+    checkpoints."""
 
     model: Any
     is_fsdp_enabled: bool

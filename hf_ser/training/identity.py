@@ -38,6 +38,7 @@ USED_WITH = {
     "(test|validation)_size": ("split", "random|speaker|cross_corpus"),
     "train_corpora": ("split", "cross_corpus"),
     "shuffle_buffer": ("streaming", "True"),
+    "distort_kinds": ("distort_probability", r"(?!0(\.0)?$).+"),
 }
 
 

@@ -105,7 +105,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         return self._samples, counts
 
     def _begin_step(self) -> None:
-        """Makes ready for the first batch of the step, or for it once more, drawing at random what it has drawn."""
+        """Prepares the step, or its repetition with the same random numbers."""
         self._drawn.restore()
         self._coupled.clear()
         if self._samples and self._loss.couples_clips:
@@ -245,7 +245,8 @@ class MicroBatchTrainer(CheckpointingTrainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Logits and labels; the loss is that of all clips at once, see [`evaluation_loop`]."""
+        """Logits and labels; the loss is that of all clips at once, see
+        [`~hf_ser.training.base.BaseTrainer.evaluation_loop`]."""
         inputs = self._prepare_inputs(inputs)
         labels = tuple(inputs.pop(name) for name in self.label_names)
 

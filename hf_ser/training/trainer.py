@@ -83,7 +83,8 @@ class SERTrainer(BaseTrainer):
             What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for
             full fine-tuning.
         processing_class (`SequenceFeatureExtractor`, *optional*): By default the model's own.
-        augmentation (`Augmentation`, *optional*): How training clips are changed; by default their speed.
+        augmentation (`Augmentation`, *optional*): How training clips are changed; by default as
+            [`~hf_ser.audio.Augmentation`] does.
         callbacks (`list[TrainerCallback]`, *optional*): More callbacks.
 
     Raises:

@@ -189,6 +189,12 @@ class TestTheSameRun:
     def test_whatever_else_is_given_may_change(self, argv: list[str], given: Callable[..., Arguments]) -> None:
         assert identity(given("--method", "lora_qkv", *argv)) == identity(given("--method", "lora_qkv"))
 
+    def test_kinds_of_distortion_count_where_clips_are_distorted(self, given: Callable[..., Arguments]) -> None:
+        kinds = ("--distort_kinds", "babble")
+        assert identity(given(*kinds)) != identity(given())
+        clean = ("--distort_probability", "0")
+        assert identity(given(*clean, *kinds)) == identity(given(*clean))
+
     def test_an_argument_that_is_added_counts(self) -> None:
         known = {"method": "full", "split": "speaker", "streaming": False}
         assert deciding_arguments({**known, "added": 0.25, "save_added": 1}) == {**known, "added": 0.25}

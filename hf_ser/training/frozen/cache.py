@@ -93,9 +93,8 @@ class FrozenFeatures(SpeechDataset):
     def __init__(
         self, dataset: SpeechDataset, store: FeatureStore, keys: Sequence[Sequence[str]], minimum: int, name: str
     ) -> None:
-        vars(self).update(
-            vars(dataset), augmentation=None
-        )  # all that is known of the segments, without computing it again
+        # All that is known of the segments, without computing it again.
+        vars(self).update(vars(dataset), augmentation=None)
         self.store = store
         self.keys = keys
         self.minimum = minimum
