@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -243,6 +244,33 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=timeout,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fork() -> Callable[[int, Callable[[], object]], list[int | None]]:
+    """
+    `fork(2, work)` runs a function in two processes, with the environment that launchers give to each, and returns their exit
+    statuses. New processes would import everything again.
+    """
+
+    def run(count: int, work: Callable[[], object]) -> list[int | None]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+
+        def process(rank: int) -> None:
+            os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(count))
+            work()
+
+        context = multiprocessing.get_context("fork")
+        started = [context.Process(target=process, args=(rank,), daemon=True) for rank in range(count)]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(300)
+        return [each.exitcode for each in started]
 
     return run
 

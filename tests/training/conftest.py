@@ -1,10 +1,8 @@
 """What several tests of training use."""
 
 import logging
-import multiprocessing
 import os
 import runpy
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -85,10 +83,10 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def fork_two() -> Callable[..., list[int | None]]:
+def fork_two(fork: Callable[[int, Callable[[], object]], list[int | None]]) -> Callable[..., list[int | None]]:
     """
     `fork_two(words, plan, printed)` runs launched.py in two processes, with the environment that `accelerate launch words` gives, and
-    returns their exit statuses. New processes would import everything again.
+    returns their exit statuses.
     """
 
     def run(
@@ -96,27 +94,19 @@ def fork_two() -> Callable[..., list[int | None]]:
     ) -> list[int | None]:
         arguments = launch_command_parser().parse_args([*words, "--main_process_port", "0", str(plan)])
         arguments, *_ = _validate_launch_command(arguments)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        launched = prepare_multi_gpu_env(arguments) | (environment or {}) | {"CUDA_VISIBLE_DEVICES": ""}
 
-        def process(rank: int) -> None:
+        def work() -> None:
             sys.stdout = sys.stderr = printed.open("a", buffering=1)
             logging.getLogger().handlers.clear()  # pytest's
-            os.environ.update(prepare_multi_gpu_env(arguments) | rendezvous | (environment or {}))
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="")
+            address = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")}
+            os.environ.update(launched | address)
             torch.set_num_threads(1)  # OpenMP's threads are the parent's
             AcceleratorState._reset_state(reset_partial_state=True)  # the parent is no part of the two
             sys.argv = ["launched.py", str(plan)]
             runpy.run_path(str(Path(__file__).with_name("launched.py")), run_name="__main__")
 
-        fork = multiprocessing.get_context("fork")
-        started = [fork.Process(target=process, args=(rank,), daemon=True) for rank in range(2)]
-        for each in started:
-            each.start()
-        for each in started:
-            each.join(300)
-        return [each.exitcode for each in started]
+        return fork(2, work)
 
     return run
 
