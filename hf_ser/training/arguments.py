@@ -321,7 +321,7 @@ class SERConfig(TrainingArguments):
         None, help="Whether a higher metric_for_best_model is better; by default as it is defined."
     )
     gradient_checkpointing_kwargs: dict[str, Any] | str | None = option(
-        None, help="For torch.utils.checkpoint, as JSON; by default not the re-entrant kind."
+        None, help='For torch.utils.checkpoint, as JSON with "use_reentrant": false, which is the default.'
     )
     dataloader_num_workers: int | None = option(
         None,
@@ -358,6 +358,12 @@ class SERConfig(TrainingArguments):
         # The clip that a segment is cut from travels with its label to the metrics.
         self.label_names = ["labels", "clip"]
         super().__post_init__()
+        given = self.gradient_checkpointing_kwargs  # transformers has read its JSON
+        if given is not None and not (isinstance(given, dict) and given.get("use_reentrant") is False):
+            raise ValueError(
+                f'gradient_checkpointing_kwargs: found {given}, expected "use_reentrant": false in it: the re-entrant kind loses '
+                "the gradient of convolutions and behind frozen layers"
+            )
         # ZeRO-3 spreads the model once it is loaded: as it is loaded, a weight norm could not be computed.
         unset_hf_deepspeed_config()
         if self.device.type == "cpu":

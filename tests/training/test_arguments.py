@@ -72,6 +72,9 @@ def test_the_error_rate_is_minimised(metric: str, greater: bool) -> None:
 def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
     training = parse_arguments(["--output_dir", "x", "--gradient_checkpointing", "True"]).training
     assert training.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    given = {"use_reentrant": False, "preserve_rng_state": False}
+    words = ["--output_dir", "x", "--gradient_checkpointing_kwargs", json.dumps(given)]
+    assert parse_arguments(words).training.gradient_checkpointing_kwargs == given
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,18 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("dataloader_drop_last: true", "dataloader_drop_last: metrics are of all clips"),
         ("fp16_full_eval: true", "fp16_full_eval: .*use bf16"),
         ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
+        (
+            "gradient_checkpointing_kwargs: '{\"use_reentrant\": true}'",
+            r"gradient_checkpointing_kwargs: found \{'use_reentrant': True\}, expected \"use_reentrant\": false",
+        ),
+        (  # torch's default is the re-entrant kind
+            "gradient_checkpointing_kwargs: '{\"preserve_rng_state\": false}'",
+            r"gradient_checkpointing_kwargs: found \{'preserve_rng_state': False\}, expected",
+        ),
+        (
+            "gradient_checkpointing_kwargs: {use_reentrant: false}",
+            "gradient_checkpointing_kwargs: found use_reentrant=False, expected",
+        ),
         ("metric_for_best_model: f2", "metric_for_best_model: 'f2' is none of uar, accuracy, .* loss"),
         ("frozen_cache_gb: -1", "frozen_cache_gb: must be finite and not below 0, found -1"),
         ("num_train_epochs: .nan", "num_train_epochs: must be finite and not below 0, found nan"),
