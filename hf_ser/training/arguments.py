@@ -457,26 +457,6 @@ class SERConfig(TrainingArguments):
         """The seed of what augmentation draws: views that are kept are the same for runs with other seeds."""
         return 0 if self.frozen_cache_views else self.seed
 
-    def require_launcher(self) -> None:
-        """
-        Raises:
-            ValueError: if one process sees several GPUs: transformers would split each batch among them, and the sum over the
-                clips of a step, which the loss is, would come out wrong.
-        """
-        if self.n_gpu > 1:
-            raise ValueError(
-                f"one process sees {self.n_gpu} GPUs: start one process for each with accelerate launch or torchrun, or set "
-                "CUDA_VISIBLE_DEVICES=0"
-            )
-
-    def require_head(self, method: str) -> None:
-        """
-        Raises:
-            ValueError: if the method is `probe` and the head is no linear one, for which alone a probe is solved.
-        """
-        if method == "probe" and self.head != "linear":
-            raise ValueError(f"method='probe': expected head='linear', found head={self.head!r}; use method='frozen'")
-
     def resolve_learning_rates(self, method: str, parameters: int) -> None:
         """
         Sets the learning rates that are not given, for a model with so many parameters, and the tenth that a plateau does not go

@@ -27,13 +27,7 @@ from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.losses import TargetLoss
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
-from hf_ser.training.sharding import (
-    FSDPShards,
-    ZeroShards,
-    require_shardable,
-    shard_on_cpu,
-    shardable_by_accelerate,
-)
+from hf_ser.training.sharding import FSDPShards, ZeroShards, shard_on_cpu, shardable_by_accelerate
 from hf_ser.tuning import Tuned, frozen_modules
 
 
@@ -122,8 +116,6 @@ class BaseTrainer(MicroBatchTrainer):
         betas = (args.adam_beta1, args.adam_beta2)
         adam = {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.weight_decay}
         adalora = is_adalora(tuned.model)
-        args.require_launcher()
-        require_shardable(args, adalora)
         super().__init__(
             model=tuned.model,
             loss=loss,

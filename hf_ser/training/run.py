@@ -36,8 +36,7 @@ from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
-from hf_ser.training.sharding import require_shardable
-from hf_ser.training.trainer import SERTrainer
+from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +67,7 @@ def finetune(arguments: Arguments) -> RunResults:
     gc.collect()  # the model of a run before: it and its Trainer refer to each other, and would stay in the GPU's memory
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
-    args.require_launcher()
-    args.require_head(arguments.tuning.method)
-    require_shardable(args, "adalora" in arguments.tuning.methods)
+    require_trainable(args, arguments.tuning)
     if args.push_to_hub:
         check_hub(args, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model

@@ -43,6 +43,7 @@ from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
+from hf_ser.training.trainer import require_trainable
 from hf_ser.wording import per_cent
 
 STUDY = "study.db"
@@ -154,7 +155,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
         ValueError: if the arguments do not fit a search, or differ from those that the search was started with.
     """
     training, root = arguments.training, Path(arguments.training.output_dir or "")
-    training.require_launcher()
+    require_trainable(training, arguments.tuning)
     if training.world_size > 1:
         raise ValueError(f"a search runs in one process, found {training.world_size}; start it with python")
     if training.push_to_hub:

@@ -42,6 +42,7 @@ from hf_ser.training.data import require_compatible, require_length, segments_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.run_record import RunRecord
+from hf_ser.training.sharding import require_shardable
 from hf_ser.tuning import (
     Tuned,
     Tuning,
@@ -106,12 +107,12 @@ class SERTrainer(BaseTrainer):
         augmentation: Augmentation | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        self.tuning = Tuning.of(peft_config)
+        require_trainable(args, self.tuning)
         transformers.set_seed(args.seed)
         self.args = args
         if eval_dataset is None:
             args.eval_strategy = IntervalStrategy.NO
-        self.tuning = Tuning.of(peft_config)
-        args.require_head(self.tuning.method)
         self.augmentation = augmentation or Augmentation()
         self.checkpoint = Checkpoint(model, processing_class)
         #: The clips of each part, by `train`, `validation` and `test`.
@@ -417,6 +418,25 @@ class SERTrainer(BaseTrainer):
         if args.push_to_hub and args.hub_strategy != HubStrategy.END:
             checkpoints.delete(args.hub_model_id, args.hub_revision, args.hub_token)
         return published
+
+
+def require_trainable(args: SERConfig, tuning: Tuning) -> None:
+    """
+    Checks arguments that need no data: a run does so before it reads any, and the trainer for those who give it theirs.
+
+    Raises:
+        ValueError: if one process sees several GPUs, the method does not fit the head, or the model cannot be sharded.
+    """
+    # transformers would split each batch among them, and the sum that the loss is would come out wrong. SERConfig does not check
+    # it: commands that give each run a GPU of its own see all of them.
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"one process sees {args.n_gpu} GPUs: start one process for each with accelerate launch or torchrun, or set "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
+    if tuning.method == "probe" and args.head != "linear":
+        raise ValueError(f"method='probe': expected head='linear', found head={args.head!r}; use method='frozen'")
+    require_shardable(args, "adalora" in tuning.methods)
 
 
 class Checkpoint:

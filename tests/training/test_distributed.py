@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from datasets import Dataset
 from safetensors.torch import load_file
 
 import hf_ser
 from hf_ser.audio import read_mono
-from hf_ser.training import finetune, parse_arguments
+from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.dropout import WordDropout
 
 REPOSITORY = Path(__file__).parents[2]
@@ -197,15 +198,20 @@ def test_what_cannot_be_sharded_is_refused_before_a_clip_is_read(
     with pytest.raises(ValueError, match=message):
         finetune(parsed)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=message):
+        SERTrainer("no model", parsed.training, Dataset.from_dict({}), peft_config=parsed.tuning)
 
 
 def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     """Trap: transformers would use DataParallel, which averages what is a sum."""
     parsed = parse_arguments(arguments("full", 1, tmp_path / "run"))
     parsed.training._n_gpu = 2
-    with pytest.raises(ValueError, match="one process sees 2 GPUs: start one process for each with accelerate"):
+    message = "one process sees 2 GPUs: start one process for each with accelerate"
+    with pytest.raises(ValueError, match=message):
         finetune(parsed)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=message):
+        SERTrainer("no model", parsed.training, Dataset.from_dict({}), peft_config=parsed.tuning)
 
 
 def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) -> None:
