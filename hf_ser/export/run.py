@@ -1,11 +1,13 @@
 """An export from beginning to end: the graph, its comparison with the model, and the folder."""
 
+import glob
 import importlib.util
 import json
 import logging
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from hf_ser.audio import read_mono
 from hf_ser.corpora import read_corpora, synthetic
@@ -84,29 +87,14 @@ def export(
     """
     folder, precision = Path(output).expanduser(), "int8" if int8 else "float32"
     tolerance = TOLERANCES[precision] if tolerance is None else tolerance
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance: expected a difference of probabilities between 0 and 1, found {tolerance}")
-    if most < 1:
-        raise ValueError(f"most: must be at least 1 clip, found {most}")
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ModuleNotFoundError(
-            f"an export needs {', '.join(missing)}; install what it needs with pip install 'hf_ser[export]'"
-        )
+    check_arguments(tolerance, most)
     check_folder(folder, overwrite)
     own = chosen_clips(clips, corpora, most) if clips or corpora else []
     names = [*(corpus.partition("=")[0] for corpus in corpora), *(["files"] if clips else [])]
     logger.info("opening %s", model)
     recogniser = pipeline(model, base=base, revision=revision, device="cpu")
     with _unfinished(folder) as work:
-        new = work / "new"
-        new.mkdir()
-        logger.info("tracing the model; this takes some time")
-        write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
-        if int8:
-            logger.info("quantising its linear layers")
-            quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
-        recogniser.model.config.save_pretrained(new)
-        recogniser.feature_extractor.save_pretrained(new)
+        new = write_model(recogniser, work, precision)
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
@@ -115,13 +103,7 @@ def export(
             device="cpu",
         )
         comparison = compare(recogniser, exported, compared)
-        if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
-            raise ValueError(
-                f"the exported model ({precision}) is not kept: a probability differs by {largest:.2g} from the model's "
-                f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch; "
-                f"{comparison['equal']:.1%} of {comparison['clips']} decisions are the same), the tolerance is {tolerance:g}. "
-                + ("Export in float32, or raise the tolerance." if int8 else "Raise the tolerance to keep it.")
-            )
+        check_comparison(comparison, precision, tolerance)
         record: dict[str, Any] = {
             "model": without_paths(str(model)),
             "revision": revision,
@@ -135,6 +117,7 @@ def export(
             "packages": {name: version(name) for name in ("hf_ser", "torch", "transformers", *PACKAGES)},
         }
         (new / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        check_folder(folder, overwrite)  # another export may have written it meanwhile
         if folder.exists():
             shutil.move(folder, work / "replaced")
         new.rename(folder)
@@ -143,14 +126,41 @@ def export(
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside the output, which is deleted afterwards, and by the next export if this one is killed."""
-    work = folder.with_name(f".{folder.name}-unfinished")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    """
+    A hidden folder beside the output, which is deleted afterwards. Those of killed exports are deleted before: the system has
+    released their locks.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = f".{folder.name}-unfinished-"
+    for left in folder.parent.glob(f"{glob.escape(hidden)}*.lock"):
+        with suppress(Timeout), FileLock(left, timeout=0):
+            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+            left.unlink()
+    lock = folder.with_name(f"{hidden}{uuid.uuid4().hex}.lock")
+    work = lock.with_suffix("")
+    with FileLock(lock):  # before there is a folder that another export could find
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            lock.unlink()
+
+
+def check_arguments(tolerance: float, most: int) -> None:
+    """
+    Raises:
+        ModuleNotFoundError: if the packages for the export are not installed.
+        ValueError: if a number is out of range.
+    """
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: expected a difference of probabilities between 0 and 1, found {tolerance}")
+    if most < 1:
+        raise ValueError(f"most: must be at least 1 clip, found {most}")
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"an export needs {', '.join(missing)}; install what it needs with pip install 'hf_ser[export]'"
+        )
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -174,6 +184,20 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
     if exported and not overwrite:
         raise FileExistsError(f"output: {str(folder)!r} has an exported model. Choose another folder, or overwrite it.")
+
+
+def write_model(recogniser: SERPipeline, work: Path, precision: str) -> Path:
+    """Writes the graph and the configurations into a new folder in `work`."""
+    new = work / "new"
+    new.mkdir()
+    logger.info("tracing the model; this takes some time")
+    write_graph(recogniser, (work if precision == "int8" else new) / GRAPHS["float32"])
+    if precision == "int8":
+        logger.info("quantising its linear layers")
+        quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
+    recogniser.model.config.save_pretrained(new)
+    recogniser.feature_extractor.save_pretrained(new)
+    return new
 
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
@@ -221,6 +245,20 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
         "batch": difference(batch),
         "equal": float(np.mean([expected[i].emotion == alone[i].emotion for i in usable])),
     }
+
+
+def check_comparison(comparison: dict[str, Any], precision: str, tolerance: float) -> None:
+    """
+    Raises:
+        ValueError: if a probability differs by more than the tolerance.
+    """
+    if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
+        raise ValueError(
+            f"the exported model ({precision}) is not kept: a probability differs by {largest:.2g} from the model's "
+            f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch; "
+            f"{comparison['equal']:.1%} of {comparison['clips']} decisions are the same), the tolerance is {tolerance:g}. "
+            "Raise it to keep the model" + (", or export in float32." if precision == "int8" else ".")
+        )
 
 
 def summary(record: dict[str, Any]) -> str:

@@ -1,12 +1,16 @@
 """What is kept, what is refused and what is left alone."""
 
 import json
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import hf_ser
 from hf_ser.export import export, run, summary
@@ -30,17 +34,46 @@ def test_another_models_graph_is_not_kept_and_what_was_there_stays(
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
-def test_what_a_killed_export_has_left_is_removed(hubert: Path, traced: None, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            run.shutil, "rmtree", lambda *args, **options: None
-        )  # nobody tidies up after a process that is killed
-        with pytest.raises(ValueError, match="is not kept"):
-            export(hubert, tmp_path / "exported", int8=True, tolerance=1e-9)
-    assert [path.name[0] for path in tmp_path.iterdir()] == ["."]
-    (tmp_path / ".exported-of-another").mkdir()
-    export(hubert, tmp_path / "exported")
-    assert {path.name for path in tmp_path.iterdir()} == {"exported", ".exported-of-another"}
+def test_what_a_killed_export_has_left_is_removed(
+    hubert: Path, exported: Path, fork: Callable[..., list[int | None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = tmp_path / "exported [1]"  # no pattern of names
+
+    def killed() -> None:
+        torch.set_num_threads(1)  # OpenMP's threads are the parent's
+        export(hubert, output)
+
+    monkeypatch.setattr(run, "write_graph", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert fork(2, killed) == [-signal.SIGKILL] * 2
+    assert {path.name[0] for path in tmp_path.iterdir()} == {"."}
+    (tmp_path / ".exported [1]-of-another").mkdir()
+    monkeypatch.setattr(run, "write_graph", lambda _, path: shutil.copy(exported / "model.onnx", path))
+    export(hubert, output)
+    assert {path.name for path in tmp_path.iterdir()} == {"exported [1]", ".exported [1]-of-another"}
+
+
+def test_two_exports_to_one_folder_do_not_disturb_each_other(
+    hubert: Path, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second begins and ends while the first traces."""
+
+    def trace(_: object, path: Path) -> None:
+        shutil.copy(exported / "model.onnx", path)
+
+    def trace_first(_: object, path: Path) -> None:
+        monkeypatch.setattr(run, "write_graph", trace)
+        export(hubert, tmp_path / "exported", overwrite=True)
+        trace(_, path)
+
+    monkeypatch.setattr(run, "write_graph", trace_first)
+    export(hubert, tmp_path / "exported", int8=True, overwrite=True)
+    assert hf_ser.pipeline(tmp_path / "exported").model.precision == "int8"
+    shutil.rmtree(tmp_path / "exported")
+    monkeypatch.setattr(run, "write_graph", trace_first)
+    with pytest.raises(FileExistsError, match="has an exported model. Choose another folder, or overwrite it"):
+        export(hubert, tmp_path / "exported", int8=True)
+    assert hf_ser.pipeline(tmp_path / "exported").model.precision == "float32"
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 def test_an_export_is_replaced_only_if_it_is_asked_for(hubert: Path, traced: None, tmp_path: Path) -> None:
