@@ -175,6 +175,7 @@ def make_trainer(
         SERConfig(
             average_share=0.0,  # the baseline does not average weights
             cpu_threads=settings.threads,
+            frozen_cache_gb=CACHE_GB,
             micro_batch_seconds=None if "micro_batches" in enabled else 0,
             **arguments,
         ),
@@ -191,7 +192,7 @@ def make_trainer(
 def caching(trainer: Any, variant: str, folder: str) -> AbstractContextManager[None]:
     """The cache of the frozen layers, which is empty at first, where a variant has it."""
     cached = "cache" in optimisations(variant)
-    return cached_frozen_part(trainer, CACHE_GB, folder=Path(folder)) if cached else nullcontext()
+    return cached_frozen_part(trainer, Path(folder)) if cached else nullcontext()
 
 
 class Timer(TrainerCallback):

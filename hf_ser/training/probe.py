@@ -359,7 +359,7 @@ def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Feat
     return rows, offsets
 
 
-def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int) -> Clips:
+def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]) -> Clips:
     """
     What the frozen encoder of a Trainer's model makes of each clip, from the cache of frozen layers where there is one.
 
@@ -367,14 +367,13 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
         trainer (`BaseTrainer`): Of a model with a `linear` head on a frozen encoder.
         dataset (`SpeechDataset`): The clips.
         speakers (`Sequence[str | None]`): Of all clips of the run.
-        views (`int`): How many augmented views of each clip are taken.
 
     Returns:
-        `views` times as many clips as there are in the dataset; where they are not kept, each once and not augmented.
+        Of augmented clips `frozen_cache_views` views of each; where they are not kept, each once and not augmented.
     """
     plain = copy.copy(dataset)
     plain.augmentation = None  # of what is not kept there is one view, the clip as it is
-    with cached_predictions(trainer, dataset if views else plain, trainer.args.frozen_cache_gb, views) as cached:
+    with cached_predictions(trainer, dataset if trainer.args.frozen_cache_views else plain) as cached:
         if isinstance(cached, FrozenFeatures):
             features = cached.vectors().numpy()
             labels, clip = np.concatenate(cached.mixed), np.tile(dataset.segments.clip, len(cached.keys))
@@ -401,7 +400,7 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
 
 
 def solved(
-    trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None], views: int
+    trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]
 ) -> tuple[Solution, dict[str, Any]]:
     """
     Solves the probe of a Trainer's model on a dataset of training clips, and starts its `linear` head from it.
@@ -411,7 +410,7 @@ def solved(
         pass.
     """
     began = time.perf_counter()
-    clips = clip_statistics(trainer, dataset, speakers, views)
+    clips = clip_statistics(trainer, dataset, speakers)
     views = max(len(clips.labels) // max(len(dataset), 1), 1)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with warnings.catch_warnings():

@@ -207,7 +207,7 @@ class SERTrainer(BaseTrainer):
         if self.tuning.method == "probe":
             self.keep_whole()
             return None
-        with cached_frozen_part(self, self.args.frozen_cache_gb, self.args.frozen_cache_views):
+        with cached_frozen_part(self):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _probe_trainer(self) -> BaseTrainer:
@@ -230,7 +230,7 @@ class SERTrainer(BaseTrainer):
         dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=probing.CLIPS)
         trainer = self._probe_trainer()
         speakers = column(self.clips["train"], "speaker")
-        solution, self.probe = probing.solved(trainer, dataset, speakers, self.args.frozen_cache_views)
+        solution, self.probe = probing.solved(trainer, dataset, speakers)
         self._probe_head = trainer.head_weights()
         if self.tuning.method != "probe":
             # The clips that are known already: the encoder need not be loaded again for them.
@@ -281,7 +281,7 @@ class SERTrainer(BaseTrainer):
     def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
         require_length(clips, self.args, self.model.config)
         dataset = self._evaluation_set(clips)
-        with cached_predictions(trainer, dataset, self.args.frozen_cache_gb) as dataset:
+        with cached_predictions(trainer, dataset) as dataset:
             prediction = trainer.predict_clips(dataset)
         labels, segments = prediction.label_ids
         rows, outputs, _ = per_clip(prediction.predictions, labels, segments, len(self.emotions))

@@ -132,7 +132,7 @@ class TestLoss:
 
     def test_behind_a_cache_a_batch_stays_whole(self, make: Make) -> None:
         trainer, _ = make("--method", "frozen", "--head", "conv", "--micro_batch_seconds", "0.5")
-        with cached_frozen_part(trainer, 1.0):
+        with cached_frozen_part(trainer):
             assert len(trainer._micro_batches(trainer.train_dataset.__getitems__(range(8)))) == 1
         assert len(trainer._micro_batches(trainer.data_collator([trainer.train_dataset[i] for i in range(8)]))) > 1
 

@@ -28,9 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def cached_frozen_part(
-    trainer: BaseTrainer, limit: float, views: int = 0, folder: Path | None = None
-) -> Iterator[None]:
+def cached_frozen_part(trainer: BaseTrainer, folder: Path | None = None) -> Iterator[None]:
     """
     Within it, `trainer` trains and validates from the outputs of the frozen part of its model. They are computed once for each
     clip, and cached on disk for all epochs and for later runs with the same frozen part: other folds, seeds, heads and methods.
@@ -38,12 +36,11 @@ def cached_frozen_part(
     Where that is impossible the Trainer stays as it is, and the log gives the reason.
 
     Args:
-        trainer (`BaseTrainer`): The Trainer.
-        limit (`float`): GB (10^9 bytes) of disk that the features of all models may take; 0 switches the cache off.
-        views (`int`, *optional*, defaults to 0): Where clips are augmented, the number of views of each clip, those of the
-            first epochs: epoch `e` takes view `e` modulo `views`.
+        trainer (`BaseTrainer`): The Trainer. Its arguments have the limit of all features in GB (10^9 bytes), `frozen_cache_gb`,
+            and the number of views of each augmented clip, `frozen_cache_views`: epoch `e` takes view `e` modulo their number.
         folder (`Path`, *optional*): The cache's folder, by default `frozen` in `hf_ser.cache.cache_folder()`.
     """
+    views = trainer.args.frozen_cache_views
     if trainer.args.max_steps <= 0:
         views = min(views, math.ceil(trainer.args.num_train_epochs))
     datasets = {"train_dataset": trainer.train_dataset}
@@ -51,7 +48,7 @@ def cached_frozen_part(
         datasets["eval_dataset"] = trainer.eval_dataset
     # Pooled features are in float32, and so serve predictions, too.
     precision = "no" if frozen_part(_untuned(trainer)) in POOLED else trainer.accelerator.mixed_precision
-    with _features(trainer, datasets, limit, views, folder, precision) as features:
+    with _features(trainer, datasets, views, folder, precision) as features:
         for name, dataset in features.items():
             setattr(trainer, name, dataset)
         try:
@@ -63,7 +60,7 @@ def cached_frozen_part(
 
 @contextmanager
 def cached_predictions(
-    trainer: BaseTrainer, dataset: SpeechDataset, limit: float, views: int = 0, folder: Path | None = None
+    trainer: BaseTrainer, dataset: SpeechDataset, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
     The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where nothing
@@ -72,7 +69,7 @@ def cached_predictions(
     if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
         yield dataset
         return
-    with _features(trainer, {"": dataset}, limit, views, folder, "no") as features:
+    with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, folder, "no") as features:
         yield features.get("", dataset)
 
 
@@ -175,12 +172,10 @@ def _untuned(trainer: BaseTrainer) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _reason_against(
-    trainer: BaseTrainer, part: str | None, datasets: Mapping[str, SpeechDataset], limit: float, views: int
-) -> str:
+def _reason_against(trainer: BaseTrainer, part: str | None, datasets: Mapping[str, SpeechDataset], views: int) -> str:
     if part is None:
         return "no first part of the model is frozen"
-    if not limit:
+    if not trainer.args.frozen_cache_gb:
         return "frozen_cache_gb is 0"
     if trainer.shares_model:
         return "the model is sharded over the processes"
@@ -197,7 +192,6 @@ def _reason_against(
 def _features(
     trainer: BaseTrainer,
     datasets: Mapping[str, SpeechDataset],
-    limit: float,
     views: int,
     folder: Path | None,
     precision: str,
@@ -205,7 +199,7 @@ def _features(
     """The features of `datasets`, within a context in which the model takes them; none, and the log says why, without cache."""
     model = _untuned(trainer)
     part = frozen_part(model)
-    reason = _reason_against(trainer, part, datasets, limit, views)
+    reason = _reason_against(trainer, part, datasets, views)
     if part is None or reason:
         logger.info("no outputs of frozen layers are cached: %s", reason)
         yield {}
@@ -227,8 +221,8 @@ def _features(
             stack.enter_context(in_use(store_folder))
         trainer.accelerator.wait_for_everyone()
         store_folder.mkdir(parents=True, exist_ok=True)  # each machine has a cache
-        store = FeatureStore(store_folder)
-        error = _fill(trainer, store, wanted, part, limit, precision)
+        store = FeatureStore(store_folder, trainer.args.frozen_cache_gb * 1e9)
+        error = _fill(trainer, store, wanted, part, precision)
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
             logger.warning(
@@ -249,7 +243,7 @@ def _features(
 
 
 def _fill(
-    trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, limit: float, precision: str
+    trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, precision: str
 ) -> DiskLimitError | None:
     """Computes what the store lacks of the segments that are wanted; gives the error if they do not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
@@ -278,7 +272,7 @@ def _fill(
     batch = 1 if args.device.type == "cpu" else args.per_device_eval_batch_size
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
-        computed = store.fill(wanted, outputs, batch=batch, limit=limit * 1e9, quiet=quiet)
+        computed = store.fill(wanted, outputs, batch=batch, quiet=quiet)
     except DiskLimitError as error:
         return error
     seconds = time.perf_counter() - began

@@ -48,10 +48,12 @@ class FeatureStore:
 
     Args:
         folder (`Path`): The folder, whose name is that of the frozen part.
+        limit (`float`): The most bytes of all stores together.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: float) -> None:
         self.folder = folder
+        self.limit = limit
         #: The file of each segment.
         self.paths: dict[str, Path] = {}
         self._read: set[Path] = set()
@@ -107,7 +109,6 @@ class FeatureStore:
         compute: Callable[[Sequence[Sequence[Segment]]], Iterable[list[torch.Tensor]]],
         *,
         batch: int,
-        limit: float,
         quiet: bool,
     ) -> int:
         """
@@ -117,7 +118,6 @@ class FeatureStore:
             wanted (`Mapping[str, Segment]`): The segments, by their keys.
             compute (`Callable`): From batches of segments to the features of each batch, one after the other.
             batch (`int`): The segments in a batch.
-            limit (`float`): The most bytes of all stores together.
             quiet (`bool`): Whether to hide the progress bar.
 
         Returns:
@@ -147,19 +147,19 @@ class FeatureStore:
                             found.update(zip(some, features, strict=True))
                             size += sum(one.nbytes for one in features)
                             if not estimated:  # before hours of work whose outputs would not fit
-                                estimated = self._make_room(wanted, found, limit)
+                                estimated = self._make_room(wanted, found)
                                 logger.info(
                                     "outputs of frozen layers: %.2g GB for %d segments", estimated / 1e9, bar.total
                                 )
                             if some is batches[-1] or size > FILE_BYTES:
-                                self._make_room(wanted, found, limit)
+                                self._make_room(wanted, found)
                                 self.write(found)
                                 computed += len(found)
                                 found, size = {}, 0
                             bar.update(len(some))
         return computed
 
-    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor], limit: float) -> float:
+    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor]) -> float:
         """Deletes old features until all that is still missing fits: its bytes, estimated from features that were `found`."""
         missing = [segment for key, segment in wanted.items() if key not in self.paths]
         if all(len(one) == 1 for one in found.values()):  # one vector for each segment, however long
@@ -167,7 +167,7 @@ class FeatureStore:
         else:
             factor = sum(one.samples for one in missing) / sum(wanted[key].samples for key in found)
         needed = factor * sum(one.nbytes + HEADER_BYTES for one in found.values())
-        make_room(self.folder, needed, limit, {path for key, path in self.paths.items() if key in wanted})
+        make_room(self.folder, needed, self.limit, {path for key, path in self.paths.items() if key in wanted})
         return needed
 
 

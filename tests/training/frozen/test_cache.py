@@ -52,7 +52,8 @@ def losses(trainer: SERTrainer, limit: float, folder: Path, views: int = 0, resu
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):  # it would draw in another order
             module.p = 0.0
-    with cached_frozen_part(trainer, limit, views, folder):
+    trainer.args.frozen_cache_gb, trainer.args.frozen_cache_views = limit, views
+    with cached_frozen_part(trainer, folder):
         assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
         BaseTrainer.train(trainer, resume_from_checkpoint=resume)  # SERTrainer opens a cache of its own
     assert type(trainer.train_dataset) is SpeechDataset
@@ -90,7 +91,7 @@ def test_losses_are_those_without_it_and_nothing_is_computed_twice(
     trainer = made()
     assert sum(computed) == segments(trainer)
     computed.clear()
-    with cached_frozen_part(trainer, 1, 0, tmp_path / "frozen"):  # a later run
+    with cached_frozen_part(trainer, tmp_path / "frozen"):  # a later run
         assert not computed
 
 
@@ -111,7 +112,7 @@ class TestViews:
         assert abs(cold[2 * steps] - plain[2 * steps]) > 1e-3 * plain[2 * steps]
         assert sum(computed) == 2 * len(trainer.train_dataset) + len(trainer.eval_dataset)
         computed.clear()
-        with cached_frozen_part(make(*epochs)[0], 1, 2, tmp_path):
+        with cached_frozen_part(make(*epochs, "--frozen_cache_views", "2")[0], tmp_path):
             assert not computed
 
     def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make, tmp_path: Path) -> None:
@@ -132,7 +133,8 @@ class TestViews:
         ):
             trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1", *changes)
             computed.clear()
-            with cached_frozen_part(trainer, 1.0, 50, tmp_path):  # no more than epochs
+            trainer.args.frozen_cache_views = 50  # no more than epochs
+            with cached_frozen_part(trainer, tmp_path):
                 pass
             assert sum(computed) == [0, len(trainer.train_dataset), segments(trainer)][parts_computed]
 
@@ -146,7 +148,7 @@ def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
     others = ["--head", "batchnorm", "--seed", "5"], ["--fold", "1"]
     for other in (trainer, *(make("--method", "frozen", *words, *one)[0] for words in others)):
         computed.clear()
-        with cached_frozen_part(other, 1.0, folder=tmp_path):
+        with cached_frozen_part(other, tmp_path):
             found.append(sum(computed))
     assert found == [segments(trainer), 0, len(clips["test"])]
 
@@ -157,7 +159,7 @@ def test_predictions_are_those_of_the_whole_model(make: Make, tmp_path: Path, co
     dataset = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
     plain = trainer.predict_clips(dataset)
     for _ in range(2):
-        with cached_predictions(trainer, dataset, 1, folder=tmp_path) as features:
+        with cached_predictions(trainer, dataset, tmp_path) as features:
             assert features is not dataset
             found = trainer.predict_clips(features)
         np.testing.assert_allclose(found.predictions, plain.predictions, atol=1e-5)
@@ -177,19 +179,19 @@ def test_frames_take_the_bytes_of_the_training_type(
     make: Make, tmp_path: Path, options: list[str], kept: torch.dtype
 ) -> None:
     trainer, _ = make(*options, "--bf16", "True")
-    with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+    with cached_frozen_part(trainer, tmp_path):
         assert trainer.train_dataset[0]["input_values"].dtype == kept
 
 
 def test_convolutions_are_not_cached_for_predictions(make: Make, tmp_path: Path) -> None:
     trainer, _ = make("--method", "lora_qkv")
-    with cached_predictions(trainer, trainer.eval_dataset, 1, folder=tmp_path) as features:
+    with cached_predictions(trainer, trainer.eval_dataset, tmp_path) as features:
         assert features is trainer.eval_dataset
 
 
 def test_short_clips_are_padded_for_spec_augment(make: Make, tmp_path: Path) -> None:
     trainer, _ = make("--method", "lora_qkv", "--segment_length", "0.1", "--mask_time_prob", "0.5")
-    with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+    with cached_frozen_part(trainer, tmp_path):
         batch = trainer.train_dataset.__getitems__([0, 1])
         assert batch["attention_mask"].tolist() == [[1] * 4 + [0] * 7] * 2
         trainer.model.train()
@@ -199,7 +201,7 @@ def test_short_clips_are_padded_for_spec_augment(make: Make, tmp_path: Path) -> 
 
 def test_fillers_have_no_label(make: Make, tmp_path: Path) -> None:
     trainer, _ = make("--method", "frozen")
-    with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+    with cached_frozen_part(trainer, tmp_path):
         features = trainer.train_dataset
         assert isinstance(features, FrozenFeatures)
         batch = features.__getitems__([0, -1, len(features) + 1, -1 - (len(features) + 1)])
@@ -218,7 +220,7 @@ def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options
     parameters = len(list(trainer.model.parameters()))
     with torch.no_grad():
         before = trainer.model.eval()(**inputs).logits
-        with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+        with cached_frozen_part(trainer, tmp_path):
             assert set(trainer.model.state_dict()) == keys
             trainer.model.train()
             assert not any(
@@ -234,7 +236,7 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
     for head, workers in (("stock", 0), ("conv", 2)):
         loading = ("--dataloader_num_workers", "2", "--dataloader_persistent_workers", "True")
         trainer, _ = make("--method", "frozen", "--head", head, *loading)
-        with cached_frozen_part(trainer, 1.0, folder=tmp_path):
+        with cached_frozen_part(trainer, tmp_path):
             loader = trainer.get_train_dataloader()
             assert loader.num_workers == workers
             assert sum(len(batch["labels"]) for batch in loader) == len(trainer.train_dataset)
@@ -245,19 +247,19 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("options", "limit", "reason"),
+    ("options", "reason"),
     [
-        (["--method", "full", "--freeze_feature_encoder", "False"], 1, "no first part of the model is frozen"),
-        (["--method", "lora_qkv", "--noise_probability", "0.5"], 1, "clips are augmented and frozen_cache_views is 0"),
-        (["--method", "frozen"], 0, "frozen_cache_gb is 0"),
-        (["--method", "frozen"], 1e-7, "0.00 GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
+        ("full --freeze_feature_encoder False", "no first part of the model is frozen"),
+        ("lora_qkv --noise_probability 0.5 --frozen_cache_views 0", "clips are augmented and frozen_cache_views is 0"),
+        ("frozen --frozen_cache_gb 0", "frozen_cache_gb is 0"),
+        ("frozen --frozen_cache_gb 1e-7", "0.00 GB more are needed; frozen_cache_gb=1e-07 allows 1e-07 GB"),
     ],
 )
 def test_without_a_cache_the_log_says_why(
-    make: Make, tmp_path: Path, options: list[str], limit: float, reason: str, caplog: pytest.LogCaptureFixture
+    make: Make, tmp_path: Path, options: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trainer, _ = make(*options)
-    with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, limit, folder=tmp_path):
+    trainer, _ = make("--method", *options.split())
+    with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, tmp_path):
         assert type(trainer.train_dataset) is SpeechDataset
     assert f"no outputs of frozen layers are cached: {reason}" in caplog.text
 
@@ -280,7 +282,7 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
 
         trainers[n].accelerator.gather = gather
         trainers[n].is_local_process_zero = lambda: n == 0
-        with cached_frozen_part(trainers[n], 1.0, folder=tmp_path):
+        with cached_frozen_part(trainers[n], tmp_path):
             all_here.wait()
             return isinstance(trainers[n].train_dataset, FrozenFeatures)
 

@@ -35,11 +35,11 @@ def fill(
     limit: float = 1e9,
 ) -> int:
     with in_use(folder):
-        return FeatureStore(folder).fill(WANTED, partial(map, compute), batch=batch, limit=limit, quiet=True)
+        return FeatureStore(folder, limit).fill(WANTED, partial(map, compute), batch=batch, quiet=True)
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
-    store = FeatureStore(folder)
+    store = FeatureStore(folder, limit=0)
     return store.load(store.paths)
 
 
@@ -143,7 +143,7 @@ def test_the_limit_holds(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DiskLimitError, match="gone cannot be written"):
-        FeatureStore(tmp_path / "gone").write({"x": torch.zeros(1, 2)})
+        FeatureStore(tmp_path / "gone", limit=0).write({"x": torch.zeros(1, 2)})
 
 
 @pytest.fixture
