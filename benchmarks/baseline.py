@@ -100,7 +100,6 @@ class Settings:
     workers: int = option(0, "processes that load the batches, on both sides")
     seed: int = option(0, "seed of clips, weights and order")
     inference: bool = option(True, "also measure predictions")
-    check: bool = option(False, "also compare the losses of the variants in float32")
     output: str = option("benchmark", "the folder of the results")
 
     def __post_init__(self) -> None:
@@ -183,7 +182,7 @@ def extract(batch: dict[str, list[Any]], column: str, extractor: Any) -> dict[st
 
 
 def load_baseline(
-    settings: Settings, emotions: Sequence[str], method: str, *, weighted: bool = False, lora_dropout: float = 0.05
+    settings: Settings, emotions: Sequence[str], method: str, *, weighted: bool = False
 ) -> tuple[Any, Any]:
     """The stock model with the parameters of `method` trainable, and its feature extractor."""
     config = transformers.AutoConfig.from_pretrained(settings.model)
@@ -198,7 +197,7 @@ def load_baseline(
         present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         targets = sorted(present.intersection(METHODS[method]))
         head = None if method == "lora_classifier" else ["projector", "classifier"]
-        lora = {"target_modules": targets, "modules_to_save": head, "lora_dropout": lora_dropout}
+        lora = {"target_modules": targets, "modules_to_save": head, "lora_dropout": 0.05}
         return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, **lora)), extractor
     if method == "frozen":
         model.freeze_encoder() if whisper else model.freeze_base_model()

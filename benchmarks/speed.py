@@ -2,7 +2,7 @@
 Compares the speed of this package with plain transformers, on the same clips and weights.
 
     python benchmarks/speed.py                                   # HuBERT Base with random weights, synthetic clips
-    python benchmarks/speed.py --model whisper-tiny --rounds 2 --check --output benchmarks/whisper-tiny
+    python benchmarks/speed.py --model whisper-tiny --rounds 2 --output benchmarks/whisper-tiny
     python benchmarks/speed.py --model facebook/hubert-large-ll60k --corpora ravdess=/data/RAVDESS --methods full lora_qkv
 
 The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it adds
@@ -12,9 +12,6 @@ a process of its own, and the measurements are interleaved, so that a busy machi
 over the rounds of a variant's clips per second, divided by the baseline's in the same round. A whole run is extrapolated:
 preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not measured. The method
 frozen trains this package's conv head, and in the baseline transformers' head on a weighted sum of the layers.
-
-With --check the losses of all variants in float32 are compared. They differ on purpose where transformers normalises over the
-padding, too (group-norm encoders such as HuBERT Base), or pads every clip to 30 s (Whisper).
 
 The share of peak is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
 divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16).
@@ -33,7 +30,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_all_start_methods, get_context
@@ -83,33 +80,27 @@ PIPELINE = "pipeline"
 INFERENCE = (PIPELINE, "float32", "bfloat16", "int8")
 BATCH_SIZES = (1, 4, 16)
 CACHE_GB = 64.0
-#: Two losses in float32 are equal up to this difference.
-TOLERANCE = 1e-4
 
 
 # Training
 
 
-class Recording:
-    """A Trainer that takes the clips in the same order in every epoch, and keeps the loss of every step."""
+class Ordered:
+    """A Trainer that takes the clips in the same order in every epoch."""
 
     def __init__(self, *args: Any, order: Sequence[int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.order, self.losses = order, list[torch.Tensor]()
+        self.order = order
         self.remove_callback(transformers.PrinterCallback)  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.losses.append(super().training_step(*args, **kwargs))  # type: ignore[misc]
-        return self.losses[-1]
+
+class BaselineTrainer(Ordered, Trainer): ...
 
 
-class BaselineTrainer(Recording, Trainer): ...
-
-
-class OwnTrainer(Recording, BaseTrainer): ...
+class OwnTrainer(Ordered, BaseTrainer): ...
 
 
 def optimisations(variant: str) -> list[str]:
@@ -126,16 +117,11 @@ def make_trainer(
     *,
     max_steps: int,
     batch_size: int | None = None,
-    check: bool = False,
 ) -> Any:
-    """
-    The Trainer of a variant. With `check` it trains in float32 with the stock head and without dropout in LoRA, so that its
-    losses can be compared with those of other variants.
-    """
+    """The Trainer of a variant."""
     transformers.set_seed(settings.seed)
     enabled, cpu = optimisations(variant), not torch.cuda.is_available()
-    emotions, lora_dropout = clips.features["label"].names, 0.0 if check else 0.05
-    own_head = method == "frozen" and not check
+    emotions, own_head = clips.features["label"].names, method == "frozen"
     order = np.random.default_rng(settings.seed).permutation(len(clips)).tolist()
     arguments: Result = {
         "output_dir": str(work / "output"),
@@ -144,7 +130,7 @@ def make_trainer(
         "learning_rate": 1e-4,
         "lr_scheduler_type": "constant",
         "warmup_steps": 0,
-        "bf16": "bfloat16" in enabled and not check and has_bfloat16(cpu),
+        "bf16": "bfloat16" in enabled and has_bfloat16(cpu),
         "use_cpu": cpu,
         "dataloader_num_workers": settings.workers,
         "dataloader_persistent_workers": settings.workers > 0,  # the epochs are short
@@ -156,7 +142,7 @@ def make_trainer(
         "seed": settings.seed,
     }
     if "trainer" not in enabled:
-        model, extractor = load_baseline(settings, emotions, method, weighted=own_head, lora_dropout=lora_dropout)
+        model, extractor = load_baseline(settings, emotions, method, weighted=own_head)
         column = "audio" if "prepared" in enabled else "file"
         return BaselineTrainer(
             model=model,
@@ -166,7 +152,7 @@ def make_trainer(
             order=order,
         )
     loaded = load_model(settings.model, emotions, head="conv" if own_head else "stock")
-    tuned = tune(loaded, Tuning(method=method, freeze_feature_encoder=False, lora_dropout=lora_dropout))
+    tuned = tune(loaded, Tuning(method=method, freeze_feature_encoder=False))
     segments = cut(np.rint(np.array(clips["duration"][:]) * SAMPLING_RATE))
     if "memory" in enabled:
         keep_freed_memory()
@@ -187,12 +173,6 @@ def make_trainer(
     if "attention" not in enabled:
         tuned.model.set_attn_implementation("sdpa")
     return trainer
-
-
-def caching(trainer: Any, variant: str, folder: str) -> AbstractContextManager[None]:
-    """The cache of the frozen layers, which is empty at first, where a variant has it."""
-    cached = "cache" in optimisations(variant)
-    return cached_frozen_part(trainer, Path(folder)) if cached else nullcontext()
 
 
 class Timer(TrainerCallback):
@@ -255,11 +235,12 @@ def train_batches(settings: Settings, work: Path, method: str, variant: str, bat
     trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if isinstance(model, PeftModel) else model
-    if "cache" in optimisations(variant) and frozen_part(model) is None:
+    cached = "cache" in optimisations(variant)
+    if cached and frozen_part(model) is None:
         return {"skipped": "nothing at the model's front is frozen"}
     counted: float | None = None
     began = time.perf_counter()
-    with caching(trainer, variant, cache):
+    with cached_frozen_part(trainer, Path(cache)) if cached else nullcontext():
         cache_seconds = time.perf_counter() - began
         timer = Timer(settings, batch_size)
         trainer.add_callback(timer)
@@ -291,38 +272,6 @@ def peak(settings: Settings, work: Path) -> Result:
             torch.cuda.synchronize()
         rates.append(2 * len(matrix) ** 3 / (time.perf_counter() - began))
     return {"operations_per_second": max(rates), "dtype": str(dtype).removeprefix("torch.")}
-
-
-def check_losses(settings: Settings, work: Path, method: str) -> Result:
-    """
-    Trains the baseline, and each variant with this package's Trainer, from the same weights in float32 without dropout.
-
-    Returns:
-        `losses` `(steps,)` of each variant, `difference` (the largest to the baseline's), and whether they are `equal`.
-    """
-    encoder = transformers.AutoModel.from_pretrained(settings.model, dtype=torch.float32)
-    for name in encoder.config.to_dict():
-        if name.endswith(("dropout", "layerdrop")):
-            setattr(encoder.config, name, 0.0)
-    silent = work / f"silent-{method}"
-    encoder.save_pretrained(silent)
-    transformers.AutoFeatureExtractor.from_pretrained(settings.model).save_pretrained(silent)
-    settings = dataclasses.replace(settings, model=str(silent))
-    clips = load_clips(settings, work).select(range(settings.training_clips))
-    losses: dict[str, list[float]] = {}
-    weights: dict[str, torch.Tensor] = {}
-    for variant in settings.variants:
-        if variant != BASELINE and "trainer" not in optimisations(variant):
-            continue
-        trainer = make_trainer(settings, work, clips, method, variant, max_steps=settings.steps, check=True)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        weights = weights or {key: value.clone() for key, value in model.state_dict().items()}
-        model.load_state_dict(weights)
-        with TemporaryDirectory(dir=work) as folder, caching(trainer, variant, folder):
-            trainer.train()
-        losses[variant] = [float(loss) for loss in trainer.losses]
-    difference = max(float(np.abs(np.subtract(found, losses[BASELINE])).max()) for found in losses.values())
-    return {"losses": losses, "difference": difference, "equal": difference <= TOLERANCE}
 
 
 # Inference
@@ -404,8 +353,8 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
         run (`Callable`, *optional*): Runs a task; by default in a process of its own.
 
     Returns:
-        The content of `benchmark.json`: `settings`, `machine`, `preparing`, `lines` (one for each method and variant, and for
-        each way of inference) and `check`.
+        The content of `benchmark.json`: `settings`, `machine`, `preparing`, and `lines`, one for each method and variant, and for
+        each way of inference.
     """
     load_before, name = os.getloadavg()[0], settings.model
     settings = set_up(settings, work)
@@ -446,7 +395,6 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
         "peak": fastest,
         "preparing": preparing,
         "lines": [summarise(settings, preparing, rate, rounds, *place) for place in places],
-        "check": {method: run(check_losses, settings, work, method) for method in settings.methods if settings.check},
     }
 
 
@@ -502,9 +450,6 @@ def table(report: Result) -> str:
         f"{preparing['again']:.2f} s",
         lines.rename(columns=names).to_string(index=False, na_rep="", float_format="{:.3g}".format),
     ]
-    for method, found in report["check"].items():
-        verdict = "equal" if found["equal"] else "different"
-        text.append(f"{method}: the losses are {verdict}, largest difference {found['difference']:.1g}")
     return "\n".join(text)
 
 

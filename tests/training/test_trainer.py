@@ -1,5 +1,6 @@
 """What is learned does not depend on how it is computed."""
 
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from datasets import DatasetDict
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, TrainerCallback
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -161,6 +162,31 @@ class TestLoss:
         torch.testing.assert_close(shares, shares[:1].expand(3))
 
 
+def test_a_training_is_that_of_transformers_trainer(make: Make) -> None:
+    words = "--max_steps 5 --per_device_train_batch_size 6 --micro_batch_seconds 3 --weight_decay 1 --logging_strategy steps "
+    words += "--logging_steps 1 --save_strategy no --eval_strategy no --average_share 0"
+    own, _ = make(*words.split())
+    without_dropout(own.model)
+    own.model.config.layerdrop = 0.0
+    own.model.classifier.weight.data *= 30  # else the loss hardly moves
+
+    def collate(items: list[Any]) -> dict[str, torch.Tensor]:
+        batch = own.data_collator(items)
+        inputs = {name: batch[name] for name in ("input_values", "attention_mask")}
+        return {**inputs, "labels": batch["labels"].argmax(dim=1)}
+
+    names = ("output_dir", "max_steps", "per_device_train_batch_size", "weight_decay", "learning_rate", "lr_scheduler_type",
+             "warmup_steps", "logging_steps", "save_strategy", "use_cpu", "remove_unused_columns", "disable_tqdm")  # fmt: skip
+    args = TrainingArguments(**{name: getattr(own.args, name) for name in names})
+    found = []
+    for trainer in (own, Trainer(copy.deepcopy(own.model), args, collate, own.train_dataset)):
+        trainer._get_train_sampler = lambda *_: range(len(own.train_dataset))
+        trainer.train()
+        found.append([[entry[name] for name in ("loss", "grad_norm")] for entry in trainer.state.log_history[:5]])
+    np.testing.assert_allclose(*found, rtol=1e-4)
+    assert np.ptp(found[0], axis=0).min() > 1e-2  # the weights have changed
+
+
 class TestEvaluation:
     def test_all_processes_judge_the_model_that_the_first_one_saves(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -269,7 +295,7 @@ def _checkpoints(trainer: SERTrainer) -> list[Path]:
 
 
 def _loss_history(trainer: SERTrainer) -> list[Any]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
 @pytest.mark.parametrize(
