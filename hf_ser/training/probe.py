@@ -33,19 +33,18 @@ logger = logging.getLogger(__name__)
 
 Features = npt.NDArray[np.float32]
 
-#: The strengths of the L2 penalty that cross-validation chooses from: `C` of scikit-learn, its inverse.
-STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-#: How much of the covariance within emotions is replaced by a multiple of the identity before features are whitened. 0.2 to
-#: 0.5 are alike. On nine folds of training speakers mean UAR went from 67.9 without whitening to 70.6 (RAVDESS, Whisper tiny.en),
-#: from 50.4 to 52.5 (RAVDESS, a HuBERT of 8.8 M) and from 82.3 to 83.9 (EmoDB, Whisper tiny.en).
-SHRINKAGE = 0.3
-#: The strengths of the penalty of a ridge regression on standardised features.
+#: The values of `C` of scikit-learn's logistic regression, the inverse of the L2 penalty, from the strongest penalty on.
+C_VALUES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+#: The penalties of the ridge regression on standardised features.
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
-#: Folds of training speakers that choose it.
+#: The number of folds of the cross-validation over training speakers that chooses `C` and the penalties.
 FOLDS = 5
-#: Where the encoder trains, too, the head starts from a probe with a penalty up to so many times as strong, the first that leaves
-#: this log loss on the training clips: one that separates them nearly without loss leaves no gradient to fine-tune with.
-WEAKER, START_LOSS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), 0.8
+#: How much of the covariance within emotions is replaced by a multiple of the identity before features are whitened. 0.2 to
+#: 0.5 are alike; docs/methods.md has what whitening is worth.
+SHRINKAGE = 0.3
+#: Where the encoder trains, too, the head starts from a solution with a stronger penalty: the chosen one times the first of these
+#: factors that leaves this log loss on the training clips. A solution with nearly no loss leaves no gradient to fine-tune with.
+PENALTY_FACTORS, START_LOSS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), 0.8
 #: No more clips solve a probe: more cost time and memory, and change it little.
 CLIPS = 10_000
 #: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
@@ -61,11 +60,13 @@ class Clips:
         features (`array` of shape `(clips, layers, features)`): Statistics of each layer.
         labels (`array` of shape `(clips, outputs)`): What the model shall predict, see [`~hf_ser.targets.Targets.rows`].
         speakers (`Sequence[str | None]`): Who speaks.
+        views (`int`, defaults to 1): How many times each clip is among them, differently augmented.
     """
 
     features: Features
     labels: Rows
     speakers: Sequence[str | None]
+    views: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,33 +75,32 @@ class Solution:
     A solved probe.
 
     Args:
-        strength (`float`, *optional*): Of the emotions `C`, the inverse of the penalty's strength, for one view of each clip.
-        penalties (`list[float]`, *optional*): Of each dimension the strength of the ridge penalty.
+        c (`float`, *optional*): `C` of the logistic regression of emotions.
+        penalties (`list[float]`, *optional*): The ridge penalty of each dimension.
         head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection, as the model has them.
         start (`dict[str, torch.Tensor]`): What a head starts from that trains together with its encoder: for emotions a solution
             with a stronger penalty, see [`START_LOSS`].
     """
 
-    strength: float | None
+    c: float | None
     penalties: list[float] | None
     head: dict[str, torch.Tensor]
     start: dict[str, torch.Tensor]
 
 
-def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: bool = False) -> Solution:
+def solve(model: Any, clips: Clips, *, emotions: int, balanced: bool = False) -> Solution:
     """
     Solves the probe and starts the `linear` head of a model from it, in place.
 
     With a stock model the layers from the first on are averaged, each divided by one number, its standard deviation; with the
     package's own class they stand side by side. Each feature is standardised. Emotions are solved by logistic regression on
-    whitened features ([`whitening`]), dimensions by ridge regression; the strength of the L2 penalty is chosen by a
-    cross-validation that leaves training speakers out.
+    whitened features ([`whitening`]), dimensions by ridge regression; the L2 penalty is chosen by a cross-validation that leaves
+    training speakers out.
 
     Args:
         model (`PreTrainedModel`): With a `linear` head.
         clips (`Clips`): Of the training part alone.
         emotions (`int`): How many of the outputs, the first ones, are emotions; the others are dimensions.
-        views (`int`, defaults to 1): How many times each clip is among `clips`, differently augmented.
         balanced (`bool`, defaults to `False`): Whether every emotion has the same weight, whatever its number of clips.
     """
     head = model.projector
@@ -117,10 +117,10 @@ def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: 
     scale[scale < 1e-6 * np.abs(mean) + 1e-12] = 1.0  # a constant says nothing
     features = (features - mean) / scale
     features, back = rotated(features)
-    strength = penalties = None
+    c = penalties = None
     solutions: list[list[tuple[Features, Features]]] = [[], []]
     if emotions:
-        strength, found = classify(features, clips.labels[:, :emotions], clips.speakers, views, balanced)
+        c, found = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balanced)
         solutions[0].append(found[0])
         solutions[1].append(found[1])
     if clips.labels.shape[1] > emotions:
@@ -136,7 +136,7 @@ def solve(model: Any, clips: Clips, *, emotions: int, views: int = 1, balanced: 
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
         head.linear.load_state_dict(states[0])
-    return Solution(strength, penalties, *states)
+    return Solution(c, penalties, *states)
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -182,12 +182,12 @@ class Regression:
         self.fitted = LogisticRegression(max_iter=300, warm_start=True, class_weight=weight)
 
     def whitened(self, features: Features) -> Features:
-        """`(clips, features)`."""
+        """Whitens features `(clips, features)`."""
         return solve_triangular(self.factor, features.T, lower=True).T
 
-    def solve(self, strength: float) -> LogisticRegression:
+    def solve(self, c: float) -> LogisticRegression:
         """Solves it with `C`, from the solution of the call before."""
-        return self.fitted.set_params(C=strength).fit(self.features, self.labels, self.shares)
+        return self.fitted.set_params(C=c).fit(self.features, self.labels, self.shares)
 
     def head(self, emotions: int) -> tuple[Features, Features]:
         """Weight `(emotions, features)` and bias `(emotions,)` for features that are not whitened."""
@@ -217,47 +217,47 @@ def classify(
 ) -> tuple[float, list[tuple[Features, Features]]]:
     """
     A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
-    counts once for each of its emotions, with its share.
+    counts once for each of its emotions, with its share. The `views` of a clip count together as one clip, so that `C` does not
+    depend on their number.
 
     Returns:
-        `C`, see [`choose_strength`], and weight `(emotions, features)` and bias `(emotions,)`, of its solution and of the one
-        that training starts from, see [`START_LOSS`].
+        `C`, see [`choose_c`], and weight `(emotions, features)` and bias `(emotions,)`, of its solution and of the one that
+        training starts from, see [`START_LOSS`].
     """
     clip, labels = np.nonzero(np.nan_to_num(wanted) > 0)
-    shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels]
+    shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels] / views
     if len(clip) != len(features) or (clip != np.arange(len(clip))).any():
         features, speakers = features[clip], [speakers[i] for i in clip.tolist()]
-    strength = choose_strength(features, labels, shares, speakers, views, balanced)
+    c = choose_c(features, labels, shares, speakers, balanced)
     regression = Regression(features, labels, shares, balanced)
     found = []
-    for factor in WEAKER:
-        fitted = regression.solve(strength / factor / views)
+    for factor in PENALTY_FACTORS:
+        fitted = regression.solve(c / factor)
         found.append(regression.head(wanted.shape[1]))
         predicted = fitted.predict_proba(regression.features)
         if log_loss(labels, predicted, sample_weight=shares, labels=fitted.classes_) >= START_LOSS:
             break
-    return strength, [found[0], found[-1]]
+    return c, [found[0], found[-1]]
 
 
-def choose_strength(
+def choose_c(
     features: Features,
     labels: npt.NDArray[np.int64],
     shares: Features,
     speakers: Sequence[str | None],
-    views: int,
     balanced: bool,
 ) -> float:
     """
-    The one of [`STRENGTHS`] with the least log loss on training speakers that are left out. Log loss and not UAR: it moves less
+    The one of [`C_VALUES`] with the least log loss on training speakers that are left out. Log loss and not UAR: it moves less
     by chance, and an overconfident probe would leave no gradient to fine-tune from.
     """
     several = (fold for fold in folds(labels, speakers) if len(set(labels[fold[0]])) > 1)
     parts = [(Regression(features[train], labels[train], shares[train], balanced), test) for train, test in several]
-    best = (np.inf, STRENGTHS[len(STRENGTHS) // 2])
-    for strength in STRENGTHS:
+    best = (np.inf, C_VALUES[len(C_VALUES) // 2])
+    for c in C_VALUES:
         loss = 0.0
         for regression, test in parts:
-            model = regression.solve(strength / views)
+            model = regression.solve(c)
             test = test[np.isin(labels[test], model.classes_)]
             if len(test):
                 truth, weights = labels[test], shares[test]
@@ -271,7 +271,7 @@ def choose_strength(
         if loss >= best[0]:
             break  # weaker penalties are worse still, and take longest to solve
         if parts:
-            best = (loss, strength)
+            best = (loss, c)
     return best[1]
 
 
@@ -361,7 +361,8 @@ def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Feat
 
 def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]) -> Clips:
     """
-    What the frozen encoder of a Trainer's model makes of each clip, from the cache of frozen layers where there is one.
+    The statistics of each clip that the frozen encoder of a Trainer's model computes, from the cache of frozen layers where there
+    is one.
 
     Args:
         trainer (`BaseTrainer`): Of a model with a `linear` head on a frozen encoder.
@@ -369,23 +370,23 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
         speakers (`Sequence[str | None]`): Of all clips of the run.
 
     Returns:
-        Of augmented clips `frozen_cache_views` views of each; where they are not kept, each once and not augmented.
+        Of augmented clips `frozen_cache_views` views of each; where the outputs are not cached, each clip once and not augmented.
     """
     plain = copy.copy(dataset)
-    plain.augmentation = None  # of what is not kept there is one view, the clip as it is
+    plain.augmentation = None  # of what is not cached there is one view, the clip as it is
     with cached_predictions(trainer, dataset if trainer.args.frozen_cache_views else plain) as cached:
         if isinstance(cached, FrozenFeatures):
-            features = cached.vectors().numpy()
-            labels, clip = np.concatenate(cached.mixed), np.tile(dataset.segments.clip, len(cached.keys))
+            views, features = len(cached.keys), cached.vectors().numpy()
+            labels, clip = np.concatenate(cached.mixed), np.tile(dataset.segments.clip, views)
         else:
-            features, labels, clip = computed(trainer, plain)
+            views, (features, labels, clip) = 1, computed(trainer, plain)
     used = np.isfinite(labels).any(axis=1)
-    return Clips(features[used], labels[used], [speakers[i] for i in clip[used]])
+    return Clips(features[used], labels[used], [speakers[i] for i in clip[used]], views)
 
 
 @torch.no_grad()
 def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Rows, npt.NDArray[np.int64]]:
-    """The same of clips whose features are not kept: statistics, labels and numbers of the clips."""
+    """Runs the frozen encoder on clips, without a cache. Returns their statistics, labels and indices."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model).eval()
     part = frozen_part(model)
     assert part is not None
@@ -411,14 +412,13 @@ def solved(
     """
     began = time.perf_counter()
     clips = clip_statistics(trainer, dataset, speakers)
-    views = max(len(clips.labels) // max(len(dataset), 1), 1)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         emotions, balanced = len(dataset.targets.emotions), trainer.args.class_weights
-        solution = solve(model, clips, emotions=emotions, views=views, balanced=balanced)
+        solution = solve(model, clips, emotions=emotions, balanced=balanced)
     seconds = time.perf_counter() - began
-    chosen = {} if solution.strength is None else {"C": solution.strength}
+    chosen = {} if solution.c is None else {"C": solution.c}
     chosen |= {
         f"penalty of {name}": value
         for name, value in zip(dataset.targets.dimensions, solution.penalties or (), strict=True)
@@ -426,8 +426,8 @@ def solved(
     logger.info(
         "probe: solved on %d clips (%d views of each) in %.1f s; %s by cross-validation over training speakers",
         len(dataset),
-        views,
+        clips.views,
         seconds,
         ", ".join(f"{name}={value:g}" for name, value in chosen.items()),
     )
-    return solution, {**chosen, "clips": len(dataset), "views": views, "seconds": round(seconds, 1)}
+    return solution, {**chosen, "clips": len(dataset), "views": clips.views, "seconds": round(seconds, 1)}

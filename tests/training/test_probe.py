@@ -21,7 +21,7 @@ from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
-from hf_ser.training.probe import STRENGTHS, Clips, solve
+from hf_ser.training.probe import C_VALUES, Clips, solve
 from hf_ser.training.run_record import training_warnings
 from hf_ser.wording import per_cent
 
@@ -54,7 +54,7 @@ def linear(request: pytest.FixtureRequest) -> Any:
 class TestSolving:
     def test_is_the_logistic_regression_of_scikit_learn_on_features_whitened_within_emotions(self, linear: Any) -> None:
         clips = made_up(linear)
-        strength = solve(linear, clips, emotions=3).strength
+        c = solve(linear, clips, emotions=3).c
         features = torch.from_numpy(clips.features)
         if linear.config.use_weighted_layer_sum:
             pooled = (features * linear.layer_weights.softmax(0)[:, None]).sum(1)
@@ -66,10 +66,10 @@ class TestSolving:
         within = centred.T @ centred / len(centred)
         shrunk = 0.7 * within + 0.3 * np.trace(within) / np.linalg.matrix_rank(scaled) * np.eye(len(within))
         white = scaled @ scipy.linalg.sqrtm(np.linalg.inv(shrunk))
-        expected = LogisticRegression(C=strength, max_iter=1000).fit(white, labels).predict_proba(white)
+        expected = LogisticRegression(C=c, max_iter=1000).fit(white, labels).predict_proba(white)
         with torch.no_grad():
             found = linear.classifier(linear.projector(pooled)).softmax(-1).numpy()
-        assert strength in STRENGTHS
+        assert c in C_VALUES
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
     def test_every_layer_but_the_input_of_the_first_weighs_alike_on_the_scale_of_its_deviation(
@@ -84,7 +84,21 @@ class TestSolving:
         assert shares[0] < 1e-3 * shares[1]
 
     def test_the_penalty_is_strong_where_nothing_can_be_learned(self, linear: Any) -> None:
-        assert solve(linear, made_up(linear, shift=0.0), emotions=3).strength == min(STRENGTHS)
+        assert solve(linear, made_up(linear, shift=0.0), emotions=3).c == min(C_VALUES)
+
+    @pytest.mark.parametrize("balanced", [False, True])
+    def test_the_views_of_a_clip_count_together_as_one_clip(self, tiny_hubert: Path, balanced: bool) -> None:
+        solutions = []
+        for views in (1, 3):
+            model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+            clips = made_up(model, shift=0.3)
+            labels = np.tile(clips.labels, (views, 1))
+            repeated = Clips(np.tile(clips.features, (views, 1, 1)), labels, clips.speakers * views, views)
+            solutions.append(solve(model, repeated, emotions=3, balanced=balanced))
+        once, thrice = solutions
+        assert once.c == thrice.c
+        for name in ("head", "start"):
+            torch.testing.assert_close(getattr(thrice, name), getattr(once, name), atol=5e-3, rtol=5e-3)
 
     @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1] * 3, [0, 2] * 3, [1, 1, 1, 1, 1, 2]])
     def test_few_clips_unknown_speakers_and_missing_emotions_are_no_obstacle(
@@ -289,7 +303,7 @@ class TestRuns:
     ) -> None:
         results = run(tiny_hubert, "--method", "full", "--learning_rate", "1000", "--head_learning_rate", "1000")
         assert len(results.kept.validation_scores or []) == 5
-        assert RunResults.read(tmp_path / "run").probe["C"] in STRENGTHS
+        assert RunResults.read(tmp_path / "run").probe["C"] in C_VALUES
         write_card(replace(results, kept=replace(results.kept, interpolation=0.0)), tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
@@ -337,6 +351,6 @@ class TestDimensions:
         rows[1::3, :3] = np.nan
         model = load_model(linear.config._name_or_path or "", EMOTIONS, ("arousal", "valence"), head="linear").model
         solution = solve(model, Clips(clips.features, rows, clips.speakers), emotions=3)
-        assert solution.strength in STRENGTHS
+        assert solution.c in C_VALUES
         for parameter in solution.head.values():
             assert torch.isfinite(parameter).all()
