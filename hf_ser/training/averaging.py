@@ -77,7 +77,7 @@ class WeightAverage(TrainerCallback):
             self.steps = int(self.mean.pop("steps"))
 
 
-def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[float, int]] | None) -> dict[str, Any]:
+def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[float, int]] | None) -> dict[str, Any]:
     """
     Leaves a trained model at a point between its probe and where training ended (Wortsman et al. 2022, arXiv:2109.01903).
 
@@ -86,7 +86,7 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
 
     Args:
         model (`nn.Module`): The model.
-        probe (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
+        start (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
         validate (`Callable`, *optional*): The model's score on validation (UAR, or CCC of dimensions alone), at most 1, NaN where
             its outputs are not finite; and the number of clips.
 
@@ -99,13 +99,13 @@ def interpolate(model: nn.Module, probe: Weights, validate: Callable[[], tuple[f
     kept = 0.5
     if validate is not None:
         for step in STEPS:
-            put(model, {name: torch.lerp(probe[name], tensor, step) for name, tensor in end.items()})
+            put(model, {name: torch.lerp(start[name], tensor, step) for name, tensor in end.items()})
             score, clips = validate()
             found[step] = score if math.isfinite(score) else -1.0
         best = max(found.values())
         near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
         kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
-    put(model, {name: torch.lerp(probe[name], tensor, kept) for name, tensor in end.items()})
+    put(model, {name: torch.lerp(start[name], tensor, kept) for name, tensor in end.items()})
     logger.info(
         "between the probe (0) and the end of training (1), the score on validation is %s; %g is kept",
         ", ".join(f"{per_cent(score)} % at {step:g}" for step, score in found.items()) or "unknown",

@@ -21,7 +21,7 @@ from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.attention import attention, use_plain_attention
-from hf_ser.training.averaging import WeightAverage, Weights, interpolate, trained_weights
+from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.base_model import base_model_in_bfloat16
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.losses import TargetLoss
@@ -144,7 +144,8 @@ class BaseTrainer(MicroBatchTrainer):
             self.add_callback(self.average)
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
-        self._probe: Weights = {}
+        #: What trains, as the solved probe has it: the start of that interpolation; empty if there is none.
+        self.interpolation_start: Weights = {}
         self._new = tuned.new
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
@@ -205,17 +206,11 @@ class BaseTrainer(MicroBatchTrainer):
                 if (found := weights.get(untuned_name(name))) is not None:
                     tensor.copy_(found)
 
-    def start_from(self, head: dict[str, torch.Tensor]) -> None:
-        """
-        Lets the training of a model with a solved `linear` head start from another solution, `weight` and `bias` of the
-        projection, if its encoder trains, too; and lets it end between the probe and the trained weights, see
-        `hf_ser.training.averaging.interpolate`.
-        """
-        if self.args.interpolation:
-            self._probe = trained_weights(self.model)
+    def set_projection(self, state: dict[str, torch.Tensor]) -> None:
+        """Replaces `weight` and `bias` of a `linear` head's projection, if it trains."""
         for module in self.model.modules():
-            if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad and not self._head_alone:
-                module.linear.load_state_dict(head)
+            if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad:
+                module.linear.load_state_dict(state)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         with ExitStack() as stack:
@@ -226,10 +221,10 @@ class BaseTrainer(MicroBatchTrainer):
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps
         self.callback_handler.train_dataloader = None
         if self._shards:
-            self.keep_whole(self._shards.gather(self.model, everywhere=True))
-        if self._probe:
+            self.end_training(self._shards.gather(self.model, everywhere=True))
+        if start := self.interpolation_start:
             validate = self._validate if self.eval_dataset else None
-            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), self._probe, validate)
+            self.kept_between = interpolate(self.accelerator.unwrap_model(self.model), start, validate)
         return output
 
     def _validate(self) -> tuple[float, int]:
@@ -239,9 +234,9 @@ class BaseTrainer(MicroBatchTrainer):
         found = output.metrics.get("eval_uar" if self._loss.emotions else "eval_ccc", math.nan)
         return float(found) if finite else math.nan, len(set(output.label_ids[1].tolist()))
 
-    def keep_whole(self, model: Any = None) -> None:
+    def end_training(self, model: Any = None) -> None:
         """
-        Ends training: predictions are computed with all weights in float32 on every process, and nothing else stays in memory.
+        Frees optimizer, wrappers and shards. Predictions are then computed with all weights in float32 on every process.
 
         Args:
             model (`PreTrainedModel` or `PeftModel`, *optional*): The whole model, by default the one that the Trainer has.

@@ -287,7 +287,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
             continue
         main = results[0].main_metric
         names = METRICS if main == "uar" else (main,)
-        metrics = [{**{name: found.test[name] for name in names}, **_probe(found)} for found in results]
+        metrics = [{**{name: found.test[name] for name in names}, **_metric_of_probe(found)} for found in results]
         seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
         split = [found.split for found in results]
         table.append(
@@ -310,7 +310,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return table
 
 
-def _probe(results: RunResults) -> dict[str, float]:
+def _metric_of_probe(results: RunResults) -> dict[str, float]:
     main = results.main_metric
     return {f"probe_{main}": results.probe["test"][main]} if results.probe else {}
 

@@ -45,8 +45,8 @@ SHRINKAGE = 0.3
 #: Where the encoder trains, too, the head starts from a solution with a stronger penalty: the chosen one times the first of these
 #: factors that leaves this log loss on the training clips. A solution with nearly no loss leaves no gradient to fine-tune with.
 PENALTY_FACTORS, START_LOSS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), 0.8
-#: No more clips solve a probe: more cost time and memory, and change it little.
-CLIPS = 10_000
+#: A probe is solved on no more clips: more cost time and memory, and change it little.
+MOST_CLIPS = 10_000
 #: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
 FIRST_LAYER = -10.0
 
@@ -400,7 +400,7 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
     return features, labels, clip
 
 
-def solved(
+def solve_probe(
     trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]
 ) -> tuple[Solution, dict[str, Any]]:
     """

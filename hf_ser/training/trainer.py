@@ -34,13 +34,14 @@ from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
-from hf_ser.training import probe as probing
 from hf_ser.training.arguments import SERConfig
+from hf_ser.training.averaging import trained_weights
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.losses import inverse_frequencies
+from hf_ser.training.probe import MOST_CLIPS, Solution, solve_probe
 from hf_ser.training.run_record import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.tuning import (
@@ -202,10 +203,13 @@ class SERTrainer(BaseTrainer):
             start_at_frames(self.model, some_clips(self))
         if self.args.head == "linear":
             self.set_head(self._probe_head)
-            self.start_from(solution.start)
+            if self.args.interpolation:  # it starts at the probe, wherever training starts
+                self.interpolation_start = trained_weights(self.model)
+            if not self._head_alone:  # the encoder trains, too
+                self.set_projection(solution.start)
         self.record.start_clock()
         if self.tuning.method == "probe":
-            self.keep_whole()
+            self.end_training()
             return None
         with cached_frozen_part(self):
             return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -221,16 +225,16 @@ class SERTrainer(BaseTrainer):
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
         )
-        trainer.keep_whole()
+        trainer.end_training()
         if self._probe_head:
             trainer.set_head(self._probe_head)
         return trainer
 
-    def _solve_probe(self) -> probing.Solution:
-        dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=probing.CLIPS)
+    def _solve_probe(self) -> Solution:
+        dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=MOST_CLIPS)
         trainer = self._probe_trainer()
         speakers = column(self.clips["train"], "speaker")
-        solution, self.probe = probing.solved(trainer, dataset, speakers)
+        solution, self.probe = solve_probe(trainer, dataset, speakers)
         self._probe_head = trainer.head_weights()
         if self.tuning.method != "probe":
             # The clips that are known already: the encoder need not be loaded again for them.
