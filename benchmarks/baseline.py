@@ -20,7 +20,7 @@ from hf_ser.audio import SAMPLING_RATE, prepare
 from hf_ser.audio.decode import resample
 from hf_ser.corpora import CorpusError, read_corpora
 from hf_ser.machine import processors
-from hf_ser.modeling.encoders import encoder_config, minimum_samples
+from hf_ser.modeling.families import encoder_config, minimum_samples
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 
 Result = dict[str, Any]

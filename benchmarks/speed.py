@@ -66,7 +66,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.machine import has_bfloat16, processor_name, processors
 from hf_ser.memory import keep_freed_memory
 from hf_ser.modeling import load_model
-from hf_ser.modeling.encoders import minimum_samples_in_training
+from hf_ser.modeling.families import minimum_samples_in_training
 from hf_ser.report.cost import operations, start_memory
 from hf_ser.training import SERConfig
 from hf_ser.training.base import BaseTrainer

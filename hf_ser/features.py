@@ -14,7 +14,7 @@ from transformers import SequenceFeatureExtractor
 
 from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, read_segment
 from hf_ser.audio.decode import Waveform
-from hf_ser.modeling.encoders import FILTERBANK, InputKind, filterbank_samples, input_kind
+from hf_ser.modeling.families import FILTERBANK, InputKind, filterbank_samples, input_kind
 from hf_ser.targets import Rows, Targets
 
 #: Clips that are added up to babble.

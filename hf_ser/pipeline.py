@@ -26,7 +26,7 @@ from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
 from hf_ser.memory import FittingParts
 from hf_ser.modeling import dimensions_of
-from hf_ser.modeling.encoders import (
+from hf_ser.modeling.families import (
     FAMILIES,
     encoder_config,
     filterbank_samples,

@@ -23,7 +23,7 @@ from hf_ser.features import (
     micro_batches_of_like_length,
 )
 from hf_ser.modeling import load_feature_extractor
-from hf_ser.modeling.encoders import minimum_samples
+from hf_ser.modeling.families import minimum_samples
 
 
 @pytest.fixture(scope="module")

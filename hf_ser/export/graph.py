@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.inference.onnx import LOGITS, MASK
-from hf_ser.modeling.encoders import family_of, maximum_samples, needs_thirty_seconds
+from hf_ser.modeling.families import family_of, maximum_samples, needs_thirty_seconds
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import merge, mergeable
 

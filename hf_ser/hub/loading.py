@@ -15,7 +15,7 @@ from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExt
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
 from hf_ser.modeling import open_on_base, ready, resolve_checkpoint
-from hf_ser.modeling.encoders import FAMILIES, encoder_config
+from hf_ser.modeling.families import FAMILIES, encoder_config
 from hf_ser.modeling.load import NO_CODE, TINY, from_checkpoint, untrusted
 from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
 from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters

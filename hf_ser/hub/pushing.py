@@ -21,7 +21,7 @@ from hf_ser import records, splits
 from hf_ser.hub.card import PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained, files_there
 from hf_ser.hub.privacy import find_private, without_paths
-from hf_ser.modeling.encoders import encoder_config
+from hf_ser.modeling.families import encoder_config
 from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
 from hf_ser.rendering.blocks import METRICS

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, Seq
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.machine import processors, threads_of_this_process
-from hf_ser.modeling.encoders import family_of, maximum_samples
+from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
 
 #: How the model was exported, and how far its probabilities are from those of the original model.

@@ -27,8 +27,8 @@ from hf_ser.cache import cache_folder, writing
 from hf_ser.emotions import canonical
 from hf_ser.modeling import tiny
 from hf_ser.modeling.configuration_ser import SERModelConfig
-from hf_ser.modeling.encoders import encoder_config, family_of
 from hf_ser.modeling.encoders_ser import ignore_padding, use_lora_compatible_attention
+from hf_ser.modeling.families import encoder_config, family_of
 from hf_ser.modeling.heads import (
     HEADS,
     BatchNormClassifier,
@@ -102,7 +102,7 @@ def load_model(
     unless the head is `linear`. Any other classifier is replaced, and the log says so.
 
     Args:
-        checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.modeling.encoders.FAMILIES`], or fine-tuned with
+        checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.modeling.families.FAMILIES`], or fine-tuned with
             this package.
         emotions (`Sequence[str]`): The emotions, in the order of the labels.
         dimensions (`Sequence[str]`): Arousal and the like; the model's outputs for them come after those for emotions.

@@ -22,7 +22,7 @@ from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, processors
 from hf_ser.memory import peak_memory
-from hf_ser.modeling.encoders import minimum_samples
+from hf_ser.modeling.families import minimum_samples
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 

@@ -25,7 +25,7 @@ from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.inference.processes import Processes, share_out
-from hf_ser.modeling.encoders import encoder_config, minimum_samples
+from hf_ser.modeling.families import encoder_config, minimum_samples
 from hf_ser.records import SPLITS
 from hf_ser.results import RunResults
 from hf_ser.splits import SavedSplit

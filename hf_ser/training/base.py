@@ -22,7 +22,7 @@ from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.attention import attention, use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
-from hf_ser.training.base_model import base_model_in_bfloat16
+from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.dropout import use_word_dropout
 from hf_ser.training.losses import TargetLoss
 from hf_ser.training.micro_batches import MicroBatchTrainer
@@ -216,7 +216,7 @@ class BaseTrainer(MicroBatchTrainer):
         with ExitStack() as stack:
             stack.enter_context(attention(self.model, self.args.attn_implementation))
             if self.args.base_model_dtype == "bfloat16":
-                stack.enter_context(base_model_in_bfloat16(self.model))
+                stack.enter_context(frozen_weights_in_bfloat16(self.model))
             output = super().train(*args, **kwargs)
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps
         self.callback_handler.train_dataloader = None

@@ -18,7 +18,7 @@ from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.hub_stream import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
 from hf_ser.features import SpeechDataset
-from hf_ser.modeling import encoders
+from hf_ser.modeling import families
 from hf_ser.splits import SplitError
 from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
 from hf_ser.training.arguments import ScriptArguments, SERConfig
@@ -124,7 +124,7 @@ def require_length(clips: Dataset, args: SERConfig, config: PretrainedConfig) ->
         CorpusError: if a clip, or a segment of one, is longer, or its length is unknown.
     """
     least, most = (
-        samples / SAMPLING_RATE for samples in (encoders.minimum_samples(config), encoders.maximum_samples(config))
+        samples / SAMPLING_RATE for samples in (families.minimum_samples(config), families.maximum_samples(config))
     )
     if args.max_seconds is not None and args.max_seconds < least:
         raise CorpusError(f"max_seconds={args.max_seconds:g}: the encoder needs {least:g} s at least")

@@ -13,7 +13,7 @@ from transformers.trainer_utils import HubStrategy
 from hf_ser import records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
-from hf_ser.modeling import encoders
+from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import (
     CARD,
@@ -78,7 +78,7 @@ def finetune(arguments: Arguments) -> RunResults:
     if checkpoint:
         require_same_run(Path(checkpoint).parent, arguments)
 
-    shortest = encoders.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path)))
+    shortest = families.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path)))
     parts = load_splits(script, shortest, args.targets)
     if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
         splits.require_same_splits(began_with, parts)

@@ -31,7 +31,7 @@ from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import device_name
 from hf_ser.memory import peak_memory
 from hf_ser.modeling import Loaded, SERModelConfig
-from hf_ser.modeling.encoders import encoder_config, padding_changes_predictions
+from hf_ser.modeling.families import encoder_config, padding_changes_predictions
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
@@ -105,14 +105,14 @@ class RunRecord(TrainerCallback):
         """All that is known of the run once it is evaluated, without numbers that are not finite and paths of this machine."""
         trainer, args, state = self.trainer, self.trainer.args, self.trainer.state
         parts, clips = trainer.clips, trainer.clips["train"]
-        base = Path(trainer.checkpoint.name).expanduser()
+        base = Path(trainer.starting_model.name).expanduser()
         trackers = [each.tracker for each in trainer.callback_handler.callbacks if isinstance(each, CodeCarbonCallback)]
         energy = [tracker._total_energy.kWh for tracker in trackers if tracker is not None]
         groups = (trainer.tuning, trainer.augmentation, args)
         given = non_default(groups)
         found = {
-            "base_model": base.name if base.is_dir() else trainer.checkpoint.name,
-            "base_model_on_hub": not base.is_dir() and trainer.checkpoint.name.count("/") == 1,
+            "base_model": base.name if base.is_dir() else trainer.starting_model.name,
+            "base_model_on_hub": not base.is_dir() and trainer.starting_model.name.count("/") == 1,
             **self.model,
             "method": trainer.tuning.method,
             "head": args.head,

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hf_ser import records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
-from hf_ser.modeling import encoders
+from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
@@ -167,7 +167,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     require_same_run(root, arguments)
 
     config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
-    parts = load_splits(arguments.script, encoders.minimum_samples(config), arguments.training.targets)
+    parts = load_splits(arguments.script, families.minimum_samples(config), arguments.training.targets)
     files = _write_folds(root, inner_folds(parts["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

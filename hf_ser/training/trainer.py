@@ -28,7 +28,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
-from hf_ser.modeling import Loaded, encoders, fold_training_layers, load_model, split_outputs
+from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
 from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
@@ -115,7 +115,7 @@ class SERTrainer(BaseTrainer):
         if eval_dataset is None:
             args.eval_strategy = IntervalStrategy.NO
         self.augmentation = augmentation or Augmentation()
-        self.checkpoint = Checkpoint(model, processing_class)
+        self.starting_model = StartingModel(model, processing_class)
         #: The clips of each part, by `train`, `validation` and `test`.
         self.clips: dict[str, Dataset] = {"train": as_clips(train_dataset)}
         if eval_dataset is not None:
@@ -150,7 +150,7 @@ class SERTrainer(BaseTrainer):
         super().__init__(
             tuned,
             args,
-            collator=SpeechCollator(loaded.feature_extractor, encoders.minimum_samples_in_training(tuned.model.config)),
+            collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples_in_training(tuned.model.config)),
             train_dataset=train,
             eval_dataset=self._evaluation_set(self.clips["validation"]) if "validation" in self.clips else None,
             weights=weights,
@@ -163,7 +163,7 @@ class SERTrainer(BaseTrainer):
     def _load(self, head: str) -> Loaded:
         args = self.args
         return load_model(
-            self.checkpoint.path,
+            self.starting_model.path,
             self.emotions,
             self.targets.dimensions,
             head=head,
@@ -221,7 +221,7 @@ class SERTrainer(BaseTrainer):
         trainer = BaseTrainer(
             Tuned(loaded.model, loaded.new),
             self.args,
-            collator=SpeechCollator(loaded.feature_extractor, encoders.minimum_samples(loaded.model.config)),
+            collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples(loaded.model.config)),
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
         )
@@ -342,7 +342,7 @@ class SERTrainer(BaseTrainer):
             adapter = folder / "adapter" if merged else folder
             new = fold_head(model, self._new)
             if self.keeps_base:
-                save_adapter(model, new, adapter, base=self.checkpoint.base)
+                save_adapter(model, new, adapter, base=self.starting_model.base)
                 extractor.save_pretrained(adapter)
                 model.config.save_pretrained(adapter)
             if merged:
@@ -443,13 +443,13 @@ def require_trainable(args: SERConfig, tuning: Tuning) -> None:
     require_shardable(args, "adalora" in tuning.methods)
 
 
-class Checkpoint:
+class StartingModel:
     """
-    Where the weights that a run starts from lie.
+    The name and the path of the pretrained model that a run starts from.
 
     Args:
         model (`str`, `Path` or `PreTrainedModel`): A model is written to a temporary folder, from which it is opened again.
-        processing_class (`SequenceFeatureExtractor`, *optional*): Takes the place of the checkpoint's own.
+        processing_class (`SequenceFeatureExtractor`, *optional*): Takes the place of the model's own.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from hf_ser.modeling.encoders import EncoderFamily
+from hf_ser.modeling.families import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
 PLACEMENTS = ("sequential", "parallel")

@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers import PretrainedConfig
 
-from hf_ser.modeling.encoders import EncoderFamily, encoder_in, family_of
+from hf_ser.modeling.families import EncoderFamily, encoder_in, family_of
 
 
 @dataclass

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from hf_ser.command_line import option, require_choices
 from hf_ser.modeling import BatchNormClassifier, Loaded, SERForAudioClassification
-from hf_ser.modeling.encoders import WAVEFORM, encoder_config, family_of, masks_frames
+from hf_ser.modeling.families import WAVEFORM, encoder_config, family_of, masks_frames
 from hf_ser.tuning.adapter_files import fingerprint
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig

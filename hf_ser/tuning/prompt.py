@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_ser.modeling.encoders import EncoderFamily
+from hf_ser.modeling.families import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
 #: How far [`start_at_frames`] puts prompts from the mean frame, in standard deviations of the frames: apart, so that each may

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.modeling.encoders import maximum_samples, needs_thirty_seconds
+from hf_ser.modeling.families import maximum_samples, needs_thirty_seconds
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 40, "conv_dim": [16] * 7,
          "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_labels": 3}  # fmt: skip

@@ -17,7 +17,7 @@ from transformers import (
 
 from hf_ser.features import SpeechCollator
 from hf_ser.modeling import BatchNormClassifier, Loaded, fold_training_layers, load_model, resolve_checkpoint
-from hf_ser.modeling.encoders import minimum_samples_in_training
+from hf_ser.modeling.families import minimum_samples_in_training
 
 FOUR = ("angry", "happy", "neutral", "sad")
 

@@ -19,7 +19,7 @@ import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset
-from hf_ser.modeling.encoders import minimum_samples
+from hf_ser.modeling.families import minimum_samples
 from hf_ser.results import RunResults
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head

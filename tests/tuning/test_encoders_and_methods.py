@@ -12,7 +12,7 @@ from transformers import AutoModelForAudioClassification
 import hf_ser
 from hf_ser.features import SpeechCollator
 from hf_ser.modeling import fold_training_layers, load_model
-from hf_ser.modeling.encoders import minimum_samples
+from hf_ser.modeling.families import minimum_samples
 from hf_ser.tuning import METHODS, Tuned, Tuning, fold_head, frozen_modules, save_adapter, tune
 
 FOUR = ("angry", "happy", "neutral", "sad")

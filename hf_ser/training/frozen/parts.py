@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
-from hf_ser.modeling.encoders import family_of
+from hf_ser.modeling.families import family_of
 
 #: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")

@@ -21,8 +21,8 @@ from transformers import (
 
 import hf_ser
 from hf_ser.features import SpeechCollator
-from hf_ser.modeling import SERModelConfig, encoders, load_model
-from hf_ser.modeling.encoders import EncoderFamily, maximum_samples, minimum_samples, padding_changes_predictions
+from hf_ser.modeling import SERModelConfig, families, load_model
+from hf_ser.modeling.families import EncoderFamily, maximum_samples, minimum_samples, padding_changes_predictions
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 
@@ -62,7 +62,7 @@ ADDED: dict[str, tuple[EncoderFamily, dict[str, Any]]] = {
 def added(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint of a family that is added to the table."""
     entry, sizes = ADDED[request.param]
-    monkeypatch.setitem(encoders.FAMILIES, request.param, entry)
+    monkeypatch.setitem(families.FAMILIES, request.param, entry)
     config = AutoConfig.for_model(
         request.param, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, classifier_proj_size=24,
         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, apply_spec_augment=False, **sizes)  # fmt: skip

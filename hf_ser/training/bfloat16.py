@@ -1,4 +1,4 @@
-"""The frozen weights of an encoder while an adapter trains."""
+"""The frozen weights of an encoder in bfloat16 while an adapter trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def base_model_in_bfloat16(model: Any) -> Iterator[None]:
+def frozen_weights_in_bfloat16(model: Any) -> Iterator[None]:
     """
     Within it the frozen weights of an encoder's linear layers and convolutions are in bfloat16: under autocast outputs and
     gradients are the same, because it rounds the same weights at every use. Afterwards they are what they were; meanwhile the

@@ -1,8 +1,9 @@
 """
-The table of encoder families: whatever differs between families is written in [`FAMILIES`] and nowhere else.
+The table of encoder families: what differs between families, except for the code of their encoders.
 
-To add a family that transformers has, add an entry. What its entry does not say is as in HuBERT. If padding changes its output,
-[`~hf_ser.modeling.ignore_padding`] is the place to prevent that.
+To add a family that transformers has, add an entry to [`FAMILIES`]. What its entry does not say is as in HuBERT. Code for single
+families is in `encoders_ser.py`, which is saved with models: Whisper without 30 s of padding, an attention of WavLM that LoRA can
+train, and [`~hf_ser.modeling.ignore_padding`] for families whose output depends on padding.
 """
 
 import math
