@@ -18,7 +18,7 @@ BINS = 20
 
 
 def values_of(scorer: Scorer, clips: int) -> dict[str, float | None]:
-    """Each metric of `clips` clips as they are, once each; `None` where one is undefined."""
+    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined."""
     found = scorer(np.ones((clips, 1), dtype=np.int64))
     return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
 
@@ -57,7 +57,10 @@ def dimension_scorer(values: Array, truth: Array) -> Scorer:
 
 
 def mean_scorer(values: Array, truth: Array) -> Scorer:
-    """The same of several dimensions `(clips, dimensions)`, `ccc` alone: the mean of those that are defined."""
+    """
+    A function that takes integer weights `(clips, resamples)` and returns `ccc` `(resamples,)`, the mean over those dimensions
+    for which it is defined. `values` and `truth` are `(clips, dimensions)`.
+    """
     scorers = [dimension_scorer(*column) for column in zip(values.T, truth.T, strict=True)]
 
     def score_weighted(weights: Array) -> dict[str, Array]:
@@ -84,7 +87,8 @@ def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
 
 def distribution_scorer(probabilities: Array, truth: Array) -> Scorer:
     """
-    The same of distributions, `kl`, `js` and `cosine`, each the mean over the clips:
+    A function that takes integer weights `(clips, resamples)` and returns `kl`, `js` and `cosine` `(resamples,)`, means over the
+    clips:
 
         KL = sum t log(t / p),   JS = KL(t, m) / 2 + KL(p, m) / 2 with m = (t + p) / 2,   cosine = t p / (|t| |p|)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,14 +127,13 @@ class Evaluated:
         kept |= {name: getattr(self, name)[:, places] for name in ("values", "truth")}
         return replace(self, emotions=emotions, dimensions=dimensions, **kept)
 
-    def measures(self, details: bool = False) -> dict[str, Measure]:
+    @cached_property
+    def measures(self) -> dict[str, Measure]:
         """
-        By target what is measured, as far as clips have labels of it: `emotion` (with `details`, see
-        [`~hf_ser.evaluation.metrics.weighted_scorer`]), `emotion_distribution`, each dimension, and all `dimensions`.
+        By target what is measured, as far as clips have labels of it: `emotion`, `emotion_distribution`, each dimension, and all
+        `dimensions`.
         """
-        found = {}
-        if rows := self.labelled:
-            found[EMOTION] = self._measure(rows, weighted_scorer(self.probabilities[rows], self.labels[rows], details))
+        found = {EMOTION: self._emotion()} if self.labelled else {}
         for name, outputs, truth, scorer in (
             (DISTRIBUTION, self.probabilities, self.shares, distribution_scorer),
             (ALL_DIMENSIONS, self.values, self.truth, mean_scorer),
@@ -142,6 +142,10 @@ class Evaluated:
             if rows := np.flatnonzero(np.isfinite(truth).reshape(len(self), -1).any(axis=1)).tolist():
                 found[name] = self._measure(rows, scorer(outputs[rows], truth[rows]))
         return found
+
+    def _emotion(self, details: bool = False) -> Measure:
+        rows = self.labelled
+        return self._measure(rows, weighted_scorer(self.probabilities[rows], self.labels[rows], details))
 
     def _measure(self, rows: list[int], scorer: Scorer) -> Measure:
         return Measure(rows, scorer, [self.speakers[row] for row in rows])
@@ -159,7 +163,7 @@ class Evaluated:
             and `ccc_by_speaker`, the mean of the speakers' own. If some have votes, in `distribution` its `clips` and those of
             [`~hf_ser.evaluation.dimensions.distribution_scorer`].
         """
-        measures = self.measures()
+        measures = self.measures
         found: dict[str, Any] = {}
         if rows := self.labelled:
             found |= all_metrics(self.probabilities[rows], self.labels[rows], self.emotions)
@@ -175,8 +179,8 @@ class Evaluated:
         return {**found, "clips": len(self)}
 
     def intervals(self, details: bool = False, **drawing: Any) -> dict[str, Any] | None:
-        """The intervals of the metrics over emotions, and of the mean CCC; `None` where no clip has a label."""
-        measures = self.measures(details)
+        """The intervals of the metrics over emotions, with `details` or not, and of the mean CCC; `None` without any label."""
+        measures = self.measures | ({EMOTION: self._emotion(details)} if details and self.labelled else {})
         found = [measures[target].intervals(**drawing) for target in MAIN if target in measures]
         return merged(found) if found else None
 

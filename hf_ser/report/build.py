@@ -307,10 +307,10 @@ def comparison(
     outputs = predictions.probabilities[both], predictions.values[both]
     theirs = Evaluated.of(table.select(both), other.emotions.names, other.dimensions, *outputs)
     theirs, ours = (one.only(emotions, dimensions) for one in (theirs, evaluated.select(both)))
-    measures = ours.measures()
+    measures = ours.measures
     found = {
         target: paired(first.scorer, measures[target].scorer, len(first.rows), first.speakers, **options.drawing)
-        for target, first in theirs.measures().items()
+        for target, first in theirs.measures.items()
     }
     if rows := ours.labelled:
         correct = (one.probabilities[rows].argmax(axis=1) == one.labels[rows] for one in (theirs, ours))
@@ -340,7 +340,7 @@ def robustness(
     some, clean = rows.select(drawn), evaluated.select(drawn)
     # The babble behind a clip is made of other clips.
     possible = [one for one in options.conditions if one.kind != "babble" or len(drawn) > 1]
-    keys = {metric: CONDITION_KEYS[metric] for target, metric in MAIN.items() if target in evaluated.measures()}
+    keys = {metric: CONDITION_KEYS[metric] for target, metric in MAIN.items() if target in evaluated.measures}
     conditions = []
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
         found = Predictions(clean.probabilities, clean.values, {})
@@ -352,7 +352,7 @@ def robustness(
         # On the same clips: one that cannot be predicted under a condition counts for neither.
         before = clean.select(kept)
         after = replace(before, probabilities=found.probabilities[kept], values=found.values[kept])
-        was, now = (one.measures() if len(kept) else {} for one in (before, after))
+        was, now = (one.measures if len(kept) else {} for one in (before, after))
         for target in MAIN.keys() & now.keys():
             metric = MAIN[target]
             clean_value, value = (measures[target].values()[metric] for measures in (was, now))

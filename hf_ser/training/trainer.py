@@ -22,7 +22,7 @@ from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
-from hf_ser.evaluation.metrics import METRICS
+from hf_ser.evaluation.metrics import METRICS, confusion
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
@@ -298,19 +298,16 @@ class SERTrainer(BaseTrainer):
         for name, of in found.get("dimensions", {}).items():
             if of["ccc"] is None:
                 logger.warning("%s: CCC is undefined on %d clips, whose labels are all the same", name, of["clips"])
-        measured = evaluated.measures().get(EMOTION)
-        if measured:
-            found["intervals"] = measured.intervals()
-        if measured and (by := self.args.normalise_by):
+        if not (labelled := evaluated.labelled):
+            return found
+        found["intervals"] = evaluated.measures[EMOTION].intervals()
+        if by := self.args.normalise_by:
             known = emotion_column(self.clips["train"]).codes
             prior = np.bincount(known[known >= 0], minlength=len(self.emotions)) / (known >= 0).sum()
             groups = list(column(clips, by).take(rows))
             adapted = replace(evaluated, probabilities=normalised(probabilities, groups, prior))
-            measure = adapted.measures()[EMOTION]
-            metrics = {
-                name: value for name, value in adapted.metrics().items() if name in (*METRICS, "confusion_matrix")
-            }
-            found["normalised"] = {"by": by, "clips": len(measure.rows), **metrics, "intervals": measure.intervals()}
+            matrix = confusion(adapted.probabilities[labelled], adapted.labels[labelled])
+            found["normalised"] = {"by": by, **adapted.measures[EMOTION].metrics(seed=0), "confusion_matrix": matrix}
         return found
 
     def results(self) -> RunResults:

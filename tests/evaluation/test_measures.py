@@ -42,7 +42,7 @@ def evaluated(number: int = 40) -> Evaluated:
 class TestEvaluated:
     def test_each_target_is_measured_on_the_clips_with_a_label_of_it(self) -> None:
         clips = evaluated()
-        measures = clips.measures()
+        measures = clips.measures
         assert {name: len(measure.rows) for name, measure in measures.items()} == {
             "emotion": 30, "dimensions": 40, "arousal": 32, "valence": 40
         }  # fmt: skip
@@ -62,8 +62,8 @@ class TestEvaluated:
 
     def test_parts_of_it(self) -> None:
         clips = evaluated()
-        assert clips.only((), ("valence",)).measures().keys() == {"dimensions", "valence"}
-        assert clips.only(clips.emotions, ()).measures().keys() == {"emotion"}
+        assert clips.only((), ("valence",)).measures.keys() == {"dimensions", "valence"}
+        assert clips.only(clips.emotions, ()).measures.keys() == {"emotion"}
         some = clips.select(np.arange(10))
         assert (len(some), some.speakers) == (10, clips.speakers[:10])
         own = all_metrics(clips.probabilities[some.labelled], clips.labels[some.labelled], clips.emotions)
