@@ -30,7 +30,7 @@ from hf_ser.wording import counted
 
 #: The files of a model, with the code of the package's own model class.
 FILES = (*MODEL, "*_ser.py")
-#: What an earlier push may have left, and is deleted if this one does not have it: it describes another model.
+#: The files that a push may write. Those that an earlier one has left are deleted: they describe another model.
 PUSHED = (*FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
@@ -109,12 +109,14 @@ def push(
             require_fitting_base(folder, token)
         additions = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
         with explained(repo_id, revision):
-            plan = compare(api, repo_id, additions, revision)
+            plan = plan_push(api, repo_id, additions, revision)
             ModelCard.load(files[CARD]).validate()  # before the weights are uploaded, and in a dry run
         if dry_run:
             return plan
         if plan.parent and not (overwrite or create_pr):
-            require_free(repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")])
+            refuse_to_replace(
+                repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")]
+            )
         try:
             with explained(repo_id, revision):
                 url = commit(api, plan, additions, revision, private, message=title(results), create_pr=create_pr)
@@ -289,7 +291,7 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
         )
 
 
-def compare(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], revision: str | None) -> Plan:
+def plan_push(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], revision: str | None) -> Plan:
     """What a push changes."""
     parent, siblings = None, None
     try:
@@ -300,7 +302,7 @@ def compare(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], r
     except RepositoryNotFoundError:
         pass
     there = {file.rfilename: file for file in siblings or []}
-    changes = {name: "deleted" for name in there if any(fnmatch(name, pattern) for pattern in PUSHED)}
+    changes = dict.fromkeys(replaceable(there), "deleted")
     for addition in additions:
         known = there.get(addition.path_in_repo)
         same = known and known.lfs and known.lfs.sha256 == addition.upload_info.sha256.hex()
@@ -311,35 +313,40 @@ def compare(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], r
     return Plan(repo_id, parent, changes)
 
 
-def require_free(repo_id: str, files: list[str]) -> None:
+def replaceable(files: Iterable[str]) -> list[str]:
+    """Those files of a repository that a push may change or delete."""
+    return [name for name in files if any(fnmatch(name, pattern) for pattern in PUSHED)]
+
+
+def refuse_to_replace(repo_id: str, replaced: list[str]) -> None:
     """
     Raises:
         FileExistsError: if there are files that a push would replace.
     """
-    if files:
+    if replaced:
         raise FileExistsError(
-            f"{repo_id} holds {counted(len(files), 'file')} that this push would replace ({', '.join(files[:4])}"
-            f"{', ...' if len(files) > 4 else ''}). Choose another name or a new branch (revision), open a pull request "
+            f"{repo_id} holds {counted(len(replaced), 'file')} that this push would replace ({', '.join(replaced[:4])}"
+            f"{', ...' if len(replaced) > 4 else ''}). Choose another name or a new branch (revision), open a pull request "
             "(create_pr), or allow it (overwrite)."
         )
 
 
 def check_repository(
-    repo_id: str, *, revision: str | None, replace: bool, license: str | None, token: str | None
+    repo_id: str, *, revision: str | None, overwrite: bool, license: str | None, token: str | None
 ) -> str:
     """
     Checks before a training whether its run can be published. Changes nothing.
 
     Args:
         repo_id (`str`): `user/name`, or `name` in the namespace of the token.
-        replace (`bool`): Whether the push may meet files there: it overwrites them, or opens a pull request.
+        overwrite (`bool`): Whether the push may meet files that it replaces: it overwrites them, or opens a pull request.
         revision, license, token: See [`push`].
 
     Returns:
         `user/name`.
 
     Raises:
-        FileExistsError: if the branch holds files, without `replace`.
+        FileExistsError: if the branch holds files that the push may replace, without `overwrite`.
         HubError: if the Hub accepts neither token nor licence, or cannot be reached.
     """
     api = HfApi(token=token, library_name="hf_ser")
@@ -349,6 +356,6 @@ def check_repository(
         if license:  # only the Hub knows the licences that it accepts
             ModelCard(f"---\n{ModelCardData(license=license).to_yaml()}\n---\n").validate()
         files = files_there(api, repo_id, revision)
-    if not replace:
-        require_free(repo_id, [name for name in files if name != ".gitattributes"])
+    if not overwrite:
+        refuse_to_replace(repo_id, replaceable(files))
     return repo_id

@@ -120,7 +120,7 @@ def check_hub(training: SERConfig, folder: Path) -> None:
             training.hub_model_id = check_repository(
                 training.hub_model_id or folder.resolve().name,
                 revision=training.hub_revision,
-                replace=training.hub_overwrite or training.hub_create_pr,
+                overwrite=training.hub_overwrite or training.hub_create_pr,
                 license=training.hub_license,
                 token=training.hub_token,
             )

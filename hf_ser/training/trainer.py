@@ -392,7 +392,7 @@ class SERTrainer(BaseTrainer):
             What was changed, with the commit's `url`; `None` on other processes than the first.
 
         Raises:
-            FileExistsError: if the repository holds a model and `overwrite` is not set.
+            FileExistsError: if the push would change or delete files of the repository and `overwrite` is not set.
         """
         self.save_model()
         self.create_model_card()

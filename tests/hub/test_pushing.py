@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
 
 import hf_ser
 from hf_ser.hub import HubError, push
+from hf_ser.hub.pushing import check_repository
 from hf_ser.splits import hash_name
 
 Run = Callable[[str], Path]
@@ -332,6 +334,16 @@ class TestWhatIsThereAlready:
 
         push(full, "lab/ser", overwrite=True)
         assert files("lab/ser") == CHECKPOINT | RESULTS | {"notes.txt"}
+
+    def test_a_file_that_no_push_writes_is_no_reason_to_refuse(self, hub: Any, run: Run) -> None:
+        HfApi().create_repo("lab/ser")
+        HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="LICENSE", repo_id="lab/ser")
+        check = partial(check_repository, "ser", revision=None, overwrite=False, license=None, token=None)
+        assert check() == "lab/ser"
+        push(run("full"), "lab/ser")
+        assert files("lab/ser") == CHECKPOINT | RESULTS | {"LICENSE"}
+        with pytest.raises(FileExistsError, match=r"lab/ser holds \d+ files that this push would replace"):
+            check()
 
     def test_the_same_again_makes_no_commit(self, hub: Any, run: Run) -> None:
         folder = run("full")
