@@ -24,7 +24,7 @@ from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, 
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.timelines import Timeline
-from hf_ser.memory import FittingParts
+from hf_ser.memory import BATCH_SECONDS, FittingParts
 from hf_ser.modeling import dimensions_of
 from hf_ser.modeling.families import (
     FAMILIES,
@@ -39,7 +39,7 @@ from hf_ser.wording import visible
 #: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
 POOL_CLIPS, POOL_BATCHES = 512, 16
 #: Cuts a waveform `(samples,)` into segments.
-Cut = Callable[[Waveform], list[Waveform]]
+Segmenter = Callable[[Waveform], list[Waveform]]
 
 
 def pipeline(
@@ -149,7 +149,7 @@ class SERPipeline(AudioClassificationPipeline):
             inputs: A file, samples or the bytes of a file are one clip; a list, folder, pattern or `datasets.Dataset`
                 several. See [`~hf_ser.inference.clips.find_clips`] for all that is accepted.
             top_k (`int`, *optional*): How many emotions of each clip, by default all.
-            **options: See [`predict`]: `batch_size`, `batch_seconds`, `longest`, `cut`, `progress`.
+            **options: See [`predict`]: `batch_size`, `batch_seconds`, `longest`, `segmenter`, `progress`.
 
         Returns:
             `[{"label": ..., "score": ...}, ...]`, or a list of these. The score of a dimension is its value, about 0 to 1.
@@ -176,7 +176,7 @@ class SERPipeline(AudioClassificationPipeline):
         batch_size: int | None = None,
         batch_seconds: float | None = None,
         longest: float = 30.0,
-        cut: Cut | None = None,
+        segmenter: Segmenter | None = None,
         progress: bool = False,
     ) -> Iterator[Prediction]:
         """
@@ -187,12 +187,12 @@ class SERPipeline(AudioClassificationPipeline):
         Args:
             sources: See [`~hf_ser.inference.clips.find_clips`]. They are looked up at once; those of an iterator one by one.
             batch_size (`int`, *optional*): Segments in a batch; by default as many as `batch_seconds` allows.
-            batch_seconds (`float`, *optional*): Seconds of audio in a batch, padding included; by default 120 on a GPU and 8
-                on a CPU. Less needs less memory.
+            batch_seconds (`float`, *optional*): Seconds of audio in a batch, padding included; see [`budget`]. Less needs less
+                memory.
             longest (`float`, defaults to 30): A longer clip, in seconds, is cut into as few equal segments as are not longer,
                 and has the mean of their probabilities, weighted by length; silent segments do not count. A model that takes
                 less at once (Whisper) gets shorter segments.
-            cut (`Callable`, *optional*): In place of `longest`: cuts a clip's waveform `(samples,)` into its segments.
+            segmenter (`Callable`, *optional*): In place of `longest`: cuts a clip's waveform `(samples,)` into its segments.
             progress (`bool`, defaults to `False`): Whether to show a progress bar, if there is a terminal.
 
         Returns:
@@ -209,41 +209,49 @@ class SERPipeline(AudioClassificationPipeline):
             clips = find_clips(sources)
         else:
             clips = chain.from_iterable(clips_of(source, place) for place, source in enumerate(sources))
-        cut = cut or partial(_equally, longest=min(longest, self.longest_input))
-        return self._predict(clips, self.budget(batch_seconds), batch_size, cut, progress)
+        segmenter = segmenter or partial(_equally, longest=min(longest, self.longest_input))
+        return self._predict(clips, self.budget(batch_seconds), batch_size, segmenter, progress)
 
     def _predict(
-        self, clips: Iterable[Clip], batch_seconds: float, batch_size: int | None, cut: Cut, progress: bool
+        self,
+        clips: Iterable[Clip],
+        batch_seconds: float,
+        batch_size: int | None,
+        segmenter: Segmenter,
+        progress: bool,
     ) -> Iterator[Prediction]:
-        coming, total = iter(clips), len(clips) if isinstance(clips, list) else None
-        read = partial(_read_pool, coming, POOL_BATCHES * batch_seconds, minimum_samples(self.model.config))
-        with (
-            ThreadPoolExecutor(1) as reader,  # decodes the next pool while the model computes this one
-            tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
-        ):
-            next_pool = reader.submit(read)
-            while pool := next_pool.result():
-                next_pool = reader.submit(read)
-                owners, segments = [], []  # a segment, and the place in the pool of its clip
-                for place, clip in enumerate(pool):
-                    own = cut(clip.waveform) if clip.problem is None else []
-                    owners += [place] * len(own)
-                    segments += own
-                left = np.bincount(owners, minlength=len(pool)) if owners else np.zeros(len(pool), np.int64)
-                bar.update(int((left == 0).sum()))
-                outputs = (*self.emotions, *self.dimensions)
-                sums, samples = np.zeros((len(pool), len(outputs))), np.zeros((len(pool), 1))
-                for batch, rows in self.classify(segments, batch_seconds, batch_size):
-                    for segment, row in zip(batch, rows, strict=True):
-                        owner = owners[segment]
-                        sums[owner] += len(segments[segment]) * row
-                        samples[owner] += len(segments[segment])
-                        left[owner] -= 1
-                        bar.update(int(left[owner] == 0))
-                for clip, total_of, weight in zip(pool, sums, samples, strict=True):
-                    means = {} if clip.problem else dict(zip(outputs, (total_of / weight).tolist(), strict=True))
-                    dimensions = {name: means.pop(name) for name in self.dimensions if name in means}
-                    yield Prediction(clip.name, len(clip.waveform) / SAMPLING_RATE, means, clip.problem, dimensions)
+        total = len(clips) if isinstance(clips, list) else None
+        read = partial(_read_pool, iter(clips), POOL_BATCHES * batch_seconds, minimum_samples(self.model.config))
+        with tqdm(total=total, unit=" clips", disable=None if progress else True) as bar:
+            for pool in _read_ahead(read):
+                segments = [segmenter(clip.waveform) if clip.problem is None else [] for clip in pool]
+                means = self._mean_outputs(segments, batch_seconds, batch_size, bar)
+                yield from map(self._prediction, pool, means.tolist())
+
+    def _mean_outputs(
+        self, segments: Sequence[Sequence[Waveform]], batch_seconds: float, batch_size: int | None, bar: Any
+    ) -> npt.NDArray[np.float64]:
+        """The mean outputs of each clip's segments, weighted by length: `(clips, outputs)`; 0 for a clip without segments."""
+        clip_of = np.repeat(np.arange(len(segments)), list(map(len, segments)))  # the clip of each segment
+        every = list(chain.from_iterable(segments))
+        samples = np.array(list(map(len, every)), np.float64)
+        left = np.bincount(clip_of, minlength=len(segments))
+        bar.update(int((left == 0).sum()))
+        sums = np.zeros((len(segments), len(self.emotions) + len(self.dimensions)))
+        for batch, outputs in self.classify(every, batch_seconds, batch_size):
+            clips = clip_of[batch]
+            np.add.at(sums, clips, samples[batch, None] * outputs)
+            np.subtract.at(left, clips, 1)
+            bar.update(int((left[np.unique(clips)] == 0).sum()))
+        return sums / np.bincount(clip_of, samples, len(segments)).clip(min=1)[:, None]
+
+    def _prediction(self, clip: "_ReadClip", outputs: list[float]) -> Prediction:
+        seconds = len(clip.waveform) / SAMPLING_RATE
+        if clip.problem is not None:
+            return Prediction(clip.name, seconds, {}, clip.problem)
+        found = dict(zip((*self.emotions, *self.dimensions), outputs, strict=True))
+        dimensions = {name: found.pop(name) for name in self.dimensions}
+        return Prediction(clip.name, seconds, found, None, dimensions)
 
     def timeline(
         self,
@@ -318,14 +326,13 @@ class SERPipeline(AudioClassificationPipeline):
 
     def budget(self, batch_seconds: float | None) -> float:
         """
-        The seconds of audio in a batch, padding included: `batch_seconds`, or 120 on a GPU and 8 on a CPU, where larger
-        batches need more memory and are not faster.
+        The seconds of audio in a batch, padding included: `batch_seconds`, by default [`~hf_ser.memory.BATCH_SECONDS`].
 
         Raises:
             ValueError: if `batch_seconds` is not more than 0, or infinite.
         """
         if batch_seconds is None:
-            return 8.0 if self.device.type == "cpu" else 120.0
+            return BATCH_SECONDS["cpu" if self.device.type == "cpu" else "gpu"]
         if not 0 < batch_seconds < math.inf:  # nor NaN
             raise ValueError(f"batch_seconds: must be more than 0 s and finite, found {batch_seconds}")
         return batch_seconds
@@ -394,6 +401,15 @@ class _ReadClip:
     name: str
     waveform: Waveform
     problem: str | None
+
+
+def _read_ahead(read: Callable[[], list[_ReadClip]]) -> Iterator[list[_ReadClip]]:
+    """The pools that `read` returns, up to the first empty one. A thread decodes the next pool while this one is in use."""
+    with ThreadPoolExecutor(1) as reader:
+        next_pool = reader.submit(read)
+        while pool := next_pool.result():
+            next_pool = reader.submit(read)
+            yield pool
 
 
 def _read_pool(clips: Iterator[Clip], seconds: float, shortest: int) -> list[_ReadClip]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_ser.corpora import LABEL_SOURCES
 from hf_ser.inference.precision import PRECISIONS
+from hf_ser.memory import BATCH_SECONDS
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "model": {
@@ -20,7 +21,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--batch_seconds": {
         "type": float,
         "metavar": "S",
-        "help": "seconds of audio in a batch (default: 120 on a GPU, 8 on a CPU); less needs less memory, with the same results",
+        "help": f"seconds of audio in a batch (default: {BATCH_SECONDS['gpu']:g} on a GPU, {BATCH_SECONDS['cpu']:g} on a CPU); "
+        "less needs less memory, with the same results",
     },
     "--precision": {
         "choices": PRECISIONS,

@@ -279,7 +279,7 @@ class Model:
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
         mine = shares[processes.rank]
-        cutting = {"cut": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
+        cutting = {"segmenter": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
         predictions = self.classifier.predict(
             (Clip(names[i], partial(read, i)) for i in mine),
             batch_seconds=batch_seconds,

@@ -19,6 +19,7 @@ from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
 from hf_ser.evaluation import metrics as emotion_metrics
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
+from hf_ser.memory import BATCH_SECONDS
 from hf_ser.modeling import HEADS
 from hf_ser.training.losses import DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
@@ -226,8 +227,9 @@ class SERConfig(TrainingArguments):
     micro_batch_seconds: float | None = option(
         None,
         help="Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-        "micro-batches of like length: the same training with less padding. By default 8 on a CPU and 120 on a GPU with "
-        "HuBERT Base, more with a smaller model; 0: whole batches. Where the memory runs out, it is halved.",
+        f"micro-batches of like length: the same training with less padding. By default {BATCH_SECONDS['cpu']:g} on a CPU and "
+        f"{BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; 0: whole batches. Where the memory "
+        "runs out, it is halved.",
     )
     hub_strategy: str = option(
         "end",

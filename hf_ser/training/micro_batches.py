@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
-from hf_ser.memory import FittingParts, until_it_fits
+from hf_ser.memory import BATCH_SECONDS, FittingParts, until_it_fits
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
@@ -20,10 +20,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: Parameters of HuBERT Base, for which the next two hold.
+#: Parameters of HuBERT Base, for which `BATCH_SECONDS` and the next one hold.
 HUBERT_BASE = 94.4e6
-#: Seconds of speech that go through the model at once: on a CPU more are no faster, on a GPU fewer leave it idle.
-MICRO_BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
 #: What a micro-batch costs however small it is, in seconds of speech that take as long.
 MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
 
@@ -229,7 +227,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         device = "cpu" if self.args.device.type == "cpu" else "gpu"
         seconds = self.args.micro_batch_seconds
         if seconds is None:
-            seconds = MICRO_BATCH_SECONDS[device] * self._batch_scale
+            seconds = BATCH_SECONDS[device] * self._batch_scale
         seconds = min(seconds or math.inf, self._seconds_that_fit)
         if math.isinf(seconds) or not self._cuts_batches:
             return [inputs]
