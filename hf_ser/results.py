@@ -1,5 +1,6 @@
 """`results.json`: everything that a finished run states about itself. Card, report, resuming and tables read it from here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -13,6 +14,18 @@ from hf_ser.records import RESULTS, RUN
 T = TypeVar("T")
 #: A file without a version is of this one, too.
 VERSION = 1
+#: Arguments that cannot change what a run learns. All others count, so that an argument that is added counts by itself.
+WITHOUT_EFFECT = re.compile(
+    # What is stored, logged and published, and where.
+    r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"
+    r"|log_.*|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|debug|include_.*|do_(train|eval|predict)"
+    # How clips are read, and how many of them must be usable; the split itself is compared clip by clip.
+    r"|prepare_workers|max_excluded|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)"
+    # How and on what the model is computed.
+    r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
+    r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
+    r"|frozen_cache_gb|attn_implementation|base_model_dtype|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
+)
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,9 @@ from hf_ser import records
 from hf_ser.corpora import CORPORA
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import RUN
-from hf_ser.results import differences
+from hf_ser.results import WITHOUT_EFFECT, differences
 from hf_ser.training.arguments import Arguments
 
-#: Arguments that cannot change what is learned. All others count, so that an argument that is added counts by itself.
-NOT_COUNTED = re.compile(
-    # What is stored, logged and published, and where.
-    r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"
-    r"|log_.*|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|debug|include_.*|do_(train|eval|predict)"
-    # How clips are read, and how many of them must be usable; the split itself is compared clip by clip.
-    r"|prepare_workers|max_excluded|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)"
-    # How and on what the model is computed.
-    r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
-    r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
-    r"|frozen_cache_gb|attn_implementation|base_model_dtype|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
-)
 #: Arguments that have an effect with some values of another argument alone: its name, and those values.
 USED_WITH = {
     "lora_.*": ("method", "lora_.*"),
@@ -51,7 +39,7 @@ def deciding_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
                 return any(re.fullmatch(values, value) for value in str(arguments[other]).split("+"))
         return True
 
-    return {name: value for name, value in arguments.items() if not NOT_COUNTED.fullmatch(name) and used(name)}
+    return {name: value for name, value in arguments.items() if not WITHOUT_EFFECT.fullmatch(name) and used(name)}
 
 
 def identity(arguments: Arguments) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The sentences of a model card; `template.md` calls them as `text.NAME`. An empty string leaves a sentence out."""
 
-import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -11,7 +10,7 @@ from hf_ser.rendering.blocks import METRICS, Table, count, decimal, interval, la
 from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import best_interval
 from hf_ser.rendering.tables import further, metrics_table
-from hf_ser.results import Corpus, RunResults
+from hf_ser.results import WITHOUT_EFFECT, Corpus, RunResults
 from hf_ser.wording import counted, listed
 
 #: The methods in words.
@@ -34,13 +33,8 @@ HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
 #: at hand as an anonymous submission, without authors or a year.
 PAPERS = files("hf_ser.hub.card").joinpath("papers.bib").read_text(encoding="utf-8")
 ENCODERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
-#: Arguments of a run that do not change what it learns, and that the card states elsewhere.
-HIDDEN = re.compile(
-    r"(use_cpu|disable_tqdm|report_to|debug|label_names|do_eval|do_train|do_predict|greater_is_better|log_level.*|logging_.*"
-    r"|save_.*|push_to_hub.*|hub_.*|run_name|project|trackio_.*|cpu_threads|prepare_workers|dataloader_(pin|num|persist).*"
-    r"|frozen_cache_gb|attn_implementation|base_model_dtype|torch_compile.*|bf16|fp16"
-    r"|(activation|gradient)_checkpointing.*|remove_unused_columns|.*_dir|resume_from_checkpoint)"
-)
+#: Arguments that follow from others.
+FOLLOWING = ("greater_is_better", "label_names", "remove_unused_columns")
 #: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
 DISTORTIONS = {
     "noise": "noise", "telephones": "telephone", "music": "", "several people at once": "", "other microphones": ""
@@ -246,12 +240,11 @@ def untested(report: Mapping[str, Any] | None) -> list[str]:
 
 
 def hyperparameters(results: RunResults) -> str:
-    """The hyperparameters that are not at their defaults."""
-    arguments = results.training.arguments.items()
+    """The arguments that are not at their defaults and can change what the run learns."""
     return ", ".join(
         f"`{name}`: {_value(value)}"
-        for name, value in arguments
-        if value not in ([], {}) and not HIDDEN.fullmatch(name)
+        for name, value in results.training.arguments.items()
+        if value not in ([], {}) and name not in FOLLOWING and not WITHOUT_EFFECT.fullmatch(name)
     )
 
 
