@@ -15,10 +15,8 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_dat
 
 from hf_ser.annotations import Ranges, agreement, check_targets, optional, shares_of, truth_of
 from hf_ser.audio import prepare
-from hf_ser.corpora import CorpusError, Excluded, corpus_of, read_corpora, source_of
+from hf_ser.corpora import CorpusError, Excluded, corpus_of, hub_dataset, read_corpora, source_of
 from hf_ser.corpora.columns import Words, arrow_column
-from hf_ser.corpora.hub_dataset import NAME as HUB_DATASET
-from hf_ser.corpora.hub_dataset import rows_of
 from hf_ser.corpora.rows import RATED_COLUMNS
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets, require_range
 
@@ -134,7 +132,7 @@ def as_clips(dataset: Dataset) -> Dataset:
     if isinstance(dataset.info, ClipsInfo):
         return dataset
     part = str(dataset.split or dataset._fingerprint[:6])
-    rows = rows_of(dataset, dataset.info.dataset_name or HUB_DATASET, part, "the dataset")
+    rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
     words = Words.of(rows["emotion"][:]).counts()
     label = dataset.features.get("label")
     known = tuple(label.names) if isinstance(label, ClassLabel) else tuple(sorted(words))
@@ -187,7 +185,7 @@ def labelled(
     usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
     usable, copies = exclude_copies(rows, usable)
     excluded += copies
-    report(rows, excluded, max_excluded)
+    report_excluded(rows, excluded, max_excluded)
 
     counts = np.bincount(labels[usable][labels[usable] >= 0], minlength=len(selection.names)).astype(float)
     if EMOTION not in targets and votes is not None:  # else a class of the model would have no clip
@@ -351,7 +349,7 @@ def exclude_copies(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], lis
     return kept, excluded
 
 
-def report(rows: Dataset, excluded: Sequence[Excluded], limit: float) -> None:
+def report_excluded(rows: Dataset, excluded: Sequence[Excluded], limit: float) -> None:
     """
     Logs how many clips are excluded and why.
 

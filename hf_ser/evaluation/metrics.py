@@ -25,7 +25,7 @@ sys.path = _path
 Array = npt.NDArray[Any]
 
 
-METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
+EMOTION_METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
 
 
 class _Metric(evaluate.Metric):
@@ -197,7 +197,7 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
 
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Scorer:
     """
-    A function that takes integer weights `(clips, resamples)` and returns each of `METRICS` as `(resamples,)`: for each
+    A function that takes integer weights `(clips, resamples)` and returns each of `EMOTION_METRICS` as `(resamples,)`: for each
     resample what [`score`] gives for the clips repeated by their weights, `nan` where there is none. It is sorted once.
 
     Args:
@@ -222,7 +222,7 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
         rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
         metrics["eer"] = _mean(rates, np.isfinite(rates))
         if not details:
-            return {name: metrics[name] for name in METRICS}
+            return {name: metrics[name] for name in EMOTION_METRICS}
         clips = weights.sum(axis=0)
         metrics["log_loss"] = loss @ weights / clips
         metrics["ece"] = np.abs(gaps @ weights).sum(axis=0) / clips

@@ -29,9 +29,9 @@ from hf_ser.results import RunResults
 from hf_ser.wording import counted
 
 #: The files of a model, with the code of the package's own model class.
-FILES = (*MODEL, "*_ser.py")
+MODEL_FILES = (*MODEL, "*_ser.py")
 #: The files that a push may write. Those that an earlier one has left are deleted: they describe another model.
-PUSHED = (*FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
+PUSHED = (*MODEL_FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
 #: What must be the same in an encoder's configuration for an adapter to fit the encoder.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
          "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
@@ -194,7 +194,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
             "Give the base model's name on the Hub, or publish a merged checkpoint (save_format: merged)."
         )
     files = {}
-    for path in [path for pattern in FILES for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
+    for path in [path for pattern in MODEL_FILES for path in (*root.glob(pattern), *root.glob(f"adapter/{pattern}"))]:
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":

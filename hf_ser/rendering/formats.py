@@ -40,7 +40,7 @@ def page(report: Report, pictures: Mapping[str, Path]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.globals |= {
-        "tables": tables, "captions": tables.PICTURES, "units": UNITS, "not_here": NOT_HERE, "level": level, "size": size,
+        "tables": tables, "captions": tables.CAPTIONS, "units": UNITS, "not_here": NOT_HERE, "level": level, "size": size,
         "duration": duration, "counted": counted, "p_value": p_value, "main_key": main_key(report),
         "named": lambda values, sign: ", ".join(f"{name}{sign}{value}" for name, value in values.items()),
     }  # fmt: skip

@@ -30,7 +30,7 @@ from hf_ser.wording import counted
 Groups = Mapping[str, Mapping[str, Any]]
 
 #: Captions of the plots. The tables below a plot have the same values.
-PICTURES = {
+CAPTIONS = {
     "confusion_matrix": "Clips by true (rows) and predicted emotion (columns), in per cent of each row.",
     "recall": "Recall of each emotion with its interval; the dashed line is their mean, the UAR.",
     "reliability": "Accuracy against the probability of the predicted emotion, and the clips of each bin.",

@@ -17,8 +17,7 @@ from tqdm import tqdm
 from hf_ser.audio import read_mono
 from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
-from hf_ser.clips import column, emotion_column, names_of
-from hf_ser.clips import report as report_excluded
+from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import mcnemar, paired

@@ -10,8 +10,7 @@ from datasets import Dataset
 
 from hf_ser.annotations import Truth, agreement, truth_of
 from hf_ser.audio import prepare
-from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, with_truth
-from hf_ser.clips import report as report_excluded
+from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, report_excluded, with_truth
 from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, require_range
 from hf_ser.report.model import Model, ModelEmotions

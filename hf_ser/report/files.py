@@ -12,7 +12,7 @@ from hf_ser import records
 from hf_ser.clips import column, emotion_column, names_of
 from hf_ser.records import PREDICTIONS, REPORT, REPORT_CLIPS, REPORT_FOLDER, REPORT_PAGE
 from hf_ser.rendering import page
-from hf_ser.rendering.tables import PICTURES
+from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.report import plots
 from hf_ser.report.build import BuiltReport
 from hf_ser.report.model import KEPT
@@ -66,7 +66,7 @@ def save(built: BuiltReport, folder: Path) -> None:
         (new / REPORT_PAGE).write_text(page(report, pictures), encoding="utf-8")
         records.write(new / REPORT, report)
         _save_predictions(new / REPORT_CLIPS, built)
-        for name in PICTURES:
+        for name in CAPTIONS:
             (folder / REPORT_FOLDER / f"{name}.png").unlink(missing_ok=True)  # an earlier report's
         for path in (*pictures.values(), new / REPORT_CLIPS):
             path.replace(folder / REPORT_FOLDER / path.name)

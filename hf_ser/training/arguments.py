@@ -17,7 +17,7 @@ from hf_ser.audio import Augmentation, cut
 from hf_ser.command_line import option, require_choices, require_share
 from hf_ser.corpora import LABEL_SOURCES, labelled_by
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets, require_range
-from hf_ser.evaluation import metrics as emotion_metrics
+from hf_ser.evaluation.metrics import EMOTION_METRICS
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
 from hf_ser.memory import BATCH_SECONDS
 from hf_ser.modeling import HEADS
@@ -132,7 +132,7 @@ HEAD_LEARNING_RATE = 1e-4
 
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
-METRICS = (*emotion_metrics.METRICS, "ccc", "loss")
+CHOOSING_METRICS = (*EMOTION_METRICS, "ccc", "loss")
 
 #: Numbers that must be finite and not below 0.
 NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micro_batch_seconds", "frozen_cache_gb",
@@ -316,7 +316,7 @@ class SERConfig(TrainingArguments):
     )
     metric_for_best_model: str | None = option(
         None,
-        help=f"What best means, on validation: {listed(METRICS, 'or')}. By default uar, or ccc (the mean of the "
+        help=f"What best means, on validation: {listed(CHOOSING_METRICS, 'or')}. By default uar, or ccc (the mean of the "
         "dimensions) where no emotions are among the targets.",
     )
     greater_is_better: bool | None = option(
@@ -416,8 +416,8 @@ class SERConfig(TrainingArguments):
         for name in SHARES:
             require_share(name, getattr(self, name))
         metric = str(self.metric_for_best_model)
-        if metric.removeprefix("eval_") not in METRICS:
-            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(METRICS)}")
+        if metric.removeprefix("eval_") not in CHOOSING_METRICS:
+            raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(CHOOSING_METRICS)}")
         for name in ("class_weights", "balanced_sampling"):
             if getattr(self, name) and not {EMOTION, DISTRIBUTION} & targets.keys():
                 raise ValueError(f"{name}: is of use with emotions alone, and targets are {listed(targets)}")

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 SUMMARY = "cross_validation.json"
 #: The metrics on test that are summarised, beside the probe's UAR.
-METRICS = ("uar", "accuracy", "f1_weighted")
+SUMMARISED_METRICS = ("uar", "accuracy", "f1_weighted")
 #: The heading of a column of the main metric.
 HEADINGS = {"uar": "UAR on test, %", "ccc": "CCC on test, times 100"}
 #: The arguments that folds and seeds set.
@@ -286,7 +286,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if not finished:
             continue
         main = results[0].main_metric
-        names = METRICS if main == "uar" else (main,)
+        names = SUMMARISED_METRICS if main == "uar" else (main,)
         metrics = [{**{name: found.test[name] for name in names}, **_metric_of_probe(found)} for found in results]
         seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
         split = [found.split for found in results]

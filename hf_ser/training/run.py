@@ -29,7 +29,7 @@ from hf_ser.records import (
     RUN,
     SPLITS,
 )
-from hf_ser.rendering.tables import PICTURES
+from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments, SERConfig
 from hf_ser.training.checkpoints import last_checkpoint
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 #: what makes it a run.
 ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *MODEL, "adapter", EXCLUDED, CARD, *PLOTS,
            "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
-           *(f"{REPORT_FOLDER}/{name}.png" for name in PICTURES), SPLITS, RUN)  # fmt: skip
+           *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
 #: What was left when an upload, a download or the writing of a record was killed.
 INTERRUPTED = (f"{checkpoints.STAGED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 

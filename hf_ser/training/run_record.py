@@ -25,8 +25,7 @@ from transformers.integrations import CodeCarbonCallback
 
 from hf_ser import splits
 from hf_ser.clips import column, excluded_of, seconds_of
-from hf_ser.corpora import corpus_of
-from hf_ser.corpora.manifest import NAME as MANIFEST
+from hf_ser.corpora import corpus_of, manifest
 from hf_ser.hub.privacy import without_paths
 from hf_ser.machine import device_name
 from hf_ser.memory import peak_memory
@@ -233,7 +232,7 @@ def corpora_table(parts: Mapping[str, Dataset]) -> dict[str, dict[str, Any]]:
             "speakers": int(rows["speaker"].nunique()),
             "clips_without_speaker": int(rows["speaker"].isna().sum()),
             "hours": round(float(rows["seconds"].sum()) / 3600, 3),
-            **sources.get(str(corpus), {"read_as": MANIFEST}),
+            **sources.get(str(corpus), {"read_as": manifest.NAME}),
         }
     return found
 

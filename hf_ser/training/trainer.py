@@ -22,7 +22,7 @@ from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
-from hf_ser.evaluation.metrics import METRICS, confusion
+from hf_ser.evaluation.metrics import EMOTION_METRICS, confusion
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 #: What a run leaves to reports.
 IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
 #: What of a probe's metrics is kept beside the model's.
-PROBE_METRICS = ("clips", *METRICS, "ccc")
+PROBE_METRICS = ("clips", *EMOTION_METRICS, "ccc")
 
 
 class SERTrainer(BaseTrainer):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hf_ser.evaluation import bootstrap, score
 from hf_ser.evaluation.bootstrap import draw, mcnemar, paired
-from hf_ser.evaluation.metrics import METRICS, all_metrics, weighted_scorer
+from hf_ser.evaluation.metrics import EMOTION_METRICS, all_metrics, weighted_scorer
 
 
 def models(
@@ -70,7 +70,7 @@ def test_metrics_from_weights_are_those_of_the_clips_repeated_by_their_weights(
             each = expected[name].values() if isinstance(expected[name], dict) else [expected[name]]
             truth = [np.nan if one is None else one for one in each]
             np.testing.assert_allclose(np.atleast_1d(values[..., resample]), truth, atol=1e-9, err_msg=name)
-        for name in METRICS:
+        for name in EMOTION_METRICS:
             np.testing.assert_array_equal(few[name], found[name])
 
 
@@ -98,7 +98,7 @@ class TestIntervals:
         found = intervals(probabilities, labels, speakers, resamples=30, seed=3)
         for unit, units in (("clips", list(range(80))), ("speakers", speakers)):
             values = [score(probabilities[rows], labels[rows]) for rows in plainly_drawn(units, 30, 3)]
-            for name in METRICS:
+            for name in EMOTION_METRICS:
                 expected = np.percentile([value[name] for value in values], [2.5, 97.5])
                 np.testing.assert_allclose(found[unit][name], expected, atol=1e-12, err_msg=f"{unit} {name}")
 
@@ -109,7 +109,7 @@ class TestIntervals:
         assert (found["level"], found["resamples"]) == (0.95, 1000)
         values = score(probabilities, labels)
         for unit in ("clips", "speakers"):
-            for name in METRICS:
+            for name in EMOTION_METRICS:
                 low, high = found[unit][name]
                 assert 0 <= low < values[name] < high <= 1
         assert "speakers_reason" not in found
@@ -181,16 +181,17 @@ def test_a_comparison_against_a_plain_bootstrap() -> None:
     names = speakers(60, of=10)
     found = compare(first, second, labels, names, resamples=19, seed=3)
     for key, expected in (("first", score(first, labels)), ("second", score(second, labels))):
-        assert found[key] == {name: pytest.approx(expected[name]) for name in METRICS}
+        assert found[key] == {name: pytest.approx(expected[name]) for name in EMOTION_METRICS}
         assert all(
-            found["difference"][name] == pytest.approx(found["second"][name] - found["first"][name]) for name in METRICS
+            found["difference"][name] == pytest.approx(found["second"][name] - found["first"][name])
+            for name in EMOTION_METRICS
         )
     for unit, units in (("clips", list(range(60))), ("speakers", names)):
         differences = []
         for rows in plainly_drawn(units, 19, 3):
             before, after = score(first[rows], labels[rows]), score(second[rows], labels[rows])
-            differences.append([after[name] - before[name] for name in METRICS])
-        for k, name in enumerate(METRICS):
+            differences.append([after[name] - before[name] for name in EMOTION_METRICS])
+        for k, name in enumerate(EMOTION_METRICS):
             values = np.array(differences)[:, k]
             interval = np.percentile(values, [2.5, 97.5])
             np.testing.assert_allclose(found[unit][name]["interval"], interval, atol=1e-12, err_msg=f"{unit} {name}")
@@ -202,9 +203,9 @@ class TestAModelAndItself:
     def test_do_not_differ(self) -> None:
         first, _, labels = models(80)
         found = compare(first, first, labels, speakers(80), resamples=50)
-        assert found["difference"] == dict.fromkeys(METRICS, 0)
+        assert found["difference"] == dict.fromkeys(EMOTION_METRICS, 0)
         for unit in ("clips", "speakers"):
-            assert found[unit] == {name: {"interval": [0, 0], "p": 1} for name in METRICS}
+            assert found[unit] == {name: {"interval": [0, 0], "p": 1} for name in EMOTION_METRICS}
         assert found["mcnemar"]["p"] == 1
         assert found["mcnemar"]["only_first"] == found["mcnemar"]["only_second"] == 0
 
@@ -225,7 +226,7 @@ def test_a_better_model_is_found_to_be_one() -> None:
     first, second, labels = models(400, better=0.5)
     found = compare(first, second, labels, speakers(400, of=20), resamples=200)
     for unit in ("clips", "speakers"):
-        for name in METRICS:
+        for name in EMOTION_METRICS:
             low, high = found[unit][name]["interval"]
             assert low < found["difference"][name] < high
             assert high < 0 if name == "eer" else low > 0
@@ -250,7 +251,7 @@ def test_the_other_way_round_the_signs_change_and_nothing_else(number: int, seed
     first, second, labels = models(number, seed=seed)
     there, back = (compare(*pair, labels, resamples=30, seed=seed) for pair in ((first, second), (second, first)))
     assert (there["first"], there["second"]) == (back["second"], back["first"])
-    for name in METRICS:
+    for name in EMOTION_METRICS:
         if there["difference"][name] is not None:
             assert there["difference"][name] == pytest.approx(-back["difference"][name])
         if there["clips"][name] is not None:

@@ -12,7 +12,7 @@ import pytest
 
 from hf_ser.rendering import cautions, console, markdown, page
 from hf_ser.rendering.blocks import Table, count, label, percent
-from hf_ser.rendering.tables import PICTURES
+from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.wording import per_cent
 
 PNG = base64.b64decode(
@@ -23,9 +23,9 @@ PNG = base64.b64decode(
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, Path]:
     """Pictures in little more than name."""
-    for name in PICTURES:
+    for name in CAPTIONS:
         (tmp_path / f"{name}.png").write_bytes(PNG + name.encode())
-    return {name: tmp_path / f"{name}.png" for name in PICTURES}
+    return {name: tmp_path / f"{name}.png" for name in CAPTIONS}
 
 
 class Reader(HTMLParser):

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from hf_ser.rendering.tables import PICTURES
+from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.report import plots
 
 
@@ -37,7 +37,7 @@ def words(axes: Axes) -> str:
 def test_every_plot_that_the_report_has_values_for(
     drawn: dict[str, Path], reduced: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert set(drawn) == set(PICTURES) - {"dimensions"}
+    assert set(drawn) == set(CAPTIONS) - {"dimensions"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn.values())
     assert set(plots.draw(reduced, tmp_path)) == {"confusion_matrix", "recall", "reliability"}
 

@@ -20,8 +20,7 @@ from hf_ser.modeling.load import TINY
 from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
 from hf_ser.rendering.headline import answers, cautions, one_line
-from hf_ser.rendering.tables import CARD_PICTURES
-from hf_ser.rendering.tables import PICTURES as CAPTIONS
+from hf_ser.rendering.tables import CAPTIONS, CARD_PICTURES
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, per_cent
 
@@ -43,7 +42,7 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 #: The metadata's licence where the corpora have several, or one that the Hub does not know.
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files that the card shows or names where they are there.
-FILES = (*PLOTS, SPLITS, *PICTURES.values())
+CARD_FILES = (*PLOTS, SPLITS, *PICTURES.values())
 #: Code, whose content Markdown shows as it is; the others are what HTML begins with.
 CODE_OR_HTML = re.compile(r"^```.*?^```$|(?<!`)(`+)(?!`)[^\n|]+?(?<!`)\1(?!`)|<", re.MULTILINE | re.DOTALL)
 
@@ -61,7 +60,7 @@ def make_card(
     folder: str = "model",
     adapter: bool = False,
     merged: bool = False,
-    files: Sequence[str] = FILES,
+    files: Sequence[str] = CARD_FILES,
 ) -> ModelCard:
     """
     The card of a run.
@@ -79,7 +78,7 @@ def make_card(
         folder (`str`): The name of the model's folder, from where the card's code opens a model that is not on the Hub.
         adapter (`bool`): Whether the model is an adapter without its encoder.
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
-        files (`Sequence[str]`): Those of `FILES` that are beside the card.
+        files (`Sequence[str]`): Those of `CARD_FILES` that are beside the card.
     """
     results, report = RunResults.from_dict(_in_one_line(results.to_dict())), _in_one_line(report)
     on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
@@ -237,7 +236,7 @@ def write_card(results: RunResults, folder: Path, **given: Any) -> None:
         lora = "lora" in results.method
         adapter = text.unmerged(results) or (lora and results.training.arguments.get("save_format") == "adapter")
         merged = lora and not adapter
-    files = [name for name in FILES if (folder / name).exists()]
+    files = [name for name in CARD_FILES if (folder / name).exists()]
     card = make_card(results, report=read_report(folder, results), folder=folder.resolve().name, adapter=adapter,
                      merged=merged, files=files, **given)  # fmt: skip
     (folder / CARD).write_text(str(card), encoding="utf-8")

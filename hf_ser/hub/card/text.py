@@ -32,7 +32,7 @@ HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
 #: BibTeX of the papers that a card cites beside those of its corpora, and the keys of the encoders by `model_type`. HuBERT-SER is
 #: at hand as an anonymous submission, without authors or a year.
 PAPERS = files("hf_ser.hub.card").joinpath("papers.bib").read_text(encoding="utf-8")
-ENCODERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
+ENCODER_PAPERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
 #: Arguments that follow from others.
 FOLLOWING = ("greater_is_better", "label_names", "remove_unused_columns")
 #: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
@@ -261,7 +261,7 @@ def citations(results: RunResults) -> list[str]:
     of_hubert_ser = all(name in HUBERT_SER for name in results.methods)
     found = [facts.citation if facts else None for facts in abouts(results)]
     papers = {
-        ENCODERS.get(results.model_type): True,
+        ENCODER_PAPERS.get(results.model_type): True,
         "hubertser": of_hubert_ser,
         "feng2023peftser": not of_hubert_ser or split_kind(results.split) == "kfold",
         "hu2021lora": "lora" in results.method,
