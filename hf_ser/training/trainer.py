@@ -258,8 +258,9 @@ class SERTrainer(BaseTrainer):
 
         Args:
             eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate.
-            metric_key_prefix (`str`, defaults to `"eval"`): Begins the names of the metrics, and names the part that they are of
-                in results and card; `eval` is the test part, unless the clips are those of `eval_dataset`, which validate.
+            metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
+                results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is `validation` if the clips are
+                those of the Trainer's `eval_dataset`, else `test`.
 
         Returns:
             `eval_clips`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall`
