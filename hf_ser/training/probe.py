@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.linalg import solve_triangular
+from scipy.optimize import brentq
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -42,9 +44,9 @@ FOLDS = 5
 #: How much of the covariance within emotions is replaced by a multiple of the identity before features are whitened. 0.2 to
 #: 0.5 are alike; docs/methods.md has what whitening is worth.
 SHRINKAGE = 0.3
-#: Where the encoder trains, too, the head starts from a solution with a stronger penalty: the chosen one times the first of these
-#: factors that leaves this log loss on the training clips. A solution with nearly no loss leaves no gradient to fine-tune with.
-PENALTY_FACTORS, START_LOSS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), 0.8
+#: Where the encoder trains, too, the head starts with the logits of the probe times one number, which leaves this share of the
+#: log loss of chance on the training clips: a probe that separates them with nearly no loss leaves no gradient to fine-tune with.
+START_LOSS = 0.4
 #: A probe is solved on no more clips: more cost time and memory, and change it little.
 MOST_CLIPS = 10_000
 #: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
@@ -77,14 +79,12 @@ class Solution:
     Args:
         c (`float`, *optional*): `C` of the logistic regression of emotions.
         penalties (`list[float]`, *optional*): The ridge penalty of each dimension.
-        head (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection, as the model has them.
-        start (`dict[str, torch.Tensor]`): What a head starts from that trains together with its encoder: for emotions a solution
-            with a stronger penalty, see [`START_LOSS`].
+        start (`dict[str, torch.Tensor]`): `weight` and `bias` of the projection that a head starts from if its encoder trains,
+            too, see [`START_LOSS`].
     """
 
     c: float | None
     penalties: list[float] | None
-    head: dict[str, torch.Tensor]
     start: dict[str, torch.Tensor]
 
 
@@ -118,25 +118,24 @@ def solve(model: Any, clips: Clips, *, emotions: int, balanced: bool = False) ->
     features = (features - mean) / scale
     features, back = rotated(features)
     c = penalties = None
-    solutions: list[list[tuple[Features, Features]]] = [[], []]
+    solutions: list[tuple[Features, Features]] = []
+    scales = np.ones((clips.labels.shape[1], 1), np.float32)
     if emotions:
-        c, found = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balanced)
-        solutions[0].append(found[0])
-        solutions[1].append(found[1])
+        c, solution = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balanced)
+        solutions.append(solution)
+        scales[:emotions] = start_scale(features, clips.labels[:, :emotions], *solution)
     if clips.labels.shape[1] > emotions:
         penalties, solution = regress(features, clips.labels[:, emotions:], clips.speakers)
-        for of_targets in solutions:
-            of_targets.append(solution)
-    states = []
-    for of_targets in solutions:
-        weight, bias = (np.concatenate(parts) for parts in zip(*of_targets, strict=True))
-        weight = weight if back is None else weight @ back
-        states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+        solutions.append(solution)
+    weight, bias = (np.concatenate(parts) for parts in zip(*solutions, strict=True))
+    weight = weight if back is None else weight @ back
     with torch.no_grad():
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
-        head.linear.load_state_dict(states[0])
-    return Solution(c, penalties, *states)
+        head.linear.weight.copy_(torch.from_numpy(weight))
+        head.linear.bias.copy_(torch.from_numpy(bias))
+    start = {"weight": torch.from_numpy(weight * scales), "bias": torch.from_numpy(bias * scales[:, 0])}
+    return Solution(c, penalties, start)
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -214,15 +213,14 @@ def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Feature
 
 def classify(
     features: Features, wanted: Rows, speakers: Sequence[str | None], views: int, balanced: bool
-) -> tuple[float, list[tuple[Features, Features]]]:
+) -> tuple[float, tuple[Features, Features]]:
     """
     A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
     counts once for each of its emotions, with its share. The `views` of a clip count together as one clip, so that `C` does not
     depend on their number.
 
     Returns:
-        `C`, see [`choose_c`], and weight `(emotions, features)` and bias `(emotions,)`, of its solution and of the one that
-        training starts from, see [`START_LOSS`].
+        `C`, see [`choose_c`], and weight `(emotions, features)` and bias `(emotions,)`.
     """
     clip, labels = np.nonzero(np.nan_to_num(wanted) > 0)
     shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels] / views
@@ -230,14 +228,20 @@ def classify(
         features, speakers = features[clip], [speakers[i] for i in clip.tolist()]
     c = choose_c(features, labels, shares, speakers, balanced)
     regression = Regression(features, labels, shares, balanced)
-    found = []
-    for factor in PENALTY_FACTORS:
-        fitted = regression.solve(c / factor)
-        found.append(regression.head(wanted.shape[1]))
-        predicted = fitted.predict_proba(regression.features)
-        if log_loss(labels, predicted, sample_weight=shares, labels=fitted.classes_) >= START_LOSS:
-            break
-    return c, [found[0], found[-1]]
+    regression.solve(c)
+    return c, regression.head(wanted.shape[1])
+
+
+def start_scale(features: Features, wanted: Rows, weight: Features, bias: Features) -> float:
+    """The number from 0 to 1 that [`START_LOSS`] describes; 1 if the probe `weight`, `bias` leaves as much loss by itself."""
+    logits = features @ weight.T + bias
+
+    def excess(scale: float) -> float:
+        shares = wanted / wanted.sum(axis=1, keepdims=True)
+        loss = -np.nanmean((shares * log_softmax(scale * logits, axis=1)).sum(axis=1))
+        return float(loss - START_LOSS * np.log(len(bias)))
+
+    return 1.0 if excess(1.0) >= 0 else float(brentq(excess, 0.0, 1.0))
 
 
 def choose_c(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from hf_ser.hub.card import write_card
 from hf_ser.modeling import StandardisedLinear, fold_training_layers, load_model
@@ -21,7 +22,7 @@ from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
-from hf_ser.training.probe import C_VALUES, Clips, solve
+from hf_ser.training.probe import C_VALUES, START_LOSS, Clips, solve
 from hf_ser.training.run_record import training_warnings
 from hf_ser.wording import per_cent
 
@@ -97,8 +98,27 @@ class TestSolving:
             solutions.append(solve(model, repeated, emotions=3, balanced=balanced))
         once, thrice = solutions
         assert once.c == thrice.c
-        for name in ("head", "start"):
-            torch.testing.assert_close(getattr(thrice, name), getattr(once, name), atol=5e-3, rtol=5e-3)
+        torch.testing.assert_close(thrice.start, once.start, atol=5e-3, rtol=5e-3)
+
+    @pytest.mark.parametrize(("shift", "separates"), [(3.0, True), (0.0, False)])
+    def test_an_encoder_that_trains_starts_from_the_probes_logits_times_a_number_that_leaves_a_loss(
+        self, linear: Any, shift: float, separates: bool
+    ) -> None:
+        clips = made_up(linear, shift=shift)
+        solution = solve(linear, clips, emotions=3)
+        with torch.no_grad():
+            pooled = torch.from_numpy(clips.features)
+            if linear.config.use_weighted_layer_sum:
+                pooled = (pooled * linear.layer_weights.softmax(0)[:, None]).sum(1)
+            logits = linear.projector(pooled.flatten(1))
+            probe = nn.functional.cross_entropy(logits, torch.from_numpy(clips.labels))
+            linear.projector.linear.load_state_dict(solution.start)
+            start = linear.projector(pooled.flatten(1))
+            loss = nn.functional.cross_entropy(start, torch.from_numpy(clips.labels))
+        wanted = START_LOSS * math.log(3)
+        assert (probe < wanted) == separates
+        assert loss == pytest.approx(wanted if separates else probe.item(), rel=1e-3)
+        torch.testing.assert_close(start / logits, (start / logits).mean().expand_as(start), atol=1e-3, rtol=1e-3)
 
     @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1] * 3, [0, 2] * 3, [1, 1, 1, 1, 1, 2]])
     def test_few_clips_unknown_speakers_and_missing_emotions_are_no_obstacle(
@@ -352,5 +372,5 @@ class TestDimensions:
         model = load_model(linear.config._name_or_path or "", EMOTIONS, ("arousal", "valence"), head="linear").model
         solution = solve(model, Clips(clips.features, rows, clips.speakers), emotions=3)
         assert solution.c in C_VALUES
-        for parameter in solution.head.values():
+        for parameter in model.projector.parameters():
             assert torch.isfinite(parameter).all()
