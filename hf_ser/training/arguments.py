@@ -21,7 +21,7 @@ from hf_ser.evaluation.metrics import EMOTION_METRICS
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
 from hf_ser.memory import BATCH_SECONDS
 from hf_ser.modeling import HEADS
-from hf_ser.training.losses import DIMENSION_LOSSES
+from hf_ser.training.losses import BALANCES, DIMENSION_LOSSES
 from hf_ser.tuning import Tuning
 from hf_ser.wording import listed
 
@@ -256,9 +256,13 @@ class SERConfig(TrainingArguments):
         help="Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, shared "
         "out between its processes.",
     )
-    class_weights: bool = option(False, help="Weigh each clip's loss by the inverse frequency of its emotion in train.")
-    balanced_sampling: bool = option(
-        False, help="Sample emotions with equal frequency; the length of an epoch does not change."
+    balance: str = option(
+        "logits",
+        help="How rare emotions count, UAR being the mean recall. logits: the logarithm of each emotion's frequency in train is "
+        "added to its logit in training, and not in predictions, which are then for equally frequent emotions; not with "
+        "emotion_distribution. weights: each clip's loss is weighed by the inverse frequency of its emotion. sampling: emotions "
+        "are sampled equally often; the length of an epoch does not change. none: accuracy counts.",
+        choices=BALANCES,
     )
     focal_gamma: float = option(
         0.0,
@@ -383,6 +387,8 @@ class SERConfig(TrainingArguments):
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
+        if self.balance == "logits" and (EMOTION not in targets or DISTRIBUTION in targets):
+            self.balance = "none"  # the shares of the raters' votes are to be predicted as they are
         if self.bf16 is None:
             default = half_precision(self.use_cpu)
             self.bf16 = not self.fp16 and default == "bf16"
@@ -418,9 +424,10 @@ class SERConfig(TrainingArguments):
         metric = str(self.metric_for_best_model)
         if metric.removeprefix("eval_") not in CHOOSING_METRICS:
             raise ValueError(f"metric_for_best_model: {metric!r} is none of {', '.join(CHOOSING_METRICS)}")
-        for name in ("class_weights", "balanced_sampling"):
-            if getattr(self, name) and not {EMOTION, DISTRIBUTION} & targets.keys():
-                raise ValueError(f"{name}: is of use with emotions alone, and targets are {listed(targets)}")
+        if self.balance != "none" and not {EMOTION, DISTRIBUTION} & targets.keys():
+            raise ValueError(
+                f"balance={self.balance!r}: is of use with emotions alone, and targets are {listed(targets)}"
+            )
         one = "focal_gamma: needs one true emotion for each clip, and"
         flash, bfloat16 = self.attn_implementation == "flash_attention_2", self.base_model_dtype == "bfloat16"
         for wrong, message in (
@@ -433,10 +440,6 @@ class SERConfig(TrainingArguments):
                 f"{one} label_smoothing_factor is {self.label_smoothing_factor}; use one of them",
             ),
             (self.focal_gamma and DISTRIBUTION in targets, f"{one} a target is emotion_distribution"),
-            (
-                self.balanced_sampling and self.class_weights,
-                "balanced_sampling: gives every emotion the same share of the loss, as class_weights does; use one of them",
-            ),
             (
                 flash and not (self.bf16 or self.fp16),
                 "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True",

@@ -24,7 +24,7 @@ from hf_ser.training.attention import attention, use_plain_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.dropout import use_word_dropout
-from hf_ser.training.losses import TargetLoss
+from hf_ser.training.losses import TargetLoss, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import FSDPShards, ZeroShards, shard_on_cpu, shardable_by_accelerate
@@ -90,7 +90,6 @@ class BaseTrainer(MicroBatchTrainer):
         collator (`SpeechCollator`): Makes the batches.
         train_dataset (`SpeechDataset`): What trains.
         eval_dataset (`SpeechDataset`, *optional*): What validates.
-        weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`~hf_ser.training.losses.inverse_frequencies`].
     """
 
     def __init__(
@@ -101,13 +100,16 @@ class BaseTrainer(MicroBatchTrainer):
         collator: SpeechCollator,
         train_dataset: SpeechDataset,
         eval_dataset: SpeechDataset | None,
-        weights: torch.Tensor | None = None,
     ) -> None:
         targets = train_dataset.targets
+        weights = None
+        if args.balance in ("logits", "weights"):
+            weights = inverse_frequencies(train_dataset.emotions, len(targets.emotions))
         loss = TargetLoss(
             emotions=len(targets.emotions),
             dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
-            class_weights=weights,
+            class_weights=weights if args.balance == "weights" else None,
+            adjustment=-weights.log() if weights is not None and args.balance == "logits" else None,
             label_smoothing=args.label_smoothing_factor,
             focal_gamma=args.focal_gamma,
             dimension_loss=args.dimension_loss,
@@ -296,7 +298,7 @@ class BaseTrainer(MicroBatchTrainer):
         if isinstance(dataset, StreamedSpeech):
             sampler = StreamSampler(dataset, batch, seed, processes, self.args.dataloader_num_workers)
         else:
-            balanced = self.args.balanced_sampling
+            balanced = self.args.balance == "sampling"
             sampler = StepSampler(dataset, batch * processes, seed, accumulated, processes, balanced)
         self.add_callback(_Epochs(sampler))
         return sampler

@@ -157,7 +157,7 @@ def require_compatible(args: SERConfig, augmentation: Augmentation, train: Datas
         raise ValueError(
             "focal_gamma: needs one true emotion for each clip, and mixup_alpha gives it two; use one of them"
         )
-    if args.balanced_sampling and train.info.stream:
+    if args.balance == "sampling" and train.info.stream:
         raise ValueError(
-            "balanced_sampling: draws any clip at any time, and streaming reads each once in an epoch; use class_weights"
+            "balance='sampling': draws any clip at any time, and streaming reads each once in an epoch; use weights or logits"
         )

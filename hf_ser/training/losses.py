@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+#: How rare emotions count: not at all; by adjusted logits (Menon et al. 2021, arXiv:2007.07314); by the weights of clips; by how
+#: often they are sampled.
+BALANCES = ("none", "logits", "weights", "sampling")
 #: The losses of a dimension.
 DIMENSION_LOSSES = ("ccc", "mse")
 
@@ -41,6 +44,9 @@ class TargetLoss:
         dimension_weights (`tuple[float, ...]`): The weight of each of the other outputs.
         class_weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`]; the divisor stays the
             number of clips.
+        adjustment (`torch.Tensor` of shape `(emotions,)`, *optional*): Added to the logits of emotions: with the logarithms of
+            their frequencies in training (Menon et al. 2021, arXiv:2007.07314, equation 10) a model learns to predict for
+            equally frequent emotions.
         label_smoothing (`float`, defaults to 0): The share of each clip's target that all emotions get alike.
         focal_gamma (`float`, defaults to 0): See above.
         dimension_loss (`str`, defaults to `"ccc"`): One of [`DIMENSION_LOSSES`].
@@ -49,6 +55,7 @@ class TargetLoss:
     emotions: int
     dimension_weights: tuple[float, ...] = ()
     class_weights: torch.Tensor | None = None
+    adjustment: torch.Tensor | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     dimension_loss: str = "ccc"
@@ -102,7 +109,10 @@ class TargetLoss:
         """The loss of each clip that has emotions, `(clips,)`."""
         wanted = targets[:, : self.emotions]
         there = wanted[:, 0].isfinite()
-        wanted, log_probabilities = wanted[there], logits[there, : self.emotions].log_softmax(-1)
+        wanted, logits = wanted[there], logits[there, : self.emotions]
+        if self.adjustment is not None:
+            logits = logits + self.adjustment.to(logits.device)
+        log_probabilities = logits.log_softmax(-1)
         size = wanted.sum(-1, keepdim=True)
         smooth = (1 - self.label_smoothing) * wanted + self.label_smoothing * size / self.emotions
         if self.class_weights is not None:

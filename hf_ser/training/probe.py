@@ -88,7 +88,7 @@ class Solution:
     start: dict[str, torch.Tensor]
 
 
-def solve(model: Any, clips: Clips, *, emotions: int, balanced: bool = False) -> Solution:
+def solve(model: Any, clips: Clips, *, emotions: int, balance: str = "none") -> Solution:
     """
     Solves the probe and starts the `linear` head of a model from it, in place.
 
@@ -101,7 +101,8 @@ def solve(model: Any, clips: Clips, *, emotions: int, balanced: bool = False) ->
         model (`PreTrainedModel`): With a `linear` head.
         clips (`Clips`): Of the training part alone.
         emotions (`int`): How many of the outputs, the first ones, are emotions; the others are dimensions.
-        balanced (`bool`, defaults to `False`): Whether every emotion has the same weight, whatever its number of clips.
+        balance (`str`, defaults to `"none"`): How rare emotions count, one of [`~hf_ser.training.losses.BALANCES`]. Where
+            they are sampled in training, they are weighed here.
     """
     head = model.projector
     assert isinstance(head, StandardisedLinear)
@@ -121,9 +122,10 @@ def solve(model: Any, clips: Clips, *, emotions: int, balanced: bool = False) ->
     solutions: list[tuple[Features, Features]] = []
     scales = np.ones((clips.labels.shape[1], 1), np.float32)
     if emotions:
-        c, solution = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balanced)
+        c, solution, scales[:emotions] = classify(
+            features, clips.labels[:, :emotions], clips.speakers, clips.views, balance
+        )
         solutions.append(solution)
-        scales[:emotions] = start_scale(features, clips.labels[:, :emotions], *solution)
     if clips.labels.shape[1] > emotions:
         penalties, solution = regress(features, clips.labels[:, emotions:], clips.speakers)
         solutions.append(solution)
@@ -212,34 +214,39 @@ def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Feature
 
 
 def classify(
-    features: Features, wanted: Rows, speakers: Sequence[str | None], views: int, balanced: bool
-) -> tuple[float, tuple[Features, Features]]:
+    features: Features, wanted: Rows, speakers: Sequence[str | None], views: int, balance: str
+) -> tuple[float, tuple[Features, Features], float]:
     """
     A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
     counts once for each of its emotions, with its share. The `views` of a clip count together as one clip, so that `C` does not
     depend on their number.
 
     Returns:
-        `C`, see [`choose_c`], and weight `(emotions, features)` and bias `(emotions,)`.
+        `C`, see [`choose_c`]; weight `(emotions, features)` and bias `(emotions,)`; and by what the logits are multiplied where
+        the encoder trains, see [`START_LOSS`].
     """
     clip, labels = np.nonzero(np.nan_to_num(wanted) > 0)
     shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels] / views
     if len(clip) != len(features) or (clip != np.arange(len(clip))).any():
         features, speakers = features[clip], [speakers[i] for i in clip.tolist()]
+    balanced = balance in ("weights", "sampling")
     c = choose_c(features, labels, shares, speakers, balanced)
     regression = Regression(features, labels, shares, balanced)
     regression.solve(c)
-    return c, regression.head(wanted.shape[1])
+    weight, bias = regression.head(wanted.shape[1])
+    scale = start_scale(features @ weight.T + bias, labels, shares)
+    if balance == "logits":
+        counts = np.bincount(labels, shares, len(bias))
+        bias -= np.log(np.where(counts, counts, 1) / shares.sum(), dtype=np.float32) * (counts > 0)
+    return c, (weight, bias), scale
 
 
-def start_scale(features: Features, wanted: Rows, weight: Features, bias: Features) -> float:
-    """The number from 0 to 1 that [`START_LOSS`] describes; 1 if the probe `weight`, `bias` leaves as much loss by itself."""
-    logits = features @ weight.T + bias
+def start_scale(logits: Features, labels: npt.NDArray[np.int64], shares: Features) -> float:
+    """The number from 0 to 1 of [`START_LOSS`], for logits `(clips, emotions)`; 1 if they leave as much loss by themselves."""
 
     def excess(scale: float) -> float:
-        shares = wanted / wanted.sum(axis=1, keepdims=True)
-        loss = -np.nanmean((shares * log_softmax(scale * logits, axis=1)).sum(axis=1))
-        return float(loss - START_LOSS * np.log(len(bias)))
+        log_probabilities = log_softmax(scale * logits, axis=1)[np.arange(len(labels)), labels]
+        return float(-np.average(log_probabilities, weights=shares) - START_LOSS * np.log(logits.shape[1]))
 
     return 1.0 if excess(1.0) >= 0 else float(brentq(excess, 0.0, 1.0))
 
@@ -419,8 +426,7 @@ def solve_probe(
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        emotions, balanced = len(dataset.targets.emotions), trainer.args.class_weights
-        solution = solve(model, clips, emotions=emotions, balanced=balanced)
+        solution = solve(model, clips, emotions=len(dataset.targets.emotions), balance=trainer.args.balance)
     seconds = time.perf_counter() - began
     chosen = {} if solution.c is None else {"C": solution.c}
     chosen |= {

@@ -53,7 +53,7 @@ SECRET = {"hub_token"}
 LOOKED_FOR = (
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
-    "label_smoothing_factor", "class_weights", "mask_time_prob", "mask_feature_prob", "metric_for_best_model", "seed",
+    "label_smoothing_factor", "balance", "mask_time_prob", "mask_feature_prob", "metric_for_best_model", "seed",
 )  # fmt: skip
 LOOKED_FOR_IN_LORA = ("lora_r", "lora_alpha", "lora_dropout")
 LOOKED_FOR_IN_PROMPTS = ("prompt_length", "prompt_start")

@@ -40,7 +40,6 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
-from hf_ser.training.losses import inverse_frequencies
 from hf_ser.training.probe import MOST_CLIPS, Solution, solve_probe
 from hf_ser.training.run_record import RunRecord
 from hf_ser.training.sharding import require_shardable
@@ -144,16 +143,12 @@ class SERTrainer(BaseTrainer):
             )
         args.resolve_learning_rates(self.tuning.method, parameter_counts(loaded.model)[1])
         train = self._training_set()
-        weights = None
-        if args.class_weights:
-            weights = inverse_frequencies(train.emotions, len(self.emotions))
         super().__init__(
             tuned,
             args,
             collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples_in_training(tuned.model.config)),
             train_dataset=train,
             eval_dataset=self._evaluation_set(self.clips["validation"]) if "validation" in self.clips else None,
-            weights=weights,
         )
         for callback in callbacks or []:
             self.add_callback(callback)
@@ -303,8 +298,10 @@ class SERTrainer(BaseTrainer):
             return found
         found["intervals"] = evaluated.measures[EMOTION].intervals()
         if by := self.args.normalise_by:
-            known = emotion_column(self.clips["train"]).codes
-            prior = np.bincount(known[known >= 0], minlength=len(self.emotions)) / (known >= 0).sum()
+            prior = np.full(len(self.emotions), 1 / len(self.emotions))
+            if self.args.balance == "none":
+                known = emotion_column(self.clips["train"]).codes
+                prior = np.bincount(known[known >= 0], minlength=len(prior)) / (known >= 0).sum()
             groups = list(column(clips, by).take(rows))
             adapted = replace(evaluated, probabilities=normalised(probabilities, groups, prior))
             matrix = confusion(adapted.probabilities[labelled], adapted.labels[labelled])

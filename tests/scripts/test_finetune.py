@@ -42,7 +42,7 @@ def arguments(speech: Path, hubert: Path) -> list[str]:
 
 RUNS = {
     "full-batchnorm": ["--method", "full", "--head", "batchnorm", "--bf16", "False"],
-    "lora_qkv": ["--method", "lora_qkv", "--class_weights", "True", "--mask_time_prob", "0.1"],
+    "lora_qkv": ["--method", "lora_qkv", "--balance", "weights", "--mask_time_prob", "0.1"],
     "head-conv": ["--method", "frozen", "--head", "conv", "--num_train_epochs", "1"],
     "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4", "--num_train_epochs", "1"],
     "lora_classifier-adapter": [
@@ -159,7 +159,7 @@ def test_results_state_what_was_measured_on_what(runs: Runs, hubert: Path) -> No
     assert results["merged_emotions"] == {"calm": "sad"}
     assert results["parameters"]["trainable"] < results["parameters"]["total"]
     assert results["peak_memory_bytes"]["process"] > 1e8
-    assert results["training"]["arguments"]["class_weights"] is True
+    assert results["training"]["arguments"]["balance"] == "weights"
     assert results["training"]["spec_augment"] is True
     assert results["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     last = {"by": "last", "value": None, "step": results["training"]["steps"], "epoch": 2.0}

@@ -19,7 +19,7 @@ def test_a_recipe_gives_defaults_and_the_command_line_overrides_them(tmp_path: P
     path = recipe(
         tmp_path,
         "corpora: {ravdess: /data/ravdess, synthetic: }\nemotions: [happy, sad, calm=sad]\nlearning_rate: 1e-5\n"
-        "class_weights: true\nnoise_snr: [5, 15]\nmethod: lora_qkv\nwarmup_steps: 0.2\nsplits: null\n",
+        "balance: weights\nnoise_snr: [5, 15]\nmethod: lora_qkv\nwarmup_steps: 0.2\nsplits: null\n",
     )
     arguments = parse_arguments(
         ["--config", path, "--output_dir", "x", "--learning_rate", "2e-4", "--emotions", "angry", "calm"]
@@ -27,7 +27,7 @@ def test_a_recipe_gives_defaults_and_the_command_line_overrides_them(tmp_path: P
     assert arguments.script.corpora == ["ravdess=/data/ravdess", "synthetic"]
     assert arguments.script.emotions == ["angry", "calm"]
     assert arguments.training.learning_rate == 2e-4
-    assert arguments.training.class_weights is True
+    assert arguments.training.balance == "weights"
     assert arguments.augmentation.noise_snr == [5.0, 15.0]
     assert arguments.tuning.method == "lora_qkv"
 
@@ -114,10 +114,6 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
             "{focal_gamma: 2, label_smoothing_factor: 0.1}",
             "focal_gamma: needs one true emotion .* label_smoothing_factor is 0.1",
         ),
-        (
-            "{balanced_sampling: true, class_weights: true}",
-            "balanced_sampling: .*as class_weights does; use one of them",
-        ),
         ("distort_kinds: [MP3]", "invalid choice: 'MP3'"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),
     ],
@@ -167,7 +163,7 @@ class TestTheSameRun:
     @pytest.mark.parametrize(
         ("argv", "message"),
         [
-            (["--class_weights", "True"], "class_weights: found False, given True"),
+            (["--balance", "weights"], "balance: found 'logits', given 'weights'"),
             (["--noise_snr", "5", "15"], r"noise_snr: found \[10.0, 30.0\], given \[5.0, 15.0\]"),
             (["--optim", "sgd"], "optim: found 'adamw_torch_fused', given 'sgd'"),
             (["--learning_rate", "0.5"], "learning_rate: found None, given 0.5"),

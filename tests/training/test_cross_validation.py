@@ -237,6 +237,6 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
     folds = [tmp_path / f"cv/2/fold-{fold}-seed-42/splits.json" for fold in (0, 1)]
     first, second = (set(json.loads(file.read_text())["parts"]["test"]) for file in folds)
     assert not first & second
-    done = run_script("cross_validate", "--config", recipe, "--class_weights", "True")
+    done = run_script("cross_validate", "--config", recipe, "--balance", "weights")
     assert done.returncode == 1
-    assert "class_weights: found False, given True\n" in done.stderr
+    assert "balance: found 'logits', given 'weights'\n" in done.stderr

@@ -224,7 +224,7 @@ def test_where_the_model_is_shared_batches_stay_whole(make: Callable[..., Any]) 
 
 
 def test_the_loss_of_an_evaluation_does_not_depend_on_its_batches(make: Callable[..., Any]) -> None:
-    trainer, _ = make("--class_weights", "True")
+    trainer, _ = make("--balance", "weights")
     found = []
     for size in (1, 4, 5):
         trainer.args.per_device_eval_batch_size = size

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from hf_ser.training.losses import TargetLoss, concordance
+from hf_ser.training.losses import TargetLoss, concordance, inverse_frequencies
 
 NONE = math.nan
 
@@ -59,6 +59,15 @@ class TestEmotions:
         )
         expected = cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum") / 5
         torch.testing.assert_close(found, expected)
+
+    def test_adjusted_logits_are_learned_for_equally_frequent_emotions(self) -> None:
+        """Nine clips of an emotion and one of another that look the same: neither is more likely."""
+        labels = [0] * 9 + [1]
+        logits = torch.zeros(2, requires_grad=True)
+        loss = TargetLoss(2, adjustment=-inverse_frequencies(labels, 2).log())
+        targets = torch.eye(2)[labels]
+        loss({"logits": logits.expand(10, 2)}, targets).backward()
+        torch.testing.assert_close(logits.grad, torch.zeros(2), atol=1e-6, rtol=0)
 
     def test_a_distribution_is_learned_by_its_divergence(self) -> None:
         wanted = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])

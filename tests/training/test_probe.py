@@ -22,6 +22,7 @@ from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
+from hf_ser.training.losses import BALANCES
 from hf_ser.training.probe import C_VALUES, START_LOSS, Clips, solve
 from hf_ser.training.run_record import training_warnings
 from hf_ser.wording import per_cent
@@ -87,15 +88,15 @@ class TestSolving:
     def test_the_penalty_is_strong_where_nothing_can_be_learned(self, linear: Any) -> None:
         assert solve(linear, made_up(linear, shift=0.0), emotions=3).c == min(C_VALUES)
 
-    @pytest.mark.parametrize("balanced", [False, True])
-    def test_the_views_of_a_clip_count_together_as_one_clip(self, tiny_hubert: Path, balanced: bool) -> None:
+    @pytest.mark.parametrize("balance", BALANCES)
+    def test_the_views_of_a_clip_count_together_as_one_clip(self, tiny_hubert: Path, balance: str) -> None:
         solutions = []
         for views in (1, 3):
             model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
             clips = made_up(model, shift=0.3)
             labels = np.tile(clips.labels, (views, 1))
             repeated = Clips(np.tile(clips.features, (views, 1, 1)), labels, clips.speakers * views, views)
-            solutions.append(solve(model, repeated, emotions=3, balanced=balanced))
+            solutions.append(solve(model, repeated, emotions=3, balance=balance))
         once, thrice = solutions
         assert once.c == thrice.c
         torch.testing.assert_close(thrice.start, once.start, atol=5e-3, rtol=5e-3)
@@ -136,12 +137,16 @@ class TestSolving:
         few = made_up(load_model(str(tiny_hubert), EMOTIONS, head="linear").model, shift=0.3)
         rare = np.flatnonzero((few.labels[:, 2] == 0) | (np.arange(len(few.labels)) < 12))
         clips = Clips(few.features[rare], few.labels[rare], [few.speakers[i] for i in rare])
-        biases = []
-        for balanced in (False, True):
+        found = {}
+        for balance in BALANCES:
             model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
-            solve(model, clips, emotions=3, balanced=balanced)
-            biases.append(model.projector.linear.bias[2].item())
-        assert biases[1] > biases[0]
+            solve(model, clips, emotions=3, balance=balance)
+            found[balance] = model.projector.linear
+        assert found["weights"].bias[2] > found["none"].bias[2]
+        torch.testing.assert_close(found["sampling"].bias, found["weights"].bias)
+        torch.testing.assert_close(found["logits"].weight, found["none"].weight)
+        shares = torch.from_numpy(clips.labels.mean(axis=0))
+        torch.testing.assert_close(found["none"].bias - found["logits"].bias, shares.log())
 
 
 class TestFolding:

@@ -45,7 +45,7 @@ def lora(
         return run_words(
             folder, "--method", "lora_qkv", "--num_train_epochs", 2, "--learning_rate", 3e-3, "--lora_dropout", 0, "--bf16", "False",
             "--per_device_train_batch_size", 6 // processes, "--per_device_eval_batch_size", 5, "--noise_probability", 0.5,
-            "--distort_probability", 0.5, "--mixup_alpha", 0.5, "--balanced_sampling", "True", "--logging_strategy", "steps",
+            "--distort_probability", 0.5, "--mixup_alpha", 0.5, "--balance", "sampling", "--logging_strategy", "steps",
             "--logging_steps", 1, model=hubert,
         )  # fmt: skip
 
@@ -160,9 +160,9 @@ def test_each_seed_is_a_run_of_its_own_and_finished_ones_are_kept(
     *_, last, mean = done.stdout.splitlines()
     assert last.startswith(f"| 2 | {100 * found[1]['metrics']['test']['uar']:.2f} |")
     assert f"| {100 * summary['mean']:.2f} ± {100 * summary['standard_deviation']:.2f} |" in mean
-    done = run_script("finetune", *words, "--class_weights", "True")
+    done = run_script("finetune", *words, "--balance", "weights")
     assert done.returncode == 1
-    assert "class_weights: found False, given True\n" in done.stderr
+    assert "balance: found 'logits', given 'weights'\n" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_a_search_goes_on_and_ends_in_a_recipe(
     assert {Path(file).name for file in used} == {"inner-0.json", "inner-1.json"}
     assert not [path for path in root.rglob("*") if path.is_dir() or path.suffix == ".safetensors"]
 
-    done = run_script("search", *words, "--trials", "2", "--class_weights", "True")
-    assert "class_weights: found False, given True\n" in done.stderr
+    done = run_script("search", *words, "--trials", "2", "--balance", "weights")
+    assert "balance: found 'logits', given 'weights'\n" in done.stderr
     done = run_script("search", *words, "--trials", "2", "--inner_folds", "3")
     assert "holds a search on other clips or another number of folds (inner-0.json)" in done.stderr
     assert len(used) == 4
@@ -147,5 +147,5 @@ def test_too_few_speakers(words: list[str]) -> None:
 
 def test_a_command_line_as_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("method: frozen\nnum_train_epochs: 3\n")
-    argv = ["--config", str(tmp_path / "recipe.yaml"), "--num_train_epochs", "5", "--class_weights", "True"]
-    assert given_arguments(argv) == {"method": "frozen", "num_train_epochs": 5.0, "class_weights": True}
+    argv = ["--config", str(tmp_path / "recipe.yaml"), "--num_train_epochs", "5", "--balance", "weights"]
+    assert given_arguments(argv) == {"method": "frozen", "num_train_epochs": 5.0, "balance": "weights"}

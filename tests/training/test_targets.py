@@ -220,7 +220,7 @@ def test_constant_labels_give_no_figure(parts: Any, tiny_hubert: Path, tmp_path:
     [
         ({"targets": ["joy"]}, "targets: found 'joy'"),
         ({"targets": ["emotion=0"]}, "positive weight"),
-        ({"targets": ["valence"], "class_weights": True}, "class_weights: is of use with emotions"),
+        ({"targets": ["valence"], "balance": "weights"}, "balance='weights': is of use with emotions"),
         ({"targets": ["emotion_distribution"], "focal_gamma": 2.0}, "focal_gamma: needs one true emotion"),
     ],
 )

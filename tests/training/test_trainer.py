@@ -63,10 +63,10 @@ class TestLoss:
         "options",
         [
             ["--method", "full"],
-            ["--class_weights", "True"],
+            ["--balance", "weights"],
             ["--label_smoothing_factor", "0.1"],
-            ["--focal_gamma", "2", "--class_weights", "True"],
-            ["--mixup_alpha", "0.5", "--class_weights", "True"],
+            ["--focal_gamma", "2", "--balance", "weights"],
+            ["--mixup_alpha", "0.5", "--balance", "weights"],
         ],
         ids=["plain", "weighted", "smoothed", "focal", "mixup"],
     )
@@ -164,7 +164,7 @@ class TestLoss:
 
 def test_a_training_is_that_of_transformers_trainer(make: Make) -> None:
     words = "--max_steps 5 --per_device_train_batch_size 6 --micro_batch_seconds 3 --weight_decay 1 --logging_strategy steps "
-    words += "--logging_steps 1 --save_strategy no --eval_strategy no --average_share 0"
+    words += "--logging_steps 1 --save_strategy no --eval_strategy no --average_share 0 --balance none"
     own, _ = make(*words.split())
     without_dropout(own.model)
     own.model.config.layerdrop = 0.0
@@ -269,7 +269,7 @@ def test_short_training_batches_are_padded_for_spec_augment(
             "--method",
             "prompt",
         ],
-        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "frozen", "--balanced_sampling", "True"],
+        ["--mixup_alpha", "0.4", "--frozen_cache_views", "2", "--method", "frozen", "--balance", "sampling"],
     ],
     ids=["augmented", "cached"],
 )

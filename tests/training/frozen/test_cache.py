@@ -116,7 +116,7 @@ class TestViews:
             assert not computed
 
     def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make, tmp_path: Path) -> None:
-        options = ("--method", "frozen", "--mixup_alpha", "1", "--distort_probability", "0.5", "--class_weights", "True",
+        options = ("--method", "frozen", "--mixup_alpha", "1", "--distort_probability", "0.5", "--balance", "weights",
                    "--num_train_epochs", "2", "--head", "conv", *STEPS)  # fmt: skip
         plain, kept = losses(make(*options)[0], 0, tmp_path), losses(make(*options)[0], 1, tmp_path, views=2)
         assert len(kept) > 6
