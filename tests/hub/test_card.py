@@ -391,6 +391,9 @@ class TestTruthfulness:
                                                  "the group norm of the first layer over the padding"]),
             (run(padding_changes_answers=True, model_type="data2vec-audio"), ["the positional convolutions over the padding"]),
             (run(padding_changes_answers=False, model_type="whisper"), ["Leave the pipeline's `batch_size` at 1"]),
+            # Rare emotions
+            *((changed(run(), "training.arguments.balance", balance), [f"Its probabilities are not calibrated{words}."])
+              for balance, words in [("logits", ", and suppose that the emotions are equally frequent"), ("none", "")]),
             # The code that it brings
             (run(remote_code=True, model_type="whisper"), ["runs the code in this repository (`*_ser.py`)"]),
         ],

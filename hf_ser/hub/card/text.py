@@ -248,6 +248,12 @@ def hyperparameters(results: RunResults) -> str:
     )
 
 
+def balanced(results: RunResults) -> bool:
+    """Whether the model was trained as if all emotions were equally frequent."""
+    arguments = {**results.training.defaults, **results.training.arguments}
+    return arguments.get("balance", "none") != "none"
+
+
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return " and ".join(f"{key} {_value(item)}" for key, item in value.items())
