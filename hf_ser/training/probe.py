@@ -47,8 +47,8 @@ SHRINKAGE = 0.3
 #: Where the encoder trains, too, the head starts with the logits of the probe times one number, which leaves this share of the
 #: log loss of chance on the training clips: a probe that separates them with nearly no loss leaves no gradient to fine-tune with.
 START_LOSS = 0.4
-#: A probe is solved on no more clips: more cost time and memory, and change it little.
-MOST_CLIPS = 10_000
+#: A probe is solved on no more clips, and no more numbers (1 GB): more cost time and memory, and change it little.
+MOST_CLIPS, MOST_NUMBERS = 10_000, 250_000_000
 #: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
 FIRST_LAYER = -10.0
 
@@ -409,6 +409,14 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
         found.append(trainer.accelerator.gather_for_metrics((together, batch["labels"], batch["clip"])))
     features, labels, clip = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
     return features, labels, clip
+
+
+def most_clips(trainer: BaseTrainer) -> int:
+    """The number of clips that the probe of a Trainer's model is solved on at most; fewer with a large encoder."""
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    layers = len(model.layer_weights) if model.config.use_weighted_layer_sum else 1
+    numbers = layers * model.projector.linear.in_features * max(trainer.args.frozen_cache_views, 1)
+    return int(min(MOST_CLIPS, MOST_NUMBERS // numbers))
 
 
 def solve_probe(

@@ -40,7 +40,7 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
-from hf_ser.training.probe import MOST_CLIPS, Solution, solve_probe
+from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
 from hf_ser.training.sharding import require_shardable
 from hf_ser.tuning import (
@@ -226,8 +226,8 @@ class SERTrainer(BaseTrainer):
         return trainer
 
     def _solve_probe(self) -> Solution:
-        dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=MOST_CLIPS)
         trainer = self._probe_trainer()
+        dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=most_clips(trainer))
         speakers = column(self.clips["train"], "speaker")
         solution, self.probe = solve_probe(trainer, dataset, speakers)
         self._probe_head = trainer.head_weights()

@@ -19,7 +19,7 @@ from torch import nn
 from hf_ser.hub.card import write_card
 from hf_ser.modeling import StandardisedLinear, fold_training_layers, load_model
 from hf_ser.results import RunResults
-from hf_ser.training import finetune, parse_arguments
+from hf_ser.training import finetune, parse_arguments, probe
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
 from hf_ser.training.losses import BALANCES
@@ -112,13 +112,13 @@ class TestSolving:
             if linear.config.use_weighted_layer_sum:
                 pooled = (pooled * linear.layer_weights.softmax(0)[:, None]).sum(1)
             logits = linear.projector(pooled.flatten(1))
-            probe = nn.functional.cross_entropy(logits, torch.from_numpy(clips.labels))
+            of_probe = nn.functional.cross_entropy(logits, torch.from_numpy(clips.labels))
             linear.projector.linear.load_state_dict(solution.start)
             start = linear.projector(pooled.flatten(1))
             loss = nn.functional.cross_entropy(start, torch.from_numpy(clips.labels))
         wanted = START_LOSS * math.log(3)
-        assert (probe < wanted) == separates
-        assert loss == pytest.approx(wanted if separates else probe.item(), rel=1e-3)
+        assert (of_probe < wanted) == separates
+        assert loss == pytest.approx(wanted if separates else of_probe.item(), rel=1e-3)
         torch.testing.assert_close(start / logits, (start / logits).mean().expand_as(start), atol=1e-3, rtol=1e-3)
 
     @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1] * 3, [0, 2] * 3, [1, 1, 1, 1, 1, 2]])
@@ -318,10 +318,10 @@ class TestRuns:
         results = run(tiny_hubert, "--method", method, "--learning_rate", "0", "--head_learning_rate", "0")
         card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
         assert f"{per_cent(results.probe['test']['uar'])} % |" in card
-        probe, found = results.probe, results.kept.validation_scores
-        assert found[0] == pytest.approx(probe["validation"]["uar"], abs=1e-6)
+        found = results.kept.validation_scores
+        assert found[0] == pytest.approx(results.probe["validation"]["uar"], abs=1e-6)
         if method == "lora_classifier":  # it starts from the probe itself
-            assert results.test["uar"] == pytest.approx(probe["test"]["uar"], abs=1e-6)
+            assert results.test["uar"] == pytest.approx(results.probe["test"]["uar"], abs=1e-6)
 
     def test_a_run_that_ends_at_its_probe_says_so(
         self, run: Callable[..., RunResults], tiny_hubert: Path, tmp_path: Path
@@ -331,6 +331,20 @@ class TestRuns:
         assert RunResults.read(tmp_path / "run").probe["C"] in C_VALUES
         write_card(replace(results, kept=replace(results.kept, interpolation=0.0)), tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
+    def test_a_large_encoder_has_its_probe_solved_on_fewer_clips(
+        self,
+        encoder: str,
+        run: Callable[..., RunResults],
+        request: pytest.FixtureRequest,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        model = load_model(str(request.getfixturevalue(encoder)), EMOTIONS, head="linear").model
+        layers = len(model.layer_weights) if encoder == "tiny_hubert" else 1
+        views = 3
+        monkeypatch.setattr(probe, "MOST_NUMBERS", 20 * views * layers * model.projector.linear.in_features + 1)
+        assert run(request.getfixturevalue(encoder), "--method", "probe").probe["clips"] == 20
 
     def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
         self, run: Callable[..., RunResults], tiny_hubert: Path
