@@ -21,7 +21,8 @@ from hf_ser.features import SpeechDataset
 from hf_ser.modeling import families
 from hf_ser.splits import SplitError
 from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
-from hf_ser.training.arguments import ScriptArguments, SERConfig
+from hf_ser.training.arguments import ScriptArguments
+from hf_ser.training.config import SERConfig
 
 
 def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> DatasetDict:

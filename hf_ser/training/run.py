@@ -31,8 +31,9 @@ from hf_ser.records import (
 )
 from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.results import RunResults
-from hf_ser.training.arguments import Arguments, SERConfig
+from hf_ser.training.arguments import Arguments
 from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.config import SERConfig
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table

@@ -32,8 +32,8 @@ from hf_ser.memory import peak_memory
 from hf_ser.modeling import Loaded, SERModelConfig
 from hf_ser.modeling.families import encoder_config, padding_changes_predictions
 from hf_ser.results import RunResults
-from hf_ser.training.arguments import SERConfig
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.config import SERConfig
 from hf_ser.training.launch import launch_command
 from hf_ser.tuning import parameter_counts
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from transformers import TrainingArguments
 
-from hf_ser.training.arguments import SERConfig
+from hf_ser.training.config import SERConfig
 
 LAYER = re.compile(r"(.*\.)?layers\.\d+")
 

@@ -34,10 +34,10 @@ from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
-from hf_ser.training.arguments import SERConfig
 from hf_ser.training.averaging import trained_weights
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.probe import Solution, most_clips, solve_probe
