@@ -136,7 +136,7 @@ def normalised(probabilities: Array, groups: Sequence[str | None], prior: Array)
     Args:
         probabilities (`np.ndarray` of shape `(clips, emotions)`): The model's own.
         groups (`Sequence[str]`): The speaker or corpus of each clip; clips without one keep their probabilities.
-        prior (`np.ndarray` of shape `(emotions,)`): The shares of the emotions in training.
+        prior (`np.ndarray` of shape `(emotions,)`): The shares that the emotions shall have.
 
     Returns:
         Probabilities `(clips, emotions)`.

@@ -24,7 +24,7 @@ from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.config import SERConfig
 from hf_ser.training.dropout import use_word_dropout
-from hf_ser.training.losses import TargetLoss, inverse_frequencies
+from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import FSDPShards, ZeroShards, shard_on_cpu, shardable_by_accelerate
@@ -102,14 +102,12 @@ class BaseTrainer(MicroBatchTrainer):
         eval_dataset: SpeechDataset | None,
     ) -> None:
         targets = train_dataset.targets
-        weights = None
-        if args.balance in ("logits", "weights"):
-            weights = inverse_frequencies(train_dataset.emotions, len(targets.emotions))
+        emotions = train_dataset.emotions if targets.emotions else ()
         loss = TargetLoss(
             emotions=len(targets.emotions),
             dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
-            class_weights=weights if args.balance == "weights" else None,
-            adjustment=-weights.log() if weights is not None and args.balance == "logits" else None,
+            class_weights=inverse_frequencies(emotions, len(targets.emotions)) if args.balance == "weights" else None,
+            frequencies=frequencies(emotions, len(targets.emotions)) if args.balance == "logits" else None,
             label_smoothing=args.label_smoothing_factor,
             focal_gamma=args.focal_gamma,
             dimension_loss=args.dimension_loss,

@@ -14,14 +14,16 @@ BALANCES = ("none", "logits", "weights", "sampling")
 DIMENSION_LOSSES = ("ccc", "mse")
 
 
-def inverse_frequencies(labels: npt.ArrayLike, emotions: int) -> torch.Tensor:
-    """
-    Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1. Those below 0 do not
-    count.
-    """
+def frequencies(labels: npt.ArrayLike, emotions: int) -> torch.Tensor:
+    """The share of each emotion `(emotions,)`. Labels below 0 do not count."""
     known = np.asarray(labels)[np.asarray(labels) >= 0]
-    counts = np.bincount(known, minlength=emotions)
-    return torch.tensor(len(known) / (emotions * counts.clip(min=1)), dtype=torch.float32)
+    return torch.tensor(np.bincount(known, minlength=emotions) / max(len(known), 1), dtype=torch.float32)
+
+
+def inverse_frequencies(labels: npt.ArrayLike, emotions: int) -> torch.Tensor:
+    """Weights `(emotions,)` that give every emotion the same share of the loss; over `labels` they average 1."""
+    shares = frequencies(labels, emotions)
+    return torch.where(shares > 0, 1 / (emotions * shares), 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class TargetLoss:
         dimension_weights (`tuple[float, ...]`): The weight of each of the other outputs.
         class_weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`]; the divisor stays the
             number of clips.
-        adjustment (`torch.Tensor` of shape `(emotions,)`, *optional*): Added to the logits of emotions: with the logarithms of
-            their frequencies in training (Menon et al. 2021, arXiv:2007.07314, equation 10) a model learns to predict for
-            equally frequent emotions.
-        label_smoothing (`float`, defaults to 0): The share of each clip's target that all emotions get alike.
+        frequencies (`torch.Tensor` of shape `(emotions,)`, *optional*): The share of each emotion in training, whose logarithm
+            is added to its logit: a model learns to predict for equally frequent emotions (Menon et al. 2021,
+            arXiv:2007.07314, equation 10).
+        label_smoothing (`float`, defaults to 0): The share of each clip's target that all emotions get, alike or by their
+            `frequencies`.
         focal_gamma (`float`, defaults to 0): See above.
         dimension_loss (`str`, defaults to `"ccc"`): One of [`DIMENSION_LOSSES`].
     """
@@ -55,7 +58,7 @@ class TargetLoss:
     emotions: int
     dimension_weights: tuple[float, ...] = ()
     class_weights: torch.Tensor | None = None
-    adjustment: torch.Tensor | None = None
+    frequencies: torch.Tensor | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     dimension_loss: str = "ccc"
@@ -110,11 +113,13 @@ class TargetLoss:
         wanted = targets[:, : self.emotions]
         there = wanted[:, 0].isfinite()
         wanted, logits = wanted[there], logits[there, : self.emotions]
-        if self.adjustment is not None:
-            logits = logits + self.adjustment.to(logits.device)
+        anyone = logits.new_full((self.emotions,), 1 / self.emotions)
+        if self.frequencies is not None:
+            anyone = self.frequencies.to(logits.device)
+            logits = logits + torch.where(anyone > 0, anyone, 1).log()
         log_probabilities = logits.log_softmax(-1)
         size = wanted.sum(-1, keepdim=True)
-        smooth = (1 - self.label_smoothing) * wanted + self.label_smoothing * size / self.emotions
+        smooth = (1 - self.label_smoothing) * wanted + self.label_smoothing * size * anyone
         if self.class_weights is not None:
             smooth = smooth * self.class_weights.to(smooth.device)
         losses = -(smooth * log_probabilities).sum(-1)

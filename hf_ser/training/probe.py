@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
 from hf_ser.features import SpeechDataset
@@ -47,8 +47,9 @@ SHRINKAGE = 0.3
 #: Where the encoder trains, too, the head starts with the logits of the probe times one number, which leaves this share of the
 #: log loss of chance on the training clips: a probe that separates them with nearly no loss leaves no gradient to fine-tune with.
 START_LOSS = 0.4
-#: A probe is solved on no more clips, and no more numbers (1 GB): more cost time and memory, and change it little.
-MOST_CLIPS, MOST_NUMBERS = 10_000, 250_000_000
+#: A probe is solved on no more clips, and on no more numbers (1 GB), but on so many clips at least: more cost time and memory,
+#: and change it little.
+MOST_CLIPS, MOST_NUMBERS, LEAST_CLIPS = 10_000, 250_000_000, 1000
 #: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
 FIRST_LAYER = -10.0
 
@@ -61,13 +62,13 @@ class Clips:
     Args:
         features (`array` of shape `(clips, layers, features)`): Statistics of each layer.
         labels (`array` of shape `(clips, outputs)`): What the model shall predict, see [`~hf_ser.targets.Targets.rows`].
-        speakers (`Sequence[str | None]`): Who speaks.
+        speakers (`Sequence[str]`): Who speaks, or for an unknown speaker the clip.
         views (`int`, defaults to 1): How many times each clip is among them, differently augmented.
     """
 
     features: Features
     labels: Rows
-    speakers: Sequence[str | None]
+    speakers: Sequence[str]
     views: int = 1
 
 
@@ -119,25 +120,25 @@ def solve(model: Any, clips: Clips, *, emotions: int, balance: str = "none") -> 
     features = (features - mean) / scale
     features, back = rotated(features)
     c = penalties = None
-    solutions: list[tuple[Features, Features]] = []
-    scales = np.ones((clips.labels.shape[1], 1), np.float32)
+    solutions: list[list[tuple[Features, Features]]] = [[], []]  # of the probe, and what training starts from
     if emotions:
-        c, solution, scales[:emotions] = classify(
-            features, clips.labels[:, :emotions], clips.speakers, clips.views, balance
-        )
-        solutions.append(solution)
+        c, *found = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balance)
+        for of_targets, one in zip(solutions, found, strict=True):
+            of_targets.append(one)
     if clips.labels.shape[1] > emotions:
-        penalties, solution = regress(features, clips.labels[:, emotions:], clips.speakers)
-        solutions.append(solution)
-    weight, bias = (np.concatenate(parts) for parts in zip(*solutions, strict=True))
-    weight = weight if back is None else weight @ back
+        penalties, one = regress(features, clips.labels[:, emotions:], clips.speakers)
+        for of_targets in solutions:
+            of_targets.append(one)
+    states = []
+    for of_targets in solutions:
+        weight, bias = (np.concatenate(parts) for parts in zip(*of_targets, strict=True))
+        weight = weight if back is None else weight @ back
+        states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     with torch.no_grad():
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
-        head.linear.weight.copy_(torch.from_numpy(weight))
-        head.linear.bias.copy_(torch.from_numpy(bias))
-    start = {"weight": torch.from_numpy(weight * scales), "bias": torch.from_numpy(bias * scales[:, 0])}
-    return Solution(c, penalties, start)
+        head.linear.load_state_dict(states[0])
+    return Solution(c, penalties, states[1])
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -214,16 +215,16 @@ def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Feature
 
 
 def classify(
-    features: Features, wanted: Rows, speakers: Sequence[str | None], views: int, balance: str
-) -> tuple[float, tuple[Features, Features], float]:
+    features: Features, wanted: Rows, speakers: Sequence[str], views: int, balance: str
+) -> tuple[float, tuple[Features, Features], tuple[Features, Features]]:
     """
     A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
     counts once for each of its emotions, with its share. The `views` of a clip count together as one clip, so that `C` does not
     depend on their number.
 
     Returns:
-        `C`, see [`choose_c`]; weight `(emotions, features)` and bias `(emotions,)`; and by what the logits are multiplied where
-        the encoder trains, see [`START_LOSS`].
+        `C`, see [`choose_c`]; weight `(emotions, features)` and bias `(emotions,)`; and those that training starts from where
+        the encoder trains, too, see [`START_LOSS`].
     """
     clip, labels = np.nonzero(np.nan_to_num(wanted) > 0)
     shares = (wanted / wanted.sum(axis=1, keepdims=True))[clip, labels] / views
@@ -235,10 +236,10 @@ def classify(
     regression.solve(c)
     weight, bias = regression.head(wanted.shape[1])
     scale = start_scale(features @ weight.T + bias, labels, shares)
-    if balance == "logits":
-        counts = np.bincount(labels, shares, len(bias))
-        bias -= np.log(np.where(counts, counts, 1) / shares.sum(), dtype=np.float32) * (counts > 0)
-    return c, (weight, bias), scale
+    there = np.bincount(labels, shares, len(bias)) / shares.sum()
+    adjustment = np.log(np.where((there > 0) & (balance == "logits"), there, 1)).astype(np.float32)
+    start = np.where(there > 0, np.float32(scale) * bias, bias)  # an absent emotion stays unlikely
+    return c, (weight, bias - adjustment), (np.float32(scale) * weight, start - adjustment)
 
 
 def start_scale(logits: Features, labels: npt.NDArray[np.int64], shares: Features) -> float:
@@ -255,7 +256,7 @@ def choose_c(
     features: Features,
     labels: npt.NDArray[np.int64],
     shares: Features,
-    speakers: Sequence[str | None],
+    speakers: Sequence[str],
     balanced: bool,
 ) -> float:
     """
@@ -286,9 +287,7 @@ def choose_c(
     return best[1]
 
 
-def regress(
-    features: Features, truth: Rows, speakers: Sequence[str | None]
-) -> tuple[list[float], tuple[Features, Features]]:
+def regress(features: Features, truth: Rows, speakers: Sequence[str]) -> tuple[list[float], tuple[Features, Features]]:
     """
     A ridge regression of each dimension `(clips, dimensions)` on the clips that have it.
 
@@ -316,7 +315,7 @@ def regress(
     return penalties, (weights, biases)
 
 
-def choose_penalty(features: Features, truth: Rows, speakers: Sequence[str | None]) -> tuple[float, Features]:
+def choose_penalty(features: Features, truth: Rows, speakers: Sequence[str]) -> tuple[float, Features]:
     """
     The penalty, see [`regress`], and by what the predictions of each dimension `(dimensions,)` are to be stretched, both found on
     training speakers that are left out.
@@ -343,19 +342,12 @@ def ridges(features: Features, truth: Rows, penalties: Sequence[float]) -> list[
 
 
 def folds(
-    labels: npt.NDArray[np.int64], speakers: Sequence[str | None]
+    labels: npt.NDArray[np.int64], speakers: Sequence[str]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Folds of the clips by speaker; by clip where fewer than two speakers are known. None if there are too few clips."""
-    groups = np.array([speaker or "" for speaker in speakers])
-    number = len(set(groups))
-    if number > 1:
-        splits = GroupKFold(min(FOLDS, number)).split(labels, labels, groups)
-    else:
-        fewest = int(np.bincount(labels)[np.unique(labels)].min())
-        if fewest < 2:
-            return
-        splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(labels, labels)
-    yield from splits
+    """Folds of the rows by speaker. None if there is only one."""
+    groups = np.array([str(speaker) for speaker in speakers])
+    if (number := len(set(groups))) > 1:
+        yield from GroupKFold(min(FOLDS, number)).split(labels, labels, groups)
 
 
 def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Features]:
@@ -392,7 +384,8 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
         else:
             views, (features, labels, clip) = 1, computed(trainer, plain)
     used = np.isfinite(labels).any(axis=1)
-    return Clips(features[used], labels[used], [speakers[i] for i in clip[used]], views)
+    # A clip of an unknown speaker is left out with its other views and segments.
+    return Clips(features[used], labels[used], [speakers[i] or f"clip {i}" for i in clip[used]], views)
 
 
 @torch.no_grad()
@@ -416,7 +409,7 @@ def most_clips(trainer: BaseTrainer) -> int:
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     layers = len(model.layer_weights) if model.config.use_weighted_layer_sum else 1
     numbers = layers * model.projector.linear.in_features * max(trainer.args.frozen_cache_views, 1)
-    return int(min(MOST_CLIPS, MOST_NUMBERS // numbers))
+    return int(min(MOST_CLIPS, max(MOST_NUMBERS // numbers, LEAST_CLIPS)))
 
 
 def solve_probe(

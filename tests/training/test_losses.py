@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from hf_ser.training.losses import TargetLoss, concordance, inverse_frequencies
+from hf_ser.training.losses import TargetLoss, concordance, frequencies
 
 NONE = math.nan
 
@@ -64,10 +64,27 @@ class TestEmotions:
         """Nine clips of an emotion and one of another that look the same: neither is more likely."""
         labels = [0] * 9 + [1]
         logits = torch.zeros(2, requires_grad=True)
-        loss = TargetLoss(2, adjustment=-inverse_frequencies(labels, 2).log())
+        loss = TargetLoss(2, frequencies=frequencies(labels, 2))
         targets = torch.eye(2)[labels]
         loss({"logits": logits.expand(10, 2)}, targets).backward()
         torch.testing.assert_close(logits.grad, torch.zeros(2), atol=1e-6, rtol=0)
+
+    def test_smoothing_does_not_turn_a_frequent_emotion_into_a_rare_one(self) -> None:
+        """Trap: a tenth of a clip's target, shared out alike, is more than a rare emotion is expected to have."""
+        shares = torch.tensor([0.9, 0.05, 0.04, 0.01])
+        logits = torch.zeros(1, 4, requires_grad=True)
+        optimizer = torch.optim.Adam([logits], 0.1)
+        for _ in range(500):
+            optimizer.zero_grad()
+            TargetLoss(4, frequencies=shares, label_smoothing=0.1)({"logits": logits}, rows(0)).backward()
+            optimizer.step()
+        assert logits.argmax() == 0
+
+    def test_an_emotion_without_clips_is_not_adjusted(self) -> None:
+        logits = torch.randn(3, 4)
+        found = TargetLoss(4, frequencies=torch.tensor([0.5, 0.25, 0.25, 0]))({"logits": logits}, rows(0, 1, 2))
+        expected = cross_entropy(logits + torch.tensor([0.5, 0.25, 0.25, 1]).log(), torch.tensor([0, 1, 2]))
+        torch.testing.assert_close(found, expected)
 
     def test_a_distribution_is_learned_by_its_divergence(self) -> None:
         wanted = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])

@@ -251,7 +251,7 @@ def hyperparameters(results: RunResults) -> str:
 def balanced(results: RunResults) -> bool:
     """Whether the model was trained as if all emotions were equally frequent."""
     arguments = {**results.training.defaults, **results.training.arguments}
-    return arguments.get("balance", "none") != "none"
+    return arguments.get("balance", "none") != "none" and DISTRIBUTION not in results.targets
 
 
 def _value(value: Any) -> str:
