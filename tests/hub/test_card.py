@@ -392,8 +392,11 @@ class TestTruthfulness:
             (run(padding_changes_answers=True, model_type="data2vec-audio"), ["the positional convolutions over the padding"]),
             (run(padding_changes_answers=False, model_type="whisper"), ["Leave the pipeline's `batch_size` at 1"]),
             # Rare emotions
-            *((changed(run(), "training.arguments.balance", balance), [f"Its probabilities are not calibrated{words}."])
-              for balance, words in [("logits", ", and suppose that the emotions are equally frequent"), ("none", "")]),
+            *((changed(run(), f"training.{kind}.balance", balance), [f"Its probabilities are not calibrated{words}."])
+              for kind, balance, words in [
+                  ("defaults", "logits", ", and suppose that the emotions are equally frequent"),
+                  ("arguments", "weights", ", and suppose that the emotions are equally frequent"),
+                  ("arguments", "none", "")]),
             # The code that it brings
             (run(remote_code=True, model_type="whisper"), ["runs the code in this repository (`*_ser.py`)"]),
         ],

@@ -216,6 +216,19 @@ def test_constant_labels_give_no_figure(parts: Any, tiny_hubert: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("targets", "balance"),
+    [
+        (["emotion", "arousal"], "logits"),
+        (["emotion_distribution"], "none"),
+        (["emotion", "emotion_distribution"], "none"),
+        (["valence"], "none"),
+    ],
+)
+def test_shares_of_votes_are_predicted_as_they_are(targets: list[str], balance: str) -> None:
+    assert SERConfig(output_dir="run", targets=targets).balance == balance
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"targets": ["joy"]}, "targets: found 'joy'"),
