@@ -102,12 +102,12 @@ class BaseTrainer(MicroBatchTrainer):
         eval_dataset: SpeechDataset | None,
     ) -> None:
         targets = train_dataset.targets
-        emotions = train_dataset.emotions if targets.emotions else ()
+        emotions = len(targets.emotions)
         loss = TargetLoss(
-            emotions=len(targets.emotions),
+            emotions=emotions,
             dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
-            class_weights=inverse_frequencies(emotions, len(targets.emotions)) if args.balance == "weights" else None,
-            frequencies=frequencies(emotions, len(targets.emotions)) if args.balance == "logits" else None,
+            class_weights=inverse_frequencies(train_dataset.emotions, emotions) if args.balance == "weights" else None,
+            frequencies=frequencies(train_dataset.emotions, emotions) if args.balance == "logits" else None,
             label_smoothing=args.label_smoothing_factor,
             focal_gamma=args.focal_gamma,
             dimension_loss=args.dimension_loss,
@@ -125,7 +125,7 @@ class BaseTrainer(MicroBatchTrainer):
             eval_dataset=eval_dataset,
             processing_class=collator.feature_extractor,
             compute_loss_func=regularised(loss, tuned.model) if adalora else loss,
-            compute_metrics=partial(clip_metrics, emotions=len(targets.emotions)),
+            compute_metrics=partial(clip_metrics, emotions=emotions),
             callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
             optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
         )

@@ -120,25 +120,22 @@ def solve(model: Any, clips: Clips, *, emotions: int, balance: str = "none") -> 
     features = (features - mean) / scale
     features, back = rotated(features)
     c = penalties = None
-    solutions: list[list[tuple[Features, Features]]] = [[], []]  # of the probe, and what training starts from
+    parts: list[tuple[Features, ...]] = []  # weight and bias of the probe, and those that training starts from
     if emotions:
-        c, *found = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balance)
-        for of_targets, one in zip(solutions, found, strict=True):
-            of_targets.append(one)
+        c, *solution = classify(features, clips.labels[:, :emotions], clips.speakers, clips.views, balance)
+        parts.append(tuple(solution))
     if clips.labels.shape[1] > emotions:
-        penalties, one = regress(features, clips.labels[:, emotions:], clips.speakers)
-        for of_targets in solutions:
-            of_targets.append(one)
-    states = []
-    for of_targets in solutions:
-        weight, bias = (np.concatenate(parts) for parts in zip(*of_targets, strict=True))
-        weight = weight if back is None else weight @ back
-        states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+        penalties, ridge = regress(features, clips.labels[:, emotions:], clips.speakers)
+        parts.append((*ridge, *ridge))
+    weight, bias, start_weight, start_bias = map(np.concatenate, zip(*parts, strict=True))
+    if back is not None:
+        weight, start_weight = weight @ back, start_weight @ back
     with torch.no_grad():
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
-        head.linear.load_state_dict(states[0])
-    return Solution(c, penalties, states[1])
+        head.linear.weight.copy_(torch.from_numpy(weight))
+        head.linear.bias.copy_(torch.from_numpy(bias))
+    return Solution(c, penalties, {"weight": torch.from_numpy(start_weight), "bias": torch.from_numpy(start_bias)})
 
 
 def rotated(features: Features) -> tuple[Features, Features | None]:
@@ -216,7 +213,7 @@ def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Feature
 
 def classify(
     features: Features, wanted: Rows, speakers: Sequence[str], views: int, balance: str
-) -> tuple[float, tuple[Features, Features], tuple[Features, Features]]:
+) -> tuple[float, Features, Features, Features, Features]:
     """
     A logistic regression on clips `(clips, features)` that have an emotion, or a distribution `(clips, emotions)`: such a clip
     counts once for each of its emotions, with its share. The `views` of a clip count together as one clip, so that `C` does not
@@ -239,7 +236,7 @@ def classify(
     there = np.bincount(labels, shares, len(bias)) / shares.sum()
     adjustment = np.log(np.where((there > 0) & (balance == "logits"), there, 1)).astype(np.float32)
     start = np.where(there > 0, np.float32(scale) * bias, bias)  # an absent emotion stays unlikely
-    return c, (weight, bias - adjustment), (np.float32(scale) * weight, start - adjustment)
+    return c, weight, bias - adjustment, np.float32(scale) * weight, start - adjustment
 
 
 def start_scale(logits: Features, labels: npt.NDArray[np.int64], shares: Features) -> float:
