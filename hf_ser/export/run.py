@@ -7,7 +7,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from hf_ser.audio import read_mono
+from hf_ser.claims import abandoned, claim
 from hf_ser.corpora import read_corpora, synthetic
 from hf_ser.emotions import EMOTIONS
 from hf_ser.export.graph import quantise, write_graph
@@ -127,24 +127,20 @@ def export(
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """
-    A hidden folder beside the output, which is deleted afterwards. Those of killed exports are deleted before: the system has
-    released their locks.
+    A hidden folder beside the output, which is deleted afterwards. Those of killed exports are deleted before.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = f".{folder.name}-unfinished-"
-    for left in folder.parent.glob(f"{glob.escape(hidden)}*.lock"):
-        with suppress(Timeout), FileLock(left, timeout=0):
-            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-            left.unlink()
+    for left in abandoned(folder.parent.glob(f"{glob.escape(hidden)}*.lock")):
+        shutil.rmtree(left.with_suffix(""), ignore_errors=True)
     lock = folder.with_name(f"{hidden}{uuid.uuid4().hex}.lock")
     work = lock.with_suffix("")
-    with FileLock(lock):  # before there is a folder that another export could find
+    with claim(lock):  # before there is a folder that another export could find
         work.mkdir()
         try:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            lock.unlink()
 
 
 def check_arguments(tolerance: float, most: int) -> None:

@@ -166,12 +166,13 @@ class SERConfig(TrainingArguments):
         help="Cores for each process: threads on a CPU, processes that load batches with a GPU. By default the machine's, shared "
         "out between its processes.",
     )
-    balance: str = option(
-        "logits",
+    balance: str | None = option(
+        None,
         help="How rare emotions count, UAR being the mean recall. logits: the logarithm of each emotion's frequency in train is "
-        "added to its logit in training, and not in predictions, which are then for equally frequent emotions; not with "
-        "emotion_distribution. weights: each clip's loss is weighed by the inverse frequency of its emotion. sampling: emotions "
-        "are sampled equally often; the length of an epoch does not change. none: accuracy counts.",
+        "added to its logit in training, and not in predictions, which are then for equally frequent emotions. weights: each "
+        "clip's loss is weighed by the inverse frequency of its emotion. sampling: emotions are sampled equally often; the "
+        "length of an epoch does not change. none: accuracy counts. By default logits; none with emotion_distribution and for "
+        "dimensions alone.",
         choices=BALANCES,
     )
     focal_gamma: float = option(
@@ -297,8 +298,9 @@ class SERConfig(TrainingArguments):
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in ("loss", "eer")
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # else transformers takes bfloat16 for a GPU's
-        if self.balance == "logits" and (EMOTION not in targets or DISTRIBUTION in targets):
-            self.balance = "none"  # the shares of the raters' votes are to be predicted as they are
+        if self.balance is None:
+            # The shares of the raters' votes are to be predicted as they are.
+            self.balance = "none" if EMOTION not in targets or DISTRIBUTION in targets else "logits"
         if self.bf16 is None:
             default = half_precision(self.use_cpu)
             self.bf16 = not self.fp16 and default == "bf16"
@@ -337,6 +339,10 @@ class SERConfig(TrainingArguments):
         if self.balance != "none" and not {EMOTION, DISTRIBUTION} & targets.keys():
             raise ValueError(
                 f"balance={self.balance!r}: is of use with emotions alone, and targets are {listed(targets)}"
+            )
+        if self.balance == "logits" and DISTRIBUTION in targets:
+            raise ValueError(
+                "balance='logits': needs one emotion for each clip, and targets have emotion_distribution; choose weights or none"
             )
         one = "focal_gamma: needs one true emotion for each clip, and"
         flash, bfloat16 = self.attn_implementation == "flash_attention_2", self.base_model_dtype == "bfloat16"

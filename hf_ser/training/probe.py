@@ -405,7 +405,8 @@ def most_clips(trainer: BaseTrainer) -> int:
     """The number of clips that the probe of a Trainer's model is solved on at most; fewer with a large encoder."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     layers = len(model.layer_weights) if model.config.use_weighted_layer_sum else 1
-    numbers = layers * model.projector.linear.in_features * max(trainer.args.frozen_cache_views, 1)
+    views = trainer.args.frozen_cache_views if trainer.train_dataset.augmentation else 1
+    numbers = layers * model.projector.linear.in_features * max(views, 1)
     return int(min(MOST_CLIPS, max(MOST_NUMBERS // numbers, LEAST_CLIPS)))
 
 

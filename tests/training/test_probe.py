@@ -344,20 +344,24 @@ class TestRuns:
         write_card(replace(results, kept=replace(results.kept, interpolation=0.0)), tmp_path / "run")
         assert "the probe was kept" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
+    @pytest.mark.parametrize(("speed", "views"), [("0", 1), ("1", 3)])
     @pytest.mark.parametrize("encoder", ["tiny_hubert", "tiny_whisper"])
     def test_a_large_encoder_has_its_probe_solved_on_fewer_clips(
         self,
         encoder: str,
+        speed: str,
+        views: int,
         run: Callable[..., RunResults],
         request: pytest.FixtureRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         model = load_model(str(request.getfixturevalue(encoder)), EMOTIONS, head="linear").model
         layers = len(model.layer_weights) if encoder == "tiny_hubert" else 1
-        views = 3
         monkeypatch.setattr(probe, "LEAST_CLIPS", 1)
         monkeypatch.setattr(probe, "MOST_NUMBERS", 20 * views * layers * model.projector.linear.in_features + 1)
-        assert run(request.getfixturevalue(encoder), "--method", "probe").probe["clips"] == 20
+        words = ["--method", "probe", "--speed_probability", speed, "--distort_probability", "0"]
+        found = run(request.getfixturevalue(encoder), *words).probe
+        assert (found["clips"], found["views"]) == (20, views)
 
     def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
         self, run: Callable[..., RunResults], tiny_hubert: Path

@@ -234,6 +234,7 @@ def test_shares_of_votes_are_predicted_as_they_are(targets: list[str], balance: 
         ({"targets": ["joy"]}, "targets: found 'joy'"),
         ({"targets": ["emotion=0"]}, "positive weight"),
         ({"targets": ["valence"], "balance": "weights"}, "balance='weights': is of use with emotions"),
+        ({"targets": ["emotion_distribution"], "balance": "logits"}, "balance='logits': needs one emotion"),
         ({"targets": ["emotion_distribution"], "focal_gamma": 2.0}, "focal_gamma: needs one true emotion"),
     ],
 )

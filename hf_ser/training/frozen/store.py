@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from hf_ser.cache import writing
+from hf_ser.claims import abandoned, claim
 from hf_ser.features import SpeechDataset
 
 logger = logging.getLogger(__name__)
@@ -174,31 +175,19 @@ class FeatureStore:
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Protects the files of a store, which is created if need be, from other runs that delete old features."""
-    with writing(folder.parent), _all_stores(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not users(folder):
-            for partial in folder.glob("*.partial"):  # left by a killed process
-                partial.unlink()
-        lock = FileLock(folder / f"{uuid.uuid4().hex}.user")
-        lock.acquire()  # the system releases it if the process is killed
-    try:
+    with ExitStack() as stack:
+        with writing(folder.parent), _all_stores(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not users(folder):
+                for partial in folder.glob("*.partial"):  # left by a killed process
+                    partial.unlink()
+            stack.enter_context(claim(folder / f"{uuid.uuid4().hex}.user"))
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def users(folder: Path) -> int:
     """The number of runs that use a store."""
-    count = 0
-    for path in folder.glob("*.user"):
-        try:
-            with FileLock(path, timeout=0):
-                pass
-            path.unlink(missing_ok=True)  # left by a killed process
-        except Timeout:
-            count += 1
-    return count
+    return len(set(folder.glob("*.user")) - set(abandoned(folder.glob("*.user"))))
 
 
 def make_room(folder: Path, needed: float, limit: float, kept: Collection[Path] = ()) -> None:
