@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--precision": {
         "choices": PRECISIONS,
         "default": PRECISIONS[0],
-        "help": "the numbers that the model computes with (default: float32); bfloat16 is about twice as fast where the hardware "
+        "help": "the numbers that the model computes with (default: float32); bfloat16 is up to twice as fast where the hardware "
         "has it, and changes probabilities by usually under 0.01; int8, for a CPU, is faster still, and changes them as much "
         "or more; an exported model has its own",
     },

@@ -65,8 +65,8 @@ class ScriptArguments:
     )
     splits: str | None = option(None, help="A splits.json to read the split from, in place of --split.")
     train_corpora: list[str] = option([], help="Training corpora (cross_corpus).")
-    test_size: float = option(0.2, help="Share of the clips for the test part (random, speaker).")
-    validation_size: float = option(0.1, help="Share of all clips for validation (random, speaker).")
+    test_size: float = option(0.2, help="Share of the clips for the test part (random, speaker, cross_corpus).")
+    validation_size: float = option(0.1, help="Share of all clips for validation (random, speaker, cross_corpus).")
     fold: int = option(0, help="Which fold is the test part, from 0 (kfold, official).")
     folds: int | None = option(None, help="Folds: 5 by speaker, as many as sessions by session (kfold).")
     fold_by: str = option(
@@ -163,10 +163,11 @@ def _parser(description: str | None = None, *, everything: bool = False) -> HfAr
         kind._argument_group_name = title
         parser.dataclass_types = [*parser.dataclass_types, kind]
         parser._add_dataclass_arguments(kind)
-        if kind is SERConfig:
-            for action in parser._actions[before:]:
-                if action.dest not in own and not everything:
-                    action.help = argparse.SUPPRESS
+        for action in parser._actions[before:]:
+            of_transformers = kind is SERConfig and action.dest not in own
+            # HfArgumentParser gives --no_NAME the help of --NAME.
+            if (of_transformers and not everything) or action.option_strings[0].startswith("--no_"):
+                action.help = argparse.SUPPRESS
     return parser
 
 

@@ -136,10 +136,10 @@ class SERConfig(TrainingArguments):
     )
     micro_batch_seconds: float | None = option(
         None,
-        help="Seconds of speech, padding included, that go through the model at once in training: a batch is cut into "
-        f"micro-batches of like length: the same training with less padding. By default {BATCH_SECONDS['cpu']:g} on a CPU and "
-        f"{BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; 0: whole batches. Where the memory "
-        "runs out, it is halved.",
+        help="Seconds of speech, padding included, that go through the model at once in training. A batch is cut into "
+        f"micro-batches of like length, which is the same training with less padding. By default {BATCH_SECONDS['cpu']:g} on "
+        f"a CPU and {BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; 0: whole batches. Where "
+        "the memory runs out, it is halved, in one process and without cached outputs.",
     )
     hub_strategy: str = option(
         "end",
@@ -168,11 +168,11 @@ class SERConfig(TrainingArguments):
     )
     balance: str | None = option(
         None,
-        help="How rare emotions count, UAR being the mean recall. logits: the logarithm of each emotion's frequency in train is "
-        "added to its logit in training, and not in predictions, which are then for equally frequent emotions. weights: each "
-        "clip's loss is weighed by the inverse frequency of its emotion. sampling: emotions are sampled equally often; the "
-        "length of an epoch does not change. none: accuracy counts. By default logits; none with emotion_distribution and for "
-        "dimensions alone.",
+        help="How rare emotions count in training; in UAR, the mean recall, they count as much as others. logits: the "
+        "logarithm of each emotion's frequency in train is added to its logit in training, and not in predictions, which are "
+        "then for equally frequent emotions. weights: each clip's loss is weighed by the inverse frequency of its emotion. "
+        "sampling: emotions are sampled equally often; the length of an epoch does not change. none: as often as they are "
+        "there, for accuracy. By default logits; none with emotion_distribution and for dimensions alone.",
         choices=BALANCES,
     )
     focal_gamma: float = option(
@@ -215,10 +215,10 @@ class SERConfig(TrainingArguments):
     lr_scheduler_type: str = option(
         "linear",
         help="How the learning rate falls. reduce_lr_on_plateau watches the loss on validation, whatever chooses the model; by "
-        "default it halves after 5 epochs without a lower loss, and not below a tenth, as PEFT-SER.",
+        "default it halves after 5 epochs without a lower loss, and not below a tenth, as in PEFT-SER.",
     )
     lr_scheduler_kwargs: dict[str, Any] | str | None = option(None, help="Arguments of the scheduler, as JSON.")
-    adam: bool = option(False, help="torch.optim.Adam, with L2 in the gradient, as PEFT-SER, in place of --optim.")
+    adam: bool = option(False, help="torch.optim.Adam, with L2 in the gradient, as in PEFT-SER, in place of --optim.")
     warmup_steps: float = option(0.1, help="Warm-up steps; below 1: share of all steps.")
     eval_strategy: str = option("epoch", help="When validation is evaluated: no, steps or epoch.")
     save_strategy: str = option("epoch", help="When a checkpoint is saved: no, steps, epoch or best.")
@@ -226,8 +226,8 @@ class SERConfig(TrainingArguments):
     save_total_limit: int | None = option(1, help="Checkpoints to keep beside the best one.")
     load_best_model_at_end: bool = option(
         False,
-        help="Keep the epoch with the best metric_for_best_model. On the few speakers of a validation part that is mostly noise: "
-        "by default the end of the schedule is kept.",
+        help="Take the epoch with the best metric_for_best_model in place of the mean of the last weights. On the few "
+        "speakers of a validation part that is mostly noise. With a linear head see interpolation, too.",
     )
     metric_for_best_model: str | None = option(
         None,
@@ -252,7 +252,7 @@ class SERConfig(TrainingArguments):
     bf16: bool | None = option(
         None,
         help="Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and without "
-        "it (V100, T4) the default is --fp16 True; False here: float32.",
+        "it (V100, T4) the default is --fp16 True. --bf16 False trains in float32.",
     )
     fp16: bool = option(False, help="Train in float16, with a scaled loss; see bf16.")
     base_model_dtype: str = option(

@@ -34,12 +34,12 @@ class Tuning:
 
     method: str = option(
         "full",
-        help="What trains. full: every weight. frozen: the head alone. probe: nothing by gradient steps; the linear head is a "
-        "solved logistic regression. lora_qkv: LoRA on the attention's query, key and value projections, and the head. "
-        "lora_classifier: LoRA on the classifier alone. lora_ff: LoRA on the feed-forward, and the head. adapter, "
-        "parallel_adapter: a bottleneck after or beside every feed-forward, and the head. prompt: embeddings before every "
-        "layer, and the head. Or another tuner of PEFT by its name (ia3, adalora, vera, ln_tuning, oft ...), and the head. "
-        "Methods joined by + train together: adapter+prompt+lora_ff.",
+        help="What trains. full: every weight but the convolutions (see freeze_feature_encoder). frozen: the head alone. "
+        "probe: nothing by gradient steps; the linear head is a solved logistic regression. lora_qkv: LoRA on the "
+        "attention's query, key and value projections, and the head. lora_classifier: LoRA on the classifier alone. lora_ff: "
+        "LoRA on the feed-forward, and the head. adapter, parallel_adapter: a bottleneck after or beside every feed-forward, "
+        "and the head. prompt: embeddings before every layer, and the head. Or another tuner of PEFT by its name (ia3, "
+        "adalora, vera, ln_tuning, oft ...), and the head. Methods joined by + train together: adapter+prompt+lora_ff.",
     )
     peft_arguments: dict[str, Any] | str | None = option(
         None,

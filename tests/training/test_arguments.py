@@ -15,6 +15,14 @@ def recipe(folder: Path, text: str) -> str:
     return str(folder / "recipe.yaml")
 
 
+def test_the_help_names_each_switch_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    printed = capsys.readouterr().out
+    assert "--interpolation" in printed
+    assert "--no_" not in printed
+
+
 def test_a_recipe_gives_defaults_and_the_command_line_overrides_them(tmp_path: Path) -> None:
     path = recipe(
         tmp_path,
