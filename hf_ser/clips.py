@@ -4,21 +4,31 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
 from hf_ser.annotations import Ranges, agreement, check_targets, optional, shares_of, truth_of
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, Excluded, corpus_of, hub_dataset, read_corpora, source_of
 from hf_ser.corpora.columns import Words, arrow_column
 from hf_ser.corpora.rows import RATED_COLUMNS
-from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, parse_targets, require_range
+from hf_ser.emotions import (
+    DIMENSIONS,
+    DISTRIBUTION,
+    EMOTION,
+    EMOTIONS,
+    EmotionSelection,
+    canonical,
+    parse_targets,
+    require_range,
+)
+from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -131,17 +141,58 @@ def as_clips(dataset: Dataset) -> Dataset:
     """
     if isinstance(dataset.info, ClipsInfo):
         return dataset
-    part = str(dataset.split or dataset._fingerprint[:6])
+    part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
     words = Words.of(rows["emotion"][:]).counts()
     label = dataset.features.get("label")
-    known = tuple(label.names) if isinstance(label, ClassLabel) else tuple(sorted(words))
+    known = tuple(map(canonical, label.names)) if isinstance(label, ClassLabel) else tuple(sorted(words))
+    if len(set(known)) < len(known):
+        raise CorpusError(
+            f"label: found {listed(label.names)}, of which several name the same emotion; expected one name"
+        )
     targets = [name for name in DIMENSIONS if {name} <= {*dataset.column_names} & {*rows.column_names}]
     targets += ["emotion"] * bool(words)
     if "emotion_distribution" in dataset.column_names:
         targets.append("emotion_distribution")
         rows = concatenate_datasets([rows, dataset.select_columns(["emotion_distribution"])], axis=1)
-    return labelled(prepare([rows]), EmotionSelection(known, {}, chosen=True), targets=targets, keep_all=True)
+    rows = prepare([rows])
+    # `datasets.Dataset.train_test_split` gives both parts the name of the whole.
+    names = [f"{name}-{samples[:8]}" for name, samples in zip(rows["clip"][:], rows["samples_hash"][:], strict=True)]
+    rows = with_column(rows, "clip", pa.array(names), Value("string"))
+    return labelled(rows, EmotionSelection(known, {}, chosen=True), targets=targets, keep_all=True)
+
+
+def numbered_as(clips: Dataset, emotions: Sequence[str]) -> Dataset:
+    """
+    The same clips with their labels in the order of `emotions`.
+
+    Raises:
+        CorpusError: if a clip has another emotion, or shares of votes in another order.
+    """
+    own = emotions_of(clips)
+    if own == tuple(emotions):
+        return clips
+    if unknown := sorted({*emotion_column(clips).counts()} - {*emotions}):
+        raise CorpusError(
+            f"label: found clips of {listed(unknown)}, expected emotions of the model alone: {listed(emotions)}"
+        )
+    if DISTRIBUTION in clips.column_names:
+        raise CorpusError(
+            f"{DISTRIBUTION}: found shares of {listed(own)}, expected the model's order: {listed(emotions)}"
+        )
+    number = np.array([*(emotions.index(name) if name in emotions else -1 for name in own), -1])
+    labels = number[emotion_column(Dataset(clips.data, info=clips.info)).codes]
+    return with_column(clips, "label", pa.array(labels, mask=labels < 0), ClassLabel(names=list(emotions)))
+
+
+def with_column(clips: Dataset, name: str, values: pa.Array, feature: Any) -> Dataset:
+    """Clips with another column of that name: `values` for all rows of their table, from which they may be selected."""
+    # A column that is added to a selection would copy the audio.
+    others = Dataset(clips.data, info=clips.info).remove_columns(name)
+    column = Dataset(pa.table({name: values}), info=DatasetInfo(features=Features({name: feature})))
+    together = concatenate_datasets([others, column], axis=1)
+    info = replace(clips.info, features=together.features)
+    return Dataset(together.data, info=info, indices_table=clips._indices)
 
 
 def without_audio(rows: Dataset) -> Dataset:

@@ -153,7 +153,7 @@ class RunResults:
     peak_memory_bytes: dict[str, int]
     seeds: Seeds
     environment: Environment
-    command: str
+    command: str | None
     probe: dict[str, Any] | None = None
     padding_changes_answers: bool | None = None
     identity: dict[str, Any] | None = None

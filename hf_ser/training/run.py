@@ -2,12 +2,10 @@
 
 import gc
 import logging
-import shutil
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser import records, splits
@@ -15,39 +13,19 @@ from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
-from hf_ser.records import (
-    CARD,
-    EXCLUDED,
-    MODEL,
-    PLOTS,
-    PREDICTIONS,
-    REPORT,
-    REPORT_CLIPS,
-    REPORT_FOLDER,
-    REPORT_PAGE,
-    RESULTS,
-    RUN,
-    SPLITS,
-)
-from hf_ser.rendering.tables import CAPTIONS
+from hf_ser.records import RESULTS, RUN, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.training.arguments import Arguments
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import load_splits
+from hf_ser.training.folder import ENTRIES, INTERRUPTED, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
+from hf_ser.training.run_record import command, launcher
 from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
-
-#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
-#: what makes it a run.
-ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *MODEL, "adapter", EXCLUDED, CARD, *PLOTS,
-           "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
-           *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
-#: What was left when an upload, a download or the writing of a record was killed.
-INTERRUPTED = (f"{checkpoints.STAGED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 
 
 def finetune(arguments: Arguments) -> RunResults:
@@ -93,12 +71,13 @@ def finetune(arguments: Arguments) -> RunResults:
     )
     tests = [part for part in parts if part not in ("train", "validation")]
     trainer.clips |= {part: parts[part] for part in tests}
+    trainer.record.command = command(sys.argv, launcher(args))
     begin_run(trainer, given, folder, anew=anew)
     trainer.train(checkpoint)
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
-        delete_entries(folder, (RESULTS, *MODEL, "adapter"))  # those of another save_format would belong to no metric
+        delete_entries(folder, (RESULTS,))  # what is saved next would look finished
     trainer.save_model()
     results = trainer.create_model_card()
     logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
@@ -160,27 +139,6 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
     return checkpoint
 
 
-def require_free(training: SERConfig, folder: Path) -> None:
-    """
-    Makes sure that a run that begins anew may write into its folder.
-
-    Raises:
-        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
-    """
-    last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
-    left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
-    if folder.is_dir() and set(folder.iterdir()) - left:
-        if not training.overwrite_output_dir:
-            kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
-            go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
-            raise FileExistsError(
-                f"output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or overwrite_output_dir True to "
-                "delete it and start anew."
-            )
-        if not (finished or last or (folder / RUN).exists()):
-            raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
-
-
 def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew: bool) -> None:
     """
     If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
@@ -197,9 +155,3 @@ def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew:
                 logger.info("%s: %d clips of %d speakers", part, entry["clips"], entry["speakers"])
             for warning in splits.check(trainer.clips):
                 logger.warning("%s", warning)
-
-
-def delete_entries(folder: Path, patterns: Sequence[str]) -> None:
-    """Deletes what a run has left in `folder`."""
-    for entry in [path for pattern in patterns for path in folder.glob(pattern)]:
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

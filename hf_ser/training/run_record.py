@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,6 +84,8 @@ class RunRecord(TrainerCallback):
         }
         self.spec_augment = encoder_config(config).apply_spec_augment
         self.resumed_from: str | None = None
+        #: The command line that repeats the run, if one started it.
+        self.command: str | None = None
         self.made = self.began = time.perf_counter()
         self.seconds = 0.0
         self.warnings: list[str] = []
@@ -149,7 +150,7 @@ class RunRecord(TrainerCallback):
             "peak_memory_bytes": peak_memory(),
             "seeds": {"training": args.seed, "split": clips.info.split.get("seed")},
             "environment": environment(),
-            "command": command(sys.argv, launcher(args)),
+            "command": self.command,
             "ranges": clips.info.ranges if trainer.targets.dimensions else None,
             "agreement": clips.info.agreement or None,
         }

@@ -18,7 +18,7 @@ from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from hf_ser import splits
 from hf_ser.audio import Augmentation
-from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, write_excluded
+from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, numbered_as, write_excluded
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
@@ -30,7 +30,7 @@ from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
 from hf_ser.modeling.load import NO_CODE
-from hf_ser.records import EXCLUDED, SPLITS
+from hf_ser.records import EXCLUDED, MODEL, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
@@ -39,6 +39,7 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
+from hf_ser.training.folder import clear, delete_entries
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
@@ -117,11 +118,11 @@ class SERTrainer(BaseTrainer):
         self.starting_model = StartingModel(model, processing_class)
         #: The clips of each part, by `train`, `validation` and `test`.
         self.clips: dict[str, Dataset] = {"train": as_clips(train_dataset)}
-        if eval_dataset is not None:
-            self.clips["validation"] = as_clips(eval_dataset)
         require_compatible(args, self.augmentation, self.clips["train"])
         self.targets = Targets.of(self.clips["train"], args.targets)
         self.emotions = self.targets.emotions
+        if eval_dataset is not None:
+            self.clips["validation"] = self._clips_of(eval_dataset)
         self.metrics: dict[str, dict[str, Any]] = {}
         self.probe: dict[str, Any] | None = None
         self._probe_head: dict[str, torch.Tensor] = {}
@@ -182,13 +183,24 @@ class SERTrainer(BaseTrainer):
         segments = segments_of(clips, self.args)
         return speech_of(clips, segments if clips.info.stream else longest_first(segments), targets=self.targets)
 
+    def _clips_of(self, dataset: Dataset) -> Dataset:
+        """The clips of a dataset, with the model's labels."""
+        clips = as_clips(dataset)
+        return numbered_as(clips, self.emotions) if self.emotions else clips
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
         Trains. It solves the probe first, and starts a `linear` head from it.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
+
+        Raises:
+            FileExistsError: if `output_dir` holds an earlier run, and neither `resume_from_checkpoint` nor
+                `overwrite_output_dir` is set.
         """
+        if not (resume_from_checkpoint or self.state.global_step):
+            clear(self.args, Path(str(self.args.output_dir)))
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(Path(str(self.args.output_dir))) or True
         if isinstance(resume_from_checkpoint, str):
@@ -254,8 +266,8 @@ class SERTrainer(BaseTrainer):
         Args:
             eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate.
             metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
-                results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is `validation` if the clips are
-                those of the Trainer's `eval_dataset`, else `test`.
+                results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is the one that has the same
+                clips, else `test`. Metrics of the training clips are returned alone.
 
         Returns:
             `eval_clips`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall`
@@ -265,14 +277,16 @@ class SERTrainer(BaseTrainer):
         """
         if not isinstance(eval_dataset, Dataset):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        clips = as_clips(eval_dataset)
+        clips = self._clips_of(eval_dataset)
         part = metric_key_prefix
         if part == "eval":
-            validation = self.clips.get("validation")
-            part = "validation" if validation and names_of(validation) == names_of(clips) else "test"
+            names = names_of(clips)
+            part = next((name for name, known in self.clips.items() if names_of(known) == names), "test")
+        found = self._metrics(self, clips)
+        if part == "train":
+            return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         before = self.clips.get(part)
-        self.clips[part] = clips
-        self.metrics[part] = found = self._metrics(self, clips)
+        self.clips[part], self.metrics[part] = clips, found
         if self.probe is not None and not (part in self.probe and clips is before):
             probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
             self._note_probe(part, probed)
@@ -329,6 +343,7 @@ class SERTrainer(BaseTrainer):
             self._save_whole(Path(output_dir or self.args.output_dir or ""))
 
     def _save_whole(self, folder: Path) -> None:
+        delete_entries(folder, (*MODEL, "adapter"))  # a model of another format would be opened in place of this one
         # A copy: folding the head and merging the adapter would end the training of the model itself.
         model = copy.deepcopy(self.accelerator.unwrap_model(self.model)).cpu()
         extractor: Any = self.processing_class

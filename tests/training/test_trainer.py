@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import DatasetDict
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value, concatenate_datasets
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
 from hf_ser.audio import read_mono
+from hf_ser.clips import as_clips
 from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset
 from hf_ser.modeling.families import minimum_samples
@@ -494,6 +495,120 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     for clip, label in zip(clips["test"], found, strict=True):
         matrix[clip["label"], trainer.emotions.index(label)] += 1
     assert matrix.tolist() == before
+
+
+class TestDatasetsOfTheUser:
+    """What `datasets.load_dataset` gives: parts with labels and names of their own."""
+
+    @pytest.fixture
+    def train(self, make: Make, tiny_hubert: Path, tmp_path: Path) -> Callable[..., SERTrainer]:
+        def train(clips: Dataset, validation: Dataset | None = None, method: str = "probe", **words: Any) -> SERTrainer:
+            args = SERConfig(str(tmp_path / "own"), num_train_epochs=1, bf16=False, disable_tqdm=True, **words)
+            trainer = SERTrainer(tiny_hubert, args, clips, validation, method)
+            trainer.train()
+            return trainer
+
+        return train
+
+    @pytest.fixture
+    def own(self, make: Make) -> Dataset:
+        _, parts = make()
+        clips = concatenate_datasets([parts["train"], parts["test"]])
+        columns = {"audio": clips["audio"][:], "speaker": clips["speaker"][:], "label": clips["label"][:]}
+        made = Dataset.from_dict(columns, split="train").cast_column("audio", Audio(decode=False))
+        return made.cast_column("label", clips.features["label"])
+
+    @pytest.mark.parametrize(
+        "names", [["Angry", "Happy", "Sad"], ["anger", "happiness", "sadness"], ["ang", "hap", "sad"]]
+    )
+    def test_labels_are_known_by_their_other_names(self, own: Dataset, names: list[str]) -> None:
+        """Trap: clips of emotions in another spelling were left out without a word."""
+        clips = as_clips(own.cast_column("label", ClassLabel(names=names)))
+        assert clips.features["label"].names == ["angry", "happy", "sad"]
+        assert clips["label"][:] == own["label"][:]
+        with pytest.raises(CorpusError, match="label: found anger, angry and sad, of which several name the same"):
+            as_clips(own.cast_column("label", ClassLabel(names=["anger", "angry", "sad"])))
+
+    def test_labels_of_other_parts_are_numbered_as_those_that_train(
+        self, own: Dataset, train: Callable[..., SERTrainer]
+    ) -> None:
+        """Trap: the numbers of another dataset's labels were taken for the model's."""
+        parts = own.train_test_split(0.4, seed=0)
+        trainer = train(parts["train"])
+        expected = trainer.evaluate(parts["test"])["eval_confusion_matrix"]
+        labels = parts["test"]["label"][:]
+
+        def relabelled(labels: list[Any], feature: Any, rows: list[int]) -> Dataset:
+            return (
+                parts["test"]
+                .remove_columns("label")
+                .add_column("label", labels)
+                .cast_column("label", feature)
+                .select(rows)
+            )
+
+        turned = relabelled(
+            [2 - label for label in labels], ClassLabel(names=["sad", "happy", "angry"]), [*range(len(labels))]
+        )
+        assert trainer.evaluate(turned, metric_key_prefix="turned")["turned_confusion_matrix"] == expected
+        words = [["angry", "", "sad"][label] for label in labels]
+        without = relabelled(words, Value("string"), [i for i, word in enumerate(words) if word])
+        matrix = trainer.evaluate(without, metric_key_prefix="without")["without_confusion_matrix"]
+        assert matrix == [expected[0], [0, 0, 0], expected[2]]
+        with pytest.raises(
+            CorpusError, match="label: found clips of calm, expected emotions of the model alone: angry, happy and"
+        ):
+            trainer.evaluate(relabelled(["calm", "sad"] * (len(labels) // 2), Value("string"), [0, 1]))
+
+    def test_parts_are_told_apart_by_their_clips(
+        self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path
+    ) -> None:
+        """Trap: `train_test_split` calls all parts train, so that clips of several parts had the same names."""
+        halves = own.train_test_split(0.5, seed=0)
+        quarters = halves["test"].train_test_split(0.5, seed=0)
+        trainer = train(halves["train"], quarters["train"])
+        of_test = trainer.evaluate(quarters["test"])
+        trainer.evaluate(quarters["train"])
+        of_train = trainer.evaluate(halves["train"])  # to look at, and no part of the results
+        trainer.save_model()
+        results = trainer.create_model_card()
+        assert results.metrics.keys() == {"validation", "test"}
+        assert results.test["confusion_matrix"] == of_test["eval_confusion_matrix"] != of_train["eval_confusion_matrix"]
+        assert results.command is None
+        assert "```bash" not in (tmp_path / "own/README.md").read_text(encoding="utf-8")
+
+    def test_an_earlier_run_in_the_folder_is_neither_mixed_with_this_one_nor_lost(
+        self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path
+    ) -> None:
+        """Trap: an earlier run's adapter, card and checkpoints were taken for this one's."""
+        parts = own.train_test_split(0.4, seed=0)
+        trainer = train(parts["train"], method="lora_qkv", save_strategy="no")
+        trainer.evaluate(parts["test"])
+        trainer.save_model()
+        trainer.create_model_card()
+        with pytest.raises(
+            FileExistsError, match="holds a finished run. Choose another folder, or overwrite_output_dir"
+        ):
+            train(parts["train"])
+        assert (tmp_path / "own/adapter").exists()
+        again = train(parts["train"], overwrite_output_dir=True)
+        assert not (tmp_path / "own/results.json").exists()
+        again.save_model()
+        assert not (tmp_path / "own/adapter").exists()
+
+    def test_a_model_that_is_saved_where_another_one_was_is_opened(
+        self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path
+    ) -> None:
+        train(own).save_model()
+        before = load_file(tmp_path / "own/model.safetensors")
+        (tmp_path / "saved").mkdir()
+        for path in (tmp_path / "own").iterdir():
+            path.rename(tmp_path / "saved" / path.name)
+        trainer = train(own, method="lora_qkv", save_format="adapter")
+        trainer.save_model(str(tmp_path / "saved"))
+        assert before
+        assert not (tmp_path / "saved/model.safetensors").exists()
+        assert (tmp_path / "saved/adapter_model.safetensors").exists()
 
 
 class TestLoading:

@@ -1,0 +1,76 @@
+"""The folder of a run: what is in it, and when an earlier run in it may be deleted."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+
+from hf_ser.hub import checkpoints
+from hf_ser.records import (
+    CARD,
+    EXCLUDED,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    REPORT_CLIPS,
+    REPORT_FOLDER,
+    REPORT_PAGE,
+    RESULTS,
+    RUN,
+    SPLITS,
+)
+from hf_ser.rendering.tables import CAPTIONS
+from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.config import SERConfig
+
+#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
+#: what makes it a run.
+ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *MODEL, "adapter", EXCLUDED, CARD, *PLOTS,
+           "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
+           *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
+#: What was left when an upload, a download or the writing of a record was killed.
+INTERRUPTED = (f"{checkpoints.STAGED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
+#: What of an earlier run would be taken for a part of this one.
+MISTAKEN = (RESULTS, *MODEL, "adapter", "checkpoint-[0-9]*")
+
+
+def require_free(training: SERConfig, folder: Path) -> None:
+    """
+    Makes sure that a run that begins anew may write into its folder.
+
+    Raises:
+        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
+    """
+    last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
+    left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
+    if folder.is_dir() and set(folder.iterdir()) - left:
+        if not training.overwrite_output_dir:
+            kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
+            go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
+            raise FileExistsError(
+                f"output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or overwrite_output_dir True to "
+                "delete it and start anew."
+            )
+        if not (finished or last or (folder / RUN).exists()):
+            raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
+
+
+def clear(training: SERConfig, folder: Path) -> None:
+    """
+    Deletes an earlier run before another one begins in its folder.
+
+    Raises:
+        FileExistsError: see [`require_free`].
+    """
+    with training.main_process_first(desc="clearing the run's folder"):
+        if training.process_index == 0 and any(path for pattern in MISTAKEN for path in folder.glob(pattern)):
+            require_free(training, folder)
+            delete_entries(folder, (*ENTRIES, *INTERRUPTED))
+
+
+def delete_entries(folder: Path, patterns: Sequence[str]) -> None:
+    """Deletes what a run has left in `folder`."""
+    for entry in [path for pattern in patterns for path in folder.glob(pattern)]:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
