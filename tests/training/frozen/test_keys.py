@@ -66,7 +66,10 @@ def test_tf32_is_another_precision(tiny_hubert: Path, monkeypatch: pytest.Monkey
     """Trap: transformers sets it in one way, and PyTorch then refuses to read it in the other."""
     loaded = load_model(str(tiny_hubert), EMOTIONS)
     without = name_of(loaded)
-    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends, "fp32_precision", "tf32")
+        assert name_of(loaded) != without
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
     assert name_of(loaded) != without
 
 
