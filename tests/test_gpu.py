@@ -65,9 +65,12 @@ def memory() -> Iterator[Callable[[float], None]]:
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_it_learns_what_a_cpu_learns(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")  # by default convolutions have TF32
-    own, other = train("--bf16", "False"), train("--bf16", "False", "--use_cpu", "True")
+def test_it_learns_what_a_cpu_learns(train: Train) -> None:
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    try:
+        own, other = train("--bf16", "False"), train("--bf16", "False", "--use_cpu", "True")
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"  # PyTorch's default
     assert own.model.device.type == "cuda"
     np.testing.assert_allclose(losses(own), losses(other), rtol=2e-3)
 

@@ -69,8 +69,11 @@ def test_tf32_is_another_precision(tiny_hubert: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends, "fp32_precision", "tf32")
         assert name_of(loaded) != without
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
-    assert name_of(loaded) != without
+    try:
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        assert name_of(loaded) != without
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
 
 
 @pytest.fixture
