@@ -396,8 +396,12 @@ def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
 def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) -> dict[str, Any]:
     """Speakers and recordings that the tested clips share with those that the model was trained or selected on."""
     if not trained_on:
-        known = "not known" if trained_on is None else "not among these corpora"
-        return {"speakers": None, "duplicates": None, "reason": f"the clips that the model was trained on are {known}"}
+        reason = (
+            "the clips that the model was trained on are not known"
+            if trained_on is None
+            else "none of the clips that the model was trained on is found by its name in these corpora"
+        )
+        return {"speakers": None, "duplicates": None, "reason": reason}
     names, train_names = names_of(rows), names_of(trained_on)
     train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
