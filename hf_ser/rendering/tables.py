@@ -199,8 +199,9 @@ def by_group_and_dimension(name: str, groups: Groups) -> Table:
 
 
 def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, emotions: Sequence[str]) -> Table:
+    """A metric of each emotion in each group of clips with emotions."""
     rows = [[label(group), *(percent(metrics[metric].get(emotion)) for emotion in emotions)]
-            for group, metrics in groups.items()]  # fmt: skip
+            for group, metrics in groups.items() if metric in metrics]  # fmt: skip
     return Table(caption, [name, *emotions], rows)
 
 
