@@ -27,7 +27,7 @@ from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
 from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
-from hf_ser.rendering.headline import CONDITION_KEYS
+from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals
 from hf_ser.rendering.tables import GROUPS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import measure_cost
@@ -196,10 +196,8 @@ def _describe(clips: ReportClips, table: Dataset, excluded: Sequence[Excluded], 
 
 def _incomplete(report: Mapping[str, Any]) -> list[str]:
     """Notes on intervals and fairness that there are not, and on clips of one emotion."""
-    intervals, notes = report["quality"]["intervals"], []
-    for unit in ("clips", "speakers"):
-        if intervals[unit] is None:
-            notes.append(f"No intervals by {unit}: {intervals[f'{unit}_reason']}.")
+    quality = report["quality"]
+    notes = [f"{missing}." for missing in missing_intervals(quality["intervals"], quality["overall"])]
     if reason := report["fairness"]["reason"]:
         notes.append(f"Fairness: {reason}.")
     if len(emotions := report["clips"]["emotions"]) == 1 and report["clips"]["number"] == sum(emotions.values()):

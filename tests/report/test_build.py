@@ -182,7 +182,7 @@ class TestWhereLittleIsKnown:
         assert report["quality"]["intervals"]["clips"] is None
         assert [entry["kind"] for entry in report["robustness"]["conditions"]] == ["clean", "white noise"]
         assert all(entry["interval"] is None for entry in report["robustness"]["conditions"])
-        assert "No intervals by clips: 1 clip, too few to draw from; at least 10 are needed." in report["notes"]
+        assert "No interval by clips: 1 clip, too few to draw from; at least 10 are needed." in report["notes"]
         assert any("babble was not measured" in note for note in report["notes"])
         save(found, tmp_path / "r")
         assert "(no interval;" in (tmp_path / "r" / "report.html").read_text()

@@ -216,7 +216,7 @@ def test_a_reduced_report(reduced: dict[str, Any]) -> None:
     text = unescape(Reader(page(reduced, {})).text)
     assert "Not in this report: comparison with another model, robustness, cost and leakage. The notes say why." in text
     assert "Unknown: whether these speakers and clips were in training, too." in text
-    assert "intervals by clips are too narrow for new speakers" in text
+    assert "Intervals by clips are too narrow for new speakers." in text
     assert "Missing: no clip's gender is known." in text
     assert text.count("Not in this report; the notes say why.") == 7
     assert not re.search(r"\b(None|nan)\b", text)
