@@ -103,7 +103,7 @@ def describe(model: str, revision: str | None = None) -> str:
     name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
     try:
         results = RunResults.read(records.run_of(folder) or fetch_records(model, revision=revision))
-        test, shared = results.test, results.shared_speakers
+        test, shared = results.test, results.shared_speakers()
         metrics = f"UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on {test['clips']:,} clips"
     except (OSError, ValueError, LookupError, TypeError):  # of unknown origin
         return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
