@@ -411,8 +411,12 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         }
         for i, j, value in near_duplicates(train, tested)
     ]
-    shared = set(trained_on["speaker"][:]) & set(rows["speaker"][:]) - {None, ""}
-    return {"speakers": sorted(shared), "duplicates": duplicates, "reason": None}
+    here, there = column(rows, "speaker"), column(trained_on, "speaker")
+    shared = sorted(here.counts().keys() & there.counts().keys())
+    if not shared and (here.unknown or there.unknown):
+        reason = "some clips, here or in training, have no known speaker"
+        return {"speakers": None, "duplicates": duplicates, "reason": reason}
+    return {"speakers": shared, "duplicates": duplicates, "reason": None}
 
 
 def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:

@@ -284,6 +284,14 @@ class TestReport:
         assert "ravdess_03" not in card
         assert "ravdess/07" not in card
 
+    def test_unknown_speakers_are_not_none_that_are_shared(self) -> None:
+        some = {"speakers": None, "duplicates": [], "reason": "some clips, here or in training, have no known speaker"}
+        card = render(run(), report=changed(REPORT, "leakage", some))
+        assert (
+            "those of train and validation: shared speakers unknown, 0 clips that are the same or nearly the same."
+            in card
+        )
+
     def test_what_was_measured_is_no_limitation(self) -> None:
         def limits(report: Results | None) -> str:
             return section(render(run(), report=report), "## Limitations and uses")

@@ -19,7 +19,7 @@ import hf_ser
 from hf_ser.audio.distort import Condition
 from hf_ser.corpora import CorpusError
 from hf_ser.pipeline import SERPipeline
-from hf_ser.rendering import console
+from hf_ser.rendering import console, page
 from hf_ser.report import (
     BuiltReport,
     Model,
@@ -293,6 +293,18 @@ class TestFurtherParts:
         leaking = report_on(model, [f"synthetic={copy}"], options)
         pairs = {(found["clip"], found["train_clip"]) for found in leaking["leakage"]["duplicates"]}
         assert (table["parts"]["test"][0], table["parts"]["train"][0]) in pairs
+
+    @pytest.mark.parametrize("of", ["clips", "trained_on"])
+    def test_speakers_in_training_are_unknown_where_a_clip_has_none(self, of: str, model: Model, speech: Path) -> None:
+        clips = load_clips([f"synthetic={speech}"], model)
+        first = getattr(clips, of)[0]["clip"]
+        unnamed = getattr(clips, of).map(lambda row: {"speaker": None if row["clip"] == first else row["speaker"]})
+        report = build(model, replace(clips, **{of: unnamed}), replace(QUICK, leakage=True)).report
+        assert (report["leakage"]["speakers"], report["leakage"]["duplicates"]) == (None, [])
+        html = page(report, {})
+        reason = "some clips, here or in training, have no known speaker"
+        assert f"<p>Whether these speakers were in training, too, is unknown: {reason}.</p>" in html
+        assert "<p>Clips that were in training, too, or nearly the same: none.</p>" in html
 
     def test_a_copy_that_the_run_has_excluded_is_excluded_here(
         self, model: Model, speech: Path, run: Path, tmp_path: Path
