@@ -180,12 +180,15 @@ class RunResults:
         """The methods that the run combined, most often one."""
         return tuple(self.method.split("+"))
 
-    @property
-    def shared_speakers(self) -> int | None:
-        """How many speakers train and test share, `None` where some speakers are unknown."""
-        shared: int | None = self.split["speakers_shared_by_train_and_test"]
-        unknown = any(part["clips_without_speaker"] for part in self.split["parts"].values())
-        return None if unknown and not shared else shared
+    def shared_speakers(self, part: str = "test") -> int | None:
+        """
+        How many speakers train and a part share. `None` if it is unknown: some clips of the two have no speaker, and no known
+        speaker is in both; or if there is no such part.
+        """
+        shared: int | None = self.split.get(f"speakers_shared_by_train_and_{part}")
+        if shared == 0 and any(self.split["parts"][name]["clips_without_speaker"] for name in ("train", part)):
+            return None
+        return shared
 
     def differences(self, identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """The arguments in which the run is not the same as one with `identity`: its own value, and the other."""

@@ -1,5 +1,6 @@
 """The results of a run: one file, whose version and fields are checked when it is read."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,24 @@ def test_the_arguments_in_which_two_runs_differ(tmp_path: Path) -> None:
     results = RunResults.read(tmp_path)
     assert results.differences({"seed": 2, "method": "full", "new": 4}) == {"seed": (1, 2)}
     assert "identity" not in results.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("part", "of", "shared", "expected"),
+    [
+        ("test", "validation", 0, 0),
+        ("test", "train", 0, None),
+        ("test", "test", 0, None),
+        ("test", "train", 2, 2),
+        ("validation", "validation", 0, None),
+        ("test2", "train", None, None),  # no such part
+    ],
+)
+def test_the_speakers_that_parts_share_are_known_if_those_of_their_clips_are(
+    part: str, of: str, shared: int | None, expected: int | None
+) -> None:
+    """Some clips `of` a part have no speaker."""
+    content = copy.deepcopy(CONTENT)
+    content["split"]["parts"][of]["clips_without_speaker"] = 1
+    content["split"][f"speakers_shared_by_train_and_{part}"] = shared
+    assert RunResults.from_dict(content).shared_speakers(part) == expected

@@ -15,8 +15,9 @@ from hf_ser.inference.clips import printable
 from hf_ser.inference.files import save
 from hf_ser.inference.plots import plot_plane, plot_timeline
 from hf_ser.pipeline import SERPipeline, pipeline
+from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
-from hf_ser.wording import listed, visible
+from hf_ser.wording import counted, listed, visible
 
 #: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
@@ -103,8 +104,10 @@ def describe(model: str, revision: str | None = None) -> str:
     name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
     try:
         results = RunResults.read(records.run_of(folder) or fetch_records(model, revision=revision))
-        test, shared = results.test, results.shared_speakers
-        metrics = f"UAR {100 * test['uar']:.0f} %, accuracy {100 * test['accuracy']:.0f} % on {test['clips']:,} clips"
+        test, shared = results.test, results.shared_speakers()
+        shown = {key: test[key] for key in (results.main_metric, "accuracy") if test.get(key) is not None}
+        metrics = ", ".join(f"{METRICS[key][0]} {METRICS[key][1](value).text}" for key, value in shown.items())
+        clips = counted(test["clips"], "clip")
     except (OSError, ValueError, LookupError, TypeError):  # of unknown origin
         return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
     speakers = {None: "speakers not known", 0: "no speaker was in training"}.get(
@@ -112,7 +115,7 @@ def describe(model: str, revision: str | None = None) -> str:
     )
     return (
         f"**Model:** {name}, `{Path(results.base_model).name}` fine-tuned (`{results.method}`) on "
-        f"{', '.join(results.corpora)}. **Test:** {metrics} ({speakers})."
+        f"{', '.join(results.corpora)}. **Test:** {metrics or 'no metric'} on {clips} ({speakers})."
     )
 
 

@@ -22,16 +22,17 @@ def main() -> int:
     parser.add_argument("--language", nargs="+", metavar="CODE", help="such as en; by default those of the corpora")
     parser.add_argument("--base_model", metavar="USER/NAME", help="the encoder's name on the Hub")
     given = vars(parser.parse_args())
-    folders: list[Path] = given.pop("folders")
-    if given["model_id"] and len(folders) > 1:
+    paths: list[Path] = given.pop("folders")
+    if given["model_id"] and len(paths) > 1:
         parser.error("--model_id: a name belongs to one model; give one folder")
     for option in ("model_id", "base_model"):
         if (name := given[option]) and name.count("/") != 1:
             parser.error(f"--{option}: {name!r} is no name on the Hub; write it as user/name")
     failed = False
-    for folder in folders:
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
         try:
-            results = RunResults.read(folder)
+            results = RunResults.read(path)
             draw_run(results, folder)
             write_card(results, folder, **given)
         except (OSError, ValueError) as error:

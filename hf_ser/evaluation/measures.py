@@ -186,8 +186,12 @@ class Evaluated:
 
 
 def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Results of one form on several targets as one: the metrics in their dicts, by unit or model, go together."""
-    together = dict(found[0])
-    for other in found[1:]:
-        together |= {key: {**(together.get(key) or {}), **of} for key, of in other.items() if isinstance(of, dict)}
+    """
+    Results of one form on several targets as one: the metrics in their dicts, by unit or model, go together. Of anything else,
+    such as the reason why there is no interval, the first counts.
+    """
+    together: dict[str, Any] = {}
+    for one in found:
+        for key, of in one.items():
+            together[key] = {**(together.get(key) or {}), **of} if isinstance(of, dict) else together.get(key, of)
     return together

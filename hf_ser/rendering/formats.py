@@ -14,13 +14,13 @@ from hf_ser.rendering import tables
 from hf_ser.rendering.blocks import MISSING, Table, duration, p_value, size
 from hf_ser.rendering.headline import (
     NOT_HERE,
-    UNITS,
     Report,
     answers,
     cautions,
     level,
     main_key,
     main_metric,
+    missing_intervals,
     one_line,
     subtitle,
     title,
@@ -40,8 +40,8 @@ def page(report: Report, pictures: Mapping[str, Path]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.globals |= {
-        "tables": tables, "captions": tables.CAPTIONS, "units": UNITS, "not_here": NOT_HERE, "level": level, "size": size,
-        "duration": duration, "counted": counted, "p_value": p_value, "main_key": main_key(report),
+        "tables": tables, "captions": tables.CAPTIONS, "missing_intervals": missing_intervals, "not_here": NOT_HERE,
+        "level": level, "size": size, "duration": duration, "counted": counted, "p_value": p_value, "main_key": main_key(report),
         "named": lambda values, sign: ", ".join(f"{name}{sign}{value}" for name, value in values.items()),
     }  # fmt: skip
     template = environment.from_string(files("hf_ser.rendering").joinpath(TEMPLATE).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """The top of a report: title, main metric, warnings, and a sentence or two on each question that a report answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +51,28 @@ def level(report: Report) -> str:
     return f"{100 * report['quality']['intervals']['level']:g} % interval"
 
 
-def best_unit(intervals: Mapping[str, Any]) -> str:
-    """The unit whose intervals tell more about new speakers: `speakers` where there are any, else `clips`."""
-    return "speakers" if intervals["speakers"] else "clips"
+def best_unit(intervals: Mapping[str, Any], key: str) -> str:
+    """The unit whose interval of a metric tells more about new speakers: `speakers` where it has one, else `clips`."""
+    return "speakers" if key in (intervals["speakers"] or {}) else "clips"
 
 
 def best_interval(intervals: Mapping[str, Any], key: str) -> list[float] | None:
     """The interval of a metric that tells most about new speakers."""
-    edges: list[float] | None = (intervals[best_unit(intervals)] or {}).get(key)
+    edges: list[float] | None = (intervals[best_unit(intervals, key)] or {}).get(key)
     return edges
+
+
+def missing_intervals(intervals: Mapping[str, Any], metrics: Iterable[str], units: Sequence[str] = UNITS) -> list[str]:
+    """
+    Which of the main `metrics` have no interval by a unit: `No interval of UAR by speakers: 6 speakers, too few to draw from`.
+    Clips with an emotion may have too few speakers, and those with a dimension enough.
+    """
+    main, texts = [key for key in CONDITION_KEYS if key in metrics], []
+    for unit in units:
+        if missing := [key for key in main if key not in (intervals[unit] or {})]:
+            of = "" if missing == main else f" of {missing[0].upper()}"
+            texts.append(f"No interval{of} by {unit}: {intervals[f'{unit}_reason']}")
+    return texts
 
 
 def main_key(report: Report) -> str:
@@ -80,7 +93,7 @@ def difference_of(key: str) -> tuple[Callable[[float | None], Cell], str]:
 def main_metric(report: Report) -> dict[str, Any]:
     """The main metric, its interval by speakers or else by clips, and chance; numbers for a scale from 0 to 100."""
     key, overall, intervals = main_key(report), report["quality"]["overall"], report["quality"]["intervals"]
-    value, form, unit = overall[key], form_of(key), best_unit(intervals)
+    value, form, unit = overall[key], form_of(key), best_unit(intervals, key)
     names = {"uar": "UAR, the mean recall of the emotions", "ccc": f"CCC, the mean of {_dimensions(report)}"}
     chance = 1 / len(report["model"]["emotions"]) if key == "uar" else 0.0
     edges = best_interval(intervals, key)
@@ -232,11 +245,10 @@ def cautions(report: Report) -> list[Caution]:
         others.append(f"Unknown: whether these {' and '.join(unknown)} were in training, too{reason}.")
     if clips["part"] == "all":
         others.append("The metrics are of all clips, not of a part that was kept from training.")
-    if not quality["intervals"]["speakers"]:
-        others.append(
-            f"No interval by speakers ({quality['intervals']['speakers_reason']}): intervals by clips are too narrow for new "
-            "speakers."
-        )
+    others += [
+        f"{missing}. Intervals by clips are too narrow for new speakers."
+        for missing in missing_intervals(quality["intervals"], quality["overall"], ["speakers"])
+    ]
     if report["fairness"]["reason"]:
         others.append(f"Fairness is incomplete: {report['fairness']['reason']}.")
     for key, text in (("excluded", "excluded"), ("other_emotions", "left out: the model does not have their emotion")):

@@ -20,10 +20,10 @@ from hf_ser.rendering.headline import (
     UNITS,
     Report,
     best_interval,
-    best_unit,
     difference_of,
     form_of,
     level,
+    missing_intervals,
 )
 from hf_ser.wording import counted
 
@@ -54,7 +54,8 @@ def in_brief(report: Report) -> list[Table]:
             tables.append(by_group(f"By {GROUPS[key]}", GROUPS[key], quality[key]))
             tables.append(by_group_and_dimension(GROUPS[key], quality[key]))
     if comparison:
-        tables += comparisons(comparison)[-1:]
+        compared = comparisons(comparison)  # that by speakers alone, if it has an interval of each main metric
+        tables += compared if missing_intervals(comparison, comparison["difference"], ["speakers"]) else compared[-1:]
     if report["robustness"]:
         tables.append(conditions(report))
     if report["cost"]:
@@ -130,9 +131,10 @@ def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[
     """The heading and the intervals of each unit that was drawn."""
     if not intervals:
         return []
-    units = [best_unit(intervals)] if best_alone else UNITS
+    drawn = [unit for unit in UNITS if intervals[unit]]
     return [
-        (f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit]) for unit in units if intervals[unit]
+        (f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit])
+        for unit in (drawn[-1:] if best_alone else drawn)
     ]
 
 
@@ -199,8 +201,9 @@ def by_group_and_dimension(name: str, groups: Groups) -> Table:
 
 
 def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, emotions: Sequence[str]) -> Table:
+    """A metric of each emotion in each group of clips with emotions."""
     rows = [[label(group), *(percent(metrics[metric].get(emotion)) for emotion in emotions)]
-            for group, metrics in groups.items()]  # fmt: skip
+            for group, metrics in groups.items() if metric in metrics]  # fmt: skip
     return Table(caption, [name, *emotions], rows)
 
 

@@ -27,7 +27,7 @@ from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
 from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
-from hf_ser.rendering.headline import CONDITION_KEYS
+from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals
 from hf_ser.rendering.tables import GROUPS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import measure_cost
@@ -196,10 +196,8 @@ def _describe(clips: ReportClips, table: Dataset, excluded: Sequence[Excluded], 
 
 def _incomplete(report: Mapping[str, Any]) -> list[str]:
     """Notes on intervals and fairness that there are not, and on clips of one emotion."""
-    intervals, notes = report["quality"]["intervals"], []
-    for unit in ("clips", "speakers"):
-        if intervals[unit] is None:
-            notes.append(f"No intervals by {unit}: {intervals[f'{unit}_reason']}.")
+    quality = report["quality"]
+    notes = [f"{missing}." for missing in missing_intervals(quality["intervals"], quality["overall"])]
     if reason := report["fairness"]["reason"]:
         notes.append(f"Fairness: {reason}.")
     if len(emotions := report["clips"]["emotions"]) == 1 and report["clips"]["number"] == sum(emotions.values()):
@@ -396,8 +394,12 @@ def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
 def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) -> dict[str, Any]:
     """Speakers and recordings that the tested clips share with those that the model was trained or selected on."""
     if not trained_on:
-        known = "not known" if trained_on is None else "not among these corpora"
-        return {"speakers": None, "duplicates": None, "reason": f"the clips that the model was trained on are {known}"}
+        reason = (
+            "the clips that the model was trained on are not known"
+            if trained_on is None
+            else "none of the clips that the model was trained on is found by its name in these corpora"
+        )
+        return {"speakers": None, "duplicates": None, "reason": reason}
     names, train_names = names_of(rows), names_of(trained_on)
     train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
@@ -409,8 +411,12 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         }
         for i, j, value in near_duplicates(train, tested)
     ]
-    shared = set(trained_on["speaker"][:]) & set(rows["speaker"][:]) - {None, ""}
-    return {"speakers": sorted(shared), "duplicates": duplicates, "reason": None}
+    here, there = column(rows, "speaker"), column(trained_on, "speaker")
+    shared = sorted(here.counts().keys() & there.counts().keys())
+    if not shared and (here.unknown or there.unknown):
+        reason = "some clips, here or in training, have no known speaker"
+        return {"speakers": None, "duplicates": duplicates, "reason": reason}
+    return {"speakers": shared, "duplicates": duplicates, "reason": None}
 
 
 def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:

@@ -236,7 +236,10 @@ def _part(saved: SavedSplit | None, clips: Dataset, part: str) -> _Part:
             "part='all'."
         )
     if not inside:
-        notes = ["None of these clips is in the model's splits.json: it was trained on others."]
+        notes = [  # another reader names the same recordings otherwise
+            "None of these clips is named in the model's splits.json; whether it was trained on the same recordings is "
+            "unknown."
+        ]
         return _Part("all", None, everything, trained_on, notes)
     if part == "auto" and not len(parts["test"]):
         raise SplitError(

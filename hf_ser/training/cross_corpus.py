@@ -71,7 +71,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _uar(metrics: dict[str, Any]) -> dict[str, Any]:
-    unit, edges = best_unit(metrics["intervals"]), best_interval(metrics["intervals"], "uar")
+    unit, edges = best_unit(metrics["intervals"], "uar"), best_interval(metrics["intervals"], "uar")
     return {"uar": metrics["uar"], "interval": edges and {"by": unit, "uar": edges}, "clips": metrics["clips"]}
 
 

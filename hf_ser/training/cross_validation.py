@@ -289,7 +289,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
         names = SUMMARISED_METRICS if main == "uar" else (main,)
         metrics = [{**{name: found.test[name] for name in names}, **_metric_of_probe(found)} for found in results]
         seconds = [found.training.seconds / found.training.epochs for found in results if found.training.epochs]
-        split = [found.split for found in results]
+        shared = [found.shared_speakers() for found in results]
         table.append(
             {
                 "setting": finished[0].setting,
@@ -302,8 +302,9 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 **_spread([found[main] for found in metrics]),
                 **{name: _spread([found[name] for found in metrics]) for name in metrics[0] if name != main},
                 "parameters": asdict(results[0].parameters),
-                "split": split[0]["name"],
-                "speakers_shared_by_train_and_test": max(found["speakers_shared_by_train_and_test"] for found in split),
+                "split": results[0].split["name"],
+                # Of the run with most; 0 only if it is known of every run.
+                "speakers_shared_by_train_and_test": max(filter(None, shared), default=None if None in shared else 0),
                 "seconds_per_epoch": statistics.mean(seconds) if seconds else None,
             }
         )

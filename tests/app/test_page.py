@@ -157,10 +157,18 @@ def test_a_run_is_described(tmp_path: Path, shared: int | None, speakers: str) -
     (run / "results.json").write_text(json.dumps({**RESULTS, "split": split}))
     text = describe(str(run))
     assert "`my_run`, `hubert-mini` fine-tuned (`lora_qkv`) on ravdess, calls" in text
-    assert "UAR 55 %, accuracy 57 % on 239 clips" in text
+    assert "**Test:** UAR 55.3 %, accuracy 56.9 % on 239 clips" in text
     assert speakers in text
     assert "/somewhere" not in text
     assert "ravdess" in describe(str(run / "adapter"))
+
+
+@pytest.mark.parametrize(("ccc", "written"), [(0.5123, "CCC 0.512"), (None, "no metric")])
+def test_a_run_of_dimensions_alone_is_described(tmp_path: Path, ccc: float | None, written: str) -> None:
+    """The CCC of clips that all have the same label is undefined."""
+    results = {**RESULTS, "emotions": [], "targets": {"arousal": 1.0}, "metrics": {"test": {"clips": 36, "ccc": ccc}}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert f"**Test:** {written} on 36 clips (no speaker was in training)" in describe(str(tmp_path))
 
 
 def test_a_recording_whose_name_is_no_unicode(

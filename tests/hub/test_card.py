@@ -284,6 +284,14 @@ class TestReport:
         assert "ravdess_03" not in card
         assert "ravdess/07" not in card
 
+    def test_unknown_speakers_are_not_none_that_are_shared(self) -> None:
+        some = {"speakers": None, "duplicates": [], "reason": "some clips, here or in training, have no known speaker"}
+        card = render(run(), report=changed(REPORT, "leakage", some))
+        assert (
+            "those of train and validation: shared speakers unknown, 0 clips that are the same or nearly the same."
+            in card
+        )
+
     def test_what_was_measured_is_no_limitation(self) -> None:
         def limits(report: Results | None) -> str:
             return section(render(run(), report=report), "## Limitations and uses")
@@ -348,11 +356,22 @@ class TestTruthfulness:
     def test_unknown_speakers(self) -> None:
         card = render(unknown_speakers())
         assert "on 239 clips of unknown speakers." in card
-        assert "The speakers of 1,079 clips are unknown; whether train and test share them is unknown." in card
+        assert "The speakers of 1,079 clips are unknown; whether parts share them is unknown." in card
         assert "not in its training data" not in card
         assert "There is none by speakers: the clips' speakers are not known." in card
-        some = changed(run(), "split.parts.test.clips_without_speaker", 20)
-        assert "239 clips of 4 known speakers (and 20 clips of unknown ones)." in render(some)
+        some = render(changed(run(), "split.parts.test.clips_without_speaker", 20))
+        assert "239 clips of 4 known speakers (and 20 clips of unknown ones)." in some
+        assert "Speakers shared by train and test" not in some
+        assert "Speakers shared by train and validation: 0." in some
+
+    def test_unknown_speakers_of_a_further_test_part(self) -> None:
+        results = run()
+        for part, shared, unknown in (("test2", 0, 20), ("test3", 3, 0)):
+            results["metrics"][part] = results["metrics"]["test"]
+            results["split"]["parts"][part] = results["split"]["parts"]["test"] | {"clips_without_speaker": unknown}
+            results["split"][f"speakers_shared_by_train_and_{part}"] = shared
+        table = section(render(results), "### Other test parts and protocols")
+        assert re.findall(r"\| (test\d) \|.*\| (.*) \|", table) == [("test2", "–"), ("test3", "3")]
 
     @pytest.mark.parametrize(
         ("results", "words"),

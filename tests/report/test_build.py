@@ -17,9 +17,9 @@ from sklearn.metrics import log_loss, recall_score
 
 import hf_ser
 from hf_ser.audio.distort import Condition
-from hf_ser.corpora import CorpusError, synthetic
+from hf_ser.corpora import CorpusError
 from hf_ser.pipeline import SERPipeline
-from hf_ser.rendering import console
+from hf_ser.rendering import console, page
 from hf_ser.report import (
     BuiltReport,
     Model,
@@ -120,14 +120,15 @@ class TestWhatItIsTakenOn:
         elsewhere = report_on(model, [manifest(copy)], whole)
         assert any("cut into segments" in note for note in elsewhere["notes"])
 
-    def test_another_corpus_is_new_to_it(self, model: Model, tmp_path: Path, manifest: Any) -> None:
-        synthetic.make(tmp_path / "other", speakers=2, clips_per_emotion=1, seed=77)
-        corpora = [manifest(tmp_path / "other")]
-        report = report_on(model, corpora)
+    def test_recordings_of_other_names_may_be_those_it_was_trained_on(self, model: Model, manifest: Any) -> None:
+        """The names of the same clips are those of their corpus, and others in a manifest."""
+        corpora = [manifest()]
+        report = report_on(model, corpora, replace(QUICK, leakage=True))
         assert report["clips"]["part"] == "all"
-        assert any("None of these clips is in the model's splits.json" in note for note in report["notes"])
-        looked = report_on(model, corpora, replace(QUICK, leakage=True))
-        assert "not among these corpora" in looked["leakage"]["reason"]
+        unknown = "whether it was trained on the same recordings is unknown."
+        assert f"None of these clips is named in the model's splits.json; {unknown}" in report["notes"]
+        reason = "none of the clips that the model was trained on is found by its name in these corpora"
+        assert report["leakage"] == {"speakers": None, "duplicates": None, "reason": reason}
         with pytest.raises(SplitError, match="the corpora have no clip of the model's test part"):
             load_clips(corpora, model, part="test")
 
@@ -181,7 +182,7 @@ class TestWhereLittleIsKnown:
         assert report["quality"]["intervals"]["clips"] is None
         assert [entry["kind"] for entry in report["robustness"]["conditions"]] == ["clean", "white noise"]
         assert all(entry["interval"] is None for entry in report["robustness"]["conditions"])
-        assert "No intervals by clips: 1 clip, too few to draw from; at least 10 are needed." in report["notes"]
+        assert "No interval by clips: 1 clip, too few to draw from; at least 10 are needed." in report["notes"]
         assert any("babble was not measured" in note for note in report["notes"])
         save(found, tmp_path / "r")
         assert "(no interval;" in (tmp_path / "r" / "report.html").read_text()
@@ -292,6 +293,18 @@ class TestFurtherParts:
         leaking = report_on(model, [f"synthetic={copy}"], options)
         pairs = {(found["clip"], found["train_clip"]) for found in leaking["leakage"]["duplicates"]}
         assert (table["parts"]["test"][0], table["parts"]["train"][0]) in pairs
+
+    @pytest.mark.parametrize("of", ["clips", "trained_on"])
+    def test_speakers_in_training_are_unknown_where_a_clip_has_none(self, of: str, model: Model, speech: Path) -> None:
+        clips = load_clips([f"synthetic={speech}"], model)
+        first = getattr(clips, of)[0]["clip"]
+        unnamed = getattr(clips, of).map(lambda row: {"speaker": None if row["clip"] == first else row["speaker"]})
+        report = build(model, replace(clips, **{of: unnamed}), replace(QUICK, leakage=True)).report
+        assert (report["leakage"]["speakers"], report["leakage"]["duplicates"]) == (None, [])
+        html = page(report, {})
+        reason = "some clips, here or in training, have no known speaker"
+        assert f"<p>Whether these speakers were in training, too, is unknown: {reason}.</p>" in html
+        assert "<p>Clips that were in training, too, or nearly the same: none.</p>" in html
 
     def test_a_copy_that_the_run_has_excluded_is_excluded_here(
         self, model: Model, speech: Path, run: Path, tmp_path: Path

@@ -129,6 +129,16 @@ def test_groups_of_many_speakers_have_an_interval_by_speakers(report: dict[str, 
     assert len(tables["By gender"][0]) == len(tables["By corpus"][0]) - 1
 
 
+def test_a_group_without_emotions(report: dict[str, Any]) -> None:
+    """Of a model of emotions and dimensions: one corpus may have the ones, another the others."""
+    speakers = report["quality"]["speakers"]
+    first, *others = speakers
+    speakers[first] = {key: speakers[first][key] for key in ("clips", "gender", "corpus")} | {"ccc": 0.512}
+    tables = Reader(page(report, {})).tables
+    assert [row[0] for row in tables["By speaker"]] == [first, *others]
+    assert [row[0] for row in tables["Recall by speaker and emotion"]] == others
+
+
 def test_a_condition_without_a_prediction(report: dict[str, Any]) -> None:
     report["robustness"]["conditions"][1] |= {"clips": 0, "uar": None, "interval": None, "difference": None}
     reader = Reader(page(report, {}))
@@ -206,7 +216,7 @@ def test_a_reduced_report(reduced: dict[str, Any]) -> None:
     text = unescape(Reader(page(reduced, {})).text)
     assert "Not in this report: comparison with another model, robustness, cost and leakage. The notes say why." in text
     assert "Unknown: whether these speakers and clips were in training, too." in text
-    assert "intervals by clips are too narrow for new speakers" in text
+    assert "Intervals by clips are too narrow for new speakers." in text
     assert "Missing: no clip's gender is known." in text
     assert text.count("Not in this report; the notes say why.") == 7
     assert not re.search(r"\b(None|nan)\b", text)

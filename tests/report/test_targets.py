@@ -208,6 +208,32 @@ class TestEmotionsAndDimensions:
         assert "Fairness between the genders" in (html := (tmp_path / "report.html").read_text())
         assert "Dimensions: differences between the genders" in html
 
+    @pytest.mark.parametrize(("few", "main"), [("UAR", "clips"), ("CCC", "speakers")])
+    def test_a_metric_of_too_few_speakers_has_its_interval_by_clips(
+        self, few: str, main: str, models: dict[str, Model], manifest: Any
+    ) -> None:
+        """Of twelve speakers all have labels of one target, and six of the other."""
+
+        def given(metric: str, place: int, value: Any) -> Any:
+            return value if metric != few or place % 12 < 6 else ""
+
+        corpus = manifest(
+            speaker=lambda place, row: f"s{place % 12}",
+            gender=None,
+            emotion=lambda place, row: given("UAR", place, row["emotion"]),
+            arousal=lambda place, row: given("CCC", place, place % 7 / 6),
+        )
+        report = built(models["mixed"], [corpus], other=replace(models["mixed"], name="itself")).report
+        assert main_metric(report)["interval"].startswith(f"95 % interval by {main}: ")
+        reason = f"No interval of {few} by speakers: 6 speakers, too few to draw from; at least 10 are needed."
+        narrow = f"{reason} Intervals by clips are too narrow for new speakers."
+        assert narrow in [caution.text for caution in cautions(report)]
+        assert reason in report["notes"]
+        html, text = page(report, {}), console(report)
+        assert html.count(reason) == 4  # the caution, quality, the comparison, the notes
+        for unit in ("clips", "speakers"):  # each metric has an interval in one of the two tables
+            assert f"This model and itself, by {unit}" in text
+
     def test_models_without_a_target_in_common(self, models: dict[str, Model], speech: Path) -> None:
         with pytest.raises(
             ValueError, match="compare=votes: it and dimensions have no emotions or dimensions in common"

@@ -55,6 +55,15 @@ def test_what_is_given_is_in_the_card(
     assert 'model="someone/model"' in made
 
 
+def test_the_results_stand_for_their_folder(
+    folders: list[Path], run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_ser.cli.card.draw_run", lambda results, folder: (folder / "plot.png").touch())
+    done = run_script("card", folders[0] / "results.json")
+    assert (done.returncode, done.stdout) == (0, f"{folders[0] / 'README.md'} is written\n")
+    assert {path.name for path in folders[0].iterdir()} == {"README.md", "plot.png", "results.json"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -39,7 +39,7 @@ results = json.loads(Path("EXAMPLE").read_text())
     "metrics": {"test": {"uar": 0.5 + 0.1 * int(words.get("--fold", 0)), "accuracy": 0.5, "f1_weighted": 0.4}},
     "probe": {"test": {"uar": 0.3 + 0.1 * int(words.get("--fold", 0))}},
     "parameters": {"trainable": 7, "total": 9},
-    "split": {"name": "kfold", "speakers_shared_by_train_and_test": 0},
+    "split": results["split"] | {"name": "kfold"},
     "training": results["training"] | {"seconds": 10, "epochs": 5},
 }))
 """.replace("EXAMPLE", str(EXAMPLE))
@@ -200,6 +200,28 @@ def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Pa
     (row,) = summarise(runs)
     assert row["seconds_per_epoch"] is None
     assert as_markdown([row]).endswith("| - |")
+
+
+def test_speakers_that_train_and_test_share_are_unknown_if_those_of_a_run_are(tmp_path: Path, speech: Path) -> None:
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
+    runs = plan(argv, parse_arguments(argv), {}, [1, 2])
+    cross_validate(runs, script, jobs=1)
+
+    def shared() -> int | None:
+        (row,) = summarise(runs)
+        found: int | None = row["speakers_shared_by_train_and_test"]
+        return found
+
+    assert shared() == 0
+    results = json.loads((runs[0].folder / "results.json").read_text())
+    results["split"]["parts"]["train"]["clips_without_speaker"] = 1
+    (runs[0].folder / "results.json").write_text(json.dumps(results))
+    assert shared() is None
+    results["split"]["speakers_shared_by_train_and_test"] = 3
+    (runs[1].folder / "results.json").write_text(json.dumps(results))
+    assert shared() == 3
 
 
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
     The test metrics for the Hub's `model-index`, between 0 and 1. The name of the data set has the split and the number of
     speakers that train and test share: they show wherever the Hub shows the metric.
     """
-    corpora, split, shared = results.corpora, results.split["name"], results.shared_speakers
+    corpora, split, shared = results.corpora, results.split["name"], results.shared_speakers()
     speakers = "no speaker" if shared == 0 else counted(shared or 0, "speaker")
     both = "" if shared is None else f", {speakers} in both train and test"
     hub = [corpus.hub_dataset for corpus in corpora.values() if corpus.hub_dataset]

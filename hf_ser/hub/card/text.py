@@ -210,7 +210,7 @@ def other_results(results: RunResults) -> str:
         [
             label(part), count(found["clips"]), form(found.get(main)), interval(best_interval(intervals(found), main), form),
             percent(found.get("f1_macro")),
-            count(results.split.get(f"speakers_shared_by_train_and_{part.partition(',')[0]}")),
+            count(results.shared_speakers(part.partition(",")[0])),
         ]
         for part, found in rows.items()
     ]  # fmt: skip
