@@ -251,6 +251,12 @@ class TestTestPartWithoutEmotions:
         assert re.search(r"\| arousal \| +36 \| +0.512 \| +0.400 to 0.600", card)
         assert re.search(r"\| test_other \| +36 \| +0.512 \| +0.400 to 0.600", card)
         assert not re.search("UAR\\*\\*|Recall by emotion", card)
+        two = changed(
+            results,
+            "metrics.test_other",
+            results["metrics"]["test"] | {"dimensions": {"arousal": arousal, "valence": arousal}},
+        )
+        assert not re.search(r"\| test_other \| +36 \| +0.512 \| +0.400 to 0.600", render(two))
 
     def test_without_any_label_no_metric_is_claimed(self) -> None:
         card = render(self.results())

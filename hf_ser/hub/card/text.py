@@ -206,11 +206,15 @@ def other_results(results: RunResults) -> str:
     }
     main = results.main_metric
     name, form = METRICS[main]
+
+    def edges(found: Mapping[str, Any]) -> list[float] | None:
+        several = main == "ccc" and len(found.get("dimensions", {})) > 1  # there is none of a mean
+        return None if several else best_interval(intervals(found), main)
+
     cells = [
         [
-            label(part), count(found["clips"]), form(found.get(main)), interval(best_interval(intervals(found), main), form),
-            percent(found.get("f1_macro")),
-            count(results.shared_speakers(part.partition(",")[0])),
+            label(part), count(found["clips"]), form(found.get(main)), interval(edges(found), form),
+            percent(found.get("f1_macro")), count(results.shared_speakers(part.partition(",")[0])),
         ]
         for part, found in rows.items()
     ]  # fmt: skip

@@ -45,7 +45,7 @@ def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
         "precision": precision,
         # Not allow_tf32: once transformers' --tf32 has set this, PyTorch refuses to read that.
         "matmul": torch.backends.cuda.matmul.fp32_precision,
-        "convolutions": torch.backends.cudnn.conv.fp32_precision,
+        "convolutions": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
         "device": model.device.type,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
