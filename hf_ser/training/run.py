@@ -31,6 +31,7 @@ from hf_ser.records import (
 )
 from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.results import RunResults
+from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
@@ -70,9 +71,9 @@ def finetune(arguments: Arguments) -> RunResults:
     folder = Path(args.output_dir or "")
     require_trainable(args, arguments.tuning)
     if args.push_to_hub:
-        check_hub(args, folder)
+        check_hub(arguments, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
-    checkpoint = checkpoint_to_resume(args, folder)
+    checkpoint = checkpoint_to_resume(arguments, folder)
     anew = checkpoint is None or Path(checkpoint).resolve().parent != folder.resolve()  # it may be another run's
     if anew:
         require_free(args, folder)
@@ -108,14 +109,16 @@ def finetune(arguments: Arguments) -> RunResults:
     return results
 
 
-def check_hub(training: SERConfig, folder: Path) -> None:
+def check_hub(arguments: Arguments, folder: Path) -> None:
     """
     Before anything is computed: whether the run can be published where it shall be.
 
     Raises:
-        FileExistsError: if there is a model, or the checkpoints of another run, and nothing was said about them.
+        FileExistsError: if there is a model, or the checkpoints of an unfinished run, and nothing was said about them.
         HubError: if the token is none, or the Hub cannot be reached.
+        ValueError: if the checkpoints there are not of the run that is resumed.
     """
+    training = arguments.training
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
@@ -125,23 +128,51 @@ def check_hub(training: SERConfig, folder: Path) -> None:
                 license=training.hub_license,
                 token=training.hub_token,
             )
-            if training.hub_strategy == HubStrategy.END or training.resume_from_checkpoint or training.hub_overwrite:
+            resumed = training.resume_from_checkpoint
+            if not resumed and (training.hub_strategy == HubStrategy.END or training.hub_overwrite):
                 return
-            if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
-                raise FileExistsError(
-                    f"hub_model_id: {training.hub_model_id} has the checkpoints of an unfinished run on its branch "
-                    f"{checkpoints.branch(training.hub_revision)!r}. Resume it (resume_from_checkpoint), or delete them "
-                    "(hub_overwrite)."
-                )
+            if there := checkpoints.unfinished_run(training.hub_model_id, training.hub_revision, training.hub_token):
+                require_resumed(there, arguments, folder)
 
 
-def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
+def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
+    """
+    Makes sure that the unfinished run on the Hub, whose `run.json` and `splits.json` are in `there`, is the one that is resumed:
+    its checkpoints replace those here, or are replaced by them.
+
+    Raises:
+        FileExistsError: if none is resumed.
+        ValueError: if another one is.
+    """
+    training = arguments.training
+    named = f"{training.hub_model_id}, branch {checkpoints.branch(training.hub_revision)!r},"
+    resumed: str | bool | None = training.resume_from_checkpoint
+    if not resumed:
+        raise FileExistsError(
+            f"hub_model_id: {named} has the checkpoints of an unfinished run. Resume it (resume_from_checkpoint), or delete them "
+            "(hub_overwrite)."
+        )
+    instead = "another hub_model_id or hub_revision, or go on without push_to_hub"
+    require_same_run(there, arguments, named, instead)
+    here = folder if resumed is True else Path(str(resumed)).parent
+    if (here / SPLITS).exists():
+        saved = (splits.SavedSplit.read(run / SPLITS).content for run in (here, there))
+        if different := splits.differences(*saved):
+            raise SplitError(
+                f"{named} holds a run with other clips than the one in {str(here)!r} ({different} differ). To go on with that "
+                f"one choose {instead}; to go on with the one on the Hub, another output_dir."
+            )
+
+
+def checkpoint_to_resume(arguments: Arguments, folder: Path) -> str | None:
     """
     The checkpoint that a run goes on from, `None` if it begins anew.
 
     Raises:
         FileNotFoundError: if there is no checkpoint to resume from.
+        ValueError: if the run in the folder is another one, and the Hub has checkpoints.
     """
+    training = arguments.training
     checkpoint: str | bool | None = training.resume_from_checkpoint
     if not checkpoint:
         return None
@@ -150,6 +181,7 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
         if training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
                 if training.process_index == 0 and training.hub_model_id:
+                    require_same_run(folder, arguments)  # before anything in it is replaced
                     checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
                 checkpoint = last_checkpoint(folder)
     if checkpoint is None or not Path(checkpoint).is_dir():
