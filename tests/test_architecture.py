@@ -11,6 +11,7 @@ ORDER = [
     "wording",
     "command_line",
     "cache",
+    "claims",
     "records",
     "machine",
     "memory",
