@@ -3,7 +3,8 @@
 import gc
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser import records, splits
+from hf_ser.claims import LOCK, sole_use
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
@@ -63,13 +65,36 @@ def finetune(arguments: Arguments) -> RunResults:
 
     Raises:
         CorpusError, SplitError: see `hf_ser.training.data.load_splits`.
+        BlockingIOError: if another process trains in the folder.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
+        OSError: if the folder cannot be written.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
     gc.collect()  # the model of a run before: it and its Trainer refer to each other, and would stay in the GPU's memory
+    require_trainable(arguments.training, arguments.tuning)
+    with alone_in_folder(arguments.training):
+        return _finetune(arguments)
+
+
+@contextmanager
+def alone_in_folder(training: SERConfig) -> Iterator[None]:
+    """
+    Within it, the processes of this run are the only ones that train in `output_dir`: the main one locks it for all of them.
+
+    Raises:
+        BlockingIOError: if others do.
+        OSError: if it cannot be written.
+    """
+    with ExitStack() as stack:
+        with training.main_process_first(desc="locking the folder"):
+            if training.process_index == 0:
+                stack.enter_context(sole_use(Path(training.output_dir or "")))
+        yield
+
+
+def _finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
-    require_trainable(args, arguments.tuning)
     if args.push_to_hub:
         check_hub(arguments, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
@@ -200,7 +225,7 @@ def require_free(training: SERConfig, folder: Path) -> None:
         FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
     """
     last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
-    left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
+    left = {path for pattern in (*INTERRUPTED, LOCK) for path in folder.glob(pattern)}
     if folder.is_dir() and set(folder.iterdir()) - left:
         if not training.overwrite_output_dir:
             kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
