@@ -75,6 +75,24 @@ def test_a_cache_that_cannot_be_written(
         pass
 
 
+def test_a_run_whose_folder_cannot_be_written(
+    disk: tuple[Path, Mount], run_script: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    folder, mount = disk
+    mount("remount,ro")
+    (tmp_path / "file").touch()
+    words = ["--corpora", "ravdess=/nowhere", "--output_dir"]
+    for place, why in (
+        (folder, "Read-only file system"),
+        (folder / "run", "Read-only"),
+        (tmp_path / "file", "File exists"),
+    ):
+        for more in ((), ("--seeds", "1")):
+            said = run_script("finetune", *words, place, *more).stderr
+            assert said.startswith(f"error: output_dir: {str(place)!r} cannot be written ({why}"), said
+            assert said.count("\n") == 2, said
+
+
 def test_a_record_on_a_full_disk(disk: tuple[Path, Mount]) -> None:
     folder, _ = disk
     path = folder / "results.json"

@@ -225,6 +225,7 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
     command = Command(training.run, training.finished, training.found, moments)
     folder, expected = check(command, tmp_path)
     assert not [*folder.glob("cache/corpora/*/tmp*"), *folder.rglob("*.partial"), *folder.rglob(".*.json.*")]
+    assert not [*folder.glob("run/**/.lock")]
     # Finished, it is resumed: what it has left is replaced.
     again = command._replace(run=training.again)
     assert kill(again, folder, Moment("open run/seed-1/adapter/adapter_config.json"), expected) in KILLED

@@ -10,6 +10,7 @@ It takes the arguments of hf-ser finetune, too. The same command resumes: finish
 import json
 from pathlib import Path
 
+from hf_ser.claims import sole_use
 from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import read_corpora
@@ -41,9 +42,10 @@ def main() -> int:
     trained = cross_corpus.settings([rows[0]["corpus"] for rows in corpora], leave_one_out=own.leave_one_out)
     arguments = parse_arguments(argv)
     runs = plan(argv, arguments, {"train_corpora": trained}, None)
-    failed = cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
+    root = Path(arguments.training.output_dir or "")
+    with sole_use(root):
+        failed = cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     if table := cross_corpus.matrix(runs):
-        root = Path(arguments.training.output_dir or "")
         (root / cross_corpus.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         columns = cross_corpus.tested(table)
         values = [[row["test"].get(corpus, {}).get("uar") for corpus in columns] for row in table]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from hf_ser.claims import sole_use
 from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.evaluation import plots
@@ -54,9 +55,10 @@ def main() -> int:
         for run in runs:
             print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
         return 0
-    failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
-    table = cross_validation.summarise(runs)
     root = Path(arguments.training.output_dir or "")
+    with sole_use(root):
+        failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
+    table = cross_validation.summarise(runs)
     if table:
         (root / cross_validation.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         plots.sweep(table, root / "sweep.png")

@@ -6,8 +6,9 @@ Export a model for inference on a CPU, as one ONNX file that onnxruntime runs.
     hf-ser export runs/lora_qkv --output exported/int8 --int8 --corpora ravdess=/data/RAVDESS
 
 Adapters that can be merged are merged; the others are exported as they are. Both models predict synthetic clips, and your own,
-each by itself and in padded batches; the exported one is kept only if no probability differs by more than the tolerance.
-export.json states the differences. The folder opens with hf_ser.pipeline(FOLDER), and with hf-ser predict FOLDER recordings/.
+each by itself and in padded batches; the exported one is kept only if no probability, and no value of a dimension, differs by
+more than the tolerance. export.json states the differences. The folder opens with hf_ser.pipeline(FOLDER), and with
+hf-ser predict FOLDER recordings/.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tolerance",
         type=float,
         metavar="P",
-        help="by how much a probability may differ (default: 1e-4, with --int8 0.05)",
+        help="by how much a probability, or the value of a dimension, may differ (default: 1e-4, with --int8 0.05)",
     )
     parser.add_argument(
         "--clips", nargs="+", default=[], metavar="SOURCE", help="files, folders or patterns of clips to compare, too"

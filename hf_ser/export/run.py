@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hf_ser.audio import read_mono
 from hf_ser.claims import abandoned, claim
@@ -22,7 +23,7 @@ from hf_ser.corpora import read_corpora, synthetic
 from hf_ser.emotions import EMOTIONS
 from hf_ser.export.graph import quantise, write_graph
 from hf_ser.hub.privacy import without_paths
-from hf_ser.inference.clips import Clip, find_clips
+from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.onnx import GRAPHS, RECORD, ExportedModel
 from hf_ser.pipeline import SERPipeline, pipeline
 
@@ -37,8 +38,8 @@ ENTRIES = (
     "preprocessor_config.json",
     "*_ser.py",
 )
-#: By how much a probability may differ. Rounding alone is below 1e-5 in float32. int8 differed by up to 0.025 on a fine-tuned
-#: HuBERT of 4 layers (120 clips of RAVDESS).
+#: By how much a predicted value may differ. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
+#: 0.025 on a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 #: How many synthetic clips are compared, all of them in one padded batch of so many seconds.
@@ -68,7 +69,8 @@ def export(
         output (`str` or `Path`): The folder: `model.onnx` or `model_int8.onnx`, `config.json`, `preprocessor_config.json` and
             `export.json`. It appears when all of it is written and compared.
         int8 (`bool`, defaults to `False`): Whether the weights of linear layers become int8.
-        tolerance (`float`, *optional*): By how much a probability may differ; by default 1e-4, and 0.05 with int8.
+        tolerance (`float`, *optional*): By how much a probability, or the value of a dimension, may differ; by default 1e-4, and
+            0.05 with int8.
         clips (`Sequence[str]`, *optional*): Files, folders and patterns of clips to compare, beside the synthetic ones.
         corpora (`Sequence[str]`, *optional*): Corpora of such clips, as `NAME=PATH`.
         most (`int`, defaults to 64): How many of these clips at most.
@@ -150,7 +152,7 @@ def check_arguments(tolerance: float, most: int) -> None:
         ValueError: if a number is out of range.
     """
     if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance: expected a difference of probabilities between 0 and 1, found {tolerance}")
+        raise ValueError(f"tolerance: expected a difference between 0 and 1, found {tolerance}")
     if most < 1:
         raise ValueError(f"most: must be at least 1 clip, found {most}")
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
@@ -217,9 +219,9 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
     Compares the predictions of an exported model with those of the model that it was made from.
 
     Returns:
-        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability, each clip by
-        itself; `batch`, the same where the exported model has the clips in padded batches, which in int8 it never has; `equal`,
-        the share of the clips for which both predict the same emotion.
+        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability or of a
+        dimension's value, each clip by itself; `batch`, the same where the exported model has the clips in padded batches, which
+        in int8 it never has; and, if the model has emotions, `equal`, the share of the clips with the same one.
 
     Raises:
         ValueError: if none of the clips can be used.
@@ -230,39 +232,51 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
     alone = list(exported.predict(clips, batch_size=1))
     batch = list(exported.predict(clips, batch_seconds=BATCH))
 
-    def difference(found: Sequence[Any]) -> float:
-        values = np.array([[list(each[i].probabilities.values()) for i in usable] for each in (expected, found)])
-        return float(np.nan_to_num(np.abs(values[0] - values[1]).max(), nan=np.inf))  # NaN is no small difference
+    def values(found: Sequence[Prediction]) -> npt.NDArray[np.float64]:
+        return np.array([[*found[i].probabilities.values(), *found[i].dimensions.values()] for i in usable])
 
-    return {
+    def difference(found: Sequence[Prediction]) -> float:
+        largest = np.abs(values(expected) - values(found)).max()
+        return float(np.nan_to_num(largest, nan=np.inf))  # NaN is no small difference
+
+    comparison = {
         "clips": len(usable),
         "seconds": sum(expected[i].duration for i in usable),
         "alone": difference(alone),
         "batch": difference(batch),
-        "equal": float(np.mean([expected[i].emotion == alone[i].emotion for i in usable])),
     }
+    if model.emotions:
+        comparison["equal"] = float(np.mean([expected[i].emotion == alone[i].emotion for i in usable]))
+    return comparison
 
 
 def check_comparison(comparison: dict[str, Any], precision: str, tolerance: float) -> None:
     """
     Raises:
-        ValueError: if a probability differs by more than the tolerance.
+        ValueError: if a probability, or the value of a dimension, differs by more than the tolerance.
     """
     if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
         raise ValueError(
-            f"the exported model ({precision}) is not kept: a probability differs by {largest:.2g} from the model's "
-            f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch; "
-            f"{comparison['equal']:.1%} of {comparison['clips']} decisions are the same), the tolerance is {tolerance:g}. "
+            f"the exported model ({precision}) is not kept: a predicted value differs by {largest:.2g} from the model's "
+            f"({comparison['alone']:.2g} for a clip by itself, {comparison['batch']:.2g} in a padded batch"
+            f"{decisions(comparison)}), the tolerance is {tolerance:g}. "
             "Raise it to keep the model" + (", or export in float32." if precision == "int8" else ".")
         )
 
 
+def decisions(comparison: dict[str, Any]) -> str:
+    """The end of a sentence: how many decisions are the same, of a model that has emotions."""
+    if "equal" not in comparison:
+        return ""
+    return f"; {comparison['equal']:.1%} of {comparison['clips']} decisions are the same"
+
+
 def summary(record: dict[str, Any]) -> str:
-    """What was exported, and how far its probabilities are from the model's: lines for the console."""
+    """What was exported, and how far its predicted values are from the model's: lines for the console."""
     found = record["comparison"]
     return (
         f"{record['model']} in {record['precision']}, {record['size'] / 1e6:.1f} MB\n"
-        f"compared on {found['clips']} clips, {found['seconds']:.0f} s ({found['of']}): a probability differs by at most "
+        f"compared on {found['clips']} clips, {found['seconds']:.0f} s ({found['of']}): a predicted value differs by at most "
         f"{found['alone']:.2g} for a clip by itself, {found['batch']:.2g} in a padded batch (tolerance: "
-        f"{record['tolerance']:g}); {found['equal']:.1%} of the decisions are the same"
+        f"{record['tolerance']:g}){decisions(found)}"
     )

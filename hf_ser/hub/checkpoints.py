@@ -67,20 +67,24 @@ def upload(staged: Path, repo_id: str, revision: str | None, token: str | None, 
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def exist(repo_id: str, revision: str | None, token: str | None) -> bool:
+def unfinished_run(repo_id: str, revision: str | None, token: str | None) -> Path | None:
     """
-    Whether the branch has checkpoints of an unfinished run.
+    A folder with `run.json` and `splits.json` of the unfinished run on the branch; `None` if there is none.
 
     Raises:
         HubError: if the Hub cannot be reached or refuses.
     """
-    with explained(repo_id, branch(revision)):
-        return HfApi(token=token).file_exists(repo_id, RUN, revision=branch(revision))
+    there = branch(revision)
+    with explained(repo_id, there):
+        if not HfApi(token=token).file_exists(repo_id, RUN, revision=there):
+            return None
+        return Path(snapshot_download(repo_id, revision=there, token=token, allow_patterns=[RUN, SPLITS]))
 
 
 def download(repo_id: str, revision: str | None, run: Path, token: str | None) -> None:
     """
-    Downloads a run's checkpoints into its folder, if the Hub has a later one than the folder.
+    Downloads a run's checkpoints into its folder, if the Hub has a later one than the folder. It must be the same run, see
+    [`unfinished_run`]: files of the folder are replaced.
 
     Raises:
         HubError: if the Hub cannot be reached or refuses.

@@ -14,7 +14,7 @@ from hf_ser.machine import processors, threads_of_this_process
 from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
 
-#: How the model was exported, and how far its probabilities are from those of the original model.
+#: How the model was exported, and how far its predicted values are from those of the original model.
 RECORD = "export.json"
 #: The graph's file, by its precision.
 GRAPHS = {"float32": "model.onnx", "int8": "model_int8.onnx"}
@@ -60,7 +60,7 @@ class ExportedModel(nn.Module):
                 `(batch, frames, features)` for Wav2Vec2-BERT.
 
         Returns:
-            `logits` `(batch, emotions)`.
+            `logits` `(batch, emotions + dimensions)`.
 
         Raises:
             ValueError: if the input is missing, or a clip is longer than Whisper's 30 s.

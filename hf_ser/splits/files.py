@@ -27,24 +27,27 @@ BY_HASH = {NAMED_BY: "the first 16 digits of the SHA-256 of the name"}
 
 def save_splits(parts: Mapping[str, Dataset], path: Path) -> None:
     """Writes `splits.json`: the names of each part's clips, what the split was made with, and the speakers that parts share."""
+    records.write(path, _content(parts))
+
+
+def _content(parts: Mapping[str, Dataset]) -> dict[str, Any]:
     made = dict(next(iter(parts.values())).info.split)
-    content = {
+    return {
         "name": made.pop("name", "given"),
         "settings": made,
         "shared_speakers": shared_speakers(parts),
         "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
         "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
-    records.write(path, content)
 
 
-def hashed(saved: dict[str, Any]) -> dict[str, Any]:
+def hashed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     The content of a `splits.json` with a hash in place of each clip's and speaker's name. It can still be compared with, and
     read back by, users who have the corpora. It is no secret: a guessed name can be checked.
     """
     if NAMED_BY in saved:
-        return saved
+        return dict(saved)
     parts = {part: sorted(map(hash_name, names)) for part, names in saved["parts"].items()}
     shared = sorted(map(hash_name, saved.get("shared_speakers", [])))
     return {**saved, **BY_HASH, "shared_speakers": shared, "parts": parts}
@@ -144,6 +147,18 @@ def read_splits(clips: Dataset, path: Path) -> DatasetDict:
     return parts_of(clips, "file", saved.settings, {part: found for part, found in rows.items() if len(found)})
 
 
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What differs between the contents of two `splits.json`, in words: clips by part, or emotions; empty if nothing does."""
+    first, second = hashed(one), hashed(other)
+    moved = {
+        part: set(first["parts"].get(part, ())) ^ set(second["parts"].get(part, ()))
+        for part in {**first["parts"], **second["parts"]}
+    }
+    if found := ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names):
+        return found
+    return "" if first.get("emotions") == second.get("emotions") else "their emotions"
+
+
 def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
     """
     Makes sure that a run goes on with the split that it began with: a clip that moved from test to train would be tested
@@ -152,14 +167,7 @@ def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
     Raises:
         SplitError: if the clips of a part, or their emotions, are not those that `path` has, or it cannot be read.
     """
-    began = SavedSplit.read(path)
-    emotions = {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()}
-    moved = {
-        part: set(names) ^ set(began.named(names_of(parts[part]) if part in parts else ()))
-        for part, names in began.parts.items()
-    }
-    if any(moved.values()) or began.content.get("emotions") != emotions:
-        found = ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names) or "their emotions"
+    if found := differences(SavedSplit.read(path).content, _content(parts)):
         raise SplitError(
             f"resume_from_checkpoint: the clips are not those that the run began with ({found} differ from {path}). "
             f"Resume with the same corpora, emotions and split, or with the split in {path}."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_ser.claims import LOCK
 from hf_ser.hub import checkpoints
 from hf_ser.records import (
     CARD,
@@ -44,7 +45,7 @@ def require_free(training: SERConfig, folder: Path) -> None:
         FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
     """
     last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
-    left = {path for pattern in INTERRUPTED for path in folder.glob(pattern)}
+    left = {path for pattern in (*INTERRUPTED, LOCK) for path in folder.glob(pattern)}
     if folder.is_dir() and set(folder.iterdir()) - left:
         if not training.overwrite_output_dir:
             kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"

@@ -74,10 +74,18 @@ def _corpus(specification: str) -> str:
     return name if name in CORPORA or not equals else f"{name}={Path(source).name}"
 
 
-def require_same_run(folder: Path, arguments: Arguments) -> None:
+def require_same_run(
+    folder: Path, arguments: Arguments, named: str | None = None, instead: str = "another output_dir"
+) -> None:
     """
     Makes sure that the run in a folder, finished or not, was started with the arguments that are given now. Without `run.json`,
     which a run writes when it starts, there is nothing to compare.
+
+    Args:
+        folder (`Path`): The run's folder.
+        arguments (`Arguments`): What is given now.
+        named (`str`, *optional*): What the message calls the folder, by default its path.
+        instead (`str`, *optional*): What the user can choose instead.
 
     Raises:
         ValueError: if it was not; lists each argument that differs.
@@ -90,6 +98,6 @@ def require_same_run(folder: Path, arguments: Arguments) -> None:
             f"  {name}: found {found!r}, given {given!r}" for name, (found, given) in sorted(different.items())
         )
         raise ValueError(
-            f"{folder} holds a run with other arguments ({RUN}):\n{lines}\nGive the arguments that the run was started with, or "
-            "choose another output_dir."
+            f"{named or folder} holds a run with other arguments ({RUN}):\n{lines}\nGive the arguments that the run was started "
+            f"with, or choose {instead}."
         )

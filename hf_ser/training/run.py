@@ -3,18 +3,22 @@
 import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers.trainer_utils import HubStrategy
 
 from hf_ser import records, splits
+from hf_ser.claims import sole_use
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RESULTS, RUN, SPLITS
 from hf_ser.results import RunResults
+from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
@@ -40,17 +44,40 @@ def finetune(arguments: Arguments) -> RunResults:
 
     Raises:
         CorpusError, SplitError: see `hf_ser.training.data.load_splits`.
+        BlockingIOError: if another process trains in the folder.
         FileExistsError: if the folder holds an earlier run, and nothing was said about it.
+        OSError: if the folder cannot be written.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
     gc.collect()  # the model of a run before: it and its Trainer refer to each other, and would stay in the GPU's memory
+    require_trainable(arguments.training, arguments.tuning)
+    with alone_in_folder(arguments.training):
+        return _finetune(arguments)
+
+
+@contextmanager
+def alone_in_folder(training: SERConfig) -> Iterator[None]:
+    """
+    Within it, the processes of this run are the only ones that train in `output_dir`: the main one locks it for all of them.
+
+    Raises:
+        BlockingIOError: if others do.
+        OSError: if it cannot be written.
+    """
+    with ExitStack() as stack:
+        with training.main_process_first(desc="locking the folder"):
+            if training.process_index == 0:
+                stack.enter_context(sole_use(Path(training.output_dir or "")))
+        yield
+
+
+def _finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
-    require_trainable(args, arguments.tuning)
     if args.push_to_hub:
-        check_hub(args, folder)
+        check_hub(arguments, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
-    checkpoint = checkpoint_to_resume(args, folder)
+    checkpoint = checkpoint_to_resume(arguments, folder)
     anew = checkpoint is None or Path(checkpoint).resolve().parent != folder.resolve()  # it may be another run's
     if anew:
         require_free(args, folder)
@@ -87,14 +114,16 @@ def finetune(arguments: Arguments) -> RunResults:
     return results
 
 
-def check_hub(training: SERConfig, folder: Path) -> None:
+def check_hub(arguments: Arguments, folder: Path) -> None:
     """
     Before anything is computed: whether the run can be published where it shall be.
 
     Raises:
-        FileExistsError: if there is a model, or the checkpoints of another run, and nothing was said about them.
+        FileExistsError: if there is a model, or the checkpoints of an unfinished run, and nothing was said about them.
         HubError: if the token is none, or the Hub cannot be reached.
+        ValueError: if the checkpoints there are not of the run that is resumed.
     """
+    training = arguments.training
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
@@ -104,23 +133,51 @@ def check_hub(training: SERConfig, folder: Path) -> None:
                 license=training.hub_license,
                 token=training.hub_token,
             )
-            if training.hub_strategy == HubStrategy.END or training.resume_from_checkpoint or training.hub_overwrite:
+            resumed = training.resume_from_checkpoint
+            if not resumed and (training.hub_strategy == HubStrategy.END or training.hub_overwrite):
                 return
-            if checkpoints.exist(training.hub_model_id, training.hub_revision, training.hub_token):
-                raise FileExistsError(
-                    f"hub_model_id: {training.hub_model_id} has the checkpoints of an unfinished run on its branch "
-                    f"{checkpoints.branch(training.hub_revision)!r}. Resume it (resume_from_checkpoint), or delete them "
-                    "(hub_overwrite)."
-                )
+            if there := checkpoints.unfinished_run(training.hub_model_id, training.hub_revision, training.hub_token):
+                require_resumed(there, arguments, folder)
 
 
-def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
+def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
+    """
+    Makes sure that the unfinished run on the Hub, whose `run.json` and `splits.json` are in `there`, is the one that is resumed:
+    its checkpoints replace those here, or are replaced by them.
+
+    Raises:
+        FileExistsError: if none is resumed.
+        ValueError: if another one is.
+    """
+    training = arguments.training
+    named = f"{training.hub_model_id}, branch {checkpoints.branch(training.hub_revision)!r},"
+    resumed: str | bool | None = training.resume_from_checkpoint
+    if not resumed:
+        raise FileExistsError(
+            f"hub_model_id: {named} has the checkpoints of an unfinished run. Resume it (resume_from_checkpoint), or delete them "
+            "(hub_overwrite)."
+        )
+    instead = "another hub_model_id or hub_revision, or go on without push_to_hub"
+    require_same_run(there, arguments, named, instead)
+    here = folder if resumed is True else Path(str(resumed)).parent
+    if (here / SPLITS).exists():
+        saved = (splits.SavedSplit.read(run / SPLITS).content for run in (here, there))
+        if different := splits.differences(*saved):
+            raise SplitError(
+                f"{named} holds a run with other clips than the one in {str(here)!r} ({different} differ). To go on with that "
+                f"one choose {instead}; to go on with the one on the Hub, another output_dir."
+            )
+
+
+def checkpoint_to_resume(arguments: Arguments, folder: Path) -> str | None:
     """
     The checkpoint that a run goes on from, `None` if it begins anew.
 
     Raises:
         FileNotFoundError: if there is no checkpoint to resume from.
+        ValueError: if the run in the folder is another one, and the Hub has checkpoints.
     """
+    training = arguments.training
     checkpoint: str | bool | None = training.resume_from_checkpoint
     if not checkpoint:
         return None
@@ -129,6 +186,7 @@ def checkpoint_to_resume(training: SERConfig, folder: Path) -> str | None:
         if training.push_to_hub:
             with training.main_process_first(desc="looking for a checkpoint on the Hub"):
                 if training.process_index == 0 and training.hub_model_id:
+                    require_same_run(folder, arguments)  # before anything in it is replaced
                     checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
                 checkpoint = last_checkpoint(folder)
     if checkpoint is None or not Path(checkpoint).is_dir():

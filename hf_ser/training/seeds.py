@@ -8,7 +8,7 @@ from typing import Any
 from hf_ser import records
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, table_in_markdown, unfinished
-from hf_ser.training.run import finetune
+from hf_ser.training.run import alone_in_folder, finetune
 
 SUMMARY = "seeds.json"
 
@@ -25,6 +25,8 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
 
     Raises:
+        BlockingIOError: if another process trains in the folder.
+        OSError: if the folder cannot be written.
         ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
     """
     if any(word.partition("=")[0] == "--seed" for word in argv):
@@ -40,14 +42,15 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         folder = root / f"seed-{seed}"
         own = ("--seed", str(seed), "--output_dir", str(folder))
         runs.append(Run({}, arguments.script.fold, seed, folder, (*argv, *own)))
-    # Before the first run, whose files another process may write already when this one comes to a later line.
-    waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
-    for run, resumption in waiting:
-        sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
-        finetune(parse_arguments([*run.argv, *resumption]))
-    (summary,) = summarise(runs)
-    if arguments.training.process_index == 0:
-        records.write(root / SUMMARY, summary)
+    with alone_in_folder(arguments.training):
+        # Before the first run, whose files another process may write already when this one comes to a later line.
+        waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
+        for run, resumption in waiting:
+            sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
+            finetune(parse_arguments([*run.argv, *resumption]))
+        (summary,) = summarise(runs)
+        if arguments.training.process_index == 0:
+            records.write(root / SUMMARY, summary)
     return summary
 
 

@@ -14,11 +14,13 @@ import torch
 
 import hf_ser
 from hf_ser.export import export, run, summary
-from hf_ser.export.run import chosen_clips, compare, synthetic_clips
+from hf_ser.export.run import check_comparison, chosen_clips, compare, synthetic_clips
 
 
 def test_what_differs_too_much_is_not_kept(hubert: Path, exported: Path, traced: None, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\(int8\) is not kept: a probability differs by .* the tolerance is 1e-09"):
+    with pytest.raises(
+        ValueError, match=r"\(int8\) is not kept: a predicted value differs by .* the tolerance is 1e-09"
+    ):
         export(hubert, tmp_path / "exported", int8=True, tolerance=1e-9)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,6 +118,34 @@ def test_the_users_own_clips_are_compared_too(
     assert summary(record).startswith("hubert-group-stock in float32, ")
 
 
+def test_a_model_of_dimensions_alone_is_compared_by_them(
+    tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = save_model(tiny_hubert, tmp_path / "model", (), ("arousal", "valence"))
+    model = hf_ser.pipeline(folder, device="cpu")
+    torch.nn.init.normal_(model.model.classifier.weight)  # a new head predicts the same for every clip
+    model.model.save_pretrained(folder)
+    record = export(folder, tmp_path / "exported")
+    found = record["comparison"]
+    assert 0 < max(found["alone"], found["batch"]) < 1e-4
+    assert "equal" not in found
+    assert summary(record).endswith("(tolerance: 0.0001)")
+    with pytest.raises(ValueError, match=r"a predicted value differs by 0.5 .* in a padded batch\), the tolerance is"):
+        check_comparison(found | {"alone": 0.5}, "float32", 1e-4)
+
+
+def test_dimensions_beside_emotions_are_compared_too(
+    tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = hf_ser.pipeline(save_model(tiny_hubert, tmp_path / "model", ("happy", "sad"), ("arousal",)), device="cpu")
+    other = hf_ser.pipeline(tmp_path / "model", device="cpu")
+    other.model.classifier.bias.data[-1] += 0.25  # outputs are the emotions, and then the dimension
+    found = compare(model, other, synthetic_clips(2))
+    assert found["alone"] == pytest.approx(0.25, abs=1e-5)
+    assert found["batch"] == pytest.approx(0.25, abs=1e-3)
+    assert found["equal"] == 1
+
+
 def test_clips_that_cannot_be_used_are_left_out(exported: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     recogniser = hf_ser.pipeline(exported)
@@ -126,7 +156,7 @@ def test_clips_that_cannot_be_used_are_left_out(exported: Path, tmp_path: Path) 
 
 
 def test_arguments_are_checked_first(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tolerance: expected a difference of probabilities between 0 and 1, found 2"):
+    with pytest.raises(ValueError, match="tolerance: expected a difference between 0 and 1, found 2"):
         export("no model", tmp_path, tolerance=2)
     with pytest.raises(ValueError, match="most: must be at least 1 clip, found 0"):
         export("no model", tmp_path, most=0)

@@ -19,7 +19,7 @@ def test_export_and_predict(
     ran = run_script("export", hubert, "--output", tmp_path / "exported")
     assert ran.returncode == 0, ran.stderr
     printed = ran.stdout
-    assert "a probability differs by at most" in printed
+    assert "a predicted value differs by at most" in printed
     assert f"the exported model is in {tmp_path / 'exported'}" in printed
 
     clip = write_clip(tmp_path / "clip.wav", seconds=1.5)

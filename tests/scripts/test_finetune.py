@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -276,6 +277,36 @@ class TestAnExistingFolder:
             finetune(
                 parse_arguments([*arguments, "--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", "True"])
             )
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "1")])
+def test_a_folder_in_which_a_run_trains_is_left_alone(
+    run_words: Callable[..., list[str]], run_script: Python, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    seeds: tuple[str, ...],
+) -> None:  # fmt: skip
+    """The same command a second time, and others that would begin anew or go on, while the first trains."""
+    folder = tmp_path / "seeds/seed-1" if seeds else tmp_path / "run"
+    words = [*run_words(folder.parent if seeds else folder, "--method", "lora_classifier"), *seeds]
+    alone = ["--seed", "1", "--output_dir", str(folder)]
+    others = [words, [*words[:-2], *alone, "--overwrite_output_dir", "True"]] if seeds else [
+        [*words, "--overwrite_output_dir", "True"], [*words, "--resume_from_checkpoint", "True"]]  # fmt: skip
+    true_train, said = SERTrainer.train, []
+
+    def train(self: SERTrainer, *given: Any) -> Any:
+        monkeypatch.setattr(SERTrainer, "train", true_train)
+        before = sorted(folder.rglob("*"))
+        said.extend(run_script("finetune", *other).stderr for other in others)
+        assert sorted(folder.rglob("*")) == before
+        return true_train(self, *given)
+
+    monkeypatch.setattr(SERTrainer, "train", train)
+    ran = run_script("finetune", *words)
+    assert ran.returncode == 0, ran.stderr
+    for message in said:
+        assert re.match(rf"error: output_dir: another process trains in '{tmp_path}.*choose another folder", message)
+    assert len(said) == 2
+    assert (folder / "results.json").exists()
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_run_is_not_resumed_with_another_split_or_objective(

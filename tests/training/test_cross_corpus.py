@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hf_ser.claims import sole_use
 from hf_ser.corpora import CorpusError, Row, read, to_dataset
 from hf_ser.emotions import EmotionSelection
 from hf_ser.training.cross_corpus import as_markdown, settings, shared_emotions
@@ -68,10 +69,14 @@ def test_from_the_command_line(tmp_path: Path, speech: Path, tiny_hubert: Path, 
                 for row in rows
                 if (row["speaker"] in halves) == inside and row["emotion"] in ("happy", "sad", "angry")
             )
-    done = run_script(
-        "cross_corpus", "--corpora", f"manifest={tmp_path / 'lab.csv'}", f"manifest={tmp_path / 'field.csv'}",
+    words = (
+        "--corpora", f"manifest={tmp_path / 'lab.csv'}", f"manifest={tmp_path / 'field.csv'}",
         "--model_name_or_path", tiny_hubert, "--method", "probe", "--normalise_by", "corpus", "--output_dir", tmp_path / "runs",
     )  # fmt: skip
+    with sole_use(tmp_path / "runs"):
+        refused = run_script("cross_corpus", *words)
+    assert f"error: output_dir: another process trains in '{tmp_path / 'runs'}'" in refused.stderr
+    done = run_script("cross_corpus", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "| trained on | tested on lab | tested on field | lab, normalised by corpus |" in done.stdout
     first, second = json.loads((tmp_path / "runs/cross_corpus.json").read_text())

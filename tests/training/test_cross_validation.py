@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hf_ser.claims import sole_use
 from hf_ser.evaluation import plots
 from hf_ser.splits import SplitError
 from hf_ser.training import parse_arguments
@@ -238,6 +239,17 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     ):
         plots.sweep(table, tmp_path / f"{n}.png")
         assert (tmp_path / f"{n}.png").stat().st_size > 5000
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(
+    tmp_path: Path, speech: Path, run_script: Python
+) -> None:
+    with sole_use(tmp_path / "cv"):
+        done = run_script("cross_validate", *arguments(tmp_path, speech))
+        assert [path.name for path in (tmp_path / "cv").iterdir()] == [".lock"]
+    assert done.returncode == 1
+    assert f"error: output_dir: another process trains in '{tmp_path / 'cv'}'" in done.stderr
+    assert not (tmp_path / "cv").exists()
 
 
 @pytest.mark.usefixtures("train_here")

@@ -131,13 +131,13 @@ def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
     assert answers("lab/ser") == pytest.approx(answers("lab/whole"), abs=1e-4)
 
 
-def kill_after(epochs: int, patch: pytest.MonkeyPatch) -> None:
-    """The next run dies once its checkpoint after so many epochs is on the Hub."""
+def kill_after(epochs: int, patch: pytest.MonkeyPatch, *, uploaded: bool = True) -> None:
+    """The next run dies once it has a checkpoint after so many epochs, if `uploaded` on the Hub."""
 
     def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.epoch >= epochs:
             began = time.monotonic()
-            while not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
+            while uploaded and not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
                 assert time.monotonic() - began < 120, "the checkpoint does not come"
                 time.sleep(0.05)
             raise Killed
@@ -155,7 +155,9 @@ def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
         kill_after(1, patch)
         with pytest.raises(Killed):
             train("here", "--method", "lora_classifier", *options)
-    with pytest.raises(FileExistsError, match="has the checkpoints of an unfinished run on its branch 'checkpoints'"):
+    with pytest.raises(
+        FileExistsError, match="lab/ser, branch 'checkpoints', has the checkpoints of an unfinished run"
+    ):
         train("anew", "--method", "lora_classifier", *options)
     with pytest.raises(ValueError, match="method: found 'lora_classifier', given 'full'"):
         train("elsewhere", "--method", "full", "--resume_from_checkpoint", "True", *options)
@@ -168,6 +170,51 @@ def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
     train("unrelated", "--method", "lora_classifier", "--num_train_epochs", "1")
     assert on_the_hub("checkpoint-")  # a run that keeps none there deletes none
     assert branch("v2") == "checkpoints-v2"
+
+
+@pytest.mark.parametrize(("here", "there"), [(1, 2), (2, 1)])
+def test_of_two_runs_neither_replaces_the_other(
+    hub: Any, train: Train, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: int, there: int
+) -> None:
+    """An unfinished run here and one on the Hub, whichever is further."""
+    shutil.copytree(speech, tmp_path / "fewer")
+    min((tmp_path / "fewer").rglob("*_sad_*.wav")).unlink()
+    options = ["--method", "lora_classifier", "--num_train_epochs", "3"]
+    smaller, fewer = ("--head", "stock"), ("--corpora", f"synthetic={tmp_path / 'fewer'}")
+    strategy = ["--hub_strategy", "checkpoint", "--hub_always_push", "True"]
+    runs = {"there": (there, strategy), "other": (here, smaller), "clips": (here, fewer)}
+    for name, (epochs, more) in runs.items():
+        with monkeypatch.context() as patch:
+            kill_after(epochs, patch, uploaded=name == "there")
+            with pytest.raises(Killed):
+                train(name, *options, *more, "--push_to_hub", str(name == "there"))
+    resumed = [*options, *strategy, "--resume_from_checkpoint", "True"]
+
+    def contents(root: Path) -> dict[str, bytes]:
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def refused(name: str, message: str, *more: str) -> None:
+        kept = contents(tmp_path / name), contents(Path(snapshot_download("lab/ser", revision="checkpoints")))
+        with pytest.raises(ValueError, match=message):
+            train(name, *resumed, *more)
+        assert contents(tmp_path / name) == kept[0]
+        assert contents(Path(snapshot_download("lab/ser", revision="checkpoints"))) == kept[1]
+
+    advice = "another hub_model_id or hub_revision, or go on without push_to_hub"
+    head = "head: found 'linear', given 'stock'"
+    refused("other", rf"^lab/ser, branch 'checkpoints', holds .*\n  {head}\n.*{advice}", *smaller)
+    last = str(max((tmp_path / "other").glob("checkpoint-*")))
+    refused("other", head, *smaller, "--resume_from_checkpoint", last)
+    refused(
+        "other", rf"^{tmp_path / 'other'} holds a run with other arguments .*\n  head: found 'stock', given 'linear'"
+    )
+    refused(
+        "clips",
+        rf"^lab/ser, .* other clips than the one in '{tmp_path / 'clips'}' \(.* in .* differ\).*{advice}",
+        *fewer,
+    )
+    without = ("--push_to_hub", "False")
+    assert train("clips", *resumed, *fewer, *without).training.resumed_from.startswith("checkpoint-")
 
 
 def test_a_checkpoint_here_that_is_behind_the_hubs_is_not_gone_on_from(
