@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -142,7 +142,8 @@ def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> b
     if accelerator.distributed_type != DistributedType.MULTI_CPU or not _launched_with("FSDP"):
         return False
     state = accelerator.state
-    state.distributed_type = DistributedType.FSDP
+    # In both states: the next Accelerator, of the probe's Trainer, copies that of the process.
+    PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**(settings or {}))
     if state.mixed_precision != "no":
         state.fsdp_plugin.set_mixed_precision(state.mixed_precision)

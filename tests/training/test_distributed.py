@@ -28,6 +28,8 @@ METHODS = {
     # The loss of a dimension depends on all clips of a step at once.
     "adapter": ["--method", "adapter", "--head", "conv", "--targets", "emotion", "arousal"],
 }
+#: Two steps with the default head.
+SHORT = ["--head", "linear", "--interpolation", "False", "--max_steps", "2"]
 WEIGHTS = {"full": "model.safetensors"}
 PARALLELISM = {
     "cpu_fsdp": (
@@ -59,13 +61,14 @@ def arguments(
 
 @pytest.fixture(scope="module")
 def alone(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of one process, by method."""
+    """The runs of one process, by method, and `linear`, a short one with the default head."""
     root = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
         for dropout in (torch.nn.Dropout, WordDropout):
             patch.setattr(dropout, "forward", lambda self, hidden: hidden)
         for method in METHODS:
             finetune(parse_arguments(arguments(method, 1, root / method)))
+        finetune(parse_arguments([*arguments("full", 1, root / "linear"), *SHORT]))
     return root
 
 
@@ -85,10 +88,13 @@ def shared_out(
     request: pytest.FixtureRequest, arguments: Callable[..., list[str]], fork_two: Callable[..., list[int | None]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
-    """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
+    """
+    The same runs of two processes, `linear` in bfloat16; and `resumed`, the one with adapters from its first checkpoint on.
+    """
     root = tmp_path_factory.mktemp("launched") / request.param
     root.mkdir()
     plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]
+    plan.append({"argv": [*arguments("full", 2, root / "linear"), *SHORT, "--bf16", "True"]})
     again = [*arguments("adapter", 2, root / "resumed"), "--resume_from_checkpoint", "True"]
     (root / "plan.json").write_text(json.dumps([*plan, {"argv": again, "resumed": str(root / "adapter")}]))
     if request.param == "cpu_fsdp":
@@ -155,6 +161,10 @@ class TestSharedModel:
             with torch.no_grad():
                 answers.append(opened.model(**inputs).logits)
         torch.testing.assert_close(answers[1], answers[0], atol=1e-3, rtol=0)  # a solved head amplifies rounding
+
+    def test_in_16_bits_the_default_head_learns_what_it_learns_in_float32(self, alone: Path, shared_out: Path) -> None:
+        assert len(losses(alone / "linear")) == 3
+        np.testing.assert_allclose(losses(shared_out / "linear"), losses(alone / "linear"), rtol=0.1)
 
     def test_it_goes_on_as_if_it_had_not_stopped(self, shared_out: Path) -> None:
         np.testing.assert_allclose(losses(shared_out / "resumed"), losses(shared_out / "adapter"), atol=1e-6)
