@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from safetensors.torch import load_file
 
 import hf_ser
 from hf_ser.audio import read_mono
+from hf_ser.modeling import StandardisedLinear
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.dropout import WordDropout
+from hf_ser.training.sharding import ZeroShards
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
@@ -170,6 +173,25 @@ class TestSharedModel:
         np.testing.assert_allclose(losses(shared_out / "resumed"), losses(shared_out / "adapter"), atol=1e-6)
         results = json.loads((shared_out / "resumed/results.json").read_text())
         assert results["training"]["resumed_from"] == checkpoints(shared_out / "adapter")[0].name
+
+
+def test_a_model_that_deepspeed_rounded_is_gathered_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for DeepSpeed itself: what trains has float32 weights there, and buffers are rounded with the model."""
+    trained = {"0.linear.weight": torch.randn(4, 8), "0.linear.bias": torch.randn(4)}
+    model = torch.nn.Sequential(StandardisedLinear(torch.nn.Linear(8, 4)), torch.nn.BatchNorm1d(4))
+    model[1].requires_grad_(False)
+    shards = ZeroShards(model)
+    model[0].mean.normal_()  # the probe is solved later
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.bfloat16()
+    model[1].running_mean.fill_(0.3)  # a statistic of the training
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    utils = SimpleNamespace(safe_get_full_fp32_param=lambda parameter: trained[names[id(parameter)]])
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(utils=utils))
+    monkeypatch.setitem(sys.modules, "deepspeed.utils", utils)
+    found = shards.gather(model).state_dict()
+    for name, tensor in {**expected, **trained, "1.running_mean": torch.full((4,), 0.3).bfloat16().float()}.items():
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
