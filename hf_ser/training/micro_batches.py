@@ -176,7 +176,8 @@ class MicroBatchTrainer(CheckpointingTrainer):
                 "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
                 f"({error})"
             ) from error
-        cut = [piece["attention_mask"] for batch in self._samples for piece in self._micro_batches(batch)]
+        masks = [{"attention_mask": batch["attention_mask"].cpu()} for batch in self._samples]
+        cut = [piece["attention_mask"] for mask in masks for piece in self._micro_batches(mask)]
         clips, places = max((mask.shape for mask in cut), key=math.prod)
         seconds = clips * places / self.data_collator.per_second
         if clips == 1:
