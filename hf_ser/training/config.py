@@ -285,7 +285,7 @@ class SERConfig(TrainingArguments):
         unset_hf_deepspeed_config()
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
-            torch.set_num_threads(self.cpu_threads or threads_of_this_process())
+            torch.set_num_threads(self.threads)
 
     def _resolve_defaults(self, targets: Mapping[str, float]) -> None:
         """Sets what depends on the machine or on other arguments."""
@@ -372,6 +372,11 @@ class SERConfig(TrainingArguments):
             if wrong:
                 raise ValueError(message)
         cut((), self.segment_length, self.segment_overlap)
+
+    @property
+    def threads(self) -> int:
+        """The threads that this process may compute with on a processor."""
+        return self.cpu_threads or threads_of_this_process()
 
     @property
     def augmentation_seed(self) -> int:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from hf_ser.hub.card import write_card
@@ -303,6 +304,21 @@ def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
 
 
 class TestRuns:
+    def test_it_is_solved_on_the_cores_of_the_process(
+        self, run: Callable[..., RunResults], tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Trap: accelerate launch leaves NumPy and SciPy a single thread, whatever torch is told."""
+        found: list[int] = []
+
+        def watched(*args: Any, **kwargs: Any) -> probe.Solution:
+            found.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return solve(*args, **kwargs)
+
+        monkeypatch.setattr(probe, "solve", watched)
+        with threadpool_limits(1, "blas"):
+            run(tiny_hubert, "--method", "probe", "--cpu_threads", "2")
+        assert set(found) == {2}
+
     @pytest.mark.parametrize("encoder", ["group_norm_hubert", "tiny_whisper"])
     def test_a_probe_is_a_model_like_any_other(
         self,
