@@ -223,6 +223,10 @@ class SERConfig(TrainingArguments):
     eval_strategy: str = option("epoch", help="When validation is evaluated: no, steps or epoch.")
     save_strategy: str = option("epoch", help="When a checkpoint is saved: no, steps, epoch or best.")
     logging_strategy: str = option("epoch", help="When the training loss is logged: no, steps, epoch.")
+    logging_nan_inf_filter: bool = option(
+        False,
+        help="Log the mean of the losses before in place of one that is not finite: a training that diverges looks well.",
+    )
     save_total_limit: int | None = option(1, help="Checkpoints to keep beside the best one.")
     load_best_model_at_end: bool = option(
         False,
