@@ -40,7 +40,7 @@ class RandomState:
 
     def __init__(self) -> None:
         self.torch, self.numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - SpecAugment draws from it
-        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
     def restore(self) -> None:
         """Sets it."""

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 
 from hf_ser.clips import ClipsInfo
@@ -64,6 +65,17 @@ def test_a_loss_that_is_not_finite_is_logged_as_it_is_and_warned_of(make: Callab
     ]
     trainer.evaluate(parts["test"])
     assert any("its loss is not finite" in warning for warning in trainer.results().warnings)
+
+
+def test_a_run_on_a_processor_leaves_the_gpu_alone(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, parts = make("--use_cpu", "True", "--max_steps", "1", "--save_strategy", "no")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # an optimizer asks
+    initialised = torch.cuda.is_initialized()
+    trainer.train()
+    trainer.evaluate(parts["test"])
+    assert trainer.results().environment.device.startswith("CPU")
+    assert torch.cuda.is_initialized() == initialised
 
 
 def clips(corpora: list[str], speakers: list[str | None]) -> Dataset:
