@@ -79,9 +79,19 @@ def _number(name: str, file: Path) -> int:
     return int(line[1]) if line else 0
 
 
+#: Words of errors by which the libraries of a GPU say so, beside those that accelerate knows.
+OUT_OF_MEMORY = (
+    "CUDA error: out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "GET was unable to find an engine to execute this computation",
+)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that the memory of the machine or of a GPU is short."""
-    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    known = isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
 
 
 def until_it_fits(compute: Callable[[], Result], reduce: Callable[[Exception], None]) -> Result:
@@ -95,9 +105,9 @@ def until_it_fits(compute: Callable[[], Result], reduce: Callable[[Exception], N
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            reduce(error)
-        # Behind the handler: the traceback keeps the tensors of what has failed.
+            failed = error.with_traceback(None)  # which keeps the tensors of what has failed
         torch.cuda.empty_cache()
+        reduce(failed)
 
 
 class FittingParts:

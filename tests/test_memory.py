@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from datasets import Dataset
 
 from hf_ser.audio import AudioError, decode, preparation, prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.inference.clips import find_clips
-from hf_ser.memory import free_memory
+from hf_ser.memory import free_memory, until_it_fits
 
 PROGRAM = """
 import json, resource, sys
@@ -49,6 +51,26 @@ def test_a_tensor_takes_the_memory_that_another_has_freed() -> None:
     if found["before"] < 8 * 1000:  # else 16,384 pages for each tensor
         pytest.skip("this system gives memory in huge pages, and hardly any time is lost")
     assert found["after"] < found["before"] / 20
+
+
+def test_what_failed_is_freed_before_the_next_attempt_is_prepared() -> None:
+    """Trap: a traceback keeps the graph of a step that failed, and preparing a smaller one needs memory, too."""
+    made: list[weakref.ref[torch.Tensor]] = []
+    reduced: list[str] = []
+
+    def compute() -> str:
+        if not made:
+            tensor = torch.zeros(8)
+            made.append(weakref.ref(tensor))
+            raise MemoryError("it is full")
+        return "computed"
+
+    def reduce(error: Exception) -> None:
+        assert made[0]() is None
+        reduced.append(str(error))
+
+    assert until_it_fits(compute, reduce) == "computed"
+    assert reduced == ["it is full"]
 
 
 @pytest.fixture

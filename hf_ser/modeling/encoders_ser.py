@@ -59,7 +59,8 @@ class ClipGroupNorm(nn.GroupNorm):
         mean = (values * inside).sum(dim=-1, keepdim=True) / number
         centred = (values - mean) * inside
         variance = centred.square().sum(dim=-1, keepdim=True) / number
-        return centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
+        normalised = centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
+        return normalised.to(self.weight.dtype)  # in 16 bits with FSDP and DeepSpeed, which have no autocast
 
 
 class ClipPositions(Data2VecAudioPositionalConvEmbedding):

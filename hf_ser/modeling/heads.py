@@ -43,7 +43,8 @@ class StandardisedLinear(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """`(..., features)` to `(..., emotions)`."""
-        return self.linear((features - self.mean) / self.scale)
+        # FSDP and DeepSpeed have no autocast: their weights are in 16 bits, and the statistics are not.
+        return self.linear(((features - self.mean) / self.scale).to(self.linear.weight.dtype))
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
@@ -87,14 +88,19 @@ class BatchNormClassifier(nn.Module):
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """`(batch, projected)` to `(batch, emotions)`."""
-        if self.training and len(pooled) == 1:  # one clip has no variance: it is normalised as in evaluation
-            norm = self.batch_norm
-            normalised = nn.functional.batch_norm(
-                pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
-            )
-        else:
-            normalised = self.batch_norm(pooled)
-        return self.out_proj(self.dropout(normalised))
+        norm = self.batch_norm
+        assert norm.running_mean is not None
+        kind = norm.running_mean.dtype  # that of the weights, too, but with FSDP in 16 bits
+        normalised = nn.functional.batch_norm(
+            pooled.to(kind),
+            norm.running_mean,
+            norm.running_var,
+            norm.weight.to(kind),
+            norm.bias.to(kind),
+            training=self.training and len(pooled) > 1,  # one clip has no variance: it is normalised as in evaluation
+            eps=norm.eps,
+        )
+        return self.out_proj(self.dropout(normalised.to(self.out_proj.weight.dtype)))
 
     @staticmethod
     @torch.no_grad()

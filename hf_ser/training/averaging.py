@@ -49,6 +49,14 @@ class WeightAverage(TrainerCallback):
         self.steps = 0
         self.mean: Weights = {}
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Takes the memory of the mean, which could be short once the last steps are reached."""
+        self.mean = {
+            name: self.mean.get(name, parameter.detach()).to(parameter.device, torch.float32, copy=True)
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Adds the weights of a step."""
         if state.global_step <= (1 - self.share) * state.max_steps:
@@ -56,8 +64,7 @@ class WeightAverage(TrainerCallback):
         self.steps += 1
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                now = parameter.detach().float().clone()
-                self.mean[name] = torch.lerp(self.mean.get(name, now).to(now.device), now, 1 / self.steps)
+                self.mean[name].lerp_(parameter.detach().float(), 1 / self.steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Leaves the model with the mean."""

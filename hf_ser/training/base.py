@@ -308,6 +308,8 @@ class BaseTrainer(MicroBatchTrainer):
         return StreamSampler(eval_dataset, args.eval_batch_size, None, args.world_size, args.dataloader_num_workers)
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self._tr_loss.zero_()  # transformers subtracts it from itself, which leaves what is not finite NaN
         # A matrix is kept in the history, but is no number for a progress bar or TensorBoard.
         matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
         super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)

@@ -223,6 +223,10 @@ class SERConfig(TrainingArguments):
     eval_strategy: str = option("epoch", help="When validation is evaluated: no, steps or epoch.")
     save_strategy: str = option("epoch", help="When a checkpoint is saved: no, steps, epoch or best.")
     logging_strategy: str = option("epoch", help="When the training loss is logged: no, steps, epoch.")
+    logging_nan_inf_filter: bool = option(
+        False,
+        help="Log the mean of the losses before in place of one that is not finite: a training that diverges looks well.",
+    )
     save_total_limit: int | None = option(1, help="Checkpoints to keep beside the best one.")
     load_best_model_at_end: bool = option(
         False,
@@ -285,7 +289,7 @@ class SERConfig(TrainingArguments):
         unset_hf_deepspeed_config()
         if self.device.type == "cpu":
             # accelerate launch leaves each process a single thread.
-            torch.set_num_threads(self.cpu_threads or threads_of_this_process())
+            torch.set_num_threads(self.threads)
 
     def _resolve_defaults(self, targets: Mapping[str, float]) -> None:
         """Sets what depends on the machine or on other arguments."""
@@ -372,6 +376,11 @@ class SERConfig(TrainingArguments):
             if wrong:
                 raise ValueError(message)
         cut((), self.segment_length, self.segment_overlap)
+
+    @property
+    def threads(self) -> int:
+        """The threads that this process may compute with on a processor."""
+        return self.cpu_threads or threads_of_this_process()
 
     @property
     def augmentation_seed(self) -> int:

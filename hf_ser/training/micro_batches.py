@@ -40,7 +40,7 @@ class RandomState:
 
     def __init__(self) -> None:
         self.torch, self.numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - SpecAugment draws from it
-        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
     def restore(self) -> None:
         """Sets it."""
@@ -176,7 +176,8 @@ class MicroBatchTrainer(CheckpointingTrainer):
                 "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
                 f"({error})"
             ) from error
-        cut = [piece["attention_mask"] for batch in self._samples for piece in self._micro_batches(batch)]
+        masks = [{"attention_mask": batch["attention_mask"].cpu()} for batch in self._samples]
+        cut = [piece["attention_mask"] for mask in masks for piece in self._micro_batches(mask)]
         clips, places = max((mask.shape for mask in cut), key=math.prod)
         seconds = clips * places / self.data_collator.per_second
         if clips == 1:

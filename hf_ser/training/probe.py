@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_limits
 
 from hf_ser.features import SpeechDataset
 from hf_ser.modeling import StandardisedLinear
@@ -423,7 +424,8 @@ def solve_probe(
     began = time.perf_counter()
     clips = clip_statistics(trainer, dataset, speakers)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    with warnings.catch_warnings():
+    # accelerate launch leaves NumPy and SciPy a single thread.
+    with warnings.catch_warnings(), threadpool_limits(trainer.args.threads, "blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         solution = solve(model, clips, emotions=len(dataset.targets.emotions), balance=trainer.args.balance)
     seconds = time.perf_counter() - began

@@ -149,7 +149,7 @@ class RunRecord(TrainerCallback):
             "history": history(state.log_history),
             "peak_memory_bytes": peak_memory(),
             "seeds": {"training": args.seed, "split": clips.info.split.get("seed")},
-            "environment": environment(),
+            "environment": environment(args.device),
             "command": self.command,
             "ranges": clips.info.ranges if trainer.targets.dimensions else None,
             "agreement": clips.info.agreement or None,
@@ -321,11 +321,11 @@ def _last_part(word: str) -> str:
     return str(without_paths(f"{name}{equals}{value}"))
 
 
-def environment() -> dict[str, Any]:
-    """Package versions and hardware."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Package versions, and the hardware that a run is on."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
     }

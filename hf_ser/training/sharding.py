@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -96,7 +96,7 @@ class ZeroShards:
     """
     Gathers a model under DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in stage 3 those of the model, too.
 
-    ZeRO converts frozen weights to the training's precision; a copy of the original ones stays in memory here.
+    ZeRO converts frozen weights and buffers to the training's precision; the original ones stay in memory here.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
@@ -105,6 +105,7 @@ class ZeroShards:
     def __init__(self, model: Any) -> None:
         self._empty = _without_weights(model)
         self._frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+        self._buffers = dict(model.named_buffers())
 
     def gather(self, shared: Any, *, everywhere: bool = False) -> Any:
         """A copy of the model with all weights in float32, in every process. Every process must call this."""
@@ -115,12 +116,11 @@ class ZeroShards:
         trained = {
             name: safe_get_full_fp32_param(p).detach().cpu() for name, p in inner.named_parameters() if p.requires_grad
         }
-        # Counters stay integers, other buffers are float32 as the weights.
-        buffers = {
-            name: buffer.cpu().float() if buffer.is_floating_point() else buffer.cpu()
-            for name, buffer in inner.named_buffers()
-        }
-        known = {**self._frozen, **trained, **buffers}
+        known = {**self._frozen, **trained}
+        for name, buffer in inner.named_buffers():
+            original, now = self._buffers[name].cpu(), buffer.cpu()
+            # What training has changed (the statistics of a batch norm) has no original.
+            known[name] = original if torch.equal(original.to(now.dtype), now) else now.to(original.dtype)
         whole.load_state_dict({name: known[name].clone() for name in whole.state_dict()}, assign=True)
         return whole.eval()
 
@@ -142,7 +142,8 @@ def shard_on_cpu(accelerator: Accelerator, settings: dict[str, Any] | None) -> b
     if accelerator.distributed_type != DistributedType.MULTI_CPU or not _launched_with("FSDP"):
         return False
     state = accelerator.state
-    state.distributed_type = DistributedType.FSDP
+    # In both states: the next Accelerator, of the probe's Trainer, copies that of the process.
+    PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**(settings or {}))
     if state.mixed_precision != "no":
         state.fsdp_plugin.set_mixed_precision(state.mixed_precision)

@@ -3,6 +3,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from transformers import (
 )
 
 from hf_ser.features import SpeechCollator
-from hf_ser.modeling import BatchNormClassifier, Loaded, fold_training_layers, load_model, resolve_checkpoint
+from hf_ser.modeling import (
+    BatchNormClassifier,
+    Loaded,
+    StandardisedLinear,
+    fold_training_layers,
+    load_model,
+    resolve_checkpoint,
+)
 from hf_ser.modeling.families import minimum_samples_in_training
 
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -253,6 +261,22 @@ class TestBatchNormHead:
         mean = head.batch_norm.running_mean.clone()
         assert torch.isfinite(head(torch.randn(1, 6))).all()
         assert torch.equal(mean, head.batch_norm.running_mean)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make", [StandardisedLinear, partial(BatchNormClassifier, dropout=0.0)])
+def test_a_head_takes_weights_in_16_bits_beside_statistics_in_float32(
+    make: Callable[..., torch.nn.Module], training: bool
+) -> None:
+    """As FSDP has them."""
+    head = make(torch.nn.Linear(24, 4)).train(training)
+    for buffer in head.buffers():
+        buffer.copy_(0.5 + torch.rand(buffer.shape))
+    inputs = torch.randn(16, 24)
+    expected = head(inputs)
+    for parameter in head.parameters():
+        parameter.data = parameter.data.bfloat16()
+    torch.testing.assert_close(head(inputs.bfloat16()), expected.bfloat16(), atol=0.05, rtol=0.05)
 
 
 def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,16 @@ class TestPadding:
             together = model(**batch(kind, clips)).logits[:1]
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
+    def test_weights_in_16_bits_give_outputs_in_16_bits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As with FSDP on GPUs, which compute a group norm like a traced model."""
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        model = tiny("hubert-group")
+        inputs = batch("hubert-group", noise(6000, 9007))
+        with torch.no_grad():
+            expected = model(**inputs).logits
+            inputs["input_values"] = inputs["input_values"].bfloat16()
+            torch.testing.assert_close(model.bfloat16()(**inputs).logits.float(), expected, atol=0.05, rtol=0.05)
+
 
 class TestTraining:
     @pytest.mark.parametrize("kind", SOME)

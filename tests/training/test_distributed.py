@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from safetensors.torch import load_file
 
 import hf_ser
 from hf_ser.audio import read_mono
+from hf_ser.modeling import StandardisedLinear
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.dropout import WordDropout
+from hf_ser.training.sharding import ZeroShards
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = REPOSITORY / "scripts" / "recipes" / "accelerate"
@@ -28,6 +31,8 @@ METHODS = {
     # The loss of a dimension depends on all clips of a step at once.
     "adapter": ["--method", "adapter", "--head", "conv", "--targets", "emotion", "arousal"],
 }
+#: Two steps with the default head.
+SHORT = ["--head", "linear", "--interpolation", "False", "--max_steps", "2"]
 WEIGHTS = {"full": "model.safetensors"}
 PARALLELISM = {
     "cpu_fsdp": (
@@ -59,13 +64,14 @@ def arguments(
 
 @pytest.fixture(scope="module")
 def alone(arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of one process, by method."""
+    """The runs of one process, by method, and `linear`, a short one with the default head."""
     root = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
         for dropout in (torch.nn.Dropout, WordDropout):
             patch.setattr(dropout, "forward", lambda self, hidden: hidden)
         for method in METHODS:
             finetune(parse_arguments(arguments(method, 1, root / method)))
+        finetune(parse_arguments([*arguments("full", 1, root / "linear"), *SHORT]))
     return root
 
 
@@ -85,10 +91,13 @@ def shared_out(
     request: pytest.FixtureRequest, arguments: Callable[..., list[str]], fork_two: Callable[..., list[int | None]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
-    """The same runs of two processes, by method; and `resumed`, the one with adapters from its first checkpoint on."""
+    """
+    The same runs of two processes, `linear` in bfloat16; and `resumed`, the one with adapters from its first checkpoint on.
+    """
     root = tmp_path_factory.mktemp("launched") / request.param
     root.mkdir()
     plan: list[dict[str, Any]] = [{"argv": arguments(method, 2, root / method)} for method in METHODS]
+    plan.append({"argv": [*arguments("full", 2, root / "linear"), *SHORT, "--bf16", "True"]})
     again = [*arguments("adapter", 2, root / "resumed"), "--resume_from_checkpoint", "True"]
     (root / "plan.json").write_text(json.dumps([*plan, {"argv": again, "resumed": str(root / "adapter")}]))
     if request.param == "cpu_fsdp":
@@ -156,10 +165,33 @@ class TestSharedModel:
                 answers.append(opened.model(**inputs).logits)
         torch.testing.assert_close(answers[1], answers[0], atol=1e-3, rtol=0)  # a solved head amplifies rounding
 
+    def test_in_16_bits_the_default_head_learns_what_it_learns_in_float32(self, alone: Path, shared_out: Path) -> None:
+        assert len(losses(alone / "linear")) == 3
+        np.testing.assert_allclose(losses(shared_out / "linear"), losses(alone / "linear"), rtol=0.1)
+
     def test_it_goes_on_as_if_it_had_not_stopped(self, shared_out: Path) -> None:
         np.testing.assert_allclose(losses(shared_out / "resumed"), losses(shared_out / "adapter"), atol=1e-6)
         results = json.loads((shared_out / "resumed/results.json").read_text())
         assert results["training"]["resumed_from"] == checkpoints(shared_out / "adapter")[0].name
+
+
+def test_a_model_that_deepspeed_rounded_is_gathered_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for DeepSpeed itself: what trains has float32 weights there, and buffers are rounded with the model."""
+    trained = {"0.linear.weight": torch.randn(4, 8), "0.linear.bias": torch.randn(4)}
+    model = torch.nn.Sequential(StandardisedLinear(torch.nn.Linear(8, 4)), torch.nn.BatchNorm1d(4))
+    model[1].requires_grad_(False)
+    shards = ZeroShards(model)
+    model[0].mean.normal_()  # the probe is solved later
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.bfloat16()
+    model[1].running_mean.fill_(0.3)  # a statistic of the training
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    utils = SimpleNamespace(safe_get_full_fp32_param=lambda parameter: trained[names[id(parameter)]])
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(utils=utils))
+    monkeypatch.setitem(sys.modules, "deepspeed.utils", utils)
+    found = shards.gather(model).state_dict()
+    for name, tensor in {**expected, **trained, "1.running_mean": torch.full((4,), 0.3).bfloat16().float()}.items():
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from hf_ser.hub.card import write_card
@@ -217,14 +218,18 @@ class TestLearningRates:
 
 class TestKeeping:
     def test_mean_of_the_last_weights(self) -> None:
+        """It takes all of its memory at the beginning: a run does not end for want of it after hours."""
         model = torch.nn.Linear(1, 1)
         average = WeightAverage(0.5)
         state = type("State", (), {"max_steps": 4, "global_step": 0})()
+        average.on_train_begin(None, state, None, model=model)
+        place = average.mean["weight"].data_ptr()
         for step in range(1, 5):
             with torch.no_grad():
                 model.weight.fill_(step)
             state.global_step = step
             average.on_step_end(None, state, None, model=model)
+            assert average.mean["weight"].data_ptr() == place
         average.on_train_end(None, state, None, model=model)
         assert model.weight.item() == pytest.approx(3.5)  # of steps 3 and 4
         assert average.steps == 2
@@ -303,6 +308,21 @@ def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
 
 
 class TestRuns:
+    def test_it_is_solved_on_the_cores_of_the_process(
+        self, run: Callable[..., RunResults], tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Trap: accelerate launch leaves NumPy and SciPy a single thread, whatever torch is told."""
+        found: list[int] = []
+
+        def watched(*args: Any, **kwargs: Any) -> probe.Solution:
+            found.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return solve(*args, **kwargs)
+
+        monkeypatch.setattr(probe, "solve", watched)
+        with threadpool_limits(1, "blas"):
+            run(tiny_hubert, "--method", "probe", "--cpu_threads", "2")
+        assert set(found) == {2}
+
     @pytest.mark.parametrize("encoder", ["group_norm_hubert", "tiny_whisper"])
     def test_a_probe_is_a_model_like_any_other(
         self,

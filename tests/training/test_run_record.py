@@ -1,4 +1,9 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import torch
 from datasets import Dataset
 
 from hf_ser.clips import ClipsInfo
@@ -38,6 +43,39 @@ def test_the_history_has_one_entry_an_epoch() -> None:
         {"epoch": 1.0, "loss": 2.0, "learning_rate": 0.1, "eval_loss": 1.9, "eval_uar": 0.2},
         {"epoch": 2.0, "loss": 1.5, "learning_rate": 0.05},
     ]
+
+
+def test_a_loss_that_is_not_finite_is_logged_as_it_is_and_warned_of(make: Callable[..., Any]) -> None:
+    """Trap: transformers logs the mean of the losses before in its place."""
+    trainer, parts = make(
+        "--max_steps", "4", "--logging_strategy", "steps", "--logging_steps", "1", "--save_strategy", "no"
+    )
+    own = trainer.compute_loss_func
+
+    def loss(outputs: Any, labels: Any, **options: Any) -> Any:
+        return own(outputs, labels, **options) + (math.nan if trainer.state.global_step == 2 else 0)
+
+    trainer.compute_loss_func = loss
+    trainer.train()
+    assert [math.isfinite(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    trainer.evaluate(parts["test"])
+    assert any("its loss is not finite" in warning for warning in trainer.results().warnings)
+
+
+def test_a_run_on_a_processor_leaves_the_gpu_alone(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, parts = make("--use_cpu", "True", "--max_steps", "1", "--save_strategy", "no")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # an optimizer asks
+    initialised = torch.cuda.is_initialized()
+    trainer.train()
+    trainer.evaluate(parts["test"])
+    assert trainer.results().environment.device.startswith("CPU")
+    assert torch.cuda.is_initialized() == initialised
 
 
 def clips(corpora: list[str], speakers: list[str | None]) -> Dataset:

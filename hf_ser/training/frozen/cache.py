@@ -222,12 +222,12 @@ def _features(
         trainer.accelerator.wait_for_everyone()
         store_folder.mkdir(parents=True, exist_ok=True)  # each machine has a cache
         store = FeatureStore(store_folder, trainer.args.frozen_cache_gb * 1e9)
-        error = _fill(trainer, store, wanted, part, precision)
+        reason = _fill(trainer, store, wanted, part, precision)
         # All processes train from features, or none.
-        if trainer.accelerator.gather(torch.tensor([bool(error)], device=trainer.args.device)).any():
+        if trainer.accelerator.gather(torch.tensor([bool(reason)], device=trainer.args.device)).any():
             logger.warning(
                 "no outputs of frozen layers are cached: %s. They are computed anew each time.",
-                error or "another process lacks disk space",
+                reason or "another process lacks disk space",
             )
             stack.close()  # other runs may delete the files
             yield {}
@@ -242,43 +242,46 @@ def _features(
         yield features
 
 
-def _fill(
-    trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, precision: str
-) -> DiskLimitError | None:
-    """Computes what the store lacks of the segments that are wanted; gives the error if they do not fit."""
+def _fill(trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, precision: str) -> str:
+    """Computes what the store lacks of the segments that are wanted; gives the reason if they do not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
     name = model.main_input_name
     # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
     kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
+    batch_size = 1 if args.device.type == "cpu" else args.per_device_eval_batch_size
+    missing = len(wanted.keys() - store.paths.keys())
+    workers = min(args.dataloader_num_workers, -(-missing // batch_size))
+    chosen: list[Any] = []  # the batches of keys that the loader gives next
+    loader: Any = DataLoader(
+        wanted,  # type: ignore[arg-type]
+        batch_sampler=chosen,
+        collate_fn=partial(_collate, trainer.data_collator),
+        num_workers=workers,
+        persistent_workers=workers > 0,  # for all batches: to start them takes seconds
+        pin_memory=args.dataloader_pin_memory,
+        generator=torch.Generator(),  # its own: training draws the same whether features are cached or not
+    )
 
     @torch.no_grad()
-    def outputs(batches: Sequence[Sequence[Segment]]) -> Iterator[list[torch.Tensor]]:
-        loader: Any = DataLoader(
-            batches,  # type: ignore[arg-type]
-            batch_size=None,
-            collate_fn=partial(_collate, trainer.data_collator),
-            num_workers=min(args.dataloader_num_workers, len(batches)),
-            pin_memory=args.dataloader_pin_memory,
-            generator=torch.Generator(),  # its own: training draws the same whether features are cached or not
-        )
-        for batch in loader:
+    def outputs(batches: Sequence[Sequence[str]]) -> Iterator[list[torch.Tensor]]:
+        chosen[:] = batches
+        for batch in loader if batches else ():
             inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
             with nullcontext() if precision == "no" else trainer.accelerator.autocast():
                 found = trainer.fits(lambda some: compute(model, part, some[name], some["attention_mask"]), inputs)
             yield [clip.to(kept) for clips in found for clip in clips]
 
     began = time.perf_counter()
-    # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
-    batch = 1 if args.device.type == "cpu" else args.per_device_eval_batch_size
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
-        computed = store.fill(wanted, outputs, batch=batch, quiet=quiet)
+        computed = store.fill(wanted, outputs, batch=batch_size, quiet=quiet)
     except DiskLimitError as error:
-        return error
+        return str(error)  # the error itself would keep the workers
     seconds = time.perf_counter() - began
     found = f"{computed} of {len(wanted)} segments computed in {seconds:.1f} s, the others were in the cache"
     logger.info("frozen layers (%s): %s, %s", part, found, store.folder)
-    return None
+    return ""
 
 
 def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str, torch.Tensor]:

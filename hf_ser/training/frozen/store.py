@@ -107,7 +107,7 @@ class FeatureStore:
     def fill(
         self,
         wanted: Mapping[str, Segment],
-        compute: Callable[[Sequence[Sequence[Segment]]], Iterable[list[torch.Tensor]]],
+        compute: Callable[[Sequence[Sequence[str]]], Iterable[list[torch.Tensor]]],
         *,
         batch: int,
         quiet: bool,
@@ -117,7 +117,7 @@ class FeatureStore:
 
         Args:
             wanted (`Mapping[str, Segment]`): The segments, by their keys.
-            compute (`Callable`): From batches of segments to the features of each batch, one after the other.
+            compute (`Callable`): From batches of keys to the features of each batch, one after the other.
             batch (`int`): The segments in a batch.
             quiet (`bool`): Whether to hide the progress bar.
 
@@ -141,8 +141,7 @@ class FeatureStore:
                         found: dict[str, torch.Tensor] = {}
                         size = 0
                         batches = [keys[at : at + batch] for at in range(0, len(keys), batch)]
-                        computing = compute([[wanted[key] for key in some] for some in batches])
-                        for some, features in zip(batches, computing, strict=True):
+                        for some, features in zip(batches, compute(batches), strict=True):
                             # Copies: a view would keep the padded batch.
                             features = [one.clone(memory_format=torch.contiguous_format) for one in features]
                             found.update(zip(some, features, strict=True))

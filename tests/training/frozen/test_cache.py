@@ -1,6 +1,7 @@
 """Training from cached outputs of frozen layers is the same training."""
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -244,6 +245,20 @@ def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Pa
             sent = pickle.loads(pickle.dumps(trainer.train_dataset)).__getitems__([1, 0])
             assert torch.equal(sent["input_values"], trainer.train_dataset.__getitems__([1, 0])["input_values"])
         assert trainer.args.dataloader_num_workers == 2
+
+
+def test_workers_are_started_once_for_all_segments(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: each of the 16 parts of a store had workers of its own."""
+    trainer, _ = make("--method", "frozen", "--dataloader_num_workers", "2")
+    get = SpeechDataset.__getitem__
+
+    def watched(dataset: SpeechDataset, key: int) -> Any:
+        (tmp_path / f"{os.getpid()}").touch()
+        return get(dataset, key)
+
+    monkeypatch.setattr(SpeechDataset, "__getitem__", watched)
+    with cached_frozen_part(trainer, tmp_path / "frozen"):
+        assert len({path.name for path in tmp_path.glob("[0-9]*")} - {str(os.getpid())}) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,8 +33,11 @@ def fill(
     batch: int = 1,
     limit: float = 1e9,
 ) -> int:
+    def computing(batches: Sequence[Sequence[str]]) -> Iterator[list[torch.Tensor]]:
+        return (compute([WANTED[key] for key in keys]) for keys in batches)
+
     with in_use(folder):
-        return FeatureStore(folder, limit).fill(WANTED, partial(map, compute), batch=batch, quiet=True)
+        return FeatureStore(folder, limit).fill(WANTED, computing, batch=batch, quiet=True)
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
