@@ -8,21 +8,39 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
-from hf_ser.wording import aligned, per_cent
+from hf_ser.wording import aligned, counted, per_cent
 
 logger = logging.getLogger(__name__)
 
+#: With fewer steps the log warns: several GPUs make few of an epoch, and the learning rates are chosen for more.
+FEW_STEPS = 50
+
 
 class Progress(TrainerCallback):
-    """Shows a bar over the steps, and logs a line for each evaluation."""
+    """Says how long a training is, shows a bar over its steps, and logs a line for each evaluation."""
 
     def __init__(self) -> None:
         self.bar: Any = None
         self.log: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Opens the bar."""
+        """Logs the number of steps and their clips, and opens the bar."""
         if state.is_world_process_zero:
+            clips = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+            logger.info(
+                "training: %s of %s (per_device_train_batch_size=%d, processes: %d, gradient_accumulation_steps=%d)",
+                counted(state.max_steps, "step"),
+                counted(clips, "clip"),
+                args.train_batch_size,
+                args.world_size,
+                args.gradient_accumulation_steps,
+            )
+            if state.max_steps < FEW_STEPS and args.max_steps <= 0:
+                logger.warning(
+                    "a training of %s may change little: lower per_device_train_batch_size, which each process has, or raise "
+                    "num_train_epochs or learning_rate",
+                    counted(state.max_steps, "step"),
+                )
             self.redirection = logging_redirect_tqdm()
             self.redirection.__enter__()
             self.bar = tqdm(

@@ -1,3 +1,4 @@
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,26 @@ def test_the_history_has_one_entry_an_epoch() -> None:
         {"epoch": 1.0, "loss": 2.0, "learning_rate": 0.1, "eval_loss": 1.9, "eval_uar": 0.2},
         {"epoch": 2.0, "loss": 1.5, "learning_rate": 0.05},
     ]
+
+
+def test_a_training_names_its_steps_and_warns_of_few(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trap: with several GPUs a step has several times as many clips, and an epoch few steps."""
+    words = ("--num_train_epochs", "1", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2")
+    trainer, _ = make(*words, "--save_strategy", "no", "--eval_strategy", "no")
+    with caplog.at_level(logging.INFO, "hf_ser"):
+        trainer.train()
+    assert trainer.state.max_steps == 3
+    assert (
+        "training: 3 steps of 8 clips (per_device_train_batch_size=4, processes: 1, gradient_accumulation_steps=2)"
+        in caplog.text
+    )
+    assert "a training of 3 steps may change little" in caplog.text
+    caplog.clear()
+    trainer, _ = make("--max_steps", "1", "--save_strategy", "no", "--eval_strategy", "no")  # as asked for
+    trainer.train()
+    assert "may change little" not in caplog.text
 
 
 def test_a_loss_that_is_not_finite_is_logged_as_it_is_and_warned_of(make: Callable[..., Any]) -> None:
