@@ -17,6 +17,8 @@ EXCLUDED = "excluded.csv"
 REPORT, REPORT_PAGE = "report.json", "report.html"
 #: The folder of a report's plots, and of the predictions of all clips, which has their names and is not published.
 REPORT_FOLDER, REPORT_CLIPS = "report", "clips.csv"
+#: What stands in a report's note before an example, which may name a clip and is not published.
+EXAMPLE = ", for instance: "
 #: The predictions of a report that is not complete.
 PREDICTIONS = "report-predictions"
 #: The model card, and the plots that it shows.

@@ -233,7 +233,7 @@ def test_what_cannot_be_split(split: Callable[[], object], message: str) -> None
 
 def test_clips_without_a_speaker_are_warned_of() -> None:
     parts = train_test_split(clips_of({None: 1, "a": 5, "b": 5, "c": 4}), "random")
-    assert any("1 clips have no known speaker" in warning for warning in splits.check(parts))
+    assert any("1 clip without a known speaker: whether" in warning for warning in splits.check(parts))
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,7 @@ def describe(model: str, revision: str | None = None) -> str:
         clips = counted(test["clips"], "clip")
     except (OSError, ValueError, LookupError, TypeError):  # of unknown origin
         return f"**Model:** {name}. Without a run's `results.json`: what it was trained and tested on is not known."
-    speakers = {None: "speakers not known", 0: "no speaker was in training"}.get(
-        shared, f"{shared} speakers were in training"
-    )
+    speakers = "speakers not known" if shared is None else f"speakers who were in training: {shared}"
     return (
         f"**Model:** {name}, `{Path(results.base_model).name}` fine-tuned (`{results.method}`) on "
         f"{', '.join(results.corpora)}. **Test:** {metrics or 'no metric'} on {clips} ({speakers})."

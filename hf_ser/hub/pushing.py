@@ -23,7 +23,7 @@ from hf_ser.hub.errors import HubError, explained, files_there
 from hf_ser.hub.privacy import find_private, without_paths
 from hf_ser.modeling.families import encoder_config
 from hf_ser.modeling.load import NO_CODE
-from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXAMPLE, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
 from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted
@@ -240,8 +240,7 @@ def without_names(report: dict[str, Any]) -> dict[str, Any]:
         entry |= {key: name_hash(entry[key]) for key in ("clip", "train_clip")}
     if leakage.get("speakers"):
         leakage["speakers"] = sorted(map(name_hash, leakage["speakers"]))
-    # An example, which may name a clip, follows a colon.
-    report["notes"] = [note.partition(":")[0] for note in report["notes"]]
+    report["notes"] = [note.partition(EXAMPLE)[0] for note in report["notes"]]
     return report | splits.BY_HASH
 
 

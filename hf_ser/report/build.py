@@ -27,6 +27,7 @@ from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
 from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
+from hf_ser.records import EXAMPLE
 from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals
 from hf_ser.rendering.tables import GROUPS
 from hf_ser.report.clips import ReportClips
@@ -137,7 +138,7 @@ def build(
               for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
     notes += _cuts(chunking, clips.clips)
     if problems:
-        notes.append(f"{counted(len(problems), 'clip')} cannot be predicted, for instance: {example}")
+        notes.append(f"{counted(len(problems), 'clip')} cannot be predicted{EXAMPLE}{example}")
     report: dict[str, Any] = {
         "model": model.describe(),
         "made": {

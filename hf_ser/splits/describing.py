@@ -70,5 +70,5 @@ def check(parts: Mapping[str, Dataset]) -> list[str]:
                 "about a new speaker."
             )
     if unknown := sum(column(clips, "speaker").unknown for clips in parts.values()):
-        warnings.append(f"{unknown} clips have no known speaker: whether parts share speakers is unknown.")
+        warnings.append(f"{counted(unknown, 'clip')} without a known speaker: whether parts share speakers is unknown.")
     return warnings

@@ -148,7 +148,8 @@ RESULTS["corpora"]["calls"] = RESULTS["corpora"]["ravdess"]
 
 
 @pytest.mark.parametrize(
-    ("shared", "speakers"), [(0, "no speaker was in training"), (3, "3 speakers were in training"), (None, "not known")]
+    ("shared", "speakers"),
+    [(0, "speakers who were in training: 0"), (3, "speakers who were in training: 3"), (None, "not known")],
 )
 def test_a_run_is_described(tmp_path: Path, shared: int | None, speakers: str) -> None:
     run = tmp_path / "my_run"
@@ -168,7 +169,7 @@ def test_a_run_of_dimensions_alone_is_described(tmp_path: Path, ccc: float | Non
     """The CCC of clips that all have the same label is undefined."""
     results = {**RESULTS, "emotions": [], "targets": {"arousal": 1.0}, "metrics": {"test": {"clips": 36, "ccc": ccc}}}
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert f"**Test:** {written} on 36 clips (no speaker was in training)" in describe(str(tmp_path))
+    assert f"**Test:** {written} on 36 clips (speakers who were in training: 0)" in describe(str(tmp_path))
 
 
 def test_a_recording_whose_name_is_no_unicode(

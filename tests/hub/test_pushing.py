@@ -211,7 +211,10 @@ def add_report(folder: Path, **changes: Any) -> list[str]:
     report["quality"]["speakers"] = {SPEAKER: {"clips": test["clips"], "uar": test["uar"]}}
     duplicate = {"clip": clip, "train_clip": train_clip, "similarity": 0.99, "exact": False}
     report["leakage"] = {"speakers": [SPEAKER], "duplicates": [duplicate], "reason": None}
-    report["notes"] = [f"2 clips have no answer, for instance: unreadable: /data/calls/{SPEAKER}.wav", "No cost."]
+    report["notes"] = [
+        f"2 clips have no answer, for instance: unreadable: /data/calls/{SPEAKER}.wav",
+        "No splits.json: unknown.",
+    ]
     report |= changes
     (folder / "report.json").write_text(json.dumps(report))
     (folder / "report.html").write_text(f"<p>{SPEAKER}</p>")
@@ -235,7 +238,7 @@ class TestReport:
         found = here["leakage"]["duplicates"][0] | {"clip": clip, "train_clip": train_clip}
         assert pushed["leakage"]["duplicates"] == [found]
         assert clip in read(there / "splits.json")["parts"]["test"]
-        assert pushed["notes"] == ["2 clips have no answer, for instance", "No cost."]
+        assert pushed["notes"] == ["2 clips have no answer", "No splits.json: unknown."]
         assert pushed["quality"]["overall"] == here["quality"]["overall"]
         assert pushed["robustness"] == here["robustness"]
         text = (there / "README.md").read_text()
