@@ -123,8 +123,10 @@ class TestWhatItIsTakenOn:
     def test_recordings_of_other_names_may_be_those_it_was_trained_on(self, model: Model, manifest: Any) -> None:
         """The names of the same clips are those of their corpus, and others in a manifest."""
         corpora = [manifest()]
-        report = report_on(model, corpora, replace(QUICK, leakage=True))
+        report = report_on(model, corpora, replace(QUICK, leakage=True), other=replace(model, name="itself"))
         assert report["clips"]["part"] == "all"
+        of_other = "None of these clips is named in itself's splits.json; whether it was trained on them is unknown."
+        assert of_other in report["notes"]
         unknown = "whether it was trained on the same recordings is unknown."
         assert f"None of these clips is named in the model's splits.json; {unknown}" in report["notes"]
         reason = "none of the clips that the model was trained on is found by its name in these corpora"
