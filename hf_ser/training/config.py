@@ -20,10 +20,10 @@ from hf_ser.modeling import HEADS
 from hf_ser.training.losses import BALANCES, DIMENSION_LOSSES
 from hf_ser.wording import listed
 
-#: A learning rate for each method, by the parameters of the largest model that it is for. `full` up to 50 M was chosen on training
-#: actors of RAVDESS (docs/methods.md); from there on it has the rate of SpeechBrain's IEMOCAP recipe and of the MSP-Podcast
-#: challenge's baseline (Interspeech 2025). That of `lora_classifier` is a guess. What is added to a frozen encoder has PEFT-SER's
-#: rate (section V.A).
+#: A learning rate for each method, by the parameters of the largest model that it is for. `full` up to 50 M was chosen on
+#: training actors of RAVDESS (docs/methods.md); from there on it has the rate of SpeechBrain's IEMOCAP recipe and of the
+#: MSP-Podcast challenge's baseline (Interspeech 2025). That of `lora_classifier` is a guess. What is added to a frozen encoder
+#: has PEFT-SER's rate (section V.A).
 LEARNING_RATES: dict[str, dict[float, float]] = {
     "full": {50e6: 5e-5, math.inf: 1e-5},
     "lora_classifier": {math.inf: 1e-2},
