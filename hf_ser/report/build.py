@@ -327,7 +327,9 @@ def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
     if other.split is None:
         return [f"{other.name} has no splits.json: whether it was trained on these clips is unknown."]
     if not other.split.count(names):  # another reader names the same recordings otherwise
-        return [f"None of these clips is named in {other.name}'s splits.json; whether it was trained on them is unknown."]
+        return [
+            f"None of these clips is named in {other.name}'s splits.json; whether it was trained on them is unknown."
+        ]
     number = other.split.count(names, ("train", "validation"))
     return [f"{other.name} was trained on {number} of these clips: the comparison favours it."] if number else []
 
