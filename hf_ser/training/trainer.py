@@ -283,13 +283,12 @@ class SERTrainer(BaseTrainer):
             names = names_of(clips)
             part = next((name for name, known in self.clips.items() if names_of(known) == names), "test")
         found = self._metrics(self, clips)
-        if part == "train":
-            return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        before = self.clips.get(part)
-        self.clips[part], self.metrics[part] = clips, found
-        if self.probe is not None and not (part in self.probe and clips is before):
-            probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
-            self._note_probe(part, probed)
+        if part != "train":
+            before = self.clips.get(part)
+            self.clips[part], self.metrics[part] = clips, found
+            if self.probe is not None and not (part in self.probe and clips is before):
+                probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
+                self._note_probe(part, probed)
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
     def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:

@@ -311,7 +311,7 @@ class TestRuns:
     def test_it_is_solved_on_the_cores_of_the_process(
         self, run: Callable[..., RunResults], tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Trap: accelerate launch leaves NumPy and SciPy a single thread, whatever torch is told."""
+        """Trap: accelerate launch leaves NumPy and SciPy a single thread, and `torch.set_num_threads` does not change that."""
         found: list[int] = []
 
         def watched(*args: Any, **kwargs: Any) -> probe.Solution:
