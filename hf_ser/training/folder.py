@@ -26,15 +26,19 @@ from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
 
+#: What `SERTrainer.save_model` writes.
+SAVED = (*MODEL, "adapter")
+#: How a folder's name begins while a model is written into it.
+UNSAVED = ".unsaved-"
 #: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
 #: what makes it a run.
-ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *MODEL, "adapter", EXCLUDED, CARD, *PLOTS,
+ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *SAVED, EXCLUDED, CARD, *PLOTS,
            "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
            *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
-#: What was left when an upload, a download or the writing of a record was killed.
-INTERRUPTED = (f"{checkpoints.STAGED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
+#: What was left when an upload, a download or the writing of a model or a record was killed.
+INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 #: What of an earlier run would be taken for a part of this one.
-MISTAKEN = (RESULTS, *MODEL, "adapter", "checkpoint-[0-9]*")
+MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
 
 
 def require_free(training: SERConfig, folder: Path) -> None:

@@ -30,7 +30,7 @@ from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
 from hf_ser.modeling.load import NO_CODE
-from hf_ser.records import EXCLUDED, MODEL, SPLITS
+from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
@@ -39,7 +39,7 @@ from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
-from hf_ser.training.folder import clear, delete_entries
+from hf_ser.training.folder import SAVED, UNSAVED, clear, delete_entries
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
@@ -339,10 +339,17 @@ class SERTrainer(BaseTrainer):
         if _internal_call:
             super().save_model(output_dir, _internal_call)
         elif self.is_world_process_zero():
-            self._save_whole(Path(output_dir or self.args.output_dir or ""))
+            folder = Path(output_dir or self.args.output_dir or "")
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(
+                prefix=UNSAVED, dir=folder
+            ) as unsaved:  # where the disk is full, an earlier model stays
+                self._save_whole(Path(unsaved))
+                delete_entries(folder, SAVED)  # a model of another format would be opened in place of this one
+                for path in Path(unsaved).iterdir():
+                    path.rename(folder / path.name)
 
     def _save_whole(self, folder: Path) -> None:
-        delete_entries(folder, (*MODEL, "adapter"))  # a model of another format would be opened in place of this one
         # A copy: folding the head and merging the adapter would end the training of the model itself.
         model = copy.deepcopy(self.accelerator.unwrap_model(self.model)).cpu()
         extractor: Any = self.processing_class

@@ -186,10 +186,10 @@ class TestMetrics:
             assert f"| {name} | {cells} | {cells} |" in card
         del results["probe"]["test"]["intervals"]
         assert "| metric | model | 95 % interval by speakers | probe |\n" in render(results)
-        assert re.search(r"\| UAR \| 55.3 % \|.*\| 50.0 % \|", card)
-        assert "The model has 5.3 points more UAR." in card
+        assert re.search(r"\| UAR \| 58.8 % \|.*\| 50.0 % \|", card)
+        assert "The model has 8.8 points more UAR." in card
         assert (
-            "**55.3 % UAR** (unweighted average recall; 95 % interval by speakers: 47.4 to 61.3 %) on 239 clips" in card
+            "**58.8 % UAR** (unweighted average recall; 95 % interval by speakers: 50.7 to 65.2 %) on 239 clips" in card
         )
         assert "chance is 12.5 %, and the most frequent emotion is 13.4 % of the clips" in card
 
@@ -267,9 +267,9 @@ class TestTestPartWithoutEmotions:
 class TestReport:
     def test_the_card_has_it_in_brief(self) -> None:
         found = section(render(run(), report=REPORT), "### Fairness, robustness, cost and leakage")
-        assert f"It was made on 2026-11-23 by `{REPORT['made']['command']}`." in found
-        for words in ("UAR by gender: female 68.0 %, male 42.6 %.", "Equality of odds between the genders: 49.6 %",
-                      "17.2 % under the worst of 33 conditions, pink noise, 0 dB SNR", "A clip of 3 s takes 71.6 ms",
+        assert f"It was made on 2026-11-30 by `{REPORT['made']['command']}`." in found
+        for words in ("UAR by gender: female 64.1 %, male 53.5 %.", "Equality of odds between the genders: 44.1 %",
+                      "17.9 % under the worst of 33 conditions, babble, 0 dB SNR", "A clip of 3 s takes 57.9 ms",
                       "0 shared speakers, 0 clips that are the same or nearly the same",
                       "](report/robustness.png)", "](report/reliability.png)"):  # fmt: skip
             assert words in found
@@ -318,7 +318,7 @@ class TestReport:
             ("model.precision", "int8", "its metrics are of the model in int8"),
             ("clips.part", "all", r"not the test part of the run's own split \(part: all\)"),
             ("clips.number", 59, "it has 59 clips, and the run's test part 239"),
-            ("quality.overall.uar", 0.1234, "its UAR is 12.3 %, and the run's 55.3 %"),
+            ("quality.overall.uar", 0.1234, "its UAR is 12.3 %, and the run's 58.8 %"),
             ("quality.overall.uar", REPORT["quality"]["overall"]["uar"] + 0.0011, "its UAR is"),
             ("quality.overall.uar", REPORT["quality"]["overall"]["uar"] + 0.0009, None),  # rounded differently
         ],
@@ -402,12 +402,12 @@ class TestTruthfulness:
               "segments of 6 s that overlap by 1 s"]),
             # The weights
             *((run(kept=kept), [words]) for kept, words in [
-                ({"by": "uar on validation", "value": 0.7312, "epoch": 9.0}, "epoch 9 of 12, the best by UAR on validation (73.1 %)"),
+                ({"by": "uar on validation", "value": 0.7312, "epoch": 2.0}, "epoch 2 of 3, the best by UAR on validation (73.1 %)"),
                 ({"by": "loss on validation", "value": 0.8123, "epoch": 3.0}, "the best by loss on validation (0.812)"),
-                ({"by": "last", "value": None, "epoch": 12.0}, "Kept: the weights of the last of 12 epochs."),
-                ({"by": "last", "value": None, "epoch": 12.0, "averaged_steps": 9}, "after each of the last 9 steps"),
-                ({"by": "last", "epoch": 12.0, "interpolation": 0.25, "validation_scores": [0.1, 0.2]}, "the point at 25.0 % of the way"),
-                ({"by": "last", "epoch": 10.0, "interpolation": 0.0, "validation_scores": [0.6, 0.5]},
+                ({"by": "last", "value": None, "epoch": 3.0}, "Kept: the weights of the last of 3 epochs."),
+                ({"by": "last", "value": None, "epoch": 3.0, "averaged_steps": 9}, "after each of the last 9 steps"),
+                ({"by": "last", "epoch": 3.0, "interpolation": 0.25, "validation_scores": [0.1, 0.2]}, "the point at 25.0 % of the way"),
+                ({"by": "last", "epoch": 3.0, "interpolation": 0.0, "validation_scores": [0.6, 0.5]},
                  "worse on validation, so the probe was kept."),
             ]),
             # The batch size
@@ -543,11 +543,10 @@ class TestTraining:
         results["training"] |= {"processes": 16, "machines": 2, "parallelism": "DDP", "resumed_from": "checkpoint-300"}
         card = section(render(results), "## Training")
         assert (
-            "315,702,920 of 315,703,944 parameters (over 99.9 %). 12 epochs, 1,080 steps of 8 clips, in bfloat16"
-            in card
+            "315,702,920 of 315,703,944 parameters (over 99.9 %). 3 epochs, 135 steps of 16 clips, in bfloat16" in card
         )
-        assert "took 6.1 min since checkpoint-300 on CPU (AMD EPYC), 16 processes on 2 machines (DDP)." in card
-        assert "`learning_rate`: 0.0001" in card
+        assert "took 3.3 min since checkpoint-300 on CPU (AMD EPYC), 16 processes on 2 machines (DDP)." in card
+        assert "`learning_rate`: 5e-05" in card
         assert "use_cpu" not in card
         assert f"```bash\n{results['command']}\n```" in card
 

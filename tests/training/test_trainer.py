@@ -1,6 +1,7 @@
 """What is learned does not depend on how it is computed."""
 
 import copy
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -609,6 +610,24 @@ class TestDatasetsOfTheUser:
         assert before
         assert not (tmp_path / "saved/model.safetensors").exists()
         assert (tmp_path / "saved/adapter_model.safetensors").exists()
+
+    def test_a_model_stays_where_the_next_one_cannot_be_saved(
+        self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Trap: on a full disk the earlier model was deleted, and the new one was not there."""
+        trainer = train(own)
+        trainer.save_model()
+        before = {path.name: path.read_bytes() for path in (tmp_path / "own").glob("*.*") if path.is_file()}
+
+        def save_pretrained(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(type(trainer.processing_class), "save_pretrained", save_pretrained)
+        with pytest.raises(OSError, match="No space left"):
+            trainer.save_model()
+        assert "model.safetensors" in before
+        assert before == {path.name: path.read_bytes() for path in (tmp_path / "own").glob("*.*") if path.is_file()}
+        assert not [*(tmp_path / "own").glob(".unsaved*")]
 
 
 class TestLoading:

@@ -244,7 +244,7 @@ def untested(report: Mapping[str, Any] | None) -> list[str]:
 
 
 def hyperparameters(results: RunResults) -> str:
-    """The arguments that are not at their defaults and can change what the run learns."""
+    """The arguments that have no fixed default or differ from it, and can change what the run learns."""
     return ", ".join(
         f"`{name}`: {_value(value)}"
         for name, value in results.training.arguments.items()
