@@ -228,10 +228,11 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
     assert not [*folder.glob("run/**/.lock")]
     # Finished, it is resumed: what it has left is replaced.
     again = command._replace(run=training.again)
-    assert kill(again, folder, Moment("open run/seed-1/adapter/adapter_config.json"), expected) in KILLED
+    assert kill(again, folder, Moment("open run/seed-1/.unsaved-.*/adapter/adapter_config.json"), expected) in KILLED
     assert not command.finished(folder)
     assert forked(training.again, folder) == 0
     assert command.found(folder) == expected
+    assert not [*folder.glob("run/*/.unsaved-*")]
 
 
 @pytest.fixture
