@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hf_ser.results import RunResults
 from hf_ser.wording import per_cent
@@ -60,9 +61,12 @@ def _draw_shares(
     return axes
 
 
-def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None, path: Path) -> None:
-    """Draws the losses and the validation metrics over the epochs, from the Trainer's log, and the epoch that was kept."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+def training_curves(results: RunResults, path: Path) -> None:
+    """
+    Draws the losses and the validation metrics over the epochs, beside the probe and the weights that were kept. In training, the
+    metrics are of the weights at the end of the epoch; the kept ones may be a mean, and lie between them and the probe.
+    """
+    figure = Figure(figsize=(12, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
     curves = {
         "loss": (losses, 1, "train"),
@@ -74,15 +78,23 @@ def training_curves(history: Sequence[dict[str, Any]], best_epoch: float | None,
         "eval_ccc": (metrics, 100, "CCC"),
     }
     for key, (axes, scale, label) in curves.items():
-        if points := [(entry["epoch"], scale * entry[key]) for entry in history if entry.get(key) is not None]:
+        points = [(entry["epoch"], scale * entry[key]) for entry in results.history if entry.get(key) is not None]
+        if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
+    kept, (metric, name) = results.kept.epoch, ("uar", "UAR") if results.emotions else ("ccc", "CCC")
+    validated, probe = (of.get("validation", {}).get(metric) for of in (results.metrics, results.probe or {}))
+    if probe is not None:
+        metrics.axhline(100 * probe, color="black", linestyle="--", label=f"{name} of the probe")
+    if kept is not None and validated is not None:
+        metrics.plot(kept, 100 * validated, "*", color="black", markersize=10, label=f"{name} of the kept weights")
     for axes in (losses, metrics):
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept (epoch {best_epoch:g})")
+        if kept is not None:
+            axes.axvline(kept, color="grey", linestyle=":", label=f"kept (epoch {kept:g})")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=kept >= 2))
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)  # no line is behind it
     losses.set_ylabel("loss")
     metrics.set_ylabel("% on the validation part")
     save_figure(figure, path)
@@ -94,7 +106,7 @@ def draw_run(results: RunResults, folder: Path) -> None:
     if "confusion_matrix" in test:
         title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
         confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
-    training_curves(results.history, results.kept.epoch, folder / "training_curves.png")
+    training_curves(results, folder / "training_curves.png")
 
 
 def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:

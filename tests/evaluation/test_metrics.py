@@ -4,6 +4,7 @@ import json
 import math
 import socket
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from sklearn import metrics
 
 from hf_ser.evaluation import normalised, per_clip, plots, score
 from hf_ser.evaluation.metrics import EER, F1, UAR, Accuracy, ConfusionMatrix, all_metrics
+from hf_ser.results import RunResults
 
+EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full"
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
@@ -158,9 +161,22 @@ class TestPerClip:
 
 def test_plots_are_drawn_even_where_a_row_or_a_log_is_empty(tmp_path: Path) -> None:
     plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), tmp_path / "matrix.png", "test")
-    plots.training_curves([{"epoch": 1, "loss": 2.0}], None, tmp_path / "curves.png")
+    results = RunResults.read(EXAMPLE)
+    plots.training_curves(replace(results, history=[], probe=None, metrics={}), tmp_path / "curves.png")
     for name in ("matrix.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_curves_have_the_probe_and_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    results = RunResults.read(EXAMPLE)
+    plots.training_curves(results, tmp_path / "curves.png")
+    lines = {line.get_label(): line.get_ydata() for line in figures[0].axes[1].lines}
+    assert results.probe is not None
+    assert lines["UAR of the probe"][0] == pytest.approx(100 * results.probe["validation"]["uar"])
+    assert lines["UAR of the kept weights"] == pytest.approx([100 * results.metrics["validation"]["uar"]])
+    assert len(lines["UAR"]) == 3
 
 
 def test_the_confusion_matrix_has_shares_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
