@@ -153,12 +153,11 @@ def show_predictions(
     outputs = (*recogniser.emotions, *recogniser.dimensions)
     file: PredictionFile | None = None
     shared = None
-    if output and (processes.count > 1 or parts_of(output)):
+    if output and (processes.count > 1 or arguments.resume or parts_of(output)):  # merged, the rows come in order
         file = shared = SharedTable(output, outputs, model, clips, processes, arguments.resume)
     elif output and output.suffix != ".json":
-        file = PredictionFile(output, outputs, model, resume=arguments.resume)
-    left = shared.own_clips if shared else [clip for clip in clips if not (file and clip.name in file)]
-    waiting = shared.waiting if shared else len(left)
+        file = PredictionFile(output, outputs, model)
+    left, waiting = (shared.own_clips, shared.waiting) if shared else (clips, len(clips))
     if (skipped := len(clips) - waiting) and not processes.rank:
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
     width = max(map(len, recogniser.emotions), default=1)
