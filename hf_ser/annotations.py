@@ -96,19 +96,18 @@ def truth_of(
     Raises:
         CorpusError: if a dimension among the targets is outside its scale, or a distribution does not add up to 1.
     """
-    place = {name: k for k, name in enumerate(selection.names)}
     emotions = Words.of(arrow_column(rows, "emotion"))
-    label_of = np.array([*(place.get(selection.label(word) or "", -1) for word in emotions.words), -1], dtype=np.int64)
+    labels = Words(emotions.codes, [selection.label(word) or "" for word in emotions.words]).places(selection.names)
     ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
     # Users cannot correct a table that comes with a corpus' release.
     released = {corpus for corpus, specification in corpora.items() if specification.partition("=")[0] in CORPORA}
     values = scaled_dimensions(rows, ranges, targets, released)
-    votes = count_votes(rows, selection) if place and "votes" in rows.column_names else None
+    votes = count_votes(rows, selection) if selection.names and "votes" in rows.column_names else None
     if DISTRIBUTION in rows.column_names:
-        values[DISTRIBUTION] = given_distributions(rows, len(place))
+        values[DISTRIBUTION] = given_distributions(rows, len(selection.names))
     elif votes is not None and DISTRIBUTION in targets:
         values[DISTRIBUTION] = distributions(votes, minimum_raters, vote_smoothing)
-    return Truth(label_of[emotions.codes], values, votes, ranges)
+    return Truth(labels, values, votes, ranges)
 
 
 def scaled_dimensions(

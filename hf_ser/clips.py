@@ -180,8 +180,7 @@ def numbered_as(clips: Dataset, emotions: Sequence[str]) -> Dataset:
         raise CorpusError(
             f"{DISTRIBUTION}: found shares of {listed(own)}, expected the model's order: {listed(emotions)}"
         )
-    number = np.array([*(emotions.index(name) if name in emotions else -1 for name in own), -1])
-    labels = number[emotion_column(Dataset(clips.data, info=clips.info)).codes]
+    labels = emotion_column(Dataset(clips.data, info=clips.info)).places(emotions)
     return with_column(clips, "label", pa.array(labels, mask=labels < 0), ClassLabel(names=list(emotions)))
 
 
@@ -246,7 +245,7 @@ def labelled(
         present = present_emotions(selection, selection.names if keep_all else np.array(present)[counts > 0].tolist())
     if DISTRIBUTION in values and len(present) < len(selection.names):
         values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
-    labels = np.array([*(present.index(name) if name in present else -1 for name in selection.names), -1])[labels]
+    labels = Words(labels, selection.names).places(present)
 
     taken = np.array(usable, dtype=np.int64)[truth.has(targets)[usable]]
     left_out = column(rows, "emotion").take(np.setdiff1d(usable, taken)).counts()

@@ -1,7 +1,7 @@
 """Columns of text without a Python object for each clip: a corpus of 100,000 clips repeats a few words."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ class Words(Sequence[str | None]):
         words (`Sequence[str]`): The words, each once.
     """
 
-    def __init__(self, codes: npt.NDArray[np.int32], words: Sequence[str]) -> None:
+    def __init__(self, codes: npt.NDArray[np.signedinteger[Any]], words: Sequence[str]) -> None:
         self.codes = codes
         self.words = tuple(words)
 
@@ -60,6 +60,12 @@ class Words(Sequence[str | None]):
     def take(self, indices: npt.ArrayLike) -> "Words":
         """The column of the clips at `indices`."""
         return Words(self.codes[np.asarray(indices, dtype=np.int64)], self.words)
+
+    def places(self, order: Sequence[str]) -> npt.NDArray[np.int64]:
+        """For each clip the place of its word in `order`, -1 if it has none of these."""
+        place = {word: k for k, word in enumerate(order)}
+        # The last one is for clips without a word, whose code is -1.
+        return np.array([*(place.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def counts(self) -> dict[str, int]:
         """How often each word is there, those alone that are, sorted."""
