@@ -21,13 +21,8 @@ logger = logging.getLogger(__name__)
 
 Fields = dict[str, str | None]
 Key = tuple[str, ...]
-
-
-class Judgements(NamedTuple):
-    """The votes and ratings for a clip, as `Row` has them."""
-
-    votes: list[str]
-    ratings: dict[str, list[float]]
+#: The votes and the ratings for a clip, as `Row` has them.
+Judgements = tuple[list[str], dict[str, list[float]]]
 
 
 class Clip(NamedTuple):
@@ -114,7 +109,7 @@ def _row(entry: Entry, clip: Clip) -> Row:
     genders = ((FEMALE, entry.female), (MALE, entry.male))
     by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))
     emotion = canonical(fields.get("emotion", ""))
-    votes, ratings = clip.judged or Judgements([], {})
+    votes, ratings = clip.judged or ([], {})
     dimensions = {name: sum(given) / len(given) for name, given in ratings.items() if given}
     for name in entry.dimensions:
         if (value := to_number(fields.get(name), f"{entry.name}: {clip.name}: {name}")) is not None:
@@ -156,7 +151,7 @@ def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]
         about = {name: line.get(name) for name in table.key}
         if about != above:  # the lines about a clip mostly follow each other
             above, key = about, _key(table, _decode(entry, about))
-            votes, ratings = judged.setdefault(key, Judgements([], {name: [] for name in entry.dimensions}))
+            votes, ratings = judged.setdefault(key, ([], {name: [] for name in entry.dimensions}))
         for column in table.votes or ["emotion"]:
             value = (line.get(column) or "").strip()
             words, times = (column, int(value)) if value.isdecimal() else (value, 1)
