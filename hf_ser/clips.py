@@ -353,10 +353,7 @@ def excluded_of(parts: Mapping[str, Dataset]) -> list[Excluded]:
 
 
 def exclude_unusable(
-    rows: Dataset,
-    knows: Callable[[str], bool],
-    minimum_seconds: float,
-    wanted: npt.NDArray[np.bool_] | None = None,
+    rows: Dataset, knows: Callable[[str], bool], minimum_seconds: float, wanted: npt.NDArray[np.bool_]
 ) -> tuple[list[int], list[Excluded]]:
     """
     Separates the clips that can be used (their indices) from those that cannot: with a `problem`, shorter than
@@ -376,7 +373,7 @@ def exclude_unusable(
             excluded.append(
                 Excluded(names[i], "too short", f"{duration:.4f} s; expected at least {minimum_seconds:.4f} s")
             )
-        elif not (knows(emotions[i]) or (wanted is not None and wanted[i])):
+        elif not (knows(emotions[i]) or wanted[i]):
             found = f"{emotions[i]!r}; name it in emotions to use it" if emotions[i] else "none is given"
             excluded.append(Excluded(names[i], "unknown emotion", found))
         else:
