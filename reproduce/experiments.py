@@ -64,7 +64,7 @@ COMPARED = {
     "seed",
     "data_seed",
 }
-COMPARED |= {"bottleneck_size", "prompt_length", "lora_r"}
+COMPARED |= {key for settings in PEFT_SER_METHODS.values() for key in settings}
 #: The share of a paper's clips that may be missing (broken, silent, copies) before it counts as another corpus.
 CLIPS_EXCLUDED = 0.02
 
