@@ -17,9 +17,7 @@ from hf_ser.splits import PARTS, SplitError, cross_corpus_split, read_splits, sa
 EMOTIONS = ("angry", "happy", "sad")
 
 
-def clips_of(
-    counts: dict[str | None, int], sessions: int = 0, official: list[str | None] | None = None, emotions: int = 3
-) -> Dataset:
+def clips_of(counts: dict[str | None, int], official: list[str | None] | None = None, emotions: int = 3) -> Dataset:
     """`counts` clips of each speaker, the emotions in turn; names in an order that is not the speakers'."""
     speakers = [name for name, count in counts.items() for _ in range(count)]
     n = len(speakers)
@@ -34,7 +32,7 @@ def clips_of(
             "speaker": speakers,
             "gender": ["female" if ord((name or "a")[-1]) % 2 else "male" for name in speakers],
             "corpus": ["corpus"] * n,
-            "session": [f"s{i % sessions}" if sessions else None for i in range(n)],
+            "session": [None] * n,
             "split": official or [None] * n,
             "label": [i % emotions for i in range(n)],
         },
@@ -97,16 +95,11 @@ def test_over_all_folds_every_speaker_is_tested_once(counts: dict[str, int], fol
 
 def test_the_folds_of_peft_ser() -> None:
     clips = clips_of({f"{1001 + n}": 2 for n in range(91)})  # CREMA-D's actors
-    speakers = speakers_in(speaker_folds(clips)[0])
-    assert speakers["test"] == [str(1001 + n) for n in range(19)]
-    assert speakers["validation"] == [str(1091 - n) for n in reversed(range(14))]
-
-
-def test_folds_by_session() -> None:
-    folds = speaker_folds(clips_of({"a": 30, "b": 30}, sessions=5), by="session")
-    assert len(folds) == 5
-    assert set(folds[4]["test"]["session"]) == {"s4"}
-    assert set(folds[4]["validation"]["session"]) == {"s3"}
+    folds = list(map(speakers_in, speaker_folds(clips)))
+    assert folds[0]["test"] == [str(1001 + n) for n in range(19)]
+    assert folds[0]["validation"] == [str(1091 - n) for n in reversed(range(14))]
+    assert [len(parts["test"]) for parts in folds] == [19, 18, 18, 18, 18]
+    assert {len(parts["validation"]) for parts in folds} == {14}
 
 
 def test_as_many_folds_as_speakers_leave_one_speaker_out() -> None:
