@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from datasets import Audio, ClassLabel, Dataset, Features, List, Value, load_from_disk
+from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from hf_ser.training.arguments import parse_arguments
 from hf_ser.training.data import load_splits, stream_corpora
 
 Write = Callable[..., Path]
-
+Make = Callable[..., Dataset]
 #: Path, emotion, and whatever other columns a test gives.
 Manifest = Callable[..., str]
 
@@ -267,47 +267,36 @@ class TestAgreement:
 
 
 class TestADatasetOfTheUsersOwn:
-    def dataset(self, write_clip: Write, folder: Path, **columns: Any) -> Dataset:
-        size = len(next(iter(columns.values())))
-        paths = [str(write_clip(folder / f"{n}.wav", seconds=0.1, frequency=200 + 10 * n)) for n in range(size)]
-        return Dataset.from_dict({"audio": paths, **columns}).cast_column("audio", Audio(decode=False))
-
-    def test_dimensions_and_distributions_are_taken_over(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_dimensions_and_distributions_are_taken_over(self, make_dataset: Make) -> None:
         names = ClassLabel(names=["sad", "happy", "fear"])
         shares = [[0.5, 0.5, 0.0], None, [0.0, 0.25, 0.75]]
-        mine = self.dataset(
-            write_clip, tmp_path, label=[0, 1, None], arousal=[0.5, None, 1], emotion_distribution=shares
-        )
+        mine = make_dataset(label=[0, 1, None], arousal=[0.5, None, 1], emotion_distribution=shares)
         clips = as_clips(mine.cast_column("label", names))
         assert clips["label"][:] == [0, 1, None]
         assert clips["arousal"][:] == [0.5, None, 1]
         assert clips["emotion_distribution"][:] == shares
         assert clips.features["label"] == names
 
-    def test_columns_that_are_called_like_them_and_are_something_else(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_columns_that_are_called_like_them_and_are_something_else(self, make_dataset: Make) -> None:
         others = {"act": ["greeting", "question"], "votes": [5, 3], "EmoVal": [4.0, 5.0]}
-        clips = as_clips(self.dataset(write_clip, tmp_path, label=["sad", "happy"], **others))
+        clips = as_clips(make_dataset(label=["sad", "happy"], **others))
         assert len(clips) == 2
         assert {"arousal", "votes"}.isdisjoint(clips.column_names)
         assert clips["valence"][:] == [None, None]
 
-    def test_what_it_may_not_have(self, write_clip: Write, tmp_path: Path) -> None:
-        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], arousal=[0.5, 3.0])
+    def test_what_it_may_not_have(self, make_dataset: Make) -> None:
+        mine = make_dataset(label=["sad", "happy"], arousal=[0.5, 3.0])
         with pytest.raises(CorpusError, match="arousal: found 3, expected 0 to 1; give .* dimension_range"):
             as_clips(mine)
-        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], emotion_distribution=[[0.5, 0.6], None])
+        mine = make_dataset(label=["sad", "happy"], emotion_distribution=[[0.5, 0.6], None])
         with pytest.raises(
             CorpusError, match=r"emotion_distribution: found \[0.5, 0.6\], expected a share for each of the 2"
         ):
             as_clips(mine)
 
-    def test_a_stream_has_them_without_audio(self, hub: Any, write_clip: Write, tmp_path: Path) -> None:
-        mine = self.dataset(
-            write_clip,
-            tmp_path,
-            emotion=["sad", "happy", "other"],
-            EmoVal=[1.0, 4.0, 7.0],
-            votes=["sad:2", None, "happy:1 sad:1"],
+    def test_a_stream_has_them_without_audio(self, hub: Any, make_dataset: Make) -> None:
+        mine = make_dataset(
+            emotion=["sad", "happy", "other"], EmoVal=[1.0, 4.0, 7.0], votes=["sad:2", None, "happy:1 sad:1"]
         )
         mine.push_to_hub("lab/rated")
         script = ScriptArguments(corpora=["dataset=lab/rated"], dimension_range=[1.0, 7.0])
