@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-from hf_ser.corpora import CORPORA, CorpusError, load_entry
+from hf_ser.corpora import CORPORA, CorpusError, entry_of
 from hf_ser.corpora.columns import Words, arrow_column
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EmotionSelection
 
@@ -25,10 +24,8 @@ Ranges = dict[str, list[float]]
 
 def ranges_of(specification: str, dimension_range: Sequence[float]) -> Ranges:
     """The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`."""
-    kind = specification.partition("=")[0]
-    if kind in CORPORA or kind.lower().endswith((".yaml", ".yml")):
-        return (CORPORA.get(kind) or load_entry(Path(kind).expanduser())).dimensions
-    return {name: list(map(float, dimension_range)) for name in DIMENSIONS}
+    entry = entry_of(specification)
+    return entry.dimensions if entry else {name: list(map(float, dimension_range)) for name in DIMENSIONS}
 
 
 class Votes(NamedTuple):

@@ -75,7 +75,7 @@ def _match(entry: Entry, root: Path) -> list[Clip]:
             highest[performance] = max(highest.get(performance, ""), source)
             clips.append(Clip(os.path.join(root, path), name, _decode(entry, fields), performance, source))
     if not clips:
-        found = f"no audio file; the folder holds {_inside(root)}"
+        found = f"no audio file; the folder holds {inside(root)}"
         if files:
             found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})"
         raise _nothing(entry, root, "clip of it", found)
@@ -189,7 +189,7 @@ def _records(entry: Entry, table: Table, root: Path) -> Iterator[tuple[str, Fiel
     if not found:
         file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
         if not table.optional:
-            raise _nothing(entry, root, file, _inside(root))
+            raise _nothing(entry, root, file, inside(root))
         unknown = "votes and ratings are" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
         level = logging.INFO if table.raters else logging.WARNING  # few runs need votes
         logger.log(level, "%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
@@ -258,7 +258,8 @@ def _csv_lines(table: Table, text: str, path: Path, corpus: str) -> Iterator[tup
             yield reader.line_num, {name: record[column] for name, column in columns.items()}
 
 
-def _inside(root: Path) -> str:
+def inside(root: Path) -> str:
+    """What a folder holds, for an error: some of the names, or `nothing`."""
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
     return listed(names, most=5) or "nothing"
 

@@ -13,8 +13,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from hf_ser import records
-from hf_ser.clips import as_clips, names_of
-from hf_ser.splits.describing import describe, shared_speakers
+from hf_ser.clips import as_clips, emotion_column, names_of
+from hf_ser.splits.describing import shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def _content(parts: Mapping[str, Dataset]) -> dict[str, Any]:
         "name": made.pop("name", "given"),
         "settings": made,
         "shared_speakers": shared_speakers(parts),
-        "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
+        "emotions": {part: emotion_column(clips).counts() for part, clips in parts.items()},
         "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
 
