@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value, load_from_disk
+from datasets import ClassLabel, Dataset, Value, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,15 +173,18 @@ class TestTargets:
             ScriptArguments(minimum_raters=0)
 
 
-def votes_of(*clips: list[str], selection: EmotionSelection) -> Any:
-    features = Features({"votes": List(Value("string"))})
-    return count_votes(Dataset.from_dict({"votes": list(clips)}, features=features), selection)
+def rated(votes: list[list[str]], **ratings: list[list[int]]) -> Dataset:
+    """Clips with the raters' votes and ratings."""
+    return Dataset(
+        pa.table({"corpus": ["lab"] * len(votes), "votes": pa.array(votes, pa.list_(pa.string())), **ratings})
+    )
 
 
 class TestDistributions:
     def test_votes_for_merged_emotions_count_and_for_others_are_left_out(self) -> None:
         selection = EmotionSelection.parse(["neutral", "sad", "calm=neutral"])
-        votes = votes_of(["calm", "neutral", "sad", "angry"], ["angry"], ["neutral+angry", "sad"], selection=selection)
+        clips = [["calm", "neutral", "sad", "angry"], ["angry"], ["neutral+angry", "sad"]]
+        votes = count_votes(rated(clips), selection)
         assert votes.counts.tolist() == [[2, 1], [0, 0], [0.5, 1]]
         assert votes.raters.tolist() == [3, 0, 2]
         found = distributions(votes, minimum_raters=1, smoothing=0)
@@ -196,8 +200,7 @@ class TestDistributions:
         smoothing=st.floats(0, 5),
     )
     def test_they_add_up_to_1(self, clips: list[list[str]], smoothing: float) -> None:
-        selection = EmotionSelection.parse(["sad", "happy"])
-        found = distributions(votes_of(*clips, selection=selection), 1, smoothing)
+        found = distributions(count_votes(rated(clips), EmotionSelection.parse(["sad", "happy"])), 1, smoothing)
         for clip, shares in zip(clips, found, strict=True):
             inside = sum(word != "angry" for word in clip)
             assert np.isnan(shares).all() if inside == 0 else shares.sum() == pytest.approx(1)
@@ -213,11 +216,6 @@ class TestDistributions:
             load_corpora(corpus, targets=["emotion_distribution"], minimum_raters=2)
 
 
-def rated(**columns: list[Any]) -> Dataset:
-    size = len(next(iter(columns.values())))
-    return Dataset.from_dict({"corpus": ["lab"] * size, **columns})
-
-
 class TestAgreement:
     #: Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: 12 units, four observers.
     UNITS: ClassVar = [
@@ -227,7 +225,7 @@ class TestAgreement:
 
     def test_the_published_example(self) -> None:
         names = ["angry", "calm", "disgust", "fear", "happy"]
-        rows = rated(votes=[[names[k - 1] for k in unit] for unit in self.UNITS], arousal_ratings=self.UNITS)
+        rows = rated([[names[k - 1] for k in unit] for unit in self.UNITS], arousal_ratings=self.UNITS)
         selection = EmotionSelection.parse(names)
         found = agreement(rows, np.arange(12), count_votes(rows, selection))["lab"]
         assert found["emotion"]["alpha"] == pytest.approx(0.743, abs=5e-4)
@@ -248,7 +246,7 @@ class TestAgreement:
         ],
     )  # fmt: skip
     def test_small_ones(self, votes: list[list[str]], alpha: float | None) -> None:
-        rows = rated(votes=votes)
+        rows = rated(votes)
         found = agreement(rows, np.arange(2), count_votes(rows, EmotionSelection.parse(["sad", "happy"])))
         assert found["lab"]["emotion"]["alpha"] == (alpha if alpha is None else pytest.approx(alpha))
 

@@ -127,16 +127,21 @@ RELEASES: dict[str, dict[str, str | None]] = {
 WITH_TABLES = {"iemocap", "msp_improv", "msp_podcast"}
 
 
+def write_release(root: Path, corpus: str) -> dict[str, str]:
+    """Writes the files of a release, and returns its clips."""
+    clips = {}
+    for name, content in RELEASES[corpus].items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content if content and "\n" in content else "", encoding="utf-8")
+        if content and "\n" not in content:
+            clips[name] = content
+    return clips
+
+
 @pytest.mark.parametrize("corpus", sorted(CORPORA.keys() - WITH_TABLES))
 def test_the_layout_of_the_release(tmp_path: Path, corpus: str) -> None:
     root = tmp_path / "release"
-    clips = {}
-    for name, content in RELEASES[corpus].items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if content and "\n" in content else "", encoding="utf-8")
-        if content and "\n" not in content:
-            clips[name] = content
+    clips = write_release(root, corpus)
     for given in (root, tmp_path):  # the folder of the corpus, and the one above
         [rows] = read(f"{corpus}={given}")
         found = {}
@@ -305,9 +310,7 @@ def test_the_script_lists_the_corpora(run_script: Callable[..., CompletedProcess
 
 
 def test_the_script_counts_clips(tmp_path: Path, run_script: Callable[..., CompletedProcess[str]]) -> None:
-    for name, text in RELEASES["crema_d_votes"].items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text or "")
+    write_release(tmp_path, "crema_d_votes")
     printed = run_script("corpora", f"crema_d={tmp_path}", "--label_source", "multimodal_vote").stdout
     assert [line.split() for line in printed.splitlines()] == [
         ["emotion", "crema_d_votes", "all"],
