@@ -143,7 +143,7 @@ def as_clips(dataset: Dataset) -> Dataset:
         return dataset
     part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
-    words = Words.of(rows["emotion"][:]).counts()
+    words = column(rows, "emotion").counts()
     label = dataset.features.get("label")
     known = tuple(map(canonical, label.names)) if isinstance(label, ClassLabel) else tuple(sorted(words))
     if len(set(known)) < len(known):

@@ -29,15 +29,10 @@ class Words(Sequence[str | None]):
     @classmethod
     def of(cls, column: Iterable[str | None]) -> "Words":
         """The same column as numbers and words; words are numbered as they come."""
-        if isinstance(column, Words):
-            return column
-        if isinstance(column, pa.Array | pa.ChunkedArray):
-            encoded = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
-            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-            return cls(codes, encoded.dictionary.to_pylist())
-        numbers: dict[str | None, int] = {}
-        found = [-1 if word is None else numbers.setdefault(word, len(numbers)) for word in column]
-        return cls(np.array(found, dtype=np.int32), [word for word in numbers if word is not None])
+        array = column if isinstance(column, pa.Array) else pa.array(column, pa.string())
+        encoded = array.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        return cls(codes, encoded.dictionary.to_pylist())
 
     def __len__(self) -> int:
         return len(self.codes)
