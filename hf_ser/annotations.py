@@ -22,12 +22,6 @@ Counts = npt.NDArray[np.int64]
 Ranges = dict[str, list[float]]
 
 
-def ranges_of(specification: str, dimension_range: Sequence[float]) -> Ranges:
-    """The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`."""
-    entry = entry_of(specification)
-    return entry.dimensions if entry else {name: list(map(float, dimension_range)) for name in DIMENSIONS}
-
-
 class Votes(NamedTuple):
     """
     The votes for each clip.
@@ -95,7 +89,9 @@ def truth_of(
     """
     emotions = Words.of(arrow_column(rows, "emotion"))
     labels = Words(emotions.codes, [selection.label(word) or "" for word in emotions.words]).places(selection.names)
-    ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
+    entries = {corpus: entry_of(specification) for corpus, specification in corpora.items()}
+    scale = list(map(float, dimension_range or (0, 1)))  # of manifests and data sets
+    ranges = {name: entry.dimensions if entry else dict.fromkeys(DIMENSIONS, scale) for name, entry in entries.items()}
     # Users cannot correct a table that comes with a corpus' release.
     released = {corpus for corpus, specification in corpora.items() if specification.partition("=")[0] in CORPORA}
     values = scaled_dimensions(rows, ranges, targets, released)

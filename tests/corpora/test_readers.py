@@ -1,8 +1,6 @@
 """Folders, manifests and data sets become rows; copies, odd names and malformed input."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,20 +204,17 @@ def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, wri
     assert details["m/1.wav\\0"] == "there is a null byte in its path"
 
 
-def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:
+def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(
+    tmp_path: Path, write_clip: Write, rename_oddly: Callable[[Path], Path]
+) -> None:
     """The tables of a data set hold UTF-8 alone; a disk may hold whatever bytes."""
     write_clip(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav")
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
-    try:
-        os.mkdir(odd)
-    except OSError:
-        pytest.skip("this disk takes UTF-8 alone")
-    shutil.copyfile(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav", os.path.join(odd, "03-01-04-01-01-01-01.wav"))
+    rename_oddly(write_clip(tmp_path / "Actor_02" / "03-01-04-01-01-01-02.wav").parent)
     rows = prepare(read_corpora([f"ravdess={tmp_path}"]), workers=1)
     found = {row["clip"]: row["problem"] for row in rows}
     assert found == {
         "ravdess/Actor_01/03-01-05-01-01-01-01": "",
-        "ravdess/caf\\udce9/03-01-04-01-01-01-01": "unreadable",
+        "ravdess/bad\\udcff.wav/03-01-04-01-01-01-02": "unreadable",
     }
 
 
