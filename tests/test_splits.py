@@ -274,6 +274,8 @@ def test_across_corpora_bad_input() -> None:
         cross_corpus_split(clips, ["a", "b"])
     with pytest.raises(SplitError, match="expected three speakers at least"):
         cross_corpus_split(clips, ["b"])
+    with pytest.raises(SplitError, match="leave clips to train on, found 20 and 0.1"):
+        cross_corpus_split(clips, ["a"], test_size=20)
 
 
 def test_where_no_clip_validates_a_fifth_of_the_training_speakers_does() -> None:

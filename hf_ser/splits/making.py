@@ -53,15 +53,19 @@ def train_test_split(
     """
     if by not in ("speaker", "random"):
         raise SplitError(f"by={by!r}: expected 'speaker' or 'random'")
+    _require_sizes(test_size, validation_size)
+    clips = as_clips(clips)
+    make = _by_speaker if by == "speaker" else _at_random
+    rows = make(clips, test_size, validation_size, seed)
+    return parts_of(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
+
+
+def _require_sizes(test_size: float, validation_size: float) -> None:
     if not (0 < test_size < 1 and 0 < validation_size < 1 and test_size + validation_size < 1):
         raise SplitError(
             "test_size and validation_size: expected shares between 0 and 1 that leave clips to train on, found "
             f"{test_size} and {validation_size}"
         )
-    clips = as_clips(clips)
-    make = _by_speaker if by == "speaker" else _at_random
-    rows = make(clips, test_size, validation_size, seed)
-    return parts_of(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
 
 
 def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
@@ -266,8 +270,9 @@ def cross_corpus_split(
         `test_<corpus>`, with all clips of it, for each other corpus.
 
     Raises:
-        SplitError: if a corpus is not there, no other is, or the split by speaker cannot be made.
+        SplitError: if a size is no share, a corpus is not there, no other is, or the split by speaker cannot be made.
     """
+    _require_sizes(test_size, validation_size)
     clips = as_clips(clips)
     corpora = column(clips, "corpus")
     known = list(corpora.counts())
