@@ -62,7 +62,6 @@ def hash_name(name: str) -> str:
 class SavedSplit:
     """A split that [`save_splits`] wrote. Its content has a part's clips by their names or by what stands for them."""
 
-    path: Path
     content: dict[str, Any]
 
     @classmethod
@@ -89,7 +88,7 @@ class SavedSplit:
             ) from error
         if twice := [name for name, count in everywhere.items() if count > 1]:
             raise SplitError(f"{str(path)!r} names {len(twice)} clips twice, for instance {twice[0]!r}")
-        return cls(path, content)
+        return cls(content)
 
     @property
     def parts(self) -> dict[str, list[str]]:

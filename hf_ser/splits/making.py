@@ -76,10 +76,8 @@ def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: i
     return dict(zip(("test", "validation", "train"), np.split(order, [test, test + validation]), strict=True))
 
 
-def _by_speaker(
-    clips: Dataset, test_size: float, validation_size: float, seed: int, tries: int = 20
-) -> dict[str, Indices]:
-    """Of `tries` assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
+def _by_speaker(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
+    """Of several assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
     known = column(clips, "speaker")
     speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:
@@ -95,7 +93,7 @@ def _by_speaker(
     wanted = shares[:, None] * counts.sum(axis=0)  # (parts, traits)
 
     rng = np.random.default_rng(seed)
-    candidates = (_assign(counts, wanted, rng) for _ in range(tries))
+    candidates = (_assign(counts, wanted, rng) for _ in range(20))
     _, part_of = min(candidates, key=lambda candidate: candidate[0])
     return {part: np.flatnonzero(part_of[row] == k) for k, part in enumerate(PARTS)}
 
