@@ -107,7 +107,7 @@ class TestDimensions:
 
 
 class TestTargets:
-    def test_their_weights_are_left_out(self) -> None:
+    def test_their_weights(self) -> None:
         assert parse_targets(["emotion", "arousal=0.5"]) == {"emotion": 1.0, "arousal": 0.5}
         for wrong in ([], ["arousel"], ["arousal", "arousal=2"], ["arousal=-1"], ["arousal=high"]):
             with pytest.raises(

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -343,6 +344,19 @@ class TestCREMADByVotes:
             [rows] = read(f"crema_d={root}")
             speakers = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
             assert (speakers["crema_d_1001"], speakers["crema_d_1002"]) == ("male", "female")
+
+    def test_the_script_counts_clips(
+        self, crema_d_votes: Path, run_script: Callable[..., CompletedProcess[str]]
+    ) -> None:
+        printed = run_script("corpora", f"crema_d={crema_d_votes}", "--label_source", "multimodal_vote").stdout
+        assert [line.split() for line in printed.splitlines()] == [
+            ["emotion", "crema_d_votes", "all"],
+            *([emotion, "1", "1"] for emotion in ("disgust", "sad", "(none)", "no_agreement")),
+            ["all", "4", "4"],
+            [],
+            ["corpus", "speakers", "female", "male", "unknown"],
+            ["crema_d_votes", "3", "0", "0", "3"],
+        ]
 
     def test_label_source_chooses_the_labels(self, crema_d_votes: Path) -> None:
         both = [f"crema_d={crema_d_votes}", "tess=T"]
