@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import HubertConfig, PretrainedConfig, WhisperConfig
 
 from hf_ser.audio import SAMPLING_RATE, prepare
 from hf_ser.audio.decode import resample
+from hf_ser.command_line import option
 from hf_ser.corpora import CorpusError, read_corpora
 from hf_ser.machine import processors
 from hf_ser.modeling.families import encoder_config, minimum_samples
@@ -65,42 +66,31 @@ KINDS = (
 )
 
 
-def option(default: Any, words: str) -> Any:
-    """A field that `HfArgumentParser` shows with its help."""
-    return field(default=default, metadata={"help": words})
-
-
 @dataclass(frozen=True)
 class Settings:
     """The arguments of a benchmark."""
 
-    model: str = option("hubert-base", f"encoder: a folder, a name on the Hub, or random weights: {', '.join(SHAPES)}")
-    methods: list[str] = field(
-        default_factory=list,
-        metadata={"help": "by default those of the paper with this encoder", "choices": [*METHODS]},
+    model: str = option(
+        "hubert-base", help=f"encoder: a folder, a name on the Hub, or random weights: {', '.join(SHAPES)}"
     )
-    variants: list[str] = field(
-        default_factory=lambda: [*VARIANTS],
-        metadata={"help": "; ".join(map(": ".join, VARIANTS.items())), "choices": [*VARIANTS]},
-    )
-    corpora: list[str] = field(default_factory=list, metadata={"help": "NAME=PATH; by default synthetic clips"})
-    clips: int = option(32, "clips that are predicted, and clips of the synthetic corpus")
-    batch_sizes: list[int] = field(
-        default_factory=lambda: [4], metadata={"help": "clips in a training batch; of several sizes the fastest counts"}
-    )
-    steps: int = option(4, "training steps in an epoch, of the largest batches")
-    warm_up: int = option(1, "training steps before the measurement, at least 1")
-    least_seconds: float = option(2.0, "seconds that are measured at least, in whole epochs")
+    methods: list[str] = option([], help="by default those of the paper with this encoder", choices=METHODS)
+    variants: list[str] = option([*VARIANTS], help="; ".join(map(": ".join, VARIANTS.items())), choices=VARIANTS)
+    corpora: list[str] = option([], help="NAME=PATH; by default synthetic clips")
+    clips: int = option(32, help="clips that are predicted, and clips of the synthetic corpus")
+    batch_sizes: list[int] = option([4], help="clips in a training batch; of several sizes the fastest counts")
+    steps: int = option(4, help="training steps in an epoch, of the largest batches")
+    warm_up: int = option(1, help="training steps before the measurement, at least 1")
+    least_seconds: float = option(2.0, help="seconds that are measured at least, in whole epochs")
     most_seconds: float = option(
-        600.0, "seconds after which a measurement ends, within an epoch and without larger batches"
+        600.0, help="seconds after which a measurement ends, within an epoch and without larger batches"
     )
-    rounds: int = option(3, "how often each measurement is taken")
-    epochs: int = option(50, "epochs of the extrapolated run")
-    threads: int = option(processors(), "threads of a process on the CPU")
-    workers: int = option(0, "processes that load the batches, on both sides")
-    seed: int = option(0, "seed of clips, weights and order")
-    inference: bool = option(True, "also measure predictions")
-    output: str = option("benchmark", "the folder of the results")
+    rounds: int = option(3, help="how often each measurement is taken")
+    epochs: int = option(50, help="epochs of the extrapolated run")
+    threads: int = option(processors(), help="threads of a process on the CPU")
+    workers: int = option(0, help="processes that load the batches, on both sides")
+    seed: int = option(0, help="seed of clips, weights and order")
+    inference: bool = option(True, help="also measure predictions")
+    output: str = option("benchmark", help="the folder of the results")
 
     def __post_init__(self) -> None:
         if self.clips < self.training_clips:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-from hf_ser.corpora import CORPORA, CorpusError, load_entry
+from hf_ser.corpora import CORPORA, CorpusError, entry_of
 from hf_ser.corpora.columns import Words, arrow_column
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, EmotionSelection
 
@@ -21,14 +20,6 @@ Counts = npt.NDArray[np.int64]
 
 #: For each dimension the lowest and highest value of a corpus' scale.
 Ranges = dict[str, list[float]]
-
-
-def ranges_of(specification: str, dimension_range: Sequence[float]) -> Ranges:
-    """The scales of the corpus that `NAME=PATH` names: those of its entry, and of manifests and data sets `dimension_range`."""
-    kind = specification.partition("=")[0]
-    if kind in CORPORA or kind.lower().endswith((".yaml", ".yml")):
-        return (CORPORA.get(kind) or load_entry(Path(kind).expanduser())).dimensions
-    return {name: list(map(float, dimension_range)) for name in DIMENSIONS}
 
 
 class Votes(NamedTuple):
@@ -96,19 +87,20 @@ def truth_of(
     Raises:
         CorpusError: if a dimension among the targets is outside its scale, or a distribution does not add up to 1.
     """
-    place = {name: k for k, name in enumerate(selection.names)}
     emotions = Words.of(arrow_column(rows, "emotion"))
-    label_of = np.array([*(place.get(selection.label(word) or "", -1) for word in emotions.words), -1], dtype=np.int64)
-    ranges = {corpus: ranges_of(specification, dimension_range or (0, 1)) for corpus, specification in corpora.items()}
+    labels = Words(emotions.codes, [selection.label(word) or "" for word in emotions.words]).places(selection.names)
+    entries = {corpus: entry_of(specification) for corpus, specification in corpora.items()}
+    scale = list(map(float, dimension_range or (0, 1)))  # of manifests and data sets
+    ranges = {name: entry.dimensions if entry else dict.fromkeys(DIMENSIONS, scale) for name, entry in entries.items()}
     # Users cannot correct a table that comes with a corpus' release.
     released = {corpus for corpus, specification in corpora.items() if specification.partition("=")[0] in CORPORA}
     values = scaled_dimensions(rows, ranges, targets, released)
-    votes = count_votes(rows, selection) if place and "votes" in rows.column_names else None
+    votes = count_votes(rows, selection) if selection.names and "votes" in rows.column_names else None
     if DISTRIBUTION in rows.column_names:
-        values[DISTRIBUTION] = given_distributions(rows, len(place))
+        values[DISTRIBUTION] = given_distributions(rows, len(selection.names))
     elif votes is not None and DISTRIBUTION in targets:
         values[DISTRIBUTION] = distributions(votes, minimum_raters, vote_smoothing)
-    return Truth(label_of[emotions.codes], values, votes, ranges)
+    return Truth(labels, values, votes, ranges)
 
 
 def scaled_dimensions(

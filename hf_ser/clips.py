@@ -143,7 +143,7 @@ def as_clips(dataset: Dataset) -> Dataset:
         return dataset
     part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
-    words = Words.of(rows["emotion"][:]).counts()
+    words = column(rows, "emotion").counts()
     label = dataset.features.get("label")
     known = tuple(map(canonical, label.names)) if isinstance(label, ClassLabel) else tuple(sorted(words))
     if len(set(known)) < len(known):
@@ -180,8 +180,7 @@ def numbered_as(clips: Dataset, emotions: Sequence[str]) -> Dataset:
         raise CorpusError(
             f"{DISTRIBUTION}: found shares of {listed(own)}, expected the model's order: {listed(emotions)}"
         )
-    number = np.array([*(emotions.index(name) if name in emotions else -1 for name in own), -1])
-    labels = number[emotion_column(Dataset(clips.data, info=clips.info)).codes]
+    labels = emotion_column(Dataset(clips.data, info=clips.info)).places(emotions)
     return with_column(clips, "label", pa.array(labels, mask=labels < 0), ClassLabel(names=list(emotions)))
 
 
@@ -246,7 +245,7 @@ def labelled(
         present = present_emotions(selection, selection.names if keep_all else np.array(present)[counts > 0].tolist())
     if DISTRIBUTION in values and len(present) < len(selection.names):
         values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
-    labels = np.array([*(present.index(name) if name in present else -1 for name in selection.names), -1])[labels]
+    labels = Words(labels, selection.names).places(present)
 
     taken = np.array(usable, dtype=np.int64)[truth.has(targets)[usable]]
     left_out = column(rows, "emotion").take(np.setdiff1d(usable, taken)).counts()
@@ -354,10 +353,7 @@ def excluded_of(parts: Mapping[str, Dataset]) -> list[Excluded]:
 
 
 def exclude_unusable(
-    rows: Dataset,
-    knows: Callable[[str], bool],
-    minimum_seconds: float,
-    wanted: npt.NDArray[np.bool_] | None = None,
+    rows: Dataset, knows: Callable[[str], bool], minimum_seconds: float, wanted: npt.NDArray[np.bool_]
 ) -> tuple[list[int], list[Excluded]]:
     """
     Separates the clips that can be used (their indices) from those that cannot: with a `problem`, shorter than
@@ -377,7 +373,7 @@ def exclude_unusable(
             excluded.append(
                 Excluded(names[i], "too short", f"{duration:.4f} s; expected at least {minimum_seconds:.4f} s")
             )
-        elif not (knows(emotions[i]) or (wanted is not None and wanted[i])):
+        elif not (knows(emotions[i]) or wanted[i]):
             found = f"{emotions[i]!r}; name it in emotions to use it" if emotions[i] else "none is given"
             excluded.append(Excluded(names[i], "unknown emotion", found))
         else:

@@ -136,6 +136,4 @@ class EmotionSelection:
         Whether it is known what to do with `emotion`: it is one of the eight, the user named it, or the user named all
         that are to be kept and it is none of them. No emotion at all is never known.
         """
-        if self.chosen and emotion:
-            return True
-        return emotion in EMOTIONS or emotion in self.names or emotion in self.merged
+        return emotion in (*EMOTIONS, *self.names, *self.merged) or (self.chosen and emotion != "")

@@ -64,7 +64,7 @@ COMPARED = {
     "seed",
     "data_seed",
 }
-COMPARED |= {"bottleneck_size", "prompt_length", "lora_r"}
+COMPARED |= {key for settings in PEFT_SER_METHODS.values() for key in settings}
 #: The share of a paper's clips that may be missing (broken, silent, copies) before it counts as another corpus.
 CLIPS_EXCLUDED = 0.02
 
@@ -252,28 +252,19 @@ class Run:
         """Why the run is not one of an experiment; empty if it is one. `models`: see [`Experiment.arguments`]."""
         results, folder = self.results, models.get(experiment.model, experiment.model)
         model = results.base_model
-        found: dict[str, Any] = {
-            "model": experiment.model if model in (experiment.model, Path(folder).name) else model,
-            "method": results.method,
-            "head": results.head,
-            "emotions": sorted(results.emotions),
-            "merged emotions": results.merged_emotions,
-            "corpora": sorted(results.corpora),
-            "split": split_label(results.split),
-        }
-        wanted: dict[str, Any] = {
-            "model": experiment.model,
-            "method": experiment.method,
-            "head": experiment.head,
-            "emotions": list(experiment.emotions),
-            "merged emotions": {},
-            "corpora": sorted(experiment.clips),
-            # Runs on another split stand in a line of their own; EmoBox defines its folds.
-            "split": split_label(experiment.split if experiment.split["name"] == "file" else results.split),
-        }
-        for key, value in experiment.settings.items():
-            found[key], wanted[key] = (results.identity or {}).get(key), value
-        reasons = [f"{key} {found[key]}, expected {value}" for key, value in wanted.items() if found[key] != value]
+        # Runs on another split stand in a line of their own; EmoBox defines its folds.
+        split = experiment.split if experiment.split["name"] == "file" else results.split
+        compared: list[tuple[str, Any, Any]] = [
+            ("model", experiment.model if model == Path(folder).name else model, experiment.model),
+            ("method", results.method, experiment.method),
+            ("head", results.head, experiment.head),
+            ("emotions", sorted(results.emotions), list(experiment.emotions)),
+            ("merged emotions", results.merged_emotions, {}),
+            ("corpora", sorted(results.corpora), sorted(experiment.clips)),
+            ("split", split_label(results.split), split_label(split)),
+            *((name, (results.identity or {}).get(name), value) for name, value in experiment.settings.items()),
+        ]
+        reasons = [f"{name} {found}, expected {wanted}" for name, found, wanted in compared if found != wanted]
         for name, expected in experiment.clips.items():
             clips = results.corpora[name].clips if name in results.corpora else expected
             if abs(clips - expected) > CLIPS_EXCLUDED * expected:

@@ -61,13 +61,10 @@ class Table:
                 if set(values) != {absent}:
                     body.append([""] * self.labels + [line, *values])
         widths = [max(3, *map(len, column)) for column in zip(*body, strict=True)]
-        left = [k <= self.labels for k in range(len(widths))]
-        rule = ["-" * w if name else "-" * (w - 1) + ":" for w, name in zip(widths, left, strict=True)]
-        text = [
-            [cell.ljust(w) if name else cell.rjust(w) for cell, w, name in zip(row, widths, left, strict=True)]
-            for row in body
-        ]
-        table = "\n".join(f"| {' | '.join(row)} |" for row in [text[0], rule, *text[1:]])
+        sides = ["<" if k <= self.labels else ">" for k in range(len(widths))]
+        rule = ["-" * w if side == "<" else "-" * (w - 1) + ":" for w, side in zip(widths, sides, strict=True)]
+        text = (map("{:{}{}}".format, row, sides, widths) for row in [body[0], rule, *body[1:]])
+        table = "\n".join(f"| {' | '.join(row)} |" for row in text)
         bullets = "\n".join(f"- {' '.join(note.split())}" for note in [*notes, *self.notes])
         return f"## {self.name}: {self.title}\n\n{self.source}\n\n{table}\n\n{bullets}"
 

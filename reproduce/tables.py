@@ -24,6 +24,7 @@ from emobox import write_folds
 from experiments import CELLS, MODELS, RECIPES, Experiment, as_in_paper, experiments_of, fill, missing, read_runs
 from published import TABLES
 
+from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.corpora import NAMES
 
@@ -68,9 +69,7 @@ def main() -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {', '.join(TABLES)}")
     add(

@@ -133,6 +133,19 @@ def write_clip() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def make_dataset(write_clip: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
+    """`make_dataset(label=["sad", "happy"])` is a data set with these columns, and in `audio` an undecoded clip of each row."""
+    from datasets import Audio, Dataset
+
+    def make(**columns: list[Any]) -> Dataset:
+        clips = [write_clip(tmp_path / "dataset.wav", 0.1).read_bytes() for _ in next(iter(columns.values()))]
+        audio = [{"bytes": content, "path": f"{n}.wav"} for n, content in enumerate(clips)]
+        return Dataset.from_dict({"audio": audio, **columns}).cast_column("audio", Audio(decode=False))
+
+    return make
+
+
+@pytest.fixture
 def rename_oddly() -> Callable[[Path], Path]:
     """Gives a file a name that is no UTF-8, `bad\\xff.wav` in its folder; on a disk that takes none the test is skipped."""
 

@@ -1,30 +1,28 @@
 """Arousal, valence and dominance in one scale, raters' votes as distributions, and how far raters agree."""
 
 import json
-import logging
-import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from datasets import Audio, ClassLabel, Dataset, Features, List, Value, load_from_disk
+from datasets import ClassLabel, Dataset, Value, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_ser.annotations import agreement, count_votes, distributions
 from hf_ser.clips import as_clips, emotion_column, load_corpora
-from hf_ser.corpora import CorpusError, read, synthetic
-from hf_ser.emotions import DIMENSIONS, EMOTIONS, EmotionSelection, parse_targets
+from hf_ser.corpora import CorpusError, read
+from hf_ser.emotions import DIMENSIONS, EmotionSelection, parse_targets
 from hf_ser.splits import check, describe, speaker_folds, train_test_split
 from hf_ser.training import ScriptArguments
 from hf_ser.training.arguments import parse_arguments
 from hf_ser.training.data import load_splits, stream_corpora
 
 Write = Callable[..., Path]
-
+Make = Callable[..., Dataset]
 #: Path, emotion, and whatever other columns a test gives.
 Manifest = Callable[..., str]
 
@@ -109,7 +107,7 @@ class TestDimensions:
 
 
 class TestTargets:
-    def test_their_weights_are_left_out(self) -> None:
+    def test_their_weights(self) -> None:
         assert parse_targets(["emotion", "arousal=0.5"]) == {"emotion": 1.0, "arousal": 0.5}
         for wrong in ([], ["arousel"], ["arousal", "arousal=2"], ["arousal=-1"], ["arousal=high"]):
             with pytest.raises(
@@ -168,32 +166,25 @@ class TestTargets:
         assert max(parts["train"]["arousal"]) <= 5 / 6 + 1e-6
         with pytest.raises(ValueError, match="dimension_range"):
             ScriptArguments(dimension_range=[7.0, 1.0])
-        words = [
-            "--output_dir",
-            "run",
-            "--dimension_range",
-            "1",
-            "7",
-            "--minimum_raters",
-            "3",
-            "--vote_smoothing",
-            "0.5",
-        ]
-        script = parse_arguments(words).script
+        words = "--output_dir run --dimension_range 1 7 --minimum_raters 3 --vote_smoothing 0.5"
+        script = parse_arguments(words.split()).script
         assert (script.dimension_range, script.minimum_raters, script.vote_smoothing) == ([1, 7], 3, 0.5)
         with pytest.raises(ValueError, match="minimum_raters"):
             ScriptArguments(minimum_raters=0)
 
 
-def votes_of(*clips: list[str], selection: EmotionSelection) -> Any:
-    features = Features({"votes": List(Value("string"))})
-    return count_votes(Dataset.from_dict({"votes": list(clips)}, features=features), selection)
+def rated(votes: list[list[str]], **ratings: list[list[int]]) -> Dataset:
+    """Clips with the raters' votes and ratings."""
+    return Dataset(
+        pa.table({"corpus": ["lab"] * len(votes), "votes": pa.array(votes, pa.list_(pa.string())), **ratings})
+    )
 
 
 class TestDistributions:
     def test_votes_for_merged_emotions_count_and_for_others_are_left_out(self) -> None:
         selection = EmotionSelection.parse(["neutral", "sad", "calm=neutral"])
-        votes = votes_of(["calm", "neutral", "sad", "angry"], ["angry"], ["neutral+angry", "sad"], selection=selection)
+        clips = [["calm", "neutral", "sad", "angry"], ["angry"], ["neutral+angry", "sad"]]
+        votes = count_votes(rated(clips), selection)
         assert votes.counts.tolist() == [[2, 1], [0, 0], [0.5, 1]]
         assert votes.raters.tolist() == [3, 0, 2]
         found = distributions(votes, minimum_raters=1, smoothing=0)
@@ -209,8 +200,7 @@ class TestDistributions:
         smoothing=st.floats(0, 5),
     )
     def test_they_add_up_to_1(self, clips: list[list[str]], smoothing: float) -> None:
-        selection = EmotionSelection.parse(["sad", "happy"])
-        found = distributions(votes_of(*clips, selection=selection), 1, smoothing)
+        found = distributions(count_votes(rated(clips), EmotionSelection.parse(["sad", "happy"])), 1, smoothing)
         for clip, shares in zip(clips, found, strict=True):
             inside = sum(word != "angry" for word in clip)
             assert np.isnan(shares).all() if inside == 0 else shares.sum() == pytest.approx(1)
@@ -226,11 +216,6 @@ class TestDistributions:
             load_corpora(corpus, targets=["emotion_distribution"], minimum_raters=2)
 
 
-def rated(**columns: list[Any]) -> Dataset:
-    size = len(next(iter(columns.values())))
-    return Dataset.from_dict({"corpus": ["lab"] * size, **columns})
-
-
 class TestAgreement:
     #: Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: 12 units, four observers.
     UNITS: ClassVar = [
@@ -240,7 +225,7 @@ class TestAgreement:
 
     def test_the_published_example(self) -> None:
         names = ["angry", "calm", "disgust", "fear", "happy"]
-        rows = rated(votes=[[names[k - 1] for k in unit] for unit in self.UNITS], arousal_ratings=self.UNITS)
+        rows = rated([[names[k - 1] for k in unit] for unit in self.UNITS], arousal_ratings=self.UNITS)
         selection = EmotionSelection.parse(names)
         found = agreement(rows, np.arange(12), count_votes(rows, selection))["lab"]
         assert found["emotion"]["alpha"] == pytest.approx(0.743, abs=5e-4)
@@ -261,7 +246,7 @@ class TestAgreement:
         ],
     )  # fmt: skip
     def test_small_ones(self, votes: list[list[str]], alpha: float | None) -> None:
-        rows = rated(votes=votes)
+        rows = rated(votes)
         found = agreement(rows, np.arange(2), count_votes(rows, EmotionSelection.parse(["sad", "happy"])))
         assert found["lab"]["emotion"]["alpha"] == (alpha if alpha is None else pytest.approx(alpha))
 
@@ -280,47 +265,36 @@ class TestAgreement:
 
 
 class TestADatasetOfTheUsersOwn:
-    def dataset(self, write_clip: Write, folder: Path, **columns: Any) -> Dataset:
-        size = len(next(iter(columns.values())))
-        paths = [str(write_clip(folder / f"{n}.wav", seconds=0.1, frequency=200 + 10 * n)) for n in range(size)]
-        return Dataset.from_dict({"audio": paths, **columns}).cast_column("audio", Audio(decode=False))
-
-    def test_dimensions_and_distributions_are_taken_over(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_dimensions_and_distributions_are_taken_over(self, make_dataset: Make) -> None:
         names = ClassLabel(names=["sad", "happy", "fear"])
         shares = [[0.5, 0.5, 0.0], None, [0.0, 0.25, 0.75]]
-        mine = self.dataset(
-            write_clip, tmp_path, label=[0, 1, None], arousal=[0.5, None, 1], emotion_distribution=shares
-        )
+        mine = make_dataset(label=[0, 1, None], arousal=[0.5, None, 1], emotion_distribution=shares)
         clips = as_clips(mine.cast_column("label", names))
         assert clips["label"][:] == [0, 1, None]
         assert clips["arousal"][:] == [0.5, None, 1]
         assert clips["emotion_distribution"][:] == shares
         assert clips.features["label"] == names
 
-    def test_columns_that_are_called_like_them_and_are_something_else(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_columns_that_are_called_like_them_and_are_something_else(self, make_dataset: Make) -> None:
         others = {"act": ["greeting", "question"], "votes": [5, 3], "EmoVal": [4.0, 5.0]}
-        clips = as_clips(self.dataset(write_clip, tmp_path, label=["sad", "happy"], **others))
+        clips = as_clips(make_dataset(label=["sad", "happy"], **others))
         assert len(clips) == 2
         assert {"arousal", "votes"}.isdisjoint(clips.column_names)
         assert clips["valence"][:] == [None, None]
 
-    def test_what_it_may_not_have(self, write_clip: Write, tmp_path: Path) -> None:
-        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], arousal=[0.5, 3.0])
+    def test_what_it_may_not_have(self, make_dataset: Make) -> None:
+        mine = make_dataset(label=["sad", "happy"], arousal=[0.5, 3.0])
         with pytest.raises(CorpusError, match="arousal: found 3, expected 0 to 1; give .* dimension_range"):
             as_clips(mine)
-        mine = self.dataset(write_clip, tmp_path, label=["sad", "happy"], emotion_distribution=[[0.5, 0.6], None])
+        mine = make_dataset(label=["sad", "happy"], emotion_distribution=[[0.5, 0.6], None])
         with pytest.raises(
             CorpusError, match=r"emotion_distribution: found \[0.5, 0.6\], expected a share for each of the 2"
         ):
             as_clips(mine)
 
-    def test_a_stream_has_them_without_audio(self, hub: Any, write_clip: Write, tmp_path: Path) -> None:
-        mine = self.dataset(
-            write_clip,
-            tmp_path,
-            emotion=["sad", "happy", "other"],
-            EmoVal=[1.0, 4.0, 7.0],
-            votes=["sad:2", None, "happy:1 sad:1"],
+    def test_a_stream_has_them_without_audio(self, hub: Any, make_dataset: Make) -> None:
+        mine = make_dataset(
+            emotion=["sad", "happy", "other"], EmoVal=[1.0, 4.0, 7.0], votes=["sad:2", None, "happy:1 sad:1"]
         )
         mine.push_to_hub("lab/rated")
         script = ScriptArguments(corpora=["dataset=lab/rated"], dimension_range=[1.0, 7.0])
@@ -342,108 +316,8 @@ class TestADatasetOfTheUsersOwn:
         assert of_disk["emotion_distribution"][:] == clips["emotion_distribution"][:]
 
 
-class TestCorpora:
-    def test_crema_d_has_the_true_winners_of_voice_face_and_both(self, shared: Path, tmp_path: Path) -> None:
-        for path in (
-            "file-lists/CREMA-D.txt",
-            "crema-d/processedResults/summaryTable.csv",
-            "crema-d/VideoDemographics.csv",
-        ):
-            shutil.copy(shared / "data" / path, tmp_path)
-        [rows] = read(f"crema_d={tmp_path / 'CREMA-D.txt'}")
-        votes = dict(zip(rows["clip"][:], rows["votes"][:], strict=True))
-        assert votes["crema_d/1001_IEO_HAP_LO"] == ["neutral", "happy", "happy"]
-        [by_votes] = read(f"crema_d_votes={tmp_path / 'CREMA-D.txt'}")
-        assert Counter(clip[2] for clip in by_votes["votes"][:] if "+" not in clip[2]) == {
-            "neutral": 1972, "happy": 1219, "sad": 588, "angry": 1019, "disgust": 1139, "fear": 1084,
-        }  # fmt: skip
-        assert sum("+" in clip[2] for clip in by_votes["votes"][:]) == 420
-
-    @pytest.mark.parametrize(
-        ("corpus", "votes"),
-        [("crema_d", ["happy"] * 3 + ["neutral"] * 6), ("crema_d_votes", ["angry", "happy", "happy"])],
-    )
-    def test_counts_of_crema_d(self, write_clip: Write, tmp_path: Path, corpus: str, votes: list[str]) -> None:
-        """The layout of tabulatedVotes.csv: 1 for the voice, 2 for the face, 3 for both, and the number of the clip."""
-        write_clip(tmp_path / "AudioWAV/1001_IEO_HAP_LO.wav")
-        (tmp_path / "processedResults").mkdir()
-        (tmp_path / "processedResults/summaryTable.csv").write_text(
-            '"","FileName","VoiceVote","FaceVote","MultiModalVote"\n"2","1001_IEO_HAP_LO","N","H","H"\n',
-            encoding="utf-8",
-        )
-        (tmp_path / "processedResults/tabulatedVotes.csv").write_text(
-            '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"\n'
-            '"100002",0,0,0,3,6,0,"1001_IEO_HAP_LO",9,0.666666666666667,"N"\n'
-            '"200002",0,1,0,7,0,0,"1001_IEO_HAP_LO",8,0.875,"H"\n'
-            '"300002",1,0,0,2,0,0,"1001_IEO_HAP_LO",3,0.666666666666667,"H"\n',
-            encoding="utf-8",
-        )
-        [rows] = read(f"{corpus}={tmp_path}")
-        assert rows["votes"][:] == [votes]
-
-    @pytest.mark.parametrize(
-        "detailed",
-        [
-            "FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
-            'A_1.wav,WORKER00000001,Angry,"Angry,Annoyed",5,2,6\nA_1.wav,WORKER00000002,Other-puzzled,Confused,4,3,NaN\n',
-            "FileName,EmoDetail\n"
-            '"A_1.wav","WORKER00000001; Angry; Angry,Annoyed; A:5.000000; V:2.000000; D:6.000000;"\n'
-            "A_1.wav,WORKER00000002; Other-puzzled; Confused; A:4.000000; V:3.000000; D:NaN;\n",
-        ],
-    )
-    def test_raters_of_msp_podcast(self, write_clip: Write, tmp_path: Path, detailed: str) -> None:
-        write_clip(tmp_path / "Audios/A_1.wav")
-        (tmp_path / "Labels").mkdir()
-        header = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
-        (tmp_path / "Labels/labels_consensus.csv").write_text(
-            header + "A_1.wav,X,4.5,2.5,6,1,Male,Train\n", encoding="utf-8"
-        )
-        (tmp_path / "Labels/labels_detailed.csv").write_text(detailed, encoding="utf-8")
-        [row] = read(f"msp_podcast={tmp_path}")[0]
-        assert row["votes"] == ["angry", "other_puzzled"]
-        assert [row[f"{name}_ratings"] for name in DIMENSIONS] == [[5, 4], [2, 3], [6]]
-        assert [row[name] for name in DIMENSIONS] == [4.5, 2.5, 6]
-
-    def test_raters_of_emozionalmente(self, write_clip: Write, tmp_path: Path) -> None:
-        write_clip(tmp_path / "audio/16.wav")
-        (tmp_path / "metadata").mkdir()
-        for name, text in {
-            "samples": "file_name,timestamp,actor,sentence,emotion_expressed\n16.wav,1,anna,Ciao,joy\n",
-            "evaluations": "file_name,evaluator,audio_quality,emotion_recognized\n16.wav,bo,good,neutrality\n16.wav,cy,good,joy\n",
-        }.items():
-            (tmp_path / f"metadata/{name}.csv").write_text(text, encoding="utf-8")
-        assert read(f"emozionalmente={tmp_path}")[0]["votes"][:] == [["neutral", "happy"]]
-
-    def test_iemocap_as_others_show_it(
-        self, write_clip: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        for n in (19, 20):
-            write_clip(tmp_path / f"Session1/sentences/wav/Ses01F_impro05/Ses01F_impro05_F0{n}.wav")
-        table = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro05.txt"
-        table.parent.mkdir(parents=True)
-        table.write_text(
-            "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
-            "[140.2250 - 145.6000]\tSes01F_impro05_F019\tang\t[1.5000, 4.0000, 4.5000]\n"
-            "C-E1:\tAnger;\t()\nC-E2:\tNeutral state; Frustration;\t()\nC-E3:\tExcited;\t()\nC-F1:\tSadness;\t()\n"
-            "A-E3:\tval 2; act 4; dom  4;\t()\nA-E4:\tval 1; act ; dom  5;\t(threatening, belligerent)\nA-E5:\tval 1\n"
-            "A-F1:\tval 1; act 5; dom  5;\t()\n\n"
-            "[150.0 - 151.0]\tSes01F_impro05_F020\txxx\t[5.5000, 4.0000, 4.5000]\nC-E1:\tOther;\t()\n",
-            encoding="utf-8",
-        )
-        with caplog.at_level(logging.WARNING):
-            [rows] = read(f"iemocap={tmp_path}")
-        assert "1 lines of raters are ignored. line 10: 'A-E5:\\tval 1' is not a label as in the release" in caplog.text
-        assert rows["votes"][:] == [["angry", "frustrated+neutral", "happy"], ["other"]]
-        assert rows["valence_ratings"][0] == [2, 1]
-        assert rows["arousal_ratings"][0] == [4]
-        clips = load_corpora([f"iemocap={tmp_path}"], ["angry", "neutral"], targets=["arousal", "valence"])
-        # A value outside the scale, which nobody can correct in a release, is none.
-        assert clips["valence"][:] == [0.125, None]
-        assert clips["arousal"][:] == [0.75, 0.75]
-        assert "iemocap: 1 clips have no valence, as theirs is outside 1 to 5" in caplog.text
-
-    def test_one_of_the_users_own(self, write_clip: Write, tmp_path: Path) -> None:
-        """Raters' ratings without a consensus: their mean is the clip's."""
+class TestACorpusOfTheUsersOwn:
+    def test_the_clip_has_the_mean_of_its_raters(self, write_clip: Write, tmp_path: Path) -> None:
         described = "pattern: (?P<clip>(?P<emotion>[a-z]+)\\d)\ndimensions: {arousal: [0, 100]}\ntables:\n"
         described += "  - {file: r.csv, key: [clip], columns: {clip: c, arousal: a}, raters: true}\n"
         (tmp_path / "mine.yaml").write_text(described, encoding="utf-8")
@@ -459,42 +333,3 @@ class TestCorpora:
             CorpusError, match=r"dimensions: found arousal: \[100\], expected arousal, valence or dominance with"
         ):
             read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
-
-
-class TestSynthetic:
-    def test_its_raters_are_the_same_every_time(self, tmp_path: Path) -> None:
-        for name in ("a", "b"):
-            synthetic.make(tmp_path / name, speakers=1, clips_per_emotion=2)
-        synthetic.make(tmp_path / "more", speakers=2, clips_per_emotion=3)
-        [first, again, more] = [
-            (tmp_path / name / "ratings.csv").read_text().splitlines() for name in ("a", "b", "more")
-        ]
-        assert first == again
-        assert set(first) < set(more)
-        assert len(first) == 1 + 5 * 16
-
-    def test_most_raters_choose_the_emotion_and_their_mean_is_the_clip_s(self, speech: Path) -> None:
-        [rows] = read(f"synthetic={speech}")
-        unanimous = 0
-        for row in rows:
-            votes = Counter(row["votes"])
-            assert votes.total() == 5
-            assert votes[row["emotion"]] >= 3
-            unanimous += votes[row["emotion"]] == 5
-            for name in DIMENSIONS:
-                assert row[name] == pytest.approx(np.mean(row[f"{name}_ratings"]), abs=1e-6)
-                assert set(row[f"{name}_ratings"]) <= set(range(1, 8))
-        assert 0.2 < unanimous / len(rows) < 0.6
-        # Someone who knows the emotion alone knows most of the dimensions.
-        emotions = np.array([EMOTIONS.index(emotion) for emotion in rows["emotion"][:]])
-        for name in DIMENSIONS:
-            values = np.array(rows[name][:])
-            means = np.array([values[emotions == k].mean() for k in range(8)])[emotions]
-            assert means.var() / values.var() > 0.9
-
-    def test_it_is_known_how_far_they_agree(self, speech: Path) -> None:
-        found = load_corpora([f"synthetic={speech}"]).info.agreement["synthetic"]
-        assert {name: (of["raters"], of["clips"]) for name, of in found.items()} == dict.fromkeys(
-            ("emotion", *DIMENSIONS), (5, 96)
-        )
-        assert all(0.6 < of["alpha"] < 0.95 for of in found.values())

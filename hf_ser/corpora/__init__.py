@@ -21,11 +21,10 @@ __all__ = [
     "NAMES",
     "About",
     "CorpusError",
-    "Entry",
     "Excluded",
     "Row",
     "corpus_of",
-    "known_as",
+    "entry_of",
     "labelled_by",
     "read",
     "read_corpora",
@@ -59,10 +58,10 @@ def read(specification: str) -> list[Dataset]:
         CorpusError: if the name is none of these, or the corpus cannot be read.
     """
     name, _, path = specification.partition("=")
-    described = name.lower().endswith((".yaml", ".yml"))
     if name in LEFT_OUT:
         raise CorpusError(f"corpora={specification!r}: {LEFT_OUT[name]}")
-    if name not in NAMES and not described:
+    entry = entry_of(specification)
+    if entry is None and name not in NAMES:
         raise CorpusError(
             f"corpora={specification!r} names no corpus; write NAME=PATH with one of {', '.join(NAMES)}, or FILE.yaml=PATH"
         )
@@ -72,14 +71,19 @@ def read(specification: str) -> list[Dataset]:
         raise CorpusError(f"corpora={specification!r} has no path; write {name}=PATH")
     if name == hub_dataset.NAME:
         return hub_dataset.read(path)
+    root = Path(path).expanduser()
+    if entry:
+        return [to_dataset(read_entry(entry, root), entry.name)]
     if name == emobox.NAME:
-        folder = Path(path).expanduser()
-        corpus = known_as(folder.name)
-        return [to_dataset(emobox.read(folder, CORPORA.get(corpus)), corpus)]
-    if name == manifest.NAME:
-        return [to_dataset(rows, corpus) for corpus, rows in sorted(manifest.read(Path(path).expanduser()).items())]
-    entry = load_entry(Path(name).expanduser()) if described else CORPORA[name]
-    return [to_dataset(read_entry(entry, Path(path).expanduser()), entry.name)]
+        corpus = known_as(root.name)
+        return [to_dataset(emobox.read(root, CORPORA.get(corpus)), corpus)]
+    return [to_dataset(rows, corpus) for corpus, rows in sorted(manifest.read(root).items())]
+
+
+def entry_of(specification: str) -> Entry | None:
+    """The entry that describes the corpus of `NAME=PATH`, see [`load_entry`]; none of a manifest or a data set."""
+    name = specification.partition("=")[0]
+    return load_entry(Path(name).expanduser()) if name.lower().endswith((".yaml", ".yml")) else CORPORA.get(name)
 
 
 def known_as(name: str) -> str:

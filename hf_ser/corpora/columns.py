@@ -1,7 +1,7 @@
 """Columns of text without a Python object for each clip: a corpus of 100,000 clips repeats a few words."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +22,17 @@ class Words(Sequence[str | None]):
         words (`Sequence[str]`): The words, each once.
     """
 
-    def __init__(self, codes: npt.NDArray[np.int32], words: Sequence[str]) -> None:
+    def __init__(self, codes: npt.NDArray[np.signedinteger[Any]], words: Sequence[str]) -> None:
         self.codes = codes
         self.words = tuple(words)
 
     @classmethod
     def of(cls, column: Iterable[str | None]) -> "Words":
         """The same column as numbers and words; words are numbered as they come."""
-        if isinstance(column, Words):
-            return column
-        if isinstance(column, pa.Array | pa.ChunkedArray):
-            encoded = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).dictionary_encode()
-            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-            return cls(codes, encoded.dictionary.to_pylist())
-        numbers: dict[str | None, int] = {}
-        found = [-1 if word is None else numbers.setdefault(word, len(numbers)) for word in column]
-        return cls(np.array(found, dtype=np.int32), [word for word in numbers if word is not None])
+        array = column if isinstance(column, pa.Array) else pa.array(column, pa.string())
+        encoded = array.dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+        return cls(codes, encoded.dictionary.to_pylist())
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -60,6 +55,12 @@ class Words(Sequence[str | None]):
     def take(self, indices: npt.ArrayLike) -> "Words":
         """The column of the clips at `indices`."""
         return Words(self.codes[np.asarray(indices, dtype=np.int64)], self.words)
+
+    def places(self, order: Sequence[str]) -> npt.NDArray[np.int64]:
+        """For each clip the place of its word in `order`, -1 if it has none of these."""
+        place = {word: k for k, word in enumerate(order)}
+        # The last one is for clips without a word, whose code is -1.
+        return np.array([*(place.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def counts(self) -> dict[str, int]:
         """How often each word is there, those alone that are, sorted."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_ser.corpora.entries import Entry
-from hf_ser.corpora.rows import CorpusError, Row
+from hf_ser.corpora.reading import inside
+from hf_ser.corpora.rows import CorpusError, Row, stem
 from hf_ser.emotions import canonical
 from hf_ser.wording import listed
 
@@ -58,7 +59,7 @@ def read(folder: Path, entry: Entry | None = None) -> list[Row]:
     return [
         Row(
             path=str(root / line["wav"]),
-            name=Path(line["wav"].removeprefix(f"downloads/{corpus}/")).with_suffix("").as_posix(),
+            name=stem(Path(line["wav"].removeprefix(f"downloads/{corpus}/"))),
             emotion=canonical(names.get(line["emo"], line["emo"])),
             speaker=speakers.get(key),
             extras={
@@ -81,10 +82,9 @@ def _files(folder: Path) -> list[tuple[str, str, Path]]:
         if match:
             found.append((fold, PARTS[match[1]], path))
     if not found:
-        inside = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
         raise CorpusError(
-            f"emobox: no fold in {str(folder)!r}, which holds {listed(inside, most=5) or 'nothing'}. Give the folder of one "
-            "corpus in EmoBox's repository, for instance emobox=EmoBox/data/emodb."
+            f"emobox: no fold in {str(folder)!r}, which holds {inside(folder)}. Give the folder of one corpus in EmoBox's "
+            "repository, for instance emobox=EmoBox/data/emodb."
         )
     return found
 
@@ -101,7 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _statement(entry: Entry | None, path: str) -> dict[str, str]:
     if entry is None or "statement" not in entry.columns:
         return {}
-    match = re.fullmatch(rf"(?:.*/)?{entry.pattern}", Path(path).with_suffix("").as_posix(), re.IGNORECASE)
+    match = re.fullmatch(rf"(?:.*/)?{entry.pattern}", stem(Path(path)), re.IGNORECASE)
     return {"statement": match["statement"]} if match and match["statement"] else {}
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,11 +86,9 @@ def open_audio(source: str) -> dict[str, HubStream]:
     try:
         features, parts = _parquet_files(source)
         audio = next(name for name, feature in features.items() if isinstance(feature, Audio))
-        with ThreadPoolExecutor(THREADS) as pool:
-            sizes = {part: list(pool.map(_group_sizes, files)) for part, files in parts.items()}
+        return {part: HubStream(_read_files(files, audio)[1], {}) for part, files in parts.items()}
     except (CorpusError, StopIteration, OSError, HTTPError):
         return {}
-    return {part: HubStream(_row_groups(files, sizes[part], audio), {}) for part, files in parts.items()}
 
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
@@ -133,10 +131,9 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
     tables, groups = [], []
     named = corpora_of(source, list(parts))
     for part, files in parts.items():
-        with ThreadPoolExecutor(THREADS) as pool:
-            read = list(pool.map(partial(_read_table, columns=list(kept)), files))
-        groups += _row_groups(files, [sizes for _, sizes in read], audio)
-        table = pa.concat_tables([table for table, _ in read]).cast(kept.arrow_schema)
+        table, found = _read_files(files, audio, list(kept))
+        groups += found
+        table = table.cast(kept.arrow_schema)
         rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), *named[part])
         seconds = table[DURATION] if DURATION in kept else pa.nulls(len(table))
         tables.append(concatenate_datasets([rows, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
@@ -164,21 +161,17 @@ def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
     return builder.info.features or Features.from_arrow_schema(_parquet(first, os.getpid()).schema_arrow), dict(parts)
 
 
-def _group_sizes(file: str) -> list[int]:
-    """The number of rows in each row group of a file."""
-    opened = _parquet(file, os.getpid())
-    return [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -> tuple[pa.Table, list[RowGroup]]:
+    """Some columns of files, and the row groups of their column `audio`."""
 
+    def read(file: str) -> tuple[pa.Table, list[RowGroup]]:
+        opened = _parquet(file, os.getpid())
+        sizes = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+        return opened.read(list(columns)), [RowGroup(file, number, rows, audio) for number, rows in enumerate(sizes)]
 
-def _row_groups(files: Sequence[str], sizes: Sequence[Sequence[int]], audio: str) -> list[RowGroup]:
-    """The row groups of files; `sizes` has the rows of each group of each file."""
-    of_files = zip(files, sizes, strict=True)
-    return [RowGroup(file, number, rows, audio) for file, of_file in of_files for number, rows in enumerate(of_file)]
-
-
-def _read_table(file: str, columns: list[str]) -> tuple[pa.Table, list[int]]:
-    """Some columns of a file, and the number of rows in each of its row groups."""
-    return _parquet(file, os.getpid()).read(columns=columns), _group_sizes(file)
+    with ThreadPoolExecutor(THREADS) as pool:
+        tables, groups = zip(*pool.map(read, files), strict=True)
+    return pa.concat_tables(tables), [group for of_file in groups for group in of_file]
 
 
 @lru_cache(maxsize=16)  # each file holds a connection

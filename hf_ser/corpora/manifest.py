@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row, counted_votes, to_number
+from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row, counted_votes, stem, to_number
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
@@ -178,7 +178,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 def _clip_name(path: str, row: int) -> str:
     if not Path(path).name:  # none at all, or a folder as "." and "/"
         return f"row-{row}"
-    return Path(path).with_suffix("").as_posix().lstrip("/").replace("\0", "\\0")
+    return stem(Path(path)).lstrip("/").replace("\0", "\\0")
 
 
 def _text(value: Any) -> str | None:

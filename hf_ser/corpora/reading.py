@@ -21,13 +21,8 @@ logger = logging.getLogger(__name__)
 
 Fields = dict[str, str | None]
 Key = tuple[str, ...]
-
-
-class Judgements(NamedTuple):
-    """The votes and ratings for a clip, as `Row` has them."""
-
-    votes: list[str]
-    ratings: dict[str, list[float]]
+#: The votes and the ratings for a clip, as `Row` has them.
+Judgements = tuple[list[str], dict[str, list[float]]]
 
 
 class Clip(NamedTuple):
@@ -80,7 +75,7 @@ def _match(entry: Entry, root: Path) -> list[Clip]:
             highest[performance] = max(highest.get(performance, ""), source)
             clips.append(Clip(os.path.join(root, path), name, _decode(entry, fields), performance, source))
     if not clips:
-        found = f"no audio file; the folder holds {_inside(root)}"
+        found = f"no audio file; the folder holds {inside(root)}"
         if files:
             found = f"{len(files)} audio files, but none with such a name (for instance {str(files[0])!r})"
         raise _nothing(entry, root, "clip of it", found)
@@ -114,7 +109,7 @@ def _row(entry: Entry, clip: Clip) -> Row:
     genders = ((FEMALE, entry.female), (MALE, entry.male))
     by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))
     emotion = canonical(fields.get("emotion", ""))
-    votes, ratings = clip.judged or Judgements([], {})
+    votes, ratings = clip.judged or ([], {})
     dimensions = {name: sum(given) / len(given) for name, given in ratings.items() if given}
     for name in entry.dimensions:
         if (value := to_number(fields.get(name), f"{entry.name}: {clip.name}: {name}")) is not None:
@@ -156,7 +151,7 @@ def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]
         about = {name: line.get(name) for name in table.key}
         if about != above:  # the lines about a clip mostly follow each other
             above, key = about, _key(table, _decode(entry, about))
-            votes, ratings = judged.setdefault(key, Judgements([], {name: [] for name in entry.dimensions}))
+            votes, ratings = judged.setdefault(key, ([], {name: [] for name in entry.dimensions}))
         for column in table.votes or ["emotion"]:
             value = (line.get(column) or "").strip()
             words, times = (column, int(value)) if value.isdecimal() else (value, 1)
@@ -194,7 +189,7 @@ def _records(entry: Entry, table: Table, root: Path) -> Iterator[tuple[str, Fiel
     if not found:
         file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
         if not table.optional:
-            raise _nothing(entry, root, file, _inside(root))
+            raise _nothing(entry, root, file, inside(root))
         unknown = "votes and ratings are" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
         level = logging.INFO if table.raters else logging.WARNING  # few runs need votes
         logger.log(level, "%s: no %s below or beside %s: %s unknown", entry.name, file, root, unknown)
@@ -263,7 +258,8 @@ def _csv_lines(table: Table, text: str, path: Path, corpus: str) -> Iterator[tup
             yield reader.line_num, {name: record[column] for name, column in columns.items()}
 
 
-def _inside(root: Path) -> str:
+def inside(root: Path) -> str:
+    """What a folder holds, for an error: some of the names, or `nothing`."""
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
     return listed(names, most=5) or "nothing"
 

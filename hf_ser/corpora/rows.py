@@ -166,17 +166,10 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
 
 def _used(rows: Sequence[Row]) -> list[int]:
     """For each row, the one that is used of all rows of its performance: the first lossless one, or the first."""
-    best: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        if row.performance is not None:
-            other = best.setdefault(row.performance, i)
-            if _lossless(row) and not _lossless(rows[other]):
-                best[row.performance] = i
+    best: dict[str | None, int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: os.path.splitext(rows[i].path)[1].lower() not in LOSSLESS):
+        best.setdefault(rows[i].performance, i)
     return [i if row.performance is None else best[row.performance] for i, row in enumerate(rows)]
-
-
-def _lossless(row: Row) -> bool:
-    return os.path.splitext(row.path)[1].lower() in LOSSLESS
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

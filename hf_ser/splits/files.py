@@ -13,8 +13,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from hf_ser import records
-from hf_ser.clips import as_clips, names_of
-from hf_ser.splits.describing import describe, shared_speakers
+from hf_ser.clips import as_clips, emotion_column, names_of
+from hf_ser.splits.describing import shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def _content(parts: Mapping[str, Dataset]) -> dict[str, Any]:
         "name": made.pop("name", "given"),
         "settings": made,
         "shared_speakers": shared_speakers(parts),
-        "emotions": {part: entry["emotions"] for part, entry in describe(parts)["parts"].items()},
+        "emotions": {part: emotion_column(clips).counts() for part, clips in parts.items()},
         "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
 
@@ -62,7 +62,6 @@ def hash_name(name: str) -> str:
 class SavedSplit:
     """A split that [`save_splits`] wrote. Its content has a part's clips by their names or by what stands for them."""
 
-    path: Path
     content: dict[str, Any]
 
     @classmethod
@@ -89,7 +88,7 @@ class SavedSplit:
             ) from error
         if twice := [name for name, count in everywhere.items() if count > 1]:
             raise SplitError(f"{str(path)!r} names {len(twice)} clips twice, for instance {twice[0]!r}")
-        return cls(path, content)
+        return cls(content)
 
     @property
     def parts(self) -> dict[str, list[str]]:

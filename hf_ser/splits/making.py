@@ -53,15 +53,19 @@ def train_test_split(
     """
     if by not in ("speaker", "random"):
         raise SplitError(f"by={by!r}: expected 'speaker' or 'random'")
+    _require_sizes(test_size, validation_size)
+    clips = as_clips(clips)
+    make = _by_speaker if by == "speaker" else _at_random
+    rows = make(clips, test_size, validation_size, seed)
+    return parts_of(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
+
+
+def _require_sizes(test_size: float, validation_size: float) -> None:
     if not (0 < test_size < 1 and 0 < validation_size < 1 and test_size + validation_size < 1):
         raise SplitError(
             "test_size and validation_size: expected shares between 0 and 1 that leave clips to train on, found "
             f"{test_size} and {validation_size}"
         )
-    clips = as_clips(clips)
-    make = _by_speaker if by == "speaker" else _at_random
-    rows = make(clips, test_size, validation_size, seed)
-    return parts_of(clips, by, {"seed": seed, "test_size": test_size, "validation_size": validation_size}, rows)
 
 
 def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
@@ -72,10 +76,8 @@ def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: i
     return dict(zip(("test", "validation", "train"), np.split(order, [test, test + validation]), strict=True))
 
 
-def _by_speaker(
-    clips: Dataset, test_size: float, validation_size: float, seed: int, tries: int = 20
-) -> dict[str, Indices]:
-    """Of `tries` assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
+def _by_speaker(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
+    """Of several assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
     known = column(clips, "speaker")
     speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:
@@ -83,7 +85,7 @@ def _by_speaker(
             f"speaker split: expected three speakers at least, one for each part; found {len(speakers)} "
             f"({', '.join(speakers)}). Add a corpus, or split at random (its metrics say nothing about a new speaker)."
         )
-    row = _places(known, speakers)
+    row = known.places(speakers)
     # Clips of each speaker by emotion, gender and corpus: (speakers, traits)
     traits = (emotion_column(clips), column(clips, "gender"), column(clips, "corpus"))
     counts = np.concatenate([_counts(row, len(speakers), trait) for trait in traits], axis=1)
@@ -91,23 +93,16 @@ def _by_speaker(
     wanted = shares[:, None] * counts.sum(axis=0)  # (parts, traits)
 
     rng = np.random.default_rng(seed)
-    candidates = (_assign(counts, wanted, rng) for _ in range(tries))
+    candidates = (_assign(counts, wanted, rng) for _ in range(20))
     _, part_of = min(candidates, key=lambda candidate: candidate[0])
     return {part: np.flatnonzero(part_of[row] == k) for k, part in enumerate(PARTS)}
-
-
-def _places(words: Words, order: Sequence[str]) -> Indices:
-    """For each clip the place of its word in `order`, -1 if it is none of them."""
-    place = {word: k for k, word in enumerate(order)}
-    # The last one is for clips without a word, whose code is -1.
-    return np.array([*(place.get(word, -1) for word in words.words), -1], dtype=np.int64)[words.codes]
 
 
 def _counts(row: Indices, rows: int, words: Words) -> npt.NDArray[np.float64]:
     """How often each word of a column, in sorted order, is in each row: `(rows, words)`."""
     coded = Words.of([str(word) for word in words])  # an unknown one counts, too
     order = sorted(coded.words)
-    counts = np.bincount(row * len(order) + _places(coded, order), minlength=rows * len(order))
+    counts = np.bincount(row * len(order) + coded.places(order), minlength=rows * len(order))
     return counts.reshape(rows, len(order)).astype(np.float64)
 
 
@@ -179,7 +174,7 @@ def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker")
             f"folds={folds} by {by}: expected two folds at least, a {by} for each and three in all; found {len(groups)} "
             f"({', '.join(groups[:10])}). Choose fewer folds, or split at random."
         )
-    places = _places(words, groups)
+    places = words.places(groups)
     found = []
     for fold, test in enumerate(np.array_split(np.arange(len(groups)), folds)):
         rest = np.setdiff1d(np.arange(len(groups)), test)
@@ -219,7 +214,7 @@ def official_split(clips: Dataset, fold: int | None = None) -> DatasetDict:
     official = column(clips, f"fold_{fold + 1}" if folds and fold is not None else "split")
     tests = sorted(name for name in official.counts() if name.startswith("test"))
     names = (*PARTS, *(name for name in tests if name not in PARTS))
-    places = _places(official, names)
+    places = official.places(names)
     rows = {part: np.flatnonzero(places == k) for k, part in enumerate(names)}
     if empty := [part for part in ("train", "test") if not len(rows[part])]:
         found = Counter(str(name) for name in official)
@@ -248,7 +243,7 @@ def _some_validate(clips: Dataset, train: Indices) -> tuple[Indices, Indices]:
         order = np.random.default_rng(42).permutation(train)
         chosen = np.isin(train, order[: max(len(order) // 5, 1)])
     else:
-        chosen = _places(words, speakers[-max(len(speakers) // 5, 1) :]) >= 0
+        chosen = words.places(speakers[-max(len(speakers) // 5, 1) :]) >= 0
     return train[~chosen], train[chosen]
 
 
@@ -273,8 +268,9 @@ def cross_corpus_split(
         `test_<corpus>`, with all clips of it, for each other corpus.
 
     Raises:
-        SplitError: if a corpus is not there, no other is, or the split by speaker cannot be made.
+        SplitError: if a size is no share, a corpus is not there, no other is, or the split by speaker cannot be made.
     """
+    _require_sizes(test_size, validation_size)
     clips = as_clips(clips)
     corpora = column(clips, "corpus")
     known = list(corpora.counts())
@@ -285,7 +281,7 @@ def cross_corpus_split(
         raise SplitError(
             f"train_corpora={list(train_corpora)}: expected some of the corpora, and one more to test on; found {listed(known)}"
         )
-    places = _places(corpora, others)
+    places = corpora.places(others)
     inside = np.flatnonzero(places < 0)
     of_speakers = _by_speaker(clips.select(inside), test_size, validation_size, seed)
     rows = {part: inside[chosen] for part, chosen in of_speakers.items()}

@@ -20,8 +20,6 @@ from speed import INFERENCE, benchmark, make_trainer, table
 from hf_ser.corpora import CorpusError
 from hf_ser.report.cost import operations
 
-Run = Callable[..., Any]
-
 
 def in_this_process(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     return task(*arguments)

@@ -1,29 +1,21 @@
 """A data set on the Hub is a corpus, and clips to predict."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Audio, Dataset, DatasetDict
+from datasets import Dataset, DatasetDict
 
 from hf_ser.corpora import CorpusError, read
 from hf_ser.inference.clips import find_clips
 
+Make = Callable[..., Dataset]
+
 
 @pytest.fixture
-def pushed(hub: Any, write_clip: Callable[..., Path], tmp_path: Path) -> str:
-    def part(name: str, emotions: list[str]) -> Dataset:
-        paths = [write_clip(tmp_path / name / f"{n}.wav", seconds=0.1) for n in range(len(emotions))]
-        columns = {
-            "audio": [{"bytes": path.read_bytes(), "path": path.name} for path in paths],
-            "emotion": emotions,
-            "speaker": [f"s{n}" for n in range(len(emotions))],
-        }
-        return Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
-
-    parts = {"train": part("train", ["happy", "sad"]), "test": part("test", ["angry"])}
-    DatasetDict(parts).push_to_hub("lab/clips")
+def pushed(hub: Any, make_dataset: Make) -> str:
+    train = make_dataset(emotion=["happy", "sad"], speaker=["s0", "s1"])
+    DatasetDict(train=train, test=make_dataset(emotion=["angry"], speaker=["s0"])).push_to_hub("lab/clips")
     return "lab/clips"
 
 
@@ -35,14 +27,11 @@ def test_it_is_read_by_name(pushed: str) -> None:
     assert all(audio["bytes"] for audio in rows["audio"])
 
 
-def test_parts_that_are_corpora_are_read_as_such(hub: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_parts_that_are_corpora_are_read_as_such(hub: Any, make_dataset: Make) -> None:
     """CAMEO has a part for each corpus, and the columns `emotion` and `speaker_id`."""
-    path = write_clip(tmp_path / "1.wav", seconds=0.1)
-    columns = {
-        "audio": [{"bytes": path.read_bytes(), "path": "1.wav"}], "emotion": ["anger"], "transcription": ["dogs"],
-        "speaker_id": ["nemo_3"], "gender": ["female"], "dataset": ["nEMO"], "language": ["Polish"],
-    }  # fmt: skip
-    part = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+    part = make_dataset(
+        emotion=["anger"], transcription=["dogs"], speaker_id=["nemo_3"], gender=["female"], dataset=["nEMO"], language=["Polish"],
+    )  # fmt: skip
     DatasetDict({"crema_d": part, "nEMO": part}).push_to_hub("lab/cameo")
     first, second = read("dataset=lab/cameo")
     assert [first["corpus"][0], second["corpus"][0]] == ["crema_d", "nemo"]

@@ -5,20 +5,28 @@ import numpy as np
 import pytest
 import soundfile
 
+from hf_ser.clips import load_corpora
 from hf_ser.corpora import read, synthetic
-from hf_ser.emotions import EMOTIONS
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.wav"))}
+from hf_ser.emotions import DIMENSIONS, EMOTIONS
 
 
 def test_it_is_the_same_every_time_and_differs_with_the_seed(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        synthetic.make(tmp_path / name, speakers=2, clips_per_emotion=1, seed=seed)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert contents(tmp_path / "a").keys() == contents(tmp_path / "c").keys()
-    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+    def made(name: str, speakers: int = 2, clips: int = 1, seed: int = 0) -> tuple[dict[str, bytes], list[str]]:
+        folder = tmp_path / name
+        synthetic.make(folder, speakers=speakers, clips_per_emotion=clips, seed=seed)
+        samples = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.wav")}
+        return samples, (folder / "ratings.csv").read_text().splitlines()
+
+    samples, ratings = made("first")
+    assert made("again") == (samples, ratings)
+    assert len(ratings) == 1 + 5 * 16
+    more, more_ratings = made("more", speakers=3, clips=2)
+    assert samples.items() < more.items()
+    assert set(ratings) < set(more_ratings)
+    other, other_ratings = made("other", seed=1)
+    assert other.keys() == samples.keys()
+    assert other != samples
+    assert other_ratings != ratings
 
 
 def test_its_rows(speech: Path) -> None:
@@ -82,3 +90,31 @@ def test_an_interruption_leaves_nothing_that_looks_whole(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         synthetic.make(tmp_path / "corpus", speakers=1, clips_per_emotion=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_most_raters_choose_the_emotion_and_their_mean_is_the_clip_s(speech: Path) -> None:
+    [rows] = read(f"synthetic={speech}")
+    unanimous = 0
+    for row in rows:
+        votes = Counter(row["votes"])
+        assert votes.total() == 5
+        assert votes[row["emotion"]] >= 3
+        unanimous += votes[row["emotion"]] == 5
+        for name in DIMENSIONS:
+            assert row[name] == pytest.approx(np.mean(row[f"{name}_ratings"]), abs=1e-6)
+            assert set(row[f"{name}_ratings"]) <= set(range(1, 8))
+    assert 0.2 < unanimous / len(rows) < 0.6
+    # Someone who knows the emotion alone knows most of the dimensions.
+    emotions = np.array([EMOTIONS.index(emotion) for emotion in rows["emotion"][:]])
+    for name in DIMENSIONS:
+        values = np.array(rows[name][:])
+        means = np.array([values[emotions == k].mean() for k in range(8)])[emotions]
+        assert means.var() / values.var() > 0.9
+
+
+def test_it_is_known_how_far_its_raters_agree(speech: Path) -> None:
+    found = load_corpora([f"synthetic={speech}"]).info.agreement["synthetic"]
+    assert {name: (of["raters"], of["clips"]) for name, of in found.items()} == dict.fromkeys(
+        ("emotion", *DIMENSIONS), (5, 96)
+    )
+    assert all(0.6 < of["alpha"] < 0.95 for of in found.values())

@@ -5,15 +5,16 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from hf_ser import splits
-from hf_ser.clips import without_audio
+from hf_ser.clips import load_corpora, without_audio
 from hf_ser.corpora import ABOUT, CorpusError, labelled_by, read, read_corpora
 from hf_ser.emotions import DIMENSIONS
-from hf_ser.splits import official_split, shared_speakers, speaker_folds, speakers_of
+from hf_ser.splits import official_split, shared_speakers, speaker_folds
 from hf_ser.training import ScriptArguments
 from hf_ser.training.data import load_splits
 
@@ -314,24 +315,23 @@ def test_the_codes_of_msp_podcast(msp_podcast: Path) -> None:
 
 class TestCREMADByVotes:
     def test_table_iii_comes_out_of_the_true_votes(self, shared: Path, tmp_path: Path) -> None:
-        for path in (
-            shared / "data/file-lists/CREMA-D.txt",
-            shared / "data/crema-d/processedResults/summaryTable.csv",
-            shared / "data/crema-d/VideoDemographics.csv",
+        for name in (
+            "file-lists/CREMA-D.txt",
+            "crema-d/processedResults/summaryTable.csv",
+            "crema-d/VideoDemographics.csv",
         ):
-            shutil.copy(path, tmp_path)
-        [rows] = read(f"crema_d_votes={tmp_path / 'CREMA-D.txt'}")
+            shutil.copy(shared / "data" / name, tmp_path)
+        [rows], [intended] = (read(f"{name}={tmp_path / 'CREMA-D.txt'}") for name in ("crema_d_votes", "crema_d"))
         assert Counter(rows["emotion"][:]) == {
             "neutral": 1972, "happy": 1219, "sad": 588, "angry": 1019, "disgust": 1139, "fear": 1084, "no_agreement": 420,
         }  # fmt: skip
         gender = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
         assert Counter(gender.values()) == {"female": 43, "male": 48}
-        # Section V.A: a fifth of the speakers, in sorted order, is each fold's test part.
-        folds = speaker_folds(without_audio(rows))
-        parts = [{part: speakers_of(clips) for part, clips in fold.items()} for fold in folds]
-        assert [len(part["test"]) for part in parts] == [19, 18, 18, 18, 18]
-        assert set().union(*(part["test"] for part in parts)) == set(gender)
-        assert {len(part["validation"]) for part in parts} == {14}
+        # The winners of voice, face and both; a tie is a vote for each.
+        winners = ["no_agreement" if "+" in votes[2] else votes[2] for votes in rows["votes"][:]]
+        assert winners == rows["emotion"][:]
+        clip = intended[intended["clip"][:].index("crema_d/1001_IEO_HAP_LO")]
+        assert (clip["emotion"], clip["votes"]) == ("happy", ["neutral", "happy", "happy"])
 
     def test_the_table_of_actors_is_optional(
         self, shared: Path, crema_d_votes: Path, caplog: pytest.LogCaptureFixture
@@ -344,6 +344,19 @@ class TestCREMADByVotes:
             [rows] = read(f"crema_d={root}")
             speakers = dict(zip(rows["speaker"][:], rows["gender"][:], strict=True))
             assert (speakers["crema_d_1001"], speakers["crema_d_1002"]) == ("male", "female")
+
+    def test_the_script_counts_clips(
+        self, crema_d_votes: Path, run_script: Callable[..., CompletedProcess[str]]
+    ) -> None:
+        printed = run_script("corpora", f"crema_d={crema_d_votes}", "--label_source", "multimodal_vote").stdout
+        assert [line.split() for line in printed.splitlines()] == [
+            ["emotion", "crema_d_votes", "all"],
+            *([emotion, "1", "1"] for emotion in ("disgust", "sad", "(none)", "no_agreement")),
+            ["all", "4", "4"],
+            [],
+            ["corpus", "speakers", "female", "male", "unknown"],
+            ["crema_d_votes", "3", "0", "0", "3"],
+        ]
 
     def test_label_source_chooses_the_labels(self, crema_d_votes: Path) -> None:
         both = [f"crema_d={crema_d_votes}", "tess=T"]
@@ -368,6 +381,72 @@ class TestCREMADByVotes:
     def test_both_labels_at_once(self, crema_d_votes: Path) -> None:
         with pytest.raises(CorpusError, match="are the same clips"):
             read_corpora([f"crema_d={crema_d_votes}", f"crema_d_votes={crema_d_votes}"])
+
+
+class TestRaters:
+    @pytest.mark.parametrize(
+        ("corpus", "votes"),
+        [("crema_d", ["happy"] * 3 + ["neutral"] * 6), ("crema_d_votes", ["angry", "happy", "happy"])],
+    )
+    def test_counts_of_crema_d(self, crema_d_votes: Path, corpus: str, votes: list[str]) -> None:
+        """The layout of tabulatedVotes.csv: 1 for the voice, 2 for the face, 3 for both, and the number of the clip."""
+        (crema_d_votes / "processedResults/tabulatedVotes.csv").write_text(
+            '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"\n'
+            '"100002",0,0,0,3,6,0,"1001_IEO_NEU_XX",9,0.666666666666667,"N"\n'
+            '"200002",0,1,0,7,0,0,"1001_IEO_NEU_XX",8,0.875,"H"\n'
+            '"300002",1,0,0,2,0,0,"1001_IEO_NEU_XX",3,0.666666666666667,"H"\n',
+            encoding="utf-8",
+        )
+        [rows] = read(f"{corpus}={crema_d_votes}")
+        assert rows["votes"][rows["clip"][:].index(f"{corpus}/AudioWAV/1001_IEO_NEU_XX")] == votes
+
+    @pytest.mark.parametrize(
+        "detailed",
+        [
+            "FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
+            '{0},WORKER00000001,Angry,"Angry,Annoyed",5,2,6\n{0},WORKER00000002,Other-puzzled,Confused,4,3,NaN\n',
+            "FileName,EmoDetail\n"
+            '"{0}","WORKER00000001; Angry; Angry,Annoyed; A:5.000000; V:2.000000; D:6.000000;"\n'
+            "{0},WORKER00000002; Other-puzzled; Confused; A:4.000000; V:3.000000; D:NaN;\n",
+        ],
+    )
+    def test_those_of_msp_podcast(self, msp_podcast: Path, detailed: str) -> None:
+        table = msp_podcast / "Labels/labels_detailed.csv"
+        table.write_text(detailed.format("MSP-PODCAST_0001_0008.wav"), encoding="utf-8")
+        row = read(f"msp_podcast={msp_podcast}")[0][0]
+        assert row["votes"] == ["angry", "other_puzzled"]
+        assert [row[f"{name}_ratings"] for name in DIMENSIONS] == [[5, 4], [2, 3], [6]]
+        assert [row[name] for name in DIMENSIONS] == pytest.approx([2.2, 4.0, 2.6])
+
+    def test_those_of_emozionalmente(self, write_clip: Write, tmp_path: Path) -> None:
+        write_clip(tmp_path / "audio/16.wav")
+        (tmp_path / "metadata").mkdir()
+        for name, text in {
+            "samples": "file_name,timestamp,actor,sentence,emotion_expressed\n16.wav,1,anna,Ciao,joy\n",
+            "evaluations": "file_name,evaluator,audio_quality,emotion_recognized\n16.wav,bo,good,neutrality\n16.wav,cy,good,joy\n",
+        }.items():
+            (tmp_path / f"metadata/{name}.csv").write_text(text, encoding="utf-8")
+        assert read(f"emozionalmente={tmp_path}")[0]["votes"][:] == [["neutral", "happy"]]
+
+    def test_those_of_iemocap_as_others_show_them(self, iemocap: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (iemocap / IEMOCAP).write_text(
+            HEADER + "[140.2250 - 145.6000]\tSes01F_impro01_F000\tang\t[1.5000, 4.0000, 4.5000]\n"
+            "C-E1:\tAnger;\t()\nC-E2:\tNeutral state; Frustration;\t()\nC-E3:\tExcited;\t()\nC-F1:\tSadness;\t()\n"
+            "A-E3:\tval 2; act 4; dom  4;\t()\nA-E4:\tval 1; act ; dom  5;\t(threatening, belligerent)\nA-E5:\tval 1\n"
+            "A-F1:\tval 1; act 5; dom  5;\t()\n\n"
+            "[150.0 - 151.0]\tSes01F_impro01_M000\txxx\t[5.5000, 4.0000, 4.5000]\nC-E1:\tOther;\t()\n",
+            encoding="utf-8",
+        )
+        [rows] = read(f"iemocap={iemocap}")
+        assert "1 lines of raters are ignored. line 10: 'A-E5:\\tval 1' is not a label as in the release" in caplog.text
+        assert rows["votes"][:2] == [["angry", "frustrated+neutral", "happy"], ["other"]]
+        assert rows["valence_ratings"][0] == [2, 1]
+        assert rows["arousal_ratings"][0] == [4]
+        clips = load_corpora([f"iemocap={iemocap}"], ["angry", "neutral"], targets=["arousal", "valence"])
+        # A value outside the scale, which nobody can correct in a release, is none.
+        assert clips["valence"][:2] == [0.125, None]
+        assert clips["arousal"][:2] == [0.75, 0.75]
+        assert "iemocap: 1 clips have no valence, as theirs is outside 1 to 5" in caplog.text
 
 
 class TestBadTables:

@@ -1,6 +1,5 @@
 """Finished runs of the papers' experiments."""
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,13 @@ from experiments import Experiment, by_recipe
 
 Write = Callable[..., Path]
 EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full/results.json"
+LISTS = {"ravdess": "RAVDESS", "crema_d": "CREMA-D", "tess": "TESS", "savee": "SAVEE"}
+
+
+@pytest.fixture
+def lists(shared: Path) -> dict[str, str]:
+    """The true file names of HuBERT-SER's corpora: PATH by NAME."""
+    return {name: str(shared / "data" / "file-lists" / f"{file}.txt") for name, file in LISTS.items()}
 
 
 @pytest.fixture
@@ -49,11 +55,7 @@ def write_run(tmp_path: Path) -> Write:
             "seeds": {"training": seed, "split": 42},
             **changes,
         }
-        run = {
-            **copy.deepcopy(by_recipe(experiment.recipe, experiment.method)),
-            **experiment.settings,
-            **(identity or {}),
-        }
+        run = {**by_recipe(experiment.recipe, experiment.method), **experiment.settings, **(identity or {})}
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         files = {"results.json": results, "run.json": run}

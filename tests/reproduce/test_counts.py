@@ -8,13 +8,6 @@ import pytest
 from counts import COUNTED
 from published import TABLES, number
 
-LISTS = {"ravdess": "RAVDESS", "crema_d": "CREMA-D", "tess": "TESS", "savee": "SAVEE"}
-
-
-@pytest.fixture
-def lists(shared: Path) -> dict[str, str]:
-    return {name: str(shared / "data" / "file-lists" / f"{file}.txt") for name, file in LISTS.items()}
-
 
 def test_hubert_ser_1_adds_up() -> None:
     cells, [note] = COUNTED["hubert_ser/1"]({})

@@ -5,16 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from emobox import write_folds
+from experiments import RECIPES
 from published import EMOBOX_TEST_ACTORS
 
 from hf_ser.splits import SplitError, describe, speakers_of
 from hf_ser.training import parse_arguments
-from hf_ser.training.arguments import recipe_words
+from hf_ser.training.arguments import read_recipe, recipe_words
 from hf_ser.training.data import load_splits
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
@@ -23,7 +21,7 @@ def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]
             write_clip(tmp_path / "RAVDESS" / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-01-{actor:02}.wav")
     corpus = f"ravdess={tmp_path / 'RAVDESS'}"
     paths = write_folds(corpus, tmp_path / "splits")
-    recipe = yaml.safe_load((REPOSITORY / "scripts/recipes/emobox/ravdess.yaml").read_text(encoding="utf-8"))
+    recipe = read_recipe(RECIPES / "emobox/ravdess.yaml")
     assert [Path(path).name for path in recipe.pop("sweep")["splits"]] == [path.name for path in paths]
     parts = []
     for fold, path in enumerate(paths):
@@ -38,8 +36,10 @@ def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]
     assert [validation for _, validation in parts] == [*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]]
 
 
-def test_folds_with_some_of_the_actors(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = (shared / "data" / "file-lists" / "RAVDESS.txt").read_text().splitlines()
+def test_folds_with_some_of_the_actors(
+    tmp_path: Path, lists: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = Path(lists["ravdess"]).read_text().splitlines()
     files = tmp_path / "RAVDESS.txt"
     files.write_text("\n".join(line for line in lines if int(line[6:8]) <= 22))
     paths = write_folds(f"ravdess={files}", tmp_path / "splits")

@@ -45,9 +45,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.fixture
-def corpora(shared: Path) -> list[str]:
-    lists = {"ravdess": "RAVDESS", "crema_d": "CREMA-D", "tess": "TESS", "savee": "SAVEE"}
-    return [f"{name}={shared / 'data' / 'file-lists' / file}.txt" for name, file in lists.items()]
+def corpora(lists: dict[str, str]) -> list[str]:
+    return [f"{name}={path}" for name, path in lists.items()]
 
 
 def test_without_arguments_it_prints_every_table(script: Script) -> None:
