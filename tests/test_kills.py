@@ -18,14 +18,13 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tqdm import tqdm
+from tqdm.std import TqdmDefaultWriteLock
 
 import hf_ser
 from hf_ser.cli import predict
@@ -80,7 +79,8 @@ def forked(function: Callable[..., object], *arguments: object) -> int | None:
 
     def run() -> None:
         torch.set_num_threads(1)  # OpenMP's threads are the parent's, and a second one would be waited for in vain
-        tqdm.set_lock(RLock())  # the parent's would never be released by a process that is killed while it holds it
+        # The lock of progress bars is the parent's, too: a process that is killed while it holds it would never release it.
+        TqdmDefaultWriteLock.acquire = TqdmDefaultWriteLock.release = lambda *_, **__: None  # type: ignore[method-assign]
         function(*arguments)
 
     process = multiprocessing.get_context("fork").Process(target=run)
