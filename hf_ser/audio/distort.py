@@ -8,7 +8,7 @@ to every clip of a test, so that two models, or two strengths, are measured on t
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
@@ -60,22 +60,21 @@ class Condition:
     Args:
         kind (`str`): A key of `KINDS`.
         level (`float`, *optional*): How much, in the kind's unit; `None` for a kind without levels.
-        unit (`str`, *optional*, defaults to `""`): The level's unit, which is the kind's.
+        unit (`str`): The level's unit, which is the kind's.
 
     Raises:
-        ValueError: if there is no such kind, or the level or unit is not the kind's.
+        ValueError: if there is no such kind, or the level is not the kind's.
     """
 
     kind: str
     level: float | None = None
-    unit: str = ""
+    unit: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"condition: there is no kind {self.kind!r}; there are {', '.join(KINDS)}")
         kind = KINDS[self.kind]
-        if self.unit != kind.unit:
-            raise ValueError(f"condition {self.kind}: its unit is {kind.unit!r}, found {self.unit!r}")
+        object.__setattr__(self, "unit", kind.unit)
         if not kind.unit:
             if self.level is not None:
                 raise ValueError(f"condition {self.kind}: it has no level, found {self.level}")
@@ -304,21 +303,19 @@ KINDS = {
 }
 
 
-def _levels(kind: str, *levels: float) -> list[Condition]:
-    return [Condition(kind, level, KINDS[kind].unit) for level in levels]
-
-
-#: The conditions that a model's robustness is measured under, unless others are asked for; from weak to strong.
-CONDITIONS: tuple[Condition, ...] = (
-    Condition("clean"),
-    *_levels("white noise", 30, 20, 10, 5, 0),
-    *_levels("pink noise", 30, 20, 10, 5, 0),
-    *_levels("babble", 30, 20, 10, 5, 0),
-    *_levels("reverberation", 0.3, 0.6, 1.0),
-    Condition("telephone band"),
-    *_levels("resampling", 8),
-    *_levels("MP3", 64, 32, 16),
-    *_levels("level", -20, -10, 10),
-    *_levels("clipping", 1, 5, 20),
-    *_levels("speed", 0.8, 0.9, 1.1, 1.25),
-)
+#: The levels of `CONDITIONS`, by kind; from weak to strong.
+LEVELS: dict[str, tuple[float | None, ...]] = {
+    "clean": (None,),
+    "white noise": (30, 20, 10, 5, 0),
+    "pink noise": (30, 20, 10, 5, 0),
+    "babble": (30, 20, 10, 5, 0),
+    "reverberation": (0.3, 0.6, 1.0),
+    "telephone band": (None,),
+    "resampling": (8,),
+    "MP3": (64, 32, 16),
+    "level": (-20, -10, 10),
+    "clipping": (1, 5, 20),
+    "speed": (0.8, 0.9, 1.1, 1.25),
+}
+#: The conditions that a model's robustness is measured under, unless others are asked for.
+CONDITIONS = tuple(Condition(kind, level) for kind, levels in LEVELS.items() for level in levels)

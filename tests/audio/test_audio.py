@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.audio.decode import encode, resample
-from hf_ser.audio.distort import KINDS, Condition, distort
+from hf_ser.audio.distort import Condition, distort
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
@@ -344,7 +344,7 @@ class TestAugmentation:
         voices = [np.random.default_rng(n).standard_normal(9000).astype(np.float32) for n in range(5)]
         found = Augmentation(distort_probability=1, distort_kinds=[kind])(waveform, 5, lambda: voices)
         lowest, highest = (
-            distort(waveform.numpy(), Condition(kind, level, KINDS[kind].unit), 5, voices) - waveform.numpy()
+            distort(waveform.numpy(), Condition(kind, level), 5, voices) - waveform.numpy()
             for level in augmenting.DISTORT_LEVELS[kind]
         )
         change = found.numpy() - waveform.numpy()
