@@ -143,7 +143,7 @@ def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_clip_is_excluded_for_any_reason(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
+    def refuse(_: object, shortest: int) -> None:
         raise AudioError(reason, "as it is")
 
     monkeypatch.setattr("hf_ser.streaming.read_mono", refuse)
