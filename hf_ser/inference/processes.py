@@ -120,10 +120,8 @@ class SharedTable(PredictionFile):
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
         """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
-        sums: list[Any] = [(seconds, problems)] * self.processes.count
+        sums = self.processes.all_gather((seconds, problems))
         if self.processes.count > 1:
-            with self.processes.connected():
-                distributed.gather_object(sums[0], None if self.processes.rank else sums, group=self.processes.group)
             distributed.destroy_process_group()
         if self.processes.rank:
             return None
