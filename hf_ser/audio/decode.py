@@ -211,8 +211,8 @@ def hash_of(waveform: Waveform) -> str:
 
 def read_mono(audio: str | dict[str, Any], longest: float = LONGEST, shortest: int = 0) -> Waveform:
     """
-    Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds of the
-    recording, `shortest` in samples of the waveform.
+    Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds,
+    `shortest` in samples of the waveform.
 
     Raises:
         AudioError: if it cannot be decoded (see [`decode`]), or cannot be used (see [`check`]).
