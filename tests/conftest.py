@@ -34,14 +34,13 @@ from transformers import (
     AutoConfig,
     AutoModel,
     Data2VecAudioConfig,
-    Data2VecAudioModel,
+    PretrainedConfig,
     SeamlessM4TFeatureExtractor,
+    SequenceFeatureExtractor,
     Wav2Vec2BertConfig,
-    Wav2Vec2BertModel,
     Wav2Vec2FeatureExtractor,
     WhisperConfig,
     WhisperFeatureExtractor,
-    WhisperModel,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -146,28 +145,33 @@ def rename_oddly() -> Callable[[Path], Path]:
     return rename
 
 
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
+                         "classifier_proj_size": 24}  # fmt: skip
+
+
+def save_random(folder: Path, config: PretrainedConfig, extractor: SequenceFeatureExtractor) -> Path:
+    """A random encoder, the same each time, with its feature extractor."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
 def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", **changes: object) -> Path:
     """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind."""
     settings: dict[str, object] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 37,
+        **SIZES,
         "conv_dim": [16] * 7,
         "num_conv_pos_embeddings": 16,
         "num_conv_pos_embedding_groups": 2,
-        "classifier_proj_size": 24,
         "feat_extract_norm": feat_extract_norm,
         "do_stable_layer_norm": feat_extract_norm == "layer",
         "conv_bias": feat_extract_norm == "layer",
         "apply_spec_augment": False,
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(family, **{**settings, **changes})
-        AutoModel.from_config(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
-    return folder
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
+    return save_random(folder, AutoConfig.for_model(family, **{**settings, **changes}), extractor)
 
 
 @pytest.fixture(scope="session")
@@ -178,42 +182,29 @@ def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Whisper."""
-    folder = tmp_path_factory.mktemp("models") / "whisper"
     config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37, decoder_layers=1,
                            decoder_attention_heads=2, decoder_ffn_dim=16, num_mel_bins=8, vocab_size=20, pad_token_id=0,
                            bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None,
                            begin_suppress_tokens=None)  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        WhisperModel(config).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
-    return folder
+    return save_random(tmp_path_factory.mktemp("models") / "whisper", config, WhisperFeatureExtractor(feature_size=8))
 
 
 @pytest.fixture(scope="session")
 def tiny_data2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random data2vec: several positional convolutions, and a configuration that does not mention SpecAugment."""
-    folder = tmp_path_factory.mktemp("tiny-data2vec")
-    torch.manual_seed(0)
-    config = Data2VecAudioConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-                                 conv_dim=[16] * 7, num_conv_pos_embeddings=3, conv_pos_kernel_size=7,
-                                 num_conv_pos_embedding_groups=2, classifier_proj_size=24, mask_time_prob=0.0)  # fmt: skip
-    Data2VecAudioModel(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
-    return folder
+    config = Data2VecAudioConfig(**SIZES, conv_dim=[16] * 7, num_conv_pos_embeddings=3, conv_pos_kernel_size=7,
+                                 num_conv_pos_embedding_groups=2, mask_time_prob=0.0)  # fmt: skip
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+    return save_random(tmp_path_factory.mktemp("models") / "data2vec", config, extractor)
 
 
 @pytest.fixture(scope="session")
 def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Wav2Vec2-BERT, which takes spectra."""
-    folder = tmp_path_factory.mktemp("tiny-wav2vec2-bert")
-    torch.manual_seed(0)
-    config = Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-                                conv_depthwise_kernel_size=5, left_max_position_embeddings=8, classifier_proj_size=24,
+    config = Wav2Vec2BertConfig(**SIZES, conv_depthwise_kernel_size=5, left_max_position_embeddings=8,
                                 feature_projection_input_dim=16, mask_time_prob=0.0)  # fmt: skip
-    Wav2Vec2BertModel(config).save_pretrained(folder)
-    SeamlessM4TFeatureExtractor(feature_size=8, num_mel_bins=8).save_pretrained(folder)
-    return folder
+    extractor = SeamlessM4TFeatureExtractor(feature_size=8, num_mel_bins=8)
+    return save_random(tmp_path_factory.mktemp("models") / "wav2vec2-bert", config, extractor)
 
 
 @pytest.fixture(scope="session")
@@ -455,6 +446,12 @@ def save_model() -> Callable[..., Path]:
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of three emotions, as a run leaves it."""
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("models") / "tiny-emotions")
 
 
 @pytest.fixture(scope="session")
