@@ -98,8 +98,11 @@ class SERForAudioClassification(PreTrainedModel):
         self.encoder = encoder
         self.main_input_name = encoder.main_input_name
         hidden, conv = config.hidden_size, config.conv_size
+        # With what enters the first one, but for PEFT-SER's head; as in transformers' own.
+        layers = config.num_hidden_layers + (config.head != "conv")
+        if config.use_weighted_layer_sum:
+            self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
         if config.head == "conv":
-            self.layer_weights = nn.Parameter(torch.ones(config.num_hidden_layers) / config.num_hidden_layers)
             self.projector: nn.Module = nn.Sequential(
                 nn.Conv1d(hidden, conv, kernel_size=1),
                 nn.ReLU(),
@@ -111,14 +114,9 @@ class SERForAudioClassification(PreTrainedModel):
             )
             self.hidden = nn.Linear(conv, conv)
             self.classifier = nn.Linear(conv, config.num_labels)
-        elif config.head == "linear":
-            self.projector = nn.Linear(2 * (config.num_hidden_layers + 1) * hidden, config.classifier_proj_size)
-            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
         else:
-            if config.use_weighted_layer_sum:
-                layers = config.num_hidden_layers + 1  # with what enters the first, as in transformers' own
-                self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
-            self.projector = nn.Linear(hidden, config.classifier_proj_size)
+            features = 2 * layers * hidden if config.head == "linear" else hidden
+            self.projector = nn.Linear(features, config.classifier_proj_size)
             self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
         self.post_init()
 
