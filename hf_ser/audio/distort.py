@@ -38,14 +38,7 @@ RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
 
 @dataclass(frozen=True)
 class Kind:
-    """
-    A kind of condition.
-
-    Args:
-        unit (`str`): What its level is in; empty if it has none.
-        lowest (`float`): The lowest level that makes sense,
-        highest (`float`): and the highest.
-    """
+    """A kind of condition: what its level is in, empty if it has none; and the lowest and the highest one that makes sense."""
 
     unit: str
     lowest: float
