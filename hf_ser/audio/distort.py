@@ -30,8 +30,6 @@ TELEPHONE_BAND, TELEPHONE_RATE = (300.0, 3400.0), 8000
 MP3_BITRATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 #: By how many samples LAME and the decoder delay an MP3 that does not say so itself: 576 and 529.
 MP3_DELAY = 1105
-#: The tail of a room carries as much energy as the direct path: the speaker stands at the critical distance.
-REVERBERATION_DIRECT_DB = 0.0
 #: Taps on either side of a resampling filter, in samples of the lower rate, and its Kaiser window's beta (-100 dB).
 RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
 
@@ -225,11 +223,11 @@ def room_response(rt60: float, generator: np.random.Generator) -> Samples:
     The impulse response `(taps,)` of a synthetic room: the direct path, 1 at time 0, and from the next sample on Gaussian
     noise times 10^(-3 t / rt60), an amplitude that falls by 60 dB in `rt60` seconds (Polack's model of the late
     reverberation; Habets 2007, Single- and Multi-Microphone Speech Dereverberation, section 2.2). It has no early echoes,
-    and as much energy as the direct path.
+    and as much energy as the direct path: the speaker stands at the critical distance.
     """
     taps = max(math.ceil(rt60 * SAMPLING_RATE), 1)
     tail = generator.standard_normal(taps) * 10 ** (-3 * np.arange(1, taps + 1) / (rt60 * SAMPLING_RATE))
-    tail *= 10 ** (-REVERBERATION_DIRECT_DB / 20) / math.sqrt(_energy(tail))
+    tail *= 1 / math.sqrt(_energy(tail))
     return np.concatenate([[1.0], tail])
 
 
