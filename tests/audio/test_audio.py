@@ -166,8 +166,10 @@ def save_data_set(folder: Path, content: bytes) -> None:
 
 
 class TestPrepare:
-    def rows(self, folder: Path) -> list[Row]:
-        return [Row(str(path), path.stem, "sad") for path in sorted(folder.glob("*.*"))]
+    def prepared(self, folder: Path, emotion: str = "sad") -> Dataset:
+        """The clips of a folder; the cache is beside it."""
+        rows = [Row(str(path), path.stem, emotion) for path in sorted(folder.glob("*.*"))]
+        return prepare([to_dataset(rows, "a")], folder.parent / "cache", 2)
 
     def test_16_bit_16_khz_mono_keeps_its_very_samples(self, shared: Path, tmp_path: Path) -> None:
         rows = read(f"ravdess={shared / 'data/ravdess/Actor_05'}")[0].select(range(3))
@@ -180,7 +182,7 @@ class TestPrepare:
         for n in range(3):
             write_clip(tmp_path / f"a/good{n}.wav")
         (tmp_path / "a/bad.wav").write_bytes(BAD[reason])
-        prepared = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 2)
+        prepared = self.prepared(tmp_path / "a")
         assert dict(zip(prepared["clip"][:], prepared["problem"][:], strict=True)) == {
             "a/bad": reason,
             "a/good0": "",
@@ -190,8 +192,7 @@ class TestPrepare:
         assert str(tmp_path) not in str(prepared["detail"][:])
 
     def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path, write_clip: Write) -> None:
-        write_clip(tmp_path / "a/1.wav")
-        rows = [*self.rows(tmp_path / "a"), Row(str(tmp_path / "a/2.wav"), "2", "sad")]
+        rows = [Row(str(path), path.stem, "sad") for path in (write_clip(tmp_path / "a/1.wav"), tmp_path / "a/2.wav")]
         prepared = prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)
         assert prepared["problem"][:] == ["", "unreadable"]
         assert prepared["detail"][1] == f"there is no file {str(tmp_path / 'a/2.wav')!r}"
@@ -199,25 +200,22 @@ class TestPrepare:
     def test_nothing_is_decoded_twice(self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         for n in range(4):
             write_clip(tmp_path / f"a/{n}.wav")
-        rows = self.rows(tmp_path / "a")
-        first = prepare([to_dataset(rows, "a")], tmp_path / "cache", 2)
+        first = self.prepared(tmp_path / "a")
 
         def no_decoding(*_: object) -> None:
             raise AssertionError("decoded again")
 
         monkeypatch.setattr("hf_ser.audio.preparation._decode_one", no_decoding)
-        relabelled = [Row(row.path, row.name, "happy") for row in rows]
-        again = prepare([to_dataset(relabelled, "a")], tmp_path / "cache", 1)
+        again = self.prepared(tmp_path / "a", "happy")
         assert again["samples_hash"][:] == first["samples_hash"][:]
         assert again["emotion"][:] == ["happy"] * 4
 
     def test_a_file_that_changes_is_decoded_again(self, tmp_path: Path, write_clip: Write) -> None:
         path = write_clip(tmp_path / "a/1.wav", frequency=200)
-        before = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
+        before = self.prepared(tmp_path / "a")["samples_hash"][0]
         write_clip(path, frequency=300)
         os.utime(path, ns=(1, 1))
-        after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
-        assert before != after
+        assert before != self.prepared(tmp_path / "a")["samples_hash"][0]
 
     def test_data_sets_that_differ_in_one_sample_do_not_share_audio(self, tmp_path: Path) -> None:
         loudest = []
@@ -234,13 +232,12 @@ class TestPrepare:
         self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         write_clip(tmp_path / "a/1.wav", rate=8000)
-        rows = to_dataset(self.rows(tmp_path / "a"), "a")
         for version in ("1.0", "1.0", "1.1"):
             monkeypatch.setattr(
                 "hf_ser.audio.preparation.version",
                 {"hf_ser": "0", "torchaudio": "0", "soundfile": "0", package: version}.get,
             )
-            prepare([rows], tmp_path / "cache", 1)
+            self.prepared(tmp_path / "a")
         assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
 
     def test_a_data_set_with_its_own_bytes_is_found_again(self, tmp_path: Path, write_clip: Write) -> None:
