@@ -98,7 +98,7 @@ class SERForAudioClassification(PreTrainedModel):
         self.encoder = encoder
         self.main_input_name = encoder.main_input_name
         hidden, conv = config.hidden_size, config.conv_size
-        # With what enters the first one, but for PEFT-SER's head; as in transformers' own.
+        # All heads but `conv` take what enters the first layer, too, as transformers' own does.
         layers = config.num_hidden_layers + (config.head != "conv")
         if config.use_weighted_layer_sum:
             self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
