@@ -110,11 +110,6 @@ def own_levels() -> Iterator[None]:
             logger.setLevel(before.get(name, logging.NOTSET))
 
 
-def tone(seconds: float, frequency: float = 220.0, rate: int = 16_000, level: float = 0.3) -> np.ndarray:
-    """A sine of `(samples,)`."""
-    return (level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
 @pytest.fixture
 def write_clip() -> Callable[..., Path]:
     """Writes a clip whose samples are its own: two clips differ unless they have the same frequency."""
@@ -124,7 +119,8 @@ def write_clip() -> Callable[..., Path]:
         path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = tone(seconds, frequency or 100 + next(made), rate)
+        tone = 0.3 * np.sin(2 * np.pi * (frequency or 100 + next(made)) * np.arange(round(seconds * rate)) / rate)
+        samples = tone.astype(np.float32)
         soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
         return path
 
@@ -158,8 +154,10 @@ def save_random(folder: Path, config: PretrainedConfig, extractor: SequenceFeatu
     return folder
 
 
-def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", **changes: object) -> Path:
-    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind."""
+def save_encoder(
+    folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", dropout: bool = True, **changes: object
+) -> Path:
+    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind, with dropout or without."""
     settings: dict[str, object] = {
         **SIZES,
         "conv_dim": [16] * 7,
@@ -170,6 +168,9 @@ def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "
         "conv_bias": feat_extract_norm == "layer",
         "apply_spec_augment": False,
     }
+    if not dropout:
+        names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+        settings |= dict.fromkeys(names, 0.0)
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
     return save_random(folder, AutoConfig.for_model(family, **{**settings, **changes}), extractor)
 
@@ -210,6 +211,27 @@ def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("models") / "group-norm", "group")
+
+
+@pytest.fixture(scope="session")
+def encoders(
+    tiny_hubert: Path,
+    group_norm_hubert: Path,
+    tiny_whisper: Path,
+    tiny_data2vec: Path,
+    tiny_wav2vec2_bert: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], Path]:
+    """The folder of one of these, or of a relative of HuBERT: `encoders("wavlm", "group")`."""
+
+    def encoder(family: str, norm: str) -> Path:
+        if one := {"whisper": tiny_whisper, "data2vec": tiny_data2vec, "wav2vec2bert": tiny_wav2vec2_bert}.get(family):
+            return one
+        if family == "hubert":
+            return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
+        return save_encoder(tmp_path_factory.mktemp("models") / family, norm, family)
+
+    return encoder
 
 
 @pytest.fixture(scope="session")

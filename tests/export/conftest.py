@@ -12,28 +12,6 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
 @pytest.fixture(scope="session")
-def encoders(
-    tiny_hubert: Path,
-    group_norm_hubert: Path,
-    tiny_whisper: Path,
-    tiny_data2vec: Path,
-    tiny_wav2vec2_bert: Path,
-    make_hubert: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], Path]:
-    """The folder of an encoder, such as `encoders("wavlm", "group")`."""
-
-    def encoder(family: str, norm: str) -> Path:
-        if one := {"whisper": tiny_whisper, "data2vec": tiny_data2vec, "wav2vec2bert": tiny_wav2vec2_bert}.get(family):
-            return one
-        if family == "hubert":
-            return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
-        return make_hubert(tmp_path_factory.mktemp("encoder"), norm, family)
-
-    return encoder
-
-
-@pytest.fixture(scope="session")
 def classifiers(
     encoders: Callable[[str, str], Path], save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
