@@ -212,13 +212,8 @@ class SpeechCollator:
 
 class EpochSampler(torch.utils.data.Sampler[int]):
     """
-    Gives the keys of a dataset's segments, in another order in every epoch; the keys carry the epoch.
-
-    Args:
-        dataset (`SpeechDataset`): What is sampled.
-        batch (`int`): Segments in one batch.
-        seed (`int`, *optional*): The seed.
-        fillers (`int`): How many fillers an epoch ends with.
+    Gives the keys of a dataset's segments, in another order in every epoch; the keys carry the epoch, which ends with so many
+    `fillers`.
     """
 
     def __init__(self, dataset: SpeechDataset, batch: int, seed: int | None, fillers: int) -> None:

@@ -55,10 +55,7 @@ class Stream:
             CorpusError: if too many clips are excluded.
         """
         try:
-            waveform = read_mono(audio)
-            if len(waveform) < self.minimum_samples:
-                seconds, needed = len(waveform) / SAMPLING_RATE, self.minimum_samples / SAMPLING_RATE
-                raise AudioError("too short", f"{seconds:.4f} s; the encoder needs {needed:.4f} s")
+            waveform = read_mono(audio, shortest=self.minimum_samples)
         except AudioError as error:
             if not self.reason[row]:
                 self.reason[row] = 1 + REASONS.index(error.reason)

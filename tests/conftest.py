@@ -34,14 +34,13 @@ from transformers import (
     AutoConfig,
     AutoModel,
     Data2VecAudioConfig,
-    Data2VecAudioModel,
+    PretrainedConfig,
     SeamlessM4TFeatureExtractor,
+    SequenceFeatureExtractor,
     Wav2Vec2BertConfig,
-    Wav2Vec2BertModel,
     Wav2Vec2FeatureExtractor,
     WhisperConfig,
     WhisperFeatureExtractor,
-    WhisperModel,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -111,11 +110,6 @@ def own_levels() -> Iterator[None]:
             logger.setLevel(before.get(name, logging.NOTSET))
 
 
-def tone(seconds: float, frequency: float = 220.0, rate: int = 16_000, level: float = 0.3) -> np.ndarray:
-    """A sine of `(samples,)`."""
-    return (level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
 @pytest.fixture
 def write_clip() -> Callable[..., Path]:
     """Writes a clip whose samples are its own: two clips differ unless they have the same frequency."""
@@ -125,7 +119,8 @@ def write_clip() -> Callable[..., Path]:
         path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = tone(seconds, frequency or 100 + next(made), rate)
+        tone = 0.3 * np.sin(2 * np.pi * (frequency or 100 + next(made)) * np.arange(round(seconds * rate)) / rate)
+        samples = tone.astype(np.float32)
         soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
         return path
 
@@ -159,28 +154,38 @@ def rename_oddly() -> Callable[[Path], Path]:
     return rename
 
 
-def save_encoder(folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", **changes: object) -> Path:
-    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind."""
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
+                         "classifier_proj_size": 24}  # fmt: skip
+
+
+def save_random(folder: Path, config: PretrainedConfig, extractor: SequenceFeatureExtractor) -> Path:
+    """A random encoder, the same each time, with its feature extractor."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def save_encoder(
+    folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", dropout: bool = True, **changes: object
+) -> Path:
+    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind, with dropout or without."""
     settings: dict[str, object] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 37,
+        **SIZES,
         "conv_dim": [16] * 7,
         "num_conv_pos_embeddings": 16,
         "num_conv_pos_embedding_groups": 2,
-        "classifier_proj_size": 24,
         "feat_extract_norm": feat_extract_norm,
         "do_stable_layer_norm": feat_extract_norm == "layer",
         "conv_bias": feat_extract_norm == "layer",
         "apply_spec_augment": False,
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(family, **{**settings, **changes})
-        AutoModel.from_config(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
-    return folder
+    if not dropout:
+        names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+        settings |= dict.fromkeys(names, 0.0)
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
+    return save_random(folder, AutoConfig.for_model(family, **{**settings, **changes}), extractor)
 
 
 @pytest.fixture(scope="session")
@@ -191,47 +196,55 @@ def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Whisper."""
-    folder = tmp_path_factory.mktemp("models") / "whisper"
     config = WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=37, decoder_layers=1,
                            decoder_attention_heads=2, decoder_ffn_dim=16, num_mel_bins=8, vocab_size=20, pad_token_id=0,
                            bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None,
                            begin_suppress_tokens=None)  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        WhisperModel(config).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
-    return folder
+    return save_random(tmp_path_factory.mktemp("models") / "whisper", config, WhisperFeatureExtractor(feature_size=8))
 
 
 @pytest.fixture(scope="session")
 def tiny_data2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random data2vec: several positional convolutions, and a configuration that does not mention SpecAugment."""
-    folder = tmp_path_factory.mktemp("tiny-data2vec")
-    torch.manual_seed(0)
-    config = Data2VecAudioConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-                                 conv_dim=[16] * 7, num_conv_pos_embeddings=3, conv_pos_kernel_size=7,
-                                 num_conv_pos_embedding_groups=2, classifier_proj_size=24, mask_time_prob=0.0)  # fmt: skip
-    Data2VecAudioModel(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True).save_pretrained(folder)
-    return folder
+    config = Data2VecAudioConfig(**SIZES, conv_dim=[16] * 7, num_conv_pos_embeddings=3, conv_pos_kernel_size=7,
+                                 num_conv_pos_embedding_groups=2, mask_time_prob=0.0)  # fmt: skip
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
+    return save_random(tmp_path_factory.mktemp("models") / "data2vec", config, extractor)
 
 
 @pytest.fixture(scope="session")
 def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Wav2Vec2-BERT, which takes spectra."""
-    folder = tmp_path_factory.mktemp("tiny-wav2vec2-bert")
-    torch.manual_seed(0)
-    config = Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-                                conv_depthwise_kernel_size=5, left_max_position_embeddings=8, classifier_proj_size=24,
+    config = Wav2Vec2BertConfig(**SIZES, conv_depthwise_kernel_size=5, left_max_position_embeddings=8,
                                 feature_projection_input_dim=16, mask_time_prob=0.0)  # fmt: skip
-    Wav2Vec2BertModel(config).save_pretrained(folder)
-    SeamlessM4TFeatureExtractor(feature_size=8, num_mel_bins=8).save_pretrained(folder)
-    return folder
+    extractor = SeamlessM4TFeatureExtractor(feature_size=8, num_mel_bins=8)
+    return save_random(tmp_path_factory.mktemp("models") / "wav2vec2-bert", config, extractor)
 
 
 @pytest.fixture(scope="session")
 def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("models") / "group-norm", "group")
+
+
+@pytest.fixture(scope="session")
+def encoders(
+    tiny_hubert: Path,
+    group_norm_hubert: Path,
+    tiny_whisper: Path,
+    tiny_data2vec: Path,
+    tiny_wav2vec2_bert: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], Path]:
+    """The folder of one of these, or of a relative of HuBERT: `encoders("wavlm", "group")`."""
+
+    def encoder(family: str, norm: str) -> Path:
+        if one := {"whisper": tiny_whisper, "data2vec": tiny_data2vec, "wav2vec2bert": tiny_wav2vec2_bert}.get(family):
+            return one
+        if family == "hubert":
+            return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
+        return save_encoder(tmp_path_factory.mktemp("models") / family, norm, family)
+
+    return encoder
 
 
 @pytest.fixture(scope="session")
@@ -468,6 +481,12 @@ def save_model() -> Callable[..., Path]:
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of three emotions, as a run leaves it."""
+    return save_model(tiny_hubert, tmp_path_factory.mktemp("models") / "tiny-emotions")
 
 
 @pytest.fixture(scope="session")

@@ -128,22 +128,13 @@ def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
         [4, 4], start=[0, 600, 601, 900, 1000, 0, 0, 0], stop=[1000, 1000, 1001, 1300, 1400, 300, 400, 401]
     )
     items = [speech[i] for i in range(8)]
-    assert [bool(np.isnan(item["labels"]).all()) for item in items] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert [i for i, item in enumerate(items) if np.isnan(item["labels"]).all()] == [2, 3, 4]
     assert all(len(item["waveform"]) >= min(400, stop) for item, stop in zip(items, speech.segments.stop, strict=True))
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_clip_is_excluded_for_any_reason(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
+    def refuse(_: object, shortest: int) -> None:
         raise AudioError(reason, "as it is")
 
     monkeypatch.setattr("hf_ser.streaming.read_mono", refuse)

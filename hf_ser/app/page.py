@@ -130,17 +130,17 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
     length = len(waveform) / SAMPLING_RATE
     dimensions = {name: probabilities.pop(name) for name in recogniser.dimensions}
     shown = probabilities or dimensions
-    plane = [plot_plane(dimensions)] if recogniser.dimensions else []
-    if length <= WINDOW:
+    timeline = None
+    if length > WINDOW:
+        hop = min(max(0.5, length / WINDOWS), WINDOW)
+        timeline = recogniser.timeline(recording, window=WINDOW, hop=hop, minimum=SEGMENT)
+    plane = [plot_plane(dimensions, timeline)] if recogniser.dimensions else []
+    if timeline is None:
         return [shown, None, None, None, *plane]
-    hop = min(max(0.5, length / WINDOWS), WINDOW)
-    timeline = recogniser.timeline(recording, window=WINDOW, hop=hop, minimum=SEGMENT)
     files = [folder / f"{printable(Path(path).stem)}{suffix}" for suffix in (".csv", ".TextGrid")]
     for file in files:
         save(timeline.segments, file)
     rows = [[f"{s.start:.2f}", f"{s.stop:.2f}", s.emotion, _per_cent(s.probability)] for s in timeline]
-    if recogniser.dimensions:
-        plane = [plot_plane(dimensions, timeline)]
     return [shown, plot_timeline(waveform, timeline), rows, list(map(str, files)), *plane]
 
 

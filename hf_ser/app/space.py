@@ -52,10 +52,8 @@ def write_space(
     Args:
         folder (`str` or `Path`): A new or empty folder.
         model (`str`): The model's name on the Hub.
-        base (`str`, *optional*): The name of an adapter's base model, if not the one that the adapter states.
-        revision (`str`, *optional*): The model's branch, tag or commit.
-        title (`str`, *optional*): The page's heading, by default the model's name.
-        examples (`str` or `Path`, *optional*): A folder of clips to try the model with, which is copied.
+        base, revision, title, examples (*optional*): See [`~hf_ser.app.page.make_page`]; `base` is a name on the Hub, too, and
+            the examples are copied.
         requirement (`str`, *optional*): What pip installs the package from, such as `hf_ser[demo] @ git+https://...`; by
             default this version from the package index.
 

@@ -44,23 +44,9 @@ class Augmentation:
     """
     What may happen to a waveform, each with its probability and the range that its strength is drawn from.
 
-    Args:
-        noise_probability (`float`, defaults to 0): White Gaussian noise is added,
-        noise_snr (`list[float]`, defaults to [10, 30]): at a signal-to-noise ratio in dB.
-        pitch_probability (`float`, defaults to 0): The pitch is shifted, the tempo kept,
-        pitch_semitones (`list[float]`, defaults to [-2, 2]): by semitones.
-        stretch_probability (`float`, defaults to 0): The tempo is changed, the pitch kept,
-        stretch_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate; above 1 is faster.
-        mask_probability (`float`, defaults to 0): A stretch of time is set to zero,
-        mask_share (`list[float]`, defaults to [0.10, 0.15]): of a share of the clip.
-        speed_probability (`float`, defaults to 0.7): The clip is resampled, so that tempo and pitch change together (Ko et al.
-            2015, Audio Augmentation for Speech Recognition),
-        speed_rate (`list[float]`, defaults to [0.9, 1.1]): by a rate in hundredths; above 1 is faster.
-        distort_probability (`float`, defaults to 0.2): The clip is distorted, see `hf_ser.audio.distort`,
-        distort_kinds (`list[str]`, defaults to all of `DISTORT_LEVELS` but babble): by one of these, at a level from
-            `DISTORT_LEVELS`. Babble is other clips of train: with it, cached features of one fold cannot be reused by another.
-        mixup_alpha (`float`, defaults to 0): Each clip is mixed with another one, with a weight from Beta(alpha, alpha); see
-            `hf_ser.features.SpeechDataset`.
+    Each field has its help. A shifted pitch keeps the tempo, and a changed tempo the pitch; speed changes both (Ko et al. 2015,
+    Audio Augmentation for Speech Recognition). White noise is Gaussian. Babble is other clips of train: with it, cached features
+    of one fold cannot be reused by another. For mixup see `hf_ser.features.SpeechDataset`.
 
     Raises:
         ValueError: if a probability or a range is none.
@@ -159,7 +145,7 @@ class Augmentation:
             waveform = pitch_shift(waveform, drawn(self.pitch_semitones, 1))
         if happens[5] < self.distort_probability:
             levels = DISTORT_LEVELS[kind]
-            condition = Condition(kind, drawn(levels, 5) if levels else None, KINDS[kind].unit)
+            condition = Condition(kind, drawn(levels, 5) if levels else None)
             voices = babble() if kind == "babble" else ()
             # Segments of long recordings may all be silent.
             if kind != "babble" or any(voice.any() for voice in voices):

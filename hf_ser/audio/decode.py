@@ -169,13 +169,16 @@ def resample(mono: Waveform, sampling_rate: int) -> Waveform:
     return found[: math.ceil(len(mono) * SAMPLING_RATE / sampling_rate)]
 
 
-def check(waveform: Waveform) -> None:
+def check(waveform: Waveform, shortest: int = 0) -> None:
     """
     Raises:
-        AudioError: if a waveform is empty, has samples that are no numbers, is silent, or is louder than `LOUDEST`.
+        AudioError: if a waveform is empty, has fewer than the `shortest` samples that an encoder takes or samples that are no
+            numbers, is silent, or is louder than `LOUDEST`.
     """
     if not len(waveform):
         raise AudioError("empty", "it has no samples")
+    if len(waveform) < shortest:
+        raise AudioError("too short", f"it has {len(waveform)} samples at 16 kHz, the encoder needs {shortest}")
     if not np.isfinite(waveform).all():
         raise AudioError("not finite", f"{np.count_nonzero(~np.isfinite(waveform))} samples are NaN or infinite")
     if (peak := float(np.abs(waveform).max())) < SILENCE:
@@ -206,16 +209,17 @@ def hash_of(waveform: Waveform) -> str:
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 
 
-def read_mono(audio: str | dict[str, Any], longest: float = LONGEST) -> Waveform:
+def read_mono(audio: str | dict[str, Any], longest: float = LONGEST, shortest: int = 0) -> Waveform:
     """
-    Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`.
+    Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds,
+    `shortest` in samples of the waveform.
 
     Raises:
         AudioError: if it cannot be decoded (see [`decode`]), or cannot be used (see [`check`]).
     """
     decoded = decode({"bytes": None, "path": audio} if isinstance(audio, str) else audio, longest)
     waveform = resample(decoded.mono, decoded.sampling_rate)
-    check(waveform)
+    check(waveform, shortest)
     return waveform
 
 

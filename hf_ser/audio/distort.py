@@ -8,7 +8,7 @@ to every clip of a test, so that two models, or two strengths, are measured on t
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
@@ -30,22 +30,13 @@ TELEPHONE_BAND, TELEPHONE_RATE = (300.0, 3400.0), 8000
 MP3_BITRATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 #: By how many samples LAME and the decoder delay an MP3 that does not say so itself: 576 and 529.
 MP3_DELAY = 1105
-#: The tail of a room carries as much energy as the direct path: the speaker stands at the critical distance.
-REVERBERATION_DIRECT_DB = 0.0
 #: Taps on either side of a resampling filter, in samples of the lower rate, and its Kaiser window's beta (-100 dB).
 RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """
-    A kind of condition.
-
-    Args:
-        unit (`str`): What its level is in; empty if it has none.
-        lowest (`float`): The lowest level that makes sense,
-        highest (`float`): and the highest.
-    """
+    """A kind of condition: what its level is in, empty if it has none; and the lowest and the highest one that makes sense."""
 
     unit: str
     lowest: float
@@ -60,22 +51,21 @@ class Condition:
     Args:
         kind (`str`): A key of `KINDS`.
         level (`float`, *optional*): How much, in the kind's unit; `None` for a kind without levels.
-        unit (`str`, *optional*, defaults to `""`): The level's unit, which is the kind's.
+        unit (`str`): The level's unit, which is the kind's.
 
     Raises:
-        ValueError: if there is no such kind, or the level or unit is not the kind's.
+        ValueError: if there is no such kind, or the level is not the kind's.
     """
 
     kind: str
     level: float | None = None
-    unit: str = ""
+    unit: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"condition: there is no kind {self.kind!r}; there are {', '.join(KINDS)}")
         kind = KINDS[self.kind]
-        if self.unit != kind.unit:
-            raise ValueError(f"condition {self.kind}: its unit is {kind.unit!r}, found {self.unit!r}")
+        object.__setattr__(self, "unit", kind.unit)
         if not kind.unit:
             if self.level is not None:
                 raise ValueError(f"condition {self.kind}: it has no level, found {self.level}")
@@ -233,11 +223,11 @@ def room_response(rt60: float, generator: np.random.Generator) -> Samples:
     The impulse response `(taps,)` of a synthetic room: the direct path, 1 at time 0, and from the next sample on Gaussian
     noise times 10^(-3 t / rt60), an amplitude that falls by 60 dB in `rt60` seconds (Polack's model of the late
     reverberation; Habets 2007, Single- and Multi-Microphone Speech Dereverberation, section 2.2). It has no early echoes,
-    and as much energy as the direct path.
+    and as much energy as the direct path: the speaker stands at the critical distance.
     """
     taps = max(math.ceil(rt60 * SAMPLING_RATE), 1)
     tail = generator.standard_normal(taps) * 10 ** (-3 * np.arange(1, taps + 1) / (rt60 * SAMPLING_RATE))
-    tail *= 10 ** (-REVERBERATION_DIRECT_DB / 20) / math.sqrt(_energy(tail))
+    tail *= 1 / math.sqrt(_energy(tail))
     return np.concatenate([[1.0], tail])
 
 
@@ -304,21 +294,19 @@ KINDS = {
 }
 
 
-def _levels(kind: str, *levels: float) -> list[Condition]:
-    return [Condition(kind, level, KINDS[kind].unit) for level in levels]
-
-
-#: The conditions that a model's robustness is measured under, unless others are asked for; from weak to strong.
-CONDITIONS: tuple[Condition, ...] = (
-    Condition("clean"),
-    *_levels("white noise", 30, 20, 10, 5, 0),
-    *_levels("pink noise", 30, 20, 10, 5, 0),
-    *_levels("babble", 30, 20, 10, 5, 0),
-    *_levels("reverberation", 0.3, 0.6, 1.0),
-    Condition("telephone band"),
-    *_levels("resampling", 8),
-    *_levels("MP3", 64, 32, 16),
-    *_levels("level", -20, -10, 10),
-    *_levels("clipping", 1, 5, 20),
-    *_levels("speed", 0.8, 0.9, 1.1, 1.25),
-)
+#: The levels of `CONDITIONS`, by kind; from weak to strong.
+LEVELS: dict[str, tuple[float | None, ...]] = {
+    "clean": (None,),
+    "white noise": (30, 20, 10, 5, 0),
+    "pink noise": (30, 20, 10, 5, 0),
+    "babble": (30, 20, 10, 5, 0),
+    "reverberation": (0.3, 0.6, 1.0),
+    "telephone band": (None,),
+    "resampling": (8,),
+    "MP3": (64, 32, 16),
+    "level": (-20, -10, 10),
+    "clipping": (1, 5, 20),
+    "speed": (0.8, 0.9, 1.1, 1.25),
+}
+#: The conditions that a model's robustness is measured under, unless others are asked for.
+CONDITIONS = tuple(Condition(kind, level) for kind, levels in LEVELS.items() for level in levels)

@@ -142,13 +142,10 @@ def _clips_in_batch(rows: Dataset) -> int:
     for batch in rows.select_columns(["audio"]).with_format("arrow").iter(batch_size=1000):
         audio = batch["audio"].combine_chunks()
         inside = pc.max(pc.binary_length(audio.field("bytes"))).as_py() or 0
-        outside = max((os.path.getsize(path) for path in audio.field("path").to_pylist() if _is_file(path)), default=0)
+        paths = (path for path in audio.field("path").to_pylist() if path and os.path.isfile(path))
+        outside = max(map(os.path.getsize, paths), default=0)
         largest = max(largest, inside, outside)
     return min(max(BATCH_BYTES // (INFLATED * largest), 32), 1000)
-
-
-def _is_file(path: str | None) -> bool:
-    return path is not None and os.path.isfile(path)
 
 
 def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:

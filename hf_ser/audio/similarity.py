@@ -35,6 +35,7 @@ BANDS, BAND_LIMITS, COMPRESSION = 12, (100.0, 3400.0), 0.35
 #: The frequencies in Hz at which an envelope's modulation is taken.
 MODULATION = np.arange(0.5, 8.01, 0.5)
 FRAME, HOP = 512, 160
+WINDOW = np.hanning(FRAME).astype(np.float32)
 #: Clips of the second set that are compared at a time with all of the first.
 BLOCK = 256
 
@@ -71,10 +72,7 @@ def fingerprint(waveform: npt.ArrayLike) -> Fingerprint:
 
 
 def near_duplicates(
-    first: Sequence[Fingerprint],
-    second: Sequence[Fingerprint],
-    threshold: float = THRESHOLD,
-    neighbours: int = NEIGHBOURS,
+    first: Sequence[Fingerprint], second: Sequence[Fingerprint], threshold: float = THRESHOLD
 ) -> list[tuple[int, int, float]]:
     """
     The pairs of a clip of the first and a clip of the second set that are the same recording.
@@ -85,27 +83,24 @@ def near_duplicates(
     they sound the same: the default threshold lies well above them. What changes the phases or the time is not
     found: another speed or pitch, strong reverberation.
 
-    Only pairs that may be similar are correlated: for each clip of `second`, those `neighbours` of `first` whose envelopes
+    Only pairs that may be similar are correlated: for each clip of `second`, those `NEIGHBOURS` of `first` whose envelopes
     are nearest to its own. Copies of the very same samples are all found, whatever their number. Time grows with
     the first set's clips times the second's (a matrix product of their envelopes, in blocks) and with the second's times
-    `neighbours` (the correlations); memory with the clips alone.
+    `NEIGHBOURS` (the correlations); memory with the clips alone.
 
     Args:
         first (`Sequence[Fingerprint]`): Of the one set, for instance train.
         second (`Sequence[Fingerprint]`): Of the other set, for instance test.
         threshold (`float`, *optional*, defaults to 0.7): The similarity from which on a pair is returned, over 0 to 1.
-        neighbours (`int`, *optional*, defaults to 8): See above; at least 1.
 
     Returns:
         `(index in first, index in second, similarity)`, sorted. A pair with the very same samples has 1.0.
 
     Raises:
-        ValueError: if `threshold` or `neighbours` makes no sense.
+        ValueError: if `threshold` makes no sense.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold: must be more than 0 and at most 1, found {threshold}")
-    if neighbours < 1:
-        raise ValueError(f"neighbours: must be at least 1, found {neighbours}")
     if not first or not second:
         return []
     same = defaultdict(list)
@@ -113,7 +108,7 @@ def near_duplicates(
         same[one.samples_hash].append(i)
     found = {(i, j): 1.0 for j, other in enumerate(second) for i in same.get(other.samples_hash, ())}
     candidates = nearest(
-        np.stack([one.envelope for one in first]), np.stack([other.envelope for other in second]), neighbours
+        np.stack([one.envelope for one in first]), np.stack([other.envelope for other in second]), NEIGHBOURS
     )
     shortest = SHORTEST * LOW_RATE
     for i, j in candidates.tolist():
@@ -171,7 +166,7 @@ def _low_waveform(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
 def _envelope(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     # A frame of silence on either side: what lies at an edge counts as much as elsewhere.
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME), FRAME)[::HOP]
-    power = np.square(np.abs(scipy.fft.rfft(frames * _window(), axis=1)))  # (frames, frequencies)
+    power = np.square(np.abs(scipy.fft.rfft(frames * WINDOW, axis=1)))  # (frames, frequencies)
     energies = power @ _bands()  # (frames, bands)
     if not energies.any():
         return np.zeros(len(MODULATION) * BANDS, np.float32)
@@ -191,11 +186,6 @@ def _lowpass() -> npt.NDArray[np.float32]:
 @lru_cache
 def _highpass() -> npt.NDArray[np.float64]:
     return np.asarray(scipy.signal.butter(4, HIGHPASS, "highpass", fs=LOW_RATE, output="sos"))
-
-
-@lru_cache
-def _window() -> npt.NDArray[np.float32]:
-    return np.hanning(FRAME).astype(np.float32)
 
 
 @lru_cache

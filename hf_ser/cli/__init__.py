@@ -42,18 +42,16 @@ def main() -> int:
 
 def launch(argv: Sequence[str]) -> int:
     """Starts a training as `accelerate launch` does: one process for each GPU, unless accelerate's own options say otherwise."""
+    from hf_ser.training.arguments import option_names  # other commands do not wait for its imports
+
     parser = launch_command_parser()
-    options = {
-        option: action for action in parser._actions for option in action.option_strings if option.startswith("--")
-    }
-    own = _own_options()
+    options = {option for action in parser._actions for option in action.option_strings} - option_names()
     launcher: list[str] = []
     words: list[str] = []
     to_launcher = False
     for word in argv:
         if word.startswith("--"):
-            option = word.partition("=")[0]
-            to_launcher = option in options and option not in own
+            to_launcher = word.partition("=")[0] in options
         (launcher if to_launcher else words).append(word)
     if not launcher:
         processes = max(torch.cuda.device_count(), 1)
@@ -61,9 +59,3 @@ def launch(argv: Sequence[str]) -> int:
         launcher += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
     launch_command(parser.parse_args([*launcher, "--module", "hf_ser.cli.finetune", *words]))
     return 0
-
-
-def _own_options() -> set[str]:
-    from hf_ser.training.arguments import option_names
-
-    return option_names()

@@ -24,7 +24,6 @@ from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argume
 from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
-from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes
 from hf_ser.memory import keep_freed_memory
@@ -57,7 +56,7 @@ def main() -> int:
     if processes.rank:  # predicts its share, and makes no report
         options = replace(options, cost=False, leakage=False, resamples=1, progress=False)
     label_map, merges = pairs("label_map", arguments.label_map), pairs("emotions", arguments.emotions)
-    model, other = open_models(arguments, label_map, processes.device())
+    model, other = open_models(arguments, label_map, processes)
     processes.join()
     clips = load_clips(
         labelled_by(arguments.corpora, arguments.label_source),
@@ -122,18 +121,18 @@ def pairs(argument: str, words: list[str]) -> dict[str, str]:
 
 
 def open_models(
-    arguments: argparse.Namespace, label_map: dict[str, str], device: str | None = None
+    arguments: argparse.Namespace, label_map: dict[str, str], processes: Processes
 ) -> tuple[Model, Model | None]:
     """
-    The model, and the one to compare with, on `device` if no other is given. Two of the same name are called by the folders above
-    them, too.
+    The model, and the one to compare with, on this process' GPU if no device is given. Two of the same name are called by the
+    folders above them, too.
     """
     if arguments.run and not (arguments.run / RESULTS).is_file():
         raise FileNotFoundError(f"run={str(arguments.run)!r}: holds no {RESULTS}")
     options = {"base": arguments.base, "revision": arguments.revision, "precision": arguments.precision}
 
     def opened(model: str, **options: Any) -> SERPipeline:
-        return pipeline(model, device=arguments.device or (None if is_exported(model) else device), **options)
+        return pipeline(model, device=arguments.device or processes.device(model), **options)
 
     classifiers = [opened(arguments.model, **options)]
     if arguments.compare:

@@ -22,7 +22,6 @@ from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
-from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes, SharedTable
@@ -48,7 +47,7 @@ def main() -> int:
             precision=arguments.precision,
             base=arguments.base,
             revision=arguments.revision,
-            device=arguments.device or (None if is_exported(arguments.model) else processes.device()),
+            device=arguments.device or processes.device(arguments.model),
         )
         processes.join()
         if arguments.timeline:

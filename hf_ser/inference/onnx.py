@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, SequenceFeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_ser.audio import SAMPLING_RATE
 from hf_ser.machine import processors, threads_of_this_process
 from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
@@ -52,15 +53,8 @@ class ExportedModel(nn.Module):
         input_features: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """
-        Args:
-            input_values (`torch.Tensor` of shape `(batch, samples)`): What the feature extractor returns.
-            attention_mask (`torch.Tensor` of shape `(batch, samples)` or `(batch, mel frames)`, *optional*): 1 where the input
-                is the clip's, 0 where it is padding, on the right.
-            input_features (`torch.Tensor`): In place of `input_values`: `(batch, mel bins, mel frames)` for Whisper,
-                `(batch, frames, features)` for Wav2Vec2-BERT.
-
-        Returns:
-            `logits` `(batch, emotions + dimensions)`.
+        What the feature extractor returns, see [`~hf_ser.modeling.SERForAudioClassification.forward`], to `logits`
+        `(batch, emotions + dimensions)`.
 
         Raises:
             ValueError: if the input is missing, or a clip is longer than Whisper's 30 s.
@@ -71,8 +65,8 @@ class ExportedModel(nn.Module):
         kind = family_of(self.config).inputs
         frames = inputs.shape[kind.time]
         if kind.hop * frames > (longest := maximum_samples(self.config)):
-            found = kind.hop * frames / 16_000
-            raise ValueError(f"{self.input}: the model takes {longest / 16_000:g} s at most, found {found:g} s")
+            found = kind.hop * frames / SAMPLING_RATE
+            raise ValueError(f"{self.input}: the model takes {longest / SAMPLING_RATE:g} s at most, found {found:g} s")
         if attention_mask is None:
             attention_mask = torch.ones(len(inputs), frames)
         values = {self.input: inputs.numpy(), MASK: attention_mask.numpy().astype(np.int64)}

@@ -116,18 +116,14 @@ def _draw_waveform(axes: Axes, waveform: Waveform) -> None:
     low, high = np.minimum.reduceat(waveform, first), np.maximum.reduceat(waveform, first)
     axes.fill_between(first / SAMPLING_RATE, low, high, color="#444444", linewidth=0.3)
     peak = float(np.abs(waveform).max()) or 1.0
-    axes.set_ylim(-1.05 * peak, 1.05 * peak)
-    axes.set_yticks([])
-    axes.set_ylabel("waveform")
+    axes.set(ylim=(-1.05 * peak, 1.05 * peak), yticks=[], ylabel="waveform")
 
 
 def _draw_probabilities(axes: Axes, timeline: Timeline, colours: dict[str, str]) -> None:
     time, curve = _curves(timeline, timeline.smoothed)
     axes.stackplot(time, curve.T, colors=[colours[emotion] for emotion in timeline.emotions], linewidth=0)
     _draw_silence(axes, timeline)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    axes.set_ylabel("probability")
+    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], yticklabels=["0 %", "50 %", "100 %"], ylabel="probability")
 
 
 def _draw_dimensions(axes: Axes, timeline: Timeline) -> None:
@@ -135,9 +131,8 @@ def _draw_dimensions(axes: Axes, timeline: Timeline) -> None:
     for name, curve, style in zip(timeline.dimensions, curves.T, cycle(("-", "--", ":"))):
         axes.plot(time, curve, style, color="black", linewidth=1.2, label=name)
     _draw_silence(axes, timeline)
-    axes.set_ylim(min(0.0, np.nanmin(curves, initial=0)), max(1.0, np.nanmax(curves, initial=1)))
-    axes.set_yticks([0, 0.5, 1])
-    axes.set_ylabel("dimensions")
+    limits = np.nanmin(curves, initial=0), np.nanmax(curves, initial=1)
+    axes.set(ylim=limits, yticks=[0, 0.5, 1], ylabel="dimensions")
 
 
 def _draw_silence(axes: Axes, timeline: Timeline) -> None:
@@ -172,8 +167,7 @@ def _draw_segments(axes: Axes, segments: Sequence[EmotionSegment], colours: dict
             red, green, blue = to_rgb(colours.get(segment.emotion, "white"))
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # easier to read on it
             axes.text(segment.start + width / 2, 0.5, plain_text(segment.emotion), ha="center", va="center", color=ink)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
+    axes.set(ylim=(0, 1), yticks=[])
     axes.set_ylabel("segments", rotation=0, ha="right", va="center")
 
 

@@ -16,6 +16,7 @@ from torch import distributed
 from hf_ser.features import deal
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
+from hf_ser.inference.onnx import is_exported
 from hf_ser.machine import threads_of_this_process
 
 T = TypeVar("T")
@@ -37,9 +38,13 @@ class Processes:
             return cls()
         return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
-    def device(self) -> str | None:
-        """The GPU of this process, of those that `CUDA_VISIBLE_DEVICES` allows; `None` without a launcher or a GPU."""
-        return f"cuda:{self.local_rank}" if self.count > 1 and torch.cuda.is_available() else None
+    def device(self, model: str) -> str | None:
+        """
+        The GPU of this process for a model, of those that `CUDA_VISIBLE_DEVICES` allows; `None` without a launcher or a GPU, and
+        for an exported model, which runs on the CPU.
+        """
+        own = self.count > 1 and torch.cuda.is_available() and not is_exported(model)
+        return f"cuda:{self.local_rank}" if own else None
 
     def join(self) -> None:
         """Connects the processes. Load the model before: in connected ones transformers' pipeline leaves it on the CPU."""
@@ -120,10 +125,8 @@ class SharedTable(PredictionFile):
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
         """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
-        sums: list[Any] = [(seconds, problems)] * self.processes.count
+        sums = self.processes.all_gather((seconds, problems))
         if self.processes.count > 1:
-            with self.processes.connected():
-                distributed.gather_object(sums[0], None if self.processes.rank else sums, group=self.processes.group)
             distributed.destroy_process_group()
         if self.processes.rank:
             return None

@@ -10,10 +10,8 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from hf_ser.modeling.configuration_ser import SERModelConfig
 from hf_ser.modeling.encoders_ser import (
-    ClipGroupNorm,
     LoraCompatibleAttention,
     ignore_padding,
-    samples_for_frames,
     use_lora_compatible_attention,
     valid_samples,
 )
@@ -25,7 +23,6 @@ from hf_ser.modeling.heads import (
     dimensions_of,
     fold_training_layers,
     split_outputs,
-    start_linear_head,
 )
 from hf_ser.modeling.load import Loaded, load_feature_extractor, load_model, open_on_base, ready, resolve_checkpoint
 from hf_ser.modeling.modeling_ser import SERForAudioClassification
@@ -41,7 +38,6 @@ SERFeatureExtractor.register_for_auto_class()
 __all__ = [
     "HEADS",
     "BatchNormClassifier",
-    "ClipGroupNorm",
     "Loaded",
     "LoraCompatibleAttention",
     "SERFeatureExtractor",
@@ -56,9 +52,7 @@ __all__ = [
     "open_on_base",
     "ready",
     "resolve_checkpoint",
-    "samples_for_frames",
     "split_outputs",
-    "start_linear_head",
     "use_lora_compatible_attention",
     "valid_samples",
 ]

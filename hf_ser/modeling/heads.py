@@ -50,10 +50,7 @@ class StandardisedLinear(nn.Module):
     def folded(self) -> nn.Linear:
         """The plain linear layer with the same outputs."""
         weight = self.linear.weight.double() / self.scale.double()
-        plain = nn.Linear(self.linear.in_features, self.linear.out_features).to(self.linear.weight)
-        plain.weight.copy_(weight)
-        plain.bias.copy_(self.linear.bias.double() - weight @ self.mean.double())
-        return plain
+        return _linear(weight, self.linear.bias.double() - weight @ self.mean.double(), like=self.linear)
 
 
 def start_linear_head(model: PreTrainedModel) -> None:
@@ -110,15 +107,12 @@ class BatchNormClassifier(nn.Module):
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         return scale, norm.bias.double() - norm.running_mean.double() * scale
 
+    @torch.no_grad()
     def folded(self) -> nn.Linear:
         """The linear layer with the same outputs in evaluation."""
-        linear = self.out_proj
         scale, shift = self.affine(self.batch_norm)
-        with torch.no_grad():
-            plain = nn.Linear(linear.in_features, linear.out_features).to(linear.weight)
-            plain.weight.copy_(linear.weight.double() * scale)
-            plain.bias.copy_(linear.bias.double() + linear.weight.double() @ shift)
-        return plain
+        weight = self.out_proj.weight.double()
+        return _linear(weight * scale, self.out_proj.bias.double() + weight @ shift, like=self.out_proj)
 
 
 def set_outputs(config: PretrainedConfig, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
@@ -163,10 +157,9 @@ def split_outputs(model: PreTrainedModel) -> PreTrainedModel:
     names = list(model.config.id2label.values())
     emotions = [name for name in names if name not in dimensions]
     if dimensions and emotions:
-        joint = model.classifier
-        model.classifier, model.dimensions = (
-            _rows(joint, part) for part in (slice(len(emotions)), slice(len(emotions), None))
-        )
+        joint, n = model.classifier, len(emotions)
+        model.classifier = _linear(joint.weight[:n], joint.bias[:n], like=joint)
+        model.dimensions = _linear(joint.weight[n:], joint.bias[n:], like=joint)
         set_outputs(model.config, emotions, ())
         model.config.dimensions = list(dimensions)
         model.num_labels = len(emotions)
@@ -176,12 +169,10 @@ def split_outputs(model: PreTrainedModel) -> PreTrainedModel:
 def join_outputs(model: PreTrainedModel) -> PreTrainedModel:
     """Lets the `logits` of a model have its dimensions after its emotions, in place, if they are beside them."""
     if dimensions := beside(model.config):
-        parts = model.classifier, model.dimensions
+        first, second = model.classifier, model.dimensions
         del model.dimensions
-        model.classifier = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts)).to(parts[0].weight)
-        with torch.no_grad():
-            for name, parameter in model.classifier.named_parameters():
-                parameter.copy_(torch.cat([getattr(part, name) for part in parts]))
+        weight, bias = torch.cat([first.weight, second.weight]), torch.cat([first.bias, second.bias])
+        model.classifier = _linear(weight, bias, like=first)
         set_outputs(model.config, list(model.config.id2label.values()), dimensions)
         model.num_labels = model.config.num_labels
     return model
@@ -198,10 +189,9 @@ def with_dimensions(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
     return Model
 
 
-def _rows(linear: nn.Linear, part: slice) -> nn.Linear:
-    """A linear layer with some of the outputs of another."""
-    weight, bias = linear.weight[part].detach(), linear.bias[part].detach()
-    found = nn.Linear(linear.in_features, len(weight)).to(weight)
+def _linear(weight: torch.Tensor, bias: torch.Tensor, like: nn.Linear) -> nn.Linear:
+    """A linear layer with copies of weights, in the type of another and where it is."""
+    found = nn.Linear(like.in_features, len(weight)).to(like.weight)
     found.load_state_dict({"weight": weight, "bias": bias})
     return found
 

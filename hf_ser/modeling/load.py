@@ -19,7 +19,6 @@ from transformers import (
     SequenceFeatureExtractor,
     Wav2Vec2FeatureExtractor,
 )
-from transformers.utils import logging as transformers_logging
 
 from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
@@ -39,7 +38,7 @@ from hf_ser.modeling.heads import (
     start_linear_head,
     with_dimensions,
 )
-from hf_ser.modeling.modeling_ser import SERForAudioClassification
+from hf_ser.modeling.modeling_ser import SERForAudioClassification, load_in_float32, require_encoder
 from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
@@ -185,12 +184,7 @@ def _with_its_class(
     config.use_weighted_layer_sum = config.use_weighted_layer_sum or weighted_layer_sum
     model, missing, mismatched = from_checkpoint(source, config)
     new = missing | mismatched
-    # The embedding of masked frames is for training alone: a checkpoint that never masked may lack it.
-    if stray := sorted(key for key in new if not key.startswith(HEAD) and not key.endswith(".masked_spec_embed")):
-        raise ValueError(
-            f"{source}: {len(stray)} weights of the encoder are not in the checkpoint, for instance {stray[0]}; they would be "
-            "random"
-        )
+    require_encoder(source, (name for name in new if not name.startswith(HEAD)))
     if "layer_weights" in new:  # transformers leaves WavLM's and UniSpeech's uninitialised
         torch.nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     replaced = "classifier.weight" in new
@@ -271,20 +265,13 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
     Raises:
         OSError: if the checkpoint cannot be read.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # the caller logs what is random, or fills it
-    try:
-        kind: Any = AutoModelForAudioClassification
-        if apart := beside(config):
-            kind = with_dimensions(kind._model_mapping[type(config)])
-        model, info = kind.from_pretrained(
-            source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **hub
-        )
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    kind: Any = AutoModelForAudioClassification
+    if apart := beside(config):
+        kind = with_dimensions(kind._model_mapping[type(config)])
+    model, missing, mismatched = load_in_float32(kind, source, config, **hub)
     if apart:
         model.__class__ = kind.__base__
-    return join_outputs(model), set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
+    return join_outputs(model), missing, mismatched
 
 
 @contextmanager

@@ -5,16 +5,53 @@ This file goes to the Hub with a model: it imports nothing but torch and transfo
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from .configuration_ser import SERModelConfig
 from .encoders_ser import ENCODERS, ClipWhisperEncoder, ignore_padding, samples_for_frames
+
+
+def load_in_float32(
+    kind: Any, checkpoint: str | os.PathLike[str], config: PretrainedConfig, **hub: Any
+) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """
+    A model of the class `kind`, in float32 whatever the checkpoint is stored in; and the names of the weights that the checkpoint
+    lacks, and of those that it has in another shape. Both are random in the model, and the caller says so.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, info = kind.from_pretrained(
+            checkpoint,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **hub,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    return model, set(info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
+
+
+def require_encoder(checkpoint: str | os.PathLike[str], random: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: if one of the encoder's weights `random` is needed. The embedding of masked frames is for training alone: a
+            checkpoint that never masked may lack it.
+    """
+    if needed := sorted(name for name in random if not name.endswith("masked_spec_embed")):
+        raise ValueError(
+            f"{checkpoint}: {len(needed)} weights of the encoder are not in the checkpoint, or in another shape, for "
+            f"instance {needed[0]}; they would be random"
+        )
 
 
 class SERForAudioClassification(PreTrainedModel):
@@ -61,8 +98,11 @@ class SERForAudioClassification(PreTrainedModel):
         self.encoder = encoder
         self.main_input_name = encoder.main_input_name
         hidden, conv = config.hidden_size, config.conv_size
+        # All heads but `conv` take what enters the first layer, too, as transformers' own does.
+        layers = config.num_hidden_layers + (config.head != "conv")
+        if config.use_weighted_layer_sum:
+            self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
         if config.head == "conv":
-            self.layer_weights = nn.Parameter(torch.ones(config.num_hidden_layers) / config.num_hidden_layers)
             self.projector: nn.Module = nn.Sequential(
                 nn.Conv1d(hidden, conv, kernel_size=1),
                 nn.ReLU(),
@@ -74,14 +114,9 @@ class SERForAudioClassification(PreTrainedModel):
             )
             self.hidden = nn.Linear(conv, conv)
             self.classifier = nn.Linear(conv, config.num_labels)
-        elif config.head == "linear":
-            self.projector = nn.Linear(2 * (config.num_hidden_layers + 1) * hidden, config.classifier_proj_size)
-            self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
         else:
-            if config.use_weighted_layer_sum:
-                layers = config.num_hidden_layers + 1  # with what enters the first, as in transformers' own
-                self.layer_weights = nn.Parameter(torch.ones(layers) / layers)
-            self.projector = nn.Linear(hidden, config.classifier_proj_size)
+            features = 2 * layers * hidden if config.head == "linear" else hidden
+            self.projector = nn.Linear(features, config.classifier_proj_size)
             self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
         self.post_init()
 
@@ -121,32 +156,14 @@ class SERForAudioClassification(PreTrainedModel):
             hub["key_mapping"] = {r"^(?:model\.)?encoder\.": ""}
         elif AutoConfig.from_pretrained(checkpoint, **hub).model_type == config.model_type:
             hub["key_mapping"] = {r"^encoder\.": ""}  # another model of this class
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # weights beside the encoder are left out
-        try:
-            encoder, info = family.from_pretrained(
-                checkpoint,
-                config=config.encoder,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **hub,
-            )
-        finally:
-            logging.set_verbosity(verbosity)
-        # The embedding of masked frames is for training alone: a checkpoint that never masked may lack it.
-        unmasked = set(info["missing_keys"]) & {"masked_spec_embed"}
-        random = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])} - unmasked)
-        if random:
-            raise ValueError(
-                f"{checkpoint}: {len(random)} weights of the encoder are not in the checkpoint, or in another shape, for "
-                f"instance {random[0]}; they would be random"
-            )
+        # Weights beside the encoder are left out.
+        encoder, missing, mismatched = load_in_float32(family, checkpoint, config.encoder, **hub)
+        require_encoder(checkpoint, missing | mismatched)
         config.name_or_path = str(checkpoint)
         config.dtype = torch.float32
         model = cls(config, encoder)
         new = [name for name, _ in model.named_parameters() if not name.startswith("encoder.")]
-        return model, (*new, *(f"encoder.{name}" for name in unmasked))
+        return model, (*new, *(f"encoder.{name}" for name in missing))
 
     def freeze_feature_encoder(self) -> None:
         """Freezes the encoder's convolutional front, if it has one."""

@@ -35,17 +35,13 @@ CONFIG = {
 }
 
 
-def make(folder: Path, *, seed: int = 0) -> None:
+def make(folder: Path) -> None:
     """
-    Writes a HuBERT with random weights, and the feature extractor that goes with it, as `save_pretrained` would. The
-    same seed gives the same weights. The folder appears only once it is complete.
-
-    Args:
-        folder (`Path`): Where the model goes. Must not exist.
-        seed (`int`, *optional*, defaults to 0): Of the weights. The caller's random state is left as it was.
+    Writes a HuBERT with random weights, the same each time, and the feature extractor that goes with it, as `save_pretrained`
+    would, into a new folder. It appears only once it is complete.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng():  # the caller's random state stays as it is
+        torch.manual_seed(0)
         model = HubertModel(HubertConfig(**CONFIG))
     features = Wav2Vec2FeatureExtractor(sampling_rate=16_000, do_normalize=True, return_attention_mask=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

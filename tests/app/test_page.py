@@ -33,11 +33,6 @@ EMOTIONS = ("angry", "happy", "sad")
 
 
 @pytest.fixture(scope="module")
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tiny_hubert, tmp_path_factory.mktemp("app") / "tiny-emotions", EMOTIONS)
-
-
-@pytest.fixture(scope="module")
 def page(model: Path) -> Any:
     return make_page(str(model))
 

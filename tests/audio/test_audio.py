@@ -22,11 +22,10 @@ from hypothesis import strategies as st
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.audio.decode import encode, resample
-from hf_ser.audio.distort import KINDS, Condition, distort
+from hf_ser.audio.distort import Condition, distort
 from hf_ser.corpora import Row, read, to_dataset
 
 Write = Callable[..., Path]
-Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pitch(waveform: np.ndarray) -> float:
@@ -47,13 +46,6 @@ class TestDecode:
         assert pitch(waveform) == pytest.approx(440, abs=2)
         assert np.abs(waveform).max() == pytest.approx(0.3, abs=0.05)
 
-    def test_channels_are_averaged(self, tmp_path: Path) -> None:
-        tone = np.sin(np.arange(16_000) / 10).astype(np.float32)
-        soundfile.write(
-            tmp_path / "a.wav", np.stack([tone, np.zeros_like(tone)], axis=1) * 0.5, 16_000, subtype="FLOAT"
-        )
-        np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), 0.25 * tone, atol=1e-7)
-
     @pytest.mark.parametrize("rate", [8000, 11_025, 44_099, 44_100, 96_000])
     def test_any_rate_becomes_16_khz(self, rate: int) -> None:
         """One that shares few factors with 16,000 would need gigabytes of filters."""
@@ -64,19 +56,26 @@ class TestDecode:
         assert len(found) == pytest.approx(seconds * 16_000, abs=1)
         np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
-    def test_a_long_file_is_read_in_blocks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_long_file_is_read_in_blocks_and_its_channels_are_averaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         samples = np.random.default_rng(0).uniform(-0.5, 0.5, (5001, 3)).astype(np.float32)
         soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
         monkeypatch.setattr("hf_ser.audio.decode.BLOCK", 1000)
         np.testing.assert_allclose(read_mono(str(tmp_path / "a.wav")), samples.mean(axis=1), atol=1e-7)
 
 
-def encoded(format: str, seconds: float = 4.0, channels: int = 1) -> bytearray:
-    """A tone at 16 kHz as a file of some format."""
-    tone = 0.3 * np.sin(np.arange(round(seconds * 16_000)) / 20)
+def file_of(samples: np.ndarray, format: str = "WAV", subtype: str | None = "FLOAT") -> bytes:
+    """A file at 16 kHz."""
     buffer = BytesIO()
-    soundfile.write(buffer, np.stack([tone] * channels, axis=1), 16_000, format=format)
-    return bytearray(buffer.getvalue())
+    soundfile.write(buffer, samples, 16_000, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def encoded(format: str, seconds: float = 4.0, channels: int = 1) -> bytearray:
+    """A tone as a file of some format."""
+    tone = 0.3 * np.sin(np.arange(round(seconds * 16_000)) / 20)
+    return bytearray(file_of(np.stack([tone] * channels, axis=1), format, None))
 
 
 def claims_samples(format: str, samples: int, channels: int = 1) -> bytes:
@@ -147,17 +146,11 @@ class TestDamagedFiles:
 
 BAD = {
     "unreadable": b"this is no audio",
-    "empty": lambda: _wav(np.zeros(0, np.float32)),
-    "silent": lambda: _wav(np.full(8000, 2e-5, np.float32)),
-    "too loud": lambda: _wav(np.array([0.1, 1e30] * 4000, np.float32)),
-    "not finite": lambda: _wav(np.array([0.1, np.nan] * 4000, np.float32)),
+    "empty": file_of(np.zeros(0)),
+    "silent": file_of(np.full(8000, 2e-5)),
+    "too loud": file_of(np.array([0.1, 1e30] * 4000)),
+    "not finite": file_of(np.array([0.1, np.nan] * 4000)),
 }
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    soundfile.write(buffer, samples, 16_000, format="WAV", subtype="FLOAT")
-    return buffer.getvalue()
 
 
 def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path, write_clip: Write) -> None:
@@ -173,8 +166,10 @@ def save_data_set(folder: Path, content: bytes) -> None:
 
 
 class TestPrepare:
-    def rows(self, folder: Path) -> list[Row]:
-        return [Row(str(path), path.stem, "sad") for path in sorted(folder.glob("*.*"))]
+    def prepared(self, folder: Path, emotion: str = "sad") -> Dataset:
+        """The clips of a folder; the cache is beside it."""
+        rows = [Row(str(path), path.stem, emotion) for path in sorted(folder.glob("*.*"))]
+        return prepare([to_dataset(rows, "a")], folder.parent / "cache", 2)
 
     def test_16_bit_16_khz_mono_keeps_its_very_samples(self, shared: Path, tmp_path: Path) -> None:
         rows = read(f"ravdess={shared / 'data/ravdess/Actor_05'}")[0].select(range(3))
@@ -186,9 +181,8 @@ class TestPrepare:
     def test_a_bad_clip_among_good_ones_has_its_problem(self, tmp_path: Path, write_clip: Write, reason: str) -> None:
         for n in range(3):
             write_clip(tmp_path / f"a/good{n}.wav")
-        content = BAD[reason]
-        (tmp_path / "a/bad.wav").write_bytes(content() if callable(content) else content)
-        prepared = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 2)
+        (tmp_path / "a/bad.wav").write_bytes(BAD[reason])
+        prepared = self.prepared(tmp_path / "a")
         assert dict(zip(prepared["clip"][:], prepared["problem"][:], strict=True)) == {
             "a/bad": reason,
             "a/good0": "",
@@ -198,8 +192,7 @@ class TestPrepare:
         assert str(tmp_path) not in str(prepared["detail"][:])
 
     def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path, write_clip: Write) -> None:
-        write_clip(tmp_path / "a/1.wav")
-        rows = [*self.rows(tmp_path / "a"), Row(str(tmp_path / "a/2.wav"), "2", "sad")]
+        rows = [Row(str(path), path.stem, "sad") for path in (write_clip(tmp_path / "a/1.wav"), tmp_path / "a/2.wav")]
         prepared = prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)
         assert prepared["problem"][:] == ["", "unreadable"]
         assert prepared["detail"][1] == f"there is no file {str(tmp_path / 'a/2.wav')!r}"
@@ -207,25 +200,22 @@ class TestPrepare:
     def test_nothing_is_decoded_twice(self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         for n in range(4):
             write_clip(tmp_path / f"a/{n}.wav")
-        rows = self.rows(tmp_path / "a")
-        first = prepare([to_dataset(rows, "a")], tmp_path / "cache", 2)
+        first = self.prepared(tmp_path / "a")
 
         def no_decoding(*_: object) -> None:
             raise AssertionError("decoded again")
 
         monkeypatch.setattr("hf_ser.audio.preparation._decode_one", no_decoding)
-        relabelled = [Row(row.path, row.name, "happy") for row in rows]
-        again = prepare([to_dataset(relabelled, "a")], tmp_path / "cache", 1)
+        again = self.prepared(tmp_path / "a", "happy")
         assert again["samples_hash"][:] == first["samples_hash"][:]
         assert again["emotion"][:] == ["happy"] * 4
 
     def test_a_file_that_changes_is_decoded_again(self, tmp_path: Path, write_clip: Write) -> None:
         path = write_clip(tmp_path / "a/1.wav", frequency=200)
-        before = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
+        before = self.prepared(tmp_path / "a")["samples_hash"][0]
         write_clip(path, frequency=300)
         os.utime(path, ns=(1, 1))
-        after = prepare([to_dataset(self.rows(tmp_path / "a"), "a")], tmp_path / "cache", 1)["samples_hash"][0]
-        assert before != after
+        assert before != self.prepared(tmp_path / "a")["samples_hash"][0]
 
     def test_data_sets_that_differ_in_one_sample_do_not_share_audio(self, tmp_path: Path) -> None:
         loudest = []
@@ -242,13 +232,12 @@ class TestPrepare:
         self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         write_clip(tmp_path / "a/1.wav", rate=8000)
-        rows = to_dataset(self.rows(tmp_path / "a"), "a")
         for version in ("1.0", "1.0", "1.1"):
             monkeypatch.setattr(
                 "hf_ser.audio.preparation.version",
                 {"hf_ser": "0", "torchaudio": "0", "soundfile": "0", package: version}.get,
             )
-            prepare([rows], tmp_path / "cache", 1)
+            self.prepared(tmp_path / "a")
         assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
 
     def test_a_data_set_with_its_own_bytes_is_found_again(self, tmp_path: Path, write_clip: Write) -> None:
@@ -344,7 +333,7 @@ class TestAugmentation:
         voices = [np.random.default_rng(n).standard_normal(9000).astype(np.float32) for n in range(5)]
         found = Augmentation(distort_probability=1, distort_kinds=[kind])(waveform, 5, lambda: voices)
         lowest, highest = (
-            distort(waveform.numpy(), Condition(kind, level, KINDS[kind].unit), 5, voices) - waveform.numpy()
+            distort(waveform.numpy(), Condition(kind, level), 5, voices) - waveform.numpy()
             for level in augmenting.DISTORT_LEVELS[kind]
         )
         change = found.numpy() - waveform.numpy()

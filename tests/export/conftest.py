@@ -12,28 +12,6 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
 @pytest.fixture(scope="session")
-def encoders(
-    tiny_hubert: Path,
-    group_norm_hubert: Path,
-    tiny_whisper: Path,
-    tiny_data2vec: Path,
-    tiny_wav2vec2_bert: Path,
-    make_hubert: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], Path]:
-    """The folder of an encoder, such as `encoders("wavlm", "group")`."""
-
-    def encoder(family: str, norm: str) -> Path:
-        if one := {"whisper": tiny_whisper, "data2vec": tiny_data2vec, "wav2vec2bert": tiny_wav2vec2_bert}.get(family):
-            return one
-        if family == "hubert":
-            return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
-        return make_hubert(tmp_path_factory.mktemp("encoder"), norm, family)
-
-    return encoder
-
-
-@pytest.fixture(scope="session")
 def classifiers(
     encoders: Callable[[str, str], Path], save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
@@ -61,17 +39,25 @@ def exported(hubert: Path, made_once: Callable[..., Path]) -> Path:
     return made_once("exported", lambda folder: export(hubert, folder))
 
 
+@pytest.fixture(scope="session")
+def copy_graph(exported: Path) -> Callable[[object, Path], object]:
+    """In place of `write_graph`: writes the graph of `exported`, whatever the model."""
+    return lambda recogniser, path: shutil.copy(exported / "model.onnx", path)
+
+
 @pytest.fixture
-def traced(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def traced(copy_graph: Callable[[object, Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is exported in this test, the graph is that of `exported`."""
-    monkeypatch.setattr(run, "write_graph", lambda classifier, path: shutil.copy(exported / "model.onnx", path))
+    monkeypatch.setattr(run, "write_graph", copy_graph)
 
 
 @pytest.fixture(scope="session")
-def exported_int8(hubert: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_int8(
+    hubert: Path, copy_graph: Callable[[object, Path], object], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The same in int8."""
     folder = tmp_path_factory.mktemp("exported") / "int8"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "write_graph", lambda classifier, path: shutil.copy(exported / "model.onnx", path))
+        patch.setattr(run, "write_graph", copy_graph)
         export(hubert, folder, int8=True)
     return folder

@@ -37,8 +37,9 @@ def test_another_models_graph_is_not_kept_and_what_was_there_stays(
 
 
 def test_what_a_killed_export_has_left_is_removed(
-    hubert: Path, exported: Path, fork: Callable[..., list[int | None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    hubert: Path, copy_graph: Callable[..., object], fork: Callable[..., list[int | None]], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     output = tmp_path / "exported [1]"  # no pattern of names
 
     def killed() -> None:
@@ -49,23 +50,20 @@ def test_what_a_killed_export_has_left_is_removed(
     assert fork(2, killed) == [-signal.SIGKILL] * 2
     assert {path.name[0] for path in tmp_path.iterdir()} == {"."}
     (tmp_path / ".exported [1]-of-another").mkdir()
-    monkeypatch.setattr(run, "write_graph", lambda _, path: shutil.copy(exported / "model.onnx", path))
+    monkeypatch.setattr(run, "write_graph", copy_graph)
     export(hubert, output)
     assert {path.name for path in tmp_path.iterdir()} == {"exported [1]", ".exported [1]-of-another"}
 
 
 def test_two_exports_to_one_folder_do_not_disturb_each_other(
-    hubert: Path, exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hubert: Path, copy_graph: Callable[..., object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The second begins and ends while the first traces."""
 
-    def trace(_: object, path: Path) -> None:
-        shutil.copy(exported / "model.onnx", path)
-
-    def trace_first(_: object, path: Path) -> None:
-        monkeypatch.setattr(run, "write_graph", trace)
+    def trace_first(recogniser: object, path: Path) -> None:
+        monkeypatch.setattr(run, "write_graph", copy_graph)
         export(hubert, tmp_path / "exported", overwrite=True)
-        trace(_, path)
+        copy_graph(recogniser, path)
 
     monkeypatch.setattr(run, "write_graph", trace_first)
     export(hubert, tmp_path / "exported", int8=True, overwrite=True)
@@ -168,7 +166,9 @@ def test_what_is_not_installed_is_said_first(tmp_path: Path, monkeypatch: pytest
         export("no model", tmp_path)
 
 
-def test_a_graph_that_gives_no_numbers_is_not_kept(hubert: Path, exported: Path, tmp_path: Path) -> None:
+def test_a_graph_that_gives_no_numbers_is_not_kept(
+    hubert: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnx
     from onnx import numpy_helper
 
@@ -178,7 +178,6 @@ def test_a_graph_that_gives_no_numbers_is_not_kept(hubert: Path, exported: Path,
         weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
         onnx.save(graph, path)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "write_graph", broken)
-        with pytest.raises(ValueError, match="is not kept"):
-            export(hubert, tmp_path / "exported")
+    monkeypatch.setattr(run, "write_graph", broken)
+    with pytest.raises(ValueError, match="is not kept"):
+        export(hubert, tmp_path / "exported")

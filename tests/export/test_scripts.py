@@ -7,14 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = ("--no_robustness", "--resamples", "20")
 
 
 def test_export_and_predict(
-    run_script: Run,
-    hubert: Path,
-    traced: None,
-    write_clip: Callable[..., Path],
-    tmp_path: Path,
+    run_script: Run, hubert: Path, traced: None, write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     ran = run_script("export", hubert, "--output", tmp_path / "exported")
     assert ran.returncode == 0, ran.stderr
@@ -29,11 +26,7 @@ def test_export_and_predict(
 
 
 def test_errors_are_one_line(
-    run_script: Run,
-    hubert: Path,
-    exported: Path,
-    write_clip: Callable[..., Path],
-    tmp_path: Path,
+    run_script: Run, hubert: Path, exported: Path, write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     assert "error: output:" in run_script("export", hubert, "--output", exported).stderr
     clip = write_clip(tmp_path / "clip.wav")
@@ -42,14 +35,10 @@ def test_errors_are_one_line(
 
 
 def test_evaluate_an_exported_model(
-    run_script: Run,
-    hubert: Path,
-    exported: Path,
-    speech: Path,
-    tmp_path: Path,
+    run_script: Run, hubert: Path, exported: Path, speech: Path, tmp_path: Path
 ) -> None:
     """With the metrics of the model that it was made of, and the training clips of its run."""
-    words = ("--corpora", f"synthetic={speech}", "--no_robustness", "--no_leakage", "--resamples", "20")
+    words = ("--corpora", f"synthetic={speech}", "--no_leakage", *QUICK)
     assert (
         run_script("evaluate", exported, *words, "--output", tmp_path / "report", "--compare", hubert).returncode == 0
     )
@@ -82,16 +71,7 @@ def test_evaluate_an_exported_model(
 
 
 def test_evaluate_in_fewer_bits(run_script: Run, hubert: Path, speech: Path, tmp_path: Path) -> None:
-    words = (
-        "--corpora",
-        f"synthetic={speech}",
-        "--no_robustness",
-        "--no_cost",
-        "--resamples",
-        "20",
-        "--compare",
-        hubert,
-    )
+    words = ("--corpora", f"synthetic={speech}", "--no_cost", *QUICK, "--compare", hubert)
     assert run_script("evaluate", hubert, *words, "--output", tmp_path, "--precision", "int8").returncode == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["precision"] == "int8"

@@ -54,9 +54,10 @@ def pitch() -> SERPipeline:
     return SERPipeline(model=Pitch(), feature_extractor=Wav2Vec2FeatureExtractor(), device="cpu")
 
 
-def sound(seconds: float, frequency: float = 200.0, rate: int = 16_000) -> np.ndarray:
+def sound(seconds: float, frequency: float = 200.0) -> np.ndarray:
     """A tone that is never at zero: its changes of sign can be counted."""
-    return (0.3 * np.sin(2 * np.pi * frequency * (np.arange(round(seconds * rate)) + 0.37) / rate)).astype(np.float32)
+    time = (np.arange(round(16_000 * seconds)) + 0.37) / 16_000
+    return (0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

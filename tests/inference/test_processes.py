@@ -37,10 +37,10 @@ def test_a_process_takes_its_own_gpu_of_those_that_it_may_use(monkeypatch: pytes
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert Processes.of_launcher() == Processes(5, 8, 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Processes.of_launcher().device() == "cuda:1"
-    assert Processes().device() is None
+    assert Processes.of_launcher().device("user/model") == "cuda:1"
+    assert Processes().device("user/model") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Processes.of_launcher().device() is None
+    assert Processes.of_launcher().device("user/model") is None
 
 
 def test_a_table_that_is_replaced_keeps_no_old_row_when_it_is_continued(tmp_path: Path) -> None:

@@ -9,13 +9,10 @@ import pytest
 import torch
 from transformers import (
     ASTConfig,
-    AutoConfig,
-    AutoModel,
     Data2VecAudioConfig,
     HubertConfig,
     PretrainedConfig,
     Wav2Vec2BertConfig,
-    Wav2Vec2FeatureExtractor,
     WhisperConfig,
 )
 
@@ -53,23 +50,19 @@ ADDED: dict[str, tuple[EncoderFamily, dict[str, Any]]] = {
             norm="ffn2_layer_norm",
             stock_mixes_padding=True,
         ),
-        {"conv_dim": [16] * 7, "position_embeddings_type": None, "conv_depthwise_kernel_size": 5},
+        {"position_embeddings_type": None, "conv_depthwise_kernel_size": 5},
     ),
 }
 
 
 @pytest.fixture(params=ADDED)
-def added(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def added(
+    request: pytest.FixtureRequest, make_hubert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A checkpoint of a family that is added to the table."""
     entry, sizes = ADDED[request.param]
     monkeypatch.setitem(families.FAMILIES, request.param, entry)
-    config = AutoConfig.for_model(
-        request.param, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37, classifier_proj_size=24,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, apply_spec_augment=False, **sizes)  # fmt: skip
-    torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(tmp_path / request.param)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / request.param)
-    return tmp_path / request.param
+    return make_hubert(tmp_path / request.param, "group", request.param, **sizes)
 
 
 @pytest.mark.parametrize("method", ["full", "frozen", "lora_qkv", "parallel_adapter", "adapter+prompt+lora_ff"])

@@ -35,6 +35,9 @@ WAVEFORM = [f"{family}-{norm}" for family in ("hubert", "wav2vec2", "wavlm") for
 ALL = [*WAVEFORM, "whisper"]
 #: Each family, and each norm.
 SOME = ["hubert-group", "wav2vec2-layer", "wavlm-group", "whisper"]
+NO_DROPOUT = dict.fromkeys(
+    ("dropout", "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0
+)
 
 
 def encoder_config(kind: str, **changes: object) -> PretrainedConfig:
@@ -192,13 +195,9 @@ class TestTraining:
     def test_every_parameter_learns_with_and_without_checkpointing(self, kind: str) -> None:
         found = []
         for checkpointing in (False, True):
-            model = tiny(kind, head_dropout=0.0).train()
-            for module in model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-                for name in ("dropout", "attention_dropout", "activation_dropout"):
-                    if isinstance(getattr(module, name, None), float):
-                        setattr(module, name, 0.0)
+            torch.manual_seed(0)
+            encoder = encoder_config(kind, **NO_DROPOUT)
+            model = SERForAudioClassification(classifier_config(encoder, head_dropout=0.0)).train()
             if checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
             model(**batch(kind, noise(6000, 9000)), labels=torch.tensor([1, 2])).loss.backward()
@@ -281,18 +280,20 @@ class TestFromEncoder:
         for name, tensor in ours.encoder.state_dict().items():
             assert torch.equal(tensor, expected[name]), name
 
-    @pytest.mark.parametrize("kind", ["hubert-layer", "whisper"])
-    def test_a_checkpoint_that_lacks_weights_is_refused(self, kind: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "change", "message"),
+        [
+            ("hubert-layer", {"num_hidden_layers": 3}, r"16 weights of the encoder .* for instance .*layers\.2\."),
+            ("whisper", {"encoder_layers": 3}, r"15 weights of the encoder .* for instance .*layers\.2\."),
+            ("wavlm-group", {"intermediate_size": 38}, r"or in another shape, for instance .*feed_forward"),
+        ],
+    )
+    def test_a_checkpoint_that_lacks_weights_or_has_them_in_another_shape_is_refused(
+        self, kind: str, change: dict[str, int], message: str, tmp_path: Path
+    ) -> None:
         AutoModel.from_config(encoder_config(kind)).save_pretrained(tmp_path)
-        name = "encoder_layers" if kind == "whisper" else "num_hidden_layers"
-        with pytest.raises(ValueError, match=r"1[56] weights of the encoder .* for instance .*layers\.2\."):
-            SERForAudioClassification.from_encoder(tmp_path, classifier_config(encoder_config(kind, **{name: 3})))
-
-    def test_a_checkpoint_of_another_shape_is_refused(self, tmp_path: Path) -> None:
-        AutoModel.from_config(encoder_config("wavlm-group")).save_pretrained(tmp_path)
-        config = classifier_config(encoder_config("wavlm-group", intermediate_size=38))
-        with pytest.raises(ValueError, match="or in another shape, for instance .*feed_forward"):
-            SERForAudioClassification.from_encoder(tmp_path, config)
+        with pytest.raises(ValueError, match=message):
+            SERForAudioClassification.from_encoder(tmp_path, classifier_config(encoder_config(kind, **change)))
 
 
 class TestFeatures:

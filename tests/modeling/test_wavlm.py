@@ -1,48 +1,40 @@
 import copy
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import WavLMConfig, WavLMForSequenceClassification, WavLMModel
+from transformers import WavLMForSequenceClassification, WavLMModel
 
 from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
 
-
-def config(norm: str = "group", **changes: object) -> WavLMConfig:
-    return WavLMConfig(
-        **{
-            "hidden_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "intermediate_size": 37,
-            "conv_dim": [16] * 7,
-            "num_conv_pos_embeddings": 16,
-            "num_conv_pos_embedding_groups": 2,
-            "feat_extract_norm": norm,
-            "do_stable_layer_norm": norm == "layer",
-            "conv_bias": norm == "layer",
-            "apply_spec_augment": False,
-            "classifier_proj_size": 24,
-            "num_labels": 4,
-            # So that short clips use the far buckets of the position bias, too.
-            "num_buckets": 16,
-            "max_bucket_distance": 20,
-            **changes,
-        }
-    )
+Pair = Callable[..., tuple[WavLMModel, WavLMModel]]
 
 
-def pair(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel]:
+@pytest.fixture
+def save_wavlm(make_hubert: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Saves a random encoder. Short clips use the far buckets of its position bias, too."""
+    sizes = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_buckets": 16, "max_bucket_distance": 20}
+    return lambda norm="group", **changes: make_hubert(tmp_path, norm, "wavlm", **sizes, **changes)
+
+
+@pytest.fixture
+def pair(save_wavlm: Callable[..., Path]) -> Pair:
     """A stock encoder, and the same with the attention that a LoRA can train."""
-    torch.manual_seed(0)
-    stock = WavLMModel(config(norm, **changes)).eval()
-    for module in stock.modules():
-        if hasattr(module, "gru_rel_pos_const"):  # all ones, and nearly no bias, as they are made
-            torch.nn.init.normal_(module.gru_rel_pos_const)
-            torch.nn.init.normal_(module.gru_rel_pos_linear.weight)
-        if hasattr(module, "rel_attn_embed"):
-            torch.nn.init.normal_(module.rel_attn_embed.weight)
-    return stock, use_lora_compatible_attention(copy.deepcopy(stock))
+
+    def make(norm: str = "group", **changes: object) -> tuple[WavLMModel, WavLMModel]:
+        torch.manual_seed(0)
+        stock = WavLMModel.from_pretrained(save_wavlm(norm, **changes)).eval()
+        for module in stock.modules():
+            if hasattr(module, "gru_rel_pos_const"):  # all ones, and nearly no bias, as they are made
+                torch.nn.init.normal_(module.gru_rel_pos_const)
+                torch.nn.init.normal_(module.gru_rel_pos_linear.weight)
+            if hasattr(module, "rel_attn_embed"):
+                torch.nn.init.normal_(module.rel_attn_embed.weight)
+        return stock, use_lora_compatible_attention(copy.deepcopy(stock))
+
+    return make
 
 
 def padded() -> dict[str, torch.Tensor]:
@@ -54,7 +46,7 @@ def padded() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_its_output_is_the_stock_ones(norm: str, masked: bool) -> None:
+def test_its_output_is_the_stock_ones(pair: Pair, norm: str, masked: bool) -> None:
     stock, ours = pair(norm)
     assert ours.state_dict().keys() == stock.state_dict().keys()
     assert {type(layer.attention) for layer in ours.encoder.layers} == {LoraCompatibleAttention}
@@ -73,7 +65,7 @@ def test_its_output_is_the_stock_ones(norm: str, masked: bool) -> None:
     torch.testing.assert_close(fast.last_hidden_state, expected.last_hidden_state, atol=1e-6, rtol=1e-5)
 
 
-def test_its_gradients_are_the_stock_ones() -> None:
+def test_its_gradients_are_the_stock_ones(pair: Pair) -> None:
     stock, ours = pair()
     for model in (stock, ours):
         model(**padded()).last_hidden_state.square().mean().backward()
@@ -84,8 +76,8 @@ def test_its_gradients_are_the_stock_ones() -> None:
             torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_with_dropout_it_is_the_stock_one_on_average() -> None:
-    stock, ours = pair(attention_dropout=0.3, hidden_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0)
+def test_with_dropout_it_is_the_stock_one_on_average(pair: Pair) -> None:
+    stock, ours = pair(dropout=False, attention_dropout=0.3)
     layers = [model.encoder.layers[0].attention.train() for model in (stock, ours)]
     hidden = torch.randn(1, 12, 32, generator=torch.manual_seed(2)).expand(4000, -1, -1)
     with torch.no_grad():
@@ -96,10 +88,13 @@ def test_with_dropout_it_is_the_stock_one_on_average() -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_lora_trains_every_parameter_and_merges_into_what_it_was(checkpointing: bool) -> None:
+def test_lora_trains_every_parameter_and_merges_into_what_it_was(
+    save_wavlm: Callable[..., Path], checkpointing: bool
+) -> None:
     """Trap: after one step, every trainable parameter must have moved; of the stock one none of q/k/v would."""
     torch.manual_seed(0)
-    model = use_lora_compatible_attention(WavLMForSequenceClassification(config(layerdrop=0.0)))
+    model = WavLMForSequenceClassification.from_pretrained(save_wavlm(layerdrop=0.0), num_labels=4)
+    model = use_lora_compatible_attention(model)
     lora = LoraConfig(
         r=4,
         target_modules=["q_proj", "k_proj", "v_proj", "out_proj"],

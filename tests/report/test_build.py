@@ -176,7 +176,7 @@ class TestWhereLittleIsKnown:
     def test_a_clip_alone_has_no_interval_and_no_babble(self, model: Model, tmp_path: Path, manifest: Any) -> None:
         corpus, file = manifest(keep=lambda emotion: emotion == "angry"), tmp_path / "clips.csv"
         file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
-        conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
+        conditions = [Condition("clean"), Condition("white noise", 0), Condition("babble", 5)]
         options = replace(QUICK, robustness=True, conditions=conditions)
         found = built(model, [corpus], options)
         report = found.report
@@ -245,7 +245,7 @@ class TestWhereLittleIsKnown:
 
     def test_a_condition_under_which_fewer_clips_are_predicted(self, model: Model, tmp_path: Path) -> None:
         file = noise(tmp_path, [0.5, 0.5, model.shortest])
-        conditions = [Condition("clean"), Condition("speed", 1.25, "times")]
+        conditions = [Condition("clean"), Condition("speed", 1.25)]
         report = report_on(model, [f"manifest={file}"], replace(QUICK, robustness=True, conditions=conditions))
         assert [entry["clips"] for entry in report["robustness"]["conditions"]] == [3, 2]
         (note,) = [note for note in report["notes"] if "not all can be predicted" in note]
@@ -341,7 +341,7 @@ class TestFurtherParts:
     def test_robustness_starts_from_the_clean_clips_and_goes_on_after_an_interruption(
         self, model: Model, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        conditions = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("babble", 5, "dB SNR")]
+        conditions = [Condition("clean"), Condition("white noise", 0), Condition("babble", 5)]
         some = replace(QUICK, robustness=True, conditions=conditions, robustness_clips=7)
         options = replace(some, keep=tmp_path / "answers")
         asked: list[str] = []

@@ -22,7 +22,7 @@ from hf_ser.report import BuiltReport, Model, ReportOptions, build, load_clips, 
 from hf_ser.report.plots import draw
 from hf_ser.results import RunResults
 
-NOISE = [Condition("clean"), Condition("white noise", 0, "dB SNR"), Condition("telephone band")]
+NOISE = [Condition("clean"), Condition("white noise", 0), Condition("telephone band")]
 QUICK = ReportOptions(robustness=False, cost=False, leakage=False, resamples=40, progress=False)
 DIMENSIONS = ["arousal", "valence", "dominance"]
 

@@ -28,11 +28,6 @@ needs_gradio = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tiny_hubert, tmp_path_factory.mktemp("demo") / "tiny-emotions", EMOTIONS)
-
-
 @pytest.fixture
 def demo(run_script: Callable[..., "subprocess.CompletedProcess[str]"]) -> Callable[..., tuple[int, str]]:
     """Runs the script in this process, and returns its status and what it printed."""

@@ -1,27 +1,10 @@
 """Errors of the scripts without a test file of their own."""
 
-import importlib
-import importlib.util
-import logging
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-def load(name: str) -> Any:
-    """A command as a module."""
-    if name != "try_model":
-        return importlib.import_module(f"hf_ser.cli.{name}")
-    spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
 
 
 @pytest.mark.parametrize(
@@ -43,17 +26,14 @@ def load(name: str) -> Any:
     ],
 )
 def test_it_is_printed_in_one_line(
-    name: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    name: str, arguments: list[str], message: str, run_script: Callable[..., Any], tmp_path: Path
+) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_model.safetensors").touch()
-    script = load(name)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *(word.format(folder=tmp_path) for word in arguments)])
-    assert script.main() == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message.format(folder=tmp_path) in error
+    done = run_script(name, *(word.format(folder=tmp_path) for word in arguments))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert message.format(folder=tmp_path) in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -64,34 +44,27 @@ def test_it_is_printed_in_one_line(
     ],
 )
 def test_a_training_that_is_interrupted_says_how_it_goes_on(
-    left: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    left: str, message: str, run_script: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_: object) -> None:
         (tmp_path / "run" / left).mkdir(parents=True)
         (tmp_path / "run" / left / "trainer_state.json").write_text("{}")
         raise KeyboardInterrupt
 
-    script = load("finetune")
-    monkeypatch.setattr(script, "finetune", interrupted)
-    monkeypatch.setattr(script, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["finetune.py", "--output_dir", str(tmp_path / "run")])
-    logger = logging.getLogger("hf_ser")
-    level = logger.level
-    status = script.main()
-    logger.setLevel(level)
-    assert status == 130
-    assert capsys.readouterr().err.endswith(f"\n{message}\n")
+    monkeypatch.setattr("hf_ser.cli.finetune.finetune", interrupted)
+    monkeypatch.setattr("hf_ser.cli.finetune.keep_freed_memory", lambda: None)
+    done = run_script("finetune", "--output_dir", tmp_path / "run")
+    assert done.returncode == 130
+    assert done.stderr.endswith(f"\n{message}\n")
 
 
 def test_a_value_of_a_sweep_that_cannot_be_is_refused_before_anything_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_script: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--split", "kfold", "--output_dir", str(tmp_path / "cv"), "--plan", "--sweep"]
-    script = load("cross_validate")
-    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=frozen,magic"])
+    words = ["cross_validate", "--split", "kfold", "--output_dir", tmp_path / "cv", "--plan", "--sweep"]
     with pytest.raises(SystemExit):
-        script.main()
+        run_script(*words, "method=frozen,magic")
     assert "method='magic': expected one of" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["cross_validate.py", *words, "method=frozen,adapter", "learning-rate=1e-3,1e-4"])
-    assert script.main() == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2 * 2 * 5
+    done = run_script(*words, "method=frozen,adapter", "learning-rate=1e-3,1e-4")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2 * 2 * 5

@@ -25,14 +25,13 @@ from hf_ser.training.data import load_splits
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 Runs = dict[str, tuple[Path, np.ndarray]]
-NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
 FILES = {"README.md", "config.json", "confusion_matrix.png", "preprocessor_config.json", "results.json", "run.json",
          "excluded.csv", "splits.json", "training_curves.png"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def hubert(make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_hubert(tmp_path_factory.mktemp("hubert") / "steady", **NO_DROPOUT)
+    return make_hubert(tmp_path_factory.mktemp("hubert") / "steady", dropout=False)
 
 
 @pytest.fixture(scope="module")

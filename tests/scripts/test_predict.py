@@ -1,7 +1,6 @@
 """What scripts/predict.py prints and writes, as a user starts it."""
 
 import csv
-import importlib
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,17 +18,13 @@ from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi
 
 from hf_ser.cli import main as hf_ser_command
+from hf_ser.cli import predict
 from hf_ser.corpora.hub_stream import HubStream
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
 from hf_ser.pipeline import SERPipeline
 
 Main = Callable[..., int]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tiny_hubert, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -41,16 +35,11 @@ def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
     return tmp_path / "clips"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return importlib.import_module("hf_ser.cli.predict")
-
-
 @pytest.fixture
-def main(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Main:
+def main(monkeypatch: pytest.MonkeyPatch) -> Main:
     def run(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        return script.main()
+        return predict.main()
 
     return run
 
@@ -86,7 +75,7 @@ def test_a_folder_as_a_table_and_nothing_else_on_stdout(
 
 
 def test_an_interrupted_run_is_continued(
-    main: Main, script: ModuleType, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    main: Main, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     output = tmp_path / "out.csv"
