@@ -202,10 +202,11 @@ def _with_its_class(
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
-            "%s: new head for %s (randomly initialised: %s)%s",
+            "%s: new %s head for %s%s%s",
             source,
+            head,
             listed(outputs),
-            ", ".join(random),
+            "" if head == "linear" else f" (randomly initialised: {', '.join(random)})",  # a probe will fill it
             former if "classifier.weight" not in missing else "",
         )
     return model, new

@@ -55,13 +55,12 @@ class TestLoad:
     def test_what_is_new_is_logged_once(self, tiny_hubert: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             loaded = load_model(str(tiny_hubert), FOUR)
+            load_model(str(tiny_hubert), FOUR, head="linear")  # which is solved as a probe
         assert loaded.new == ("classifier.bias", "classifier.weight", "projector.bias", "projector.weight")
-        assert (
-            caplog.text.count(
-                "new head for angry, happy, neutral and sad (randomly initialised: classifier, projector)"
-            )
-            == 1
-        )
+        assert [record.getMessage().partition(": new ")[2] for record in caplog.records] == [
+            "stock head for angry, happy, neutral and sad (randomly initialised: classifier, projector)",
+            "linear head for angry, happy, neutral and sad",
+        ]
         assert loaded.model.config.id2label == dict(enumerate(FOUR))
 
     def test_a_classifier_for_the_same_emotions_is_kept_in_the_new_order(self, superb: Path) -> None:
