@@ -86,9 +86,8 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
         torch.testing.assert_close(tuned.logits(merged), expected, atol=1e-5, rtol=0)
         merged.save_pretrained(tmp_path / "merged")
         again = AutoModelForAudioClassification.from_pretrained(tmp_path / "merged", dtype=torch.float32)
-        if (
-            encoder in ("hubert-layer", "whisper") or head == "conv"
-        ):  # the output of stock group-norm encoders depends on padding
+        # The output of stock group-norm encoders depends on padding.
+        if encoder in ("hubert-layer", "whisper") or head == "conv":
             torch.testing.assert_close(tuned.logits(again), expected, atol=1e-5, rtol=0)
 
 
