@@ -63,7 +63,7 @@ def steady_hubert(make_hubert: Callable[..., Path], tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def make(
-    speech: Path,
+    run_words: Callable[..., list[str]],
     tiny_hubert: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -74,11 +74,8 @@ def make(
     monkeypatch.setattr(SERTrainer, "_solve_probe", lambda self: solve(self) if self.args.head == "linear" else None)
 
     def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, DatasetDict]:
-        arguments = parse_arguments(
-            ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(checkpoint),
-             "--bf16", "False", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3",
-             "--speed_probability", "0", "--distort_probability", "0", "--head", "stock", *argv]
-        )  # fmt: skip
+        given = ("--num_train_epochs", 3, "--bf16", "False", "--learning_rate", "1e-3", "--head", "stock", *argv)
+        arguments = parse_arguments(run_words(tmp_path / "run", *given, model=checkpoint))
         parts = load_parts(arguments.script)
         trainer = SERTrainer(
             checkpoint,
