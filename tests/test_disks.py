@@ -1,7 +1,6 @@
 """Disks that are full or cannot be written: the error names the folder and what to do, and nothing unfinished is read later."""
 
 import errno
-import multiprocessing
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,13 +145,9 @@ def test_a_checkpoint_on_a_full_disk(
         trainer._save_checkpoint(None, None)
 
 
-def test_two_runs_prepare_a_corpus_at_once(rows: Dataset, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=prepare, args=([rows], tmp_path / "cache", 1)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+def test_two_runs_prepare_a_corpus_at_once(
+    fork: Callable[[int, Callable[[], object]], list[int | None]], rows: Dataset, tmp_path: Path
+) -> None:
+    assert fork(2, lambda: prepare([rows], tmp_path / "cache", 1)) == [0, 0]
     assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 1
     assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == [""] * 20

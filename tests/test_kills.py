@@ -31,7 +31,6 @@ from hf_ser.cli import predict
 from hf_ser.evaluation import plots
 from hf_ser.export import export, run
 from hf_ser.inference.files import PredictionFile
-from hf_ser.modeling import load_model
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.seeds import finetune_seeds
 
@@ -239,11 +238,8 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.fixture
-def classifier(tiny_hubert: Path, tmp_path: Path) -> Path:
-    loaded = load_model(str(tiny_hubert), ("angry", "sad"))
-    loaded.model.save_pretrained(tmp_path / "model")
-    loaded.feature_extractor.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+def classifier(save_model: Callable[..., Path], tiny_hubert: Path, tmp_path: Path) -> Path:
+    return save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"))
 
 
 def test_the_merging_of_a_table(
@@ -300,12 +296,8 @@ def test_an_export(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         Moment("open .*/export.json"),
         Moment("rename exported"),
     )
-    check(
-        Command(
-            command,
-            lambda folder: (folder / "exported").exists(),
-            lambda folder: content(folder / "exported", "*"),
-            moments,
-        ),
-        tmp_path,
-    )
+
+    def finished(folder: Path) -> bool:
+        return (folder / "exported").exists()
+
+    check(Command(command, finished, lambda folder: content(folder / "exported", "*"), moments), tmp_path)

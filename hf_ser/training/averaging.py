@@ -118,4 +118,4 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
         ", ".join(f"{per_cent(score)} % at {step:g}" for step, score in found.items()) or "unknown",
         kept,
     )
-    return {"interpolation": kept, "validation_scores": [found[step] for step in found]}
+    return {"interpolation": kept, "validation_scores": list(found.values())}

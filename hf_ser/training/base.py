@@ -28,7 +28,7 @@ from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
 from hf_ser.training.sharding import FSDPShards, ZeroShards, shard_on_cpu, shardable_by_accelerate
-from hf_ser.tuning import Tuned, frozen_modules
+from hf_ser.tuning import Tuned, frozen_modules, name_without_adapters
 
 
 def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
@@ -64,10 +64,8 @@ def learning_rates(names: Sequence[str], args: SERConfig) -> dict[str, float]:
 
 
 def untuned_name(name: str) -> str:
-    """The name that a parameter has in the model before PEFT wrapped it."""
-    return re.sub(
-        r"\.(base_layer|original_module|modules_to_save\.\w+)(?=\.)", "", name.removeprefix("base_model.model.")
-    )
+    """The name that a parameter, or PEFT's copy of it that trains, has in the model before PEFT wrapped it."""
+    return re.sub(r"\.(original_module|modules_to_save\.\w+)(?=\.)", "", name_without_adapters(name))
 
 
 class _Epochs(TrainerCallback):
@@ -324,7 +322,6 @@ class BaseTrainer(MicroBatchTrainer):
         original = vars(self.model).get("_original_forward")
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
         if original is not None:
-            model.forward = (
-                original  # and, with it, transformers' own decorators: without them all layers would come out
-            )
+            # And, with it, transformers' own decorators: without them all layers would come out.
+            model.forward = original
         return self.predict(dataset, metric_key_prefix="")

@@ -194,6 +194,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     """
     gpus = visible_gpus()
     jobs = jobs or max(len(gpus), 1)
+    threads = max(processors() // jobs, 1)
     places: queue.Queue[dict[str, str]] = queue.Queue()
     for place in range(jobs):
         places.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {})
@@ -204,7 +205,15 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
     def train(run: Run) -> int:
         place = places.get()
         try:
-            return _train(run, script, jobs, {**os.environ, **place}, running)
+            words = [*run.argv, *run.resumption, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
+            command, environment = [sys.executable, str(script), *words], {**os.environ, **place}
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+            with run.log.open("ab") as log:
+                process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+                running.add(process)
+                status = process.wait()
+                running.discard(process)
+            return status
         finally:
             places.put(place)
 
@@ -250,22 +259,6 @@ def visible_gpus() -> list[str]:
         return [str(index) for index in range(count)]
     # CUDA ignores what follows a device that is not there. Of several MIG devices it gives a process only the first.
     return names if names[0].startswith("MIG-") else names[:count]
-
-
-def _train(
-    run: Run, script: Path, jobs: int, environment: dict[str, str], running: set["subprocess.Popen[bytes]"]
-) -> int:
-    threads = max(processors() // jobs, 1)
-    words = [*run.argv, *run.resumption, "--disable_tqdm", "True", "--cpu_threads", str(threads)]
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with run.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(script), *words], stdout=log, stderr=subprocess.STDOUT, env=environment
-        )
-        running.add(process)
-        status = process.wait()
-        running.discard(process)
-    return status
 
 
 def _last_lines(log: Path, count: int = 5) -> str:

@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
+from hf_ser.rendering.headline import best_interval
 from hf_ser.wording import aligned, counted, per_cent
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def _dimensions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, An
     rows = [["part", "dimension", "clips", "CCC", "95 %", "CCC by speaker", "MAE", "probe's mean CCC"]]
     for part, found in metrics.items():
         for name, of in found.get("dimensions", {}).items():
-            edges = (of["intervals"]["speakers"] or of["intervals"]["clips"])["ccc"]
+            edges = best_interval(of["intervals"], "ccc")
             between = f"{edges[0]:.3f} to {edges[1]:.3f}" if edges else ""
             cells = [of["ccc"], of["ccc_by_speaker"], of["mae"], probe.get(part, {}).get("ccc")]
             ccc, *others = ["" if value is None else f"{value:.3f}" for value in cells]
@@ -107,16 +108,15 @@ def _dimensions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, An
 
 
 def _emotions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
-    head = ["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]
-    rows = [head]
+    rows = [["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]]
     normalised = {
         f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
     }
     for part, found in {**metrics, **normalised}.items():
         if "uar" not in found:  # no clip has an emotion
             continue
-        low, high = (found["intervals"]["speakers"] or found["intervals"]["clips"])["uar"]
-        between = f"{per_cent(low)} to {per_cent(high)}"
+        edges = best_interval(found["intervals"], "uar")
+        between = f"{per_cent(edges[0])} to {per_cent(edges[1])}" if edges else ""
         cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]
         uar, *others = ["" if share is None else str(per_cent(share)) for share in cells]
         rows.append([part, str(found["clips"]), uar, between, *others])

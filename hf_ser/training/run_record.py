@@ -1,7 +1,6 @@
 """What a run writes down about itself as it goes along; `results.json` and the model card are made of it."""
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -21,8 +20,9 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.integrations import CodeCarbonCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_ser import splits
+from hf_ser import records, splits
 from hf_ser.clips import column, excluded_of, seconds_of
 from hf_ser.corpora import corpus_of, manifest
 from hf_ser.hub.privacy import without_paths
@@ -94,9 +94,7 @@ class RunRecord(TrainerCallback):
         """Starts the clock of the training: what is computed once for all epochs counts."""
         self.began = time.perf_counter()
 
-    def on_train_end(
-        self, args: Any, state: Any, control: Any, callbacks: Sequence[Any] | None = None, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops the clock, and warns of a training that did not go well."""
         self.seconds = time.perf_counter() - self.began
         self.warnings = training_warnings(state.log_history, args.max_grad_norm)
@@ -164,21 +162,18 @@ def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
     over `averaged_steps`; and of those between the probe and that one, at which share of the way (`interpolation`).
     """
     state, arguments = trainer.state, trainer.args
-    if not (arguments.load_best_model_at_end and state.best_model_checkpoint):
-        last = {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
-        return {
-            **last,
-            "averaged_steps": trainer.average.steps if trainer.average else 0,
-            **(trainer.kept_between or {}),
+    if arguments.load_best_model_at_end and state.best_model_checkpoint:
+        best = records.read(Path(state.best_model_checkpoint) / TRAINER_STATE_NAME)
+        kept = {
+            "by": f"{arguments.metric_for_best_model} on validation",
+            "value": state.best_metric,
+            "step": state.best_global_step,
+            "epoch": best["epoch"],
         }
-    best = json.loads((Path(state.best_model_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
-    return {
-        "by": f"{arguments.metric_for_best_model} on validation",
-        "value": state.best_metric,
-        "step": state.best_global_step,
-        "epoch": best["epoch"],
-        **(trainer.kept_between or {}),
-    }
+    else:
+        kept = {"by": "last", "value": None, "step": state.global_step, "epoch": state.epoch}
+        kept["averaged_steps"] = trainer.average.steps if trainer.average else 0
+    return {**kept, **(trainer.kept_between or {})}
 
 
 def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> list[str]:

@@ -30,12 +30,7 @@ from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
-from hf_ser.training.arguments import (
-    Arguments,
-    given_arguments,
-    parse_arguments,
-    recipe_words,
-)
+from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
 from hf_ser.training.config import ADDED_LEARNING_RATE, HEAD_LEARNING_RATE, LEARNING_RATES
 from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits

@@ -341,9 +341,7 @@ class SERTrainer(BaseTrainer):
         elif self.is_world_process_zero():
             folder = Path(output_dir or self.args.output_dir or "")
             folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(
-                prefix=UNSAVED, dir=folder
-            ) as unsaved:  # where the disk is full, an earlier model stays
+            with TemporaryDirectory(prefix=UNSAVED, dir=folder) as unsaved:  # on a full disk an earlier model stays
                 self._save_whole(Path(unsaved))
                 delete_entries(folder, SAVED)  # a model of another format would be opened in place of this one
                 for path in Path(unsaved).iterdir():

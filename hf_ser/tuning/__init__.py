@@ -2,7 +2,7 @@
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from hf_ser.tuning.adapter_files import adapter_weights, fold_head, name_without_adapters, save_adapter
+from hf_ser.tuning.adapter_files import adapter_weights, fold_head, name_without_adapters, save_adapter, trained_module
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckModel
 from hf_ser.tuning.combined import CombinedConfig, CombinedModel
 from hf_ser.tuning.methods import METHODS, Tuned, Tuning, frozen_modules, merge, mergeable, parameter_counts, tune
@@ -34,5 +34,6 @@ __all__ = [
     "parameter_counts",
     "save_adapter",
     "start_at_frames",
+    "trained_module",
     "tune",
 ]

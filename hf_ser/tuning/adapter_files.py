@@ -96,7 +96,7 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
         `new`, see [`adapter_weights`], with the names that the plain layers have.
     """
     inner = model.get_base_model()
-    projector, head = _trained(inner.projector), _trained(inner.classifier)
+    projector, head = trained_module(inner.projector), trained_module(inner.classifier)
     if isinstance(projector, StandardisedLinear):
         _replace(inner, "projector", projector.folded())
         renamed = {name.replace("projector.linear.", "projector.") for name in new}
@@ -104,7 +104,7 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(head, BatchNormClassifier):
         return tuple(new)
     config = model.peft_config["default"]
-    norm, linear = _trained(head.batch_norm), head.out_proj
+    norm, linear = trained_module(head.batch_norm), head.out_proj
     if isinstance(linear, LoraLinear):
         # (W + B A) (s x + t) + b = (W s + B (A s)) x + (W + B A) t + b
         scale, shift = BatchNormClassifier.affine(norm)
@@ -124,13 +124,13 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     return (*kept, "classifier.weight", "classifier.bias")
 
 
-def _trained(module: nn.Module) -> Any:
-    """A module, or the copy of it that PEFT trains."""
-    return module.modules_to_save["default"] if isinstance(module, ModulesToSaveWrapper) else module
+def trained_module(module: nn.Module) -> Any:
+    """A module, or the copy of it that PEFT trains as a whole."""
+    return module.modules_to_save[module.active_adapters[0]] if isinstance(module, ModulesToSaveWrapper) else module
 
 
 def _replace(parent: nn.Module, name: str, module: nn.Module) -> None:
-    """Puts `module` in the place of the one that [`_trained`] gives."""
+    """Puts `module` in the place of the one that [`trained_module`] gives."""
     wrapper = getattr(parent, name)
     if isinstance(wrapper, ModulesToSaveWrapper):
         wrapper.modules_to_save["default"] = module

@@ -71,7 +71,7 @@ def order(kind: str) -> tuple[int, str]:
     return (1 + OUTSIDE.index(kind) if kind in OUTSIDE else 0, kind)
 
 
-def _name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
     """The name of one of PEFT's types, which are an enumeration, or of the package's own, which are strings."""
     return str(getattr(kind, "value", kind))
 
@@ -79,7 +79,7 @@ def _name(kind: Any) -> str:
 def _plain(part: PeftConfig | dict[str, Any]) -> dict[str, Any]:
     """A configuration as JSON has it, without the fields that the combination has."""
     given = part.to_dict() if isinstance(part, PeftConfig) else dict(part)
-    kind = _name(given.get("peft_type"))
+    kind = type_name(given.get("peft_type"))
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise ValueError(f"parts: {kind!r} is no type of PEFT")
     if given.get("modules_to_save"):
@@ -144,7 +144,7 @@ class CombinedModel(BaseTuner):
         super().inject_adapter(model, adapter_name, autocast_adapter_dtype, low_cpu_mem_usage, None)
 
     def _inject(self, part: PeftConfig, model: nn.Module, adapter_name: str) -> None:
-        kind = _name(part.peft_type)
+        kind = type_name(part.peft_type)
         tuner_cls = PEFT_TYPE_TO_TUNER_MAPPING[kind]
         # The tuner without its own walk over the model, which skips what lies within other tuners' layers.
         tuner = tuner_cls.__new__(tuner_cls)
@@ -219,4 +219,4 @@ def _goes_around(kind: str, module: nn.Module) -> bool:
         return True
     layers = {k: getattr(cls, "tuner_layer_cls", ()) for k, cls in PEFT_TYPE_TO_TUNER_MAPPING.items()}
     own = next(k for k, layer in layers.items() if isinstance(module, layer) and layer is not BaseTunerLayer)
-    return order(_name(own)) <= order(kind)
+    return order(type_name(own)) <= order(kind)

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 from hf_ser.command_line import option, require_choices
 from hf_ser.modeling import BatchNormClassifier, Loaded, SERForAudioClassification
 from hf_ser.modeling.families import WAVEFORM, encoder_config, family_of, masks_frames
-from hf_ser.tuning.adapter_files import fingerprint
+from hf_ser.tuning.adapter_files import fingerprint, trained_module
 from hf_ser.tuning.bottleneck import BottleneckConfig
-from hf_ser.tuning.combined import CombinedConfig
+from hf_ser.tuning.combined import CombinedConfig, type_name
 from hf_ser.tuning.prompt import DeepPromptConfig
 from hf_ser.wording import listed
 
@@ -92,7 +92,7 @@ class Tuning:
             return method
         if not isinstance(method, PeftConfig):
             return cls(method or "full")
-        tuning = cls(str(method.peft_type).split(".")[-1].lower())
+        tuning = cls(type_name(method.peft_type).lower())
         object.__setattr__(tuning, "config", method)
         return tuning
 
@@ -309,7 +309,7 @@ MERGEABLE = frozenset({"ADALORA", "BOFT", "IA3", "LN_TUNING", "LOHA", "LOKR", "L
 
 def mergeable(model: PeftModel) -> bool:
     """Whether an adapter can be merged into the encoder's weights."""
-    return str(model.peft_config["default"].peft_type.split(".")[-1]) in MERGEABLE
+    return type_name(model.peft_config["default"].peft_type) in MERGEABLE
 
 
 def merge(model: PeftModel) -> PreTrainedModel:
@@ -318,7 +318,7 @@ def merge(model: PeftModel) -> PreTrainedModel:
     for name, module in list(merged.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):  # some tuners leave them
             parent, _, last = name.rpartition(".")
-            setattr(merged.get_submodule(parent), last, module.modules_to_save[module.active_adapters[0]])
+            setattr(merged.get_submodule(parent), last, trained_module(module))
     return merged
 
 

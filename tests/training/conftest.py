@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils.launch import prepare_multi_gpu_env
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
+from transformers import PreTrainedModel
 
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.arguments import ScriptArguments
@@ -37,9 +38,32 @@ def load_parts() -> Callable[[ScriptArguments], DatasetDict]:
     return load
 
 
+@pytest.fixture(scope="session")
+def without_dropout() -> Callable[[torch.nn.Module], None]:
+    """Switches off dropout in a model: a step that is cut in another way, or the next run, would draw other masks."""
+
+    def switch_off(model: torch.nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0
+            if isinstance(module, PreTrainedModel):
+                module.config.attention_dropout = 0.0
+
+    return switch_off
+
+
+@pytest.fixture(scope="session")
+def steady_hubert(make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny HuBERT without dropout."""
+    names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
+    return make_hubert(tmp_path_factory.mktemp("models") / "steady", **dict.fromkeys(names, 0.0))
+
+
 @pytest.fixture
 def make(
-    speech: Path,
+    run_words: Callable[..., list[str]],
     tiny_hubert: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -50,11 +74,8 @@ def make(
     monkeypatch.setattr(SERTrainer, "_solve_probe", lambda self: solve(self) if self.args.head == "linear" else None)
 
     def build(*argv: str, checkpoint: Path = tiny_hubert) -> tuple[SERTrainer, DatasetDict]:
-        arguments = parse_arguments(
-            ["--output_dir", str(tmp_path / "run"), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(checkpoint),
-             "--bf16", "False", "--emotions", "angry", "sad", "happy", "--disable_tqdm", "True", "--learning_rate", "1e-3",
-             "--speed_probability", "0", "--distort_probability", "0", "--head", "stock", *argv]
-        )  # fmt: skip
+        given = ("--num_train_epochs", 3, "--bf16", "False", "--learning_rate", "1e-3", "--head", "stock", *argv)
+        arguments = parse_arguments(run_words(tmp_path / "run", *given, model=checkpoint))
         parts = load_parts(arguments.script)
         trainer = SERTrainer(
             checkpoint,

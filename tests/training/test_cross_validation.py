@@ -18,6 +18,7 @@ from hf_ser.training.cross_validation import Run, as_markdown, cross_validate, p
 from hf_ser.training.identity import identity
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
+Plan = Callable[..., list[Run]]
 
 EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full/results.json"
 #: Trains nothing: writes what a run leaves, or fails, or is interrupted after a checkpoint.
@@ -27,7 +28,7 @@ from pathlib import Path
 
 words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 folder = Path(words["--output_dir"])
-if words["--method"] == "lora_qkv":
+if words.get("--method") == "lora_qkv":
     sys.exit("it diverged")
 if words.get("--fold") == "1" and not (folder / "checkpoint-3").exists():
     (folder / "checkpoint-3").mkdir(parents=True)
@@ -46,13 +47,25 @@ results = json.loads(Path("EXAMPLE").read_text())
 """.replace("EXAMPLE", str(EXAMPLE))
 
 
-def arguments(tmp_path: Path, speech: Path, *more: str) -> list[str]:
-    return ["--output_dir", str(tmp_path / "cv"), "--corpora", f"synthetic={speech}", "--split", "kfold", *more]
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "fake.py").write_text(FAKE)
+    return tmp_path / "fake.py"
 
 
-def test_every_setting_meets_every_fold_and_seed(tmp_path: Path, speech: Path) -> None:
-    argv = arguments(tmp_path, speech, "--folds", "3")
-    runs = plan(argv, parse_arguments(argv), {"method": ["full", "lora_qkv"], "lora_r": ["8", "16"]}, [1, 2])
+@pytest.fixture
+def planned(tmp_path: Path, speech: Path) -> Plan:
+    """The runs with some arguments, a sweep and seeds."""
+
+    def runs(*more: str, sweep: dict[str, list[str]] | None = None, seeds: list[int] | None = None) -> list[Run]:
+        argv = ["--output_dir", str(tmp_path / "cv"), "--corpora", f"synthetic={speech}", "--split", "kfold", *more]
+        return plan(argv, parse_arguments(argv), sweep or {}, seeds)
+
+    return runs
+
+
+def test_every_setting_meets_every_fold_and_seed(planned: Plan) -> None:
+    runs = planned("--folds", "3", sweep={"method": ["full", "lora_qkv"], "lora_r": ["8", "16"]}, seeds=[1, 2])
     assert len(runs) == 2 * 2 * 3 * 2
     assert len({run.folder for run in runs}) == len(runs)
     parsed = parse_arguments(runs[-1].argv)
@@ -65,20 +78,17 @@ def test_every_setting_meets_every_fold_and_seed(tmp_path: Path, speech: Path) -
     ("options", "folds"),
     [(["--fold_by", "speaker"], 5), (["--folds", "2"], 2), (["--split", "speaker"], 1)],
 )
-def test_folds_of_the_paper(tmp_path: Path, speech: Path, options: list[str], folds: int) -> None:
-    argv = arguments(tmp_path, speech, *options)
-    assert len(plan(argv, parse_arguments(argv), {}, None)) == folds
+def test_folds_of_the_paper(planned: Plan, options: list[str], folds: int) -> None:
+    assert len(planned(*options)) == folds
 
 
-def test_what_cannot_be_planned(tmp_path: Path, speech: Path) -> None:
-    argv = arguments(tmp_path, speech, "--fold_by", "session")
+def test_what_cannot_be_planned(planned: Plan) -> None:
     with pytest.raises(SplitError, match="the corpora have no sessions"):
-        plan(argv, parse_arguments(argv), {}, None)
-    argv = arguments(tmp_path, speech)
+        planned("--fold_by", "session")
     with pytest.raises(ValueError, match="sweep: seed is set by the folds and seeds"):
-        plan(argv, parse_arguments(argv), {"seed": ["1"]}, None)
+        planned(sweep={"seed": ["1"]})
     with pytest.raises(ValueError, match="two settings have the same values"):
-        plan(argv, parse_arguments(argv), {"lora_r": ["8", "8"]}, None)
+        planned(sweep={"lora_r": ["8", "8"]})
 
 
 def test_a_sweep_of_a_recipe_and_of_the_command_line() -> None:
@@ -103,12 +113,9 @@ def test_seeds_of_a_recipe() -> None:
 
 
 def test_it_goes_on_keeps_what_is_finished_and_logs_what_failed(
-    tmp_path: Path, speech: Path, caplog: pytest.LogCaptureFixture
+    script: Path, planned: Plan, caplog: pytest.LogCaptureFixture
 ) -> None:
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE)
-    argv = arguments(tmp_path, speech, "--folds", "2")
-    runs = plan(argv, parse_arguments(argv), {"method": ["full", "lora_qkv"]}, None)
+    runs = planned("--folds", "2", sweep={"method": ["full", "lora_qkv"]})
     failed = cross_validate(runs, script, jobs=2)
     assert {(run.setting["method"], run.fold) for run in failed} == {("full", 1), ("lora_qkv", 0), ("lora_qkv", 1)}
     assert "it diverged" in caplog.text
@@ -148,17 +155,14 @@ def test_it_goes_on_keeps_what_is_finished_and_logs_what_failed(
     ],
 )
 def test_each_run_gets_one_of_the_gpus_that_are_visible(
-    visible: str | None, count: int, given: list[str], tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+    visible: str | None, count: int, given: list[str], script: Path, planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE)
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
-    runs = plan(argv, parse_arguments(argv), {}, [1, 2])
+    runs = planned("--split", "speaker", seeds=[1, 2])
     assert cross_validate(runs, script) == []
     assert sorted(json.loads((run.folder / "results.json").read_text())["gpus"] for run in runs) == sorted(given)
 
@@ -172,42 +176,30 @@ def test_each_run_gets_one_of_the_gpus_that_are_visible(
     ],
 )
 def test_runs_of_another_experiment_are_not_taken_for_ones_own(
-    first: list[str], second: list[str], other: str, tmp_path: Path, speech: Path
+    first: list[str], second: list[str], other: str, script: Path, planned: Plan
 ) -> None:
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE)
-
-    def planned(*more: str) -> list[Run]:
-        argv = arguments(tmp_path, speech, "--method", "full", *more)
-        return plan(argv, parse_arguments(argv), {}, None)[:1]
-
-    (run,) = planned(*first)
+    run = planned(*first)[0]
     assert cross_validate([run], script, jobs=1) == []
     # A true run writes it when it starts.
     (run.folder / "run.json").write_text(json.dumps(identity(parse_arguments(run.argv))))
-    assert cross_validate(planned(*first, "--logging_steps", "3"), script, jobs=1) == []
+    assert cross_validate(planned(*first, "--logging_steps", "3")[:1], script, jobs=1) == []
     for left in ("results.json", "nothing"):  # of a finished run, and of one that was interrupted
         with pytest.raises(ValueError, match=rf"{run.folder} holds a run with other arguments.*\n  {other}\n"):
-            cross_validate(planned(*second), script, jobs=1)
+            cross_validate(planned(*second)[:1], script, jobs=1)
         (run.folder / left).unlink(missing_ok=True)
 
 
-def test_a_run_without_an_epoch_has_no_seconds_of_one(tmp_path: Path, speech: Path) -> None:
-    script = tmp_path / "fake.py"
+def test_a_run_without_an_epoch_has_no_seconds_of_one(script: Path, planned: Plan) -> None:
     script.write_text(FAKE.replace('"epochs": 5', '"epochs": 0'))
-    argv = arguments(tmp_path, speech, "--method", "full")
-    runs = plan(argv, parse_arguments(argv), {}, None)[:1]
+    runs = planned()[:1]
     cross_validate(runs, script, jobs=1)
     (row,) = summarise(runs)
     assert row["seconds_per_epoch"] is None
     assert as_markdown([row]).endswith("| - |")
 
 
-def test_speakers_that_train_and_test_share_are_unknown_if_those_of_a_run_are(tmp_path: Path, speech: Path) -> None:
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE)
-    argv = arguments(tmp_path, speech, "--method", "full", "--split", "speaker")
-    runs = plan(argv, parse_arguments(argv), {}, [1, 2])
+def test_speakers_that_train_and_test_share_are_unknown_if_those_of_a_run_are(script: Path, planned: Plan) -> None:
+    runs = planned("--split", "speaker", seeds=[1, 2])
     cross_validate(runs, script, jobs=1)
 
     def shared() -> int | None:
@@ -241,11 +233,9 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
         assert (tmp_path / f"{n}.png").stat().st_size > 5000
 
 
-def test_a_folder_in_which_another_process_trains_is_left_alone(
-    tmp_path: Path, speech: Path, run_script: Python
-) -> None:
+def test_a_folder_in_which_another_process_trains_is_left_alone(tmp_path: Path, run_script: Python) -> None:
     with sole_use(tmp_path / "cv"):
-        done = run_script("cross_validate", *arguments(tmp_path, speech))
+        done = run_script("cross_validate", "--output_dir", tmp_path / "cv")
         assert [path.name for path in (tmp_path / "cv").iterdir()] == [".lock"]
     assert done.returncode == 1
     assert f"error: output_dir: another process trains in '{tmp_path / 'cv'}'" in done.stderr

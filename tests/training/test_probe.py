@@ -1,7 +1,7 @@
 """The solved probe, what starts from it, and what is kept at the end of a training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
+from transformers import AutoConfig
 
+import hf_ser
 from hf_ser.hub.card import write_card
 from hf_ser.modeling import StandardisedLinear, fold_training_layers, load_model
 from hf_ser.results import RunResults
@@ -48,22 +50,37 @@ def made_up(model: Any, clips: int = 60, shift: float = 1.5) -> Clips:
     return Clips(features, one_hot(labels), [f"speaker {i // 6}" for i in range(clips)])
 
 
+def with_few_sad(clips: Clips, first: int) -> Clips:
+    """Those of the `first` clips, and of the others the angry ones alone."""
+    kept = np.flatnonzero((clips.labels[:, 2] == 0) | (np.arange(len(clips.labels)) < first))
+    return Clips(clips.features[kept], clips.labels[kept], [clips.speakers[i] for i in kept])
+
+
+def load_linear(checkpoint: object, emotions: Sequence[str] = EMOTIONS, dimensions: Sequence[str] = ()) -> Any:
+    """A model with a linear head."""
+    return load_model(str(checkpoint), emotions, dimensions, head="linear").model.eval()
+
+
 @pytest.fixture(params=["tiny_hubert", "tiny_whisper"])
 def linear(request: pytest.FixtureRequest) -> Any:
     """A model with a linear head: a stock one, and one of the package's own class."""
-    return load_model(str(request.getfixturevalue(request.param)), EMOTIONS, head="linear").model.eval()
+    return load_linear(request.getfixturevalue(request.param))
+
+
+def pooled(model: Any, clips: Clips) -> torch.Tensor:
+    """What the head of a model takes of each clip, `(clips, features)`."""
+    features = torch.from_numpy(clips.features)
+    if model.config.use_weighted_layer_sum:
+        return (features * model.layer_weights.detach().softmax(0)[:, None]).sum(1)
+    return features.flatten(1)
 
 
 class TestSolving:
     def test_is_the_logistic_regression_of_scikit_learn_on_features_whitened_within_emotions(self, linear: Any) -> None:
         clips = made_up(linear)
         c = solve(linear, clips, emotions=3).c
-        features = torch.from_numpy(clips.features)
-        if linear.config.use_weighted_layer_sum:
-            pooled = (features * linear.layer_weights.softmax(0)[:, None]).sum(1)
-        else:
-            pooled = features.flatten(1)
-        scaled = StandardScaler().fit_transform(pooled.detach().numpy()).astype(np.float64)
+        inputs = pooled(linear, clips)
+        scaled = StandardScaler().fit_transform(inputs.numpy()).astype(np.float64)
         labels = clips.labels.argmax(1)
         centred = scaled - np.stack([scaled[labels == label].mean(0) for label in range(3)])[labels]
         within = centred.T @ centred / len(centred)
@@ -71,14 +88,14 @@ class TestSolving:
         white = scaled @ scipy.linalg.sqrtm(np.linalg.inv(shrunk))
         expected = LogisticRegression(C=c, max_iter=1000).fit(white, labels).predict_proba(white)
         with torch.no_grad():
-            found = linear.classifier(linear.projector(pooled)).softmax(-1).numpy()
+            found = linear.classifier(linear.projector(inputs)).softmax(-1).numpy()
         assert c in C_VALUES
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
     def test_every_layer_but_the_input_of_the_first_weighs_alike_on_the_scale_of_its_deviation(
         self, tiny_hubert: Path
     ) -> None:
-        model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+        model = load_linear(tiny_hubert)
         clips = made_up(model)
         clips.features[:, 2] *= 1000
         solve(model, clips, emotions=3)
@@ -93,7 +110,7 @@ class TestSolving:
     def test_the_views_of_a_clip_count_together_as_one_clip(self, tiny_hubert: Path, balance: str) -> None:
         solutions = []
         for views in (1, 3):
-            model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+            model = load_linear(tiny_hubert)
             clips = made_up(model, shift=0.3)
             labels = np.tile(clips.labels, (views, 1))
             repeated = Clips(np.tile(clips.features, (views, 1, 1)), labels, clips.speakers * views, views)
@@ -107,20 +124,16 @@ class TestSolving:
     def test_an_encoder_that_trains_starts_from_the_probes_logits_times_a_number_that_leaves_a_loss(
         self, linear: Any, shift: float, separates: bool, balance: str
     ) -> None:
-        clips = made_up(linear, shift=shift)
-        rare = np.flatnonzero((clips.labels[:, 2] == 0) | (np.arange(len(clips.labels)) < 24))
-        clips = Clips(clips.features[rare], clips.labels[rare], [clips.speakers[i] for i in rare])
+        clips = with_few_sad(made_up(linear, shift=shift), 24)
         truth = torch.from_numpy(clips.labels)
         solution = solve(linear, clips, emotions=3, balance=balance)
         with torch.no_grad():
-            pooled = torch.from_numpy(clips.features)
-            if linear.config.use_weighted_layer_sum:
-                pooled = (pooled * linear.layer_weights.softmax(0)[:, None]).sum(1)
+            inputs = pooled(linear, clips)
             # As the loss sees them.
             added = truth.mean(dim=0).log() if balance == "logits" else 0
-            logits = linear.projector(pooled.flatten(1)) + added
+            logits = linear.projector(inputs) + added
             linear.projector.linear.load_state_dict(solution.start)
-            start = linear.projector(pooled.flatten(1)) + added
+            start = linear.projector(inputs) + added
         losses = [nn.functional.cross_entropy(each, truth).item() for each in (logits, start)]
         wanted = START_LOSS * math.log(3)
         assert (losses[0] < wanted) == separates
@@ -143,16 +156,13 @@ class TestSolving:
         assert torch.isfinite(linear.projector.linear.weight).all()
         absent = sorted(set(range(3)) - set(labels))
         if absent:
-            pooled = torch.zeros(linear.projector.linear.in_features)
-            assert linear.projector(pooled).argmax() not in absent
+            assert linear.projector(torch.zeros(linear.projector.linear.in_features)).argmax() not in absent
 
     def test_balanced_emotions_change_it(self, tiny_hubert: Path) -> None:
-        few = made_up(load_model(str(tiny_hubert), EMOTIONS, head="linear").model, shift=0.3)
-        rare = np.flatnonzero((few.labels[:, 2] == 0) | (np.arange(len(few.labels)) < 12))
-        clips = Clips(few.features[rare], few.labels[rare], [few.speakers[i] for i in rare])
+        clips = with_few_sad(made_up(load_linear(tiny_hubert), shift=0.3), 12)
         found = {}
         for balance in BALANCES:
-            model = load_model(str(tiny_hubert), EMOTIONS, head="linear").model
+            model = load_linear(tiny_hubert)
             solve(model, clips, emotions=3, balance=balance)
             found[balance] = model.projector.linear
         assert found["weights"].bias[2] > found["none"].bias[2]
@@ -277,37 +287,21 @@ class TestKeeping:
         assert len(found) == (1 if word else 0)
 
 
-def test_no_probe_is_solved_for_another_head(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-    words = [
-        "--output_dir",
-        str(tmp_path / "run"),
-        "--corpora",
-        f"synthetic={speech}",
-        "--method",
-        "probe",
-        "--head",
-        "conv",
-    ]
-    with pytest.raises(ValueError, match="method='probe': expected head='linear', found head='conv'"):
-        finetune(parse_arguments([*words, "--model_name_or_path", str(tiny_hubert)]))
-
-
 @pytest.fixture
-def run(speech: Path, tmp_path: Path) -> Callable[..., RunResults]:
+def run(run_words: Callable[..., list[str]], tmp_path: Path) -> Callable[..., RunResults]:
     """Trains briefly on the small synthetic corpus."""
 
     def run(model: Path, *words: str, folder: str = "run") -> RunResults:
-        return finetune(
-            parse_arguments(
-                ["--output_dir", str(tmp_path / folder), "--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--bf16", "False",
-                 "--disable_tqdm", "True", "--num_train_epochs", "1", "--speed_probability", "0", "--distort_probability", "0", *words]
-            )
-        )  # fmt: skip
+        return finetune(parse_arguments(run_words(tmp_path / folder, "--bf16", "False", *words, model=model)))
 
     return run
 
 
 class TestRuns:
+    def test_no_probe_is_solved_for_another_head(self, run: Callable[..., RunResults], tiny_hubert: Path) -> None:
+        with pytest.raises(ValueError, match="method='probe': expected head='linear', found head='conv'"):
+            run(tiny_hubert, "--method", "probe", "--head", "conv")
+
     def test_it_is_solved_on_the_cores_of_the_process(
         self, run: Callable[..., RunResults], tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -331,16 +325,12 @@ class TestRuns:
         request: pytest.FixtureRequest,
         tmp_path: Path,
     ) -> None:
-        import hf_ser
-
         results = run(request.getfixturevalue(encoder), "--method", "probe")
         assert results.test["uar"] == results.probe["test"]["uar"]
         assert (tmp_path / "run" / "model.safetensors").exists()
         assert "logistic regression" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
         assert type(hf_ser.pipeline(tmp_path / "run").model.projector) is torch.nn.Linear
         if encoder != "tiny_whisper":
-            from transformers import AutoConfig
-
             assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "ser"
 
     @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
@@ -375,20 +365,18 @@ class TestRuns:
         request: pytest.FixtureRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        model = load_model(str(request.getfixturevalue(encoder)), EMOTIONS, head="linear").model
+        model = load_linear(request.getfixturevalue(encoder))
         layers = len(model.layer_weights) if encoder == "tiny_hubert" else 1
         monkeypatch.setattr(probe, "LEAST_CLIPS", 1)
         monkeypatch.setattr(probe, "MOST_NUMBERS", 20 * views * layers * model.projector.linear.in_features + 1)
-        words = ["--method", "probe", "--speed_probability", speed, "--distort_probability", "0"]
-        found = run(request.getfixturevalue(encoder), *words).probe
+        found = run(request.getfixturevalue(encoder), "--method", "probe", "--speed_probability", speed).probe
         assert (found["clips"], found["views"]) == (20, views)
 
     def test_where_no_views_are_kept_the_probe_is_solved_on_clips_as_they_are(
         self, run: Callable[..., RunResults], tiny_hubert: Path
     ) -> None:
         noisy = ["--method", "probe", "--noise_probability", "1", "--noise_snr", "-40", "-40"]
-        as_they_are = ["--speed_probability", "0", "--distort_probability", "0"]
-        clean = run(tiny_hubert, "--method", "probe", *as_they_are, folder="clean").probe
+        clean = run(tiny_hubert, "--method", "probe", folder="clean").probe
         for words in (["--frozen_cache_views", "0"], ["--frozen_cache_gb", "0"]):
             found = run(tiny_hubert, *noisy, *words, folder=words[0]).probe
             assert found["views"] == 1
@@ -397,21 +385,15 @@ class TestRuns:
 
 class TestDimensions:
     def test_is_a_ridge_regression_with_the_spread_of_the_labels(self, linear: Any) -> None:
-        from sklearn.linear_model import Ridge
-
         clips = made_up(linear)
         rng = np.random.default_rng(1)
         truth = (0.2 * clips.labels + rng.uniform(0.3, 0.5, clips.labels.shape))[:, :2].astype(np.float32)
-        model = load_model(linear.config._name_or_path or "", (), ("arousal", "valence"), head="linear").model
+        model = load_linear(linear.config._name_or_path, (), ("arousal", "valence"))
         solution = solve(model, Clips(clips.features, truth, clips.speakers), emotions=0)
-        features = torch.from_numpy(clips.features)
-        if model.config.use_weighted_layer_sum:
-            pooled = (features * model.layer_weights.softmax(0)[:, None]).sum(1)
-        else:
-            pooled = features.flatten(1)
-        scaled = StandardScaler().fit_transform(pooled.detach().numpy())
+        inputs = pooled(model, clips)
+        scaled = StandardScaler().fit_transform(inputs.numpy())
         with torch.no_grad():
-            found = model.classifier(model.projector(pooled)).numpy()
+            found = model.classifier(model.projector(inputs)).numpy()
         assert solution.penalties is not None
         for k, penalty in enumerate(solution.penalties):
             expected = Ridge(alpha=penalty).fit(scaled, truth[:, k]).predict(scaled)
@@ -425,7 +407,7 @@ class TestDimensions:
         truth[::2, 0], truth[:, 1] = clips.labels[::2, 0], clips.labels[:, 1]
         rows = np.concatenate([clips.labels, truth], axis=1)
         rows[1::3, :3] = np.nan
-        model = load_model(linear.config._name_or_path or "", EMOTIONS, ("arousal", "valence"), head="linear").model
+        model = load_linear(linear.config._name_or_path, EMOTIONS, ("arousal", "valence"))
         solution = solve(model, Clips(clips.features, rows, clips.speakers), emotions=3)
         assert solution.c in C_VALUES
         for parameter in model.projector.parameters():

@@ -19,41 +19,26 @@ from safetensors.torch import load_file
 from hf_ser.training import finetune, parse_arguments
 
 Words = Callable[..., list[str]]
-#: On a machine without a GPU accelerate starts several processes under the flag multi_gpu alone.
-LAUNCH = [
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-    "--num_processes",
-    "2",
-    "--multi_gpu",
-]
-NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+CONFIGURATION = Path(__file__).parents[2] / "scripts" / "recipes" / "accelerate" / "cpu.yaml"
 
 
 @pytest.fixture(scope="module")
-def lora(
-    run_words: Words, make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., list[str]]:
+def lora(run_words: Words, steady_hubert: Path) -> Words:
     """A run of batches of 6, on however many processes."""
-    hubert = make_hubert(tmp_path_factory.mktemp("models") / "steady", **NO_DROPOUT)
 
     def words(folder: Path, processes: int) -> list[str]:
         return run_words(
             folder, "--method", "lora_qkv", "--num_train_epochs", 2, "--learning_rate", 3e-3, "--lora_dropout", 0, "--bf16", "False",
             "--per_device_train_batch_size", 6 // processes, "--per_device_eval_batch_size", 5, "--noise_probability", 0.5,
             "--distort_probability", 0.5, "--mixup_alpha", 0.5, "--balance", "sampling", "--logging_strategy", "steps",
-            "--logging_steps", 1, model=hubert,
+            "--logging_steps", 1, model=steady_hubert,
         )  # fmt: skip
 
     return words
 
 
 @pytest.fixture(scope="module")
-def seeds(run_words: Words) -> Callable[..., list[str]]:
+def seeds(run_words: Words) -> Words:
     return lambda folder, *more: run_words(folder, "--method", "frozen", "--bf16", "False", *more, "--seeds", 1, 2)
 
 
@@ -74,7 +59,9 @@ def launched(
             {"argv": seeds(root / "seeds"), "environment": {"HF_SER_CACHE": os.environ["HF_SER_CACHE"]}},
         ]
         (root / "plan.json").write_text(json.dumps(plan))
-        exitcodes = fork_two(LAUNCH, root / "plan.json", root / "printed", hub.environment)
+        exitcodes = fork_two(
+            ["--config_file", str(CONFIGURATION)], root / "plan.json", root / "printed", hub.environment
+        )
     assert exitcodes == [0, 0], (root / "printed").read_text()[-5000:]
     return root
 

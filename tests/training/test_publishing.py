@@ -35,6 +35,35 @@ class Killed(Exception):
     """The machine dies."""
 
 
+@pytest.fixture
+def kill(train: Train) -> Callable[..., None]:
+    """`kill(epochs, folder, *options)`: a run that dies once it has a checkpoint after so many epochs, if `uploaded` on the Hub."""
+
+    def run(epochs: int, name: str, *options: str, uploaded: bool = True) -> None:
+        def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.epoch >= epochs:
+                began = time.monotonic()
+                while uploaded and not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
+                    assert time.monotonic() - began < 120, "the checkpoint does not come"
+                    time.sleep(0.05)
+                raise Killed
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RunRecord, "on_epoch_begin", die)
+            with pytest.raises(Killed):
+                train(name, *options)
+
+    return run
+
+
+@pytest.fixture
+def fewer(speech: Path, tmp_path: Path) -> tuple[str, str]:
+    """The argument for the small corpus without one of its clips."""
+    shutil.copytree(speech, tmp_path / "fewer")
+    min((tmp_path / "fewer").rglob("*_sad_*.wav")).unlink()
+    return "--corpora", f"synthetic={tmp_path / 'fewer'}"
+
+
 def on_the_hub(name: str) -> bool:
     """Whether a checkpoint, or part of it, has arrived."""
     try:
@@ -48,7 +77,7 @@ def answers(model: str) -> dict[str, float]:
     return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
 
 
-def test_a_finished_run_is_one_commit(hub: Any, train: Train, tmp_path: Path) -> None:
+def test_a_finished_run_is_one_commit(train: Train, tmp_path: Path) -> None:
     train("run", "--method", "lora_qkv", "--hub_private_repo", "True")
     last, *earlier = HfApi().list_repo_commits("lab/ser")
     assert last.title.startswith("lora_qkv: ")
@@ -61,7 +90,7 @@ def test_a_finished_run_is_one_commit(hub: Any, train: Train, tmp_path: Path) ->
     assert "lab/ser" in card
 
 
-def test_another_model_there_stops_the_run_before_it_begins(hub: Any, train: Train, tmp_path: Path) -> None:
+def test_another_model_there_stops_the_run_before_it_begins(train: Train, tmp_path: Path) -> None:
     HfApi().create_repo("lab/ser")
     HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="lab/ser")
     with pytest.raises(FileExistsError, match="lab/ser holds 1 file that this push would replace"):
@@ -105,16 +134,13 @@ def test_a_push_that_fails_leaves_the_run_and_another_save_format_no_old_weights
 
 
 def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
-    hub: Any, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, kill: Callable[..., None], tmp_path: Path
 ) -> None:
     options = ["--method", "lora_qkv", "--num_train_epochs", "3", "--hub_strategy", "checkpoint", "--hub_always_push", "True",
                "--lora_dropout", "0", "--logging_strategy", "epoch", "--bf16", "False"]  # fmt: skip
     expected = train("whole", *options, "--hub_model_id", "whole")
 
-    with monkeypatch.context() as patch:
-        kill_after(2, patch)
-        with pytest.raises(Killed):
-            train("here", *options)
+    kill(2, "here", *options)
     assert set(HfApi().list_repo_files("lab/ser")) == {".gitattributes"}  # the main branch has nothing unfinished
     there = Path(snapshot_download("lab/ser", revision="checkpoints"))
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in there.rglob("*") if path.is_file())
@@ -131,30 +157,11 @@ def test_a_killed_run_goes_on_from_the_hub_as_if_it_had_not_stopped(
     assert answers("lab/ser") == pytest.approx(answers("lab/whole"), abs=1e-4)
 
 
-def kill_after(epochs: int, patch: pytest.MonkeyPatch, *, uploaded: bool = True) -> None:
-    """The next run dies once it has a checkpoint after so many epochs, if `uploaded` on the Hub."""
-
-    def die(self: RunRecord, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.epoch >= epochs:
-            began = time.monotonic()
-            while uploaded and not on_the_hub(f"checkpoint-{state.global_step}/trainer_state.json"):
-                assert time.monotonic() - began < 120, "the checkpoint does not come"
-                time.sleep(0.05)
-            raise Killed
-
-    patch.setattr(RunRecord, "on_epoch_begin", die)
-
-
 def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
-    hub: Any, train: Train, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, kill: Callable[..., None], fewer: tuple[str, str]
 ) -> None:
-    shutil.copytree(speech, tmp_path / "fewer")
-    min((tmp_path / "fewer").rglob("*_sad_*.wav")).unlink()
     options = ["--num_train_epochs", "2", "--hub_strategy", "checkpoint"]
-    with monkeypatch.context() as patch:
-        kill_after(1, patch)
-        with pytest.raises(Killed):
-            train("here", "--method", "lora_classifier", *options)
+    kill(1, "here", "--method", "lora_classifier", *options)
     with pytest.raises(
         FileExistsError, match="lab/ser, branch 'checkpoints', has the checkpoints of an unfinished run"
     ):
@@ -166,7 +173,7 @@ def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
     # Clips that were tested would be trained on; the Hub has hashes of the split.
     resumed = ("--method", "lora_classifier", "--resume_from_checkpoint", "True", *options)
     with pytest.raises(ValueError, match="the clips are not those that the run began with"):
-        train("other", *resumed, "--corpora", f"synthetic={tmp_path / 'fewer'}")
+        train("other", *resumed, *fewer)
     train("unrelated", "--method", "lora_classifier", "--num_train_epochs", "1")
     assert on_the_hub("checkpoint-")  # a run that keeps none there deletes none
     assert branch("v2") == "checkpoints-v2"
@@ -174,20 +181,16 @@ def test_the_checkpoints_of_another_run_are_neither_taken_nor_deleted(
 
 @pytest.mark.parametrize(("here", "there"), [(1, 2), (2, 1)])
 def test_of_two_runs_neither_replaces_the_other(
-    hub: Any, train: Train, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: int, there: int
+    train: Train, kill: Callable[..., None], fewer: tuple[str, str], tmp_path: Path, here: int, there: int
 ) -> None:
     """An unfinished run here and one on the Hub, whichever is further."""
-    shutil.copytree(speech, tmp_path / "fewer")
-    min((tmp_path / "fewer").rglob("*_sad_*.wav")).unlink()
     options = ["--method", "lora_classifier", "--num_train_epochs", "3"]
-    smaller, fewer = ("--head", "stock"), ("--corpora", f"synthetic={tmp_path / 'fewer'}")
+    smaller = ("--head", "stock")
     strategy = ["--hub_strategy", "checkpoint", "--hub_always_push", "True"]
-    runs = {"there": (there, strategy), "other": (here, smaller), "clips": (here, fewer)}
-    for name, (epochs, more) in runs.items():
-        with monkeypatch.context() as patch:
-            kill_after(epochs, patch, uploaded=name == "there")
-            with pytest.raises(Killed):
-                train(name, *options, *more, "--push_to_hub", str(name == "there"))
+    without = ("--push_to_hub", "False")
+    kill(there, "there", *options, *strategy)
+    kill(here, "other", *options, *smaller, *without, uploaded=False)
+    kill(here, "clips", *options, *fewer, *without, uploaded=False)
     resumed = [*options, *strategy, "--resume_from_checkpoint", "True"]
 
     def contents(root: Path) -> dict[str, bytes]:
@@ -213,23 +216,16 @@ def test_of_two_runs_neither_replaces_the_other(
         rf"^lab/ser, .* other clips than the one in '{tmp_path / 'clips'}' \(.* in .* differ\).*{advice}",
         *fewer,
     )
-    without = ("--push_to_hub", "False")
     assert train("clips", *resumed, *fewer, *without).training.resumed_from.startswith("checkpoint-")
 
 
 def test_a_checkpoint_here_that_is_behind_the_hubs_is_not_gone_on_from(
-    hub: Any, train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    train: Train, kill: Callable[..., None], tmp_path: Path
 ) -> None:
     options = ["--method", "lora_classifier", "--num_train_epochs", "3", "--hub_strategy", "checkpoint"]
     options += ["--hub_always_push", "True"]
-    with monkeypatch.context() as patch:
-        kill_after(1, patch)
-        with pytest.raises(Killed):
-            train("here", *options)
-    with monkeypatch.context() as patch:
-        kill_after(2, patch)
-        with pytest.raises(Killed):
-            train("there", "--resume_from_checkpoint", "True", *options)
+    kill(1, "here", *options)
+    kill(2, "there", "--resume_from_checkpoint", "True", *options)
     further = max(path.name for path in (tmp_path / "there").glob("checkpoint-*"))
     found = train("here", "--resume_from_checkpoint", "True", *options)
     assert found.training.resumed_from == further

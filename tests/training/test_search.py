@@ -22,10 +22,8 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def words(speech: Path, tiny_hubert: Path, tmp_path: Path) -> list[str]:
-    return ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "lora_qkv", "--bf16", "False",
-            "--emotions", "angry", "sad", "happy", "--speed_probability", "0", "--distort_probability", "0",
-            "--output_dir", str(tmp_path / "search")]  # fmt: skip
+def words(run_words: Callable[..., list[str]], tmp_path: Path) -> list[str]:
+    return run_words(tmp_path / "search", "--method", "lora_qkv", "--bf16", "False")
 
 
 def test_a_search_goes_on_and_ends_in_a_recipe(
@@ -78,7 +76,7 @@ def test_a_search_goes_on_and_ends_in_a_recipe(
 
 
 def test_trainings_that_diverge_end_no_search(
-    words: list[str], tmp_path: Path, run_script: Script, monkeypatch: pytest.MonkeyPatch
+    words: list[str], run_script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(arguments: object) -> None:
         raise DivergedError("diverged")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from datasets import Audio, ClassLabel, Dataset
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
@@ -153,28 +152,6 @@ def test_training_goes_on_from_a_model_with_dimensions(parts: Any, tiny_hubert: 
         np.testing.assert_allclose(found, before, atol=1e-5)
 
 
-def test_a_cut_step_trains_as_a_whole_one(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
-    """CCC is of all clips of a step, with dropout, however many batches are accumulated and micro-batches cut."""
-    weights = []
-    for name, options in {
-        "whole": {"per_device_train_batch_size": 8, "micro_batch_seconds": 0.0},
-        "cut": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "micro_batch_seconds": 1.5},
-    }.items():
-        common = {"head": "stock", "max_steps": 3, "average_share": 0.0, "save_strategy": "no", "optim": "sgd"}
-        args = SERConfig(output_dir=str(tmp_path / name), targets=DIMENSIONS, bf16=False, disable_tqdm=True,
-                         learning_rate=1.0, **common, **options)  # fmt: skip
-        trainer = SERTrainer(tiny_hubert, args, parts["train"], parts["validation"])
-        for module in trainer.model.modules():
-            if isinstance(getattr(module, "p", None), float):
-                module.p = 0.0
-            if isinstance(getattr(module, "dropout", None), float):
-                module.dropout = 0.0
-        trainer.train()
-        weights.append(trainer.model.classifier.weight.detach().clone())
-    assert weights[0].abs().max() > 1e-3
-    torch.testing.assert_close(*weights, atol=2e-4, rtol=2e-2)
-
-
 def test_clips_lack_some_labels(parts: Any, tiny_hubert: Path, tmp_path: Path) -> None:
     """Corpora with and without dimensions train together."""
     rows = parts["train"].filter(lambda row: row["label"] is not None).select(range(24))
@@ -228,26 +205,9 @@ def test_shares_of_votes_are_predicted_as_they_are(targets: list[str], balance: 
     assert SERConfig(output_dir="run", targets=targets).balance == balance
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"targets": ["joy"]}, "targets: found 'joy'"),
-        ({"targets": ["emotion=0"]}, "positive weight"),
-        ({"targets": ["valence"], "balance": "weights"}, "balance='weights': is of use with emotions"),
-        ({"targets": ["emotion_distribution"], "balance": "logits"}, "balance='logits': needs one emotion"),
-        ({"targets": ["emotion_distribution"], "focal_gamma": 2.0}, "focal_gamma: needs one true emotion"),
-    ],
-)
-def test_what_does_not_fit_is_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SERConfig(output_dir="run", **given)
-
-
-def test_from_the_command_line(speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
-    argv = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(tiny_hubert), "--method", "probe", "--targets",
-            "arousal", "dominance=0.5", "--output_dir", str(tmp_path / "run"), "--disable_tqdm", "True", "--speed_probability", "0",
-            "--distort_probability", "0"]  # fmt: skip
-    results = finetune(parse_arguments(argv))
+def test_from_the_command_line(run_words: Callable[..., list[str]], speech: Path, tmp_path: Path) -> None:
+    words = run_words(tmp_path / "run", "--method", "probe", "--targets", "arousal", "dominance=0.5")
+    results = finetune(parse_arguments(words))
     assert results.targets == {"arousal": 1.0, "dominance": 0.5}
     assert results.emotions == []
     assert results.ranges == {"synthetic": {"arousal": [1, 7], "valence": [1, 7], "dominance": [1, 7]}}

@@ -1,15 +1,21 @@
-"""Tiny random encoders without a head, and what they compute."""
+"""Tiny random encoders without a head, and what they compute; and models that are tuned by a method."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from hf_ser.modeling import use_lora_compatible_attention
+import hf_ser
+from hf_ser.features import SpeechCollator
+from hf_ser.modeling import load_model, use_lora_compatible_attention
+from hf_ser.modeling.families import minimum_samples
+from hf_ser.tuning import Tuning, fold_head, frozen_modules, save_adapter, tune
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 37, "conv_dim": [16] * 7,
@@ -85,3 +91,76 @@ def randomise() -> Callable[..., Any]:
         return model.eval()
 
     return fill
+
+
+class TunedModel:
+    """
+    A checkpoint with a new head for four emotions, tuned by a method; `inputs` is a batch of clips of several lengths, with
+    their labels.
+    """
+
+    def __init__(
+        self, checkpoint: Path, method: str, head: str = "stock", weighted_layer_sum: bool = False, mask_time_prob: float = 0,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(0)
+        self.checkpoint = checkpoint
+        self.loaded = load_model(
+            str(checkpoint), ("angry", "happy", "neutral", "sad"), head=head, weighted_layer_sum=weighted_layer_sum,
+            mask_time_prob=mask_time_prob,
+        )  # fmt: skip
+        if head == "linear":  # as if a probe had been solved
+            nn.init.normal_(self.loaded.model.projector.linear.weight, std=0.1)
+            self.loaded.model.projector.mean.normal_()
+            self.loaded.model.projector.scale.uniform_(0.5, 2.0)
+        self.tuned = tune(self.loaded, Tuning(method=method, **{"lora_dropout": 0.0, **options}))
+        self.model = self.tuned.model
+        waves = [torch.sin(torch.arange(n) / (5 + n % 7)).numpy() for n in (9000, 6000, 12_000, 5000)]
+        collator = SpeechCollator(self.loaded.feature_extractor, minimum_samples(self.loaded.model.config))
+        items = [{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)]
+        self.inputs = {name: value for name, value in collator(items).items() if name != "clip"}
+
+    @property
+    def trainable(self) -> set[str]:
+        """The names of the parameters that train."""
+        return {name for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def set_to_train(self) -> None:
+        """Sets the model to train mode, and its frozen modules to eval mode."""
+        self.model.train()
+        for module in frozen_modules(self.model):
+            module.eval()
+
+    def train(self, steps: int = 3) -> set[str]:
+        """Trains for some steps: a LoRA's first matrix gets no gradient while its second is zero. Returns what has moved."""
+        before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
+        for _ in range(steps):
+            self.set_to_train()
+            self.model(**self.inputs).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return {name for name, p in self.model.named_parameters() if not torch.equal(p, before[name])}
+
+    def logits(self, model: Any = None) -> torch.Tensor:
+        """What the model, or another one, computes in eval mode."""
+        with torch.no_grad():
+            inputs = {name: value for name, value in self.inputs.items() if name != "labels"}
+            return (self.model if model is None else model).eval()(**inputs).logits
+
+    def save(self, folder: Path) -> None:
+        """Saves the adapter as a run leaves it."""
+        save_adapter(self.model, fold_head(self.model, self.tuned.new), folder, base=str(self.checkpoint))
+        self.model.config.save_pretrained(folder)
+        self.loaded.feature_extractor.save_pretrained(folder)
+
+    def opened_logits(self, folder: Path) -> torch.Tensor:
+        """What the model computes that is opened from a folder; whatever is drawn at random meanwhile must be replaced."""
+        torch.manual_seed(99)
+        return self.logits(hf_ser.pipeline(folder).model)
+
+
+@pytest.fixture(scope="session")
+def tune_model() -> type[TunedModel]:
+    """`tune_model(checkpoint, method)`; see `TunedModel`."""
+    return TunedModel

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
 from hf_ser.modeling.families import family_of
+from hf_ser.tuning import trained_module
 
 #: The parts with all layers, `(frames, layers, width)`.
 LAYERS = ("layers", "pooled_layers", "statistics")
@@ -42,10 +42,8 @@ def averages_first(model: Any) -> bool:
     """Whether the head applies one affine map to the frames before it averages them, and no dropout."""
     if isinstance(model, SERForAudioClassification) and model.config.head != "stock":
         return False
-    projector = model.projector
-    if isinstance(projector, ModulesToSaveWrapper):
-        projector = projector.modules_to_save[projector.active_adapters[0]]
-    return type(projector) in (nn.Linear, StandardisedLinear)  # a LoRA around it drops out frame by frame
+    # A LoRA around it drops out frame by frame.
+    return type(trained_module(model.projector)) in (nn.Linear, StandardisedLinear)
 
 
 def layer_count(model: Any) -> int:

@@ -22,15 +22,9 @@ from hf_ser.training.data import segments_of
 from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
 
-REPOSITORY = Path(__file__).parents[3]
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]
 STEPS = ("--logging_strategy", "steps", "--logging_steps", "1", "--save_strategy", "no", "--load_best_model_at_end", "False",
          "--per_device_train_batch_size", "6")  # fmt: skip
-
-
-@pytest.fixture
-def checkpoints(tiny_hubert: Path, group_norm_hubert: Path, tiny_whisper: Path) -> dict[str, Path]:
-    return {"layer": tiny_hubert, "group": group_norm_hubert, "whisper": tiny_whisper}
 
 
 @pytest.fixture
@@ -68,21 +62,21 @@ def segments(trainer: SERTrainer) -> int:
 
 
 @pytest.mark.parametrize(
-    ("options", "part", "kind"),
+    ("options", "part", "encoder"),
     [
-        (["--method", "lora_classifier"], "pooled", "group"),
-        (["--method", "frozen", "--head", "linear"], "pooled_layers", "group"),
-        (["--method", "frozen", "--head", "linear"], "statistics", "whisper"),
-        (["--method", "lora_classifier", "--lora_target_modules", "projector", "classifier"], "encoder", "whisper"),
-        (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "layer"),
-        (["--method", "lora_classifier", "--head", "conv"], "layers", "whisper"),
+        (["--method", "lora_classifier"], "pooled", "group_norm_hubert"),
+        (["--method", "frozen", "--head", "linear"], "pooled_layers", "group_norm_hubert"),
+        (["--method", "frozen", "--head", "linear"], "statistics", "tiny_whisper"),
+        (["--method", "lora_classifier", "--lora_target_modules", "projector", "classifier"], "encoder", "tiny_whisper"),
+        (["--method", "full", "--freeze_feature_encoder", "True"], "feature_encoder", "tiny_hubert"),
+        (["--method", "lora_classifier", "--head", "conv"], "layers", "tiny_whisper"),
     ],
 )  # fmt: skip
 def test_losses_are_those_without_it_and_nothing_is_computed_twice(
-    make: Make, checkpoints: dict[str, Path], tmp_path: Path, computed: list[int], options: list[str], part: str, kind: str
+    make: Make, tmp_path: Path, computed: list[int], options: list[str], part: str, encoder: str, request: pytest.FixtureRequest
 ) -> None:  # fmt: skip
     def made() -> SERTrainer:
-        trainer, _ = make(*options, "--num_train_epochs", "2", *STEPS, checkpoint=checkpoints[kind])
+        trainer, _ = make(*options, "--num_train_epochs", "2", *STEPS, checkpoint=request.getfixturevalue(encoder))
         assert frozen_part(untuned(trainer)) == part
         return trainer
 
