@@ -57,7 +57,8 @@ class Measure:
         names = np.array([speaker or "" for speaker in self.speakers or ()])
         own = names[:, None] == np.array(sorted({*names.tolist()} - {""}), dtype=str)  # (clips, speakers)
         each = self.scorer(own.astype(np.int64))[metric]
-        return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else None
+        each = each[np.isfinite(each)]
+        return float(each.mean()) if each.size else None
 
 
 @dataclass(frozen=True)
