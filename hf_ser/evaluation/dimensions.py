@@ -17,10 +17,13 @@ DISTRIBUTION_METRICS = ("kl", "js", "cosine")
 BINS = 20
 
 
-def values_of(scorer: Scorer, clips: int) -> dict[str, float | None]:
-    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined."""
+def values_of(scorer: Scorer, clips: int) -> dict[str, Any]:
+    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined; of one with several values a list."""
     found = scorer(np.ones((clips, 1), dtype=np.int64))
-    return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+    values = {
+        name: [float(one) if np.isfinite(one) else None for one in value.ravel()] for name, value in found.items()
+    }
+    return {name: several if found[name].ndim > 1 else several[0] for name, several in values.items()}
 
 
 def dimension_scorer(values: Array, truth: Array) -> Scorer:

@@ -43,7 +43,7 @@ class Measure:
         """See [`~hf_ser.evaluation.bootstrap.intervals`]."""
         return intervals(self.scorer, len(self.rows), self.speakers, **drawing)
 
-    def values(self) -> dict[str, float | None]:
+    def values(self) -> dict[str, Any]:
         """The metrics on these clips; `None` where one is undefined."""
         return values_of(self.scorer, len(self.rows))
 

@@ -2,7 +2,6 @@
 Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR().compute(predictions=..., references=...)`.
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
-from hf_ser.evaluation.dimensions import Scorer, count_pairs, mean_where
+from hf_ser.evaluation.dimensions import Scorer, count_pairs, mean_where, values_of
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
@@ -182,14 +181,9 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
         `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no
         recall, and an emotion without clips, or without clips of others, no equal error rate.
     """
-    once = np.ones((len(labels), 1), dtype=np.int64)
-    found = weighted_scorer(probabilities, labels, details=True)(once)
-    values = {name: [None if math.isnan(one) else float(one) for one in value.ravel()] for name, value in found.items()}
-    return {
-        **{name: value[0] for name, value in values.items()},
-        "confusion_matrix": confusion(probabilities, labels),
-        **{name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")},
-    }
+    values = values_of(weighted_scorer(probabilities, labels, details=True), len(labels))
+    by_emotion = {name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")}
+    return {**values, **by_emotion, "confusion_matrix": confusion(probabilities, labels)}
 
 
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Scorer:
