@@ -24,6 +24,15 @@ CHUNK = 1 << 21
 NONE = 1e-12
 
 
+def percentiles(values: Array) -> list[Any] | None:
+    """The interval of a metric from its values in all resamples `(resamples,)`; of `(..., resamples)` a list of them."""
+    if values.ndim > 1:
+        return [percentiles(row) for row in values]
+    values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
+    edges = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
+    return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
+
+
 def intervals(
     score_weighted: Scorer,
     clips: int,
@@ -32,6 +41,7 @@ def intervals(
     resamples: int = 1000,
     seed: int = 0,
     min_clips: int = 1,
+    summary: Callable[[Array], Any] = percentiles,
 ) -> dict[str, Any]:
     """
     Percentile bootstrap intervals of metrics, ready for JSON.
@@ -47,32 +57,27 @@ def intervals(
         resamples (`int`, defaults to 1000): The number of resamples.
         seed (`int`, defaults to 0): The same seed gives the same intervals.
         min_clips (`int`, defaults to 1): Fewer clips give no interval by clips.
+        summary (`Callable`, *optional*): From a metric's values in all resamples to what is returned, by default the interval.
 
     Returns:
         `level`, `resamples`, `seed`, and `clips` and `speakers`: for each metric its `[low, high]`, or `None` where no resample
         has the metric; of a metric with several values a list of them. Either is `None` where there is no interval of its kind;
         `clips_reason` or `speakers_reason` has the reason.
     """
-
-    def of_units(unit_of_clip: Array) -> dict[str, Any]:
-        drawn = resampled(score_weighted, unit_of_clip, resamples, seed).items()
-        return {
-            name: percentiles(values) if values.ndim == 1 else [percentiles(row) for row in values]
-            for name, values in drawn
-        }
-
-    return {"level": LEVEL, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
+    found: dict[str, Any] = {"level": LEVEL, "resamples": resamples, "seed": seed}
+    units = {"clips": (too_few(clips, "clip", min_clips), np.arange(clips)), "speakers": speaker_of_each_clip(speakers)}
+    for unit, (reason, unit_of_clip) in units.items():
+        if reason:
+            found |= {unit: None, f"{unit}_reason": reason}
+            continue
+        scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
+        metrics = {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}
+        found[unit] = {name: summary(values) for name, values in metrics.items()}
+    return found
 
 
 def paired(
-    first: Scorer,
-    second: Scorer,
-    clips: int,
-    speakers: Sequence[str | None] | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    min_clips: int = 1,
+    first: Scorer, second: Scorer, clips: int, speakers: Sequence[str | None] | None = None, **drawing: Any
 ) -> dict[str, Any]:
     """
     Compares two models on the same clips, ready for JSON. A difference is the second's metric less the first's: of an equal
@@ -82,7 +87,7 @@ def paired(
     Args:
         first, second (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)`, NaN where there is
             none.
-        clips, speakers, resamples, seed, min_clips: See [`~hf_ser.evaluation.bootstrap.intervals`].
+        clips, speakers, **drawing: See [`~hf_ser.evaluation.bootstrap.intervals`].
 
     Returns:
         `level`, `resamples`, `seed`, and of each metric
@@ -100,20 +105,15 @@ def paired(
         apart = {name: two[name] - one[name] for name in one}
         return {name: np.where(np.abs(values) < NONE, 0.0, values) for name, values in apart.items()}  # NaN stays
 
-    def of_units(unit_of_clip: Array) -> dict[str, Any]:
-        drawn = resampled(differences, unit_of_clip, resamples, seed).items()
-        return {name: percentiles(values) and {"interval": percentiles(values), "p": _p(values)}
-                for name, values in drawn}  # fmt: skip
+    def interval_and_p(values: Array) -> dict[str, Any] | None:
+        edges, values = percentiles(values), values[np.isfinite(values)]
+        fewer = min((values <= 0).sum(), (values >= 0).sum())
+        p = min(1.0, float(2 * (fewer + 1) / (values.size + 1)))
+        return {"interval": edges, "p": p} if edges else None
 
     scorers = {"first": first, "second": second, "difference": differences}
-    found = {key: values_of(scorer, clips) for key, scorer in scorers.items()}
-    drawn = {"level": LEVEL, "resamples": resamples, "seed": seed, **by_unit(of_units, clips, speakers, min_clips)}
-    return found | drawn
-
-
-def _p(values: Array) -> float:
-    values = values[np.isfinite(values)]
-    return min(1.0, float(2 * (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (values.size + 1)))
+    found: dict[str, Any] = {key: values_of(scorer, clips) for key, scorer in scorers.items()}
+    return found | intervals(differences, clips, speakers, summary=interval_and_p, **drawing)
 
 
 def mcnemar(first: Array, second: Array) -> dict[str, Any]:
@@ -133,26 +133,6 @@ def mcnemar(first: Array, second: Array) -> dict[str, Any]:
     }
 
 
-def by_unit(
-    of_units: Callable[[Array], dict[str, Any]], clips: int, speakers: Sequence[str | None] | None, min_clips: int
-) -> dict[str, Any]:
-    """
-    What `of_units` finds where clips are drawn, and where speakers are: `clips` and `speakers`, or `None` and the reason why
-    not. It takes the unit of each clip, `(clips,)`, counted from 0.
-    """
-    found: dict[str, Any] = {"clips": None, "speakers": None}
-    if clips < min_clips:
-        found["clips_reason"] = too_few(clips, "clip", min_clips)
-    else:
-        found["clips"] = of_units(np.arange(clips))
-    reason, speaker_of_clip = speaker_of_each_clip(speakers)
-    if reason:
-        found["speakers_reason"] = reason
-    else:
-        found["speakers"] = of_units(speaker_of_clip)
-    return found
-
-
 def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]:
     """Why speakers cannot be drawn, or nothing; and each clip's speaker, counted from 0."""
     none = np.zeros(0, dtype=np.int64)
@@ -161,27 +141,12 @@ def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Ar
     if unknown := sum(speaker is None for speaker in speakers):
         return f"{unknown} of {len(speakers)} clips have no known speaker", none
     names, speaker_of_clip = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    if len(names) < MIN_SPEAKERS:
-        return too_few(len(names), "speaker", MIN_SPEAKERS), none
-    return "", speaker_of_clip
+    return too_few(len(names), "speaker", MIN_SPEAKERS), speaker_of_clip
 
 
 def too_few(number: int, one: str, least: int) -> str:
-    """Why there is no interval, in words."""
-    return f"{counted(number, one)}, too few to draw from; at least {least} are needed"
-
-
-def resampled(score_weighted: Scorer, unit_of_clip: Array, resamples: int, seed: int) -> dict[str, Array]:
-    """Each metric of all resamples, `(..., resamples)`, where the units (clips, or speakers) are drawn."""
-    scores = [score_weighted(weights) for weights in draw(unit_of_clip, resamples, seed)]
-    return {name: np.concatenate([chunk[name] for chunk in scores], axis=-1) for name in scores[0]}
-
-
-def percentiles(values: Array) -> list[float] | None:
-    """The interval of a metric from its values in all resamples, `(resamples,)`."""
-    values = values[np.isfinite(values)]  # a resample of one emotion alone has no equal error rate
-    edges = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
-    return [float(edge) for edge in np.percentile(values, edges)] if values.size else None
+    """Why so many units give no interval, in words; nothing if they do."""
+    return f"{counted(number, one)}, too few to draw from; at least {least} are needed" if number < least else ""
 
 
 def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:

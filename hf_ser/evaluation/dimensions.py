@@ -17,10 +17,13 @@ DISTRIBUTION_METRICS = ("kl", "js", "cosine")
 BINS = 20
 
 
-def values_of(scorer: Scorer, clips: int) -> dict[str, float | None]:
-    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined."""
+def values_of(scorer: Scorer, clips: int) -> dict[str, Any]:
+    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined; of one with several values a list."""
     found = scorer(np.ones((clips, 1), dtype=np.int64))
-    return {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+    values = {
+        name: [float(one) if np.isfinite(one) else None for one in value.ravel()] for name, value in found.items()
+    }
+    return {name: several if found[name].ndim > 1 else several[0] for name, several in values.items()}
 
 
 def dimension_scorer(values: Array, truth: Array) -> Scorer:
@@ -65,11 +68,16 @@ def mean_scorer(values: Array, truth: Array) -> Scorer:
 
     def score_weighted(weights: Array) -> dict[str, Array]:
         each = np.stack([scorer(weights)["ccc"] for scorer in scorers])
-        there = np.isfinite(each)
-        with np.errstate(invalid="ignore"):
-            return {"ccc": np.where(there, each, 0).sum(axis=0) / there.sum(axis=0)}
+        return {"ccc": mean_where(each, np.isfinite(each))}
 
     return score_weighted
+
+
+def mean_where(values: Array, there: Array) -> Array:
+    """The mean over the first axis, of what is there; `nan` where nothing is."""
+    number = there.sum(axis=0)
+    mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
+    return mean
 
 
 def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
@@ -78,11 +86,13 @@ def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
     beyond are in the first or last one.
     """
     there = np.isfinite(truth)
-    places = [np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values)]
-    counts = np.zeros((BINS, BINS), dtype=int)
-    np.add.at(counts, tuple(places), 1)
-    found: list[list[int]] = counts.tolist()
-    return found
+    rows, columns = (np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values))
+    return count_pairs(rows, columns, BINS)
+
+
+def count_pairs(rows: Array, columns: Array, size: int) -> list[list[int]]:
+    """The clips by two integers from 0 to `size` - 1, `rows` and `columns` `(clips,)`."""
+    return np.bincount(rows * size + columns, minlength=size**2).reshape(size, size).tolist()
 
 
 def distribution_scorer(probabilities: Array, truth: Array) -> Scorer:

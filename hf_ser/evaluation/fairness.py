@@ -84,24 +84,22 @@ def fairness(
 
 def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> dict[str, Any]:
     """Both metrics of the clips `counts` `(genders, true, predicted)`, or why there is none."""
-    found: dict[str, Any] = {"demographic_parity": None, "equality_of_odds": None, "reason": None}
-    true = counts.sum(axis=2)  # (genders, emotions)
+    found: dict[str, Any] = {**dict.fromkeys(METRICS), "reason": _why_none(names)}
+    if found["reason"]:
+        return found
+    true, said = counts.sum(axis=2), counts.sum(axis=1)  # (genders, emotions)
     there = true.sum(axis=0) > 0
+    found["demographic_parity"] = float(max(_apart(said / said.sum(axis=1, keepdims=True))))
     lacking = [
         f"{emotion} ({gender})"
         for k, emotion in enumerate(emotions)
         for g, gender in enumerate(names)
         if there[k] and not true[g, k]
     ]
-    if reason := _why_none(names):
-        found["reason"] = reason
+    if lacking:
+        found["reason"] = f"no equality of odds, as emotions lack clips of a gender: {', '.join(lacking)}"
     else:
-        said = counts.sum(axis=1)
-        found["demographic_parity"] = float(max(_apart(said / said.sum(axis=1, keepdims=True))))
-        if lacking:
-            found["reason"] = f"no equality of odds, as emotions lack clips of a gender: {', '.join(lacking)}"
-        else:
-            found["equality_of_odds"] = float(max(_apart(counts[:, there] / true[:, there, None])))
+        found["equality_of_odds"] = float(max(_apart(counts[:, there] / true[:, there, None])))
     return found
 
 
@@ -127,7 +125,10 @@ def _by_chance(metric: str, counts: Array, draws: int, seed: int) -> dict[str, f
     dealt = np.stack(
         [_permuted(counts[:, k], draws, rng) for k in range(counts.shape[1])], axis=2
     )  # (genders, draws, true, predicted)
-    values = np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0)
+    return _of_draws(np.max(_apart(dealt / dealt.sum(axis=-1, keepdims=True)), axis=0))
+
+
+def _of_draws(values: Array) -> dict[str, float]:
     return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
 
 
@@ -204,7 +205,7 @@ def fairness_of_dimension(
         drawn = drawn[np.isfinite(drawn)]
         if np.isfinite(apart) and len(drawn):
             found[metric] = float(apart)
-            found["by_chance"][metric] = {"median": float(np.median(drawn)), "p95": float(np.percentile(drawn, 95))}
+            found["by_chance"][metric] = _of_draws(drawn)
         else:
             found["reason"] = "CCC is undefined for a gender: all its labels are the same"
     return found

@@ -43,7 +43,7 @@ class Measure:
         """See [`~hf_ser.evaluation.bootstrap.intervals`]."""
         return intervals(self.scorer, len(self.rows), self.speakers, **drawing)
 
-    def values(self) -> dict[str, float | None]:
+    def values(self) -> dict[str, Any]:
         """The metrics on these clips; `None` where one is undefined."""
         return values_of(self.scorer, len(self.rows))
 
@@ -57,7 +57,8 @@ class Measure:
         names = np.array([speaker or "" for speaker in self.speakers or ()])
         own = names[:, None] == np.array(sorted({*names.tolist()} - {""}), dtype=str)  # (clips, speakers)
         each = self.scorer(own.astype(np.int64))[metric]
-        return float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else None
+        each = each[np.isfinite(each)]
+        return float(each.mean()) if each.size else None
 
 
 @dataclass(frozen=True)

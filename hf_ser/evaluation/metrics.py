@@ -2,7 +2,6 @@
 Metrics of emotion recognition, as `evaluate` metrics that need no network: `UAR().compute(predictions=..., references=...)`.
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
-from hf_ser.evaluation.dimensions import Scorer
+from hf_ser.evaluation.dimensions import Scorer, count_pairs, mean_where, values_of
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
@@ -165,10 +164,7 @@ def score(probabilities: Array, labels: Array) -> dict[str, Any]:
 
 def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
     """The clips by true (row) and predicted (column) emotion."""
-    matrix = np.zeros((probabilities.shape[1],) * 2, dtype=int)
-    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
-    found: list[list[int]] = matrix.tolist()
-    return found
+    return count_pairs(labels, probabilities.argmax(axis=1), probabilities.shape[1])
 
 
 def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) -> dict[str, Any]:
@@ -185,14 +181,9 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
         `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no
         recall, and an emotion without clips, or without clips of others, no equal error rate.
     """
-    once = np.ones((len(labels), 1), dtype=np.int64)
-    found = weighted_scorer(probabilities, labels, details=True)(once)
-    values = {name: [None if math.isnan(one) else float(one) for one in value.ravel()] for name, value in found.items()}
-    return {
-        **{name: value[0] for name, value in values.items()},
-        "confusion_matrix": confusion(probabilities, labels),
-        **{name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")},
-    }
+    values = values_of(weighted_scorer(probabilities, labels, details=True), len(labels))
+    by_emotion = {name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")}
+    return {**values, **by_emotion, "confusion_matrix": confusion(probabilities, labels)}
 
 
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Scorer:
@@ -220,7 +211,7 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
         matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
         metrics = _from_confusion(matrix.reshape(emotions, emotions, resamples))
         rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
-        metrics["eer"] = _mean(rates, np.isfinite(rates))
+        metrics["eer"] = mean_where(rates, np.isfinite(rates))
         if not details:
             return {name: metrics[name] for name in EMOTION_METRICS}
         clips = weights.sum(axis=0)
@@ -240,19 +231,12 @@ def _from_confusion(matrix: Array) -> dict[str, Array]:
     f1 = 2 * right / np.maximum(true + predicted, 1)
     return {
         "recall": np.where(true > 0, recall, np.nan),
-        "uar": _mean(recall, true > 0),
+        "uar": mean_where(recall, true > 0),
         "accuracy": right.sum(axis=0) / clips,
         "f1_weighted": (f1 * true).sum(axis=0) / clips,
         # scikit-learn's: over the emotions that are there or are predicted.
-        "f1_macro": _mean(f1, true + predicted > 0),
+        "f1_macro": mean_where(f1, true + predicted > 0),
     }
-
-
-def _mean(values: Array, there: Array) -> Array:
-    """The mean over the first axis, of what is there; `nan` where nothing is."""
-    number = there.sum(axis=0)
-    mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
-    return mean
 
 
 def _ranking(scores: Array, positive: Array) -> tuple[Array, Array, Array, Array]:

@@ -1,7 +1,7 @@
 """Private text: paths of this machine and access tokens."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,24 @@ WHOLE = re.compile(r"(?P<name>[\w-]+=)?(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\(?=
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` (text, or lists and dicts of text) with every text changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {each_text(key, change): each_text(item, change) for key, item in value.items()}
+    return [each_text(item, change) for item in value] if isinstance(value, list | tuple) else value
+
+
 def without_paths(value: Any) -> Any:
     """`value` (text, or lists and dicts of text) with every absolute path replaced by its last part."""
-    if isinstance(value, str):
-        if whole := WHOLE.fullmatch(value):
-            return (whole["name"] or "") + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-        return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
-    if isinstance(value, dict):
-        return {key: without_paths(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_paths(item) for item in value]
-    return value
+
+    def last_parts(text: str) -> str:
+        if whole := WHOLE.fullmatch(text):
+            return (whole["name"] or "") + re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+        return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)
+
+    return each_text(value, last_parts)
 
 
 def find_private(text: str, folders: Sequence[Path] = (), tokens: Sequence[str] = ()) -> str | None:

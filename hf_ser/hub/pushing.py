@@ -5,7 +5,7 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -51,6 +51,10 @@ class Plan:
     def anything(self) -> bool:
         """Whether there is anything to do."""
         return any(change != "same" for change in self.changes.values())
+
+    def named(self, *changes: str) -> list[str]:
+        """The files with one of these changes."""
+        return [name for name, change in self.changes.items() if change in changes]
 
     def __str__(self) -> str:
         return "\n".join([self.repo_id, *(f"  {change:<8} {name}" for name, change in sorted(self.changes.items()))])
@@ -114,17 +118,26 @@ def push(
         if dry_run:
             return plan
         if plan.parent and not (overwrite or create_pr):
-            refuse_to_replace(
-                repo_id, [name for name, change in plan.changes.items() if change in ("deleted", "changed")]
-            )
+            refuse_to_replace(repo_id, plan.named("deleted", "changed"))
         try:
             with explained(repo_id, revision):
-                url = commit(api, plan, additions, revision, private, message=title(results), create_pr=create_pr)
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                if revision and plan.parent is None and not create_pr:
+                    api.create_branch(repo_id, branch=revision, exist_ok=True)
+                made = api.create_commit(
+                    repo_id,
+                    [*additions, *map(CommitOperationDelete, plan.named("deleted"))],
+                    commit_message=title(results),
+                    revision=revision,
+                    create_pr=create_pr,
+                    # A commit that somebody else has made since is not overwritten.
+                    parent_commit=None if create_pr else plan.parent,
+                )
         except HubError as error:
             raise HubError(
                 f"{error}. The run in {run} is unchanged; another push uploads only what is missing"
             ) from error
-    return replace(plan, url=url)
+    return replace(plan, url=str(made.pr_url or made.commit_url))
 
 
 def title(results: RunResults) -> str:
@@ -132,34 +145,6 @@ def title(results: RunResults) -> str:
     main = results.main_metric
     found = METRICS[main][1](results.test.get(main)).text
     return f"{results.method}: {found} {main.upper()} on test ({results.split['name']} split)"
-
-
-def commit(
-    api: HfApi,
-    plan: Plan,
-    additions: Sequence[CommitOperationAdd],
-    revision: str | None,
-    private: bool | None,
-    *,
-    message: str,
-    create_pr: bool,
-) -> str:
-    """Makes the repository, and the branch, if need be, and one commit as planned. Returns its address."""
-    api.create_repo(plan.repo_id, private=private, exist_ok=True)
-    if revision and plan.parent is None and not create_pr:
-        api.create_branch(plan.repo_id, branch=revision, exist_ok=True)
-    deleted = [CommitOperationDelete(name) for name, change in plan.changes.items() if change == "deleted"]
-    # A commit that somebody else has made since is not overwritten.
-    parent = None if create_pr else plan.parent
-    made = api.create_commit(
-        plan.repo_id,
-        [*additions, *deleted],
-        commit_message=message,
-        revision=revision,
-        create_pr=create_pr,
-        parent_commit=parent,
-    )
-    return str(made.pr_url or made.commit_url)
 
 
 def full_name(api: HfApi, repo_id: str) -> str:

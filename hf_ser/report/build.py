@@ -1,12 +1,10 @@
 """The report of a model as one dict that is ready for JSON."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from hf_ser.audio import read_mono
-from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
@@ -25,7 +22,6 @@ from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
-from hf_ser.inference.processes import Processes
 from hf_ser.machine import device_name
 from hf_ser.records import EXAMPLE
 from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals
@@ -33,69 +29,14 @@ from hf_ser.rendering.tables import GROUPS
 from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
+from hf_ser.report.options import ReportOptions
 from hf_ser.training.run_record import PACKAGES, command
 from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]
 
-#: Groups of fewer clips get no interval: of one clip every resample is the same. Of more speakers no one does: it takes minutes.
-CLIPS_FOR_AN_INTERVAL, SPEAKERS_WITH_INTERVALS = 10, 200
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """
-    The options of a report.
-
-    Args:
-        robustness (`bool`, defaults to `True`): Whether to measure UAR and CCC under each of `conditions`.
-        conditions (`Sequence[Condition]`): By default all of [`~hf_ser.audio.distort.CONDITIONS`].
-        robustness_clips (`int`, defaults to 300): The number of clips for it, drawn once, emotions in proportion.
-        cost (`bool`, defaults to `True`): Whether to measure latency, throughput, memory and operations.
-        leakage (`bool`, defaults to `True`): Whether to compare the clips with those that the model was trained on.
-        resamples (`int`, defaults to 1000): The bootstrap resamples of every interval.
-        seed (`int`, defaults to 0): The seed of intervals, noise and the draw of clips.
-        max_seconds (`float`, *optional*): Longer clips are cut to so many seconds; by default as in the model's training.
-        batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
-        keep (`Path`, *optional*): A folder for predictions, from which an interrupted report goes on.
-        progress (`bool`, defaults to `True`): Whether to show progress bars.
-        processes (`Processes`, *optional*): Joined processes that all make the report, and share the predictions.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    robustness: bool = True
-    conditions: Sequence[Condition] = CONDITIONS
-    robustness_clips: int = 300
-    cost: bool = True
-    leakage: bool = True
-    resamples: int = 1000
-    seed: int = 0
-    max_seconds: float | None = None
-    batch_seconds: float | None = None
-    keep: Path | None = None
-    progress: bool = True
-    processes: Processes = field(default_factory=Processes)
-
-    def __post_init__(self) -> None:
-        for name, least in {"robustness_clips": 1, "resamples": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least {least}")
-        for name in ("max_seconds", "batch_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value}: expected a number of seconds, more than 0")
-
-    @property
-    def predicting(self) -> dict[str, Any]:
-        """The options of [`Model.predict`]."""
-        return {name: getattr(self, name) for name in ("seed", "batch_seconds", "keep", "progress", "processes")}
-
-    @property
-    def drawing(self) -> dict[str, Any]:
-        """The options of intervals."""
-        return {"resamples": self.resamples, "seed": self.seed, "min_clips": CLIPS_FOR_AN_INTERVAL}
+#: Of more speakers no one gets an interval: it takes minutes.
+SPEAKERS_WITH_INTERVALS = 200
 
 
 @dataclass(frozen=True)
@@ -122,7 +63,7 @@ def build(
     """
     chunking = model.chunking(clips.clips, options.max_seconds)
     others_chunking = other.chunking(clips.clips, options.max_seconds) if other else chunking
-    predictions = model.predict(clips.clips, chunking, **options.predicting)
+    predictions = model.predict(clips.clips, chunking, options)
     problems, rows, names = predictions.problems, predictions.rows, names_of(clips.clips)
     example = next(iter(problems.values()), "")
     if not len(rows):
@@ -225,12 +166,13 @@ def _cuts(chunking: Chunking, clips: Dataset) -> list[str]:
 
 def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dict[str, Any]:
     """The metrics on all clips and on those of each corpus, speaker and gender, with intervals."""
-    overall = evaluated.metrics(**options.drawing)
+    drawing = options.drawing
+    overall = evaluated.metrics(**drawing)
     for k, name in enumerate(evaluated.dimensions):
         if name in overall.get("dimensions", {}):
             histogram = joint_histogram(evaluated.values[:, k], evaluated.truth[:, k])
             overall["dimensions"][name]["histogram"] = histogram
-    intervals = evaluated.intervals(details=True, **options.drawing)
+    intervals = evaluated.intervals(details=True, **drawing)
     if intervals is None:
         raise ValueError(
             "the model can predict no clip that has an emotion or a dimension; see the excluded clips in the log"
@@ -248,8 +190,8 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
             rows = np.flatnonzero(groups.codes == groups.words.index(group))
             mine = evaluated.select(rows)
             # Intervals of each dimension within a speaker nobody would read.
-            metrics = mine.metrics(**({} if name == "speakers" else options.drawing))
-            if len(mine) >= CLIPS_FOR_AN_INTERVAL and not many and (drawn := mine.intervals(**options.drawing)):
+            metrics = mine.metrics(**({} if name == "speakers" else drawing))
+            if len(mine) >= drawing["min_clips"] and not many and (drawn := mine.intervals(**drawing)):
                 metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
             if name == "speakers":
                 metrics |= {GROUPS[key]: columns[key][rows[0]] for key in ("genders", "corpora")}
@@ -296,7 +238,7 @@ def comparison(
             f"compare={other.name}: its emotions are {', '.join(other.emotions.names)}, and those of {model.name} "
             f"{', '.join(emotions)}; label_map can give several labels one emotion"
         )
-    predictions = other.predict(table, chunking, **options.predicting)
+    predictions = other.predict(table, chunking, options)
     both = predictions.rows
     if not len(both):
         raise ValueError(
@@ -347,7 +289,7 @@ def robustness(
     for condition in tqdm(possible, desc="conditions", disable=None if options.progress else True):
         found = Predictions(clean.probabilities, clean.values, {})
         if condition != CLEAN:
-            found = model.predict(some, chunking, condition, **options.predicting)
+            found = model.predict(some, chunking, options, condition)
         kept = found.rows
         entry: dict[str, Any] = {**vars(condition), "name": condition.name, "clips": len(kept),
                                  **{key: None for of_metric in keys.values() for key in of_metric}}  # fmt: skip

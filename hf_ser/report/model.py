@@ -24,9 +24,10 @@ from hf_ser.emotions import DIMENSIONS, EMOTION, canonical
 from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.precision import Int8Linear
-from hf_ser.inference.processes import Processes, share_out
+from hf_ser.inference.processes import share_out
 from hf_ser.modeling.families import encoder_config, minimum_samples
 from hf_ser.records import SPLITS
+from hf_ser.report.options import ReportOptions
 from hf_ser.results import RunResults
 from hf_ser.splits import SavedSplit
 from hf_ser.wording import listed
@@ -239,16 +240,7 @@ class Model:
         )
 
     def predict(
-        self,
-        clips: Dataset,
-        chunking: Chunking,
-        condition: Condition = CLEAN,
-        *,
-        seed: int = 0,
-        batch_seconds: float | None = None,
-        keep: Path | None = None,
-        progress: bool = True,
-        processes: Processes | None = None,
+        self, clips: Dataset, chunking: Chunking, options: ReportOptions, condition: Condition = CLEAN
     ) -> Predictions:
         """
         Predicts every clip under a condition.
@@ -256,20 +248,16 @@ class Model:
         Args:
             clips (`datasets.Dataset`): Prepared clips with `audio`, `samples_hash`, `clip`, `duration` and `speaker`.
             chunking (`Chunking`): `max_seconds` cuts clips before they are distorted, the rest afterwards.
+            options (`ReportOptions`): `seed` decides the noise of each clip, together with the clip's name; `batch_seconds`,
+                `keep`, `progress` and `processes` count, too.
             condition (`Condition`, *optional*): The distortion, by default none.
-            seed (`int`, defaults to 0): Decides the noise of each clip, together with the clip's name.
-            batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
-            keep (`Path`, *optional*): A folder for predictions, which are not computed again.
-            progress (`bool`, defaults to `True`): Whether to show a progress bar.
-            processes (`Processes`, *optional*): The processes that predict the same clips together: each a share.
 
         Raises:
             ConnectionError: if another process ended.
             ValueError: if the outputs for a clip are not finite.
         """
-        processes = processes or Processes()
         names, clean = names_of(clips), condition == CLEAN
-        seed = 0 if clean else seed
+        seed, keep, processes = 0 if clean else options.seed, options.keep, options.processes
         identity = [self.key, self.emotions.names, self.emotions.of_output, self.dimensions, names, clips["samples_hash"][:],
                     condition.name, seed, astuple(chunking)]  # fmt: skip
         path = keep / f"{KEPT}{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.npz" if keep else None
@@ -282,8 +270,8 @@ class Model:
         cutting = {"segmenter": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
         predictions = self.classifier.predict(
             (Clip(names[i], partial(read, i)) for i in mine),
-            batch_seconds=batch_seconds,
-            progress=progress and clean,
+            batch_seconds=options.batch_seconds,
+            progress=options.progress and clean,
             **cutting,
         )
         outputs = np.full((len(names), len(self.emotions.of_output) + len(self.dimensions)), np.nan)

@@ -263,19 +263,8 @@ def test_the_other_way_round_the_signs_change_and_nothing_else(number: int, seed
     assert there["mcnemar"]["p"] == back["mcnemar"]["p"]
 
 
-class TestMcNemar:
-    @staticmethod
-    def of(both: int, only_first: int, only_second: int, neither: int) -> dict[str, Any]:
-        first = [1] * (both + only_first) + [0] * (only_second + neither)
-        second = [1] * both + [0] * only_first + [1] * only_second + [0] * neither
-        return mcnemar(np.array(first, dtype=bool), np.array(second, dtype=bool))
-
-    def test_by_hand(self) -> None:
-        # 1 of 6 throws, or fewer, and as unlikely on the other side: 2 * (1 + 6) / 2^6
-        assert self.of(10, 1, 5, 4) == {
-            "both": 10,
-            "only_first": 1,
-            "only_second": 5,
-            "neither": 4,
-            "p": pytest.approx(2 * 7 / 64),
-        }
+def test_mcnemars_test_by_hand() -> None:
+    first, second = [1] * 11 + [0] * 9, [1] * 10 + [0] + [1] * 5 + [0] * 4
+    # 1 of 6 throws, or fewer, and as unlikely on the other side: 2 * (1 + 6) / 2^6
+    counts = {"both": 10, "only_first": 1, "only_second": 5, "neither": 4, "p": pytest.approx(2 * 7 / 64)}
+    assert mcnemar(np.array(first, dtype=bool), np.array(second, dtype=bool)) == counts

@@ -355,7 +355,8 @@ class TestTruthfulness:
 
     def test_no_speaker_is_shared(self) -> None:
         card = render(run())
-        assert "[!WARNING]" not in card
+        for words in ("[!WARNING]", "receives whole clips", "the probe was kept"):
+            assert words not in card
         assert "239 clips of 4 speakers who are not in its training data" in card
         assert "Speakers shared by train and test: 0." in card
 
@@ -429,11 +430,6 @@ class TestTruthfulness:
     def test_what_it_says(self, results: Results, words: list[str]) -> None:
         card = " ".join(render(results).split())
         assert all(each in card for each in words)
-
-    def test_what_it_does_not_say(self) -> None:
-        card = render(run())
-        assert "receives whole clips" not in card
-        assert "the probe was kept" not in card
 
     def test_whose_labels_and_which_speech(self) -> None:
         def limits(*names: str) -> str:

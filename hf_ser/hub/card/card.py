@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_ser import records
 from hf_ser.hub.card import text
-from hf_ser.hub.privacy import without_paths
+from hf_ser.hub.privacy import each_text, without_paths
 from hf_ser.modeling.load import TINY
 from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
@@ -80,7 +80,8 @@ def make_card(
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
         files (`Sequence[str]`): Those of `CARD_FILES` that are beside the card.
     """
-    results, report = RunResults.from_dict(_in_one_line(results.to_dict())), _in_one_line(report)
+    # Each text in one line: no name is a heading or breaks a table.
+    results, report = RunResults.from_dict(each_text(results.to_dict(), one_line)), each_text(report, one_line)
     on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
     name = Path(on_hub or results.base_model).name
     place = json.dumps(model_id or folder, ensure_ascii=False)
@@ -127,17 +128,6 @@ def _template() -> jinja2.Template:
     environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
                             "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
     return environment.from_string(files_of("hf_ser.hub.card").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-
-
-def _in_one_line(value: Any) -> Any:
-    """A value of `results.json` or `report.json` with each text in one line: no name is a heading or breaks a table."""
-    if isinstance(value, str):
-        return one_line(value)
-    if isinstance(value, Mapping):
-        return {_in_one_line(key): _in_one_line(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_in_one_line(item) for item in value]
-    return value
 
 
 def card_metadata(

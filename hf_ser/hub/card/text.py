@@ -175,19 +175,15 @@ def raters(results: RunResults) -> str:
 
 def probe_kind(results: RunResults) -> str:
     """`logistic regression`, `ridge regression`, or both."""
-    kinds = [
-        *(["logistic regression"] if results.emotions else []),
-        *(["ridge regression"] if results.dimensions else []),
-    ]
-    return listed(kinds)
+    kinds = {"logistic regression": results.emotions, "ridge regression": results.dimensions}
+    return listed(kind for kind, targets in kinds.items() if targets)
 
 
 def penalty(results: RunResults) -> str:
     """The probe's penalties."""
-    found = results.probe or {}
-    penalties = {name.removeprefix("penalty of "): value for name, value in found.items() if name.startswith("penalty")}
-    chosen = {"C": found["C"], **penalties} if "C" in found else penalties
-    return listed(f"{name}={value:g}" for name, value in chosen.items())
+    found = (results.probe or {}).items()
+    chosen = {name: value for name, value in found if name == "C" or name.startswith("penalty of ")}
+    return listed(f"{name.removeprefix('penalty of ')}={value:g}" for name, value in chosen.items())
 
 
 def results_table(results: RunResults) -> str:
