@@ -136,6 +136,7 @@ def make_trainer(
         "dataloader_persistent_workers": settings.workers > 0,  # the epochs are short
         "remove_unused_columns": False,
         "save_strategy": "no",
+        "eval_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
