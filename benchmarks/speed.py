@@ -168,7 +168,7 @@ def make_trainer(
         ),
         collator=SpeechCollator(loaded.feature_extractor, minimum_samples_in_training(loaded.model.config)),
         train_dataset=SpeechDataset(clips, segments),
-        eval_dataset=SpeechDataset(clips, segments),
+        eval_dataset=None,
         order=order,
     )
     if "attention" not in enabled:

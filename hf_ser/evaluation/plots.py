@@ -81,7 +81,8 @@ def training_curves(results: RunResults, path: Path) -> None:
         points = [(entry["epoch"], scale * entry[key]) for entry in results.history if entry.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 60 else None)
-    kept, (metric, name) = results.kept.epoch, ("uar", "UAR") if results.emotions else ("ccc", "CCC")
+    kept = results.kept.epoch
+    metric, name = ("uar", "UAR") if results.emotions else ("ccc", "CCC")
     validated, probe = (of.get("validation", {}).get(metric) for of in (results.metrics, results.probe or {}))
     if probe is not None:
         metrics.axhline(100 * probe, color="black", linestyle="--", label=f"{name} of the probe")
