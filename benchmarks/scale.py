@@ -11,6 +11,7 @@ corpus was read (on Linux): `held` after a stage, `peak` at most during it. Anot
 import argparse
 import ctypes
 import gc
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import soundfile
+import torch
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
 
@@ -34,9 +36,15 @@ from hf_ser.clips import labelled, seconds_of
 from hf_ser.corpora import read_corpora
 from hf_ser.emotions import EmotionSelection
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
+from hf_ser.memory import process_memory
 from hf_ser.splits import save_splits
+from hf_ser.training.frozen import FrozenFeatures
+from hf_ser.training.frozen.keys import segment_keys
+from hf_ser.training.frozen.store import FeatureStore, Segment, in_use
 
 WARM_UP, BATCH, BATCHES = 400, 16, 50
+#: In place of an encoder's outputs: as large as those of HuBERT Base's convolutions for 0.1 s.
+FRAMES = torch.zeros(5, 512)
 #: The shortest clip that a HuBERT takes, in samples.
 MINIMUM = 400
 
@@ -58,9 +66,8 @@ def write(folder: Path, clips: int) -> str:
 def memory() -> float:
     """The memory of this process that no file backs, in bytes; NaN where the system does not tell."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1]) * 1024.0 for line in file if line.startswith("RssAnon:"))
-    except (OSError, StopIteration):
+        return process_memory("RssAnon")
+    except OSError:
         return float("nan")
 
 
@@ -122,6 +129,14 @@ def measure(work: Path, clips: int) -> dict[str, dict[str, float]]:
     with stage("further batches", min(BATCH * BATCHES, len(segments) - BATCH)):
         for _ in islice(batches, BATCHES):
             pass
+    with stage("cache frozen layers", len(segments)):
+        keys = segment_keys(dataset)
+        samples = segments.samples.tolist()
+        wanted = {key: Segment(dataset, i, samples[i]) for i, key in enumerate(keys)}
+        with in_use(folder := work / "frozen/part"):
+            store = FeatureStore(folder, math.inf, wanted)
+            store.fill(lambda some: ((key, FRAMES) for key in some), quiet=True)
+            FrozenFeatures(dataset, store, [keys], 1, "input_values")
     return stages
 
 

@@ -55,6 +55,16 @@ def peak_memory() -> dict[str, int]:
     return found
 
 
+def process_memory(field: str) -> int:
+    """
+    A field of Linux' `/proc/self/status`, in bytes.
+
+    Raises:
+        OSError: if the system has no such file.
+    """
+    return 1024 * _number(f"{field}:\\s+", Path("/proc/self/status"))
+
+
 def free_memory() -> float:
     """
     The bytes that this process can still take before the system ends it: what the machine has, and what is left of the limit of
@@ -75,7 +85,7 @@ def free_memory() -> float:
 
 
 def _number(name: str, file: Path) -> int:
-    line = re.search(rf"{name}(\d+)", file.read_text(encoding="ascii"))
+    line = re.search(rf"{name}(\d+)", file.read_text(encoding="ascii", errors="replace"))
     return int(line[1]) if line else 0
 
 

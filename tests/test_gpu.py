@@ -125,6 +125,12 @@ def test_predictions_are_those_of_a_cpu_however_little_memory_there_is(
     assert "the memory ran out with" in caplog.text
 
 
+@pytest.mark.parametrize("options", [(), ("--method", "lora_classifier")])
+def test_training_from_cached_outputs_is_the_same(train: Train, options: tuple[str, ...]) -> None:
+    found = [losses(train(*options, "--bf16", "False", "--frozen_cache_gb", size)) for size in ("0", "1")]
+    np.testing.assert_allclose(*found, rtol=2e-3)
+
+
 def test_frozen_weights_in_bfloat16_are_the_same_training_in_less_memory(train: Train) -> None:
     found = {dtype: losses(train("--bf16", "True", "--base_model_dtype", dtype)) for dtype in ("float32", "bfloat16")}
     np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=1e-3)

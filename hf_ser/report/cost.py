@@ -21,7 +21,7 @@ from hf_ser.corpora.synthetic import speech
 from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
 from hf_ser.machine import device_name, processors
-from hf_ser.memory import peak_memory
+from hf_ser.memory import peak_memory, process_memory
 from hf_ser.modeling.families import minimum_samples
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
@@ -159,19 +159,13 @@ def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
         return lambda: {"peak_bytes": torch.cuda.max_memory_allocated(device), "before_bytes": before, "of": of}
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak from now on, not since the start
-        before = _status("VmRSS")
+        before = process_memory("VmRSS")
         of = "resident memory of the process: Python, its libraries, the weights and the clips"
         # Linux counts the two separately, each to within some pages: the peak may be below `before`.
-        return lambda: {"peak_bytes": max(before, _status("VmHWM")), "before_bytes": before, "of": of}
-    except (OSError, StopIteration):
+        return lambda: {"peak_bytes": max(before, process_memory("VmHWM")), "before_bytes": before, "of": of}
+    except OSError:
         of = "resident memory of the process since it was started"
         return lambda: {"peak_bytes": peak_memory()["process"], "before_bytes": None, "of": of}
-
-
-def _status(field: str) -> int:
-    """A field of `/proc/self/status`, in bytes."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, int | None]:

@@ -141,6 +141,10 @@ class SERConfig(TrainingArguments):
         f"a CPU and {BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; 0: whole batches. Where "
         "the memory runs out, it is halved, in one process and without cached outputs.",
     )
+    ddp_timeout: int = option(
+        14400,
+        help="Seconds that a process waits for the others, which may still compute outputs of frozen layers.",
+    )
     hub_strategy: str = option(
         "end",
         help="What --push_to_hub uploads. end: the finished run, in one commit. checkpoint (every_save, all_checkpoints): each "

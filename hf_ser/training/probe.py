@@ -395,7 +395,9 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
     found: list[list[torch.Tensor]] = []
     for batch in trainer.get_eval_dataloader(dataset):
         inputs = {name: batch[name] for name in (model.main_input_name, "attention_mask")}
-        statistics = trainer.fits(lambda some: torch.cat(compute(model, part, *some.values())), inputs)
+        statistics = trainer.fits(
+            lambda some: torch.cat(compute(model, part, some[model.main_input_name], some["attention_mask"])), inputs
+        )
         together = torch.cat(statistics).to(batch["labels"].device)
         found.append(trainer.accelerator.gather_for_metrics((together, batch["labels"], batch["clip"])))
     features, labels, clip = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))

@@ -9,7 +9,7 @@ import scale
 
 def test_every_stage_is_measured(tmp_path: Path) -> None:
     stages = scale.measure(tmp_path, 400)
-    assert len(stages) == 9
+    assert len(stages) == 10
     for found in stages.values():
         assert found["µs"] > 0
         assert not found["peak"] < found["held"]

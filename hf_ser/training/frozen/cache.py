@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from torch.utils.data import DataLoader
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.features import SpeechCollator, SpeechDataset
+from hf_ser.memory import BATCH_SECONDS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen.keys import part_key, segment_keys
 from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use
+from hf_ser.training.micro_batches import batch_scale
 
 logger = logging.getLogger(__name__)
+
+#: Seconds of speech in a batch, padding included; a longer segment is a batch of one. On a CPU convolutions are bound by memory:
+#: the work on one clip at a time fits into the processor's cache.
+SECONDS = {"cpu": 0.0, "gpu": BATCH_SECONDS["gpu"]}
 
 
 @contextmanager
@@ -212,7 +219,7 @@ def _features(
     }
     wanted: dict[str, Segment] = {}
     for name, dataset in datasets.items():
-        samples = dataset.segments.samples.tolist()
+        samples = dataset.segments.samples.clip(min=trainer.data_collator.minimum_samples).tolist()
         for view, of_view in enumerate(keys[name]):
             items = range(view * len(dataset), (view + 1) * len(dataset))
             wanted.update((key, Segment(dataset, *rest)) for key, *rest in zip(of_view, items, samples, strict=True))
@@ -221,8 +228,8 @@ def _features(
             stack.enter_context(in_use(store_folder))
         trainer.accelerator.wait_for_everyone()
         store_folder.mkdir(parents=True, exist_ok=True)  # each machine has a cache
-        store = FeatureStore(store_folder, trainer.args.frozen_cache_gb * 1e9)
-        reason = _fill(trainer, store, wanted, part, precision)
+        store = FeatureStore(store_folder, trainer.args.frozen_cache_gb * 1e9, wanted)
+        reason = _fill(trainer, store, part, precision)
         # All processes train from features, or none.
         if trainer.accelerator.gather(torch.tensor([bool(reason)], device=trainer.args.device)).any():
             logger.warning(
@@ -242,19 +249,17 @@ def _features(
         yield features
 
 
-def _fill(trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segment], part: str, precision: str) -> str:
-    """Computes what the store lacks of the segments that are wanted; gives the reason if they do not fit."""
+def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) -> str:
+    """Computes what the store lacks; gives the reason if it does not fit."""
     model, args = _untuned(trainer).eval(), trainer.args
     name = model.main_input_name
     # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
     kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    # On a CPU convolutions are bound by memory: the work on one clip at a time fits into the processor's cache.
-    batch_size = 1 if args.device.type == "cpu" else args.per_device_eval_batch_size
-    missing = len(wanted.keys() - store.paths.keys())
-    workers = min(args.dataloader_num_workers, -(-missing // batch_size))
+    most = SECONDS["cpu" if args.device.type == "cpu" else "gpu"] * batch_scale(model) * SAMPLING_RATE
+    workers = min(args.dataloader_num_workers, len(store.missing))
     chosen: list[Any] = []  # the batches of keys that the loader gives next
     loader: Any = DataLoader(
-        wanted,  # type: ignore[arg-type]
+        store.wanted,  # type: ignore[arg-type]
         batch_sampler=chosen,
         collate_fn=partial(_collate, trainer.data_collator),
         num_workers=workers,
@@ -264,23 +269,28 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, wanted: Mapping[str, Segmen
     )
 
     @torch.no_grad()
-    def outputs(batches: Sequence[Sequence[str]]) -> Iterator[list[torch.Tensor]]:
-        chosen[:] = batches
-        for batch in loader if batches else ():
+    def outputs(keys: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        chosen.clear()
+        first = 0
+        while first < len(keys):  # they are in the order of their length: such batches have little padding
+            chosen.append(keys[first : first + max(int(most // store.wanted[keys[first]].samples), 1)])
+            first += len(chosen[-1])
+        for some, batch in zip(chosen, loader if keys else (), strict=True):
             inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
             with nullcontext() if precision == "no" else trainer.accelerator.autocast():
-                found = trainer.fits(lambda some: compute(model, part, some[name], some["attention_mask"]), inputs)
-            yield [clip.to(kept) for clips in found for clip in clips]
+                found = trainer.fits(
+                    lambda some: compute(model, part, some[name], some["attention_mask"], kept), inputs
+                )
+            yield from zip(some, chain.from_iterable(found), strict=True)
 
     began = time.perf_counter()
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
-        computed = store.fill(wanted, outputs, batch=batch_size, quiet=quiet)
+        computed = store.fill(outputs, quiet=quiet)
     except DiskLimitError as error:
         return str(error)  # the error itself would keep the workers
-    seconds = time.perf_counter() - began
-    found = f"{computed} of {len(wanted)} segments computed in {seconds:.1f} s, the others were in the cache"
-    logger.info("frozen layers (%s): %s, %s", part, found, store.folder)
+    found = f"{computed} of {len(store.wanted)} segments computed in {time.perf_counter() - began:.1f} s"
+    logger.info("frozen layers (%s): %s, the others were in the cache, %s", part, found, store.folder)
     return ""
 
 

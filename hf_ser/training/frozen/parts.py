@@ -58,15 +58,18 @@ def front(model: Any, part: str) -> nn.Module:
     return model.base_model.feature_extractor if part == "feature_encoder" else model.base_model
 
 
-def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+def compute(
+    model: Any, part: str, values: torch.Tensor, mask: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
     """
-    The outputs of the frozen part for a batch, without padding.
+    The outputs of the frozen part for a batch, without padding, on the CPU.
 
     Args:
         model (`PreTrainedModel`): The model, in eval mode.
         part (`str`): See [`frozen_part`].
         values (`torch.Tensor`): `(batch, samples)`, with Whisper `(batch, mel bins, mel frames)`.
         mask (`torch.Tensor`): `(batch, samples)` or `(batch, mel frames)`: 1 where the input is not padding.
+        dtype (`torch.dtype`, defaults to `torch.float32`): The type of frames.
 
     Returns:
         For each segment `(frames, width)` or `(frames, layers, width)`; one frame, in float32, if the part is pooled.
@@ -84,11 +87,14 @@ def compute(model: Any, part: str, values: torch.Tensor, mask: torch.Tensor) -> 
         found = torch.stack(layers, dim=2)  # (batch, frames, layers, width)
     else:
         found = encoder(values, attention_mask=mask).last_hidden_state
-    lengths = encoder._get_feat_extract_output_lengths(mask.sum(dim=1)).clamp(min=1).tolist()
-    clips = [clip[:length] for clip, length in zip(found, lengths, strict=True)]
+    lengths = encoder._get_feat_extract_output_lengths(mask.sum(dim=1)).clamp(min=1)
     if part in POOLED:
-        clips = [clip.float().mean(dim=0, keepdim=True) for clip in clips]
-    return [clip.cpu() for clip in clips]
+        # A GPU would wait for the lengths, and start a kernel for each clip.
+        padding = torch.arange(found.shape[1], device=found.device) >= lengths[:, None]
+        sums = found.float().flatten(2).masked_fill(padding[..., None], 0).sum(dim=1)  # (batch, layers * width)
+        return list((sums / lengths[:, None]).view(-1, 1, *found.shape[2:]).cpu())
+    found = found.to(dtype).cpu()  # rounded before it is copied
+    return [clip[:length] for clip, length in zip(found, lengths.tolist(), strict=True)]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ FILE_BYTES = 64e6
 HEADER_BYTES = 150
 #: Bytes of the disk that stay free.
 SPARE = 1e9
+#: While features are computed, the disk is looked at so many times: each time costs as much as there are files and segments.
+LOOKS = 64
 
 
 class DiskLimitError(RuntimeError):
@@ -35,7 +38,7 @@ class DiskLimitError(RuntimeError):
 
 
 class Segment(NamedTuple):
-    """A segment to compute: its dataset, its key in the dataset, and its length in samples."""
+    """A segment to compute: its dataset, its key in the dataset, and the samples that the model takes."""
 
     dataset: SpeechDataset
     item: int
@@ -50,30 +53,44 @@ class FeatureStore:
     Args:
         folder (`Path`): The folder, whose name is that of the frozen part.
         limit (`float`): The most bytes of all stores together.
+        wanted (`Mapping[str, Segment]`): The segments whose features are wanted, by their keys.
     """
 
-    def __init__(self, folder: Path, limit: float) -> None:
+    def __init__(self, folder: Path, limit: float, wanted: Mapping[str, Segment]) -> None:
         self.folder = folder
         self.limit = limit
-        #: The file of each segment.
+        self.wanted = wanted
+        #: Those without features.
+        self.missing = dict(wanted)
+        #: The file of each of the others.
         self.paths: dict[str, Path] = {}
-        self._read: set[Path] = set()
-        self.refresh()
+        self._known: set[Path] = set()
+        #: The known files that have none of the features.
+        self._unneeded: set[Path] = set()
+        self._refresh()
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Finds the files that other processes have added."""
-        for path in set(self.folder.glob("*.safetensors")) - self._read:
+        for path in set(self.folder.glob("*.safetensors")) - self._known:
             try:
                 with safe_open(path, "pt") as file:
                     if (file.metadata() or {}).get("part") != self.folder.name:
                         raise SafetensorError("it is of another model")
-                    self.paths |= dict.fromkeys(file.keys(), path)
-                self._read.add(path)
+                    self._add(path, file.keys())
             except FileNotFoundError:
                 pass  # deleted meanwhile
             except SafetensorError as error:
                 logger.warning("%s is damaged, and its features are computed again: %s", path, error)
                 path.unlink(missing_ok=True)
+
+    def _add(self, path: Path, keys: Iterable[str]) -> None:
+        self._known.add(path)
+        found = self.wanted.keys() & keys
+        if not found:
+            self._unneeded.add(path)
+        for key in found:
+            self.paths[key] = path
+            self.missing.pop(key, None)
 
     def load(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
         """The features of segments `(frames, ...)`, mapped into memory: the disk is read when they are used."""
@@ -102,23 +119,19 @@ class FeatureStore:
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise DiskLimitError(f"{self.folder} cannot be written: {error}") from error
-        self.refresh()
+        self._add(path, features)
 
     def fill(
         self,
-        wanted: Mapping[str, Segment],
-        compute: Callable[[Sequence[Sequence[str]]], Iterable[list[torch.Tensor]]],
+        compute: Callable[[Sequence[str]], Iterable[tuple[str, torch.Tensor]]],
         *,
-        batch: int,
         quiet: bool,
     ) -> int:
         """
-        Computes the features of `wanted` that are missing, together with other processes that do the same.
+        Computes the features that are missing, together with other processes that do the same.
 
         Args:
-            wanted (`Mapping[str, Segment]`): The segments, by their keys.
-            compute (`Callable`): From batches of keys to the features of each batch, one after the other.
-            batch (`int`): The segments in a batch.
+            compute (`Callable`): From keys, those of the longest segments first, to each key with its features.
             quiet (`bool`): Whether to hide the progress bar.
 
         Returns:
@@ -128,46 +141,48 @@ class FeatureStore:
             DiskLimitError: if the features do not fit.
         """
         groups: dict[str, list[str]] = defaultdict(list)
-        for key in sorted(wanted.keys() - self.paths.keys(), key=lambda key: (-wanted[key].samples, key)):
-            groups[key[0]].append(key)  # by length: such batches have little padding
-        computed, estimated = 0, 0.0
-        with tqdm(total=sum(map(len, groups.values())), desc="outputs of frozen layers", disable=quiet) as bar:
+        for key in sorted(self.missing, key=lambda key: (-self.missing[key].samples, key)):
+            groups[key[0]].append(key)
+        computed, estimated, unchecked = 0, 0.0, 0
+        with tqdm(total=len(self.missing), desc="outputs of frozen layers", disable=quiet) as bar:
             for timeout in (0, -1):  # first what no other process computes, then what another may have left
                 for group in list(groups):
                     with suppress(Timeout), FileLock(self.folder / f"{group}.lock").acquire(timeout=timeout):
-                        self.refresh()
-                        keys = [key for key in groups[group] if key not in self.paths]
+                        self._refresh()
+                        keys = [key for key in groups[group] if key in self.missing]
                         bar.update(len(groups.pop(group)) - len(keys))
                         found: dict[str, torch.Tensor] = {}
                         size = 0
-                        batches = [keys[at : at + batch] for at in range(0, len(keys), batch)]
-                        for some, features in zip(batches, compute(batches), strict=True):
-                            # Copies: a view would keep the padded batch.
-                            features = [one.clone(memory_format=torch.contiguous_format) for one in features]
-                            found.update(zip(some, features, strict=True))
-                            size += sum(one.nbytes for one in features)
+                        for key, features in compute(keys):
+                            # A copy: a view would keep the padded batch.
+                            found[key] = features.clone(memory_format=torch.contiguous_format)
+                            size += features.nbytes
                             if not estimated:  # before hours of work whose outputs would not fit
-                                estimated = self._make_room(wanted, found)
+                                estimated = self._make_room(found)
                                 logger.info(
                                     "outputs of frozen layers: %.2g GB for %d segments", estimated / 1e9, bar.total
                                 )
-                            if some is batches[-1] or size > FILE_BYTES:
-                                self._make_room(wanted, found)
+                            if key == keys[-1] or size > FILE_BYTES:
+                                unchecked += size
+                                if unchecked > estimated / LOOKS:
+                                    self._make_room(found)
+                                    unchecked = 0
                                 self.write(found)
                                 computed += len(found)
                                 found, size = {}, 0
-                            bar.update(len(some))
+                            bar.update()
         return computed
 
-    def _make_room(self, wanted: Mapping[str, Segment], found: Mapping[str, torch.Tensor]) -> float:
+    def _make_room(self, found: Mapping[str, torch.Tensor]) -> float:
         """Deletes old features until all that is still missing fits: its bytes, estimated from features that were `found`."""
-        missing = [segment for key, segment in wanted.items() if key not in self.paths]
+        self._refresh()
         if all(len(one) == 1 for one in found.values()):  # one vector for each segment, however long
-            factor = len(missing) / len(found)
+            factor = len(self.missing) / len(found)
         else:
-            factor = sum(one.samples for one in missing) / sum(wanted[key].samples for key in found)
+            samples = sum(segment.samples for segment in self.missing.values())
+            factor = samples / sum(self.wanted[key].samples for key in found)
         needed = factor * sum(one.nbytes + HEADER_BYTES for one in found.values())
-        make_room(self.folder, needed, self.limit, {path for key, path in self.paths.items() if key in wanted})
+        make_room(self.folder, needed, self.limit, self._unneeded)
         return needed
 
 
@@ -189,31 +204,36 @@ def users(folder: Path) -> int:
     return len(set(folder.glob("*.user")) - set(abandoned(folder.glob("*.user"))))
 
 
-def make_room(folder: Path, needed: float, limit: float, kept: Collection[Path] = ()) -> None:
+def make_room(folder: Path, needed: float, limit: float, unneeded: Collection[Path] = ()) -> None:
     """
     Deletes files that no run uses, the least recently used first, until `needed` more bytes fit into `folder`, and all stores
-    beside it take no more than `limit` bytes with it. The files `kept` stay. If this is not enough, nothing is deleted.
+    beside it take no more than `limit` bytes with it. Of the files in `folder` only those that are `unneeded` go. If this is not
+    enough, nothing is deleted.
 
     Raises:
         DiskLimitError: if they do not fit.
     """
     with _all_stores(folder.parent):
-        files = {path: path.stat() for path in folder.parent.glob("*/*.safetensors")}
-        taken, free = sum(file.st_size for file in files.values()), shutil.disk_usage(folder).free
+        files, now = {}, time.time()
+        for path in folder.parent.glob("*/*.safetensors"):
+            if (file := path.stat()).st_mtime > now:  # the clock was set back: from now on it counts as used now
+                os.utime(path)
+            files[path] = min(file.st_mtime, now), file.st_size
+        taken, free = sum(size for _, size in files.values()), shutil.disk_usage(folder).free
         excess = max(taken + needed - limit, needed + SPARE - free)
         unused = {store for store in {path.parent for path in files} if users(store) == (store == folder)}
         going = []
-        for path in sorted(files, key=lambda path: files[path].st_mtime):
-            if excess > 0 and path.parent in unused and path not in kept:
+        for path in sorted(files, key=files.__getitem__):
+            if excess > 0 and path.parent in unused and (path.parent != folder or path in unneeded):
                 going.append(path)
-                excess -= files[path].st_size
+                excess -= files[path][1]
         if excess > 0:
             raise DiskLimitError(
                 f"{needed / 1e9:.2f} GB more are needed; frozen_cache_gb={limit / 1e9:g} allows {limit / 1e9:g} GB, "
                 f"{taken / 1e9:.2f} GB are taken in {folder.parent}, and {free / 1e9:.1f} GB of the disk are free"
             )
         for path in going:
-            logger.info("deleted %s (%.2f GB), the least recently used features", path, files[path].st_size / 1e9)
+            logger.info("deleted %s (%.2f GB), the least recently used features", path, files[path][1] / 1e9)
             path.unlink()
 
 

@@ -33,7 +33,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     batches: list[int] = []
     compute = parts.compute
     monkeypatch.setattr(
-        cache, "compute", lambda m, p, values, mask: batches.append(len(values)) or compute(m, p, values, mask)
+        cache, "compute", lambda m, p, values, *more: batches.append(len(values)) or compute(m, p, values, *more)
     )
     return batches
 
@@ -88,6 +88,21 @@ def test_losses_are_those_without_it_and_nothing_is_computed_twice(
     computed.clear()
     with cached_frozen_part(trainer, tmp_path / "frozen"):  # a later run
         assert not computed
+
+
+def test_a_batch_has_so_many_seconds_of_speech(
+    make: Make, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; one clip at a time on a CPU."""
+    options = ("--method", "lora_classifier", "--num_train_epochs", "1", *STEPS)
+    expected = losses(make(*options)[0], 1, tmp_path / "cpu")
+    assert set(computed) == {1}
+    computed.clear()
+    monkeypatch.setitem(cache.SECONDS, "cpu", 0.1)  # times what a model takes that is so much smaller than HuBERT Base
+    trainer, _ = make(*options)
+    np.testing.assert_allclose(losses(trainer, 1, tmp_path / "gpu"), expected, rtol=1e-5)
+    assert sum(computed) == segments(trainer)
+    assert max(computed) > 2
 
 
 class TestViews:
@@ -176,6 +191,26 @@ def test_frames_take_the_bytes_of_the_training_type(
     trainer, _ = make(*options, "--bf16", "True")
     with cached_frozen_part(trainer, tmp_path):
         assert trainer.train_dataset[0]["input_values"].dtype == kept
+
+
+@pytest.mark.parametrize("part", ["feature_encoder", "encoder", "layers", "pooled", "pooled_layers", "statistics"])
+def test_a_batch_has_the_outputs_of_its_clips_and_none_of_its_padding(make: Make, part: str) -> None:
+    trainer, _ = make("--method", "frozen", "--head", "linear")
+    collator, model, name = trainer.data_collator, trainer.model.eval(), trainer.model.main_input_name
+    items = [trainer.train_dataset[i] for i in range(4)]
+    assert len({len(item["waveform"]) for item in items}) > 1
+
+    def outputs(some: list[dict[str, Any]], *dtype: torch.dtype) -> list[torch.Tensor]:
+        batch = collator(some)
+        with torch.no_grad():
+            return parts.compute(model, part, batch[name], batch["attention_mask"], *dtype)
+
+    together, rounded = outputs(items), outputs(items, torch.bfloat16)
+    for item, found, half in zip(items, together, rounded, strict=True):
+        [alone] = outputs([item])
+        assert (len(alone) == 1) == (part in parts.POOLED)
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+        assert torch.equal(half, found if part in parts.POOLED else found.bfloat16())
 
 
 def test_convolutions_are_not_cached_for_predictions(make: Make, tmp_path: Path) -> None:

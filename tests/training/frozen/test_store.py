@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hf_ser.training.frozen import store
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use, make_room, users
 
 COUNT = 60
@@ -30,19 +31,19 @@ def outputs(segments: Sequence[Segment], dtype: torch.dtype = torch.float32) -> 
 def fill(
     folder: Path,
     compute: Callable[[Sequence[Segment]], list[torch.Tensor]] = outputs,
-    batch: int = 1,
     limit: float = 1e9,
+    wanted: Mapping[str, Segment] = WANTED,
 ) -> int:
-    def computing(batches: Sequence[Sequence[str]]) -> Iterator[list[torch.Tensor]]:
-        return (compute([WANTED[key] for key in keys]) for keys in batches)
+    def computing(keys: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((key, compute([wanted[key]])[0]) for key in keys)
 
     with in_use(folder):
-        return FeatureStore(folder, limit).fill(WANTED, computing, batch=batch, quiet=True)
+        return FeatureStore(folder, limit, wanted).fill(computing, quiet=True)
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
-    store = FeatureStore(folder, limit=0)
-    return store.load(store.paths)
+    found = FeatureStore(folder, 0, WANTED)
+    return found.load(found.paths)
 
 
 def assert_complete(folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -54,8 +55,7 @@ def assert_complete(folder: Path, dtype: torch.dtype = torch.float32) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("batch", [1, 4])
-def test_processes_compute_each_segment_once(tmp_path: Path, batch: int, dtype: torch.dtype) -> None:
+def test_processes_compute_each_segment_once(tmp_path: Path, dtype: torch.dtype) -> None:
     done: list[int] = []
 
     def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
@@ -64,7 +64,7 @@ def test_processes_compute_each_segment_once(tmp_path: Path, batch: int, dtype: 
         return outputs(segments, dtype)
 
     with ThreadPoolExecutor(3) as pool:
-        counts = list(pool.map(lambda _: fill(tmp_path / "store", slow, batch), range(3)))
+        counts = list(pool.map(lambda _: fill(tmp_path / "store", slow), range(3)))
     assert Counter(done) == Counter(range(COUNT))
     assert sum(counts) == COUNT
     assert_complete(tmp_path / "store", dtype)
@@ -143,9 +143,58 @@ def test_the_limit_holds(tmp_path: Path) -> None:
     assert_complete(tmp_path / "store")
 
 
+def full(segments: Sequence[Segment]) -> list[torch.Tensor]:
+    """As many bytes as samples."""
+    return [torch.zeros(segment.samples // 400, 100) for segment in segments]
+
+
+def test_the_disk_is_not_looked_at_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: with each file all segments were counted and all files looked at."""
+    monkeypatch.setattr(store, "FILE_BYTES", 0)
+    looks, usage = [], shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: looks.append(path) or usage(path))
+    wanted = {f"{i:03x}"[::-1]: Segment(None, i, 400) for i in range(400)}  # type: ignore[arg-type]
+    assert fill(tmp_path / "store", full, wanted=wanted) == 400
+    assert len(list((tmp_path / "store").glob("*.safetensors"))) == 400
+    assert 30 < len(looks) < 70
+
+
+def test_processes_do_not_count_twice_what_the_others_have_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FILE_BYTES", 0)
+    wanted = {f"{'ab'[i % 2]}{i}": Segment(None, i, 4000) for i in range(COUNT)}  # type: ignore[arg-type]
+
+    def slow(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        time.sleep(0.002)
+        return full(segments)
+
+    def process(_: int) -> int:
+        return fill(tmp_path / "store", slow, limit=1.25 * 4150 * COUNT, wanted=wanted)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(process, range(2))) == COUNT
+
+
+def test_the_limit_holds_for_all_runs_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "FILE_BYTES", 0)
+    needed = sum(segment.samples + 150 for segment in WANTED.values())
+    done: list[int] = []
+
+    def beside_another(segments: Sequence[Segment]) -> list[torch.Tensor]:
+        done.append(len(segments))
+        if len(done) == 10:
+            (tmp_path / "other" / "1.safetensors").write_bytes(b"x" * needed)
+        return full(segments)
+
+    with in_use(tmp_path / "other"), pytest.raises(DiskLimitError):
+        fill(tmp_path / "store", beside_another, limit=1.5 * needed)
+    assert 10 <= len(done) < 20
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DiskLimitError, match="gone cannot be written"):
-        FeatureStore(tmp_path / "gone", limit=0).write({"x": torch.zeros(1, 2)})
+        FeatureStore(tmp_path / "gone", 0, WANTED).write({"x": torch.zeros(1, 2)})
 
 
 @pytest.fixture
@@ -166,7 +215,7 @@ def left(stores: list[Path]) -> str:
 @pytest.mark.parametrize(("needed", "expected"), [(100, "dcba"), (101, "cba"), (200, "cba"), (201, "ba"), (400, "a")])
 def test_the_least_recently_used_go_first(stores: list[Path], needed: int, expected: str) -> None:
     with in_use(stores[-1]):
-        make_room(stores[-1], needed, limit=500, kept=list(stores[-1].iterdir()))
+        make_room(stores[-1], needed, limit=500)
     assert left(stores) == expected
 
 
@@ -183,22 +232,49 @@ def test_what_was_used_last_goes_last(stores: list[Path]) -> None:
 def test_what_a_run_uses_is_never_deleted(stores: list[Path]) -> None:
     with in_use(stores[-1]), in_use(stores[1]):
         with pytest.raises(DiskLimitError):
-            make_room(stores[-1], 300, limit=400, kept=list(stores[-1].iterdir()))
+            make_room(stores[-1], 300, limit=400)
         assert left(stores) == "dcba"  # nothing is deleted for what does not fit anyway
-        make_room(stores[-1], 200, limit=400, kept=list(stores[-1].iterdir()))
+        make_room(stores[-1], 200, limit=400)
         assert left(stores) == "ca"
     (stores[1] / "killed.user").touch()
     with in_use(stores[-1]):
-        make_room(stores[-1], 300, limit=400, kept=list(stores[-1].iterdir()))
+        make_room(stores[-1], 300, limit=400)
     assert left(stores) == "a"
 
 
-def test_of_its_own_store_a_run_deletes_what_no_other_run_uses(stores: list[Path]) -> None:
+def test_of_its_own_store_a_run_deletes_what_neither_it_nor_another_run_needs(stores: list[Path]) -> None:
+    own = list(stores[-1].iterdir())
     with in_use(stores[-1]):
         with in_use(stores[-1]), pytest.raises(DiskLimitError):
-            make_room(stores[-1], 500, limit=500)
-        make_room(stores[-1], 500, limit=500)
+            make_room(stores[-1], 500, limit=500, unneeded=own)
+        with pytest.raises(DiskLimitError):
+            make_room(stores[-1], 500, limit=500)  # another process of the run may have just written it
+        make_room(stores[-1], 500, limit=500, unneeded=own)
     assert left(stores) == ""
+
+
+def test_other_segments_of_the_same_store_go(tmp_path: Path) -> None:
+    halves = [{key: WANTED[key] for key in list(WANTED)[half::2]} for half in range(2)]
+    for half in halves:
+        fill(tmp_path / "store", full, limit=1.2 * sum(segment.samples + 150 for segment in half.values()), wanted=half)
+    assert halves[1].keys() < read(tmp_path / "store").keys() < WANTED.keys()
+
+
+@pytest.mark.parametrize("ahead", [-1e9, 1e9])
+def test_a_clock_that_jumps(stores: list[Path], ahead: float) -> None:
+    """What a run uses stays, whatever its time; and what was written in the future is not kept for ever."""
+    [jumped], [used] = (list(store.iterdir()) for store in (stores[0], stores[-1]))
+    for path in (jumped, used):
+        os.utime(path, (time.time() + ahead,) * 2)
+    with in_use(stores[-1]):
+        make_room(stores[-1], 0, limit=400)
+        time.sleep(0.02)
+        for folder in stores[1:3]:
+            os.utime(folder / "1.safetensors")  # is used after that
+        make_room(stores[-1], 100, limit=400)
+        assert left(stores) == "cba"
+        make_room(stores[-1], 300, limit=400)
+        assert left(stores) == "a"
 
 
 def test_a_disk_that_is_nearly_full(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
