@@ -42,8 +42,8 @@ def regularised(loss: TargetLoss, model: Any) -> Callable[..., torch.Tensor]:
         if num_items_in_batch is None or not (weight and found.requires_grad):  # an evaluation
             return found
         mine = loss.counts(targets[0] if isinstance(targets, tuple) else targets)
-        most = num_items_in_batch.argmax()
-        return found + mine[most] / num_items_in_batch[most].clamp(min=1) * weight * orthogonality(model)
+        most = num_items_in_batch.argmax(dim=0, keepdim=True)  # an index without dimensions would be waited for
+        return found + (mine[most] / num_items_in_batch[most].clamp(min=1) * weight * orthogonality(model)).sum()
 
     return regularised_loss
 
