@@ -64,7 +64,7 @@ def plain_on_cpu(
     return torch.matmul(weights, value).transpose(1, 2), None
 
 
-def mask_unseen(device: torch.device, allow_is_bidirectional_skip: bool = False, **options: Any) -> torch.Tensor | None:
+def own_mask(device: torch.device, allow_is_bidirectional_skip: bool = False, **options: Any) -> torch.Tensor | None:
     """
     transformers' mask `(batch, 1, frames, frames)` for `sdpa`. Without padding that leaves the mask out, but it has to ask the
     device for it: every forward pass would wait for a GPU.
@@ -74,11 +74,11 @@ def mask_unseen(device: torch.device, allow_is_bidirectional_skip: bool = False,
 
 
 AttentionInterface.register(OWN, plain_on_cpu)
-AttentionMaskInterface.register(OWN, mask_unseen)
+AttentionMaskInterface.register(OWN, own_mask)
 
 
 def use_own_attention(model: Any) -> None:
-    """Replaces PyTorch's attention by [`plain_on_cpu`] in a model, and its mask by [`mask_unseen`]; outputs do not change."""
+    """Replaces PyTorch's attention by [`plain_on_cpu`] in a model, and its mask by [`own_mask`]; outputs do not change."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(OWN)
     for module in model.modules():

@@ -138,9 +138,9 @@ class SERConfig(TrainingArguments):
         None,
         help="Seconds of speech, padding included, that go through the model at once in training. A batch is cut into "
         f"micro-batches of like length, which is the same training with less padding. By default {BATCH_SECONDS['cpu']:g} on "
-        f"a CPU with HuBERT Base, and more with a smaller model; on a GPU as many as fit into {GPU_SHARE:g} of the "
-        "memory that is free after the first step. 0: whole batches. Where the memory runs out, it is halved, in one process "
-        "and without cached outputs.",
+        f"a CPU and {BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; with CUDA as many as fit into "
+        f"{GPU_SHARE:g} of the memory that is free after the first step. 0: whole batches. Where the memory runs out, it is "
+        "halved, in one process and without cached outputs.",
     )
     hub_strategy: str = option(
         "end",
@@ -254,6 +254,11 @@ class SERConfig(TrainingArguments):
         None, help="Keep these processes between the epochs of a training; by default on a GPU."
     )
     remove_unused_columns: bool = option(False, help="Must be False: the audio would be removed.")
+    ddp_find_unused_parameters: bool | None = option(
+        False,
+        help="With several processes: look in each step for parameters that it does not use. A method of this package has none; "
+        "another configuration of PEFT may.",
+    )
     bf16: bool | None = option(
         None,
         help="Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and without "
@@ -315,14 +320,11 @@ class SERConfig(TrainingArguments):
         if self.dataloader_persistent_workers is None:
             # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
             self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
-        given: Any = self.accelerator_config
+        given: Any = vars(self)["accelerator_config"]
         if given is None or isinstance(given, dict):
             # Else each copy of a batch to a GPU waits until the GPU has nothing left to do.
             pinned = self.dataloader_pin_memory and torch.cuda.is_available() and not self.use_cpu
             self.accelerator_config = {"non_blocking": pinned, **(given or {})}
-        if self.ddp_find_unused_parameters is None:
-            # Each step takes every parameter that trains: DDP need not walk through the graph for others.
-            self.ddp_find_unused_parameters = False
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
             self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:

@@ -13,14 +13,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
-from hf_ser.memory import (
-    BATCH_SECONDS,
-    GPU_SHARE,
-    FittingParts,
-    free_gpu_memory,
-    seconds_that_fit,
-    until_it_fits,
-)
+from hf_ser.memory import BATCH_SECONDS, GPU_SHARE, FittingParts, free_gpu_memory, seconds_that_fit, until_it_fits
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
@@ -86,7 +79,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         self._parts = FittingParts(self.args.device)
         self._kind = "cpu" if self.args.device.type == "cpu" else "gpu"
         self._batch_scale = batch_scale(model)
-        if self._kind == "cpu":  # which has memory enough for that of HuBERT Base
+        if self._kind == "cpu":  # less at once is no faster there
             self._batch_scale = max(self._batch_scale, 1.0)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
