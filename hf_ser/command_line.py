@@ -13,10 +13,17 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.memory import is_out_of_memory
 from hf_ser.wording import listed, visible
 
 #: The environment variable that asks for the whole traceback.
 DEBUG = "HF_SER_DEBUG"
+
+#: What a command says where the memory runs out and it can make nothing smaller by itself.
+OUT_OF_MEMORY = (
+    "the memory of the GPU, or of the machine, ran out: end other programs there, or take a smaller model; a training takes less "
+    "with fewer parameters that train (method), with base_model_dtype=bfloat16 and with average_share=0 ({})"
+)
 
 Command = Callable[[], int]
 
@@ -25,8 +32,8 @@ def errors_in_one_line(
     *others: type[Exception], interrupted: str | None = None, quiet: bool = False
 ) -> Callable[[Command], Command]:
     """
-    For a command that returns its exit status. An error that the user can mend is printed on stderr, and the status is 1;
-    everything else is a fault of the program and keeps its traceback.
+    For a command that returns its exit status. An error that the user can mend, and that of a GPU without memory, is printed on
+    stderr, and the status is 1; everything else is a fault of the program and keeps its traceback.
 
     Args:
         others (`type[Exception]`): Errors to print in one line besides `ValueError`, `OSError` and `MemoryError`.
@@ -51,6 +58,11 @@ def errors_in_one_line(
                 return 0
             except known as error:
                 tell(error, quiet=quiet)
+                return 1
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                tell(MemoryError(OUT_OF_MEMORY.format(str(error).partition("\n")[0])), quiet=quiet)
                 return 1
             except KeyboardInterrupt as interruption:
                 if interrupted is None:

@@ -178,11 +178,11 @@ class SpeechCollator:
         """The shortest batch, in places of the attention mask."""
         return -(-self.minimum_samples // self.inputs.hop)
 
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """
         `input_values` and `attention_mask` `(batch, samples)`, or for Whisper `input_features` `(batch, mel bins, mel frames)`
         and `attention_mask` `(batch, mel frames)`, for Wav2Vec2-BERT `(batch, frames, features)` and `(batch, frames)`;
-        `labels` `(batch, outputs)` and `clip` `(batch,)`.
+        `labels` `(batch, outputs)` and `clip` `(batch,)`; and `by_length`, see [`by_length`].
         """
         waveforms = [item["waveform"] for item in items]
         longest = max(*map(len, waveforms), self.minimum_samples)
@@ -198,16 +198,34 @@ class SpeechCollator:
         )
         batch["labels"] = torch.from_numpy(np.stack([item["labels"] for item in items]))
         batch["clip"] = torch.tensor([item["clip"] for item in items])
+        batch["by_length"] = by_length(batch["attention_mask"].sum(dim=1).numpy())
         return dict(batch)
 
-    def cut(self, batch: dict[str, torch.Tensor], rows: npt.NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
-        """Some clips of a batch, without what is padding to all of them: `length` places of the attention mask are left."""
-        chosen = torch.from_numpy(rows)
-        part = {name: values[chosen] for name, values in batch.items()}
-        for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
-            if name in part:
-                part[name] = part[name].narrow(axis, 0, length)
-        return part
+    def cut(self, batch: dict[str, Any], pieces: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
+        """
+        Micro-batches of a batch: `pieces` of its clips from the longest on, each without what is padding to all of its clips, and
+        without a mask if there is no other padding.
+        """
+        order, lengths = batch["by_length"]
+        ordered = {name: values[order] for name, values in batch.items() if name != "by_length"}
+        for piece in pieces:
+            length = max(int(lengths[piece.start]), self.minimum)
+            part = {name: values[piece] for name, values in ordered.items()}
+            for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
+                if name in part:
+                    part[name] = part[name].narrow(axis, 0, length)
+            if lengths[piece.stop - 1] == length:
+                part.pop("attention_mask", None)
+            yield part
+
+
+def by_length(lengths: npt.NDArray[np.int64]) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
+    """
+    The clips of a batch from the longest on `(batch,)`, and the lengths of these. The lengths stay on the CPU, where a batch is
+    cut, as an array of NumPy; a GPU would be waited for if they were asked of it.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    return torch.from_numpy(order), lengths[order]
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
@@ -334,25 +352,21 @@ def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
     return rounds.T
 
 
-def micro_batches_of_like_length(
-    lengths: npt.ArrayLike, budget: float, fixed: float = 0.0
-) -> list[npt.NDArray[np.int64]]:
+def micro_batches_of_like_length(lengths: npt.NDArray[np.int64], budget: float, fixed: float = 0.0) -> list[slice]:
     """
     Cuts a batch into micro-batches of like length, so that together they are the least work: each costs its number of clips
     times the longest of them, and `fixed`.
 
     Args:
-        lengths (`array` of shape `(clips,)`): The clips' lengths.
+        lengths (`array` of shape `(clips,)`): The clips' lengths, the longest first.
         budget (`float`): No micro-batch may be larger (clips times longest), but for a clip alone.
         fixed (`float`, defaults to 0): What a micro-batch costs, however small it is, in the same unit.
 
     Returns:
-        The clips of each micro-batch, the longest first.
+        The clips of each micro-batch.
     """
-    lengths = np.asarray(lengths)
-    order = np.argsort(-lengths, kind="stable")
-    longest = lengths[order].tolist()
-    clips = len(order)
+    longest = lengths.tolist()
+    clips = len(longest)
     # least[i]: the least work for the clips from the i-th longest on; the first micro-batch ends before stop[i].
     least, stop = [0.0] * (clips + 1), [clips] * (clips + 1)
     for first in range(clips - 1, -1, -1):
@@ -362,7 +376,7 @@ def micro_batches_of_like_length(
         least[first], stop[first] = work, -end  # of cuts that are as much work the one with larger micro-batches
     found, first = [], 0
     while first < clips:
-        found.append(order[first : stop[first]])
+        found.append(slice(first, stop[first]))
         first = stop[first]
     return found
 

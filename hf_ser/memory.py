@@ -25,6 +25,8 @@ KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
 #: Seconds of audio that go through a model at once, padding included; in training with HuBERT Base. On a CPU more are no faster,
 #: on a GPU fewer leave it idle.
 BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
+#: The share of a GPU's free memory that training may take: clips of other lengths take a little more for each second.
+GPU_SHARE = 0.7
 
 
 def keep_freed_memory() -> bool:
@@ -63,6 +65,16 @@ def process_memory(field: str) -> int:
         OSError: if the system has no such file.
     """
     return 1024 * _number(f"{field}:\\s+", Path("/proc/self/status"))
+
+
+def free_gpu_memory() -> int:
+    """The bytes that tensors can still take on this process' CUDA device: what is free there, and what it holds unused."""
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def seconds_that_fit(bytes_per_second: float, free: float) -> float:
+    """The seconds of audio that fit into [`GPU_SHARE`] of `free` bytes."""
+    return GPU_SHARE * free / bytes_per_second
 
 
 def free_memory() -> float:

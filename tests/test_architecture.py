@@ -9,12 +9,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ORDER = [
     "wording",
+    "memory",
     "command_line",
     "cache",
     "claims",
     "records",
     "machine",
-    "memory",
     "emotions",
     "results",
     "corpora",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.training import SERConfig
@@ -32,6 +33,24 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
         errors_in_one_line()(raising(RuntimeError()))()
     with pytest.raises(SystemExit):
         errors_in_one_line()(raising(SystemExit(2)))()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    ],
+)
+def test_a_gpu_without_memory_is_one_line_that_says_what_takes_less(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a model moves to it, or the optimizer makes its state: nothing can be cut there."""
+    assert errors_in_one_line()(raising(error))() == 1
+    said, *_ = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: the memory of the GPU, or of the machine, ran out: end other programs there")
+    assert "(method)" in said
+    assert str(error).splitlines()[0] in said
 
 
 def test_a_traceback_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

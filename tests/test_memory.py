@@ -23,7 +23,7 @@ from datasets import Dataset
 from hf_ser.audio import AudioError, decode, preparation, prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.inference.clips import find_clips
-from hf_ser.memory import free_memory, until_it_fits
+from hf_ser.memory import free_gpu_memory, free_memory, seconds_that_fit, until_it_fits
 
 PROGRAM = """
 import json, resource, sys
@@ -51,6 +51,14 @@ def test_a_tensor_takes_the_memory_that_another_has_freed() -> None:
     if found["before"] < 8 * 1000:  # else 16,384 pages for each tensor
         pytest.skip("this system gives memory in huge pages, and hardly any time is lost")
     assert found["after"] < found["before"] / 20
+
+
+def test_the_seconds_that_fit_leave_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process holds and does not use is free for it, too."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6e9, 16e9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5e9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1e9)
+    assert seconds_that_fit(0.1e9, free_gpu_memory()) == pytest.approx(0.7 * 100)
 
 
 def test_what_failed_is_freed_before_the_next_attempt_is_prepared() -> None:

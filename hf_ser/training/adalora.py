@@ -42,8 +42,8 @@ def regularised(loss: TargetLoss, model: Any) -> Callable[..., torch.Tensor]:
         if num_items_in_batch is None or not (weight and found.requires_grad):  # an evaluation
             return found
         mine = loss.counts(targets[0] if isinstance(targets, tuple) else targets)
-        most = num_items_in_batch.argmax()
-        return found + mine[most] / num_items_in_batch[most].clamp(min=1) * weight * orthogonality(model)
+        most = num_items_in_batch.argmax(dim=0, keepdim=True)  # an index without dimensions would be waited for
+        return found + (mine[most] / num_items_in_batch[most].clamp(min=1) * weight * orthogonality(model)).sum()
 
     return regularised_loss
 
@@ -64,8 +64,14 @@ class RankAllocation(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         model.base_model.rankallocator.set_total_step(state.max_steps)
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        model.base_model.update_and_allocate(state.global_step)
+    def on_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        config = model.peft_config["default"]
+        # A step that fp16 skips has gradients that are not finite: the running importance of ranks would never be finite again.
+        # The last steps take no gradients.
+        if not optimizer.step_was_skipped or state.global_step >= config.total_step - config.tfinal:
+            model.base_model.update_and_allocate(state.global_step)
 
 
 def save_ranks(model: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How attention is computed: by transformers' implementations, or by one that is fast on a CPU."""
+"""How attention is computed: by transformers' implementations, or by one that is fast on a CPU and that no GPU waits for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from hf_ser.modeling import LoraCompatibleAttention
 from hf_ser.training.dropout import word_dropout
 
 #: Its name in transformers' `attn_implementation`.
-PLAIN_ON_CPU = "hf_ser_plain_on_cpu"
+OWN = "hf_ser_sdpa"
 #: With more frames PyTorch's own is as fast, and needs less memory: 20 s of speech.
 MOST_FRAMES = 1000
 
@@ -64,14 +64,23 @@ def plain_on_cpu(
     return torch.matmul(weights, value).transpose(1, 2), None
 
 
-AttentionInterface.register(PLAIN_ON_CPU, plain_on_cpu)
-AttentionMaskInterface.register(PLAIN_ON_CPU, sdpa_mask)
+def own_mask(device: torch.device, allow_is_bidirectional_skip: bool = False, **options: Any) -> torch.Tensor | None:
+    """
+    transformers' mask `(batch, 1, frames, frames)` for `sdpa`. Without padding that leaves the mask out, but it has to ask the
+    device for it: every forward pass would wait for a GPU.
+    """
+    skips = allow_is_bidirectional_skip and (device.type == "cpu" or options["attention_mask"] is None)
+    return sdpa_mask(device=device, allow_is_bidirectional_skip=skips, **options)
 
 
-def use_plain_attention(model: Any) -> None:
-    """Replaces PyTorch's attention by [`plain_on_cpu`] in a model; weights and outputs do not change."""
+AttentionInterface.register(OWN, plain_on_cpu)
+AttentionMaskInterface.register(OWN, own_mask)
+
+
+def use_own_attention(model: Any) -> None:
+    """Replaces PyTorch's attention by [`plain_on_cpu`] in a model, and its mask by [`own_mask`]; outputs do not change."""
     if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(PLAIN_ON_CPU)
+        model.set_attn_implementation(OWN)
     for module in model.modules():
         if isinstance(module, LoraCompatibleAttention):  # transformers offers no choice for WavLM
             module.attend = plain_on_cpu

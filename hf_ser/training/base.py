@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from hf_ser.modeling import StandardisedLinear
 from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
-from hf_ser.training.attention import attention, use_plain_attention
+from hf_ser.training.attention import attention, use_own_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.config import SERConfig
@@ -101,11 +101,15 @@ class BaseTrainer(MicroBatchTrainer):
     ) -> None:
         targets = train_dataset.targets
         emotions = len(targets.emotions)
+
+        def shares(compute: Callable[..., torch.Tensor]) -> torch.Tensor:
+            return compute(train_dataset.emotions, emotions).to(args.device)
+
         loss = TargetLoss(
             emotions=emotions,
             dimension_weights=tuple(targets.weights[name] for name in targets.dimensions),
-            class_weights=inverse_frequencies(train_dataset.emotions, emotions) if args.balance == "weights" else None,
-            frequencies=frequencies(train_dataset.emotions, emotions) if args.balance == "logits" else None,
+            class_weights=shares(inverse_frequencies) if args.balance == "weights" else None,
+            frequencies=shares(frequencies) if args.balance == "logits" else None,
             label_smoothing=args.label_smoothing_factor,
             focal_gamma=args.focal_gamma,
             dimension_loss=args.dimension_loss,
@@ -148,8 +152,8 @@ class BaseTrainer(MicroBatchTrainer):
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
-            if args.attn_implementation is None:
-                use_plain_attention(tuned.model)
+        if args.attn_implementation is None:
+            use_own_attention(tuned.model)
         with attention(tuned.model, args.attn_implementation):
             pass  # what the encoder does not support is an error now, and not after the probe
 

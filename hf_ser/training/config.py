@@ -15,7 +15,7 @@ from hf_ser.command_line import option, require_choices, require_share
 from hf_ser.emotions import DISTRIBUTION, EMOTION, parse_targets
 from hf_ser.evaluation.metrics import EMOTION_METRICS
 from hf_ser.machine import half_precision, loading_processes, threads_of_this_process
-from hf_ser.memory import BATCH_SECONDS
+from hf_ser.memory import BATCH_SECONDS, GPU_SHARE
 from hf_ser.modeling import HEADS
 from hf_ser.training.losses import BALANCES, DIMENSION_LOSSES
 from hf_ser.wording import listed
@@ -138,8 +138,9 @@ class SERConfig(TrainingArguments):
         None,
         help="Seconds of speech, padding included, that go through the model at once in training. A batch is cut into "
         f"micro-batches of like length, which is the same training with less padding. By default {BATCH_SECONDS['cpu']:g} on "
-        f"a CPU and {BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; 0: whole batches. Where "
-        "the memory runs out, it is halved, in one process and without cached outputs.",
+        f"a CPU and {BATCH_SECONDS['gpu']:g} on a GPU with HuBERT Base, more with a smaller model; with CUDA as many as fit into "
+        f"{GPU_SHARE:g} of the memory that is free after the first step. 0: whole batches. Where the memory runs out, it is "
+        "halved, in one process and without cached outputs.",
     )
     ddp_timeout: int = option(
         14400,
@@ -257,6 +258,11 @@ class SERConfig(TrainingArguments):
         None, help="Keep these processes between the epochs of a training; by default on a GPU."
     )
     remove_unused_columns: bool = option(False, help="Must be False: the audio would be removed.")
+    ddp_find_unused_parameters: bool | None = option(
+        False,
+        help="With several processes: look in each step for parameters that it does not use. A method of this package has none; "
+        "another configuration of PEFT may.",
+    )
     bf16: bool | None = option(
         None,
         help="Train in bfloat16; by default where the GPU or processor has it in hardware. On GPUs with tensor cores and without "
@@ -318,6 +324,11 @@ class SERConfig(TrainingArguments):
         if self.dataloader_persistent_workers is None:
             # Not on a CPU: kept workers draw no seed in later epochs, so that dropout would draw other numbers than without them.
             self.dataloader_persistent_workers = bool(self.dataloader_num_workers) and not self.use_cpu
+        given: Any = vars(self)["accelerator_config"]
+        if given is None or isinstance(given, dict):
+            # Else each copy of a batch to a GPU waits until the GPU has nothing left to do.
+            pinned = self.dataloader_pin_memory and torch.cuda.is_available() and not self.use_cpu
+            self.accelerator_config = {"non_blocking": pinned, **(given or {})}
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and not self.lr_scheduler_kwargs:
             self.lr_scheduler_kwargs = {"mode": "min", "factor": 0.5, "patience": 5}
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:

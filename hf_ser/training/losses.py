@@ -99,20 +99,24 @@ class TargetLoss:
         values, truth = logits[:, self.emotions :], targets[:, self.emotions :]
         if not self.dimension_weights:
             return loss
-        weights = logits.new_tensor(self.dimension_weights)
         if not self.couples_clips:
             errors = torch.where(truth.isfinite(), values - truth, 0).square().sum(0) / counts[1:]
-            return loss + (weights * errors).sum()
+            return loss + self._weighted(errors)
         if gradients is None:
-            return loss + (weights * (1 - concordance(values, truth))).sum()
+            return loss + self._weighted(1 - concordance(values, truth))
         product = (gradients * values).sum()
         return loss + product - product.detach() + value
 
+    def _weighted(self, losses: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the losses `(dimensions,)`. A tensor of the weights would be copied to a GPU each time."""
+        return torch.stack([weight * loss for weight, loss in zip(self.dimension_weights, losses, strict=True)]).sum()
+
     def _emotion_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The loss of each clip that has emotions, `(clips,)`."""
-        wanted = targets[:, : self.emotions]
-        there = wanted[:, 0].isfinite()
-        wanted, logits = wanted[there], logits[there, : self.emotions]
+        """The loss of each clip, `(clips,)`, 0 where it has no emotions."""
+        # A GPU would be waited for to choose the clips that have some.
+        there = targets[:, :1].isfinite()
+        wanted = torch.where(there, targets[:, : self.emotions], 1 / self.emotions)
+        logits = torch.where(there, logits[:, : self.emotions], 0.0)
         anyone = logits.new_full((self.emotions,), 1 / self.emotions)
         if self.frequencies is not None:
             anyone = self.frequencies.to(logits.device)
@@ -129,7 +133,7 @@ class TargetLoss:
             doubt = -torch.expm1((wanted * log_probabilities).sum(-1) / size[:, 0])  # 1 - p
             # Where p is 1 a power below 1 has no gradient.
             losses = losses * doubt.clamp(min=torch.finfo(doubt.dtype).eps) ** self.focal_gamma
-        return losses
+        return torch.where(there[:, 0], losses, 0.0)
 
     def concordance_gradients(self, values: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -145,7 +149,7 @@ class TargetLoss:
         """
         values = values.detach().float().requires_grad_()
         with torch.enable_grad():
-            loss = (values.new_tensor(self.dimension_weights) * (1 - concordance(values, truth))).sum()
+            loss = self._weighted(1 - concordance(values, truth))
             return loss.detach(), torch.autograd.grad(loss, values)[0]
 
 

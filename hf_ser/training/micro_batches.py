@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
-from hf_ser.memory import BATCH_SECONDS, FittingParts, until_it_fits
+from hf_ser.memory import BATCH_SECONDS, GPU_SHARE, FittingParts, free_gpu_memory, seconds_that_fit, until_it_fits
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
@@ -22,17 +24,21 @@ Result = TypeVar("Result")
 
 #: Parameters of HuBERT Base, for which `BATCH_SECONDS` and the next one hold.
 HUBERT_BASE = 94.4e6
+#: What a batch has beside the model's input and the labels.
+NO_INPUTS = ("clip", "by_length")
 #: What a micro-batch costs however small it is, in seconds of speech that take as long.
 MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
+#: The share of `BATCH_SECONDS` in the first step on a CUDA device, which shows how many seconds fit.
+FIRST_STEP = 0.25
 
 
 def batch_scale(model: nn.Module) -> float:
     """
-    How many seconds of speech a model processes in the time that HuBERT Base needs for one, at least 1: by its number of
+    How many seconds of speech a model processes in the time and the memory that HuBERT Base needs for one: by its number of
     parameters. The fixed cost of a micro-batch does not shrink with the model: cut finely, a step of Whisper tiny takes half as
     long again.
     """
-    return max(HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters()), 1.0)
+    return HUBERT_BASE / sum(parameter.numel() for parameter in model.parameters())
 
 
 class RandomState:
@@ -68,8 +74,13 @@ class MicroBatchTrainer(CheckpointingTrainer):
         self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
         #: Seconds of speech that fit into the memory in a micro-batch, as far as known.
         self._seconds_that_fit = math.inf
+        #: The bytes that a second took in the first step on a CUDA device, and the seconds in a micro-batch that follow from it.
+        self._bytes_per_second, self._measured_seconds = 0.0, 0.0
         self._parts = FittingParts(self.args.device)
+        self._kind = "cpu" if self.args.device.type == "cpu" else "gpu"
         self._batch_scale = batch_scale(model)
+        if self._kind == "cpu":  # less at once is no faster there
+            self._batch_scale = max(self._batch_scale, 1.0)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
@@ -86,7 +97,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         self._keep_frozen(model)
-        inputs = {k: v for k, v in inputs.items() if k != "clip"}
+        inputs = {k: v for k, v in inputs.items() if k not in NO_INPUTS}
         if "gradients" in inputs:
             inputs["labels"] = inputs["labels"], inputs.pop("gradients"), inputs.pop("value")
         return super().compute_loss(model, inputs, *args, **kwargs)
@@ -97,6 +108,8 @@ class MicroBatchTrainer(CheckpointingTrainer):
                 module.eval()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        if self._bytes_per_second and not self._measured_seconds:
+            self._use_free_memory()
         self._samples, counts = super().get_batch_samples(*args, **kwargs)
         self._drawn = RandomState()
         until_it_fits(self._begin_step, self._halve_micro_batches)
@@ -123,16 +136,14 @@ class MicroBatchTrainer(CheckpointingTrainer):
         drawn, outputs = [], []
         for piece in pieces:
             drawn.append(RandomState())
-            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in ("clip", "labels")}
+            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in (*NO_INPUTS, "labels")}
             with self.compute_loss_context_manager():
                 outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
         sizes = list(map(len, outputs))
         truth = torch.cat([piece["labels"][:, self._loss.emotions :] for piece in pieces]).to(self.args.device)
-        values, wanted = (
-            self.accelerator.gather(self.accelerator.pad_across_processes(tensor, pad_index=math.nan))
-            for tensor in (torch.cat(outputs), truth)
-        )
-        loss, gradients = self._loss.concordance_gradients(values.nan_to_num(), wanted)
+        # All processes have equally many clips in a step.
+        values, wanted = (self.accelerator.gather(tensor) for tensor in (torch.cat(outputs), truth))
+        loss, gradients = self._loss.concordance_gradients(values, wanted)
         first = self.args.process_index * (len(wanted) // self.args.world_size)
         mine = gradients[first : first + sum(sizes)].split(sizes)
         # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
@@ -167,7 +178,45 @@ class MicroBatchTrainer(CheckpointingTrainer):
             self._halve_micro_batches(error)
             repeats = True
 
-        return until_it_fits(compute, repeat_smaller)
+        if self._bytes_per_second or not self._measures:
+            return until_it_fits(compute, repeat_smaller)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss = until_it_fits(compute, repeat_smaller)
+        self._bytes_per_second = (torch.cuda.max_memory_allocated() - before) / self._longest([inputs])[1]
+        return loss
+
+    @property
+    def _measures(self) -> bool:
+        """Whether the memory decides how many seconds a micro-batch has."""
+        on_cuda = self._kind == "gpu" and torch.cuda.is_available()
+        return on_cuda and self._cuts_batches and self.args.micro_batch_seconds is None
+
+    def _use_free_memory(self) -> None:
+        """Chooses the seconds in a micro-batch, once the first step has made the optimizer's state: those that fit everywhere."""
+        fits = gather_object([seconds_that_fit(self._bytes_per_second, free_gpu_memory())])
+        self._measured_seconds = max(self._default_seconds, min(fits))
+        logger.info(
+            "micro-batches have up to %.3g s of speech, which take %.0f %% of the free memory (micro_batch_seconds sets it)",
+            self._measured_seconds,
+            100 * GPU_SHARE,
+        )
+
+    @property
+    def _default_seconds(self) -> float:
+        """Seconds in a micro-batch where none are given or measured."""
+        return BATCH_SECONDS[self._kind] * self._batch_scale * (FIRST_STEP if self._measures else 1)
+
+    def _longest(self, batches: list[dict[str, Any]]) -> tuple[int, float]:
+        """The clips and the seconds, padding included, of the largest micro-batch."""
+        least = self.data_collator.minimum
+        sizes = [
+            (piece.stop - piece.start, max(int(lengths[piece.start]), least))
+            for _, lengths in (batch["by_length"] for batch in batches)
+            for piece in self._pieces(lengths)
+        ]
+        clips, places = max(sizes, key=math.prod)
+        return clips, clips * places / self.data_collator.per_second
 
     def _halve_micro_batches(self, error: Exception) -> None:
         if not self._cuts_batches:
@@ -176,10 +225,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
                 "DeepSpeed or cached outputs: lower per_device_train_batch_size, and raise gradient_accumulation_steps as much "
                 f"({error})"
             ) from error
-        masks = [{"attention_mask": batch["attention_mask"].cpu()} for batch in self._samples]
-        cut = [piece["attention_mask"] for mask in masks for piece in self._micro_batches(mask)]
-        clips, places = max((mask.shape for mask in cut), key=math.prod)
-        seconds = clips * places / self.data_collator.per_second
+        clips, seconds = self._longest(self._samples)
         if clips == 1:
             raise MemoryError(
                 f"the memory does not hold a clip of {seconds:.1f} s: lower segment_length or max_seconds, set "
@@ -225,20 +271,21 @@ class MicroBatchTrainer(CheckpointingTrainer):
         return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
 
     def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        device = "cpu" if self.args.device.type == "cpu" else "gpu"
+        if not self._cuts_batches:
+            return [inputs]
+        return list(self.data_collator.cut(inputs, self._pieces(inputs["by_length"][1])))
+
+    def _pieces(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
+        """What a batch is cut into, by the lengths of its clips from the longest on."""
         seconds = self.args.micro_batch_seconds
         if seconds is None:
-            seconds = BATCH_SECONDS[device] * self._batch_scale
+            seconds = self._measured_seconds or self._default_seconds
         seconds = min(seconds or math.inf, self._seconds_that_fit)
-        if math.isinf(seconds) or not self._cuts_batches:
-            return [inputs]
-        collator = self.data_collator
-        lengths = inputs["attention_mask"].sum(dim=1).clamp(min=collator.minimum).cpu().numpy()
-        fixed = MICRO_BATCH_COST[device] * self._batch_scale * collator.per_second
-        return [
-            collator.cut(inputs, rows, int(lengths[rows[0]]))
-            for rows in micro_batches_of_like_length(lengths, seconds * collator.per_second, fixed)
-        ]
+        if math.isinf(seconds):
+            return [slice(0, len(lengths))]
+        per_second = self.data_collator.per_second
+        fixed = MICRO_BATCH_COST[self._kind] * self._batch_scale * per_second
+        return micro_batches_of_like_length(lengths.clip(self.data_collator.minimum), seconds * per_second, fixed)
 
     @torch.no_grad()
     def prediction_step(
@@ -248,6 +295,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         [`~hf_ser.training.base.BaseTrainer.evaluation_loop`]."""
         inputs = self._prepare_inputs(inputs)
         labels = tuple(inputs.pop(name) for name in self.label_names)
+        del inputs["by_length"]
 
         def compute(some: Mapping[str, torch.Tensor]) -> torch.Tensor:
             return model(**some)["logits"].float()

@@ -497,4 +497,4 @@ def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch
         clip = dataset[segment]
         if np.isfinite(clip["labels"]).any():
             batch = trainer.data_collator([clip])
-            yield {name: value.to(device) for name, value in batch.items() if name not in ("clip", "labels")}
+            yield {name: batch[name].to(device) for name in (trainer.model.main_input_name, "attention_mask")}

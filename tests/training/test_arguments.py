@@ -2,8 +2,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from hf_ser.training import Arguments, SERConfig, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
@@ -47,6 +49,25 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
     assert not training.load_best_model_at_end  # on few speakers the best epoch is mostly luck
     assert not training.remove_unused_columns  # trap: the audio would be removed before it is seen
     assert training.report_to in ([], ["none"])
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu", "expected"),
+    [({}, True, True), ({}, False, False), ({"dataloader_pin_memory": False}, True, False),
+     ({"accelerator_config": {"non_blocking": False}}, True, False), ({"accelerator_config": {"even_batches": True}}, True, True)],
+)  # fmt: skip
+def test_pinned_batches_are_copied_to_a_gpu_while_it_computes(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], gpu: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(SERConfig, "device", torch.device("meta"))
+    training = SERConfig("x", bf16=False, **given)
+    assert training.accelerator_config.non_blocking == expected
+
+
+def test_no_process_looks_for_parameters_that_a_step_leaves_out() -> None:
+    assert SERConfig("x").ddp_find_unused_parameters is False
+    assert SERConfig("x", ddp_find_unused_parameters=True).ddp_find_unused_parameters is True
 
 
 FOLDER = Path(__file__).parents[2] / "scripts" / "recipes"

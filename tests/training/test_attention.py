@@ -15,7 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_ser.modeling import load_model
 from hf_ser.training import attention
-from hf_ser.training.attention import PLAIN_ON_CPU, plain_on_cpu, use_plain_attention
+from hf_ser.training.attention import OWN, plain_on_cpu, use_own_attention
 from hf_ser.tuning import Tuning, tune
 
 #: A share that no word of 16 bits can tell from none, but which is not none.
@@ -114,12 +114,12 @@ def test_every_layer_of_every_encoder_takes_it(
         calls.append(query.dtype)
         return plain_on_cpu(module, query, *args, **kwargs)
 
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, PLAIN_ON_CPU, counted)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, OWN, counted)
     monkeypatch.setattr(attention, "plain_on_cpu", counted)
     with torch.no_grad():
         expected = model(**inputs).logits
         assert not calls
-        use_plain_attention(model)
+        use_own_attention(model)
         assert torch.equal(model(**inputs).logits, expected)
         layers = len(calls)
         assert layers == loaded.model.config.num_hidden_layers if family != "whisper" else layers > 0
@@ -127,12 +127,12 @@ def test_every_layer_of_every_encoder_takes_it(
             torch.testing.assert_close(model(**inputs).logits.float(), expected, atol=5e-2, rtol=5e-2)
     assert calls[layers:] == [torch.bfloat16] * layers
     model.save_pretrained(tmp_path)
-    assert not any(PLAIN_ON_CPU in file.read_text() for file in tmp_path.glob("*.json"))
+    assert not any(OWN in file.read_text() for file in tmp_path.glob("*.json"))
 
 
 def test_what_somebody_has_chosen_stays(folders: dict[str, Path]) -> None:
     model = load_model(str(folders["hubert"]), ("a", "b"), head="stock").model
     model.set_attn_implementation("eager")
-    use_plain_attention(model)
+    use_own_attention(model)
     assert model.config._attn_implementation == "eager"
-    assert PLAIN_ON_CPU not in json.dumps(model.config.to_dict())
+    assert OWN not in json.dumps(model.config.to_dict())

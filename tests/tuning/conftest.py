@@ -118,7 +118,7 @@ class TunedModel:
         waves = [torch.sin(torch.arange(n) / (5 + n % 7)).numpy() for n in (9000, 6000, 12_000, 5000)]
         collator = SpeechCollator(self.loaded.feature_extractor, minimum_samples(self.loaded.model.config))
         items = [{"waveform": wave, "labels": np.array(i), "clip": i} for i, wave in enumerate(waves)]
-        self.inputs = {name: value for name, value in collator(items).items() if name != "clip"}
+        self.inputs = {name: value for name, value in collator(items).items() if name not in ("clip", "by_length")}
 
     @property
     def trainable(self) -> set[str]:

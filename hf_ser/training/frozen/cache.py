@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
-from hf_ser.features import SpeechCollator, SpeechDataset
+from hf_ser.features import SpeechCollator, SpeechDataset, by_length
 from hf_ser.memory import BATCH_SECONDS
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
@@ -119,14 +119,15 @@ class FrozenFeatures(SpeechDataset):
         """The features of all views of all segments in float32, where each is one frame: `(views * segments, ...)`."""
         return torch.cat([frames for view in self._features for frames in view]).float()
 
-    def __getitem__(self, key: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, key: int) -> dict[str, Any]:
         """A batch of one."""
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[int]) -> dict[str, torch.Tensor]:
+    def __getitems__(self, keys: Sequence[int]) -> dict[str, Any]:
         """
         A batch: the input `(batch, frames, width)` or `(batch, frames, layers, width)`, `attention_mask` `(batch, frames)` unless
-        each segment is one frame, `labels` `(batch, outputs)` and `clip` `(batch,)`.
+        each segment is one frame, `labels` `(batch, outputs)`, `clip` `(batch,)`, and `by_length`, see
+        [`~hf_ser.features.by_length`].
         """
         asked = np.asarray(keys)
         filler = asked < 0
@@ -139,6 +140,7 @@ class FrozenFeatures(SpeechDataset):
             self.name: padded,
             "labels": torch.from_numpy(np.where(filler[:, None], np.float32(np.nan), self.mixed[view, i])),
             "clip": torch.from_numpy(self.segments.clip[i]),
+            "by_length": by_length(self.lengths[view, i]),
         }
         if (longest := padded.shape[1]) > 1:
             batch["attention_mask"] = torch.from_numpy(np.arange(longest) < self.lengths[view, i, None]).long()
@@ -294,7 +296,7 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
     return ""
 
 
-def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str, torch.Tensor]:
+def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str, Any]:
     return collator([segment.dataset[segment.item] for segment in segments])
 
 
