@@ -10,7 +10,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,17 @@ class RunRecord(TrainerCallback):
         self.seconds = 0.0
         self.warnings: list[str] = []
 
+    def resume(self, checkpoint: str, version: str | None) -> None:
+        """Notes which checkpoint the run goes on from, and warns if another version of the package has started it."""
+        self.resumed_from, now = checkpoint, package_version("hf_ser")
+        if version not in (None, now):
+            self.warn(f"The run was started with hf_ser {version} and resumed with {now}, which may train differently.")
+
+    def warn(self, message: str) -> None:
+        """Logs a warning that is also in the results."""
+        logger.warning("%s", message)
+        self.warnings.append(message)
+
     def start_clock(self) -> None:
         """Starts the clock of the training: what is computed once for all epochs counts."""
         self.began = time.perf_counter()
@@ -97,7 +108,8 @@ class RunRecord(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops the clock, and warns of a training that did not go well."""
         self.seconds = time.perf_counter() - self.began
-        self.warnings = training_warnings(state.log_history, args.max_grad_norm)
+        for warning in training_warnings(state.log_history, args.max_grad_norm):
+            self.warn(warning)
 
     def results(self) -> RunResults:
         """All that is known of the run once it is evaluated, without numbers that are not finite and paths of this machine."""
@@ -195,8 +207,6 @@ def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> li
             f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end.{clipped} "
             "Lower the learning rate."
         )
-    for warning in found:
-        logger.warning("%s", warning)
     return found
 
 
@@ -320,7 +330,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Package versions, and the hardware that a run is on."""
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
