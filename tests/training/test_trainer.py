@@ -628,7 +628,7 @@ class TestDatasetsOfTheUser:
         clips, folder = interrupted
         given = {"method": "lora_classifier", "weight_decay": 0.1, "resume": str(max(folder.glob("checkpoint-*")))}
         with pytest.raises(SplitError, match=r"not those that the run began with \(1 in train differ"):
-            train(clips.select(range(1, len(clips))), **given)
+            train(clips.select(range(len(clips) - 1)), **given)
         label = clips.features["label"]
         turned = clips.map(lambda clip: {"label": label.str2int("sad" if clip["label"] == 0 else "angry")})
         with pytest.raises(SplitError, match=r"\(their emotions differ"):
