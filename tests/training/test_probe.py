@@ -27,7 +27,6 @@ from hf_ser.training.averaging import WeightAverage, interpolate, trained_weight
 from hf_ser.training.base import learning_rates
 from hf_ser.training.losses import BALANCES
 from hf_ser.training.probe import C_VALUES, START_LOSS, Clips, solve
-from hf_ser.training.run_record import training_warnings
 from hf_ser.wording import per_cent
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -291,24 +290,6 @@ class TestKeeping:
         found = interpolate(model, start, lambda: (uar[round(2 * (model.weight.item() - 2))], clips))
         assert found["interpolation"] == kept
         assert model.weight.item() == pytest.approx(2 + 2 * kept)
-
-    @pytest.mark.parametrize(
-        ("losses", "norms", "word"),
-        [
-            ([2.0, 1.0, 0.5], [1, 2, 3], None),
-            ([1.0, 1.2, 1.3], [1, 2, 3], "did not fall"),
-            ([1.0, float("nan"), float("nan")], [1, 2, 3], "diverged"),
-            ([2.0, 2.0, 2.1], [20, 30, 40], "clipped"),
-            ([2.0, 1.0, 0.5], [20, 30, 40], None),  # the steps of AdamW do not depend on the scale of the gradients
-        ],
-    )
-    def test_a_training_that_went_wrong_is_warned_of(
-        self, losses: list[float], norms: list[float], word: str | None
-    ) -> None:
-        log = [{"loss": loss, "grad_norm": norm} for loss, norm in zip(losses, norms, strict=True)]
-        found = training_warnings(log, 1.0)
-        assert [word in warning for warning in found if word] == ([True] if word else [])
-        assert len(found) == (1 if word else 0)
 
 
 @pytest.fixture
