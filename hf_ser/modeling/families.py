@@ -7,7 +7,8 @@ train, and [`~hf_ser.modeling.ignore_padding`] for families whose output depends
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,10 @@ class EncoderFamily:
     norm: str | None = None
     stock_mixes_padding: bool = False
 
+    def normalises_first(self, config: PretrainedConfig) -> bool:
+        """Whether each layer of an encoder of this configuration normalises its input; the last one has a norm behind it, too."""
+        return self.feed_forward_norm(config) == "final_layer_norm"
+
     def feed_forward_norm(self, config: PretrainedConfig) -> str:
         """The layer norm in front of the adapted feed-forward, in a layer of an encoder of this configuration."""
         stable = config.to_dict().get("do_stable_layer_norm")
@@ -146,6 +151,16 @@ def family_of(config: PretrainedConfig) -> EncoderFamily:
     if kind not in FAMILIES:
         raise ValueError(f"model_type: found {kind!r}, expected one of {', '.join(FAMILIES)}")
     return FAMILIES[kind]
+
+
+def layer_numbers(names: Sequence[str], config: PretrainedConfig) -> dict[str, int]:
+    """The number of the transformer layer of those parameters of a model that are in one, or in the norm behind the last one."""
+    family = family_of(config)
+    found = {name: int(layer[0].rpartition(".")[2]) for name in names if (layer := re.match(family.layers, name))}
+    if family.normalises_first(encoder_config(config)):
+        norms = (name for name in names if re.search(r"(?:^|\.)encoder\.layer_norm\.", name))
+        found |= dict.fromkeys(norms, max(found.values(), default=0))
+    return found
 
 
 def encoder_in(model: nn.Module) -> PreTrainedModel | None:

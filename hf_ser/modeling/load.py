@@ -130,7 +130,7 @@ def load_model(
             "SpecAugment in training: mask_time_prob %g, mask_feature_prob %g", mask_time_prob, mask_feature_prob
         )
     if config.model_type == SERModelConfig.model_type:
-        own_class = head == "linear"  # in place of the head that it has
+        own_class = head == "linear" or head != config.head  # in place of the head that it has
     else:
         own_class = head == "conv" or family_of(config).own_class
     model: Any

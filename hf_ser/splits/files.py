@@ -35,7 +35,7 @@ def _content(parts: Mapping[str, Dataset]) -> dict[str, Any]:
     return {
         "name": made.pop("name", "given"),
         "settings": made,
-        "shared_speakers": shared_speakers(parts),
+        "shared_speakers": shared_speakers(parts) if "test" in parts else [],
         "emotions": {part: emotion_column(clips).counts() for part, clips in parts.items()},
         "parts": {**{part: [] for part in PARTS}, **{part: names_of(clips) for part, clips in parts.items()}},
     }
@@ -147,15 +147,17 @@ def read_splits(clips: Dataset, path: Path) -> DatasetDict:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What differs between the contents of two `splits.json`, in words: clips by part, or emotions; empty if nothing does."""
+    """
+    What differs between the contents of two `splits.json`, in words: the clips that train and that choose a model, or their
+    emotions; empty if nothing does.
+    """
     first, second = hashed(one), hashed(other)
-    moved = {
-        part: set(first["parts"].get(part, ())) ^ set(second["parts"].get(part, ()))
-        for part in {**first["parts"], **second["parts"]}
-    }
+    parts = ("train", "validation")
+    moved = {part: set(first["parts"][part]) ^ set(second["parts"][part]) for part in parts}
     if found := ", ".join(f"{len(names)} in {part}" for part, names in moved.items() if names):
         return found
-    return "" if first.get("emotions") == second.get("emotions") else "their emotions"
+    emotions = [[content.get("emotions", {}).get(part) for part in parts] for content in (first, second)]
+    return "" if emotions[0] == emotions[1] else "their emotions"
 
 
 def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:

@@ -9,13 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PretrainedConfig,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
 from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.modeling import StandardisedLinear
+from hf_ser.modeling.families import layer_numbers
 from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
@@ -42,20 +50,19 @@ def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
     return found
 
 
-#: The layer of an encoder that a parameter is in, and what in a name says that it is in the head.
-LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+#: What in a parameter's name says that it is in the head.
 IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
 
 
-def learning_rates(names: Sequence[str], args: SERConfig) -> dict[str, float]:
+def learning_rates(names: Sequence[str], args: SERConfig, config: PretrainedConfig) -> dict[str, float]:
     """
-    The highest learning rate of each parameter, by its name with or without PEFT's wrappers: the head's own, and in the encoder
-    less from layer to layer towards its input (`layer_decay`).
+    The highest learning rate of each parameter of a model, by its name with or without PEFT's wrappers: the head's own, and in
+    the encoder less from layer to layer towards its input (`layer_decay`).
     """
     rate = args.learning_rate
     assert rate is not None
     head = rate if args.head_learning_rate is None else args.head_learning_rate
-    depths = {name: int(found[1]) for name in names if (found := LAYER.search(name))}
+    depths = layer_numbers(names, config)
     layers = max(depths.values(), default=0) + 1
     return {
         name: head if IN_HEAD.search(name) else rate * args.layer_decay ** (layers - 1 - depths.get(name, -1))
@@ -160,7 +167,7 @@ class BaseTrainer(MicroBatchTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
         named = {id(p): name for name, p in (self.model if model is None else model).named_parameters()}
-        rates = learning_rates(list(named.values()), self.args)
+        rates = learning_rates(list(named.values()), self.args, self.model.config)
         groups: dict[tuple[int, float], dict[str, Any]] = {}
         for i, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:

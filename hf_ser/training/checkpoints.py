@@ -74,6 +74,21 @@ def last_checkpoint(folder: Path) -> str | None:
     return None
 
 
+def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: str = "") -> Path | None:
+    """
+    The checkpoint that a run in `folder` goes on from, if it shall `resume`: a checkpoint, or with `True` the last one.
+
+    Raises:
+        FileNotFoundError: if there is none; the message also says `nor` where.
+    """
+    if not resume:
+        return None
+    found = last_checkpoint(folder) if resume is True else resume
+    if found is None or not Path(found).is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint: there is no checkpoint in {str(found or folder)!r}{nor}")
+    return Path(found)
+
+
 def delete_checkpoint(folder: Path) -> None:
     """Deletes a checkpoint, so that nothing that is left of it when the process is killed is resumed."""
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.checkpoints import last_checkpoint
-from hf_ser.training.identity import require_same_run
+from hf_ser.training.identity import identity, require_same_run
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
         if (run.folder / RESULTS).exists():
             RunResults.read(run.folder)
         if run.folder.exists():
-            require_same_run(run.folder, parse_arguments(run.argv))
+            require_same_run(run.folder, identity(parse_arguments(run.argv)))
     return [run for run in runs if not (run.folder / RESULTS).exists()]
 
 

@@ -62,17 +62,10 @@ def require_free(training: SERConfig, folder: Path) -> None:
             raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
 
 
-def clear(training: SERConfig, folder: Path) -> None:
-    """
-    Deletes an earlier run before another one begins in its folder.
-
-    Raises:
-        FileExistsError: see [`require_free`].
-    """
-    with training.main_process_first(desc="clearing the run's folder"):
-        if training.process_index == 0 and any(path for pattern in MISTAKEN for path in folder.glob(pattern)):
-            require_free(training, folder)
-            delete_entries(folder, (*ENTRIES, *INTERRUPTED))
+def holds_run(training: SERConfig, folder: Path) -> bool:
+    """Whether something of an earlier run would be taken for a part of one that begins anew, or the run is to be overwritten."""
+    given_up = training.overwrite_output_dir and (folder / RUN).exists()
+    return given_up or any(path for pattern in MISTAKEN for path in folder.glob(pattern))
 
 
 def delete_entries(folder: Path, patterns: Sequence[str]) -> None:

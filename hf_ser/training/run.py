@@ -6,24 +6,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer_utils import HubStrategy
 
-from hf_ser import records, splits
+from hf_ser import splits
 from hf_ser.claims import sole_use
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
-from hf_ser.records import RESULTS, RUN, SPLITS
+from hf_ser.records import RESULTS, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments
-from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.checkpoints import checkpoint_to_resume
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import load_splits
-from hf_ser.training.folder import ENTRIES, INTERRUPTED, delete_entries, require_free
+from hf_ser.training.folder import delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.progress import table
 from hf_ser.training.run_record import command, launcher
@@ -77,17 +76,14 @@ def _finetune(arguments: Arguments) -> RunResults:
     if args.push_to_hub:
         check_hub(arguments, folder)
     given = identity(arguments)  # before defaults are resolved, which depend on the model
-    checkpoint = checkpoint_to_resume(arguments, folder)
-    anew = checkpoint is None or Path(checkpoint).resolve().parent != folder.resolve()  # it may be another run's
-    if anew:
+    checkpoint = find_checkpoint(arguments, folder)
+    if checkpoint is None or checkpoint.parent.resolve() != folder.resolve():  # it may be another run's
         require_free(args, folder)
     if checkpoint:
-        require_same_run(Path(checkpoint).parent, arguments)
+        require_same_run(checkpoint.parent, given)
 
     shortest = families.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path)))
     parts = load_splits(script, shortest, args.targets)
-    if checkpoint and (began_with := Path(checkpoint).parent / SPLITS).exists():
-        splits.require_same_splits(began_with, parts)
     trainer = SERTrainer(
         script.model_name_or_path,
         args,
@@ -99,7 +95,12 @@ def _finetune(arguments: Arguments) -> RunResults:
     tests = [part for part in parts if part not in ("train", "validation")]
     trainer.clips |= {part: parts[part] for part in tests}
     trainer.record.command = command(sys.argv, launcher(args))
-    begin_run(trainer, given, folder, anew=anew)
+    trainer.identity |= given
+    if trainer.is_world_process_zero():
+        for part, entry in splits.describe(parts)["parts"].items():
+            logger.info("%s: %d clips of %d speakers", part, entry["clips"], entry["speakers"])
+        for warning in splits.check(parts):
+            logger.warning("%s", warning)
     trainer.train(checkpoint)
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
@@ -158,7 +159,7 @@ def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
             "(hub_overwrite)."
         )
     instead = "another hub_model_id or hub_revision, or go on without push_to_hub"
-    require_same_run(there, arguments, named, instead)
+    require_same_run(there, identity(arguments), named, instead)
     here = folder if resumed is True else Path(str(resumed)).parent
     if (here / SPLITS).exists():
         saved = (splits.SavedSplit.read(run / SPLITS).content for run in (here, there))
@@ -169,47 +170,20 @@ def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
             )
 
 
-def checkpoint_to_resume(arguments: Arguments, folder: Path) -> str | None:
+def find_checkpoint(arguments: Arguments, folder: Path) -> Path | None:
     """
-    The checkpoint that a run goes on from, `None` if it begins anew.
+    The checkpoint that a run goes on from, `None` if it begins anew. The last one may come from the Hub.
 
     Raises:
         FileNotFoundError: if there is no checkpoint to resume from.
         ValueError: if the run in the folder is another one, and the Hub has checkpoints.
     """
     training = arguments.training
-    checkpoint: str | bool | None = training.resume_from_checkpoint
-    if not checkpoint:
-        return None
-    if checkpoint is True:  # the last one
-        checkpoint = last_checkpoint(folder)
-        if training.push_to_hub:
-            with training.main_process_first(desc="looking for a checkpoint on the Hub"):
-                if training.process_index == 0 and training.hub_model_id:
-                    require_same_run(folder, arguments)  # before anything in it is replaced
-                    checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
-                checkpoint = last_checkpoint(folder)
-    if checkpoint is None or not Path(checkpoint).is_dir():
-        raise FileNotFoundError(
-            f"resume_from_checkpoint: there is no checkpoint in {str(checkpoint or folder)!r}"
-            + (f", nor on the Hub, in {training.hub_model_id}" if training.push_to_hub else "")
-        )
-    return checkpoint
-
-
-def begin_run(trainer: SERTrainer, given: dict[str, Any], folder: Path, *, anew: bool) -> None:
-    """
-    If it begins `anew`, deletes what an earlier run left in `folder`, only now that this one is ready. Writes its
-    arguments and its split, with which those of a resumed run are compared.
-    """
-    training = trainer.args
-    with training.main_process_first(desc="beginning the run"):
-        if training.process_index == 0:
-            delete_entries(folder, (*ENTRIES, *INTERRUPTED) if anew else INTERRUPTED)
-            folder.mkdir(parents=True, exist_ok=True)
-            records.write(folder / RUN, given)
-            trainer.save_splits(folder)
-            for part, entry in splits.describe(trainer.clips)["parts"].items():
-                logger.info("%s: %d clips of %d speakers", part, entry["clips"], entry["speakers"])
-            for warning in splits.check(trainer.clips):
-                logger.warning("%s", warning)
+    resume: str | bool | None = training.resume_from_checkpoint
+    if resume is not True or not training.push_to_hub:
+        return checkpoint_to_resume(resume, folder)
+    with training.main_process_first(desc="looking for a checkpoint on the Hub"):
+        if training.process_index == 0 and training.hub_model_id:
+            require_same_run(folder, identity(arguments))  # before anything in it is replaced
+            checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
+        return checkpoint_to_resume(resume, folder, nor=f", nor on the Hub, in {training.hub_model_id}")

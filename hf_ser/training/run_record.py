@@ -10,7 +10,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,15 +89,45 @@ class RunRecord(TrainerCallback):
         self.made = self.began = time.perf_counter()
         self.seconds = 0.0
         self.warnings: list[str] = []
+        self.start_loss: float | None = None
+        self._warned = False
+
+    def resume(self, checkpoint: str, version: str | None) -> None:
+        """Notes which checkpoint the run goes on from, and warns if another version of the package has started it."""
+        self.resumed_from, now = checkpoint, package_version("hf_ser")
+        if version not in (None, now):
+            self.warn(f"The run was started with hf_ser {version} and resumed with {now}, which may train differently.")
+
+    def warn(self, message: str) -> None:
+        """Logs a warning that is also in the results."""
+        logger.warning("%s", message)
+        self.warnings.append(message)
 
     def start_clock(self) -> None:
         """Starts the clock of the training: what is computed once for all epochs counts."""
         self.began = time.perf_counter()
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Takes note of the first step's loss: the mean over the first epoch may be that of a training that has diverged."""
+        if state.global_step == 1:
+            self.start_loss = self.trainer._tr_loss.item()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Adds that loss to the log, which checkpoints keep."""
+        if self.start_loss is not None:
+            state.log_history[-1]["start_loss"], self.start_loss = self.start_loss, None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Warns once of a training that does not go well, while it can still be stopped."""
+        if not self._warned and (found := training_warning(state.log_history, args)):
+            self._warned = True
+            logger.warning("%s", found)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops the clock, and warns of a training that did not go well."""
         self.seconds = time.perf_counter() - self.began
-        self.warnings = training_warnings(state.log_history, args.max_grad_norm)
+        if found := training_warning(state.log_history, args):
+            self.warn(found)
 
     def results(self) -> RunResults:
         """All that is known of the run once it is evaluated, without numbers that are not finite and paths of this machine."""
@@ -176,28 +206,34 @@ def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
     return {**kept, **(trainer.kept_between or {})}
 
 
-def training_warnings(log: Sequence[dict[str, Any]], max_grad_norm: float) -> list[str]:
-    """What in the log of a training says that it did not go well."""
-    losses = [entry["loss"] for entry in log if "loss" in entry]
-    norms = [entry["grad_norm"] for entry in log if "grad_norm" in entry]
-    found = []
+def training_warning(log: Sequence[dict[str, Any]], args: SERConfig) -> str | None:
+    """
+    What the log of a training says of its loss if it is not finite, or in the last epoch higher than at first. A `linear` head
+    starts at its solution, from which the loss need not fall; and there the loss of a single step says little of the mean.
+    """
+    logged = [entry for entry in log if "loss" in entry]
+    losses = [entry["loss"] for entry in logged]
     if not all(map(math.isfinite, losses)):
-        found.append("The training diverged: its loss is not finite. Lower the learning rate.")
-    elif len(losses) > 2 and losses[-1] >= losses[0]:
-        # Clipping alone is no fault: AdamW's steps do not depend on the scale of the gradients.
-        clipped = (
-            f" Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
-            f"--max_grad_norm is {max_grad_norm:g})."
-            if max_grad_norm and norms and min(norms) > 10 * max_grad_norm
-            else ""
-        )
-        found.append(
-            f"The training loss did not fall: {losses[0]:.3f} at first, {losses[-1]:.3f} at the end.{clipped} "
-            "Lower the learning rate."
-        )
-    for warning in found:
-        logger.warning("%s", warning)
-    return found
+        return "The training diverged: its loss is not finite. Lower the learning rate."
+    if not losses:
+        return None
+    start = next((entry["start_loss"] for entry in log if "start_loss" in entry), losses[0])
+    epoch = logged[-1]["epoch"]
+    last = float(np.mean([entry["loss"] for entry in logged if entry["epoch"] > epoch - 1]))
+    if last <= (1.5 * start + 0.1 if args.head == "linear" else 1.01 * start):
+        return None
+    # Clipping alone is no fault: AdamW's steps do not depend on the scale of the gradients.
+    norms, most = [entry["grad_norm"] for entry in logged if "grad_norm" in entry], args.max_grad_norm
+    clipped = (
+        f" Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
+        f"--max_grad_norm is {most:g})."
+        if most and norms and min(norms) > 10 * most
+        else ""
+    )
+    return (
+        f"The training loss did not fall: {start:.3g} at first, {last:.3g} in epoch {math.ceil(epoch)}.{clipped} "
+        "Lower the learning rate."
+    )
 
 
 def history(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -320,7 +356,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Package versions, and the hardware that a run is on."""
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }

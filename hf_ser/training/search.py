@@ -157,7 +157,8 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
         raise ValueError("method probe: trains nothing by gradient steps; choose another method")
     if (root / RUN).exists() and not (root / STUDY).exists():
         raise FileExistsError(f"output_dir: {str(root)!r} holds a run; choose another folder")
-    require_same_run(root, arguments)
+    given = identity(arguments)
+    require_same_run(root, given)
 
     config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
     parts = load_splits(arguments.script, families.minimum_samples(config), arguments.training.targets)
@@ -172,7 +173,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     )
     # With the same seed, a search that goes on would draw the same values again.
     study.sampler = optuna.samplers.TPESampler(seed=training.seed + len(study.trials))
-    records.write(root / RUN, identity(arguments))
+    records.write(root / RUN, given)
 
     done = len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
     with tqdm(total=trials, initial=min(done, trials), unit=" trials") as bar:

@@ -36,11 +36,12 @@ from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import trained_weights
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.checkpoints import checkpoint_to_resume
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
-from hf_ser.training.folder import SAVED, UNSAVED, clear, delete_entries
+from hf_ser.training.folder import ENTRIES, INTERRUPTED, SAVED, UNSAVED, delete_entries, holds_run, require_free
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
+from hf_ser.training.identity import require_same_run, training_identity, write_identity
 from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
 from hf_ser.training.sharding import require_shardable
@@ -121,6 +122,14 @@ class SERTrainer(BaseTrainer):
         require_compatible(args, self.augmentation, self.clips["train"])
         self.targets = Targets.of(self.clips["train"], args.targets)
         self.emotions = self.targets.emotions
+        #: What another run must have in common with this one to go on with it, see `hf_ser.training.identity`.
+        self.identity = {"labels": list(self.emotions)} | training_identity(
+            self.starting_model.name,
+            self.tuning,
+            self.augmentation,
+            args,
+            streaming=bool(self.clips["train"].info.stream),
+        )
         if eval_dataset is not None:
             self.clips["validation"] = self._clips_of(eval_dataset)
         self.metrics: dict[str, dict[str, Any]] = {}
@@ -188,23 +197,22 @@ class SERTrainer(BaseTrainer):
         clips = as_clips(dataset)
         return numbered_as(clips, self.emotions) if self.emotions else clips
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
         Trains. It solves the probe first, and starts a `linear` head from it.
 
         Args:
-            resume_from_checkpoint (`str` or `bool`, *optional*): A checkpoint, or `True` for the last one in `output_dir`.
+            resume_from_checkpoint (`str`, `Path` or `bool`, *optional*): A checkpoint, or `True` for the last one in
+                `output_dir`.
 
         Raises:
             FileExistsError: if `output_dir` holds an earlier run, and neither `resume_from_checkpoint` nor
                 `overwrite_output_dir` is set.
+            FileNotFoundError: if there is no checkpoint to resume from.
+            ValueError: if the run that is resumed was started with other arguments or clips.
         """
-        if not (resume_from_checkpoint or self.state.global_step):
-            clear(self.args, Path(str(self.args.output_dir)))
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(Path(str(self.args.output_dir))) or True
-        if isinstance(resume_from_checkpoint, str):
-            self.record.resumed_from = Path(resume_from_checkpoint).name
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(str(self.args.output_dir)))
+        self._begin(checkpoint)
         solution = self._solve_probe()
         if "prompt" in self.tuning.methods and self.tuning.prompt_start == "frames":
             start_at_frames(self.model, some_clips(self))
@@ -219,7 +227,28 @@ class SERTrainer(BaseTrainer):
             self.end_training()
             return None
         with cached_frozen_part(self):
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            return super().train(checkpoint and str(checkpoint), *args, **kwargs)
+
+    def _begin(self, checkpoint: Path | None) -> None:
+        """
+        Writes the run's identity and its split, with which those of a resumed run are compared. If the run begins anew, deletes
+        what an earlier one left in the folder, only now that this one is ready.
+        """
+        args, folder = self.args, Path(str(self.args.output_dir))
+        began = {}
+        if checkpoint:
+            began = require_same_run(checkpoint.parent, self.identity)
+            if (path := checkpoint.parent / SPLITS).exists():
+                splits.require_same_splits(path, self.clips)
+            self.record.resume(checkpoint.name, began.get("hf_ser"))
+        here = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
+        if earlier := not (here or self.state.global_step) and holds_run(args, folder):
+            require_free(args, folder)
+        with args.main_process_first(desc="beginning the run"):
+            if args.process_index == 0:
+                delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
+                self.save_splits(folder)
+                write_identity(folder, self.identity, began)
 
     def _probe_trainer(self) -> BaseTrainer:
         """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""

@@ -153,7 +153,7 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
         if embedding is not None:
             embedding.requires_grad_(False)
     averages = model.config.use_weighted_layer_sum and not isinstance(model, SERForAudioClassification)
-    if averages and config.to_dict().get("do_stable_layer_norm"):
+    if averages and family_of(config).normalises_first(config):
         # The norm behind the last layer is not in what transformers averages.
         model.base_model.encoder.layer_norm.requires_grad_(False)
     if tuning.freeze_feature_encoder and family_of(config).front:

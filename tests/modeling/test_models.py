@@ -89,6 +89,25 @@ class TestLoad:
         assert resolve_checkpoint("hubert-tiny-random") == str(folder)
         assert load_model("hubert-tiny-random", FOUR).model.config.num_labels == 4
 
+    @pytest.mark.parametrize("head", ["linear", "stock", "conv"])
+    def test_a_head_of_the_packages_own_class_is_kept_or_replaced_by_the_one_that_is_asked_for(
+        self, tiny_whisper: Path, tmp_path: Path, head: str
+    ) -> None:
+        """Trap: it stayed, whatever was asked for, with a new average of layers that it does not take."""
+        for own in ("linear", "stock", "conv"):
+            trained = load_model(str(tiny_whisper), FOUR, head=own)
+            fold_training_layers(trained.model).save_pretrained(tmp_path / own)
+            trained.feature_extractor.save_pretrained(tmp_path / own)
+            loaded = load_model(str(tmp_path / own), FOUR, head=head, weighted_layer_sum=head == "stock")
+            assert loaded.model.config.head == head
+            clips = [np.sin(np.arange(n) / 7).astype(np.float32) for n in (16_000, 4000)]
+            loaded.model(**inputs_of(loaded, clips)).logits.sum().backward()
+            named = dict(loaded.model.named_parameters())
+            assert not [name for name in named if not name.startswith("encoder.") and named[name].grad is None]
+            assert torch.equal(named["classifier.weight"], trained.model.classifier.weight) == (own == head)
+        with pytest.raises(ValueError, match="head='batchnorm': expected linear, stock or conv for ser"):
+            load_model(str(tmp_path / "conv"), FOUR, head="batchnorm")
+
     def test_what_cannot_be_loaded_is_refused(self, tiny_hubert: Path, tmp_path: Path) -> None:
         ASTConfig().save_pretrained(tmp_path)
         for checkpoint, head, message in (

@@ -218,7 +218,7 @@ class TestTheSameRun:
     ) -> None:
         folder = started("--method", "lora_qkv")
         with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments.*\n  {message}.*\nGive"):
-            require_same_run(folder, given("--method", "lora_qkv", *argv))
+            require_same_run(folder, identity(given("--method", "lora_qkv", *argv)))
 
     @pytest.mark.parametrize(
         "argv",
@@ -261,9 +261,9 @@ class TestTheSameRun:
         self, argv: list[str], message: str, given: Callable[..., Arguments], started: Callable[..., Path]
     ) -> None:
         folder = started("--streaming", "True")
-        require_same_run(folder, given("--streaming", "True", "--dataloader_num_workers", "1"))
+        require_same_run(folder, identity(given("--streaming", "True", "--dataloader_num_workers", "1")))
         with pytest.raises(ValueError, match=message):
-            require_same_run(folder, given("--streaming", "True", *argv))
+            require_same_run(folder, identity(given("--streaming", "True", *argv)))
 
     def test_as_many_clips_are_in_a_step_on_however_many_processes(
         self, given: Callable[..., Arguments], started: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -271,11 +271,11 @@ class TestTheSameRun:
         folder = started()
         monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="clips_per_step: found 8, given 16"):
-            require_same_run(folder, given())
+            require_same_run(folder, identity(given()))
         halved = ("--per_device_train_batch_size", "4")
-        require_same_run(folder, given(*halved))
+        require_same_run(folder, identity(given(*halved)))
         monkeypatch.undo()
         folder = started("--streaming", "True")
         monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="processes: found 1, given 2"):
-            require_same_run(folder, given("--streaming", "True", *halved))
+            require_same_run(folder, identity(given("--streaming", "True", *halved)))

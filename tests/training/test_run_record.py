@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from hf_ser.clips import ClipsInfo
 from hf_ser.corpora import source_of
-from hf_ser.training.run_record import command, corpora_table, history
+from hf_ser.training import SERConfig
+from hf_ser.training.run_record import command, corpora_table, history, training_warning
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,68 @@ def test_a_loss_that_is_not_finite_is_logged_as_it_is_and_warned_of(make: Callab
     ]
     trainer.evaluate(parts["test"])
     assert any("its loss is not finite" in warning for warning in trainer.results().warnings)
+
+
+CHANCE = math.log(8)
+
+
+@pytest.mark.parametrize(
+    ("head", "start", "losses", "words"),
+    [
+        ("linear", 0.4 * CHANCE, [2.08, 2.07, 2.06], "did not fall: 0.832 at first, 2.06 in epoch 3. Lower"),
+        ("linear", 1.0, [3.0], "did not fall: 1 at first, 3 in epoch 1. Lower"),
+        ("linear", None, [1.0, 3.0], "did not fall: 1 at first"),
+        ("linear", 0.9, [1.045, 1.02, 1.046], None),  # a step's loss is not the mean, and it starts at its solution
+        ("linear", 0.01, [0.04, 0.05], None),
+        ("stock", CHANCE, [1.5, 1.2, 1.0], None),
+        ("stock", CHANCE, [2.08], None),  # of one step
+        ("stock", CHANCE, [2.3, 2.2, 2.25], "did not fall"),
+        ("stock", 1.0, [1.0, math.nan], "its loss is not finite"),
+        ("stock", None, [], None),
+    ],
+)
+def test_a_training_whose_loss_does_not_fall_is_warned_of(
+    head: str, start: float | None, losses: list[float], words: str | None
+) -> None:
+    log = [{"loss": loss, "grad_norm": 2.0, "epoch": float(n)} for n, loss in enumerate(losses, 1)]
+    if start is not None and log:
+        log[0]["start_loss"] = start
+    found = training_warning(log, SERConfig("run", head=head))
+    assert words in found if words else found is None
+
+
+@pytest.mark.parametrize(("norm", "clipped"), [(20.0, True), (2.0, False)])
+def test_it_says_that_every_gradient_was_clipped(norm: float, clipped: bool) -> None:
+    """Of a training that does not fall: the steps of AdamW do not depend on the scale of the gradients."""
+    log = [{"loss": 1.0 + n, "grad_norm": norm, "epoch": float(n)} for n in (1, 2, 3)]
+    found = training_warning(log, SERConfig("run", head="stock"))
+    assert ("was clipped to less than a tenth of its length (20 or more, and --max_grad_norm is 1)" in found) == clipped
+
+
+def test_the_loss_of_the_last_epoch_is_a_mean_over_its_steps() -> None:
+    losses = [1.0, 0.9, 0.2, 0.1, 0.2, 1.4]  # of single steps
+    log = [{"loss": loss, "epoch": n / 3} for n, loss in enumerate(losses, 1)]
+    assert training_warning(log, SERConfig("run", head="stock")) is None
+
+
+def test_a_training_that_diverges_is_warned_of_while_it_goes_on_and_in_its_results(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trap: the loss had risen within the first epoch, and did not rise any more; and it was said at the end."""
+    trainer, parts = make("--head", "linear", "--method", "full", "--num_train_epochs", "2", "--save_strategy", "no",
+                          "--per_device_train_batch_size", "4", "--learning_rate", "10", "--average_share", "0",
+                          "--interpolation", "False")  # fmt: skip
+    said = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            said.append("did not fall" in caplog.text)
+
+    trainer.add_callback(Watch())
+    trainer.train()
+    assert (said[0], said[-1]) == (False, True)
+    trainer.evaluate(parts["test"])
+    assert [warning for warning in trainer.results().warnings if "did not fall: 0." in warning]
 
 
 def test_a_run_on_a_processor_leaves_the_gpu_alone(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

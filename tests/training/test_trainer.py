@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import json
 import math
 import os
 from collections.abc import Callable
@@ -19,12 +20,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
-from hf_ser.audio import read_mono
+from hf_ser.audio import Augmentation, read_mono
 from hf_ser.clips import as_clips
 from hf_ser.corpora import CorpusError
 from hf_ser.features import SpeechDataset
 from hf_ser.modeling.families import minimum_samples
 from hf_ser.results import RunResults
+from hf_ser.splits import SplitError
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
 from hf_ser.training.data import load_splits, segments_of
@@ -511,10 +513,17 @@ class TestDatasetsOfTheUser:
 
     @pytest.fixture
     def train(self, tiny_hubert: Path, tmp_path: Path) -> Callable[..., SERTrainer]:
-        def train(clips: Dataset, validation: Dataset | None = None, method: str = "probe", **words: Any) -> SERTrainer:
+        def train(
+            clips: Dataset,
+            validation: Dataset | None = None,
+            method: Any = "probe",
+            augmentation: Augmentation | None = None,
+            resume: str | bool = False,
+            **words: Any,
+        ) -> SERTrainer:
             args = SERConfig(str(tmp_path / "own"), num_train_epochs=1, bf16=False, disable_tqdm=True, **words)
-            trainer = SERTrainer(tiny_hubert, args, clips, validation, method)
-            trainer.train()
+            trainer = SERTrainer(tiny_hubert, args, clips, validation, method, augmentation=augmentation)
+            trainer.train(resume)
             return trainer
 
         return train
@@ -604,6 +613,71 @@ class TestDatasetsOfTheUser:
         assert not (tmp_path / "own/results.json").exists()
         again.save_model()
         assert not (tmp_path / "own/adapter").exists()
+
+    @pytest.fixture
+    def interrupted(self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path) -> tuple[Dataset, Path]:
+        """A run that ended without results, and the clips that it was trained on."""
+        clips = own.train_test_split(0.4, seed=0)["train"]
+        train(clips, method="lora_classifier", weight_decay=0.1)
+        return clips, tmp_path / "own"
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"balance": "none"}, r"\n  balance: found 'logits', given 'none'\n"),
+            (
+                {"learning_rate": 0.5, "weight_decay": 0.0},
+                r"\n  learning_rate: found None, given 0.5\n  weight_decay: found 0.1, given 0.0\n",
+            ),
+            ({"method": "lora_qkv"}, r"\n  method: found 'lora_classifier', given 'lora_qkv'\n"),
+            ({"method": LoraConfig(r=2)}, r"\n  method: found 'lora_classifier', given 'lora'\n"),
+            ({"augmentation": Augmentation(noise_probability=0.5)}, r"\n  noise_probability: found 0.0, given 0.5\n"),
+        ],
+    )
+    def test_a_run_is_not_resumed_with_other_arguments(
+        self, interrupted: tuple[Dataset, Path], train: Callable[..., SERTrainer], changes: dict[str, Any], message: str
+    ) -> None:
+        """Trap: the results stated the new arguments for the whole run."""
+        clips, folder = interrupted
+        given = {"method": "lora_classifier", "weight_decay": 0.1, **changes}
+        before = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+        with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments .*{message}"):
+            train(clips, resume=True, **given)
+        assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()} == before
+
+    def test_a_run_is_not_resumed_with_other_clips_or_labels(
+        self, interrupted: tuple[Dataset, Path], train: Callable[..., SERTrainer]
+    ) -> None:
+        clips, folder = interrupted
+        given = {"method": "lora_classifier", "weight_decay": 0.1, "resume": str(max(folder.glob("checkpoint-*")))}
+        with pytest.raises(SplitError, match=r"not those that the run began with \(1 in train differ"):
+            train(clips.select(range(len(clips) - 1)), **given)
+        label = clips.features["label"]
+        turned = clips.map(lambda clip: {"label": label.str2int("sad" if clip["label"] == 0 else "angry")})
+        with pytest.raises(SplitError, match=r"\(their emotions differ"):
+            train(turned, **given)
+        with pytest.raises(
+            ValueError, match=r"\n  labels: found \['angry', 'happy', 'sad'\], given \['sad', 'happy', 'angry'\]"
+        ):
+            train(clips.cast_column("label", ClassLabel(names=["sad", "happy", "angry"])), **given)
+        with pytest.raises(
+            FileNotFoundError, match="resume_from_checkpoint: there is no checkpoint in '.*checkpoint-0'"
+        ):
+            train(clips, **{**given, "resume": str(folder / "checkpoint-0")})
+
+    def test_a_resumed_run_says_so_and_by_which_version_it_was_started(
+        self, interrupted: tuple[Dataset, Path], own: Dataset, train: Callable[..., SERTrainer]
+    ) -> None:
+        clips, folder = interrupted
+        run = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**run, "hf_ser": "0.0.1", "corpora": ["of the command line"]}))
+        for _ in range(2):
+            trainer = train(clips, method="lora_classifier", weight_decay=0.1, resume=True)
+        trainer.evaluate(own.train_test_split(0.4, seed=0)["test"])
+        results = trainer.results()
+        assert results.training.resumed_from == max(folder.glob("checkpoint-*")).name
+        assert [warning for warning in results.warnings if "started with hf_ser 0.0.1 and resumed with" in warning]
+        assert json.loads((folder / "run.json").read_text())["corpora"] == ["of the command line"]
 
     def test_a_model_that_is_saved_where_another_one_was_is_opened(
         self, own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path
