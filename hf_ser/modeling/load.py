@@ -146,7 +146,7 @@ def load_model(
                 model, missing = SERForAudioClassification.from_encoder(source, settings)
                 new = set(missing)
                 start_dimensions(model)
-                logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
+                logger.info("new %s head for %s", head, listed((*emotions, *dimensions)))
             else:
                 model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
     except (OSError, SafetensorError) as error:
@@ -202,8 +202,7 @@ def _with_its_class(
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
-            "%s: new %s head for %s%s%s",
-            source,
+            "new %s head for %s%s%s",
             head,
             listed(outputs),
             "" if head == "linear" else f" (randomly initialised: {', '.join(random)})",  # a probe will fill it
