@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import hf_ser
 from hf_ser.corpora import CorpusError
 from hf_ser.corpora.entries import load_entry
-from hf_ser.hub import HubError
+from hf_ser.hub import HubError, checkpoints
 from hf_ser.modeling import load_model
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
@@ -224,6 +224,23 @@ def test_weights_with_another_hash_than_the_hub_says_are_refused(
             use()
     next(path for path in Path(constants.HF_HUB_CACHE).rglob(file)).resolve().unlink()
     use()
+
+
+def test_a_checkpoint_with_another_hash_than_the_hub_says_does_not_replace_the_one_here(hub: Any, tmp_path: Path) -> None:
+    for name in ("run.json", "splits.json", "checkpoint-9/optimizer.pt"):
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_text("{}")
+    HfApi().create_repo("lab/ser")
+    HfApi().create_branch("lab/ser", branch="checkpoints")
+    HfApi().upload_folder(repo_id="lab/ser", folder_path=tmp_path / "there", revision="checkpoints")
+    (tmp_path / "run").mkdir()
+    for name, digits in (("optimizer.pt", 64), ("run.json", 40)):
+        hub.fail("GET", name, other_bytes=True)
+        with pytest.raises(HubError, match=rf"lab/ser: .*{name} has the hash \w{{{digits}}}, expected .* was deleted. Try"):
+            checkpoints.download("lab/ser", None, tmp_path / "run", None)
+        assert not list((tmp_path / "run").iterdir())
+    checkpoints.download("lab/ser", None, tmp_path / "run", None)
+    assert (tmp_path / "run/checkpoint-9/optimizer.pt").read_text() == "{}"
 
 
 @pytest.mark.parametrize("name", ["../../../../outside", "model/../../../../../../outside", "/outside", "model\\..\\x"])
