@@ -226,7 +226,9 @@ def test_weights_with_another_hash_than_the_hub_says_are_refused(
     use()
 
 
-def test_a_checkpoint_with_another_hash_than_the_hub_says_does_not_replace_the_one_here(hub: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_hash_than_the_hub_says_does_not_replace_the_one_here(
+    hub: Any, tmp_path: Path
+) -> None:
     for name in ("run.json", "splits.json", "checkpoint-9/optimizer.pt"):
         (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "there" / name).write_text("{}")
@@ -236,7 +238,9 @@ def test_a_checkpoint_with_another_hash_than_the_hub_says_does_not_replace_the_o
     (tmp_path / "run").mkdir()
     for name, digits in (("optimizer.pt", 64), ("run.json", 40)):
         hub.fail("GET", name, other_bytes=True)
-        with pytest.raises(HubError, match=rf"lab/ser: .*{name} has the hash \w{{{digits}}}, expected .* was deleted. Try"):
+        with pytest.raises(
+            HubError, match=rf"lab/ser: .*{name} has the hash \w{{{digits}}}, expected .* was deleted. Try"
+        ):
             checkpoints.download("lab/ser", None, tmp_path / "run", None)
         assert not list((tmp_path / "run").iterdir())
     checkpoints.download("lab/ser", None, tmp_path / "run", None)
@@ -254,5 +258,7 @@ def test_a_file_name_in_a_repository_leads_nowhere_else(hub: Any, model: Path, t
     before = set(home.parent.rglob("*")) | set(tmp_path.rglob("*"))
     with contextlib.suppress(HubError, ValueError):
         hf_ser.pipeline("lab/ser")
-    assert {path for path in {*home.parent.rglob("*"), *tmp_path.rglob("*")} - before if home not in path.parents} == set()
+    assert {
+        path for path in {*home.parent.rglob("*"), *tmp_path.rglob("*")} - before if home not in path.parents
+    } == set()
     assert not list(home.glob("outside*"))

@@ -198,10 +198,18 @@ def files(tmp_path: Path) -> dict[Path, str]:
 
 
 def test_a_run_excludes_damaged_files_and_learns_the_same_without_them(
-    files: dict[Path, str], write_clip: Callable[..., Path], tiny_hubert: Path, run_script: Callable[..., Any], tmp_path: Path
+    files: dict[Path, str],
+    write_clip: Callable[..., Path],
+    tiny_hubert: Path,
+    run_script: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     parts = {"train": "angry sad", "validation": "sad angry", "test": "angry sad"}
-    rows = [(write_clip(tmp_path / f"{part}-{emotion}.wav"), emotion, part) for part in parts for emotion in parts[part].split()]
+    rows = [
+        (write_clip(tmp_path / f"{part}-{emotion}.wav"), emotion, part)
+        for part in parts
+        for emotion in parts[part].split()
+    ]
 
     def train(name: str, damaged: Iterable[Path]) -> dict[str, str]:
         lines = [
