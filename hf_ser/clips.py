@@ -220,7 +220,8 @@ def labelled(
         selection (`EmotionSelection`): Which emotions to keep.
         targets, max_excluded, minimum_seconds: See [`load_corpora`].
         corpora (`dict[str, str]`, *optional*): The `NAME=PATH` that each corpus is read from.
-        keep_all (`bool`, defaults to `False`): Emotions without a clip keep their number: a part of the clips may lack some.
+        keep_all (`bool`, defaults to `False`): Emotions without a clip keep their number: a part of the clips may lack some,
+            and all but one.
         **rating: `minimum_raters`, `vote_smoothing` and `dimension_range`, see [`load_corpora`].
 
     Raises:
@@ -241,8 +242,8 @@ def labelled(
     if EMOTION not in targets and votes is not None:  # else a class of the model would have no clip
         counts += votes.counts[usable].sum(axis=0)
     present = list(selection.names or EMOTIONS)
-    if not {EMOTION, DISTRIBUTION}.isdisjoint(targets):
-        present = present_emotions(selection, selection.names if keep_all else np.array(present)[counts > 0].tolist())
+    if not keep_all and not {EMOTION, DISTRIBUTION}.isdisjoint(targets):
+        present = present_emotions(selection, np.array(present)[counts > 0].tolist())
     if DISTRIBUTION in values and len(present) < len(selection.names):
         values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
     labels = Words(labels, selection.names).places(present)

@@ -1,9 +1,11 @@
 """The options of a command, and how it reports an error: in one line, and with its traceback on request."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import field, fields
@@ -138,4 +140,6 @@ def tell(error: Exception, *, quiet: bool = False) -> None:
         raise error
     if not quiet:
         text = visible(str(error), kept="\n\t")
+        if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC) and not error.filename:
+            text += f": free space where the command writes, and in {tempfile.gettempdir()}"
         print(f"error: {text}\n({DEBUG}=1 shows where)", file=sys.stderr)

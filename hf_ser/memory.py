@@ -91,9 +91,22 @@ def free_memory() -> float:
         (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
     ):
         with suppress(OSError, ValueError):  # without a limit it is the word max
-            cached = _number("inactive_file ", limit.with_name("memory.stat"))  # is given up on demand
+            kinds = (r"\binactive_file ", r"\bactive_file ")  # are given up on demand
+            cached = sum(_number(kind, limit.with_name("memory.stat")) for kind in kinds)
             found.append(int(limit.read_text()) - int(used.read_text()) + cached)
     return min(found)
+
+
+def require_memory(needed: float, what: str) -> None:
+    """
+    Raises:
+        MemoryError: if this process cannot take the bytes that `what` needs: the system would end it without a word.
+    """
+    if needed > (free := free_memory()):
+        raise MemoryError(
+            f"{what} need {needed / 1e9:.2f} GB of memory, of which {free / 1e9:.2f} GB are free: end other programs, raise the "
+            "limit of the container, or choose a smaller model or a method that trains less of it"
+        )
 
 
 def _number(name: str, file: Path) -> int:

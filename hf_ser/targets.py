@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from hf_ser.annotations import lacking
 from hf_ser.clips import emotion_column, emotions_of
+from hf_ser.corpora import CorpusError
 from hf_ser.corpora.columns import arrow_column
 from hf_ser.emotions import DIMENSIONS, DISTRIBUTION, EMOTION, parse_targets
 
@@ -34,11 +35,13 @@ class Targets:
         The targets `words` of clips.
 
         Raises:
-            CorpusError: if no clip has one of them.
+            CorpusError: if no clip has one of them, or all clips have the same emotion.
             ValueError: see [`~hf_ser.emotions.parse_targets`].
         """
         weights = parse_targets(words)
         targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
+        if len(targets.emotions) == 1:
+            raise CorpusError(f"emotions: found clips of {targets.emotions[0]} alone, expected two emotions at least")
         for name in weights:
             known = name in clips.column_names and arrow_column(clips, name).null_count < len(clips)
             if name != EMOTION and not known:

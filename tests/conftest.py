@@ -331,6 +331,25 @@ def make_hubert() -> Callable[..., Path]:
     return save_encoder
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A disk of 400 kB, and what changes it: `mount("remount,size=50m")`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root may mount a disk")
+
+    try:
+        mount("size=400k")
+    except FileNotFoundError:
+        pytest.skip("this system has no mount")
+    yield folder, mount
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @contextmanager
 def running_hub(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An empty Hub, with a user "lab" who is logged in, in this process and in those that it starts.

@@ -1,8 +1,10 @@
 """Disks that are full or cannot be written: the error names the folder and what to do, and nothing unfinished is read later."""
 
 import errno
+import os
+import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,25 +21,9 @@ from hf_ser.training.checkpoints import CheckpointingTrainer, last_checkpoint
 from hf_ser.training.frozen.store import in_use
 
 Mount = Callable[[str], None]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    """A disk of 400 kB, and what changes it: `mount("remount,size=50m")`."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("only root may mount a disk")
-
-    try:
-        mount("size=400k")
-    except FileNotFoundError:
-        pytest.skip("this system has no mount")
-    yield folder, mount
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+Script = Callable[..., "subprocess.CompletedProcess[str]"]
+#: The last lines of a command whose libraries name no file.
+FULL = r"^error: \[Errno 28\] No space left on device: free space where the command writes, and in .*\n\(HF_SER_DEBUG.*\n\Z"
 
 
 @pytest.fixture
@@ -151,3 +137,38 @@ def test_two_runs_prepare_a_corpus_at_once(
     assert fork(2, lambda: prepare([rows], tmp_path / "cache", 1)) == [0, 0]
     assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 1
     assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == [""] * 20
+
+
+def fill(folder: Path, free: int) -> None:
+    """Leaves so many bytes of a disk free."""
+    found = os.statvfs(folder)
+    (folder / "others").write_bytes(bytes(found.f_bavail * found.f_bsize - free))
+
+
+@pytest.mark.parametrize("free", [0, 20_000])
+def test_a_report_on_a_full_disk(
+    disk: tuple[Path, Mount], model: Path, speech: Path, run_script: Script, free: int
+) -> None:
+    folder, mount = disk
+    fill(folder, free)
+    words = [model, "--corpora", f"synthetic={speech}", "--output", folder / "report", "--no_robustness", "--no_cost", "--no_leakage",
+             "--resamples", "20"]  # fmt: skip
+    done = run_script("evaluate", *words)
+    assert done.returncode == 1
+    assert re.search(FULL, done.stderr, re.MULTILINE), done.stderr
+    assert not [path for path in (folder / "report").glob("*") if path.name in ("report.json", "report.html")]
+    mount("remount,size=50m")
+    assert run_script("evaluate", *words).returncode == 0
+    assert (folder / "report/report.json").is_file()
+
+
+def test_an_export_on_a_full_disk(
+    disk: tuple[Path, Mount], model: Path, run_script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="an export needs it: pip install 'hf_ser[export]'")
+    monkeypatch.setattr("hf_ser.export.run.write_graph", lambda recogniser, path: path.write_bytes(bytes(600_000)))
+    folder, _ = disk
+    done = run_script("export", model, "--output", folder / "exported")
+    assert done.returncode == 1
+    assert re.search(FULL, done.stderr, re.MULTILINE), done.stderr
+    assert not list(folder.iterdir())

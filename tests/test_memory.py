@@ -20,6 +20,8 @@ import soundfile
 import torch
 from datasets import Dataset
 
+import hf_ser
+from hf_ser import SERConfig, SERTrainer, memory
 from hf_ser.audio import AudioError, decode, preparation, prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.inference.clips import find_clips
@@ -137,6 +139,29 @@ def test_a_clip_is_refused_before_memory_is_used_up(
         prepare([rows], tmp_path / "cache", 1)
     monkeypatch.undo()
     assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == ["", ""]
+
+
+def test_a_model_is_refused_before_memory_is_used_up(
+    tiny_hubert: Path, make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(method: str) -> None:
+        args = SERConfig(str(tmp_path / method), max_steps=1, bf16=False, disable_tqdm=True, head="stock")
+        SERTrainer(tiny_hubert, args, make_dataset(label=["sad", "happy"]), peft_config=method).train()
+
+    weights = (tiny_hubert / "model.safetensors").stat().st_size
+    monkeypatch.setattr(memory, "free_memory", lambda: 2 * weights)
+    with pytest.raises(
+        MemoryError, match=r"^training: the gradients and .* need 0\.00 GB of memory, of which 0\.00 GB are free"
+    ):
+        train("full")
+    train("lora_qkv")
+    monkeypatch.setattr(memory, "free_memory", lambda: weights / 2)
+    with pytest.raises(
+        MemoryError, match=rf"^{tiny_hubert}: its weights need .* end other programs, .* or choose a smaller"
+    ):
+        train("lora_qkv")
+    with pytest.raises(MemoryError, match="its weights need"):
+        hf_ser.pipeline(tiny_hubert)
 
 
 def test_a_process_that_was_killed_while_it_decodes(

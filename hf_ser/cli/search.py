@@ -16,6 +16,7 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from hf_ser.claims import sole_use
 from hf_ser.cli.options import new_parser
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.memory import keep_freed_memory
@@ -47,14 +48,14 @@ def main() -> int:
     search.require_space(space, argv)
     keep_freed_memory()
     root = Path(arguments.training.output_dir or "")
-    root.mkdir(parents=True, exist_ok=True)
-    log = root / "search.log"
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, filename=log)
-    logging.getLogger("hf_ser").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):  # the Trainer prints its losses
-        study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
+    with sole_use(root):
+        log = root / "search.log"
+        logging.basicConfig(format="%(message)s", level=logging.WARNING, filename=log)
+        logging.getLogger("hf_ser").setLevel(logging.INFO)
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):  # the Trainer prints its losses
+            study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
     print(search.as_markdown(study))
     print(
         f"\nUAR: mean over {own.inner_folds} folds of the training speakers; {len(study.trials)} trials; best arguments: "

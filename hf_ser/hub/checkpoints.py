@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 
 from hf_ser import records, splits
-from hf_ser.hub.errors import explained, files_there
+from hf_ser.hub.errors import HubError, explained, files_there
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import RUN, SPLITS
 
@@ -90,12 +90,19 @@ def download(repo_id: str, revision: str | None, run: Path, token: str | None) -
         HubError: if the Hub cannot be reached or refuses.
     """
     staged = run / f"{STAGED}download"
+    api = HfApi(token=token)
     with explained(repo_id, branch(revision)):
-        last = max(map(_step, files_there(HfApi(token=token), repo_id, branch(revision))), default=-1)
+        last = max(map(_step, files_there(api, repo_id, branch(revision))), default=-1)
         if last <= max((_step(path.name) for path in run.glob("checkpoint-*")), default=-1):
             return
         patterns = [RUN, SPLITS, "checkpoint-*/*"]
         snapshot_download(repo_id, revision=branch(revision), token=token, local_dir=staged, allow_patterns=patterns)
+        if wrong := api.verify_repo_checksums(repo_id, revision=branch(revision), local_dir=staged).mismatches:
+            shutil.rmtree(staged)
+            raise HubError(
+                "{}: {path} has the hash {actual}, expected {expected}, and was deleted. Try again; if that does not help, the "
+                "Hub or the network sends another file.".format(repo_id, **wrong[0])
+            )
     for name in (RUN, SPLITS):
         (staged / name).replace(run / name)
     for checkpoint in sorted(staged.glob("checkpoint-*"), key=lambda path: _step(path.name)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.utils.sha import sha_fileobj
 from peft import PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Many older base models have no safetensors. Their pickles are read as plain tensors.
 PICKLED = (CONFIG, "pytorch_model*.bin*")
+#: How the Hub is asked where nothing else is given.
+ONLINE: dict[str, Any] = {"token": None, "cache_dir": None, "local_files_only": False}
 #: What describes a run beside its model.
 RECORDS = (RESULTS, SPLITS, CONFIG)
 
@@ -129,7 +132,25 @@ def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
         FileNotFoundError: if `model` is neither a folder nor a name on the Hub.
         HubError: if the Hub cannot be read.
     """
-    return _fetch(str(model), revision, {"token": None, "cache_dir": None, "local_files_only": False}, RECORDS)[0]
+    return _fetch(str(model), revision, ONLINE, RECORDS)[0]
+
+
+def fetch_base(model: str, revision: str | None = None, **hub: Any) -> Path:
+    """
+    The folder of a model that is fine-tuned or has an adapter on it, downloaded if need be; with a pickle if there are no
+    safetensors.
+
+    Args:
+        model (`str`): A folder, or a name on the Hub.
+        revision (`str`, *optional*), **hub: See [`load`].
+
+    Raises:
+        FileNotFoundError, HubError: see [`fetch_records`]; if weights are not those that the Hub says.
+    """
+    folder, _ = _fetch(model, revision, ONLINE | hub, MODEL)
+    if not any(folder.glob(WEIGHTS)):
+        folder, _ = _fetch(model, revision, ONLINE | hub, PICKLED)
+    return folder
 
 
 def _fetch(
@@ -152,7 +173,26 @@ def _fetch(
         if not any((folder / prefix).glob("*model*.*")) and not hub["local_files_only"]:
             # The client returns an incomplete cache where the Hub refuses: ask for the reason.
             HfApi(token=hub["token"]).model_info(model, revision=revision)
+    _require_hashes([path for name in files for path in (folder / prefix).glob(name)], model)
     return folder / prefix, f"{model}/{prefix}".rstrip("/") + (f" ({revision})" if revision else "")
+
+
+def _require_hashes(files: Sequence[Path], name: str) -> None:
+    """
+    Compares weights in the Hub's cache with the SHA-256 that the Hub has of each: a link leads to a file of that name. The Hub's
+    client compares their size alone.
+    """
+    for path in files:
+        expected = path.readlink().name if path.is_symlink() else ""
+        if len(expected) != 64:  # a file without a SHA-256, or a disk without links
+            continue
+        with path.open("rb") as file:
+            found = sha_fileobj(file).hex()
+        if found != expected:
+            raise HubError(
+                f"{name}: the file '{path}' is not the one that the Hub has: its SHA-256 is {found}, expected {expected}. Delete "
+                f"{path.resolve()} and try again; if that does not help, the Hub or the network sends another file."
+            )
 
 
 def _checkpoint(path: Path, name: str) -> Any:
@@ -172,9 +212,7 @@ def _with_adapter(path: Path, name: str, base: str | None, hub: dict[str, Any]) 
     with safe_open(path / ADAPTER, framework="pt") as file:
         keys, trained_on = set(file.keys()), (file.metadata() or {}).get(FINGERPRINT)
     try:
-        folder, _ = _fetch(source, revision, hub, MODEL)
-        if not any(folder.glob(WEIGHTS)):
-            folder, _ = _fetch(source, revision, hub, PICKLED)
+        folder = fetch_base(source, revision, **hub)
         with untrusted(str(folder)):
             model, random = open_on_base(str(folder), AutoConfig.from_pretrained(path, **NO_CODE))
     except (OSError, SafetensorError) as error:

@@ -24,6 +24,7 @@ from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder, writing
 from hf_ser.emotions import canonical
+from hf_ser.memory import require_memory
 from hf_ser.modeling import tiny
 from hf_ser.modeling.configuration_ser import SERModelConfig
 from hf_ser.modeling.encoders_ser import ignore_padding, use_lora_compatible_attention
@@ -146,7 +147,7 @@ def load_model(
                 model, missing = SERForAudioClassification.from_encoder(source, settings)
                 new = set(missing)
                 start_dimensions(model)
-                logger.info("%s: new %s head for %s", source, head, listed((*emotions, *dimensions)))
+                logger.info("new %s head for %s", head, listed((*emotions, *dimensions)))
             else:
                 model, new = _with_its_class(source, config, emotions, dimensions, head, weighted_layer_sum)
     except (OSError, SafetensorError) as error:
@@ -202,8 +203,7 @@ def _with_its_class(
         random = sorted({key.split(".")[0] for key in missing if key.startswith(HEAD)} | {"classifier"})
         former = f"; the checkpoint's own head was for {', '.join(trained_for)}"
         logger.info(
-            "%s: new %s head for %s%s%s",
-            source,
+            "new %s head for %s%s%s",
             head,
             listed(outputs),
             "" if head == "linear" else f" (randomly initialised: {', '.join(random)})",  # a probe will fill it
@@ -283,7 +283,11 @@ def untrusted(source: str) -> Iterator[None]:
     Raises:
         ValueError, OSError: if it needs code of its own, its pickle has more than tensors, or an index names other files than
             weights beside it.
+        MemoryError: if its weights do not fit into memory.
     """
+    # The largest file alone: there may be several versions of the weights.
+    largest = max((path.stat().st_size for path in Path(source).glob("*model*.*")), default=0)
+    require_memory(largest, f"{source}: its weights")
     for index in Path(source).glob("*.index.json"):
         shards, suffix = records.read(index).get("weight_map"), Path(index.name.removesuffix(".index.json")).suffix
         for name in shards.values() if isinstance(shards, dict) else [shards]:

@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
+from hf_ser.memory import require_memory
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.modeling.families import layer_numbers
 from hf_ser.modeling.load import HEAD
@@ -222,6 +223,10 @@ class BaseTrainer(MicroBatchTrainer):
                 module.linear.load_state_dict(state)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
+        if self.args.device.type == "cpu" and not self.shares_model:
+            adam = self.args.adam or self.args.optim.startswith("adamw_torch")  # keeps two values for each gradient
+            trained = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+            require_memory((3 if adam else 1) * trained, "training: the gradients and the state of the optimizer")
         with ExitStack() as stack:
             stack.enter_context(attention(self.model, self.args.attn_implementation))
             if self.args.base_model_dtype == "bfloat16":

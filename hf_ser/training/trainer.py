@@ -25,7 +25,7 @@ from hf_ser.evaluation.measures import Evaluated
 from hf_ser.evaluation.metrics import EMOTION_METRICS, confusion
 from hf_ser.evaluation.plots import draw_run
 from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
-from hf_ser.hub import checkpoints
+from hf_ser.hub import checkpoints, fetch_base
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
@@ -500,14 +500,14 @@ class StartingModel:
     ) -> None:
         self._folder: TemporaryDirectory[str] | None = None
         self.name = model.config._name_or_path if isinstance(model, PreTrainedModel) else str(model)
-        self.path = self.name
+        self.path = self.name if isinstance(model, PreTrainedModel) else str(fetch_base(self.name))
         if isinstance(model, PreTrainedModel) or processing_class is not None:
             self._folder = TemporaryDirectory(prefix="hf_ser-")
-            self.path = self._folder.name
             if not isinstance(model, PreTrainedModel):
-                model = transformers.AutoModel.from_pretrained(self.name, **NO_CODE)
+                model = transformers.AutoModel.from_pretrained(self.path, **NO_CODE)
+            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.path, **NO_CODE)
+            self.path = self._folder.name
             model.save_pretrained(self.path)
-            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.name, **NO_CODE)
             extractor.save_pretrained(self.path)
 
     @property

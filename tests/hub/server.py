@@ -131,6 +131,7 @@ class Fault:
     - `lost_answer`: the request takes effect, but its answer is lost.
     - `seconds`: the answer comes so late.
     - `claims`: the answer's headers claim that it has so many bytes.
+    - `other_bytes`: the answer has as many bytes as the file, and the last one is another.
     """
 
     method: str = ""
@@ -141,6 +142,7 @@ class Fault:
     lost_answer: bool = False
     seconds: float = 0
     claims: int | None = None
+    other_bytes: bool = False
     times: float = 1
 
 
@@ -210,6 +212,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def send(self, answer: Answer, fault: Fault) -> None:
         content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        if fault.other_bytes:
+            content = content[:-1] + bytes([content[-1] ^ 1])
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             self.send_header(name, value)

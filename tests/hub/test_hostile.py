@@ -1,6 +1,8 @@
 """Models and records of unknown origin: nothing of them is executed, nothing outside their folder is read, and errors are clear."""
 
+import contextlib
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 import hf_ser
 from hf_ser.corpora import CorpusError
 from hf_ser.corpora.entries import load_entry
-from hf_ser.hub import HubError
+from hf_ser.hub import HubError, checkpoints
 from hf_ser.modeling import load_model
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
@@ -195,3 +197,68 @@ def test_a_download_that_fails_leaves_nothing_that_is_read(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     hub.faults.clear()
     assert hf_ser.pipeline("lab/ser")({"array": np.ones(800, np.float32), "sampling_rate": 16_000})
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_weights_with_another_hash_than_the_hub_says_are_refused(
+    hub: Any, model: Path, make_dataset: Callable[..., Any], tmp_path: Path, trained: bool
+) -> None:
+    """The Hub's client compares sizes alone."""
+    folder, file = Path(shutil.copytree(model, tmp_path / "there")), "model.safetensors"
+    if trained:  # of an encoder a pickle is opened, too
+        file = "pytorch_model.bin"
+        torch.save(load_file(folder / "model.safetensors"), folder / file)
+        (folder / "model.safetensors").unlink()
+    HfApi().create_repo("lab/ser")
+    HfApi().upload_folder(repo_id="lab/ser", folder_path=folder)
+    hub.fail("GET", f"resolve/{HfApi().model_info('lab/ser').sha}/{file}", other_bytes=True)
+
+    def use() -> None:
+        if trained:
+            hf_ser.SERTrainer("lab/ser", hf_ser.SERConfig(tmp_path / "run"), make_dataset(label=["happy", "sad"]))
+        else:
+            hf_ser.pipeline("lab/ser")
+
+    for _ in range(2):  # again, from the cache
+        with pytest.raises(HubError, match=rf"lab/ser: .*{file}' .* SHA-256 is \w{{64}}, expected \w{{64}}.* Delete"):
+            use()
+    next(path for path in Path(constants.HF_HUB_CACHE).rglob(file)).resolve().unlink()
+    use()
+
+
+def test_a_checkpoint_with_another_hash_than_the_hub_says_does_not_replace_the_one_here(
+    hub: Any, tmp_path: Path
+) -> None:
+    for name in ("run.json", "splits.json", "checkpoint-9/optimizer.pt"):
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_text("{}")
+    HfApi().create_repo("lab/ser")
+    HfApi().create_branch("lab/ser", branch="checkpoints")
+    HfApi().upload_folder(repo_id="lab/ser", folder_path=tmp_path / "there", revision="checkpoints")
+    (tmp_path / "run").mkdir()
+    for name, digits in (("optimizer.pt", 64), ("run.json", 40)):
+        hub.fail("GET", name, other_bytes=True)
+        with pytest.raises(
+            HubError, match=rf"lab/ser: .*{name} has the hash \w{{{digits}}}, expected .* was deleted. Try"
+        ):
+            checkpoints.download("lab/ser", None, tmp_path / "run", None)
+        assert not list((tmp_path / "run").iterdir())
+    checkpoints.download("lab/ser", None, tmp_path / "run", None)
+    assert (tmp_path / "run/checkpoint-9/optimizer.pt").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["../../../../outside", "model/../../../../../../outside", "/outside", "model\\..\\x"])
+def test_a_file_name_in_a_repository_leads_nowhere_else(hub: Any, model: Path, tmp_path: Path, name: str) -> None:
+    HfApi().create_repo("lab/ser")
+    HfApi().upload_folder(repo_id="lab/ser", folder_path=model)
+    home = Path(hub.environment["HF_HOME"])
+    files = hub.repositories["models", "lab/ser"].commit("main").files
+    for inner in ("", "model"):  # patterns match with any path
+        files[f"{inner}{name}.safetensors"] = files["model.safetensors"]
+    before = set(home.parent.rglob("*")) | set(tmp_path.rglob("*"))
+    with contextlib.suppress(HubError, ValueError):
+        hf_ser.pipeline("lab/ser")
+    assert {
+        path for path in {*home.parent.rglob("*"), *tmp_path.rglob("*")} - before if home not in path.parents
+    } == set()
+    assert not list(home.glob("outside*"))

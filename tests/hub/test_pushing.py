@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -499,3 +500,18 @@ class TestFailing:
         with pytest.raises((ValueError, FileNotFoundError), match=says):
             push(folder, "lab/ser")
         assert hub.repositories == {}
+
+
+def test_a_push_on_a_full_disk(
+    hub: Any, run: Callable[[str], Path], disk: tuple[Path, Callable[[str], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mount = disk
+    found = run("full")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    mount("remount,size=8k")
+    with pytest.raises(OSError, match=rf"No space left on device: '{folder}/hf_ser-push-"):
+        push(found, "lab/ser")
+    assert not list(folder.iterdir())
+    assert not hub.repositories
+    mount("remount,size=50m")
+    assert push(found, "lab/ser").anything

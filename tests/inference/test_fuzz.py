@@ -1,10 +1,13 @@
 """
 Damaged, absurd and hostile audio files: nothing crashes, hangs or fills the memory, and no good clip has other predictions.
 
-100 files by default; `HF_SER_FUZZ=10000 pytest tests/inference/test_fuzz.py` takes as many. A file depends on its number alone:
-`damaged(1234)` is the one that a failure names.
+500 files by default; `HF_SER_FUZZ=10000 pytest tests/inference/test_fuzz.py` takes as many. Some of them are trained on and go
+through the page, too. A file depends on its number alone: `damaged(1234)` is the one that a failure names.
 """
 
+import csv
+import html
+import json
 import multiprocessing
 import os
 import resource
@@ -13,6 +16,7 @@ import struct
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +33,10 @@ from hf_ser.corpora import Row, to_dataset
 from hf_ser.pipeline import SERPipeline
 
 FIRST, FILES, GROUP = (
-    int(os.environ.get(name, other)) for name, other in [("HF_SER_FUZZ_FROM", 0), ("HF_SER_FUZZ", 100), ("", 50)]
+    int(os.environ.get(name, other)) for name, other in [("HF_SER_FUZZ_FROM", 0), ("HF_SER_FUZZ", 500), ("", 100)]
 )
+#: Of so many files a model trains on those that it can, and so many go through the page.
+SOME = max(FILES // 20, 25)
 #: What a file, or a group that is prepared or predicted, may take.
 SECONDS, BYTES = 120, 1 << 30
 FORMATS = ("WAV PCM_16", "WAV FLOAT", "WAV DOUBLE", "WAV PCM_24", "WAV ULAW", "WAV IMA_ADPCM", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS",
@@ -61,7 +67,7 @@ def damaged(number: int) -> tuple[str, bytes]:
     format = FORMATS[below(len(FORMATS))]
     rate = int(rng.choice([8000, 16_000, 48_000, *([] if "OPUS" in format else [22_050, 44_100])]))
     content = file_of(
-        noise(1 + below(rate), 1 if "IMA" in format else 1 + below(2 if "MP3" in format else 3)), rate, format
+        noise(1 + below(rate // 4), 1 if "IMA" in format else 1 + below(2 if "MP3" in format else 3)), rate, format
     )
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         at, size = below(len(content)), below(2000)
@@ -85,7 +91,7 @@ def damaged(number: int) -> tuple[str, bytes]:
                 at = 2 * below(64)
                 content[at : at + len(value)] = value
             case "floats":
-                samples = noise(1 + below(16_000), 1 + below(2))
+                samples = noise(1 + below(4000), 1 + below(2))
                 samples[rng.random(samples.shape) < rng.choice([1e-3, 0.5, 1.1])] = rng.choice(ODD_FLOATS)
                 content = file_of(samples, 16_000, str(rng.choice(["WAV FLOAT", "WAV DOUBLE"])))
             case "replace":
@@ -103,6 +109,17 @@ def expected_of(path: Path) -> str:
     return ""
 
 
+def write_damaged(number: int, folder: Path) -> Path:
+    name, content = damaged(number)
+    path = folder / name
+    try:
+        path.write_bytes(content)
+    except OSError:  # a disk that takes no such name
+        path = folder / f"{number}.wav"
+        path.write_bytes(content)
+    return path
+
+
 def fuzz(folder: Path, recogniser: SERPipeline, pipe: Connection) -> None:
     """Reads, prepares and predicts all files. What is done goes into the pipe before it is done."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -114,13 +131,7 @@ def fuzz(folder: Path, recogniser: SERPipeline, pipe: Connection) -> None:
         expected: dict[Path, str] = {}
         for number in range(first, min(first + GROUP, FIRST + FILES)):
             pipe.send(f"damaged({number})")
-            name, content = damaged(number)
-            path = folder / name
-            try:
-                path.write_bytes(content)
-            except OSError:  # a disk that takes no such name
-                path = folder / f"{number}.wav"
-                path.write_bytes(content)
+            path = write_damaged(number, folder)
             expected[path] = expected_of(path)
         pipe.send(f"preparing damaged({first}) and the next ones")
         rows = to_dataset([Row(str(path), f"{n:09}", "sad") for n, path in enumerate(expected)], "a")
@@ -176,3 +187,68 @@ def test_damaged_files_are_excluded_and_change_nothing_for_the_others(tmp_path: 
     finally:
         process.kill()
     assert min(found[reason] for reason in ("", "unreadable", "not finite", "empty")) > FILES / 100, found
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[Path, str]:
+    """Some of the files, and why each cannot be used."""
+    (tmp_path / "files").mkdir()
+    paths = [write_damaged(number, tmp_path / "files") for number in range(FIRST, FIRST + SOME)]
+    return {path: expected_of(path) for path in paths if "\udcff" not in path.name}  # which no table can name
+
+
+def test_a_run_excludes_damaged_files_and_learns_the_same_without_them(
+    files: dict[Path, str],
+    write_clip: Callable[..., Path],
+    tiny_hubert: Path,
+    run_script: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    parts = {"train": "angry sad", "validation": "sad angry", "test": "angry sad"}
+    rows = [
+        (write_clip(tmp_path / f"{part}-{emotion}.wav"), emotion, part)
+        for part in parts
+        for emotion in parts[part].split()
+    ]
+
+    def train(name: str, damaged: Iterable[Path]) -> dict[str, str]:
+        lines = [
+            json.dumps({"path": str(path), "emotion": emotion, "speaker": part, "split": part})
+            for path, emotion, part in (*((path, "sad", "train") for path in damaged), *rows)
+        ]
+        (tmp_path / "clips.jsonl").write_text("\n".join(lines))
+        done = run_script(
+            "finetune", "--corpora", f"manifest={tmp_path / 'clips.jsonl'}", "--model_name_or_path", tiny_hubert, "--method", "full",
+            "--head", "stock", "--max_steps", "1", "--split", "official", "--max_excluded", "1", "--bf16", "False",
+            "--disable_tqdm", "True", "--output_dir", tmp_path / name,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / name / "excluded.csv").open(newline="", encoding="utf-8") as table:
+            return {row["clip"].rpartition("/")[2]: row["reason"] for row in csv.DictReader(table)}
+
+    excluded = train("all", files)
+    used = [path for path in files if path.stem not in excluded]
+    for path, reason in files.items():
+        assert excluded.get(path.stem, "") in ({reason} if reason else {"", "too short"}), path
+    assert len(used) > SOME / 10
+    assert train("used", used) == {}
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("all", "used")]
+    assert weights[0] == weights[1]
+
+
+def test_the_page_refuses_damaged_files_and_predicts_the_same_without_them(files: dict[Path, str], model: Path) -> None:
+    gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'hf_ser[demo]'")
+    from hf_ser.app.page import make_page
+
+    answer = next(function.fn for function in make_page(str(model)).fns.values() if function.api_name == "predict")
+    answers = {}
+    for path, reason in files.items():
+        try:
+            answers[path] = answer(str(path))[0]
+        except gradio.Error as error:
+            found = html.unescape(error.message).partition(".wav is ")[2].partition(":")[0]
+            assert found == reason or (found, reason) == ("too short", ""), path
+        else:
+            assert not reason, path
+    assert len(answers) > SOME / 10
+    assert {path: answer(str(path))[0] for path in answers} == answers

@@ -12,6 +12,7 @@ optuna = pytest.importorskip("optuna", reason="the search needs Optuna: pip inst
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 
+from hf_ser.claims import sole_use  # noqa: E402
 from hf_ser.evaluation import DivergedError  # noqa: E402
 from hf_ser.splits import SplitError  # noqa: E402
 from hf_ser.training import parse_arguments, search  # noqa: E402
@@ -89,6 +90,14 @@ def test_trainings_that_diverge_end_no_search(
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "9")
     assert done.returncode == 0
     assert len([row for row in done.stdout.splitlines() if "| 50.0 |" in row]) == 7
+
+
+def test_two_searches_in_one_folder(words: list[str], run_script: Script, tmp_path: Path) -> None:
+    with sole_use(tmp_path / "search"):
+        done = run_script("search", *words)
+        assert list((tmp_path / "search").iterdir()) == [tmp_path / "search/.lock"]
+    assert done.returncode == 1
+    assert f"error: output_dir: another process trains in '{tmp_path / 'search'}'" in done.stderr
 
 
 @pytest.mark.parametrize(

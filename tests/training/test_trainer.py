@@ -573,6 +573,11 @@ class TestDatasetsOfTheUser:
         without = relabelled(words, Value("string"), [i for i, word in enumerate(words) if word])
         matrix = trainer.evaluate(without, metric_key_prefix="without")["without_confusion_matrix"]
         assert matrix == [expected[0], [0, 0, 0], expected[2]]
+        sad = without.filter(lambda word: word == "sad", input_columns="label")
+        matrix = trainer.evaluate(sad, metric_key_prefix="sad")["sad_confusion_matrix"]
+        assert matrix == [[0, 0, 0], [0, 0, 0], expected[2]]
+        with pytest.raises(CorpusError, match="emotions: found clips of sad alone, expected two emotions at least"):
+            train(sad)
         with pytest.raises(
             CorpusError, match="label: found clips of calm, expected emotions of the model alone: angry, happy and"
         ):
