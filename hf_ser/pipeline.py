@@ -399,9 +399,9 @@ class SERPipeline(AudioClassificationPipeline):
                 features = partial(self._features, batch.waveforms)
                 extracted.append((batch, threads.submit(features).result if self.readers else features))
             while len(extracted) > (0 if batch is None else self.readers):
-                next_one, features = extracted.popleft()
-                compute = partial(self._queue, next_one.waveforms, features)
-                queued.append((next_one, self.fits(compute, len(next_one.places), next_one.width)))
+                first, inputs = extracted.popleft()
+                compute = partial(self._queue, first.waveforms, inputs)
+                queued.append((first, self.fits(compute, len(first.places), first.width)))
                 if len(queued) > 1:
                     yield self._fetch(*queued.popleft())
             while queued and (batch is None or not self.readers):

@@ -1,7 +1,7 @@
 """Threads read clips ahead of a model."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def start_threads(count: int) -> Iterator[Executor]:
 
 def read_pools(
     clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
-) -> Iterator[list[ReadClip] | None]:
+) -> Generator[list[ReadClip] | None, None, None]:
     """
     Reads clips in pools of `POOL_CLIPS` or about so many `samples`, in their order. While one is in use, the next one is read.
 
