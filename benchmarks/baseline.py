@@ -89,7 +89,6 @@ class Settings:
     threads: int = option(processors(), help="threads of a process on the CPU")
     workers: int = option(0, help="processes that load the batches, on both sides")
     seed: int = option(0, help="seed of clips, weights and order")
-    inference: bool = option(True, help="also measure predictions")
     output: str = option("benchmark", help="the folder of the results")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """
 Checks this package on a machine with a GPU, in one command and less than eight minutes: runs the tests marked gpu, then the speed
-benchmark with HuBERT Base and Large (random weights, synthetic clips) beside transformers' Trainer in float32 and in bfloat16,
-each with the fastest of its batch sizes.
+benchmark with HuBERT Large and Base (random weights, synthetic clips) beside transformers' Trainer in float32 and in bfloat16,
+and beside its pipeline, each with the fastest of its batch sizes.
 
     python benchmarks/gpu_check.py --output gpu
     python benchmarks/gpu_check.py --output gpu --device cpu    # a tiny model without the tests, to try out this script
@@ -17,13 +17,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from baseline import BASELINE, HALF_BASELINE, Result, Settings
-from speed import benchmark, in_own_process, start_process, table
+from speed import benchmark, measurements, new_process, start_process, table
 
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.machine import processors
@@ -31,18 +34,18 @@ from hf_ser.modeling.load import TINY
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = ["tests/test_gpu.py", "tests/report/test_cost.py"]
-METHODS, VARIANTS = ["full", "lora_qkv", "frozen"], [BASELINE, HALF_BASELINE, "memory", "cache"]
-ONCE: dict[str, Any] = {"methods": METHODS, "variants": VARIANTS, "rounds": 1, "inference": False}
+ONCE: dict[str, Any] = {"variants": [BASELINE, HALF_BASELINE, "memory", "cache"], "rounds": 1}
 #: The settings of each device, for each of its models.
 MODELS: dict[str, list[Settings]] = {
     "cuda": [
-        Settings(model=model, clips=256, batch_sizes=[16, 48, 128], steps=2, least_seconds=1.5,
+        Settings(model=model, methods=methods, clips=256, batch_sizes=[32, 128], steps=2, least_seconds=1.5,
                  workers=min(processors() - 1, 8), **ONCE)
-        for model in ("hubert-base", "hubert-large")
+        for model, methods in {"hubert-large": ["full", "lora_qkv"], "hubert-base": ["full", "frozen"]}.items()
     ],
-    "cpu": [Settings(model=TINY, clips=4, batch_sizes=[1, 2], steps=2, least_seconds=0.01, threads=1, **ONCE)],
+    "cpu": [Settings(model=TINY, methods=["full", "frozen"], clips=4, batch_sizes=[1, 2], steps=2, least_seconds=0.01, threads=1,
+                     **ONCE)],
 }  # fmt: skip
-#: Seconds that a measurement takes beside its training: a process, the model, the clips.
+#: Seconds until a process is ready.
 START_SECONDS = 8.0
 
 
@@ -56,15 +59,41 @@ def run_tests(seconds: float) -> Result:
     return {"passed": done.returncode == 0, "printed": (done.stdout + done.stderr).splitlines()[-40:]}
 
 
-def before(deadline: float) -> Callable[..., Result]:
-    """Runs measurements in processes of their own, each with its share of the time that is left, and none after the deadline."""
+class Measurements:
+    """
+    Runs measurements, those of a method in one process: CUDA, the imports and the clips start once. None begins after the
+    deadline.
 
-    def run(task: Callable[..., Result], settings: Settings, *arguments: Any) -> Result:
-        if time.perf_counter() > deadline:
+    Args:
+        deadline (`float`): On the clock `time.perf_counter`.
+        left (`int`): So many measurements share the time that is left.
+    """
+
+    def __init__(self, deadline: float, left: int) -> None:
+        self.deadline, self.left = deadline, left
+        self.group: tuple[Any, ...] = ()
+        self.process: ProcessPoolExecutor | None = None
+
+    def __call__(self, task: Callable[..., Result], settings: Settings, work: Path, *names: str) -> Result:
+        if (seconds := self.deadline - time.perf_counter()) < 0:
             return {"skipped": "no time was left"}
-        return in_own_process(task, settings, *arguments)
+        seconds /= self.left
+        self.left -= 1
+        if self.process is None or self.group != (task, *names[:-1]):
+            self.close()
+            self.group, self.process = (task, *names[:-1]), new_process(settings)
+            seconds -= START_SECONDS
+        settings = dataclasses.replace(settings, most_seconds=max(seconds, 1.0))
+        try:
+            return self.process.submit(task, settings, work, *names).result()
+        except BrokenProcessPool:
+            self.process = None
+            raise
 
-    return run
+    def close(self) -> None:
+        """Ends the process."""
+        if self.process is not None:
+            self.process.shutdown()
 
 
 @errors_in_one_line(interrupted="interrupted")
@@ -88,11 +117,13 @@ def main() -> int:
         if time.perf_counter() > deadline:
             break
         start_process(settings.threads)
-        left = (deadline - time.perf_counter()) / (len(models) - place)
-        seconds = max(left / (len(METHODS) * len(VARIANTS) + 1) - START_SECONDS, 1.0)
-        settings = dataclasses.replace(settings, most_seconds=seconds)
-        with TemporaryDirectory(prefix="hf_ser-gpu-check-") as work:
-            report = benchmark(settings, Path(work), before(deadline) if gpu else lambda task, *words: task(*words))
+        now = time.perf_counter()
+        share = now + (deadline - now) / (len(models) - place)
+        with (
+            TemporaryDirectory(prefix="hf_ser-gpu-check-") as work,
+            closing(Measurements(share, 1 + len(measurements(settings)))) as run,
+        ):
+            report = benchmark(settings, Path(work), run if gpu else lambda task, *words: task(*words))
         print(table(report), end="\n\n", flush=True)
         found["models"].append(report)
         (arguments.output / "gpu_check.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -13,8 +13,9 @@ over the rounds of a variant's clips per second, divided by the baseline's in th
 preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not measured. The method
 frozen trains this package's conv head, and in the baseline transformers' head on a weighted sum of the layers.
 
-The share of peak is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
-divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16).
+The share of matmul is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
+divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16). MFU, the model
+FLOPs utilisation, is the rate of operations, divided by that of the GPU's data sheet, if DATA_SHEETS has it.
 
 Writes benchmark.json, and prints a table. benchmarks/gpu_check.py runs it on a machine with a GPU.
 """
@@ -25,6 +26,7 @@ import gc
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -78,8 +80,20 @@ logger = logging.getLogger("speed")
 PIPELINE = "pipeline"
 #: The ways of inference: transformers' pipeline, and this package in each precision.
 INFERENCE = (PIPELINE, "float32", "bfloat16", "int8")
-BATCH_SIZES = (1, 4, 16)
+#: The batch sizes of transformers' pipeline, and how often each clip is predicted: on a GPU once is too short.
+BATCH_SIZES, REPEATS = {"cpu": (1, 4, 16), "cuda": (16, 64)}, {"cpu": 1, "cuda": 4}
 CACHE_GB = 64.0
+#: Operations per second in dense matrix products in bfloat16 (V100, T4: float16), by a pattern of the GPU's name. From NVIDIA's
+#: data sheets, https://www.nvidia.com/en-us/data-center/ and h200, h100, a100, l4, tesla-t4 or v100. Those of H200, H100 and L4
+#: state twice as much, with sparsity (1,979 and 242 TFLOP/s). H200 and H100 are those with SXM: others are slower.
+DATA_SHEETS = {
+    r"\bH200$": 989e12,
+    r"\bH100 80GB HBM3$": 989e12,
+    r"\bA100\b": 312e12,
+    r"\bL4$": 121e12,
+    r"\bT4$": 65e12,
+    r"\bV100-SXM": 125e12,
+}
 
 
 # Training
@@ -275,6 +289,11 @@ def peak(settings: Settings, work: Path) -> Result:
     return {"operations_per_second": max(rates), "dtype": str(dtype).removeprefix("torch.")}
 
 
+def data_sheet(name: str) -> float | None:
+    """The operations per second of a GPU by its data sheet, if it is in [`DATA_SHEETS`]."""
+    return next((rate for pattern, rate in DATA_SHEETS.items() if re.search(pattern, name)), None)
+
+
 # Inference
 
 
@@ -285,9 +304,10 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
     Returns:
         `clips_per_second`, `peak_bytes`, and the pipeline's fastest `batch_size`.
     """
+    started = time.perf_counter()
     clips = load_clips(settings, work)
-    files, emotions = clips["file"][:], clips.features["label"].names
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    files, emotions = clips["file"][:] * REPEATS[device.type], clips.features["label"].names
     transformers.set_seed(settings.seed)
     folder = work / "model"
     if way == PIPELINE:
@@ -311,8 +331,10 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
         if len(found) < min(count, len(files)):
             raise RuntimeError(f"only {len(found)} of {len(files)} clips were classified")
 
-    memory, times = start_memory(device), []
-    for batch_size in BATCH_SIZES if way == PIPELINE else (0,):
+    memory, times = start_memory(device), list[tuple[float, int]]()
+    for batch_size in BATCH_SIZES[device.type] if way == PIPELINE else (0,):
+        if times and time.perf_counter() - started > settings.most_seconds:
+            break
         run(batch_size, batch_size or 1)  # warm-up
         began = time.perf_counter()
         run(batch_size, len(files))
@@ -326,12 +348,17 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
 
 def in_own_process(task: Callable[..., Result], settings: Settings, *arguments: Any) -> Result:
     """Runs a task in a new process, so that its memory and settings do not reach the next task."""
+    with new_process(settings) as process:
+        return process.submit(task, settings, *arguments).result()
+
+
+def new_process(settings: Settings) -> ProcessPoolExecutor:
+    """A process for tasks."""
     forkserver = "forkserver" in get_all_start_methods()
     context: Any = get_context("forkserver" if forkserver else "spawn")
     if forkserver:  # the server imports once what every task needs
         context.set_forkserver_preload(["hf_ser.training", "hf_ser.pipeline", "hf_ser.report.cost"])
-    with ProcessPoolExecutor(1, context, initializer=start_process, initargs=(settings.threads,)) as pool:
-        return pool.submit(task, settings, *arguments).result()
+    return ProcessPoolExecutor(1, context, initializer=start_process, initargs=(settings.threads,))
 
 
 def start_process(threads: int) -> None:
@@ -364,9 +391,8 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
         began = time.perf_counter()
         clips = load_clips(settings, work)
         seconds.append(time.perf_counter() - began)
-    ways = [way for way in INFERENCE if settings.inference and (way != "int8" or not torch.cuda.is_available())]
     fastest = run(peak, settings, work)
-    places = [*((m, v) for m in settings.methods for v in settings.variants), *(("inference", way) for way in ways)]
+    places = measurements(settings)
     rounds: list[dict[tuple[str, str], Result]] = []
     for turn in range(settings.rounds):
         rounds.append({})
@@ -379,8 +405,8 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
             rounds[-1][group, variant] = found
             logger.info("round %d, %s, %s: %s", turn + 1, group, variant, next(iter(found.items())))
     preparing = {"clips": len(clips), "speech": sum(clips["duration"]), "first": seconds[0], "again": seconds[1]}
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    rate = fastest["operations_per_second"]
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else processor_name()
+    fastest["data_sheet"] = data_sheet(device)
     return {
         "settings": {
             **{key: value for key, value in dataclasses.asdict(settings).items() if key != "output"},
@@ -388,21 +414,27 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
             "corpora": [corpus.partition("=")[0] for corpus in settings.corpora],
         },
         "machine": {
-            "name": gpu or processor_name(),
+            "name": device,
             "processors": processors(),
             "load": [round(load_before, 2), round(os.getloadavg()[0], 2)],
             "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets")},
         },
         "peak": fastest,
         "preparing": preparing,
-        "lines": [summarise(settings, preparing, rate, rounds, *place) for place in places],
+        "lines": [summarise(settings, preparing, fastest, rounds, *place) for place in places],
     }
+
+
+def measurements(settings: Settings) -> list[tuple[str, str]]:
+    """Each method with each variant, and the ways of inference."""
+    ways = [way for way in INFERENCE if way != "int8" or not torch.cuda.is_available()]
+    return [*((m, v) for m in settings.methods for v in settings.variants), *(("inference", way) for way in ways)]
 
 
 def summarise(
     settings: Settings,
     preparing: Result,
-    rate: float,
+    fastest: Result,
     rounds: Sequence[dict[tuple[str, str], Result]],
     group: str,
     variant: str,
@@ -421,7 +453,10 @@ def summarise(
         half = [found.get((group, HALF_BASELINE), {}).get("clips_per_second") for found in rounds]
         if all(half):
             line["half_ratio"] = median(mine / other for mine, other in zip(rates, half, strict=True))
-        line["share_of_peak"] = median(one["operations"] * one["clips_per_second"] / rate for one in mine)
+        operations_per_second = median(one["operations"] * one["clips_per_second"] for one in mine)
+        line["share_of_matmul"] = operations_per_second / fastest["operations_per_second"]
+        if fastest["data_sheet"]:
+            line["mfu"] = operations_per_second / fastest["data_sheet"]
         clips = settings.training_clips
         prepared = "prepared" in optimisations(variant)
         prepare_seconds = clips * preparing["first"] / preparing["clips"] if prepared else 0.0
@@ -441,12 +476,15 @@ def table(report: Result) -> str:
         "batch_size": "batch",
         "peak_bytes": "peak GB",
         "half_ratio": "ratio to bfloat16",
-        "share_of_peak": "share of peak",
+        "share_of_matmul": "share of matmul",
+        "mfu": "MFU",
         "run_seconds": f"{settings['epochs']} epochs, s",
     }
+    sheet = report["peak"]["data_sheet"]
     text = [
         f"{settings['model']} on {machine['name']}, {settings['threads']} threads, load {machine['load']} before and after",
-        f"peak: {report['peak']['operations_per_second'] / 1e12:.3g} TFLOP/s in {report['peak']['dtype']}",
+        f"matmul: {report['peak']['operations_per_second'] / 1e12:.3g} TFLOP/s in {report['peak']['dtype']}"
+        + (f", {sheet / 1e12:.3g} by the data sheet" if sheet else ""),
         f"{preparing['clips']} clips of {preparing['speech']:.0f} s: prepared in {preparing['first']:.2f} s, the second time in "
         f"{preparing['again']:.2f} s",
         lines.rename(columns=names).to_string(index=False, na_rep="", float_format="{:.3g}".format),

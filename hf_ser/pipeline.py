@@ -1,14 +1,14 @@
 """`hf_ser.pipeline`: the emotions of clips of any length, rate and number of channels, one or many, and over time."""
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from contextlib import closing
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,15 @@ from tqdm import tqdm
 from transformers import ASTFeatureExtractor, AudioClassificationPipeline, BatchFeature
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, cut
-from hf_ser.audio.decode import SILENCE, Waveform, check
+from hf_ser.audio.decode import SILENCE, Waveform
 from hf_ser.hub.loading import load
 from hf_ser.hub.reference import FixedLengthFeatureExtractor
 from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
+from hf_ser.inference.reading import ReadClip, read, read_pools, start_threads
 from hf_ser.inference.timelines import Timeline
+from hf_ser.machine import loading_processes
 from hf_ser.memory import BATCH_SECONDS, FittingParts
 from hf_ser.modeling import dimensions_of
 from hf_ser.modeling.families import (
@@ -36,8 +38,8 @@ from hf_ser.modeling.families import (
 )
 from hf_ser.wording import visible
 
-#: How much is read before it is sorted by length: so many clips, or so many batches' worth of seconds.
-POOL_CLIPS, POOL_BATCHES = 512, 16
+#: So many batches' worth of seconds are read before they are sorted by length.
+POOL_BATCHES = 16
 #: Cuts a waveform `(samples,)` into segments.
 Segmenter = Callable[[Waveform], list[Waveform]]
 
@@ -108,6 +110,8 @@ class SERPipeline(AudioClassificationPipeline):
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
         self.fits = FittingParts(self.device)
+        #: Threads that read clips and extract features ahead of a GPU. On a CPU, whose cores the model needs, one reads.
+        self.readers = loading_processes(self.device.type == "cuda")
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise ValueError(
@@ -221,34 +225,36 @@ class SERPipeline(AudioClassificationPipeline):
         progress: bool,
     ) -> Iterator[Prediction]:
         total = len(clips) if isinstance(clips, list) else None
-        read = partial(_read_pool, iter(clips), POOL_BATCHES * batch_seconds, minimum_samples(self.model.config))
-        with tqdm(total=total, unit=" clips", disable=None if progress else True) as bar:
-            for pool in _read_ahead(read):
-                segments = [segmenter(clip.waveform) if clip.problem is None else [] for clip in pool]
-                means = self._mean_outputs(segments, batch_seconds, batch_size, bar)
-                yield from map(self._prediction, pool, means.tolist())
+        shortest, samples = minimum_samples(self.model.config), POOL_BATCHES * batch_seconds * SAMPLING_RATE
+        at_once = max(self.readers, 1)
+        waiting: deque[_Pool] = deque()  # whose predictions are not complete
+        with (
+            tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
+            start_threads(at_once) as threads,
+            closing(read_pools(iter(clips), shortest, samples, threads, at_once)) as pools,
+        ):
 
-    def _mean_outputs(
-        self, segments: Sequence[Sequence[Waveform]], batch_seconds: float, batch_size: int | None, bar: Any
-    ) -> npt.NDArray[np.float64]:
-        """The mean outputs of each clip's segments, weighted by length: `(clips, outputs)`; 0 for a clip without segments."""
-        clip_of = np.repeat(np.arange(len(segments)), list(map(len, segments)))  # the clip of each segment
-        every = list(chain.from_iterable(segments))
-        samples = np.array(list(map(len, every)), np.float64)
-        left = np.bincount(clip_of, minlength=len(segments))
-        bar.update(int((left == 0).sum()))
-        sums = np.zeros((len(segments), len(self.emotions) + len(self.dimensions)))
-        for batch, outputs in self.classify(every, batch_seconds, batch_size):
-            clips = clip_of[batch]
-            np.add.at(sums, clips, samples[batch, None] * outputs)
-            np.subtract.at(left, clips, 1)
-            bar.update(int((left[np.unique(clips)] == 0).sum()))
-        return sums / np.bincount(clip_of, samples, len(segments)).clip(min=1)[:, None]
+            def batches() -> Iterator[_Batch | None]:
+                for pool in pools:
+                    if pool is None:
+                        yield None
+                        continue
+                    waiting.append(_Pool(pool, segmenter, len(self.emotions) + len(self.dimensions)))
+                    bar.update(int((waiting[-1].left == 0).sum()))
+                    yield from self._batches(waiting[-1].segments, batch_seconds, batch_size, waiting[-1])
 
-    def _prediction(self, clip: "_ReadClip", outputs: list[float]) -> Prediction:
+            for found in self._outputs(batches(), threads):
+                if found is not None:
+                    batch, outputs = found
+                    bar.update(batch.pool.add(batch.places, outputs))
+                while waiting and not waiting[0].left.any():
+                    pool = waiting.popleft()
+                    yield from map(self._prediction, pool.clips, pool.means.tolist())
+
+    def _prediction(self, clip: ReadClip, outputs: list[float]) -> Prediction:
         seconds = len(clip.waveform) / SAMPLING_RATE
         if clip.problem is not None:
-            return Prediction(clip.name, seconds, {}, clip.problem)
+            return Prediction(clip.name, seconds, {}, " ".join(str(clip.problem).split()))
         found = dict(zip((*self.emotions, *self.dimensions), outputs, strict=True))
         dimensions = {name: found.pop(name) for name in self.dimensions}
         return Prediction(clip.name, seconds, found, None, dimensions)
@@ -305,10 +311,11 @@ class SERPipeline(AudioClassificationPipeline):
         clips = find_clips(recording)
         if len(clips) != 1:
             raise ValueError(f"recording: expected one recording, found {len(clips)}: {clips[0].name!r}, ...")
-        waveform, problem = _read(clips[0], shortest)
-        if problem is not None and problem.reason != "silent":
-            raise problem
+        clip = read(clips[0], shortest)
+        if clip.problem is not None and clip.problem.reason != "silent":
+            raise clip.problem
 
+        waveform = clip.waveform
         windows = cut([len(waveform)], window, window - hop)
         views = [waveform[start:stop] for start, stop in zip(windows.start, windows.stop, strict=True)]
         sounding = [i for i, view in enumerate(views) if np.abs(view).max() >= SILENCE]
@@ -356,27 +363,76 @@ class SERPipeline(AudioClassificationPipeline):
         Raises:
             MemoryError: if one waveform alone does not fit into the memory of the device.
         """
+        with start_threads(max(self.readers, 1)) as threads:
+            for found in self._outputs(self._batches(waveforms, batch_seconds, batch_size), threads):
+                if found is not None:
+                    yield found[0].places, found[1]
+
+    def _batches(
+        self, waveforms: Sequence[Waveform], batch_seconds: float, batch_size: int | None, pool: "_Pool | None" = None
+    ) -> Iterator["_Batch"]:
+        """Batches of waveforms, longest first. Each is formed when it is asked for: smaller, where the memory has run out."""
         order = np.argsort([-len(waveform) for waveform in waveforms], kind="stable")
         config = self.model.config
         fixed = needs_thirty_seconds(config) or isinstance(self.feature_extractor, FixedLengthFeatureExtractor)
         least = int(maximum_samples(config)) if fixed else 1  # what each waveform costs
         first = 0
         while first < len(order):
-            longest = max(len(waveforms[order[first]]), least)
-            size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // longest)
-            batch = order[first : first + max(size, 1)]
-            parts = self.fits(partial(self._logits, [waveforms[i] for i in batch]), len(batch), longest)
-            logits = torch.cat(parts)  # (batch, emotions + dimensions)
-            emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
-            yield batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
-            first += len(batch)
+            width = max(len(waveforms[order[first]]), least)
+            size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // width)
+            places = order[first : first + max(int(min(size, self.fits.most / width)), 1)]
+            yield _Batch(places, [waveforms[i] for i in places], width, pool)
+            first += len(places)
+
+    def _outputs(
+        self, batches: Iterable["_Batch | None"], threads: Executor
+    ) -> Iterator["tuple[_Batch, npt.NDArray[np.float64]] | None"]:
+        """
+        The outputs `(batch, emotions + dimensions)` of each batch, in order. With `readers`, these extract the features of the
+        next batches, and the outputs of a batch are fetched when the next one is queued, so that a GPU always has work. A
+        `None` comes before a batch that is not there yet; it is passed on after all outputs before it.
+        """
+        extracted: deque[tuple[_Batch, Callable[[], BatchFeature]]] = deque()
+        queued: deque[tuple[_Batch, list[_Copy]]] = deque()
+        for batch in chain(batches, [None]):
+            if batch is not None:
+                features = partial(self._features, batch.waveforms)
+                extracted.append((batch, threads.submit(features).result if self.readers else features))
+            while len(extracted) > (0 if batch is None else self.readers):
+                first, inputs = extracted.popleft()
+                compute = partial(self._queue, first.waveforms, inputs)
+                queued.append((first, self.fits(compute, len(first.places), first.width)))
+                if len(queued) > 1:
+                    yield self._fetch(*queued.popleft())
+            while queued and (batch is None or not self.readers):
+                yield self._fetch(*queued.popleft())
+            if batch is None:
+                yield None
+
+    def _features(self, waveforms: Sequence[Waveform]) -> BatchFeature:
+        """The model's inputs for a batch, in memory that is copied to a GPU without waiting."""
+        inputs = self.preprocess(waveforms)
+        if self.device.type == "cuda":
+            inputs.data = {name: values.pin_memory() for name, values in inputs.items()}
+        return inputs
 
     @torch.inference_mode()
-    def _logits(self, waveforms: Sequence[Waveform], part: slice) -> torch.Tensor:
-        """The outputs for some of the waveforms of a batch, on the CPU."""
-        inputs = self.preprocess(waveforms[part]).to(self.device)
-        logits: torch.Tensor = self.model(**inputs).logits
-        return logits.cpu().double()
+    def _queue(self, waveforms: Sequence[Waveform], features: Callable[[], BatchFeature], part: slice) -> "_Copy":
+        """Starts to compute the outputs for some of the waveforms of a batch."""
+        whole = part == slice(0, len(waveforms))
+        inputs = features() if whole else self._features(waveforms[part])  # padded to the longest of the part
+        on_gpu = self.device.type == "cuda"
+        logits = self.model(**inputs.to(self.device, non_blocking=on_gpu)).logits.to("cpu", non_blocking=on_gpu)
+        return _Copy(logits, torch.cuda.current_stream(self.device).record_event() if on_gpu else None)
+
+    def _fetch(self, batch: "_Batch", parts: Sequence["_Copy"]) -> "tuple[_Batch, npt.NDArray[np.float64]]":
+        """Waits for the outputs of a batch, `(batch, emotions + dimensions)`."""
+        for part in parts:
+            if part.done is not None:
+                part.done.synchronize()
+        logits = torch.cat([part.logits for part in parts]).double()
+        emotions, dimensions = logits.split([len(self.emotions), len(self.dimensions)], dim=-1)
+        return batch, torch.cat([emotions.softmax(dim=-1), dimensions], dim=-1).numpy()
 
     def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:
         """
@@ -396,41 +452,45 @@ class SERPipeline(AudioClassificationPipeline):
         return inputs
 
 
-@dataclass(frozen=True)
-class _ReadClip:
-    name: str
-    waveform: Waveform
-    problem: str | None
+class _Pool:
+    """Clips that are sorted by length together: their segments, and the sums of their outputs, weighted by length."""
+
+    def __init__(self, clips: Sequence[ReadClip], segmenter: Segmenter, outputs: int) -> None:
+        segments = [segmenter(clip.waveform) if clip.problem is None else [] for clip in clips]
+        self.clips, self.segments = clips, list(chain.from_iterable(segments))
+        self.clip_of = np.repeat(np.arange(len(clips)), list(map(len, segments)))  # the clip of each segment
+        self.samples = np.array(list(map(len, self.segments)), np.float64)
+        #: The segments of each clip whose outputs are not there yet.
+        self.left = np.bincount(self.clip_of, minlength=len(clips))
+        self.sums = np.zeros((len(clips), outputs))
+
+    def add(self, batch: npt.NDArray[np.int64], outputs: npt.NDArray[np.float64]) -> int:
+        """Adds the outputs of some segments. Returns the number of clips that are complete by it."""
+        clips = self.clip_of[batch]
+        np.add.at(self.sums, clips, self.samples[batch, None] * outputs)
+        np.subtract.at(self.left, clips, 1)
+        return int((self.left[np.unique(clips)] == 0).sum())
+
+    @property
+    def means(self) -> npt.NDArray[np.float64]:
+        """The mean outputs of each clip's segments, weighted by length: `(clips, outputs)`; 0 for a clip without segments."""
+        return self.sums / np.bincount(self.clip_of, self.samples, len(self.clips)).clip(min=1)[:, None]
 
 
-def _read_ahead(read: Callable[[], list[_ReadClip]]) -> Iterator[list[_ReadClip]]:
-    """The pools that `read` returns, up to the first empty one. A thread decodes the next pool while this one is in use."""
-    with ThreadPoolExecutor(1) as reader:
-        next_pool = reader.submit(read)
-        while pool := next_pool.result():
-            next_pool = reader.submit(read)
-            yield pool
+class _Batch(NamedTuple):
+    """Waveforms that go through the model together: their `places` among all, and the samples that each of them costs."""
+
+    places: npt.NDArray[np.int64]
+    waveforms: list[Waveform]
+    width: int
+    pool: Any
 
 
-def _read_pool(clips: Iterator[Clip], seconds: float, shortest: int) -> list[_ReadClip]:
-    pool: list[_ReadClip] = []
-    samples = 0
-    while len(pool) < POOL_CLIPS and samples < seconds * SAMPLING_RATE and (clip := next(clips, None)):
-        waveform, problem = _read(clip, shortest)
-        pool.append(_ReadClip(clip.name, waveform, None if problem is None else " ".join(str(problem).split())))
-        samples += len(waveform)
-    return pool
+class _Copy(NamedTuple):
+    """Outputs that are copied from a GPU: they are there when `done` is."""
 
-
-def _read(clip: Clip, shortest: int) -> tuple[Waveform, AudioError | None]:
-    """A clip's waveform `(samples,)`, and why it cannot be used."""
-    waveform = np.zeros(0, np.float32)
-    try:
-        waveform = clip.read()
-        check(waveform, shortest)
-    except AudioError as error:
-        return waveform, error
-    return waveform, None
+    logits: torch.Tensor
+    done: torch.cuda.Event | None
 
 
 def _equally(waveform: Waveform, longest: float) -> list[Waveform]:

@@ -1,11 +1,14 @@
 """`hf-ser COMMAND ...`: what the files in scripts/ do, as one command."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import torch
 from accelerate.commands.launch import launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 #: The commands, each a module here with a `main()`, and what it does.
 COMMANDS = {
@@ -34,28 +37,39 @@ def main() -> int:
         print(f"{USAGE}\n\nerror: found no command {sys.argv[1]!r}", file=sys.stderr)
         return 2
     if name == "finetune" and not {"-h", "--help", "--help_all", "--help-all"} & set(argv):
-        return launch(argv)
+        return launch(name, *for_launcher(argv))
     module = import_module(f"hf_ser.cli.{name.replace('-', '_')}")
     sys.argv = [f"hf-ser {name}", *argv]
+    several = torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ
+    if several and name in ("predict", "evaluate") and module.shared(module.parse_arguments()):
+        return launch(name, [], argv)
     return int(module.main())
 
 
-def launch(argv: Sequence[str]) -> int:
-    """Starts a training as `accelerate launch` does: one process for each GPU, unless accelerate's own options say otherwise."""
+def for_launcher(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a training's command line that are for `accelerate launch`, and the others."""
     from hf_ser.training.arguments import option_names  # other commands do not wait for its imports
 
-    parser = launch_command_parser()
-    options = {option for action in parser._actions for option in action.option_strings} - option_names()
-    launcher: list[str] = []
-    words: list[str] = []
+    options = {
+        option for action in launch_command_parser()._actions for option in action.option_strings
+    } - option_names()
+    words: tuple[list[str], list[str]] = ([], [])
     to_launcher = False
     for word in argv:
         if word.startswith("--"):
             to_launcher = word.partition("=")[0] in options
-        (launcher if to_launcher else words).append(word)
+        words[not to_launcher].append(word)
+    return words
+
+
+def launch(name: str, launcher: Sequence[str], words: Sequence[str]) -> int:
+    """Starts a command as `accelerate launch` does: one process for each GPU, unless words for the `launcher` say otherwise."""
     if not launcher:
         processes = max(torch.cuda.device_count(), 1)
         launcher = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
         launcher += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
-    launch_command(parser.parse_args([*launcher, "--module", "hf_ser.cli.finetune", *words]))
+    try:
+        launch_command(launch_command_parser().parse_args([*launcher, "--module", f"hf_ser.cli.{name}", *words]))
+    except (ChildFailedError, SignalException):  # a process has said why
+        return 1
     return 0

@@ -5,7 +5,8 @@ Report the quality, fairness, robustness, cost and leakage of a model.
     hf-ser evaluate user/name --corpora crema_d=/data/CREMA-D --output reports/name --compare runs/lora_qkv
     hf-ser evaluate superb/hubert-large-superb-er --corpora iemocap=/data/IEMOCAP --part all --output reports/superb
     hf-ser evaluate exported/int8 --run runs/lora_qkv --corpora ravdess=/data/RAVDESS --compare runs/lora_qkv
-    accelerate launch --num_processes 8 scripts/evaluate.py runs/lora_qkv --corpora ravdess=/data/RAVDESS
+
+All GPUs of a machine share the predictions. For several machines: accelerate launch scripts/evaluate.py ...
 
 It writes report.json, report.html (one page that needs no network) and report/ with the plots and clips.csv, the prediction for
 each clip. The same command resumes an interrupted report.
@@ -24,6 +25,7 @@ from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argume
 from hf_ser.corpora import labelled_by
 from hf_ser.emotions import canonical
 from hf_ser.hub import fetch_records
+from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes
 from hf_ser.memory import keep_freed_memory
@@ -102,6 +104,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def shared(arguments: argparse.Namespace) -> bool:
+    """Whether all GPUs of a machine share the clips."""
+    return not (arguments.device or is_exported(arguments.model))
+
+
 def output_folder(arguments: argparse.Namespace) -> Path:
     if arguments.output:
         return Path(arguments.output)
@@ -165,3 +172,7 @@ def name_of(model: str, parent: bool = False) -> str:
     if not folder.is_dir():
         return model
     return f"{folder.resolve().parent.name}/{folder.resolve().name}" if parent else folder.resolve().name
+
+
+if __name__ == "__main__":  # accelerate launch starts it as a module
+    sys.exit(main())

@@ -4,7 +4,9 @@ Recognise the emotion of clips, or the emotions over the time of one long record
     hf-ser predict runs/lora_qkv recordings/ --output emotions.csv
     hf-ser predict user/name 'interviews/**/*.flac' dataset=user/clips
     hf-ser predict runs/lora_qkv interview.wav --timeline --minimum 2 --labels interview.TextGrid --plot interview.png
-    accelerate launch --num_processes 8 scripts/predict.py runs/lora_qkv recordings/ --output emotions.csv
+
+All GPUs of a machine share clips whose rows go to an --output (.csv, .jsonl). For several machines: accelerate launch
+scripts/predict.py ...
 """
 
 import argparse
@@ -22,6 +24,7 @@ from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
+from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
 from hf_ser.inference.processes import Processes, SharedTable
@@ -63,7 +66,7 @@ def main() -> int:
     except KeyboardInterrupt:
         if processes.rank:
             return 130
-        if arguments.output and not arguments.timeline and arguments.output.suffix != ".json":
+        if writes_rows(arguments):
             raise KeyboardInterrupt("interrupted; --resume continues it") from None
         raise
 
@@ -118,6 +121,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def shared(arguments: argparse.Namespace) -> bool:
+    """Whether all GPUs of a machine share the clips."""
+    return writes_rows(arguments) and not (arguments.device or is_exported(arguments.model))
+
+
+def writes_rows(arguments: argparse.Namespace) -> bool:
+    """Whether each prediction is written at once, by whichever process."""
+    return not arguments.timeline and arguments.output is not None and arguments.output.suffix != ".json"
+
+
 def check_arguments(arguments: argparse.Namespace, processes: Processes) -> None:
     """
     Raises:
@@ -128,7 +141,7 @@ def check_arguments(arguments: argparse.Namespace, processes: Processes) -> None
             raise ValueError(f"--{name} is for the emotions over time: add --timeline")
     if arguments.resume and (arguments.timeline or arguments.overwrite or not arguments.output):
         raise ValueError("--resume continues an --output of clips: it goes with neither --timeline nor --overwrite")
-    if processes.count > 1 and (arguments.timeline or not arguments.output or arguments.output.suffix == ".json"):
+    if processes.count > 1 and not writes_rows(arguments):
         raise ValueError(
             f"{processes.count} processes write a table: give --output as .csv or .jsonl, without --timeline"
         )
@@ -237,3 +250,7 @@ def speed(seconds: float, began: float, *files: Path | None) -> str:
     written = ", ".join(str(path) for path in files if path)
     where = f", in {written}" if written else ""
     return f"{seconds:,.0f} s of speech in {took:.1f} s ({seconds / took:.1f} s of speech per second){where}"
+
+
+if __name__ == "__main__":  # accelerate launch starts it as a module
+    sys.exit(main())

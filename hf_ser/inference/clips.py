@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from glob import glob, has_magic
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -196,10 +197,15 @@ def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) 
 
 def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
-    return _waveform(_row_group(stream, group)[row - int(stream.first[group])])
+    with _fetching:  # else each of several threads would fetch the same rows
+        rows = _row_group(stream, group)
+    return _waveform(rows[row - int(stream.first[group])])
 
 
-@lru_cache(maxsize=1)  # clips are read in their order
+_fetching = Lock()
+
+
+@lru_cache(maxsize=2)  # clips are read nearly in their order
 def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 

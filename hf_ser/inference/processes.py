@@ -72,7 +72,8 @@ class Processes:
             if self.rank:
                 raise SystemExit(1) from error
             lost = f"one of {self.count} processes ended early, see its message ({str(error).splitlines()[0]})"
-            raise ConnectionError(f"{lost}. All rows are kept: continue a table with resume=True") from error
+            kept = "What was finished is kept: continue a table with resume=True, repeat the command of a report"
+            raise ConnectionError(f"{lost}. {kept}") from error
 
 
 class SharedTable(PredictionFile):

@@ -1,8 +1,13 @@
 """The speed benchmark on a tiny model and a handful of clips. No speed is tested."""
 
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -34,7 +39,9 @@ def small(model: Path, **given: Any) -> Settings:
 @pytest.fixture(scope="module")
 def report(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = small(tiny_hubert, methods=["lora_classifier"], rounds=2)
-    return benchmark(settings, tmp_path_factory.mktemp("benchmark"), in_this_process)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "processor_name", lambda: "NVIDIA A100-SXM4-80GB")
+        return benchmark(settings, tmp_path_factory.mktemp("benchmark"), in_this_process)
 
 
 def test_every_variant_is_measured(report: dict[str, Any]) -> None:
@@ -55,7 +62,7 @@ def test_ratios_are_medians_of_interleaved_rounds(report: dict[str, Any]) -> Non
         half = lines[group, "bfloat16"]["rounds"]
         halves = [rate / one["clips_per_second"] for rate, one in zip(rates, half, strict=True)]
         assert line["half_ratio"] == pytest.approx(median(halves))
-        assert line["share_of_peak"] > 0
+        assert line["mfu"] == pytest.approx(line["share_of_matmul"] * report["peak"]["operations_per_second"] / 312e12)
         preparing = 4 / 5 * report["preparing"]["first"] if variant not in (BASELINE, "bfloat16") else 0.0
         caching = median(one["cache_seconds"] for one in line["rounds"])
         assert line["run_seconds"] == pytest.approx(preparing + caching + 50 * 4 / median(rates))
@@ -65,7 +72,25 @@ def test_ratios_are_medians_of_interleaved_rounds(report: dict[str, Any]) -> Non
 def test_the_results_are_shown(report: dict[str, Any], tmp_path: Path) -> None:
     assert str(tmp_path.parent) not in json.dumps(report)  # no folder of this machine
     printed = table(report)
-    assert all(name in printed for name in (*VARIANTS, *INFERENCE))
+    assert all(name in printed for name in (*VARIANTS, *INFERENCE, "share of matmul", "MFU", "312 by the data sheet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", None),  # slower than the H100 with SXM
+        ("NVIDIA A100-PCIE-40GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", None),
+        ("Tesla T4", 65e12),
+        ("Tesla V100-SXM2-16GB", 125e12),
+        ("AMD EPYC 9B14", None),
+    ],
+)
+def test_the_data_sheet_of_a_gpu(name: str, rate: float | None) -> None:
+    assert speed.data_sheet(name) == rate
 
 
 def test_variants_differ_in_decoding_and_not_in_their_batches(
@@ -164,12 +189,41 @@ def test_the_check_of_a_gpu_on_a_cpu(
     assert "there is no CUDA device: nothing is checked" in capsys.readouterr().err
     sys.argv += ["--device", "cpu"]
     assert gpu_check.main() == 0
-    assert "share of peak" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "share of matmul" in printed
+    assert "MFU" not in printed  # of a processor there is no data sheet here
     (report,) = json.loads((tmp_path / "gpu_check.json").read_text())["models"]
     measured = [line for line in report["lines"] if "ratio" in line]
     variants = (BASELINE, "bfloat16", "memory", "cache")
-    expected = [(m, v) for m in ("full", "lora_qkv", "frozen") for v in variants if (m, v) != ("full", "cache")]
-    assert [(line["group"], line["variant"]) for line in measured] == expected
-    for line in measured:
+    expected = [(m, v) for m in ("full", "frozen") for v in variants if (m, v) != ("full", "cache")]
+    assert [(line["group"], line["variant"]) for line in measured] == expected + [
+        ("inference", way) for way in INFERENCE
+    ]
+    for line in measured[: len(expected)]:
         assert list(line["rounds"][0]["sizes"]) == ["1", "2"]
-        assert line["share_of_peak"] > 0
+        assert line["share_of_matmul"] > 0
+
+
+def process_of(settings: Settings, work: Path, *names: str) -> dict[str, Any]:
+    return {"process": os.getpid(), "seconds": settings.most_seconds}
+
+
+def killed(settings: Settings, work: Path, *names: str) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_the_measurements_of_a_method_share_a_process_and_all_of_them_the_time(
+    tiny_hubert: Path, tmp_path: Path
+) -> None:
+    settings = small(tiny_hubert)
+    with closing(gpu_check.Measurements(time.perf_counter() + 1000, 4)) as run:
+        first, second = (run(process_of, settings, tmp_path, "full", variant) for variant in (BASELINE, "cache"))
+        with pytest.raises(BrokenProcessPool):
+            run(killed, settings, tmp_path, "full", "memory")
+        other = run(process_of, settings, tmp_path, "frozen", BASELINE)
+    assert first["process"] == second["process"] != other["process"]
+    assert first["seconds"] == pytest.approx(250 - gpu_check.START_SECONDS, abs=1)
+    assert 250 < second["seconds"] < 334
+    late = gpu_check.Measurements(time.perf_counter() - 1, 4)
+    assert late(process_of, settings, tmp_path, "full", BASELINE) == {"skipped": "no time was left"}

@@ -1,7 +1,9 @@
 """What a user names is found, or the error says what to do."""
 
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from datasets import Audio, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import AudioError
-from hf_ser.corpora import CorpusError
+from hf_ser.corpora import CorpusError, hub_stream
+from hf_ser.corpora.hub_stream import HubStream, RowGroup
 from hf_ser.inference.clips import find_clips
 
 Writer = Callable[..., Path]
@@ -119,3 +122,22 @@ def test_a_file_whose_name_is_no_unicode(
     rename_oddly(tmp_path / "b.wav")
     with pytest.raises(AudioError, match=r"^unreadable: Error opening 'the file': Format not recognised"):
         find_clips(tmp_path)[0].read()
+
+
+def test_threads_that_read_a_streamed_data_set_fetch_its_rows_once(
+    tmp_path: Path, write_clip: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, fetched = write_clip(tmp_path / "a.wav").read_bytes(), list[int]()
+
+    def fetch(self: HubStream, group: int, rows: np.ndarray) -> list[dict[str, object]]:
+        fetched.append(group)
+        time.sleep(0.02)
+        return [{"bytes": content, "path": None}] * len(rows)
+
+    stream = HubStream([RowGroup("a.parquet", group, 6, "audio") for group in range(3)], {})
+    monkeypatch.setattr(HubStream, "fetch", fetch)
+    monkeypatch.setattr(hub_stream, "open_audio", lambda name: {"train": stream})
+    with ThreadPoolExecutor(4) as threads:
+        waveforms = list(threads.map(lambda clip: clip.read(), find_clips("dataset=lab/clips")))
+    assert len(waveforms) == 18
+    assert fetched == [0, 1, 2]

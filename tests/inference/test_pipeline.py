@@ -1,6 +1,7 @@
 """A clip has the same probabilities alone, in any batch and in many files; clips that cannot be used are reported."""
 
-import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from datasets import Audio, Dataset
 from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import AudioError
-from hf_ser.inference.clips import Prediction
+from hf_ser.inference import reading
+from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.memory import FittingParts
 from hf_ser.pipeline import SERPipeline
 
 Sound = Callable[..., np.ndarray]
 KINDS = ["layer_norm", "group_norm"]
+#: Threads that read ahead: as on a CPU, and as for a GPU.
+READERS = [0, 3]
 
 
 def noise(samples: int, seed: int) -> dict[str, Any]:
@@ -55,9 +59,15 @@ def run(recogniser: SERPipeline, sources: Any, **options: Any) -> list[Predictio
         RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )
+@pytest.mark.parametrize("readers", READERS)
 def test_where_the_memory_runs_out_a_batch_is_cut(
-    error: Exception, layer_norm: SERPipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    readers: int,
+    layer_norm: SERPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(layer_norm, "readers", readers)
     clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 12_000, 700, 16_000, 3200])]
     expected = run(layer_norm, clips)
     monkeypatch.setattr(layer_norm, "fits", FittingParts(layer_norm.device))
@@ -172,10 +182,13 @@ def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: S
     assert answer.probabilities == pytest.approx(spoken.probabilities)
 
 
+@pytest.mark.parametrize("readers", READERS)
 def test_reads_a_few_pools_ahead_and_no_more(
-    pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
+    readers: int, pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["hf_ser.pipeline"], "POOL_CLIPS", 4)
+    monkeypatch.setattr(reading, "POOL_CLIPS", 4)
+    pitch.readers = readers
+    threads = threading.active_count()
     given_out = 0
 
     def endless() -> Iterator[dict[str, Any]]:
@@ -186,9 +199,113 @@ def test_reads_a_few_pools_ahead_and_no_more(
 
     coming = pitch.predict(endless())
     assert [next(coming).name for _ in range(10)] == [f"array {place}" for place in range(10)]
-    assert given_out <= 16
+    assert given_out <= 16 + 2 * readers
     coming.close()  # type: ignore[attr-defined]
     assert not torch.is_inference_mode_enabled()
+    assert threading.active_count() == threads
+
+
+def test_threads_that_read_ahead_change_no_prediction(
+    layer_norm: SERPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor their order, nor whose problem it is, nor PyTorch's own threads."""
+    monkeypatch.setattr(reading, "POOL_CLIPS", 5)
+    computing = torch.get_num_threads()
+    for place in range(17):
+        if place % 4 == 2:
+            (tmp_path / f"{place:02}.wav").write_bytes(b"no audio")
+        else:
+            samples = noise(1500 + 1700 * (place * 7 % 11), place)["array"]
+            soundfile.write(tmp_path / f"{place:02}.wav", samples, (16_000, 48_000)[place % 2], subtype="FLOAT")
+    expected = run(layer_norm, tmp_path, batch_seconds=1.5)
+    monkeypatch.setattr(layer_norm, "readers", 3)
+    assert run(layer_norm, tmp_path, batch_seconds=1.5) == expected
+    assert torch.get_num_threads() == computing
+    shown = [Path(answer.name).stem for answer in expected if answer.problem]
+    assert shown == ["02", "06", "10", "14"]
+
+
+def test_long_recordings_are_read_one_after_another(pitch: SERPipeline, make_sound: Sound) -> None:
+    """However many threads read: each may fill the memory."""
+    pitch.readers = 3
+    reading_now, most, lock = 0, {}, threading.Lock()
+
+    def clip(name: str, seconds: float) -> Clip:
+        def read() -> np.ndarray:
+            nonlocal reading_now
+            with lock:
+                reading_now += 1
+                most[seconds] = max(most.get(seconds, 0), reading_now)
+            time.sleep(0.01)
+            with lock:
+                reading_now -= 1
+            return make_sound(seconds)
+
+        return Clip(name, read)
+
+    for seconds in (0.1, 2.0):
+        run(pitch, [clip(str(place), seconds) for place in range(12)], batch_seconds=0.11)  # pools of 1.76 s
+    assert most == {0.1: 3, 2.0: 1}
+
+
+def test_what_fails_leaves_no_threads(pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pitch.readers = 3
+    threads = threading.active_count()
+
+    def interrupted() -> Iterator[dict[str, Any]]:
+        yield from (noise(4000, seed) for seed in range(5))
+        raise OSError("the connection is lost")
+
+    with pytest.raises(OSError, match="the connection is lost"):
+        run(pitch, interrupted())
+
+    def fails(**inputs: torch.Tensor) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pitch.model, "forward", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run(pitch, [noise(4000, seed) for seed in range(50)], batch_size=2)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(("readers", "computed"), zip(READERS, [1, 2], strict=True))
+def test_outputs_are_fetched_from_a_gpu_when_the_next_batch_is_queued(
+    readers: int, computed: int, pitch: SERPipeline, make_sound: Sound
+) -> None:
+    pitch.readers, extracting = readers, list[str]()
+    extract = pitch.feature_extractor
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        extracting.append(threading.current_thread().name)
+        return extract(*arguments, **options)
+
+    pitch.feature_extractor = noting
+    classified = pitch.classify([make_sound(0.1)] * 12, batch_seconds=60, batch_size=2)
+    next(classified)
+    assert len(pitch.model.shapes) == computed
+    assert len(list(classified)) == 5
+    assert len(extracting) == len(pitch.model.shapes) == 6
+    assert (threading.main_thread().name in extracting) == (not readers)
+
+
+@pytest.mark.parametrize("readers", READERS)
+def test_predictions_do_not_wait_for_a_slow_source(
+    readers: int, pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "POOL_CLIPS", 2)
+    pitch.readers = readers
+    predicted = threading.Event()
+
+    def slow() -> Iterator[dict[str, Any]]:
+        yield from (noise(4000, seed) for seed in range(2 + readers))
+        assert predicted.wait(20)
+        yield noise(4000, 9)
+
+    found = []
+    for prediction in pitch.predict(slow()):
+        found.append(prediction)
+        predicted.set()
+    assert len(found) == 3 + readers
 
 
 def test_little_of_a_batch_is_padding_and_none_exceeds_its_budget(pitch: SERPipeline) -> None:

@@ -1,8 +1,10 @@
 """scripts/evaluate.py, as a user calls it."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -120,3 +122,32 @@ def test_two_processes_share_the_predictions_of_one_report(
     for part in ("clips", "quality", "fairness", "comparison", "robustness", "notes"):
         assert json.dumps(two[part]).replace("-0.0", "0.0") == json.dumps(one[part]).replace("-0.0", "0.0"), part
     assert not (tmp_path / "two" / "report-predictions").exists()
+
+
+def test_when_one_of_two_processes_is_killed_what_was_predicted_under_other_conditions_is_kept(
+    run: Path, speech: Path, processes: Callable[..., list[int | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    words = [run, "--corpora", f"synthetic={speech}", "--no_cost", "--no_leakage", "--resamples", "5", "--robustness_clips", "4",
+             "--output", tmp_path / "report"]  # fmt: skip
+    predict, log = SERPipeline.predict, tmp_path / "log"
+
+    def noting(self: SERPipeline, sources: Any, **options: Any) -> Any:
+        if os.environ["RANK"] == "1":
+            with log.open("a") as file:
+                file.write("predicted\n")
+            if len(log.read_text().split()) == 3:  # the second distortion
+                os.kill(os.getpid(), signal.SIGKILL)
+        return predict(self, sources, **options)
+
+    monkeypatch.setattr(SERPipeline, "predict", noting)
+    monkeypatch.setattr(evaluate, "ReportOptions", partial(ReportOptions, conditions=CONDITIONS[:4]))
+    assert CONDITIONS[0].name == "clean"
+    assert processes("evaluate", 2, *words) == [1, -signal.SIGKILL]
+    assert "one of 2 processes ended early" in capfd.readouterr().err
+    assert len(list((tmp_path / "report" / "report-predictions").iterdir())) == 2
+    assert not (tmp_path / "report" / "report.json").exists()
+    assert processes("evaluate", 2, *words) == [0, 0]
+    assert len(log.read_text().split()) == 3 + 2, "the condition that was lost, and the one after it"
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [one["name"] for one in report["robustness"]["conditions"]] == [one.name for one in CONDITIONS[:4]]

@@ -190,6 +190,40 @@ def test_processes_end_with_the_one_that_fails_and_keep_their_rows(
     assert "2 processes write a table: give --output as .csv or .jsonl" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "gpus", "environment", "launched"),
+    [
+        ("predict MODEL clips --output out.csv", 2, {}, True),
+        ("predict MODEL clips --output out.jsonl --resume", 2, {}, True),
+        ("evaluate MODEL --corpora ravdess=clips", 2, {}, True),
+        ("predict MODEL clips --output out.csv", 1, {}, False),
+        ("predict MODEL clips --output out.csv", 2, {"LOCAL_RANK": "0"}, False),
+        ("predict MODEL clips --output out.csv --device cuda:1", 2, {}, False),
+        ("predict MODEL clips --output out.json", 2, {}, False),
+        ("predict MODEL clips --output out.csv --timeline", 2, {}, False),
+        ("predict MODEL clips", 2, {}, False),
+        ("evaluate MODEL --corpora ravdess=clips --device cpu", 2, {}, False),
+        ("export MODEL", 2, {}, False),
+    ],
+)
+def test_a_command_starts_a_process_for_each_gpu(
+    words: str, gpus: int, environment: dict[str, str], launched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    command, *argv = words.split()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr(
+        "hf_ser.cli.launch_command",
+        lambda a: started.append([a.num_processes, a.training_script, a.training_script_args, a.multi_gpu, a.module]),
+    )
+    monkeypatch.setattr(f"hf_ser.cli.{command}.main", lambda: 3)
+    monkeypatch.setattr(sys, "argv", ["hf-ser", command, *argv])
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert hf_ser_command() == (0 if launched else 3)
+    assert started == ([[2, f"hf_ser.cli.{command}", argv, True, True]] if launched else [])
+
+
 def test_status_is_1_only_if_nothing_could_be_predicted(
     main: Main, model: Path, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
