@@ -201,7 +201,6 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
     cell = labels * emotions + probabilities.argmax(axis=1)
     by_cell = np.argsort(cell, kind="stable")
     cells, starts = np.unique(cell[by_cell], return_index=True)
-    rankings = [_ranking(probabilities[:, k], labels == k) for k in range(emotions)]
     if details:
         loss, gaps = loss_of_clips(probabilities, labels), confidence_gaps(probabilities, labels)
 
@@ -210,7 +209,7 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
         matrix = np.zeros((emotions * emotions, resamples))
         matrix[cells] = np.add.reduceat(weights[by_cell], starts, axis=0, dtype=np.int64)
         metrics = _from_confusion(matrix.reshape(emotions, emotions, resamples))
-        rates = np.stack([_equal_error_rates(weights, *ranking) for ranking in rankings])  # (emotions, resamples)
+        rates = np.stack([_equal_error_rates(weights, probabilities[:, k], labels == k) for k in range(emotions)])
         metrics["eer"] = mean_where(rates, np.isfinite(rates))
         if not details:
             return {name: metrics[name] for name in EMOTION_METRICS}
@@ -239,55 +238,22 @@ def _from_confusion(matrix: Array) -> dict[str, Array]:
     }
 
 
-def _ranking(scores: Array, positive: Array) -> tuple[Array, Array, Array, Array]:
-    """
-    The positive and the other clips, each from the highest score to the lowest; and for each threshold, from above all
-    scores downwards, how many of either score as much: what an equal error rate of any resample needs.
-    """
-    order = np.argsort(-scores, kind="stable")
-    hits, others = order[positive[order]], order[~positive[order]]
-    thresholds = -np.unique(scores)[::-1]  # ascending, as np.searchsorted wants it
-    accepted_hits = np.searchsorted(-scores[hits], thresholds, side="right")
-    accepted_others = np.searchsorted(-scores[others], thresholds, side="right")
-    return hits, others, np.concatenate([[0], accepted_hits]), np.concatenate([[0], accepted_others])
-
-
-def _equal_error_rates(
-    weights: Array, hits: Array, others: Array, accepted_hits: Array, accepted_others: Array
-) -> Array:
+def _equal_error_rates(weights: Array, scores: Array, positive: Array) -> Array:
     """
     For each resample the equal error rate of one emotion against the others, the rates of two thresholds
     interpolated; `nan` where a resample has no clip of the emotion, or no other.
     """
-    hit, alarm = _cumulated(weights, hits), _cumulated(weights, others)  # (clips + 1, resamples)
-    positives, negatives = hit[-1], alarm[-1]
-    column = np.arange(weights.shape[1])
-    there = (positives > 0) & (negatives > 0)
-    positives, negatives = np.maximum(positives, 1), np.maximum(negatives, 1)
-
-    # False alarms grow and misses shrink as the threshold falls. Bisection for the first threshold at which the share of
-    # false alarms is not below that of misses, in integers; the one above all scores is never it, the lowest always.
-    below, at = np.zeros(len(column), dtype=np.int64), np.full(len(column), len(accepted_hits) - 1)
-    while (open_ := at - below > 1).any():
-        middle = (below + at) // 2
-        alarms, hits_ = alarm[accepted_others[middle], column], hit[accepted_hits[middle], column]
-        reached = alarms * positives >= (positives - hits_) * negatives
-        at, below = np.where(open_ & reached, middle, at), np.where(open_ & ~reached, middle, below)
-
-    def rates(threshold: Array) -> tuple[Array, Array]:
-        alarms, hits_ = alarm[accepted_others[threshold], column], hit[accepted_hits[threshold], column]
-        return alarms / negatives, 1 - hits_ / positives
-
-    false_before, miss_before = rates(below)
-    false_after, miss_after = rates(at)
-    gap_before, gap_after = miss_before - false_before, false_after - miss_after
-    share = gap_before / np.where(there, gap_before + gap_after, 1)
-    rate: Array = np.where(there, false_before + share * (false_after - false_before), np.nan)
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(-scores[order], append=np.inf))  # clips with the same score are accepted together
+    hits, alarms = (
+        np.cumsum(np.where(of[order, None], weights[order], 0), axis=0)[last] for of in (positive, ~positive)
+    )  # (thresholds, resamples)
+    above = np.zeros((1, weights.shape[1]))  # the first threshold accepts nothing
+    with np.errstate(invalid="ignore"):
+        false, miss = np.concatenate([above, alarms / alarms[-1]]), np.concatenate([1 + above, 1 - hits / hits[-1]])
+    # False alarms grow and misses shrink as the threshold falls: the first one at which they are not fewer, and the one before.
+    at, column = (false >= miss).argmax(axis=0), np.arange(weights.shape[1])
+    before, after = (miss - false)[at - 1, column], (false - miss)[at, column]
+    with np.errstate(invalid="ignore"):
+        rate: Array = (after * false[at - 1, column] + before * false[at, column]) / (before + after)
     return rate
-
-
-def _cumulated(weights: Array, clips: Array) -> Array:
-    """The weights of `clips` summed up in their order, from 0: `(clips + 1, resamples)`."""
-    sums = np.zeros((len(clips) + 1, weights.shape[1]), dtype=np.int64)
-    np.cumsum(weights[clips], axis=0, out=sums[1:])
-    return sums
