@@ -187,23 +187,6 @@ def check(waveform: Waveform, shortest: int = 0) -> None:
         raise AudioError("too loud", f"its loudest sample is {peak:.1g} times full scale; the file may be damaged")
 
 
-def require_waveform(waveform: npt.ArrayLike, name: str = "waveform") -> Waveform:
-    """
-    A waveform `(samples,)` in float32.
-
-    Raises:
-        ValueError: if it is not one, is empty, or has samples that are no numbers.
-    """
-    samples = np.asarray(waveform)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"{name}: floats of shape (samples,) are needed, found {samples.dtype} of {samples.shape}")
-    if not len(samples):
-        raise ValueError(f"{name}: it has no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite")
-    return samples.astype(np.float32, copy=False)
-
-
 def hash_of(waveform: Waveform) -> str:
     """A hash of the samples: equal for identical waveforms alone."""
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
