@@ -85,7 +85,7 @@ def console(report: Report) -> str:
         lines += _wrapped(caution.text, "! " if caution.alarm else "- ")
     lines += ["", *(line for name, text in answers(report) for line in _wrapped(f"{name}: {text}"))]
     for table in tables.in_brief(report):
-        lines += ["", *_text_table(table)]
+        lines += ["", *text_table(table)]
     if report["notes"]:
         lines += ["", "Notes", *(line for note in report["notes"] for line in _wrapped(note, "- "))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -97,7 +97,7 @@ def _wrapped(text: str, bullet: str = "") -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
-def _text_table(table: Table) -> list[str]:
+def text_table(table: Table) -> list[str]:
     """The caption, a line of names and the rows; the first column is cut where they would be too wide."""
     rows = [table.columns, *([cell.text for cell in row] for row in table.rows)]
     cells = [[one_line(text) for text in row] for row in rows]
@@ -106,4 +106,4 @@ def _text_table(table: Table) -> list[str]:
     for row in cells:
         row[0] = row[0] if len(row[0]) <= most else f"{row[0][: most - 3]}..."
     head, *lines = aligned(cells)
-    return [*_wrapped(table.caption), head, "-" * len(head), *lines]
+    return [*(_wrapped(table.caption) if table.caption else []), head, "-" * len(head), *lines]

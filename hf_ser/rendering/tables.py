@@ -127,6 +127,25 @@ def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
             decimal(found["ccc_by_speaker"]), decimal(found["mae"])]  # fmt: skip
 
 
+def by_part(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[Table]:
+    """The metrics of emotions, normalised ones, too, and those of dimensions on each part of a run's split, beside the probe's."""
+    normalised = {
+        f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
+    }
+    emotions = [
+        [label(part), count(of["clips"]), percent(of["uar"]), interval(best_interval(of["intervals"], "uar")),
+         percent(of["accuracy"]), percent(of["f1_macro"]), percent(probe.get(part, {}).get("uar"))]
+        for part, of in {**metrics, **normalised}.items() if "uar" in of
+    ]  # fmt: skip
+    dimensions = [
+        [label(part), *_dimension_row(name, of), decimal(probe.get(part, {}).get("ccc"))]
+        for part, found in metrics.items() for name, of in found.get("dimensions", {}).items()
+    ]  # fmt: skip
+    columns = ("part", "clips", "UAR", "95 % interval", "accuracy", "macro F1", "probe's UAR")
+    tables = [Table("", columns, emotions), Table("", ("part", *DIMENSION_COLUMNS, "probe's mean CCC"), dimensions)]
+    return [table for table in tables if table.rows]
+
+
 def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[str, Mapping[str, Any]]]:
     """The heading and the intervals of each unit that was drawn."""
     if not intervals:

@@ -8,8 +8,9 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
-from hf_ser.rendering.headline import best_interval
-from hf_ser.wording import aligned, counted, per_cent
+from hf_ser.rendering.formats import text_table
+from hf_ser.rendering.tables import by_part
+from hf_ser.wording import counted, per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -86,38 +87,5 @@ def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
 
 
 def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> str:
-    """The metrics of each part, with the 95 % interval of UAR and the probe's UAR in per cent, and with CCC, as a table."""
-    blocks = []
-    if any("uar" in found for found in metrics.values()):
-        blocks.append(_emotions(metrics, probe))
-    if any("dimensions" in found for found in metrics.values()):
-        blocks.append(_dimensions(metrics, probe))
-    return "\n".join(line for rows in blocks for line in aligned(rows, range(len(rows[0]))))
-
-
-def _dimensions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["part", "dimension", "clips", "CCC", "95 %", "CCC by speaker", "MAE", "probe's mean CCC"]]
-    for part, found in metrics.items():
-        for name, of in found.get("dimensions", {}).items():
-            edges = best_interval(of["intervals"], "ccc")
-            between = f"{edges[0]:.3f} to {edges[1]:.3f}" if edges else ""
-            cells = [of["ccc"], of["ccc_by_speaker"], of["mae"], probe.get(part, {}).get("ccc")]
-            ccc, *others = ["" if value is None else f"{value:.3f}" for value in cells]
-            rows.append([part, name, str(of["clips"]), ccc, between, *others])
-    return rows
-
-
-def _emotions(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[list[str]]:
-    rows = [["part", "clips", "UAR", "95 %", "accuracy", "macro F1", "probe's UAR"]]
-    normalised = {
-        f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
-    }
-    for part, found in {**metrics, **normalised}.items():
-        if "uar" not in found:  # no clip has an emotion
-            continue
-        edges = best_interval(found["intervals"], "uar")
-        between = f"{per_cent(edges[0])} to {per_cent(edges[1])}" if edges else ""
-        cells = [found["uar"], found["accuracy"], found["f1_macro"], probe.get(part, {}).get("uar")]
-        uar, *others = ["" if share is None else str(per_cent(share)) for share in cells]
-        rows.append([part, str(found["clips"]), uar, between, *others])
-    return rows
+    """The metrics of each part beside the probe's, as text."""
+    return "\n\n".join("\n".join(text_table(found)) for found in by_part(metrics, probe))

@@ -6,10 +6,9 @@ from typing import Any
 
 from hf_ser.corpora import ABOUT, About
 from hf_ser.emotions import DISTRIBUTION
-from hf_ser.rendering.blocks import METRICS, Table, count, decimal, interval, label, percent
+from hf_ser.rendering.blocks import decimal, percent
 from hf_ser.rendering.formats import markdown
-from hf_ser.rendering.headline import best_interval
-from hf_ser.rendering.tables import further, metrics_table
+from hf_ser.rendering.tables import by_part, further, metrics_table
 from hf_ser.results import WITHOUT_EFFECT, Corpus, RunResults
 from hf_ser.wording import counted, listed
 
@@ -194,28 +193,9 @@ def results_table(results: RunResults) -> str:
 
 def other_results(results: RunResults) -> str:
     """The metrics of further test parts, and of predictions that are normalised by speaker or corpus; empty without any."""
-    rows = {part: found for part, found in results.metrics.items() if part.startswith("test") and part != "test"}
-    rows |= {
-        f"{part}, predictions normalised by {found['normalised']['by']}": found["normalised"]
-        for part, found in results.metrics.items()
-        if part.startswith("test") and "normalised" in found
-    }
-    main = results.main_metric
-    name, form = METRICS[main]
-
-    def edges(found: Mapping[str, Any]) -> list[float] | None:
-        several = main == "ccc" and len(found.get("dimensions", {})) > 1  # there is none of a mean
-        return None if several else best_interval(intervals(found), main)
-
-    cells = [
-        [
-            label(part), count(found["clips"]), form(found.get(main)), interval(edges(found), form),
-            percent(found.get("f1_macro")), count(results.shared_speakers(part.partition(",")[0])),
-        ]
-        for part, found in rows.items()
-    ]  # fmt: skip
-    columns = ("test part", "clips", name, "95 % interval", "macro F1", "speakers shared with training")
-    return markdown(Table("", columns, cells)) if cells else ""
+    rows = {part: found for part, found in results.metrics.items() if part.startswith("test")}
+    several = len(rows) > 1 or any("normalised" in found for found in rows.values())
+    return "\n\n".join(map(markdown, by_part(rows, results.probe or {}))) if several else ""
 
 
 def recalls(results: RunResults) -> str:
