@@ -81,7 +81,7 @@ def distort(waveform: Waveform, condition: Condition, seed: int, babble: Sequenc
         The clip, `(samples,)` in float32: as long and in the same place, except for `speed`.
 
     Raises:
-        ValueError: if babble has no clips, or silent ones alone.
+        ValueError: if there is no such condition, or babble has no clips, or silent ones alone.
     """
     # The level is not in the seed, so that two levels have the same noise.
     generator = np.random.default_rng(clip_seed(seed, condition.kind))
@@ -93,6 +93,8 @@ def _distorted(
 ) -> Samples:
     level = 0.0 if condition.level is None else condition.level
     match condition.kind:
+        case "clean":
+            return clean
         case "white noise":
             return add_at_ratio(clean, generator.standard_normal(len(clean)), level)
         case "pink noise":
@@ -126,7 +128,7 @@ def _distorted(
         case "speed":
             ratio = Fraction(level).limit_denominator(100)
             return _change_rate(clean, ratio.denominator, ratio.numerator)
-    return clean
+    raise ValueError(f"condition: found {condition.kind!r}, expected one of {', '.join(LEVELS)}")
 
 
 def clip_seed(seed: int, name: str) -> int:

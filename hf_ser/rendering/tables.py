@@ -128,9 +128,11 @@ def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
 
 
 def by_part(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[Table]:
-    """The metrics of emotions, normalised ones, too, and those of dimensions on each part of a run's split, beside the probe's."""
+    """The metrics of emotions, normalised ones, too, and of dimensions on each part of a run's split, beside the probe's."""
     normalised = {
-        f"{part} by {of['normalised']['by']}": of["normalised"] for part, of in metrics.items() if "normalised" in of
+        f"{part}, normalised by {of['normalised']['by']}": of["normalised"]
+        for part, of in metrics.items()
+        if "normalised" in of
     }
     emotions = [
         [label(part), count(of["clips"]), percent(of["uar"]), interval(best_interval(of["intervals"], "uar")),

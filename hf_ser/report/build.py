@@ -13,6 +13,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from hf_ser.audio import read_mono
+from hf_ser.audio.distort import UNITS
 from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
@@ -291,7 +292,8 @@ def robustness(
         if condition != CLEAN:
             found = model.predict(some, chunking, options, condition)
         kept = found.rows
-        entry: dict[str, Any] = {**vars(condition), "name": condition.name, "clips": len(kept),
+        entry: dict[str, Any] = {**vars(condition), "unit": UNITS.get(condition.kind, ""), "name": condition.name,
+                                 "clips": len(kept),
                                  **{key: None for of_metric in keys.values() for key in of_metric}}  # fmt: skip
         # On the same clips: one that cannot be predicted under a condition counts for neither.
         before = clean.select(kept)
