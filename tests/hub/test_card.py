@@ -249,7 +249,7 @@ class TestTestPartWithoutEmotions:
         assert "**CCC of 0.512** (concordance correlation coefficient, mean of arousal) on 36 clips" in card
         assert "The model has the same CCC." in card
         assert re.search(r"\| arousal \| +36 \| +0.512 \| +0.400 to 0.600", card)
-        assert re.search(r"\| test_other \| +36 \| +0.512 \| +0.400 to 0.600", card)
+        assert re.search(r"\| test_other \| arousal \| +36 \| +0.512 \| +0.400 to 0.600", card)
         assert not re.search("UAR\\*\\*|Recall by emotion", card)
         two = changed(
             results,
