@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from hf_ser.training.frozen.parts import LAYERS, front, layer_count
 
 #: Raise it when the code of this package changes what is computed or how it is stored.
 VERSION = 3
+#: The packages that change the samples of augmented clips.
+AUGMENTING = ("hf_ser", "numpy", "scipy", "soundfile", "torchaudio")
 #: Settings of the head, of training or of the checkpoint's origin, which a frozen part does not compute with.
 IRRELEVANT = {
     "_name_or_path", "architectures", "classifier_proj_size", "dtype", "finetuning_task", "id2label", "label2id", "layerdrop",
@@ -66,7 +69,8 @@ def weights_hash(module: nn.Module) -> str:
 def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[str]:
     """
     A key for each segment of a dataset: a hash of the clip's samples and of the segment's start and stop. Where clips
-    are augmented it also covers the augmentation, what it draws in the epoch `view`, and the other clips that it mixes in.
+    are augmented it also covers the augmentation, what it draws in the epoch `view`, the other clips that it mixes in, and the
+    versions of what changes the samples.
     """
     hashes = dataset.clips["samples_hash"][:]
     segments = dataset.segments
@@ -77,8 +81,9 @@ def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[str]:
         if dataset.augmentation.needs_other_clips:
             drawn = [dataset.others(view, i) for i in range(len(names))]
             others = [f"{weight} {[names[i] for i in (partner, *voices)]}" for partner, voices, weight in drawn]
+        versions = [metadata.version(package) for package in AUGMENTING]
         names = [
-            f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other}"
+            f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other} {versions}"
             for i, (name, other) in enumerate(zip(names, others, strict=True))
         ]
     return [hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]

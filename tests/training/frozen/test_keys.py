@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_the_key_of_a_segment_covers_its_samples_and_its_place(clips: Dataset) -
     others = clips.select([1, 2]).remove_columns("label").add_column("label", [2, 1])
     others = others.cast_column("label", ClassLabel(names=["calm", "fear", "happy"]))
     assert segment_keys(SpeechDataset(others, some, seed=9)) == keys[3:]
+
+
+@pytest.mark.parametrize("package", ["hf_ser", "numpy", "scipy", "soundfile", "torchaudio"])
+def test_the_key_of_an_augmented_view_covers_the_versions_that_made_it(
+    clips: Dataset, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: views that a later version would draw otherwise were mixed with those that an earlier one had drawn."""
+    segments, true = cut([16_000, 40_000, 16_000]), metadata.version
+    plain = SpeechDataset(clips, segments)
+    augmented = SpeechDataset(clips, segments, Augmentation(noise_probability=0.5))
+    before = segment_keys(plain), segment_keys(augmented)
+    monkeypatch.setattr(metadata, "version", lambda name: "0.0.1" if name == package else true(name))
+    assert segment_keys(plain) == before[0]
+    assert not {*segment_keys(augmented)} & {*before[1]}
 
 
 def test_the_key_of_an_augmented_view_covers_all_that_is_drawn(clips: Dataset) -> None:
