@@ -136,9 +136,11 @@ def as_clips(dataset: Dataset) -> Dataset:
             `valence` and `dominance` from 0 to 1, `votes`, and `emotion_distribution`. With one of these it may lack the emotion.
 
     Raises:
-        CorpusError: if a column is missing, a dimension is outside 0 to 1, a distribution does not add up to 1, or too many clips
-            are unusable.
+        CorpusError: if it is no `Dataset`, a column is missing, a dimension is outside 0 to 1, a distribution does not add up to
+            1, or too many clips are unusable.
     """
+    if not isinstance(dataset, Dataset):
+        raise CorpusError(f"found a {type(dataset).__name__}, expected a datasets.Dataset: one part of the clips")
     if isinstance(dataset.info, ClipsInfo):
         return dataset
     part = str(dataset.split or "part")

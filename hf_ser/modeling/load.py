@@ -93,6 +93,7 @@ def load_model(
     mask_time_prob: float = 0.0,
     mask_feature_prob: float = 0.0,
     do_normalize: bool | None = None,
+    feature_extractor: str | SequenceFeatureExtractor | None = None,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Its output does not depend on
@@ -112,6 +113,7 @@ def load_model(
         mask_time_prob, mask_feature_prob (`float`, defaults to 0): SpecAugment's shares of masked frames and features in
             training. 0 masks nothing, whatever the checkpoint's configuration says.
         do_normalize (`bool`, *optional*): See [`load_feature_extractor`].
+        feature_extractor (`str` or `SequenceFeatureExtractor`, *optional*): By default the checkpoint's own.
 
     Raises:
         ValueError: if the checkpoint cannot be loaded, is of another family, `head` is unknown, or the feature extractor has
@@ -121,7 +123,7 @@ def load_model(
         raise ValueError(f"head={head!r}: expected one of {', '.join(HEADS)}")
     source = resolve_checkpoint(checkpoint)
     config = load_config(source)
-    feature_extractor = load_feature_extractor(source, config, do_normalize)
+    extractor = load_feature_extractor(feature_extractor or source, config, do_normalize)
     encoder = encoder_config(config)
     # The checkpoint's own SpecAugment would act under some methods only.
     encoder.apply_spec_augment = mask_time_prob > 0 or mask_feature_prob > 0
@@ -160,7 +162,7 @@ def load_model(
         model.classifier = BatchNormClassifier(model.classifier, model.config.final_dropout)
         new = {key.replace("classifier.", "classifier.out_proj.") for key in new}
         new |= {f"classifier.batch_norm.{name}" for name in model.classifier.batch_norm.state_dict()}
-    return Loaded(ready(model), feature_extractor, tuple(sorted(new)))
+    return Loaded(ready(model), extractor, tuple(sorted(new)))
 
 
 def _with_its_class(
@@ -326,7 +328,7 @@ def load_config(source: str) -> PretrainedConfig:
 
 
 def load_feature_extractor(
-    checkpoint: str, config: PretrainedConfig, do_normalize: bool | None = None
+    checkpoint: str | SequenceFeatureExtractor, config: PretrainedConfig, do_normalize: bool | None = None
 ) -> SequenceFeatureExtractor:
     """
     The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, with which the model
@@ -334,7 +336,7 @@ def load_feature_extractor(
     `preprocessor_config.json`. Whisper's pads to the longest clip of a batch and not to 30 s.
 
     Args:
-        checkpoint (`str`): A folder or a name on the Hub.
+        checkpoint (`str` or `SequenceFeatureExtractor`): A folder, a name on the Hub, or a feature extractor, which is copied.
         config (`PretrainedConfig`): The model's configuration.
         do_normalize (`bool`, *optional*): Whether each waveform is scaled to zero mean and unit variance, by default as the
             checkpoint's feature extractor does.
@@ -343,7 +345,11 @@ def load_feature_extractor(
         ValueError: if the checkpoint's sampling rate is not 16 kHz, or `do_normalize` is given and the feature extractor
             computes spectrograms.
     """
-    extractor = family_of(config).feature_extractor.from_pretrained(checkpoint)
+    kind = family_of(config).feature_extractor
+    if isinstance(checkpoint, str):
+        extractor = kind.from_pretrained(checkpoint)
+    else:
+        extractor, checkpoint = kind.from_dict(checkpoint.to_dict()), "processing_class"
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(
             f"{checkpoint}: found a feature extractor for {extractor.sampling_rate} Hz, expected {SAMPLING_RATE} Hz"

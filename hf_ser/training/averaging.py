@@ -50,7 +50,9 @@ class WeightAverage(TrainerCallback):
         self.mean: Weights = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Takes the memory of the mean, which could be short once the last steps are reached."""
+        """Takes the memory of the mean, which could be short once the last steps are reached, and forgets an earlier training."""
+        if not self._reached(state):
+            self.steps, self.mean = 0, {}
         self.mean = {
             name: self.mean.get(name, parameter.detach()).to(parameter.device, torch.float32, copy=True)
             for name, parameter in model.named_parameters()
@@ -59,12 +61,15 @@ class WeightAverage(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Adds the weights of a step."""
-        if state.global_step <= (1 - self.share) * state.max_steps:
+        if not self._reached(state):
             return
         self.steps += 1
         weights = [p.detach().float() for _, p in model.named_parameters() if p.requires_grad]
         # In one call, as in torch.optim.swa_utils: a kernel for each weight would take longer to start than to run.
         torch._foreach_lerp_(list(self.mean.values()), weights, 1 / self.steps)
+
+    def _reached(self, state: Any) -> bool:
+        return bool(state.global_step > (1 - self.share) * state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Leaves the model with the mean."""
@@ -90,6 +95,7 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
 
     Half way is kept, unless another point is better on validation by more than the standard error of its score: on the few
     speakers of a validation part, smaller differences are chance. Of several such points the one nearest to the middle is kept.
+    Where training has diverged, the probe is kept.
 
     Args:
         model (`nn.Module`): The model.
@@ -102,6 +108,10 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
         that was tried.
     """
     end = trained_weights(model)
+    if not all(bool(tensor.isfinite().all()) for tensor in end.values()):
+        put(model, start)
+        logger.warning("the trained weights are not finite: training has diverged, and the probe is kept")
+        return {"interpolation": 0.0, "validation_scores": []}
     found: dict[float, float] = {}
     kept = 0.5
     if validate is not None:

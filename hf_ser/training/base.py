@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import (
 from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
-from hf_ser.evaluation import emotion_metrics, mean_scorer, per_clip
+from hf_ser.evaluation import DivergedError, emotion_metrics, mean_scorer, per_clip
 from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.memory import require_memory
 from hf_ser.modeling import StandardisedLinear
@@ -154,8 +154,10 @@ class BaseTrainer(MicroBatchTrainer):
             self.add_callback(self.average)
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
-        #: What trains, as the solved probe has it: the start of that interpolation; empty if there is none.
-        self.interpolation_start: Weights = {}
+        #: What trains, as the solved probe has it: the start of that interpolation; empty if there is none. `None` before the
+        #: first training.
+        self.interpolation_start: Weights | None = None
+        self._modes: list[tuple[Callable[[], AbstractContextManager[None]], ExitStack]] = []
         self._new = tuned.new
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
@@ -164,6 +166,12 @@ class BaseTrainer(MicroBatchTrainer):
             use_own_attention(tuned.model)
         with attention(tuned.model, args.attn_implementation):
             pass  # what the encoder does not support is an error now, and not after the probe
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        # torch.optim.Adam decays all parameters, and so does PEFT-SER.
+        if self.args.adam:
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
@@ -222,15 +230,40 @@ class BaseTrainer(MicroBatchTrainer):
             if isinstance(module, StandardisedLinear) and module.linear.weight.requires_grad:
                 module.linear.load_state_dict(state)
 
+    @contextmanager
+    def mode(self, make: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Within it the model is as the context `make()` makes it, but not within [`out_of_modes`]."""
+        with ExitStack() as entered:
+            entered.enter_context(make())
+            self._modes.append((make, entered))
+            try:
+                yield
+            finally:
+                self._modes.pop()
+
+    @contextmanager
+    def out_of_modes(self) -> Iterator[None]:
+        """Within it the model is as it will be saved, in the middle of a training, too."""
+        modes, self._modes = self._modes, []
+        for _, entered in reversed(modes):
+            entered.close()
+        try:
+            yield
+        finally:
+            for make, entered in modes:
+                entered.enter_context(make())
+            self._modes = modes
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         if self.args.device.type == "cpu" and not self.shares_model:
             adam = self.args.adam or self.args.optim.startswith("adamw_torch")  # keeps two values for each gradient
             trained = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
             require_memory((3 if adam else 1) * trained, "training: the gradients and the state of the optimizer")
         with ExitStack() as stack:
-            stack.enter_context(attention(self.model, self.args.attn_implementation))
+            stack.callback(setattr, self, "is_in_train", False)  # after an interruption, too
+            stack.enter_context(self.mode(partial(attention, self.model, self.args.attn_implementation)))
             if self.args.base_model_dtype == "bfloat16":
-                stack.enter_context(frozen_weights_in_bfloat16(self.model))
+                stack.enter_context(self.mode(partial(frozen_weights_in_bfloat16, self.model)))
             output = super().train(*args, **kwargs)
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps
         self.callback_handler.train_dataloader = None
@@ -243,10 +276,12 @@ class BaseTrainer(MicroBatchTrainer):
 
     def _validate(self) -> tuple[float, int]:
         """UAR (of dimensions alone CCC) and the number of clips on validation; `evaluate` would log them as those of an epoch."""
-        output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
-        finite = math.isfinite(output.metrics["eval_loss"])
-        found = output.metrics.get("eval_uar" if self._loss.emotions else "eval_ccc", math.nan)
-        return float(found) if finite else math.nan, len(set(output.label_ids[1].tolist()))
+        clips = len(set(self.eval_dataset.segments.clip.tolist()))
+        try:
+            output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
+        except DivergedError:
+            return math.nan, clips
+        return output.metrics.get("eval_uar" if self._loss.emotions else "eval_ccc", math.nan), clips
 
     def end_training(self, model: Any = None) -> None:
         """
@@ -335,9 +370,13 @@ class BaseTrainer(MicroBatchTrainer):
         Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
         will see.
         """
-        original = vars(self.model).get("_original_forward")
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # takes autocast off the model
-        if original is not None:
-            # And, with it, transformers' own decorators: without them all layers would come out.
-            model.forward = original
-        return self.predict(dataset, metric_key_prefix="")
+        model = self.accelerator.unwrap_model(self.model)
+        autocast = vars(model).pop("forward", None)
+        # transformers prepares a model that is not prepared yet: for the training's precision.
+        prepared, self.accelerator._models = self.accelerator._models, [model]
+        try:
+            return self.predict(dataset, metric_key_prefix="")
+        finally:
+            self.accelerator._models = prepared
+            if autocast:
+                model.forward = autocast

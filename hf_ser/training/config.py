@@ -39,6 +39,8 @@ def _rates(rates: Mapping[float, float]) -> str:
 
 #: The learning rate of a `linear` head, which starts at its solution. Other heads have the encoder's, as in the papers.
 HEAD_LEARNING_RATE = 1e-4
+#: The methods that train nothing outside the head: `learning_rate` is the head's.
+HEAD_METHODS = frozenset({"frozen", "lora_classifier"})
 
 
 #: What can choose the best model, by its name in an evaluation without `eval_`.
@@ -49,11 +51,17 @@ NOT_NEGATIVE = ("num_train_epochs", "learning_rate", "head_learning_rate", "micr
                 "frozen_cache_views", "focal_gamma")  # fmt: skip
 #: Numbers from 0 to 1.
 SHARES = ("label_smoothing_factor", "average_share", "layer_decay", "mask_time_prob", "mask_feature_prob")
-#: transformers' options that would end a run in a traceback, or hang, after it has begun: the one value each can have, and why.
+_AT_ONCE = "metrics are of all clips at once"
+#: transformers' options that would end a run in a traceback, or hang, after it has begun, or change its loss: the one value each
+#: can have, and why.
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "remove_unused_columns": (False, "clips come as lists of segments, and their audio would be removed"),
     "bf16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
     "fp16_full_eval": (False, "evaluations run in the model's own precision; use bf16, which holds for them, too"),
+    "average_tokens_across_devices": (True, "the loss of a step is the mean over the clips of all processes"),
+    "eval_do_concat_batches": (True, _AT_ONCE),
+    "batch_eval_metrics": (False, _AT_ONCE),
+    "neftune_noise_alpha": (None, "it adds noise to the embeddings of tokens, and speech has none"),
     "dataloader_drop_last": (False, "metrics are of all clips; the loss does not depend on the size of the last batch"),
     "train_sampling_strategy": (
         "random",
@@ -189,14 +197,15 @@ class SERConfig(TrainingArguments):
     )
     learning_rate: float | None = option(
         None,
-        help="Peak learning rate of encoder parameters. By default "
+        help="Peak learning rate of encoder parameters, and with frozen and lora_classifier of the head, which trains alone. By "
+        "default "
         + "; ".join(f"{name}: {_rates(rates)}" for name, rates in LEARNING_RATES.items())
-        + f"; others: {ADDED_LEARNING_RATE:g}.",
+        + f"; others: {ADDED_LEARNING_RATE:g}; of a linear head that trains alone {HEAD_LEARNING_RATE:g}.",
     )
     head_learning_rate: float | None = option(
         None,
         help=f"Peak learning rate of the head. By default {HEAD_LEARNING_RATE:g} for a linear head, which starts "
-        "at its solution, and learning_rate for the others.",
+        "at its solution, and learning_rate for the others and where the head trains alone.",
     )
     layer_decay: float = option(
         1.0,
@@ -407,10 +416,13 @@ class SERConfig(TrainingArguments):
         Sets the learning rates that are not given, for a model with so many parameters, and the tenth that a plateau does not go
         below. Of combined methods the one with the smallest rate counts.
         """
+        methods = method.split("+")
+        solved = self.head == "linear" and HEAD_METHODS.issuperset(methods)  # all that trains starts at its solution
         if self.learning_rate is None:
-            rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in method.split("+")]
-            self.learning_rate = min(next(rate for size, rate in of.items() if parameters <= size) for of in rates)
+            rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in methods]
+            smallest = min(next(rate for size, rate in of.items() if parameters <= size) for of in rates)
+            self.learning_rate = HEAD_LEARNING_RATE if solved else smallest
         if self.head_learning_rate is None and self.head == "linear":
-            self.head_learning_rate = HEAD_LEARNING_RATE
+            self.head_learning_rate = self.learning_rate if solved else HEAD_LEARNING_RATE
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and isinstance(self.lr_scheduler_kwargs, dict):
-            self.lr_scheduler_kwargs.setdefault("min_lr", self.learning_rate / 10)
+            self.lr_scheduler_kwargs = {"min_lr": self.learning_rate / 10, **self.lr_scheduler_kwargs}

@@ -325,7 +325,8 @@ def choose_penalty(features: Features, truth: Rows, speakers: Sequence[str]) -> 
     spread, spreads = np.maximum(truth.std(axis=0), 1e-6), np.maximum(left_out.std(axis=1), 1e-6)
     centred = left_out - left_out.mean(axis=1, keepdims=True)
     correlations = (centred * (truth - truth.mean(axis=0))).mean(axis=1) / (spreads * spread)  # (penalties, dimensions)
-    best = int(correlations.mean(axis=1).argmax())
+    # Of a single speaker nothing is left out: the middle one, as of C.
+    best = int(correlations.mean(axis=1).argmax()) if left_out.any() else len(PENALTIES) // 2
     return PENALTIES[best], np.where(correlations[best] > 0, spread / spreads[best], 1.0)
 
 

@@ -31,7 +31,7 @@ from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
-from hf_ser.training.config import ADDED_LEARNING_RATE, HEAD_LEARNING_RATE, LEARNING_RATES
+from hf_ser.training.config import ADDED_LEARNING_RATE, HEAD_LEARNING_RATE, HEAD_METHODS, LEARNING_RATES
 from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
@@ -49,8 +49,7 @@ def default_space(arguments: Arguments) -> Space:
     """What is searched by default: what the method has, around the default values."""
     methods = arguments.tuning.methods
     space: Space = {}
-    in_head = set(methods) <= {"frozen", "lora_classifier"}
-    if not in_head:
+    if not HEAD_METHODS.issuperset(methods):
         rates = [
             rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()
         ]

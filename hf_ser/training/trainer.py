@@ -29,12 +29,11 @@ from hf_ser.hub import checkpoints, fetch_base
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
-from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
-from hf_ser.training.averaging import trained_weights
+from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import checkpoint_to_resume
 from hf_ser.training.config import SERConfig
@@ -110,10 +109,14 @@ class SERTrainer(BaseTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.tuning = Tuning.of(peft_config)
+        self.args = args = copy.copy(args)  # what depends on model and data is resolved in it
         require_trainable(args, self.tuning)
         transformers.set_seed(args.seed)
-        self.args = args
         if eval_dataset is None:
+            if args.load_best_model_at_end:
+                raise ValueError(
+                    "load_best_model_at_end: the best model on validation needs an eval_dataset, found none"
+                )
             args.eval_strategy = IntervalStrategy.NO
         self.augmentation = augmentation or Augmentation()
         self.starting_model = StartingModel(model, processing_class)
@@ -176,6 +179,7 @@ class SERTrainer(BaseTrainer):
             mask_time_prob=args.mask_time_prob,
             mask_feature_prob=args.mask_feature_prob,
             do_normalize=args.do_normalize,
+            feature_extractor=self.starting_model.feature_extractor,
         )
 
     def _training_set(self, augmentation: Augmentation | None = None, most: int | None = None) -> SpeechDataset:
@@ -199,7 +203,8 @@ class SERTrainer(BaseTrainer):
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
-        Trains. It solves the probe first, and starts a `linear` head from it.
+        Trains. It solves the probe first, and starts a `linear` head from it. A second call goes on from the weights of the
+        first one.
 
         Args:
             resume_from_checkpoint (`str`, `Path` or `bool`, *optional*): A checkpoint, or `True` for the last one in
@@ -213,21 +218,16 @@ class SERTrainer(BaseTrainer):
         """
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(str(self.args.output_dir)))
         self._begin(checkpoint)
-        solution = self._solve_probe()
-        if "prompt" in self.tuning.methods and self.tuning.prompt_start == "frames":
-            start_at_frames(self.model, some_clips(self))
-        if self.args.head == "linear":
-            self.set_head(self._probe_head)
-            if self.args.interpolation:  # it starts at the probe, wherever training starts
-                self.interpolation_start = trained_weights(self.model)
-            if not self._head_alone:  # the encoder trains, too
-                self.set_projection(solution.start)
+        if self.interpolation_start is None:  # a second training goes on from the first one
+            self.interpolation_start = self._start()
         self.record.start_clock()
         if self.tuning.method == "probe":
             self.end_training()
             return None
         with cached_frozen_part(self):
-            return super().train(checkpoint and str(checkpoint), *args, **kwargs)
+            output = super().train(checkpoint and str(checkpoint), *args, **kwargs)
+        self.metrics.clear()  # of the model as it was in the training
+        return output
 
     def _begin(self, checkpoint: Path | None) -> None:
         """
@@ -249,6 +249,19 @@ class SERTrainer(BaseTrainer):
                 delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
                 self.save_splits(folder)
                 write_identity(folder, self.identity, began)
+
+    def _start(self) -> Weights:
+        """Solves the probe, and puts the model where its training starts. Returns the start of the interpolation, if any."""
+        solution = self._solve_probe()
+        if "prompt" in self.tuning.methods and self.tuning.prompt_start == "frames":
+            start_at_frames(self.model, some_clips(self))
+        if self.args.head != "linear":
+            return {}
+        self.set_head(self._probe_head)
+        start = trained_weights(self.model) if self.args.interpolation else {}
+        if not self._head_alone:  # the encoder trains, too
+            self.set_projection(solution.start)
+        return start
 
     def _probe_trainer(self) -> BaseTrainer:
         """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
@@ -293,18 +306,21 @@ class SERTrainer(BaseTrainer):
         Metrics per clip, each between 0 and 1, in float32 whatever the precision of training.
 
         Args:
-            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate.
+            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate. (transformers calls it so after
+                each epoch, too: then with fewer metrics, and in the precision of training.)
             metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
                 results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is the one that has the same
                 clips, else `test`. Metrics of the training clips are returned alone.
 
         Returns:
-            `eval_clips`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`, `eval_recall`
-            by emotion, `eval_confusion_matrix`, `eval_intervals` (95 %, by clip and by speaker). Of distributions
+            `eval_clips`, `eval_loss`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`,
+            `eval_recall` by emotion, `eval_confusion_matrix`, `eval_intervals` (95 %, by clip and by speaker). Of distributions
             `eval_distribution`, and of dimensions `eval_ccc`, the mean, and `eval_dimensions`; see
             `hf_ser.evaluation.dimensions`.
         """
-        if not isinstance(eval_dataset, Dataset):
+        if eval_dataset is None and not self.is_in_train:
+            eval_dataset = self.clips.get("validation")
+        if not isinstance(eval_dataset, Dataset):  # of an epoch
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         clips = self._clips_of(eval_dataset)
         part = metric_key_prefix
@@ -314,7 +330,8 @@ class SERTrainer(BaseTrainer):
         found = self._metrics(self, clips)
         if part != "train":
             before = self.clips.get(part)
-            self.clips[part], self.metrics[part] = clips, found
+            self.clips[part] = clips
+            self.metrics[part] = {name: value for name, value in found.items() if name != "loss"}
             if self.probe is not None and not (part in self.probe and clips is before):
                 probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
                 self._note_probe(part, probed)
@@ -333,6 +350,7 @@ class SERTrainer(BaseTrainer):
             by_votes=EMOTION not in self.targets.weights,
         )  # fmt: skip
         found = {name: value for name, value in evaluated.metrics(seed=0).items() if name not in IN_REPORTS_ALONE}
+        found["loss"] = prediction.metrics["_loss"]
         for name, of in found.get("dimensions", {}).items():
             if of["ccc"] is None:
                 logger.warning("%s: CCC is undefined on %d clips, whose labels are all the same", name, of["clips"])
@@ -493,22 +511,27 @@ class StartingModel:
     Args:
         model (`str`, `Path` or `PreTrainedModel`): A model is written to a temporary folder, from which it is opened again.
         processing_class (`SequenceFeatureExtractor`, *optional*): Takes the place of the model's own.
+
+    Raises:
+        ValueError: if it is something else.
     """
 
     def __init__(
         self, model: str | Path | PreTrainedModel, processing_class: SequenceFeatureExtractor | None = None
     ) -> None:
-        self._folder: TemporaryDirectory[str] | None = None
+        if not isinstance(model, str | Path | PreTrainedModel):
+            raise ValueError(
+                f"model: found a {type(model).__name__}, expected a name, a folder or a PreTrainedModel; peft_config adds an "
+                "adapter"
+            )
         self.name = model.config._name_or_path if isinstance(model, PreTrainedModel) else str(model)
         self.path = self.name if isinstance(model, PreTrainedModel) else str(fetch_base(self.name))
-        if isinstance(model, PreTrainedModel) or processing_class is not None:
+        self.feature_extractor: str | SequenceFeatureExtractor | None = processing_class
+        if isinstance(model, PreTrainedModel):
+            self.feature_extractor = processing_class or self.name
             self._folder = TemporaryDirectory(prefix="hf_ser-")
-            if not isinstance(model, PreTrainedModel):
-                model = transformers.AutoModel.from_pretrained(self.path, **NO_CODE)
-            extractor = processing_class or transformers.AutoFeatureExtractor.from_pretrained(self.path, **NO_CODE)
             self.path = self._folder.name
             model.save_pretrained(self.path)
-            extractor.save_pretrained(self.path)
 
     @property
     def base(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from hf_ser.training import Arguments, SERConfig, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
 from hf_ser.training.identity import deciding_arguments, identity, require_same_run
+from hf_ser.tuning import Tuning
 
 
 def recipe(folder: Path, text: str) -> str:
@@ -49,6 +50,11 @@ def test_defaults_are_those_of_emotion_recognition() -> None:
     assert not training.load_best_model_at_end  # on few speakers the best epoch is mostly luck
     assert not training.remove_unused_columns  # trap: the audio would be removed before it is seen
     assert training.report_to in ([], ["none"])
+    assert training.head == "linear"
+    assert (training.lr_scheduler_type, training.warmup_steps) == ("linear", 0.1)
+    assert (training.num_train_epochs, training.per_device_train_batch_size) == (3, 16)
+    assert (training.average_share, training.interpolation) == (0.2, True)
+    assert parse_arguments(["--output_dir", "x"]).tuning == Tuning("full", freeze_feature_encoder=True)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,10 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("label_smoothing_factor: 2", "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
         ("remove_unused_columns: true", "remove_unused_columns: clips come as lists of segments"),
         ("dataloader_drop_last: true", "dataloader_drop_last: metrics are of all clips"),
+        ("average_tokens_across_devices: false", "average_tokens_across_devices: .*of all processes; found False"),
+        ("eval_do_concat_batches: false", "eval_do_concat_batches: metrics are of all clips at once"),
+        ("batch_eval_metrics: true", "batch_eval_metrics: metrics are of all clips at once"),
+        ("neftune_noise_alpha: 5", "neftune_noise_alpha: .* speech has none; found 5"),
         ("fp16_full_eval: true", "fp16_full_eval: .*use bf16"),
         ("train_sampling_strategy: group_by_length", "train_sampling_strategy: .*found group_by_length"),
         (

@@ -9,16 +9,16 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 import hf_ser
+from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 
 WAVE = np.random.default_rng(0).normal(size=12_000).astype(np.float32) / 9
 
 
-def train(folder: Path, speech: Path, model: Path, *more: str) -> tuple[Any, Any]:
+def train(folder: Path, speech: Path, model: Path, *more: str) -> RunResults:
     words = ["--corpora", f"synthetic={speech}", "--model_name_or_path", str(model), "--num_train_epochs", "1", "--emotions", "happy", "sad",
              "--lr_scheduler_type", "reduce_lr_on_plateau", "--disable_tqdm", "True", "--output_dir", str(folder), *more]  # fmt: skip
-    arguments = parse_arguments(words)
-    return arguments, finetune(arguments)
+    return finetune(parse_arguments(words))
 
 
 def probabilities(classifier: Any) -> dict[str, float]:
@@ -29,9 +29,9 @@ def probabilities(classifier: Any) -> dict[str, float]:
 def test_transformers_alone_opens_what_is_merged(method: str, speech: Path, tiny_hubert: Path, tmp_path: Path) -> None:
     """With the predictions of the adapter beside it: no weight is missing, which would be random."""
     more = ["--peft_arguments", '{"oft_block_size": 0, "r": 1}'] if method == "oft" else []
-    arguments, results = train(tmp_path, speech, tiny_hubert, "--method", method, *more)
-    assert results.training.arguments["learning_rate"] == 5e-4
-    assert arguments.training.lr_scheduler_kwargs["min_lr"] == 5e-5
+    given = train(tmp_path, speech, tiny_hubert, "--method", method, *more).training.arguments
+    assert given["learning_rate"] == 5e-4
+    assert given["lr_scheduler_kwargs"]["min_lr"] == 5e-5
     expected = probabilities(hf_ser.pipeline(tmp_path / "adapter"))
     assert probabilities(pipeline("audio-classification", model=str(tmp_path))) == pytest.approx(expected, abs=1e-4)
 

@@ -16,13 +16,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
-from transformers import AutoConfig, Data2VecAudioConfig, HubertConfig, WhisperConfig
+from transformers import AutoConfig, Data2VecAudioConfig, HubertConfig, TrainerCallback, WhisperConfig
 
 import hf_ser
 from hf_ser.hub.card import write_card
 from hf_ser.modeling import SERModelConfig, StandardisedLinear, fold_training_layers, load_model
 from hf_ser.results import RunResults
-from hf_ser.training import finetune, parse_arguments, probe
+from hf_ser.training import SERConfig, finetune, parse_arguments, probe
 from hf_ser.training.averaging import WeightAverage, interpolate, trained_weights
 from hf_ser.training.base import learning_rates
 from hf_ser.training.losses import BALANCES
@@ -248,8 +248,85 @@ class TestLearningRates:
         rates = {group["initial_lr"] for group in trainer.optimizer.param_groups}
         assert sorted(rates) == pytest.approx([2.5e-4, 5e-4, 1e-3, 1e-2])
 
+    @pytest.mark.parametrize(
+        ("method", "parameters", "head", "expected"),
+        [
+            ("full", 50e6, "linear", (5e-5, 1e-4)),
+            ("full", 50e6 + 1, "linear", (1e-5, 1e-4)),
+            ("full", 50e6 + 1, "stock", (1e-5, None)),
+            ("lora_qkv", 1e9, "linear", (5e-4, 1e-4)),
+            ("adapter+prompt+lora_ff", 1e6, "conv", (5e-4, None)),
+            ("lora_classifier+lora_qkv", 1e6, "linear", (5e-4, 1e-4)),  # the smallest counts
+            ("ia3", 1e6, "linear", (5e-4, 1e-4)),
+            ("lora_classifier", 1e6, "linear", (1e-4, 1e-4)),  # it starts at a solution
+            ("lora_classifier", 1e6, "stock", (1e-2, None)),
+            ("frozen", 1e6, "linear", (1e-4, 1e-4)),
+            ("frozen", 1e6, "conv", (5e-4, None)),
+        ],
+    )
+    def test_depend_by_default_on_method_size_and_head(
+        self, method: str, parameters: float, head: str, expected: tuple[float, float | None], tmp_path: Path
+    ) -> None:
+        args = SERConfig(str(tmp_path), head=head)
+        args.resolve_learning_rates(method, int(parameters))
+        assert (args.learning_rate, args.head_learning_rate) == expected
+
+    @pytest.mark.parametrize("method", ["frozen", "lora_classifier"])
+    @pytest.mark.parametrize(("given", "rate"), [({"learning_rate": 0.3}, 0.3), ({"head_learning_rate": 0.2}, 0.2)])
+    def test_that_are_given_hold_where_the_head_trains_alone(
+        self, method: str, given: dict[str, float], rate: float, make: Callable[..., Any]
+    ) -> None:
+        """Trap: with a linear head `learning_rate` had no effect."""
+        words = [
+            "--learning_rate",
+            "0.1",
+            *(word for name, value in given.items() for word in (f"--{name}", str(value))),
+        ]
+        trainer, _ = make("--head", "linear", "--method", method, *words)
+        trainer.create_optimizer_and_scheduler(10)
+        assert {group["initial_lr"] for group in trainer.optimizer.param_groups} == {rate}
+
 
 class TestKeeping:
+    @pytest.mark.parametrize("validates", [True, False])
+    def test_the_probe_is_kept_where_training_diverged(
+        self, validates: bool, make: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        """Trap: between a number and NaN there is NaN, at no distance from the number, too."""
+
+        class Diverge(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+                with torch.no_grad():
+                    next(p for p in model.parameters() if p.requires_grad).fill_(math.nan)
+
+        trainer, clips = make("--head", "linear", "--method", "lora_qkv", "--max_steps", "2", "--eval_strategy", "no",
+                              "--save_strategy", "no", "--frozen_cache_gb", "0")  # fmt: skip
+        if not validates:
+            trainer.eval_dataset = None
+        trainer.add_callback(Diverge())
+        trainer.train()
+        found = trainer.evaluate(clips["test"])
+        assert found["eval_uar"] == pytest.approx(trainer.probe["test"]["uar"], abs=1e-6)
+        assert trainer.kept_between == {"interpolation": 0.0, "validation_scores": []}
+        trainer.create_model_card()
+        card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
+        assert "Training diverged, so the probe was kept." in card
+
+    def test_points_with_outputs_that_are_not_finite_are_not_kept(self, make: Callable[..., Any]) -> None:
+        """Finite weights can have them. Trap: the run ended with an error."""
+
+        class Explode(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+                with torch.no_grad():
+                    model.projector.linear.weight.fill_(1e38)
+
+        trainer, _ = make("--head", "linear", "--method", "frozen", "--max_steps", "1", "--eval_strategy", "no",
+                          "--save_strategy", "no")  # fmt: skip
+        trainer.add_callback(Explode())
+        trainer.train()
+        assert trainer.kept_between["interpolation"] == 0.0
+        assert trainer.kept_between["validation_scores"][1:] == [-1.0] * 4
+
     def test_mean_of_the_last_weights(self) -> None:
         """It takes all of its memory at the beginning: a run does not end for want of it after hours."""
         model = torch.nn.Linear(1, 1)
@@ -389,6 +466,13 @@ class TestRuns:
 
 
 class TestDimensions:
+    def test_the_penalty_is_neither_weak_nor_strong_where_a_single_speaker_leaves_it_open(self, linear: Any) -> None:
+        """Trap: it was the weakest."""
+        clips = made_up(linear)
+        truth = np.random.default_rng(0).uniform(size=(len(clips.labels), 1)).astype(np.float32)
+        model = load_linear(linear.config._name_or_path, (), ("arousal",))
+        assert solve(model, Clips(clips.features, truth, ["anna"] * len(truth)), emotions=0).penalties == [1e3]
+
     def test_is_a_ridge_regression_with_the_spread_of_the_labels(self, linear: Any) -> None:
         clips = made_up(linear)
         rng = np.random.default_rng(1)

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value, concatenate_datasets
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallback, TrainingArguments
 
@@ -419,6 +419,10 @@ def test_adam_has_its_weight_decay_in_the_gradient(make: Make) -> None:
     assert type(trainer.optimizer) is torch.optim.Adam
     group = trainer.optimizer.param_groups[0]
     assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.9, 0.98), 1e-4, 1e-3)
+    biased, _ = make("--adam", "True", "--weight_decay", "1e-4", "--method", "frozen")
+    biased.create_optimizer()
+    (group,) = biased.optimizer.param_groups  # biases decay, too
+    assert (group["weight_decay"], len(group["params"])) == (1e-4, 4)
 
 
 def test_of_longer_clips_only_the_beginning_is_used(make: Make) -> None:
@@ -506,6 +510,45 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     for clip, label in zip(clips["test"], found, strict=True):
         matrix[clip["label"], trainer.emotions.index(label)] += 1
     assert matrix.tolist() == before
+
+
+@pytest.mark.parametrize(("head", "encoder"), [("stock", "tiny_hubert"), ("conv", "tiny_whisper")])
+def test_a_feature_extractor_takes_the_place_of_the_models_own_and_leaves_its_head(
+    head: str, encoder: str, make: Make, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Traps: the head was lost; a model of the package's own class, and its small one, could not be opened."""
+    first, clips = make("--head", head, "--method", "frozen", checkpoint=request.getfixturevalue(encoder))
+    first.save_model(str(tmp_path / "first"))
+    own = first.processing_class
+    given = type(own)(**{**own.to_dict(), "padding_value": 0.5})
+
+    def made(model: str | Path, head: str) -> SERTrainer:
+        args = SERConfig(str(tmp_path / "next"), head=head, bf16=False)
+        return SERTrainer(model, args, clips["train"], None, "frozen", processing_class=given)
+
+    again = made(tmp_path / "first", head)
+    assert torch.equal(again.model.classifier.weight, first.model.classifier.weight)
+    assert again.processing_class.padding_value == 0.5
+    assert again.starting_model.base == str((tmp_path / "first").resolve())
+    if encoder == "tiny_hubert":
+        assert made("hubert-tiny-random", head).processing_class.padding_value == 0.5
+
+
+def test_what_it_does_not_take_is_refused_before_anything_is_loaded(
+    make: Make, tiny_hubert: Path, tmp_path: Path
+) -> None:
+    _, clips = make()
+    args = SERConfig(str(tmp_path / "own"), bf16=False)
+    tuned = get_peft_model(AutoModel.from_pretrained(tiny_hubert), LoraConfig(target_modules=["k_proj"]))
+    with pytest.raises(
+        ValueError, match="found a PeftModel, expected a name, a folder or a PreTrainedModel; peft_config"
+    ):
+        SERTrainer(tuned, args, clips["train"])
+    with pytest.raises(CorpusError, match=r"found a dict, expected a datasets\.Dataset"):
+        SERTrainer(tiny_hubert, args, clips["train"], {"validation": clips["validation"]})
+    args = SERConfig(str(tmp_path / "own"), bf16=False, load_best_model_at_end=True)
+    with pytest.raises(ValueError, match="load_best_model_at_end: .* needs an eval_dataset, found none"):
+        SERTrainer(tiny_hubert, args, clips["train"])
 
 
 class TestDatasetsOfTheUser:

@@ -73,11 +73,12 @@ def cached_predictions(
     The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where nothing
     is frozen, or the convolutions alone: to write their outputs takes longer than to predict once.
     """
-    if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
-        yield dataset
-        return
-    with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, folder, "no") as features:
-        yield features.get("", dataset)
+    with trainer.out_of_modes():
+        if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
+            yield dataset
+            return
+        with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, folder, "no") as features:
+            yield features.get("", dataset)
 
 
 class FrozenFeatures(SpeechDataset):
@@ -247,7 +248,7 @@ def _features(
             name: FrozenFeatures(dataset, store, keys[name], minimum, model.main_input_name)
             for name, dataset in datasets.items()
         }
-        stack.enter_context(_takes_features(trainer, part, minimum))
+        stack.enter_context(trainer.mode(partial(_takes_features, trainer, part, minimum)))
         yield features
 
 
