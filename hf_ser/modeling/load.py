@@ -93,7 +93,7 @@ def load_model(
     mask_time_prob: float = 0.0,
     mask_feature_prob: float = 0.0,
     do_normalize: bool | None = None,
-    feature_extractor: str | SequenceFeatureExtractor | None = None,
+    feature_extractor: str | None = None,
 ) -> Loaded:
     """
     Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Its output does not depend on
@@ -113,7 +113,7 @@ def load_model(
         mask_time_prob, mask_feature_prob (`float`, defaults to 0): SpecAugment's shares of masked frames and features in
             training. 0 masks nothing, whatever the checkpoint's configuration says.
         do_normalize (`bool`, *optional*): See [`load_feature_extractor`].
-        feature_extractor (`str` or `SequenceFeatureExtractor`, *optional*): By default the checkpoint's own.
+        feature_extractor (`str`, *optional*): Where it comes from, by default from the checkpoint.
 
     Raises:
         ValueError: if the checkpoint cannot be loaded, is of another family, `head` is unknown, or the feature extractor has
@@ -328,7 +328,7 @@ def load_config(source: str) -> PretrainedConfig:
 
 
 def load_feature_extractor(
-    checkpoint: str | SequenceFeatureExtractor, config: PretrainedConfig, do_normalize: bool | None = None
+    checkpoint: str, config: PretrainedConfig, do_normalize: bool | None = None
 ) -> SequenceFeatureExtractor:
     """
     The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, with which the model
@@ -336,7 +336,7 @@ def load_feature_extractor(
     `preprocessor_config.json`. Whisper's pads to the longest clip of a batch and not to 30 s.
 
     Args:
-        checkpoint (`str` or `SequenceFeatureExtractor`): A folder, a name on the Hub, or a feature extractor, which is copied.
+        checkpoint (`str`): A folder or a name on the Hub.
         config (`PretrainedConfig`): The model's configuration.
         do_normalize (`bool`, *optional*): Whether each waveform is scaled to zero mean and unit variance, by default as the
             checkpoint's feature extractor does.
@@ -345,11 +345,7 @@ def load_feature_extractor(
         ValueError: if the checkpoint's sampling rate is not 16 kHz, or `do_normalize` is given and the feature extractor
             computes spectrograms.
     """
-    kind = family_of(config).feature_extractor
-    if isinstance(checkpoint, str):
-        extractor = kind.from_pretrained(checkpoint)
-    else:
-        extractor, checkpoint = kind.from_dict(checkpoint.to_dict()), "processing_class"
+    extractor = family_of(config).feature_extractor.from_pretrained(checkpoint)
     if extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(
             f"{checkpoint}: found a feature extractor for {extractor.sampling_rate} Hz, expected {SAMPLING_RATE} Hz"

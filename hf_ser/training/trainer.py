@@ -526,12 +526,15 @@ class StartingModel:
             )
         self.name = model.config._name_or_path if isinstance(model, PreTrainedModel) else str(model)
         self.path = self.name if isinstance(model, PreTrainedModel) else str(fetch_base(self.name))
-        self.feature_extractor: str | SequenceFeatureExtractor | None = processing_class
-        if isinstance(model, PreTrainedModel):
-            self.feature_extractor = processing_class or self.name
+        self.feature_extractor: str | None = None
+        if isinstance(model, PreTrainedModel) or processing_class is not None:
             self._folder = TemporaryDirectory(prefix="hf_ser-")
-            self.path = self._folder.name
+        if isinstance(model, PreTrainedModel):
+            self.path, self.feature_extractor = self._folder.name, self.name
             model.save_pretrained(self.path)
+        if processing_class is not None:
+            self.feature_extractor = self._folder.name
+            processing_class.save_pretrained(self.feature_extractor)
 
     @property
     def base(self) -> str:

@@ -318,10 +318,11 @@ class TestKeeping:
         class Explode(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
                 with torch.no_grad():
-                    model.projector.linear.weight.fill_(1e38)
+                    for layer in (model.projector.linear, model.classifier):
+                        layer.weight.fill_(1e30)
 
         trainer, _ = make("--head", "linear", "--method", "frozen", "--max_steps", "1", "--eval_strategy", "no",
-                          "--save_strategy", "no")  # fmt: skip
+                          "--save_strategy", "no", "--average_share", "0")  # fmt: skip
         trainer.add_callback(Explode())
         trainer.train()
         assert trainer.kept_between["interpolation"] == 0.0
