@@ -121,7 +121,7 @@ class RunResults:
         split (`dict`): Its `name` and settings, clips and speakers of its `parts`, and the number of speakers that they share.
         probe (`dict`, *optional*): The metrics of the probe by part, and how it was found.
         identity (`dict`, *optional*): The arguments that can change what the run learns. They are in `run.json`, which a run
-            writes when it starts; a run without command line has none.
+            writes when it starts.
         ranges (`dict`, *optional*): For each corpus the range of its own scale of each dimension, which became 0 to 1.
         agreement (`dict`, *optional*): For each corpus and target how far its raters agree: Krippendorff's `alpha`, the mean
             number of `raters` of a clip, and the `clips`.

@@ -385,6 +385,20 @@ class TestRuns:
         with pytest.raises(ValueError, match="method='probe': expected head='linear', found head='conv'"):
             run(tiny_hubert, "--method", "probe", "--head", "conv")
 
+    def test_it_stands_beside_the_metrics_of_a_model_with_any_head(
+        self, run: Callable[..., RunResults], tiny_hubert: Path
+    ) -> None:
+        """Whatever its own head makes of the clips."""
+        probe = run(tiny_hubert, "--method", "probe").metrics
+        for head in ("stock", "conv", "batchnorm"):
+            words = ("--method", "frozen", "--head", head, "--max_steps", "1", "--save_strategy", "no")
+            results = run(tiny_hubert, *words, folder=head)
+            assert results.head == head
+            for part in ("validation", "test"):
+                assert results.probe[part] == {name: probe[part][name] for name in results.probe[part]}
+                assert "uar" in results.probe[part]
+            assert results.metrics != probe
+
     def test_it_is_solved_on_the_cores_of_the_process(
         self, run: Callable[..., RunResults], tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

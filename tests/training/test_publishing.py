@@ -19,6 +19,7 @@ from hf_ser.hub.checkpoints import branch
 from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
 from hf_ser.training.run_record import RunRecord
+from hf_ser.wording import per_cent
 
 Train = Callable[..., RunResults]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
@@ -88,6 +89,15 @@ def test_a_finished_run_is_one_commit(train: Train, tmp_path: Path) -> None:
     assert answers("lab/ser") == pytest.approx(answers(str(tmp_path / "run")), abs=1e-6)
     card = (Path(snapshot_download("lab/ser")) / "README.md").read_text()
     assert "lab/ser" in card
+
+
+def test_a_probe_is_published_like_any_other_run(train: Train, tmp_path: Path) -> None:
+    found = train("run", "--method", "probe")
+    assert HfApi().list_repo_commits("lab/ser")[0].title.startswith("probe: ")
+    assert answers("lab/ser") == pytest.approx(answers(str(tmp_path / "run")), abs=1e-6)
+    there = Path(snapshot_download("lab/ser"))
+    assert RunResults.read(there).probe["test"] == found.probe["test"]
+    assert f"{per_cent(found.test['uar']):.1f}" in (there / "README.md").read_text(encoding="utf-8")
 
 
 def test_another_model_there_stops_the_run_before_it_begins(train: Train, tmp_path: Path) -> None:
