@@ -23,8 +23,10 @@ from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_a
 
 logger = logging.getLogger(__name__)
 
+#: A repository may have its weights in another precision, too (`model.fp32-00001-of-00002.safetensors`): those are not opened.
+DOWNLOADED = ("model.safetensors", "model-*.safetensors", *MODEL[1:])
 #: Many older base models have no safetensors. Their pickles are read as plain tensors.
-PICKLED = (CONFIG, "pytorch_model*.bin*")
+PICKLED = (CONFIG, "pytorch_model.bin*", "pytorch_model-*.bin")
 #: How the Hub is asked where nothing else is given.
 ONLINE: dict[str, Any] = {"token": None, "cache_dir": None, "local_files_only": False}
 #: What describes a run beside its model.
@@ -70,7 +72,7 @@ def load(
             f"revision={revision!r}: {str(model)!r} is a local folder; only repositories on the Hub have revisions"
         )
     hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    path, name = _fetch(str(model), revision, hub, MODEL, subfolder)
+    path, name = _fetch(str(model), revision, hub, DOWNLOADED, subfolder)
     whole = _is_checkpoint(path, name)
     if whole and base is not None:
         raise ValueError(
@@ -147,7 +149,7 @@ def fetch_base(model: str, revision: str | None = None, **hub: Any) -> Path:
     Raises:
         FileNotFoundError, HubError: see [`fetch_records`]; if weights are not those that the Hub says.
     """
-    folder, _ = _fetch(model, revision, ONLINE | hub, MODEL)
+    folder, _ = _fetch(model, revision, ONLINE | hub, DOWNLOADED)
     if not any(folder.glob(WEIGHTS)):
         folder, _ = _fetch(model, revision, ONLINE | hub, PICKLED)
     return folder
