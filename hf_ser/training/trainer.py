@@ -247,8 +247,9 @@ class SERTrainer(BaseTrainer):
         with args.main_process_first(desc="beginning the run"):
             if args.process_index == 0:
                 delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
-                self.save_splits(folder)
+                folder.mkdir(parents=True, exist_ok=True)
                 write_identity(folder, self.identity, began)
+                self.save_splits(folder)
 
     def _probe_trainer(self) -> BaseTrainer:
         """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
