@@ -59,12 +59,12 @@ def training_identity(
     found = deciding_arguments(every) | {
         "model_name_or_path": Path(model).name,
         "clips_per_step": batch * every["gradient_accumulation_steps"],
-        "config": tuning.config and type(tuning.config).__name__,
+        "peft_config": tuning.config and type(tuning.config).__name__,
     }
     del found["gradient_accumulation_steps"]
     if tuning.config:
         given = tuning.config.to_dict()
-        found |= {f"config.{name}": value for name, value in given.items() if name != "peft_version"}
+        found |= {f"peft_config.{name}": value for name, value in given.items() if name != "peft_version"}
     if streaming:  # each process that reads has row groups of its own
         found |= {
             "processes": training.world_size,

@@ -112,7 +112,7 @@ class RunRecord(TrainerCallback):
         if state.global_step == 1:
             self.start_loss = self.trainer._tr_loss.item()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Adds that loss to the log, which checkpoints keep."""
         if self.start_loss is not None:
             state.log_history[-1]["start_loss"], self.start_loss = self.start_loss, None

@@ -247,8 +247,9 @@ class SERTrainer(BaseTrainer):
         with args.main_process_first(desc="beginning the run"):
             if args.process_index == 0:
                 delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
-                self.save_splits(folder)
+                folder.mkdir(parents=True, exist_ok=True)
                 write_identity(folder, self.identity, began)
+                self.save_splits(folder)
 
     def _start(self) -> Weights:
         """Solves the probe, and puts the model where its training starts. Returns the start of the interpolation, if any."""

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 
+from hf_ser.audio import Augmentation
+from hf_ser.results import differences
 from hf_ser.training import Arguments, SERConfig, parse_arguments
 from hf_ser.training.arguments import read_recipe, recipe_words
-from hf_ser.training.identity import deciding_arguments, identity, require_same_run
+from hf_ser.training.identity import deciding_arguments, identity, require_same_run, training_identity
 from hf_ser.tuning import Tuning
 
 
@@ -246,6 +249,16 @@ class TestTheSameRun:
     )  # fmt: skip
     def test_whatever_else_is_given_may_change(self, argv: list[str], given: Callable[..., Arguments]) -> None:
         assert identity(given("--method", "lora_qkv", *argv)) == identity(given("--method", "lora_qkv"))
+
+    def test_a_configuration_of_peft_counts_with_all_its_arguments(self) -> None:
+        def of(tuning: Any) -> dict[str, Any]:
+            training = SERConfig("run")
+            return training_identity("a/b", Tuning.of(tuning), Augmentation(), training, streaming=False)
+
+        found = of(LoraConfig(r=4, target_modules=["q_proj", "k_proj"]))
+        assert json.loads(json.dumps(found)) == found == of(LoraConfig(r=4, target_modules=["k_proj", "q_proj"]))
+        assert differences(found, of(LoraConfig(r=2, target_modules=["q_proj", "k_proj"]))) == {"peft_config.r": (4, 2)}
+        assert "peft_config" in differences(found, of("lora"))
 
     def test_kinds_of_distortion_count_where_clips_are_distorted(self, given: Callable[..., Arguments]) -> None:
         kinds = ("--distort_kinds", "babble")

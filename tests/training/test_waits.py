@@ -187,7 +187,7 @@ def test_the_weights_of_a_step_are_averaged_at_once() -> None:
             called.append(function.overloadpacket.__name__)
             return function(*args, **(kwargs or {}))
 
-    average.on_train_begin(None, None, None, model)
+    average.on_train_begin(None, SimpleNamespace(global_step=0, max_steps=2), None, model)
     weights = []
     for n in (1, 2):
         for parameter in model.parameters():

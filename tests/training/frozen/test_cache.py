@@ -193,7 +193,7 @@ def test_frames_take_the_bytes_of_the_training_type(
         assert trainer.train_dataset[0]["input_values"].dtype == kept
 
 
-@pytest.mark.parametrize("part", ["feature_encoder", "encoder", "layers", "pooled", "pooled_layers", "statistics"])
+@pytest.mark.parametrize("part", ["feature_encoder", "encoder", "layers", "pooled", "pooled_layers"])
 def test_a_batch_has_the_outputs_of_its_clips_and_none_of_its_padding(make: Make, part: str) -> None:
     trainer, _ = make("--method", "frozen", "--head", "linear")
     collator, model, name = trainer.data_collator, trainer.model.eval(), trainer.model.main_input_name
