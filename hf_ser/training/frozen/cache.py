@@ -278,13 +278,13 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
         while first < len(keys):  # they are in the order of their length: such batches have little padding
             chosen.append(keys[first : first + max(int(most // store.wanted[keys[first]].samples), 1)])
             first += len(chosen[-1])
-        for some, batch in zip(chosen, loader if keys else (), strict=True):
+        for of_batch, batch in zip(chosen, loader if keys else (), strict=True):
             inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
             with nullcontext() if precision == "no" else trainer.accelerator.autocast():
                 found = trainer.fits(
                     lambda some: compute(model, part, some[name], some["attention_mask"], kept), inputs
                 )
-            yield from zip(some, chain.from_iterable(found), strict=True)
+            yield from zip(of_batch, chain.from_iterable(found), strict=True)
 
     began = time.perf_counter()
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
