@@ -19,8 +19,8 @@ from hf_ser.targets import Rows, Targets
 
 #: Clips that are added up to babble.
 VOICES = 5
-#: The second draw of a clip in an epoch counts as a draw of so many epochs later. More than there are epochs, and prime, so that
-#: it takes another view of the clip where --frozen_cache_views are used in turn.
+#: Offset in epochs of a repeated draw of a clip within one epoch. It is larger than any number of epochs, and prime, so that the
+#: draw takes another cached view.
 REPEAT = 1_000_003
 
 

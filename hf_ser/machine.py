@@ -42,7 +42,7 @@ def loading_processes(gpu: bool, cores: int | None = None) -> int:
 
 
 def has_bfloat16(cpu: bool) -> bool:
-    """Whether the GPU, or the processor if there is none or `cpu` says so, multiplies bfloat16 matrices in hardware."""
+    """Whether the hardware multiplies bfloat16 matrices: the GPU; without one, or with `cpu`, the processor."""
     if torch.cuda.is_available() and not cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

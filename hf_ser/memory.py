@@ -114,7 +114,7 @@ def _number(name: str, file: Path) -> int:
     return int(line[1]) if line else 0
 
 
-#: Words of errors by which the libraries of a GPU say so, beside those that accelerate knows.
+#: Phrases in out-of-memory errors of GPU libraries that accelerate does not know.
 OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "CUDNN_STATUS_ALLOC_FAILED",

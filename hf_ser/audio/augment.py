@@ -13,7 +13,7 @@ from hf_ser.audio.distort import Condition, distort
 from hf_ser.command_line import option, require_choices
 
 N_FFT, HOP = 512, 128
-#: A clip that was not longer than that many samples does not become longer: Whisper takes 30 s.
+#: Augmentation never makes a clip longer than so many samples (Whisper's 30 s), unless it was longer before.
 LONGEST = 30 * SAMPLING_RATE
 #: What has a probability.
 MEASURES = ("noise", "pitch", "stretch", "mask", "speed", "distort")

@@ -35,7 +35,7 @@ RATES = (4_000, 384_000)
 LONGEST, MOST_SAMPLES = 6 * 3600.0, 1 << 30
 #: Samples that are decoded at a time.
 BLOCK = 1 << 20
-#: Above so many phases a polyphase filter is not made.
+#: Polyphase filters with more phases are not used.
 PHASES = 1000
 
 Waveform = npt.NDArray[np.float32]

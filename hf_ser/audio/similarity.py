@@ -1,6 +1,6 @@
 """
 Whether two sets of clips share recordings, for instance train and test: the same samples, or the same recording at another
-level, cut or moved, resampled, compressed or with some noise. Two takes of the same sentence by the same actor are none.
+level, cut or moved, resampled, compressed or with some noise. Two takes of a sentence by the same actor do not count.
 """
 
 import math

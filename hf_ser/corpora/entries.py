@@ -44,7 +44,7 @@ class About:
         name (`str`): Its full name.
         licence (`str`): Its licence, in words.
         language (`str`, *optional*): ISO 639-1 code of the language that is spoken.
-        speech (`str`): What is said, and how.
+        speech (`str`): What is spoken, and how.
         acted (`bool`): Whether the speakers act, at least for the most part.
         labels (`str`):
             The source of the labels: `asked for` of the speakers; `perceived` by most listeners; `computed`, where a computer

@@ -20,7 +20,7 @@ LEVEL = 0.95
 MIN_SPEAKERS = 10
 #: Clips times resamples that are weighed at once: 16 MB in each of a few arrays, however many clips there are.
 CHUNK = 1 << 21
-#: A smaller difference is what rounding leaves of none, and must not count as one side of 0.
+#: Smaller differences are rounding errors, and count as 0.
 NONE = 1e-12
 
 

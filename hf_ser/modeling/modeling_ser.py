@@ -23,7 +23,7 @@ def load_in_float32(
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
     """
     A model of the class `kind`, in float32 whatever the checkpoint is stored in; and the names of the weights that the checkpoint
-    lacks, and of those that it has in another shape. Both are random in the model, and the caller says so.
+    lacks, and of those that it has in another shape. Both are randomly initialised; the caller reports them.
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -60,7 +60,7 @@ def check(parts: Mapping[str, Dataset]) -> list[str]:
             if part == "train":
                 raise SplitError(
                     f"{name} split: train has no clip of {', '.join(absent)}. Leave it out, merge it into another, or choose "
-                    " another split or seed."
+                    "another split or seed."
                 )
             warnings.append(f"{part} has no clip of {', '.join(absent)}: metrics on it say nothing about that.")
     for part in sorted(parts):

@@ -50,7 +50,7 @@ class WeightAverage(TrainerCallback):
         self.mean: Weights = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Takes the memory of the mean, which could be short once the last steps are reached, and forgets an earlier training."""
+        """Forgets an earlier training, and allocates the mean now: a lack of memory shows at the start and not near the end."""
         if not self._reached(state):
             self.steps, self.mean = 0, {}
         self.mean = {

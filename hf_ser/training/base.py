@@ -51,7 +51,7 @@ def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
     return found
 
 
-#: What in a parameter's name says that it is in the head.
+#: Matches the names of parameters that are in the head.
 IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
 
 

@@ -114,7 +114,7 @@ class CheckpointingTrainer(Trainer):
 
     @property
     def shares_model(self) -> bool:
-        """Whether each process holds a part of the model alone (FSDP, DeepSpeed), and all must work on it in step."""
+        """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -49,9 +49,9 @@ def settings(corpora: Sequence[str], *, leave_one_out: bool) -> list[str]:
 
 def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
-    For each finished run the corpora that train (`train`), the emotions and the method, and for each corpus that is tested
-    (`test`) UAR, its 95 % interval and the clips: of the training corpora themselves those of speakers who were not in
-    training, of each other corpus all. `normalised` has the same of predictions that were normalised by speaker or corpus.
+    One row for each finished run: its training corpora (`train`), emotions, method, and by tested corpus (`test`) UAR, its 95 %
+    interval and the number of clips. Training corpora are tested on speakers who were not in training, other corpora on all
+    clips. `normalised` has the same for predictions that were normalised by speaker or corpus.
     """
     table = []
     for run in runs:

@@ -73,8 +73,8 @@ def make_splits(clips: Dataset, script: ScriptArguments) -> DatasetDict:
 
 def stream_corpora(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> Dataset:
     """
-    Labels clips on the Hub by what their tables say. No audio is fetched: which clips are broken, too short or there twice is not
-    known yet. The first two are excluded when they come.
+    Labels clips on the Hub from their tables, without fetching audio. Broken and too short clips are excluded when they are
+    fetched; duplicates are not found.
 
     Raises:
         CorpusError: see [`load_splits`].

@@ -37,7 +37,7 @@ ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]
            *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
 #: What was left when an upload, a download or the writing of a model or a record was killed.
 INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
-#: What of an earlier run would be taken for a part of this one.
+#: Files of an earlier run that would be mistaken for those of this run.
 MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
 
 

@@ -21,7 +21,7 @@ from hf_ser.training.arguments import Arguments
 from hf_ser.training.config import SERConfig
 from hf_ser.tuning import Tuning
 
-#: Arguments that have an effect with some values of another argument alone: its name, and those values.
+#: Arguments that matter only with some values of another argument: its name, and those values.
 USED_WITH = {
     "lora_.*": ("method", "lora_.*"),
     "prompt_.*": ("method", "prompt"),

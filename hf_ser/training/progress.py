@@ -14,7 +14,7 @@ from hf_ser.wording import counted, per_cent
 
 logger = logging.getLogger(__name__)
 
-#: With fewer steps the log warns: several GPUs make few of an epoch, and the learning rates are chosen for more.
+#: With fewer steps the log warns: an epoch on several GPUs has few, and the default learning rates suit more.
 FEW_STEPS = 50
 
 

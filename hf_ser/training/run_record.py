@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft", "accelerate", "evaluate", "numpy")
-#: Arguments that say where and how something is stored or shown, not what is learned; or that stand elsewhere.
+#: Arguments about storage and display, and those that results.json has elsewhere.
 HIDDEN = re.compile(
     r"(overwrite_)?output_dir|logging_dir|method|head|run_name|resume_from_checkpoint|push_to_hub|hub_.*|report_to|disable_tqdm"
 )

@@ -43,7 +43,7 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         own = ("--seed", str(seed), "--output_dir", str(folder))
         runs.append(Run({}, arguments.script.fold, seed, folder, (*argv, *own)))
     with alone_in_folder(arguments.training):
-        # Before the first run, whose files another process may write already when this one comes to a later line.
+        # Read the state of all runs before the first one starts: meanwhile another process may write its files.
         waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
         for run, resumption in waiting:
             sys.argv[1:] = run.argv  # the card has the command that repeats this run alone

@@ -493,8 +493,8 @@ def require_trainable(args: SERConfig, tuning: Tuning) -> None:
     Raises:
         ValueError: if one process sees several GPUs, the method does not fit the head, or the model cannot be sharded.
     """
-    # transformers would split each batch among them, and the sum that the loss is would come out wrong. SERConfig does not check
-    # it: commands that give each run a GPU of its own see all of them.
+    # transformers would split each batch among the GPUs, and the loss, a sum, would be wrong. SERConfig does not check it:
+    # commands that give each run a GPU of its own see all of them.
     if args.n_gpu > 1:
         raise ValueError(
             f"one process sees {args.n_gpu} GPUs: start one process for each with accelerate launch or torchrun, or set "

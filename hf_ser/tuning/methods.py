@@ -144,7 +144,7 @@ class Tuned:
 
 
 def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
-    """Every weight trains, but for those that no input can move (section 2.2.1)."""
+    """Every weight trains, except those that never get a gradient (section 2.2.1)."""
     model = loaded.model
     config = encoder_config(model.config)
     if not masks_frames(config):

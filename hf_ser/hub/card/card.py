@@ -43,7 +43,7 @@ METRIC_TYPES: dict[str, tuple[str, dict[str, str] | None]] = {
 CORPORA_LICENCES = "licences-of-the-corpora"
 #: Files that the card shows or names where they are there.
 CARD_FILES = (*PLOTS, SPLITS, *PICTURES.values())
-#: Code, whose content Markdown shows as it is; the others are what HTML begins with.
+#: Matches Markdown code, whose content is shown unchanged, or `<`, which could begin HTML.
 CODE_OR_HTML = re.compile(r"^```.*?^```$|(?<!`)(`+)(?!`)[^\n|]+?(?<!`)\1(?!`)|<", re.MULTILINE | re.DOTALL)
 
 

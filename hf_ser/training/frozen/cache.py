@@ -206,7 +206,7 @@ def _features(
     folder: Path | None,
     precision: str,
 ) -> Iterator[dict[str, FrozenFeatures]]:
-    """The features of `datasets`, within a context in which the model takes them; none, and the log says why, without cache."""
+    """Yields the features of `datasets`, which the model takes meanwhile; nothing, and logs the reason, if none are cached."""
     model = _untuned(trainer)
     part = frozen_part(model)
     reason = _reason_against(trainer, part, datasets, views)

@@ -145,7 +145,7 @@ class FeatureStore:
             groups[key[0]].append(key)
         computed, estimated, unchecked = 0, 0.0, 0
         with tqdm(total=len(self.missing), desc="outputs of frozen layers", disable=quiet) as bar:
-            for timeout in (0, -1):  # first what no other process computes, then what another may have left
+            for timeout in (0, -1):  # first what no other process computes, then what one may have left undone
                 for group in list(groups):
                     with suppress(Timeout), FileLock(self.folder / f"{group}.lock").acquire(timeout=timeout):
                         self._refresh()
