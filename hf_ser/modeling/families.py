@@ -2,8 +2,8 @@
 The table of encoder families: what differs between families, except for the code of their encoders.
 
 To add a family that transformers has, add an entry to [`FAMILIES`]. Fields that it leaves out have HuBERT's values. Code for
-single families is in `encoders_ser.py`, which is saved with models: Whisper without 30 s of padding, an attention of WavLM that LoRA can
-train, and [`~hf_ser.modeling.ignore_padding`] for families whose output depends on padding.
+single families is in `encoders_ser.py`, which is saved with models: Whisper without 30 s of padding, an attention of WavLM that
+LoRA can train, and [`~hf_ser.modeling.ignore_padding`] for families whose output depends on padding.
 """
 
 import math

@@ -422,6 +422,7 @@ class TestTruthfulness:
                   ("defaults", "logits", ", and suppose that the emotions are equally frequent"),
                   ("arguments", "weights", ", and suppose that the emotions are equally frequent"),
                   ("arguments", "none", "")]),
+            (changed(run(), "training.energy_kwh", 0.01234), [" and 0.012 kWh (CodeCarbon)"]),
             # The code that it brings
             (run(remote_code=True, model_type="whisper"), ["runs the code in this repository (`*_ser.py`)"]),
         ],
