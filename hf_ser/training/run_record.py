@@ -333,7 +333,7 @@ def launcher(training: SERConfig) -> list[str]:
 def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
     """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
     words = [_last_part(word) for word in argv]
-    words[0] = f"scripts/{Path(words[0]).stem}.py"
+    words[0] = f"scripts/{Path(words[0]).stem.removeprefix('hf-ser ').replace('-', '_')}.py"
     for i, word in enumerate(words):
         name, equals, _ = word.partition("=")
         if name.lstrip("-").replace("-", "_") in SECRET:

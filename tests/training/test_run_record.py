@@ -21,6 +21,7 @@ from hf_ser.training.run_record import command, corpora_table, history, training
         (["/home/me/hf_ser/scripts/finetune.py", "--hub_token=hf_abc"], "scripts/finetune.py '--hub_token=***'"),
         (["finetune.py", "--corpora", "ravdess=/my data/RAVDESS"], "scripts/finetune.py --corpora ravdess=RAVDESS"),
         (["finetune.py", "--hub-token", "hf_abc"], "scripts/finetune.py --hub-token '***'"),
+        (["hf-ser cross-corpus", "--seed", "1"], "scripts/cross_corpus.py --seed 1"),
         (
             ["finetune.py", "--corpora", "manifest=../../clients/list.csv"],
             "scripts/finetune.py --corpora manifest=list.csv",
