@@ -182,7 +182,7 @@ class FeatureStore:
             samples = sum(segment.samples for segment in self.missing.values())
             factor = samples / sum(self.wanted[key].samples for key in found)
         needed = factor * sum(one.nbytes + HEADER_BYTES for one in found.values())
-        make_room(self.folder, needed, self.limit, self._unneeded)
+        make_room(self.folder, needed, self.limit, self._unneeded, self._known)
         return needed
 
 
@@ -204,11 +204,13 @@ def users(folder: Path) -> int:
     return len(set(folder.glob("*.user")) - set(abandoned(folder.glob("*.user"))))
 
 
-def make_room(folder: Path, needed: float, limit: float, unneeded: Collection[Path] = ()) -> None:
+def make_room(
+    folder: Path, needed: float, limit: float, unneeded: Collection[Path] = (), known: Collection[Path] | None = None
+) -> None:
     """
     Deletes files that no run uses, the least recently used first, until `needed` more bytes fit into `folder`, and all stores
-    beside it take no more than `limit` bytes with it. Of the files in `folder` only those that are `unneeded` go. If this is not
-    enough, nothing is deleted.
+    beside it take no more than `limit` bytes with it. Of the files in `folder` only those that are `unneeded` go, and only those
+    that are `known` count: `needed` still has what other processes have written since. If this is not enough, nothing is deleted.
 
     Raises:
         DiskLimitError: if they do not fit.
@@ -216,6 +218,8 @@ def make_room(folder: Path, needed: float, limit: float, unneeded: Collection[Pa
     with _all_stores(folder.parent):
         files, now = {}, time.time()
         for path in folder.parent.glob("*/*.safetensors"):
+            if path.parent == folder and known is not None and path not in known:
+                continue
             if (file := path.stat()).st_mtime > now:  # the clock was set back: from now on it counts as used now
                 os.utime(path)
             files[path] = min(file.st_mtime, now), file.st_size

@@ -219,6 +219,12 @@ def test_the_least_recently_used_go_first(stores: list[Path], needed: int, expec
     assert left(stores) == expected
 
 
+def test_what_another_process_has_just_written_is_not_counted_twice(stores: list[Path]) -> None:
+    with in_use(stores[-1]):
+        make_room(stores[-1], 200, limit=500, known=())
+    assert left(stores) == "dcba"
+
+
 def test_what_was_used_last_goes_last(stores: list[Path]) -> None:
     fill(stores[0])
     for path in stores[0].iterdir():
