@@ -3,9 +3,10 @@
 import gc
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer_utils import HubStrategy
 
@@ -73,10 +74,10 @@ def alone_in_folder(training: SERConfig) -> Iterator[None]:
 def _finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
     folder = Path(args.output_dir or "")
+    given = identity(arguments)
     if args.push_to_hub:
-        check_hub(arguments, folder)
-    given = identity(arguments)  # before defaults are resolved, which depend on the model
-    checkpoint = find_checkpoint(arguments, folder)
+        check_hub(args, given, folder)
+    checkpoint = find_checkpoint(args, given, folder)
     if checkpoint is None or checkpoint.parent.resolve() != folder.resolve():  # it may be another run's
         require_free(args, folder)
     if checkpoint:
@@ -115,7 +116,7 @@ def _finetune(arguments: Arguments) -> RunResults:
     return results
 
 
-def check_hub(arguments: Arguments, folder: Path) -> None:
+def check_hub(training: SERConfig, given: Mapping[str, Any], folder: Path) -> None:
     """
     Before anything is computed: whether the run can be published where it shall be.
 
@@ -124,7 +125,6 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
         HubError: if the token is none, or the Hub cannot be reached.
         ValueError: if the checkpoints there are not of the run that is resumed.
     """
-    training = arguments.training
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
@@ -138,10 +138,10 @@ def check_hub(arguments: Arguments, folder: Path) -> None:
             if not resumed and (training.hub_strategy == HubStrategy.END or training.hub_overwrite):
                 return
             if there := checkpoints.unfinished_run(training.hub_model_id, training.hub_revision, training.hub_token):
-                require_resumed(there, arguments, folder)
+                require_resumed(there, training, given, folder)
 
 
-def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
+def require_resumed(there: Path, training: SERConfig, given: Mapping[str, Any], folder: Path) -> None:
     """
     Makes sure that the unfinished run on the Hub, whose `run.json` and `splits.json` are in `there`, is the one that is resumed:
     its checkpoints replace those here, or are replaced by them.
@@ -150,7 +150,6 @@ def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
         FileExistsError: if none is resumed.
         ValueError: if another one is.
     """
-    training = arguments.training
     named = f"{training.hub_model_id}, branch {checkpoints.branch(training.hub_revision)!r},"
     resumed: str | bool | None = training.resume_from_checkpoint
     if not resumed:
@@ -159,7 +158,7 @@ def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
             "(hub_overwrite)."
         )
     instead = "another hub_model_id or hub_revision, or go on without push_to_hub"
-    require_same_run(there, identity(arguments), named, instead)
+    require_same_run(there, given, named, instead)
     here = folder if resumed is True else Path(str(resumed)).parent
     if (here / SPLITS).exists():
         saved = (splits.SavedSplit.read(run / SPLITS).content for run in (here, there))
@@ -170,7 +169,7 @@ def require_resumed(there: Path, arguments: Arguments, folder: Path) -> None:
             )
 
 
-def find_checkpoint(arguments: Arguments, folder: Path) -> Path | None:
+def find_checkpoint(training: SERConfig, given: Mapping[str, Any], folder: Path) -> Path | None:
     """
     The checkpoint that a run goes on from, `None` if it begins anew. The last one may come from the Hub.
 
@@ -178,12 +177,11 @@ def find_checkpoint(arguments: Arguments, folder: Path) -> Path | None:
         FileNotFoundError: if there is no checkpoint to resume from.
         ValueError: if the run in the folder is another one, and the Hub has checkpoints.
     """
-    training = arguments.training
     resume: str | bool | None = training.resume_from_checkpoint
     if resume is not True or not training.push_to_hub:
         return checkpoint_to_resume(resume, folder)
     with training.main_process_first(desc="looking for a checkpoint on the Hub"):
         if training.process_index == 0 and training.hub_model_id:
-            require_same_run(folder, identity(arguments))  # before anything in it is replaced
+            require_same_run(folder, given)  # before anything in it is replaced
             checkpoints.download(training.hub_model_id, training.hub_revision, folder, training.hub_token)
         return checkpoint_to_resume(resume, folder, nor=f", nor on the Hub, in {training.hub_model_id}")
