@@ -209,7 +209,7 @@ class SpeechCollator:
         order, lengths = batch["by_length"]
         ordered = {name: values[order] for name, values in batch.items() if name != "by_length"}
         for piece in pieces:
-            # The filterbanks of the shortest clip may have fewer frames than its samples let expect.
+            # A filterbank has fewer frames than `minimum`, where the shortest batch is padded to `minimum_samples`.
             length = min(max(int(lengths[piece.start]), self.minimum), batch["attention_mask"].shape[1])
             part = {name: values[piece] for name, values in ordered.items()}
             for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):

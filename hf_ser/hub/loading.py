@@ -24,7 +24,7 @@ from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_a
 logger = logging.getLogger(__name__)
 
 #: A repository may have its weights in another precision, too (`model.fp32-00001-of-00002.safetensors`): those are not opened.
-DOWNLOADED = ("model.safetensors", "model-*.safetensors", *MODEL[1:])
+DOWNLOADED = ("model.safetensors", "model-*.safetensors", *(name for name in MODEL if name != WEIGHTS))
 #: Many older base models have no safetensors. Their pickles are read as plain tensors.
 PICKLED = (CONFIG, "pytorch_model.bin*", "pytorch_model-*.bin")
 #: How the Hub is asked where nothing else is given.

@@ -64,7 +64,7 @@ class WeightAverage(TrainerCallback):
         if not self._reached(state):
             return
         self.steps += 1
-        weights = [p.detach().float() for _, p in model.named_parameters() if p.requires_grad]
+        weights = [p.detach().float() for p in model.parameters() if p.requires_grad]
         # In one call, as in torch.optim.swa_utils: a kernel for each weight would take longer to start than to run.
         torch._foreach_lerp_(list(self.mean.values()), weights, 1 / self.steps)
 

@@ -44,8 +44,8 @@ class TargetLoss:
     Args:
         emotions (`int`): The number of emotions: the first outputs of the model.
         dimension_weights (`tuple[float, ...]`): The weight of each of the other outputs.
-        class_weights (`torch.Tensor` of shape `(emotions,)`, *optional*): See [`inverse_frequencies`]; the divisor stays the
-            number of clips.
+        class_weights (`torch.Tensor` of shape `(emotions,)`, *optional*): On the device of the logits, as `frequencies`. See
+            [`inverse_frequencies`]; the divisor stays the number of clips.
         frequencies (`torch.Tensor` of shape `(emotions,)`, *optional*): The share of each emotion in training, whose logarithm
             is added to its logit: a model learns to predict for equally frequent emotions (Menon et al. 2021,
             arXiv:2007.07314, equation 10).
@@ -119,13 +119,13 @@ class TargetLoss:
         logits = torch.where(there, logits[:, : self.emotions], 0.0)
         anyone = logits.new_full((self.emotions,), 1 / self.emotions)
         if self.frequencies is not None:
-            anyone = self.frequencies.to(logits.device)
+            anyone = self.frequencies
             logits = logits + torch.where(anyone > 0, anyone, 1).log()
         log_probabilities = logits.log_softmax(-1)
         size = wanted.sum(-1, keepdim=True)
         smooth = (1 - self.label_smoothing) * wanted + self.label_smoothing * size * anyone
         if self.class_weights is not None:
-            smooth = smooth * self.class_weights.to(smooth.device)
+            smooth = smooth * self.class_weights
         losses = -(smooth * log_probabilities).sum(-1)
         if not self.label_smoothing and self.class_weights is None:
             losses = losses + torch.special.xlogy(wanted, wanted / size).sum(-1)

@@ -208,8 +208,8 @@ def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
 
 def training_warning(log: Sequence[dict[str, Any]], args: SERConfig) -> str | None:
     """
-    What the log of a training says of its loss if it is not finite, or in the last epoch higher than at first. A `linear` head
-    starts at its solution, from which the loss need not fall; and there the loss of a single step says little of the mean.
+    A warning if the training loss is not finite, or if its mean over the last epoch exceeds that of the first step; else `None`.
+    A `linear` head starts at its solution: the loss need not fall, and a single step's is a noisy estimate of it.
     """
     logged = [entry for entry in log if "loss" in entry]
     losses = [entry["loss"] for entry in logged]
