@@ -29,6 +29,11 @@ BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
 GPU_SHARE = 0.7
 
 
+def kind_of(device: torch.device) -> str:
+    """The key of a device in [`BATCH_SECONDS`] and tables like it."""
+    return "cpu" if device.type == "cpu" else "gpu"
+
+
 def keep_freed_memory() -> bool:
     """
     Lets the allocator keep what is freed for the next tensor. glibc gives each tensor of some megabytes back to the system,

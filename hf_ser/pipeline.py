@@ -26,7 +26,7 @@ from hf_ser.inference.precision import Int8Linear, set_precision
 from hf_ser.inference.reading import ReadClip, read, read_pools, start_threads
 from hf_ser.inference.timelines import Timeline
 from hf_ser.machine import loading_processes
-from hf_ser.memory import BATCH_SECONDS, FittingParts
+from hf_ser.memory import BATCH_SECONDS, FittingParts, kind_of
 from hf_ser.modeling import dimensions_of
 from hf_ser.modeling.families import (
     FAMILIES,
@@ -339,7 +339,7 @@ class SERPipeline(AudioClassificationPipeline):
             ValueError: if `batch_seconds` is not more than 0, or infinite.
         """
         if batch_seconds is None:
-            return BATCH_SECONDS["cpu" if self.device.type == "cpu" else "gpu"]
+            return BATCH_SECONDS[kind_of(self.device)]
         if not 0 < batch_seconds < math.inf:  # nor NaN
             raise ValueError(f"batch_seconds: must be more than 0 s and finite, found {batch_seconds}")
         return batch_seconds

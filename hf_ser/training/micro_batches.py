@@ -13,7 +13,15 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
-from hf_ser.memory import BATCH_SECONDS, GPU_SHARE, FittingParts, free_gpu_memory, seconds_that_fit, until_it_fits
+from hf_ser.memory import (
+    BATCH_SECONDS,
+    GPU_SHARE,
+    FittingParts,
+    free_gpu_memory,
+    kind_of,
+    seconds_that_fit,
+    until_it_fits,
+)
 from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
@@ -77,7 +85,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         #: The bytes that a second took in the first step on a CUDA device, and the seconds in a micro-batch that follow from it.
         self._bytes_per_second, self._measured_seconds = 0.0, 0.0
         self._parts = FittingParts(self.args.device)
-        self._kind = "cpu" if self.args.device.type == "cpu" else "gpu"
+        self._kind = kind_of(self.args.device)
         self._batch_scale = batch_scale(model)
         if self._kind == "cpu":  # less at once is no faster there
             self._batch_scale = max(self._batch_scale, 1.0)

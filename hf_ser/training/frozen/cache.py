@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.features import SpeechCollator, SpeechDataset, by_length
-from hf_ser.memory import BATCH_SECONDS
+from hf_ser.memory import BATCH_SECONDS, kind_of
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen.keys import part_key, segment_keys
@@ -258,7 +258,7 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
     name = model.main_input_name
     # The outputs of a layer norm are in float32 under autocast, too, and the next layer rounds them.
     kept = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    most = SECONDS["cpu" if args.device.type == "cpu" else "gpu"] * batch_scale(model) * SAMPLING_RATE
+    most = SECONDS[kind_of(args.device)] * batch_scale(model) * SAMPLING_RATE
     workers = min(args.dataloader_num_workers, len(store.missing))
     chosen: list[Any] = []  # the batches of keys that the loader gives next
     loader: Any = DataLoader(
