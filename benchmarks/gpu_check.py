@@ -34,7 +34,7 @@ from hf_ser.modeling.load import TINY
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = ["tests/test_gpu.py", "tests/report/test_cost.py"]
-ONCE: dict[str, Any] = {"variants": [BASELINE, HALF_BASELINE, "memory", "cache"], "rounds": 1}
+ONCE: dict[str, Any] = {"variants": [BASELINE, HALF_BASELINE, "memory", "cache"], "others": ["inference"], "rounds": 1}
 #: The settings of each device, for each of its models.
 MODELS: dict[str, list[Settings]] = {
     "cuda": [

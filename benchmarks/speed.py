@@ -5,13 +5,15 @@ Compares the speed of this package with plain transformers, on the same clips an
     python benchmarks/speed.py --model whisper-tiny --rounds 2 --output benchmarks/whisper-tiny
     python benchmarks/speed.py --model facebook/hubert-large-ll60k --corpora ravdess=/data/RAVDESS --methods full lora_qkv
 
-The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it adds
-one optimisation of this package to the variant before it. The baseline of inference is transformers' pipeline. Of several batch
-sizes the fastest counts. All variants train on the same clips in the same order, from the same encoder. Each measurement runs in
-a process of its own, and the measurements are interleaved, so that a busy machine slows down all of them. A ratio is the median
-over the rounds of a variant's clips per second, divided by the baseline's in the same round. A whole run is extrapolated:
-preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not measured. The method
-frozen trains this package's conv head, and in the baseline transformers' head on a weighted sum of the layers.
+The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it
+adds one optimisation of this package to the variant before it. The baseline of inference is transformers' pipeline; that of a
+probe is a script with transformers' encoder and scikit-learn, from the files to the metrics of the last quarter of the clips. Of
+several batch sizes the fastest counts. All variants train on the same clips in the same order, from the same encoder. Each
+measurement runs in a process of its own, and the measurements are interleaved, so that a busy machine slows down all of them. A
+ratio is the median over the rounds of a variant's clips per second, divided by the baseline's in the same round. A whole run is
+extrapolated: preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not
+measured. The method frozen trains this package's conv head (with its defaults the linear one), and in the baseline transformers'
+head on a weighted sum of the layers.
 
 The share of matmul is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
 divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16). MFU, the model
@@ -40,6 +42,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -48,6 +51,7 @@ import torch
 import transformers
 from baseline import (
     BASELINE,
+    DEFAULTS,
     HALF_BASELINE,
     VARIANTS,
     Result,
@@ -57,12 +61,14 @@ from baseline import (
     load_clips,
     read,
     set_up,
+    solve_with_scikit_learn,
 )
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
-from hf_ser.audio import SAMPLING_RATE, cut
+from hf_ser import SERConfig, SERTrainer
+from hf_ser.audio import SAMPLING_RATE, Augmentation, cut
 from hf_ser.command_line import errors_in_one_line
 from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.machine import has_bfloat16, processor_name, processors
@@ -70,17 +76,21 @@ from hf_ser.memory import keep_freed_memory
 from hf_ser.modeling import load_model
 from hf_ser.modeling.families import minimum_samples_in_training
 from hf_ser.report.cost import operations, start_memory
-from hf_ser.training import SERConfig
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.tuning import Tuning, tune
 
 logger = logging.getLogger("speed")
 
-PIPELINE = "pipeline"
+PIPELINE, SCIKIT_LEARN = "pipeline", "scikit-learn"
 #: The ways of inference: transformers' pipeline, and this package in each precision.
 INFERENCE = (PIPELINE, "float32", "bfloat16", "int8")
-#: The batch sizes of transformers' pipeline, and how often each clip is predicted: on a GPU once is too short.
+#: The ways to a probe: scikit-learn, and this package on clips as they are, and with its augmentation.
+PROBE = (SCIKIT_LEARN, "as they are", DEFAULTS)
+AS_THEY_ARE = Augmentation(speed_probability=0.0, distort_probability=0.0)
+#: The first of each is the baseline.
+OTHERS = {"inference": INFERENCE, "probe": PROBE}
+#: The batch sizes of transformers' pipeline and encoder, and how often each clip is predicted: on a GPU once is too short.
 BATCH_SIZES, REPEATS = {"cpu": (1, 4, 16), "cuda": (16, 64)}, {"cpu": 1, "cuda": 4}
 CACHE_GB = 64.0
 #: Operations per second in dense matrix products in bfloat16 (V100, T4: float16), by a pattern of the GPU's name. From NVIDIA's
@@ -117,6 +127,9 @@ class BaselineTrainer(Ordered, Trainer): ...
 class OwnTrainer(Ordered, BaseTrainer): ...
 
 
+class DefaultTrainer(Ordered, SERTrainer): ...
+
+
 def optimisations(variant: str) -> list[str]:
     """The optimisations of a variant: its own and those of all variants before it."""
     return list(VARIANTS)[1 : list(VARIANTS).index(variant) + 1]
@@ -141,10 +154,6 @@ def make_trainer(
         "output_dir": str(work / "output"),
         "per_device_train_batch_size": batch_size or settings.batch_sizes[0],
         "max_steps": max_steps,
-        "learning_rate": 1e-4,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "bf16": "bfloat16" in enabled and has_bfloat16(cpu),
         "use_cpu": cpu,
         "dataloader_num_workers": settings.workers,
         "dataloader_persistent_workers": settings.workers > 0,  # the epochs are short
@@ -155,6 +164,16 @@ def make_trainer(
         "report_to": "none",
         "disable_tqdm": True,
         "seed": settings.seed,
+    }
+    if variant == DEFAULTS:
+        keep_freed_memory()
+        args = SERConfig(cpu_threads=settings.threads, frozen_cache_gb=CACHE_GB, overwrite_output_dir=True, **arguments)
+        return DefaultTrainer(settings.model, args, labelled(clips, "audio"), peft_config=method, order=order)
+    arguments |= {
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "bf16": "bfloat16" in enabled and has_bfloat16(cpu),
     }
     if "trainer" not in enabled:
         model, extractor = load_baseline(settings, emotions, method, weighted=own_head)
@@ -190,6 +209,11 @@ def make_trainer(
     return trainer
 
 
+def labelled(clips: datasets.Dataset, audio: str) -> datasets.Dataset:
+    """Clips as a user's dataset has them: `audio`, from the column of that name, and `label`."""
+    return clips.select_columns([audio, "label"]).rename_columns({audio: "audio"} if audio != "audio" else {})
+
+
 class Timer(TrainerCallback):
     """
     Measures whole epochs after the warm-up, until `least_seconds` have passed; it ends `most_seconds` after it was made.
@@ -198,6 +222,9 @@ class Timer(TrainerCallback):
     def __init__(self, settings: Settings, batch_size: int) -> None:
         self.settings, self.steps = settings, settings.training_clips // batch_size
         self.made = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.prepared_seconds = time.perf_counter() - self.made
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         done = state.global_step - self.settings.warm_up
@@ -221,7 +248,8 @@ def train(settings: Settings, work: Path, method: str, variant: str) -> Result:
 
     Returns:
         Of the fastest `batch_size`: `clips_per_second`, the `clips` and `seconds` that were measured, `peak_bytes`, and
-        `cache_seconds`, the time to fill the cache; of the first one the `operations` per clip; and the clips per second of all
+        `cache_seconds`, the time to the first step, to fill the cache and to solve the probe; of the first one the `operations`
+        per clip, but for the defaults; and the clips per second of all
         `sizes`. Or `skipped` with the reason.
     """
     began, found = time.perf_counter(), list[Result]()
@@ -250,17 +278,15 @@ def train_batches(settings: Settings, work: Path, method: str, variant: str, bat
     trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if isinstance(model, PeftModel) else model
-    cached = "cache" in optimisations(variant)
+    cached = variant == "cache"
     if cached and frozen_part(model) is None:
         return {"skipped": "nothing at the model's front is frozen"}
     counted: float | None = None
-    began = time.perf_counter()
-    with cached_frozen_part(trainer, Path(cache)) if cached else nullcontext():
-        cache_seconds = time.perf_counter() - began
-        timer = Timer(settings, batch_size)
-        trainer.add_callback(timer)
+    timer = Timer(settings, batch_size)
+    trainer.add_callback(timer)
+    with patch.dict(os.environ, {"HF_SER_CACHE": cache}), cached_frozen_part(trainer) if cached else nullcontext():
         trainer.train()
-        if batch_size == settings.batch_sizes[0]:
+        if batch_size == settings.batch_sizes[0] and variant != DEFAULTS:
             batch = next(iter(trainer.get_train_dataloader()))
             counted = operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
     return {
@@ -270,7 +296,7 @@ def train_batches(settings: Settings, work: Path, method: str, variant: str, bat
         "seconds": timer.seconds,
         "peak_bytes": timer.peak_bytes,
         "operations": counted,
-        "cache_seconds": cache_seconds,
+        "cache_seconds": timer.prepared_seconds if variant in ("cache", DEFAULTS) else 0.0,
     }
 
 
@@ -343,6 +369,54 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
     return {"clips_per_second": len(files) / seconds, "batch_size": batch_size, "peak_bytes": memory()["peak_bytes"]}
 
 
+# The probe
+
+
+def solve(settings: Settings, work: Path, way: str) -> Result:
+    """
+    Measures a probe in one of [`PROBE`], from the files to the metrics.
+
+    Returns:
+        `clips_per_second`, `peak_bytes`, and the fastest `batch_size` of the script.
+    """
+    clips = labelled(load_clips(settings, work), "file")
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    memory, times = start_memory(device), list[tuple[float, int]]()
+    for batch_size in BATCH_SIZES[device.type] if way == SCIKIT_LEARN else (0,):
+        began = time.perf_counter()
+        if way == SCIKIT_LEARN:
+            solve_with_scikit_learn(settings, clips, device, batch_size)
+        else:
+            solve_with_trainer(settings, work, clips, None if way == DEFAULTS else AS_THEY_ARE)
+        times.append((time.perf_counter() - began, batch_size))
+    seconds, batch_size = min(times)
+    return {"clips_per_second": len(clips) / seconds, "batch_size": batch_size, "peak_bytes": memory()["peak_bytes"]}
+
+
+def solve_with_trainer(
+    settings: Settings, work: Path, clips: datasets.Dataset, augmentation: Augmentation | None
+) -> None:
+    """This package's probe, without anything in its caches."""
+    train = 3 * len(clips) // 4
+    with TemporaryDirectory(dir=work) as folder, patch.dict(os.environ, {"HF_SER_CACHE": folder}):
+        trainer = SERTrainer(
+            settings.model,
+            SERConfig(
+                output_dir=f"{folder}/output",
+                cpu_threads=settings.threads,
+                use_cpu=not torch.cuda.is_available(),
+                dataloader_num_workers=settings.workers,
+                report_to="none",
+                disable_tqdm=True,
+            ),
+            clips.select(range(train)),
+            peft_config="probe",
+            augmentation=augmentation,
+        )
+        trainer.train()
+        trainer.evaluate(clips.select(range(train, len(clips))))
+
+
 # The benchmark
 
 
@@ -373,7 +447,7 @@ def start_process(threads: int) -> None:
 
 def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_own_process) -> Result:
     """
-    Measures training and inference in interleaved rounds.
+    Measures training, inference and probes in interleaved rounds.
 
     Args:
         settings (`Settings`): The arguments.
@@ -397,7 +471,9 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
     for turn in range(settings.rounds):
         rounds.append({})
         for group, variant in places[:: -1 if turn % 2 else 1]:
-            task, names = (classify, [variant]) if group == "inference" else (train, [group, variant])
+            task, names = {"inference": (classify, [variant]), "probe": (solve, [variant])}.get(
+                group, (train, [group, variant])
+            )
             try:
                 found = run(task, settings, work, *names)
             except Exception as error:  # the other measurements go on
@@ -426,9 +502,10 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
 
 
 def measurements(settings: Settings) -> list[tuple[str, str]]:
-    """Each method with each variant, and the ways of inference."""
-    ways = [way for way in INFERENCE if way != "int8" or not torch.cuda.is_available()]
-    return [*((m, v) for m in settings.methods for v in settings.variants), *(("inference", way) for way in ways)]
+    """Each method with each variant, and the ways of inference and to a probe."""
+    places = [(method, variant) for method in settings.methods for variant in settings.variants]
+    places += [(group, way) for group in settings.others for way in OTHERS[group]]
+    return [place for place in places if place != ("inference", "int8") or not torch.cuda.is_available()]
 
 
 def summarise(
@@ -441,7 +518,7 @@ def summarise(
 ) -> Result:
     """A line of the comparison: medians over the rounds, and ratios to the baselines of the same round."""
     mine = [found[group, variant] for found in rounds]
-    base = [found[group, PIPELINE if group == "inference" else BASELINE] for found in rounds]
+    base = [found[group, OTHERS.get(group, (BASELINE,))[0]] for found in rounds]
     line = {"group": group, "variant": variant, "rounds": mine}
     for one in (*mine, *base):
         if "clips_per_second" not in one:
@@ -449,14 +526,15 @@ def summarise(
     rates, base_rates = ([one["clips_per_second"] for one in ones] for ones in (mine, base))
     line["ratio"] = median(mine / other for mine, other in zip(rates, base_rates, strict=True))
     line |= {key: median(one[key] for one in mine) for key in ("clips_per_second", "batch_size", "peak_bytes")}
-    if group != "inference":
+    if group not in OTHERS:
         half = [found.get((group, HALF_BASELINE), {}).get("clips_per_second") for found in rounds]
         if all(half):
             line["half_ratio"] = median(mine / other for mine, other in zip(rates, half, strict=True))
-        operations_per_second = median(one["operations"] * one["clips_per_second"] for one in mine)
-        line["share_of_matmul"] = operations_per_second / fastest["operations_per_second"]
-        if fastest["data_sheet"]:
-            line["mfu"] = operations_per_second / fastest["data_sheet"]
+        if variant != DEFAULTS:
+            operations_per_second = median(one["operations"] * one["clips_per_second"] for one in mine)
+            line["share_of_matmul"] = operations_per_second / fastest["operations_per_second"]
+            if fastest["data_sheet"]:
+                line["mfu"] = operations_per_second / fastest["data_sheet"]
         clips = settings.training_clips
         prepared = "prepared" in optimisations(variant)
         prepare_seconds = clips * preparing["first"] / preparing["clips"] if prepared else 0.0

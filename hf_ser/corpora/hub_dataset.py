@@ -85,10 +85,12 @@ def rows_of(part: Dataset, corpus: str, part_name: str | None, source: str) -> D
         CorpusError: if it lacks an audio or a label column; the message calls it `source`.
     """
     audio = audio_column(part.features, source)
-    sound = part.select_columns([audio]).cast_column(audio, Audio(decode=False))
+    sound = part.select_columns([audio])
     if audio != "audio":
         sound = sound.rename_column(audio, "audio")
-    return concatenate_datasets([text_rows(part.remove_columns(audio), corpus, part_name), sound], axis=1)
+    rows = concatenate_datasets([text_rows(part.remove_columns(audio), corpus, part_name), sound], axis=1)
+    # Not before: datasets loses the number of rows of a table whose first columns were removed.
+    return rows.cast_column("audio", Audio(decode=False))
 
 
 def audio_column(features: Features, source: str) -> str:
