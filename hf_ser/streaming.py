@@ -1,4 +1,4 @@
-"""Clips that are fetched from the Hub while a model trains: the counterpart of `hf_ser.features` for clips on the disk."""
+"""Clips that are fetched while a model trains, most from the Hub: the counterpart of `hf_ser.features` for clips on the disk."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -25,8 +25,9 @@ def main() -> int:
     arguments = parser.parse_args()
     require_checkpoint(arguments.folder)
     clip = arguments.clip or synthetic_test_clip(arguments.folder)
+    label = "" if arguments.clip else f" (its label: {Path(clip).stem.split('_')[1]})"
     classifier = pipeline("audio-classification", model=str(arguments.folder))
-    print(f"\nThe model is in {arguments.folder}. Its prediction for {clip}:")
+    print(f"\nThe model is in {arguments.folder}. Its prediction for {clip}{label}:")
     for answer in classifier({"array": read_mono(clip), "sampling_rate": SAMPLING_RATE}, top_k=3):
         print(f"  {answer['label']:<10} {100 * answer['score']:5.1f} %")
     return 0

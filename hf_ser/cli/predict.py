@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SOURCE",
         nargs="+",
         help="a file (WAV, FLAC, OGG, MP3; up to 6 hours, 4 to 384 kHz, any number of channels), a folder with files at any "
-        "depth, a pattern in quotes, or dataset=NAME: a dataset on the Hub or in a folder of save_to_disk",
+        "depth, a pattern in quotes, or dataset=NAME: a dataset on the Hub, or a folder of Parquet files or of save_to_disk",
     )
     parser.add_argument(
         "--output",

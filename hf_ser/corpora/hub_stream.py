@@ -1,4 +1,4 @@
-"""Data sets on the Hub that are read on demand: their tables at once, their audio row group by row group."""
+"""Parquet data sets, on the Hub or on disk, that are read on demand: their tables at once, their audio row group by row group."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,11 +37,11 @@ class RowGroup(NamedTuple):
 
 class HubStream:
     """
-    The audio of data sets on the Hub, by row. Nothing of it is stored on the disk.
+    The audio of data sets, by row. Nothing of it is stored on the disk.
 
     Args:
         groups (`Sequence[RowGroup]`): The row groups, in the order of the rows.
-        sources (`dict[str, str]`): For each corpus the `dataset=user/name` that it comes from.
+        sources (`dict[str, str]`): For each corpus the `dataset=NAME` that it comes from.
     """
 
     def __init__(self, groups: Sequence[RowGroup], sources: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ class HubStream:
 
     def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """
-        Downloads the audio of a row group, and gives that of `rows` undecoded, as `bytes` and `path`.
+        Reads the audio of a row group, and gives that of `rows` undecoded, as `bytes` and `path`.
 
         Raises:
             CorpusError: if it cannot be fetched, after several tries.
@@ -68,7 +68,7 @@ class HubStream:
             audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
         except (OSError, HTTPError, pa.ArrowException) as error:
             raise CorpusError(
-                f"{file!r} cannot be read from the Hub: {error}. Continue with resume_from_checkpoint=True in "
+                f"{file!r} cannot be read: {error}. Continue with resume_from_checkpoint=True in "
                 "training, with resume=True in prediction."
             ) from error
         wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
@@ -77,11 +77,10 @@ class HubStream:
 
 def open_audio(source: str) -> dict[str, HubStream]:
     """
-    The audio of each part of a data set, whatever its other columns are; none where it is not on the Hub, or is not stored as
-    Parquet.
+    The audio of each part of a data set, whatever its other columns are; none where it is not found, or is not stored as Parquet.
 
     Args:
-        source (`str`): A name on the Hub (`user/name`, or `user/name:configuration`).
+        source (`str`): A folder, or a name on the Hub (`user/name`, or `user/name:configuration`).
     """
     try:
         features, parts = _parquet_files(source)
@@ -93,25 +92,26 @@ def open_audio(source: str) -> dict[str, HubStream]:
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
     """
-    Reads the tables of data sets on the Hub, without their audio.
+    Reads the tables of data sets, without their audio.
 
     Args:
-        sources (`Sequence[str]`): `dataset=user/name` or `dataset=user/name:configuration`, see `hf_ser.corpora.hub_dataset`.
+        sources (`Sequence[str]`): `dataset=FOLDER`, `dataset=user/name` or `dataset=user/name:configuration`, see
+            `hf_ser.corpora.hub_dataset`.
 
     Returns:
-        Rows as of [`~hf_ser.corpora.rows.to_dataset`] without audio, named as if they were downloaded, and `duration` in seconds,
+        Rows as of [`~hf_ser.corpora.rows.to_dataset`] without audio, named as without streaming, and `duration` in seconds,
         none where there is no such column; and the stream of their audio.
 
     Raises:
-        CorpusError: if a data set is not on the Hub, is not stored as Parquet, or lacks an audio or a label column.
+        CorpusError: if a data set is not found, is not stored as Parquet, or lacks an audio or a label column.
     """
     tables: list[Dataset] = []
     groups: list[RowGroup] = []
     corpora: dict[str, str] = {}
     for source in sources:
         kind, _, name = source.partition("=")
-        if kind != NAME or not name or Path(name.partition(":")[0]).expanduser().exists():
-            raise CorpusError(f"streaming: {source!r} is no data set on the Hub; expected {NAME}=user/name")
+        if kind != NAME or not name:
+            raise CorpusError(f"streaming: {source!r} is no data set; expected {NAME}=user/name or {NAME}=FOLDER")
         rows, found = _open_stream(name)
         names = rows.unique("corpus")
         if twice := [corpus for corpus in names if corpus in corpora]:
@@ -144,12 +144,13 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
 
 
 def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
-    """The columns of a data set on the Hub, and the files of each of its parts."""
+    """The columns of a data set, and the files of each of its parts."""
     name, _, configuration = source.partition(":")
+    name = str(Path(name).expanduser()) if name.startswith("~") else name
     try:
         builder = load_dataset_builder(name, configuration or None)
     except Exception as error:  # the loader's errors are of many kinds
-        raise CorpusError(f"dataset: {source!r} cannot be found on the Hub: {error}") from error
+        raise CorpusError(f"dataset: {source!r} cannot be found, on disk or on the Hub: {error}") from error
     parts = builder.config.data_files
     if not isinstance(builder, Parquet) or not parts:
         stored = type(builder).__module__.rpartition(".")[2]
@@ -177,5 +178,7 @@ def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -
 @lru_cache(maxsize=16)  # each file holds a connection
 def _parquet(file: str, process: int) -> pq.ParquetFile:
     """An open file, of one process: a forked one cannot use its parent's connection."""
+    if not file.startswith("hf://"):
+        return pq.ParquetFile(file)
     # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins what is adjacent.
     return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)

@@ -91,9 +91,9 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
               or the `bytes` of such a file;
             - a folder: all audio files in it and below it;
             - a pattern (`recordings/**/*.wav`): all audio files that match it;
-            - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=FOLDER` (of `save_to_disk`) loads one,
-              `dataset=user/name` or `dataset=user/name:configuration` fetches clips from the Hub when they are read, if they
-              are stored as Parquet, and else downloads all before;
+            - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=FOLDER` (Parquet files, or what
+              `save_to_disk` wrote) opens one, and so does `dataset=user/name` or `dataset=user/name:configuration` on the Hub.
+              Of Parquet files a clip is fetched when it is read; else all are downloaded before;
             - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
               or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. An array or tensor
               without a sampling rate is at 16 kHz;
@@ -113,10 +113,9 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
-        here = Path(name.partition(":")[0]).expanduser().exists()
-        if here or not (streams := hub_stream.open_audio(name)):
-            return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
-        return _clips_of_streams(streams, source)
+        if streams := hub_stream.open_audio(name):
+            return _clips_of_streams(streams, source)
+        return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
     if isinstance(source, str | Path):
         return [Clip(str(path), partial(_waveform, {"bytes": None, "path": str(path)})) for path in _find_files(source)]
     if isinstance(source, Dataset):

@@ -80,8 +80,8 @@ class ScriptArguments:
     )
     streaming: bool = option(
         False,
-        help="Read the clips from the Hub while the model trains, and keep none of them on the disk: for dataset=user/name that "
-        "is stored as Parquet. Broken clips are excluded as they come, duplicates are not found.",
+        help="Read the clips while the model trains, and keep none of them on the disk: for dataset=user/name on the Hub, or "
+        "dataset=FOLDER, that is stored as Parquet. Broken clips are excluded as they come, duplicates are not found.",
     )
     shuffle_buffer: int = option(1000, help="Size of the shuffle buffer in clips (--streaming).")
     prepare_workers: int | None = option(
