@@ -28,11 +28,9 @@ from hf_ser.modeling.families import layer_numbers
 from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
-from hf_ser.training.attention import attention, use_own_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
-from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.config import SERConfig
-from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.kernels import attention, frozen_weights_in_bfloat16, use_own_attention, use_word_dropout
 from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
