@@ -53,7 +53,7 @@ def require_free(training: SERConfig, folder: Path) -> None:
     if folder.is_dir() and set(folder.iterdir()) - left:
         if not training.overwrite_output_dir:
             kind = "a finished run" if finished else f"an unfinished run ({last})" if last else "other files"
-            go_on = " --resume_from_checkpoint True to go on with it," if last and not finished else ""
+            go_on = " resume_from_checkpoint True to go on with it," if last and not finished else ""
             raise FileExistsError(
                 f"output_dir: {str(folder)!r} holds {kind}. Choose another folder,{go_on} or overwrite_output_dir True to "
                 "delete it and start anew."

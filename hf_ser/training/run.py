@@ -25,8 +25,8 @@ from hf_ser.training.config import SERConfig
 from hf_ser.training.data import load_splits
 from hf_ser.training.folder import delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
+from hf_ser.training.launch import command, launcher
 from hf_ser.training.progress import table
-from hf_ser.training.run_record import command, launcher
 from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
