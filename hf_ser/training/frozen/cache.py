@@ -22,8 +22,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset, by_length
 from hf_ser.memory import BATCH_SECONDS, kind_of
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.frozen.keys import part_key, segment_keys
-from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part
+from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part, part_key, segment_keys
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use
 from hf_ser.training.micro_batches import batch_scale
 
