@@ -17,7 +17,8 @@ from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.modeling import resolve_checkpoint
-from hf_ser.training.checkpoints import CheckpointingTrainer, last_checkpoint
+from hf_ser.training.checkpoints import CheckpointingTrainer
+from hf_ser.training.folder import last_checkpoint
 from hf_ser.training.frozen.store import in_use
 
 Mount = Callable[[str], None]

@@ -6,7 +6,7 @@ copied to a branch of the Hub on request.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
-from hf_ser import records
 from hf_ser.hub import checkpoints
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
 from hf_ser.training.averaging import WeightAverage
+from hf_ser.training.folder import delete_entries
 from hf_ser.training.sharding import FSDPShards, ZeroShards
 from hf_ser.tuning import save_adapter
 
@@ -59,40 +59,6 @@ def load_head(model: Any, folder: Path) -> None:
             f"{folder / HEAD_WEIGHTS} belongs to another head: it lacks {missing} and has {outcome.unexpected_keys}. Resume with "
             "the head that the run started with."
         )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """
-    The last complete checkpoint of a run. Its state is written last and deleted first: a full disk or a killed process leaves
-    others without, or with a part of it.
-    """
-    states = folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}")
-    for state in sorted(states, key=lambda path: int(path.parent.name[11:]), reverse=True):
-        with suppress(ValueError):
-            records.read(state)
-            return str(state.parent)
-    return None
-
-
-def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: str = "") -> Path | None:
-    """
-    The checkpoint that a run in `folder` goes on from, if it shall `resume`: a checkpoint, or with `True` the last one.
-
-    Raises:
-        FileNotFoundError: if there is none; the message also says `nor` where.
-    """
-    if not resume:
-        return None
-    found = last_checkpoint(folder) if resume is True else resume
-    if found is None or not Path(found).is_dir():
-        raise FileNotFoundError(f"resume_from_checkpoint: there is no checkpoint in {str(found or folder)!r}{nor}")
-    return Path(found)
-
-
-def delete_checkpoint(folder: Path) -> None:
-    """Deletes a checkpoint, so that nothing that is left of it when the process is killed is resumed."""
-    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder)
 
 
 class CheckpointingTrainer(Trainer):
@@ -146,9 +112,11 @@ class CheckpointingTrainer(Trainer):
     def keep_best_checkpoint(self) -> None:
         """Deletes the checkpoints of a finished run but the best, if `save_total_limit` is 1 and it has kept the best."""
         if self.args.save_total_limit == 1 and (best := self.state.best_model_checkpoint):
-            for checkpoint in Path(self.args.output_dir).glob("checkpoint-[0-9]*"):
+            folder = Path(self.args.output_dir)
+            for checkpoint in folder.glob("checkpoint-[0-9]*"):
                 if checkpoint.name != Path(best).name:
-                    delete_checkpoint(checkpoint)
+                    # Its state first: nothing that is left of it when the process is killed is resumed.
+                    delete_entries(folder, (f"{checkpoint.name}/{TRAINER_STATE_NAME}", checkpoint.name))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir)

@@ -24,7 +24,7 @@ from hf_ser.records import RESULTS, RUN
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
-from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.folder import last_checkpoint
 from hf_ser.training.identity import identity, require_same_run
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,13 @@
-"""The folder of a run: what is in it, and when an earlier run in it may be deleted."""
+"""The folder of a run: what is in it, the checkpoint to resume from, and when an earlier run in it may be deleted."""
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_ser import records
 from hf_ser.claims import LOCK
 from hf_ser.hub import checkpoints
 from hf_ser.records import (
@@ -23,7 +25,6 @@ from hf_ser.records import (
     SPLITS,
 )
 from hf_ser.rendering.tables import CAPTIONS
-from hf_ser.training.checkpoints import last_checkpoint
 from hf_ser.training.config import SERConfig
 
 #: What `SERTrainer.save_model` writes.
@@ -39,6 +40,34 @@ ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]
 INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 #: Files of an earlier run that would be mistaken for those of this run.
 MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """
+    The last complete checkpoint of a run. Its state is written last and deleted first: a full disk or a killed process leaves
+    others without, or with a part of it.
+    """
+    states = folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}")
+    for state in sorted(states, key=lambda path: int(path.parent.name[11:]), reverse=True):
+        with suppress(ValueError):
+            records.read(state)
+            return str(state.parent)
+    return None
+
+
+def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: str = "") -> Path | None:
+    """
+    The checkpoint that a run in `folder` goes on from, if it shall `resume`: a checkpoint, or with `True` the last one.
+
+    Raises:
+        FileNotFoundError: if there is none; the message also says `nor` where.
+    """
+    if not resume:
+        return None
+    found = last_checkpoint(folder) if resume is True else resume
+    if found is None or not Path(found).is_dir():
+        raise FileNotFoundError(f"resume_from_checkpoint: there is no checkpoint in {str(found or folder)!r}{nor}")
+    return Path(found)
 
 
 def require_free(training: SERConfig, folder: Path) -> None:

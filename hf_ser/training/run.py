@@ -17,16 +17,16 @@ from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RESULTS, SPLITS
+from hf_ser.rendering.formats import text_table
+from hf_ser.rendering.tables import by_part
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments
-from hf_ser.training.checkpoints import checkpoint_to_resume
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import load_splits
-from hf_ser.training.folder import delete_entries, require_free
+from hf_ser.training.folder import checkpoint_to_resume, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.launch import command, launcher
-from hf_ser.training.progress import table
 from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,8 @@ def _finetune(arguments: Arguments) -> RunResults:
         delete_entries(folder, (RESULTS,))  # what is saved next would look finished
     trainer.save_model()
     results = trainer.create_model_card()
-    logger.info("%s\nthe run is in %s", table(trainer.metrics, trainer.probe or {}), folder)
+    tables = ("\n".join(text_table(found)) for found in by_part(trainer.metrics, trainer.probe or {}))
+    logger.info("%s\nthe run is in %s", "\n\n".join(tables), folder)
     trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
     if args.push_to_hub:
         trainer.publish()

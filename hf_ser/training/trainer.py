@@ -35,10 +35,18 @@ from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.checkpoints import checkpoint_to_resume
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
-from hf_ser.training.folder import ENTRIES, INTERRUPTED, SAVED, UNSAVED, delete_entries, holds_run, require_free
+from hf_ser.training.folder import (
+    ENTRIES,
+    INTERRUPTED,
+    SAVED,
+    UNSAVED,
+    checkpoint_to_resume,
+    delete_entries,
+    holds_run,
+    require_free,
+)
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.identity import require_same_run, training_identity, write_identity
 from hf_ser.training.probe import Solution, most_clips, solve_probe
