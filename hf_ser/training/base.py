@@ -50,7 +50,7 @@ def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
 
 
 #: Matches the names of parameters that are in the head.
-IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
+IN_HEAD = re.compile(rf"(?:^|\.)(?:{'|'.join(map(re.escape, HEAD))})")
 
 
 def learning_rates(names: Sequence[str], args: SERConfig, config: PretrainedConfig) -> dict[str, float]:
@@ -209,13 +209,8 @@ class BaseTrainer(MicroBatchTrainer):
         with shardable_by_accelerate(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args, **kwargs)
 
-    def head_weights(self) -> dict[str, torch.Tensor]:
-        """The weights and buffers of a `linear` head, by their names in the untuned model."""
-        state = self.accelerator.unwrap_model(self.model).state_dict()
-        return {name: value.detach().cpu().clone() for name, value in state.items() if name.startswith(HEAD)}
-
     def set_head(self, weights: dict[str, torch.Tensor]) -> None:
-        """Replaces the `linear` head by what [`head_weights`] returned, in whatever PEFT has wrapped around it."""
+        """Replaces the head by `weights`, which have the names of the untuned model; PEFT may have wrapped it."""
         names = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         with torch.no_grad():
             for name, tensor in names.items():

@@ -32,16 +32,20 @@ from hf_ser.tuning import save_adapter
 HEAD_WEIGHTS = "head.safetensors"
 
 
-def save_head(model: Any, folder: Path) -> None:
-    """Writes all weights and buffers outside the encoder into a checkpoint, which is created if need be."""
+def head_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Copies of all weights and buffers outside the encoder, by name, on the CPU."""
     encoder = f"{model.base_model_prefix}."
-    weights = {
-        name: tensor.detach().cpu().contiguous()
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
         if not name.startswith(encoder)
     }
+
+
+def save_head(model: Any, folder: Path) -> None:
+    """Writes [`head_weights`] into a checkpoint, which is created if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / HEAD_WEIGHTS, metadata={"format": "pt"})
+    save_file(head_weights(model), folder / HEAD_WEIGHTS, metadata={"format": "pt"})
 
 
 def load_head(model: Any, folder: Path) -> None:

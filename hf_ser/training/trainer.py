@@ -35,6 +35,7 @@ from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.checkpoints import head_weights
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.folder import (
@@ -293,7 +294,7 @@ class SERTrainer(BaseTrainer):
         dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=most_clips(trainer))
         speakers = column(self.clips["train"], "speaker")
         solution, self.probe = solve_probe(trainer, dataset, speakers)
-        self._probe_head = trainer.head_weights()
+        self._probe_head = head_weights(trainer.model)
         if self.tuning.method != "probe":
             # The clips that are known already: the encoder need not be loaded again for them.
             for part, clips in self.clips.items():
