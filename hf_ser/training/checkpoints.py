@@ -98,7 +98,7 @@ class CheckpointingTrainer(Trainer):
             return
         whole = self._shards.gather(self.model)
         if self.args.should_save:
-            self._write(whole, Path(output_dir or self.args.output_dir))
+            self._write(whole, Path(output_dir or self.args.folder))
 
     @contextmanager
     def _every_checkpoint_kept(self) -> Iterator[None]:
@@ -116,21 +116,21 @@ class CheckpointingTrainer(Trainer):
     def keep_best_checkpoint(self) -> None:
         """Deletes the checkpoints of a finished run but the best, if `save_total_limit` is 1 and it has kept the best."""
         if self.args.save_total_limit == 1 and (best := self.state.best_model_checkpoint):
-            folder = Path(self.args.output_dir)
+            folder = self.args.folder
             for checkpoint in folder.glob("checkpoint-[0-9]*"):
                 if checkpoint.name != Path(best).name:
                     # Its state first: nothing that is left of it when the process is killed is resumed.
                     delete_entries(folder, (f"{checkpoint.name}/{TRAINER_STATE_NAME}", checkpoint.name))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
+        folder = self.args.folder
         if self.args.should_save:  # one of the same step, which an interrupted run has left
             (folder / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME).unlink(missing_ok=True)
         try:
             with self._every_checkpoint_kept():
                 super()._save_checkpoint(model, trial)
         except Exception as error:
-            if (free := shutil.disk_usage(self.args.output_dir).free / 1e6) > 100:
+            if (free := shutil.disk_usage(folder).free / 1e6) > 100:
                 raise
             advice = (
                 f"{free:.0f} MB of the disk are free. Free space, and go on from the last one (resume_from_checkpoint)"
@@ -144,7 +144,7 @@ class CheckpointingTrainer(Trainer):
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
-            self._write(model, Path(output_dir or self.args.output_dir), state_dict)
+            self._write(model, Path(output_dir or self.args.folder), state_dict)
 
     def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
         if hasattr(model, "peft_config"):
@@ -192,7 +192,7 @@ class CheckpointingTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         # The folder of a resumed run may have been moved, or downloaded from the Hub.
-        best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name
+        best = self.args.folder / Path(self.state.best_model_checkpoint).name
         if best.is_dir():
             self.state.best_model_checkpoint = str(best)
         best = Path(self.state.best_model_checkpoint)
@@ -216,7 +216,7 @@ class CheckpointingTrainer(Trainer):
         if busy and not self.args.hub_always_push:
             return
         args, message = self.args, f"checkpoint after step {self.state.global_step}"
-        staged = checkpoints.stage(Path(args.output_dir))
+        staged = checkpoints.stage(args.folder)
         where = (self.hub_model_id, args.hub_revision, args.hub_token)
         # The shared client uploads one folder after the other: the last upload is done when all are.
         job = hf_api().run_as_future(checkpoints.upload, staged, *where, message)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -400,6 +401,11 @@ class SERConfig(TrainingArguments):
             if wrong:
                 raise ValueError(message)
         cut((), self.segment_length, self.segment_overlap)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, `output_dir`."""
+        return Path(str(self.output_dir))
 
     @property
     def threads(self) -> int:

@@ -135,7 +135,7 @@ def plan(
     """
     if wrong := sorted(set(sweep) & set(PLACED)):
         raise ValueError(f"sweep: {', '.join(wrong)} is set by the folds and seeds; use folds and seeds")
-    root = Path(arguments.training.output_dir or "")
+    root = arguments.training.folder
     folds = fold_count(arguments)
     runs = []
     for values in itertools.product(*sweep.values()):

@@ -70,13 +70,14 @@ def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: st
     return Path(found)
 
 
-def require_free(training: SERConfig, folder: Path) -> None:
+def require_free(training: SERConfig) -> None:
     """
     Makes sure that a run that begins anew may write into its folder.
 
     Raises:
         FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
     """
+    folder = training.folder
     last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
     left = {path for pattern in (*INTERRUPTED, LOCK) for path in folder.glob(pattern)}
     if folder.is_dir() and set(folder.iterdir()) - left:
@@ -91,10 +92,10 @@ def require_free(training: SERConfig, folder: Path) -> None:
             raise FileExistsError(f"overwrite_output_dir: {str(folder)!r} holds no run; it is left alone.")
 
 
-def holds_run(training: SERConfig, folder: Path) -> bool:
+def holds_run(training: SERConfig) -> bool:
     """Whether something of an earlier run would be taken for a part of one that begins anew, or the run is to be overwritten."""
-    given_up = training.overwrite_output_dir and (folder / RUN).exists()
-    return given_up or any(path for pattern in MISTAKEN for path in folder.glob(pattern))
+    given_up = training.overwrite_output_dir and (training.folder / RUN).exists()
+    return given_up or any(path for pattern in MISTAKEN for path in training.folder.glob(pattern))
 
 
 def delete_entries(folder: Path, patterns: Sequence[str]) -> None:

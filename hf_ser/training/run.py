@@ -67,19 +67,18 @@ def alone_in_folder(training: SERConfig) -> Iterator[None]:
     with ExitStack() as stack:
         with training.main_process_first(desc="locking the folder"):
             if training.process_index == 0:
-                stack.enter_context(sole_use(Path(training.output_dir or "")))
+                stack.enter_context(sole_use(training.folder))
         yield
 
 
 def _finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
-    folder = Path(args.output_dir or "")
     given = identity(arguments)
     if args.push_to_hub:
-        check_hub(args, given, folder)
-    checkpoint = find_checkpoint(args, given, folder)
-    if checkpoint is None or checkpoint.parent.resolve() != folder.resolve():  # it may be another run's
-        require_free(args, folder)
+        check_hub(args, given)
+    checkpoint = find_checkpoint(args, given)
+    if checkpoint is None or checkpoint.parent.resolve() != args.folder.resolve():  # it may be another run's
+        require_free(args)
     if checkpoint:
         require_same_run(checkpoint.parent, given)
 
@@ -106,18 +105,18 @@ def _finetune(arguments: Arguments) -> RunResults:
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
-        delete_entries(folder, (RESULTS,))  # what is saved next would look finished
+        delete_entries(args.folder, (RESULTS,))  # what is saved next would look finished
     trainer.save_model()
     results = trainer.create_model_card()
     tables = ("\n".join(text_table(found)) for found in by_part(trainer.metrics, trainer.probe or {}))
-    logger.info("%s\nthe run is in %s", "\n\n".join(tables), folder)
+    logger.info("%s\nthe run is in %s", "\n\n".join(tables), args.folder)
     trainer.accelerator.wait_for_everyone()  # nobody waits for an upload, which may take longer than they would
     if args.push_to_hub:
         trainer.publish()
     return results
 
 
-def check_hub(training: SERConfig, given: Mapping[str, Any], folder: Path) -> None:
+def check_hub(training: SERConfig, given: Mapping[str, Any]) -> None:
     """
     Before anything is computed: whether the run can be published where it shall be.
 
@@ -129,7 +128,7 @@ def check_hub(training: SERConfig, given: Mapping[str, Any], folder: Path) -> No
     with training.main_process_first(desc="asking the Hub"):
         if training.process_index == 0:
             training.hub_model_id = check_repository(
-                training.hub_model_id or folder.resolve().name,
+                training.hub_model_id or training.folder.resolve().name,
                 revision=training.hub_revision,
                 overwrite=training.hub_overwrite or training.hub_create_pr,
                 license=training.hub_license,
@@ -139,10 +138,10 @@ def check_hub(training: SERConfig, given: Mapping[str, Any], folder: Path) -> No
             if not resumed and (training.hub_strategy == HubStrategy.END or training.hub_overwrite):
                 return
             if there := checkpoints.unfinished_run(training.hub_model_id, training.hub_revision, training.hub_token):
-                require_resumed(there, training, given, folder)
+                require_resumed(there, training, given)
 
 
-def require_resumed(there: Path, training: SERConfig, given: Mapping[str, Any], folder: Path) -> None:
+def require_resumed(there: Path, training: SERConfig, given: Mapping[str, Any]) -> None:
     """
     Makes sure that the unfinished run on the Hub, whose `run.json` and `splits.json` are in `there`, is the one that is resumed:
     its checkpoints replace those here, or are replaced by them.
@@ -160,7 +159,7 @@ def require_resumed(there: Path, training: SERConfig, given: Mapping[str, Any], 
         )
     instead = "another hub_model_id or hub_revision, or go on without push_to_hub"
     require_same_run(there, given, named, instead)
-    here = folder if resumed is True else Path(str(resumed)).parent
+    here = training.folder if resumed is True else Path(str(resumed)).parent
     if (here / SPLITS).exists():
         saved = (splits.SavedSplit.read(run / SPLITS).content for run in (here, there))
         if different := splits.differences(*saved):
@@ -170,7 +169,7 @@ def require_resumed(there: Path, training: SERConfig, given: Mapping[str, Any], 
             )
 
 
-def find_checkpoint(training: SERConfig, given: Mapping[str, Any], folder: Path) -> Path | None:
+def find_checkpoint(training: SERConfig, given: Mapping[str, Any]) -> Path | None:
     """
     The checkpoint that a run goes on from, `None` if it begins anew. The last one may come from the Hub.
 
@@ -179,6 +178,7 @@ def find_checkpoint(training: SERConfig, given: Mapping[str, Any], folder: Path)
         ValueError: if the run in the folder is another one, and the Hub has checkpoints.
     """
     resume: str | bool | None = training.resume_from_checkpoint
+    folder = training.folder
     if resume is not True or not training.push_to_hub:
         return checkpoint_to_resume(resume, folder)
     with training.main_process_first(desc="looking for a checkpoint on the Hub"):

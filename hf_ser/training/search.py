@@ -146,7 +146,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     Raises:
         ValueError: if the arguments do not fit a search, or differ from those that the search was started with.
     """
-    training, root = arguments.training, Path(arguments.training.output_dir or "")
+    training, root = arguments.training, arguments.training.folder
     require_trainable(training, arguments.tuning)
     if training.world_size > 1:
         raise ValueError(f"a search runs in one process, found {training.world_size}; start it with python")

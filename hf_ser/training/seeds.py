@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hf_ser import records
@@ -36,7 +35,7 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
             f"push_to_hub: one run is published, and seeds trains {len(seeds)}; leave it out, and publish one of them with "
             "scripts/push.py"
         )
-    root, anew = Path(arguments.training.output_dir or ""), arguments.training.overwrite_output_dir
+    root, anew = arguments.training.folder, arguments.training.overwrite_output_dir
     runs = []
     for seed in dict.fromkeys(seeds):
         folder = root / f"seed-{seed}"

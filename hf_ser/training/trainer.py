@@ -225,7 +225,7 @@ class SERTrainer(BaseTrainer):
             FileNotFoundError: if there is no checkpoint to resume from.
             ValueError: if the run that is resumed was started with other arguments or clips.
         """
-        checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(str(self.args.output_dir)))
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args.folder)
         self._begin(checkpoint)
         if self.interpolation_start is None:  # a second training goes on from the first one
             self.interpolation_start = self._start()
@@ -243,7 +243,7 @@ class SERTrainer(BaseTrainer):
         Writes the run's identity and its split, with which those of a resumed run are compared. If the run begins anew, deletes
         what an earlier one left in the folder, only now that this one is ready.
         """
-        args, folder = self.args, Path(str(self.args.output_dir))
+        args, folder = self.args, self.args.folder
         began = {}
         if checkpoint:
             began = require_same_run(checkpoint.parent, self.identity)
@@ -251,8 +251,8 @@ class SERTrainer(BaseTrainer):
                 splits.require_same_splits(path, self.clips)
             self.record.resume(checkpoint.name, began.get("hf_ser"))
         here = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
-        if earlier := not (here or self.state.global_step) and holds_run(args, folder):
-            require_free(args, folder)
+        if earlier := not (here or self.state.global_step) and holds_run(args):
+            require_free(args)
         with args.main_process_first(desc="beginning the run"):
             if args.process_index == 0:
                 delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
@@ -396,7 +396,7 @@ class SERTrainer(BaseTrainer):
         if _internal_call:
             super().save_model(output_dir, _internal_call)
         elif self.is_world_process_zero():
-            folder = Path(output_dir or self.args.output_dir or "")
+            folder = Path(output_dir or self.args.folder)
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=UNSAVED, dir=folder) as unsaved:  # on a full disk an earlier model stays
                 self._save_whole(Path(unsaved))
@@ -440,7 +440,7 @@ class SERTrainer(BaseTrainer):
         results = self.results()
         if not self.is_world_process_zero():
             return results
-        folder = Path(output_dir or self.args.output_dir or "")
+        folder = Path(output_dir or self.args.folder)
         self.save_splits(folder)
         draw_run(results, folder)
         write_card(results, folder)
@@ -476,7 +476,7 @@ class SERTrainer(BaseTrainer):
         """Publishes the run's folder as it is; see [`push_to_hub`]."""
         if not self.is_world_process_zero():
             return None
-        args, folder = self.args, Path(str(self.args.output_dir))
+        args, folder = self.args, self.args.folder
         given = {
             "private": args.hub_private_repo,
             "revision": args.hub_revision,
