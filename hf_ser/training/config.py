@@ -32,6 +32,11 @@ LEARNING_RATES: dict[str, dict[float, float]] = {
 ADDED_LEARNING_RATE = 5e-4
 
 
+def default_rates(method: str) -> Mapping[float, float]:
+    """The default learning rates of a method, by the parameters of the largest model that each is for."""
+    return LEARNING_RATES.get(method, {math.inf: ADDED_LEARNING_RATE})
+
+
 def _rates(rates: Mapping[float, float]) -> str:
     *sized, (_, largest) = rates.items()
     found = [f"{rate:g} up to {size / 1e6:g} M parameters" for size, rate in sized]
@@ -425,7 +430,7 @@ class SERConfig(TrainingArguments):
         methods = method.split("+")
         solved = self.head == "linear" and HEAD_METHODS.issuperset(methods)  # all that trains starts at its solution
         if self.learning_rate is None:
-            rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in methods]
+            rates = map(default_rates, methods)
             smallest = min(next(rate for size, rate in of.items() if parameters <= size) for of in rates)
             self.learning_rate = HEAD_LEARNING_RATE if solved else smallest
         if self.head_learning_rate is None and self.head == "linear":

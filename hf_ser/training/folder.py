@@ -1,14 +1,14 @@
 """The folder of a run: what is in it, the checkpoint to resume from, and when an earlier run in it may be deleted."""
 
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_ser import records
-from hf_ser.claims import LOCK
+from hf_ser.claims import LOCK, sole_use
 from hf_ser.hub import checkpoints
 from hf_ser.records import (
     CARD,
@@ -40,6 +40,22 @@ ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]
 INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 #: Files of an earlier run that would be mistaken for those of this run.
 MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
+
+
+@contextmanager
+def alone_in_folder(training: SERConfig) -> Iterator[None]:
+    """
+    Within it, the processes of this run are the only ones that train in `output_dir`: the main one locks it for all of them.
+
+    Raises:
+        BlockingIOError: if others do.
+        OSError: if it cannot be written.
+    """
+    with ExitStack() as stack:
+        with training.main_process_first(desc="locking the folder"):
+            if training.process_index == 0:
+                stack.enter_context(sole_use(training.folder))
+        yield
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -1,17 +1,15 @@
-"""One training, from corpora on disk to a folder that can be published."""
+"""A training from corpora on disk to a folder that can be published, and the same with several seeds."""
 
 import gc
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers.trainer_utils import HubStrategy
 
-from hf_ser import splits
-from hf_ser.claims import sole_use
+from hf_ser import records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
@@ -21,15 +19,19 @@ from hf_ser.rendering.formats import text_table
 from hf_ser.rendering.tables import by_part
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
-from hf_ser.training.arguments import Arguments
+from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.config import SERConfig
+from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, table_in_markdown, unfinished
 from hf_ser.training.data import load_splits
-from hf_ser.training.folder import checkpoint_to_resume, delete_entries, require_free
+from hf_ser.training.folder import alone_in_folder, checkpoint_to_resume, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.launch import command, launcher
 from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
+
+#: What is known of a run with several seeds, in the folder above theirs.
+SEEDS = "seeds.json"
 
 
 def finetune(arguments: Arguments) -> RunResults:
@@ -53,22 +55,6 @@ def finetune(arguments: Arguments) -> RunResults:
     require_trainable(arguments.training, arguments.tuning)
     with alone_in_folder(arguments.training):
         return _finetune(arguments)
-
-
-@contextmanager
-def alone_in_folder(training: SERConfig) -> Iterator[None]:
-    """
-    Within it, the processes of this run are the only ones that train in `output_dir`: the main one locks it for all of them.
-
-    Raises:
-        BlockingIOError: if others do.
-        OSError: if it cannot be written.
-    """
-    with ExitStack() as stack:
-        with training.main_process_first(desc="locking the folder"):
-            if training.process_index == 0:
-                stack.enter_context(sole_use(training.folder))
-        yield
 
 
 def _finetune(arguments: Arguments) -> RunResults:
@@ -114,6 +100,59 @@ def _finetune(arguments: Arguments) -> RunResults:
     if args.push_to_hub:
         trainer.publish()
     return results
+
+
+def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[int]) -> dict[str, Any]:
+    """
+    Trains a run with each seed, in `output_dir/seed-42` and so on, and writes `seeds.json`. Finished runs are kept, and
+    interrupted ones go on, unless `overwrite_output_dir` is set.
+
+    Under `accelerate launch` every process calls it. `argv` are the arguments of the run without a seed, and `arguments` the
+    same, parsed.
+
+    Returns:
+        The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
+
+    Raises:
+        BlockingIOError: if another process trains in the folder.
+        OSError: if the folder cannot be written.
+        ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
+    """
+    if any(word.partition("=")[0] == "--seed" for word in argv):
+        raise ValueError("seeds: seed is given, too; use one of them")
+    if arguments.training.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: one run is published, and seeds trains {len(seeds)}; leave it out, and publish one of them with "
+            "scripts/push.py"
+        )
+    root, anew = arguments.training.folder, arguments.training.overwrite_output_dir
+    runs = []
+    for seed in dict.fromkeys(seeds):
+        folder = root / f"seed-{seed}"
+        own = ("--seed", str(seed), "--output_dir", str(folder))
+        runs.append(Run({}, arguments.script.fold, seed, folder, (*argv, *own)))
+    with alone_in_folder(arguments.training):
+        # Read the state of all runs before the first one starts: meanwhile another process may write its files.
+        waiting = [(run, () if anew else run.resumption) for run in (runs if anew else unfinished(runs))]
+        for run, resumption in waiting:
+            sys.argv[1:] = run.argv  # the card has the command that repeats this run alone
+            finetune(parse_arguments([*run.argv, *resumption]))
+        (summary,) = summarise(runs)
+        if arguments.training.process_index == 0:
+            records.write(root / SEEDS, summary)
+    return summary
+
+
+def seeds_as_markdown(summary: dict[str, Any]) -> str:
+    """The metrics on test of each seed in per cent, and their means and sample standard deviations."""
+    metric = summary["metric"]
+    others = {"accuracy": "accuracy, %", "f1_weighted": "weighted F1, %"} if metric == "uar" else {}
+    head = ["seed", HEADINGS[metric], *others.values(), f"probe's {HEADINGS[metric]}"]
+    names = (metric, *others, f"probe_{metric}")
+    rows = [[str(run["seed"]), *(f"{100 * run[name]:.2f}" for name in names)] for run in summary["runs"]]
+    means = [summary, *(summary[name] for name in names[1:])]
+    rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])
+    return table_in_markdown(head, rows)
 
 
 def check_hub(training: SERConfig, given: Mapping[str, Any]) -> None:

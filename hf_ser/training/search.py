@@ -31,7 +31,7 @@ from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
-from hf_ser.training.config import ADDED_LEARNING_RATE, HEAD_LEARNING_RATE, HEAD_METHODS, LEARNING_RATES
+from hf_ser.training.config import HEAD_LEARNING_RATE, HEAD_METHODS, default_rates
 from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
@@ -50,9 +50,7 @@ def default_space(arguments: Arguments) -> Space:
     methods = arguments.tuning.methods
     space: Space = {}
     if not HEAD_METHODS.issuperset(methods):
-        rates = [
-            rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()
-        ]
+        rates = [rate for method in methods for rate in default_rates(method).values()]
         space["learning_rate"] = FloatDistribution(min(rates) / 5, max(rates) * 5, log=True)
     solved = arguments.training.head == "linear" and "lora_classifier" not in methods
     low, high = (HEAD_LEARNING_RATE / 10, HEAD_LEARNING_RATE * 10) if solved else (1e-4, 3e-2)
