@@ -1,4 +1,4 @@
-"""transformers' Trainer, where emotion recognition needs it to be different."""
+"""A Trainer with what emotion recognition changes in transformers' own: loss, optimizer, sharding, evaluation."""
 
 import math
 import re
@@ -39,7 +39,7 @@ from hf_ser.tuning import Tuned, frozen_modules, name_without_adapters
 
 
 def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
-    """The metrics of an evaluation, per clip, of a model whose first outputs are `emotions`; see `hf_ser.evaluation`."""
+    """The metrics per clip of an evaluation, of a model whose first `emotions` outputs are emotions; see `hf_ser.evaluation`."""
     labels, clips = prediction.label_ids
     _, outputs, labels = per_clip(prediction.predictions, labels, clips, emotions)
     found = emotion_metrics(outputs[:, :emotions], labels[:, :emotions]) if emotions else {}
@@ -75,7 +75,7 @@ def untuned_name(name: str) -> str:
 
 
 class _Epochs(TrainerCallback):
-    """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
+    """Gives the sampler the number of each epoch, whatever has wrapped it, in a resumed training, too."""
 
     def __init__(self, sampler: StepSampler | StreamSampler) -> None:
         self.sampler = sampler
@@ -92,8 +92,8 @@ class BaseTrainer(MicroBatchTrainer):
         tuned (`Tuned`): The model.
         args (`SERConfig`): The arguments.
         collator (`SpeechCollator`): Makes the batches.
-        train_dataset (`SpeechDataset`): What trains.
-        eval_dataset (`SpeechDataset`, *optional*): What validates.
+        train_dataset (`SpeechDataset`): The training segments.
+        eval_dataset (`SpeechDataset`, *optional*): The validation segments.
     """
 
     def __init__(
@@ -152,8 +152,8 @@ class BaseTrainer(MicroBatchTrainer):
             self.add_callback(self.average)
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
-        #: What trains, as the solved probe has it: the start of that interpolation; empty if there is none. `None` before the
-        #: first training.
+        #: The trainable weights with the solved probe, where that interpolation starts: empty if there is none, `None` before
+        #: the first training.
         self.interpolation_start: Weights | None = None
         self._modes: list[tuple[Callable[[], AbstractContextManager[None]], ExitStack]] = []
         self._new = tuned.new
@@ -188,8 +188,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        # The probe's model and Trainer come after this one: ZeRO-3 would spread that model as it is loaded, and accelerate, which
-        # keeps the plugin, takes it once.
+        # ZeRO-3 would shard the probe's model, which is loaded later. And accelerate, which keeps the plugin, takes it only once.
         unset_hf_deepspeed_config()
         self.args.deepspeed_plugin = None
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
@@ -225,7 +224,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     @contextmanager
     def mode(self, make: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Within it the model is as the context `make()` makes it, but not within [`out_of_modes`]."""
+        """Within it the context `make()` is open, except within [`out_of_modes`]."""
         with ExitStack() as entered:
             entered.enter_context(make())
             self._modes.append((make, entered))
@@ -236,7 +235,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     @contextmanager
     def out_of_modes(self) -> Iterator[None]:
-        """Within it the model is as it will be saved, in the middle of a training, too."""
+        """Within it the contexts of [`mode`] are closed: the model is as it will be saved, in the middle of a training, too."""
         modes, self._modes = self._modes, []
         for _, entered in reversed(modes):
             entered.close()
@@ -321,7 +320,7 @@ class BaseTrainer(MicroBatchTrainer):
         return output
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
-        # Kept for an evaluation, workers would stay beside those of the training, and their clips be given for any other dataset.
+        # Persistent workers of an evaluation would stay beside those of the training, and give their clips for any dataset.
         persistent = self.args.dataloader_persistent_workers
         self.args.dataloader_persistent_workers = persistent and is_training
         try:

@@ -1,4 +1,4 @@
-"""The clips that the arguments of a script name, split and cut into segments as they say."""
+"""The clips of a run, by its arguments: read, split and cut into segments."""
 
 import math
 from collections.abc import Sequence

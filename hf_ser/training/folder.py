@@ -88,10 +88,10 @@ def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: st
 
 def require_free(training: SERConfig) -> None:
     """
-    Makes sure that a run that begins anew may write into its folder.
+    Makes sure that a new run may write into its folder.
 
     Raises:
-        FileExistsError: if there is an earlier run (or anything else) in it, and nothing was said about it.
+        FileExistsError: if it holds an earlier run or other files, and `overwrite_output_dir` is not set or the files are no run.
     """
     folder = training.folder
     last, finished = last_checkpoint(folder), (folder / RESULTS).exists()
@@ -109,7 +109,7 @@ def require_free(training: SERConfig) -> None:
 
 
 def holds_run(training: SERConfig) -> bool:
-    """Whether something of an earlier run would be taken for a part of one that begins anew, or the run is to be overwritten."""
+    """Whether the folder holds files that would be taken for those of a new run, or a run that is to be overwritten."""
     given_up = training.overwrite_output_dir and (training.folder / RUN).exists()
     return given_up or any(path for pattern in MISTAKEN for path in training.folder.glob(pattern))
 

@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-#: Parameters of HuBERT Base, for which `BATCH_SECONDS` and the next one hold.
+#: Parameters of HuBERT Base, for which `BATCH_SECONDS` and `MICRO_BATCH_COST` hold.
 HUBERT_BASE = 94.4e6
-#: What a batch has beside the model's input and the labels.
+#: What the model does not take of a batch.
 NO_INPUTS = ("clip", "by_length")
 #: What a micro-batch costs however small it is, in seconds of speech that take as long.
 MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
@@ -75,7 +75,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         self._loss = loss
         #: The largest modules in which nothing trains.
         self._frozen = frozen_modules(model)
-        #: The batches of the step, and what the random generators had drawn before it.
+        #: The batches of the step, and the state of the random generators before it.
         self._samples: list[dict[str, Any]] = []
         self._drawn = RandomState()
         #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.

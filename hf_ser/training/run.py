@@ -47,7 +47,7 @@ def finetune(arguments: Arguments) -> RunResults:
     Raises:
         CorpusError, SplitError: see `hf_ser.training.data.load_splits`.
         BlockingIOError: if another process trains in the folder.
-        FileExistsError: if the folder holds an earlier run, and nothing was said about it.
+        FileExistsError: if the folder holds an earlier run, and is neither to be resumed nor to be overwritten.
         OSError: if the folder cannot be written.
         ValueError: if an argument does not fit, or is not what it was in the run that is resumed.
     """
@@ -157,10 +157,10 @@ def seeds_as_markdown(summary: dict[str, Any]) -> str:
 
 def check_hub(training: SERConfig, given: Mapping[str, Any]) -> None:
     """
-    Before anything is computed: whether the run can be published where it shall be.
+    Before anything is computed, makes sure that the run can be published in its repository.
 
     Raises:
-        FileExistsError: if there is a model, or the checkpoints of an unfinished run, and nothing was said about them.
+        FileExistsError: if there is a model, or the checkpoints of an unfinished run, neither resumed nor overwritten.
         HubError: if the token is none, or the Hub cannot be reached.
         ValueError: if the checkpoints there are not of the run that is resumed.
     """

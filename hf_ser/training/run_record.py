@@ -1,4 +1,4 @@
-"""What a run writes down about itself as it goes along; `results.json` and the model card are made of it."""
+"""The record that a run keeps of itself while it trains. `results.json` and the model card are made of it."""
 
 import dataclasses
 import json
@@ -66,7 +66,7 @@ HISTORY = (
 
 
 class RunRecord(TrainerCallback):
-    """Notes what a run does, when it does it. It starts with the model `loaded`."""
+    """Records a run that starts with the model `loaded`: its model and arguments, its times, its warnings."""
 
     def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
         self.trainer = trainer
@@ -185,8 +185,8 @@ class RunRecord(TrainerCallback):
 
 def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
     """
-    Which of the models that a training passed through it has kept, and by what: the best on validation, or the last, averaged
-    over `averaged_steps`; and of those between the probe and that one, at which share of the way (`interpolation`).
+    The weights that the run has kept: the best on validation, or the last, averaged over `averaged_steps`; and their share of
+    the way from the probe to the end of training (`interpolation`).
     """
     state, arguments = trainer.state, trainer.args
     if arguments.load_best_model_at_end and state.best_model_checkpoint:

@@ -67,9 +67,9 @@ from hf_ser.tuning import (
 
 logger = logging.getLogger(__name__)
 
-#: What a run leaves to reports.
+#: Metrics that reports alone state.
 IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
-#: What of a probe's metrics is kept beside the model's.
+#: The metrics of the probe that stand beside the model's.
 PROBE_METRICS = ("clips", *EMOTION_METRICS, "ccc")
 
 
@@ -88,8 +88,8 @@ class SERTrainer(BaseTrainer):
         args (`SERConfig`): The arguments of training.
         train_dataset (`datasets.Dataset`):
             Clips with `audio` and `label`, from [`hf_ser.load_corpora`] or anywhere else; see [`hf_ser.clips.as_clips`].
-        eval_dataset (`datasets.Dataset`, *optional*): Clips that validate: after each epoch, and to choose the weights that are
-            kept.
+        eval_dataset (`datasets.Dataset`, *optional*): Validation clips: for metrics after each epoch, and to choose the weights
+            that are kept.
         peft_config (`str`, `PeftConfig` or `Tuning`, *optional*):
             What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for
             full fine-tuning.
@@ -316,7 +316,7 @@ class SERTrainer(BaseTrainer):
         Metrics per clip, each between 0 and 1, in float32 whatever the precision of training.
 
         Args:
-            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate. (transformers calls it so after
+            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default the validation clips. (transformers calls it so after
                 each epoch, too: then with fewer metrics, and in the precision of training.)
             metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
                 results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is the one that has the same

@@ -69,8 +69,8 @@ def cached_predictions(
     trainer: BaseTrainer, dataset: SpeechDataset, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
-    The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where nothing
-    is frozen, or the convolutions alone: to write their outputs takes longer than to predict once.
+    The same for `trainer.predict_clips`, in float32. It gives `dataset` as [`FrozenFeatures`]; where nothing is frozen, or only
+    the convolutions, `dataset` itself: it takes longer to write their outputs than to predict once.
     """
     with trainer.out_of_modes():
         if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
