@@ -261,9 +261,9 @@ def visible_gpus() -> list[str]:
     return names if names[0].startswith("MIG-") else names[:count]
 
 
-def _last_lines(log: Path, count: int = 5) -> str:
+def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
-    return "\n".join(f"    {line}" for line in lines[-count:])
+    return "\n".join(f"    {line}" for line in lines[-5:])
 
 
 def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -245,9 +245,9 @@ def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, folds: int
     path.write_text(about + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def as_markdown(study: optuna.Study, count: int = 10) -> str:
-    """The best trials: the mean UAR over the inner folds in per cent, and the arguments."""
-    best = ranking(study)[:count]
+def as_markdown(study: optuna.Study) -> str:
+    """The ten best trials: the mean UAR over the inner folds in per cent, and the arguments."""
+    best = ranking(study)[:10]
     names = list(dict.fromkeys(name for trial in best for name in trial.params))
 
     def short(value: Any) -> str:

@@ -553,8 +553,9 @@ class StartingModel:
         return str(folder.resolve()) if folder.is_dir() else self.name
 
 
-def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs of the model for some training clips, one at a time: spread over all clips, or the first ones of a stream."""
+def some_clips(trainer: SERTrainer) -> Iterator[dict[str, torch.Tensor]]:
+    """Inputs of the model for up to 16 training clips, one at a time: spread over all clips, or the first ones of a stream."""
+    count = 16
     dataset = trainer.train_dataset
     device = next(trainer.model.parameters()).device
     step = 1 if isinstance(dataset, StreamedSpeech) else max(len(dataset) // count, 1)
