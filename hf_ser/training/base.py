@@ -86,7 +86,7 @@ class _Epochs(TrainerCallback):
 
 class BaseTrainer(MicroBatchTrainer):
     """
-    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip, and whose adapters are saved whole.
+    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip.
 
     Args:
         tuned (`Tuned`): The model.
@@ -146,7 +146,7 @@ class BaseTrainer(MicroBatchTrainer):
         if adalora:
             self.add_callback(RankAllocation())
         #: The mean of the last weights, unless the best epoch is kept or the model is spread over the processes.
-        self.average = None
+        self.average: WeightAverage | None = None
         if args.average_share and not (args.load_best_model_at_end or self.shares_model):
             self.average = WeightAverage(args.average_share)
             self.add_callback(self.average)
@@ -156,7 +156,9 @@ class BaseTrainer(MicroBatchTrainer):
         #: the first training.
         self.interpolation_start: Weights | None = None
         self._modes: list[tuple[Callable[[], AbstractContextManager[None]], ExitStack]] = []
+        #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
         self._new = tuned.new
+        #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
@@ -192,7 +194,8 @@ class BaseTrainer(MicroBatchTrainer):
         unset_hf_deepspeed_config()
         self.args.deepspeed_plugin = None
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards = None
+        #: Gathers the weights of a sharded model.
+        self._shards: FSDPShards | ZeroShards | None = None
         #: How several processes share the training; `None` for one.
         self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:

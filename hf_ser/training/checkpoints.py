@@ -14,7 +14,6 @@ import torch
 from accelerate.utils import save_fsdp_optimizer
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
@@ -23,9 +22,9 @@ from transformers.utils.hub import hf_api
 from hf_ser.hub import checkpoints
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
-from hf_ser.training.averaging import WeightAverage
+from hf_ser.training.base import BaseTrainer
 from hf_ser.training.folder import delete_entries
-from hf_ser.training.sharding import FSDPShards, ZeroShards
+from hf_ser.training.sharding import FSDPShards
 from hf_ser.tuning import save_adapter
 
 #: Not the name that transformers gives to weights: whatever opens a checkpoint would add a random encoder.
@@ -65,27 +64,10 @@ def load_head(model: Any, folder: Path) -> None:
         )
 
 
-class CheckpointingTrainer(Trainer):
-    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, uploads and resumes this package's
-    checkpoints."""
+class CheckpointingTrainer(BaseTrainer):
+    """A [`~hf_ser.training.base.BaseTrainer`] that saves, uploads and resumes checkpoints."""
 
-    model: Any
-    is_fsdp_enabled: bool
-    is_deepspeed_enabled: bool
-    #: Gathers the weights of a sharded model.
-    _shards: FSDPShards | ZeroShards | None
-    #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
-    _head_alone: bool
-    #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
-    _new: tuple[str, ...]
     push_in_progress: PushInProgress | None
-    #: The average of the last weights, if the run keeps one.
-    average: WeightAverage | None
-
-    @property
-    def shares_model(self) -> bool:
-        """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint

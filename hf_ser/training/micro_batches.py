@@ -4,31 +4,30 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate.utils import gather_object
 from torch import nn
+from transformers import Trainer
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
 from hf_ser.memory import (
     BATCH_SECONDS,
     GPU_SHARE,
     FittingParts,
+    Result,
     free_gpu_memory,
     kind_of,
     seconds_that_fit,
     until_it_fits,
 )
-from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 #: Parameters of HuBERT Base, for which `BATCH_SECONDS` and `MICRO_BATCH_COST` hold.
 HUBERT_BASE = 94.4e6
@@ -64,11 +63,14 @@ class RandomState:
             torch.cuda.set_rng_state(self.cuda)
 
 
-class MicroBatchTrainer(CheckpointingTrainer):
+class MicroBatchTrainer(Trainer):
     """
     A `Trainer` whose loss does not depend on how a step is cut into batches and micro-batches. Where the memory runs out, a step
     is repeated in smaller micro-batches, and a batch of an evaluation is cut. Frozen modules run in eval mode.
     """
+
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
 
     def __init__(self, model: Any, loss: TargetLoss, **options: Any) -> None:
         super().__init__(model=model, **options)
@@ -91,6 +93,11 @@ class MicroBatchTrainer(CheckpointingTrainer):
             self._batch_scale = max(self._batch_scale, 1.0)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def fits(
         self, compute: Callable[[Mapping[str, torch.Tensor]], Result], inputs: Mapping[str, torch.Tensor]

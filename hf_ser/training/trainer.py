@@ -35,7 +35,7 @@ from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.checkpoints import head_weights
+from hf_ser.training.checkpoints import CheckpointingTrainer, head_weights
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
 from hf_ser.training.folder import (
@@ -73,7 +73,7 @@ IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
 PROBE_METRICS = ("clips", *EMOTION_METRICS, "ccc")
 
 
-class SERTrainer(BaseTrainer):
+class SERTrainer(CheckpointingTrainer):
     """
     Fine-tunes a pretrained speech encoder to recognise emotion.
 
@@ -277,9 +277,11 @@ class SERTrainer(BaseTrainer):
         """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
         loaded = self._load("linear")
         loaded.model.base_model.requires_grad_(False)
+        args = copy.copy(self.args)
+        args.push_to_hub = False  # the repository is there already
         trainer = BaseTrainer(
             Tuned(loaded.model, loaded.new),
-            self.args,
+            args,
             collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples(loaded.model.config)),
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
