@@ -310,7 +310,7 @@ class BaseTrainer(MicroBatchTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         if self._whole_batches and self.args.world_size > 1:
-            # The batch norms of each process have counted its own clips; what is saved is the first one's model.
+            # Each process has batch norm statistics of its own clips. The model of the first one is saved.
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
@@ -353,7 +353,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            self._tr_loss.zero_()  # transformers subtracts it from itself, which leaves what is not finite NaN
+            self._tr_loss.zero_()  # transformers subtracts it from itself, which is NaN where it is not finite
         # A matrix is kept in the history, but is no number for a progress bar or TensorBoard.
         matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
         super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What the run prints. Beside its folder, which must be empty when it begins."""
+        """The file of its output: beside its folder, which must be empty when the run begins."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property

@@ -31,12 +31,12 @@ from hf_ser.training.config import SERConfig
 SAVED = (*MODEL, "adapter")
 #: How a folder's name begins while a model is written into it.
 UNSAVED = ".unsaved-"
-#: What a run writes into its folder, and may delete from it: first what makes it look finished, or a checkpoint complete; last
-#: what makes it a run.
+#: The files that a run writes into its folder and may delete from it, in this order: first those that make it look finished, or
+#: a checkpoint complete; last those that make it a run.
 ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *SAVED, EXCLUDED, CARD, *PLOTS,
            "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
            *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
-#: What was left when an upload, a download or the writing of a model or a record was killed.
+#: Files that a killed upload, download or writing of a model or record leaves.
 INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 #: Files of an earlier run that would be mistaken for those of this run.
 MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
@@ -73,10 +73,10 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: str = "") -> Path | None:
     """
-    The checkpoint that a run in `folder` goes on from, if it shall `resume`: a checkpoint, or with `True` the last one.
+    The checkpoint that a run in `folder` resumes from: `resume` itself, with `True` the last one in `folder`, or none.
 
     Raises:
-        FileNotFoundError: if there is none; the message also says `nor` where.
+        FileNotFoundError: if it does not exist; the message ends with `nor`, the other places where it was looked for.
     """
     if not resume:
         return None

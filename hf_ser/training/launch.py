@@ -69,7 +69,7 @@ def machines(training: SERConfig) -> int:
 
 def launcher(training: SERConfig) -> list[str]:
     """The words of [`launch_command`] for the run that this process belongs to."""
-    # What the run's own arguments say of sharding comes behind the script's name.
+    # Where the run's own arguments set the sharding, they are behind the script's name.
     environment = {} if training.fsdp or training.deepspeed else os.environ
     return launch_command(environment, training.world_size, machines(training))
 

@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: Parameters of HuBERT Base, for which `BATCH_SECONDS` and `MICRO_BATCH_COST` hold.
 HUBERT_BASE = 94.4e6
-#: What the model does not take of a batch.
+#: Entries of a batch that the model does not take.
 NO_INPUTS = ("clip", "by_length")
-#: What a micro-batch costs however small it is, in seconds of speech that take as long.
+#: The fixed cost of a micro-batch, in seconds of speech that take as long to compute.
 MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
 #: The share of `BATCH_SECONDS` in the first step on a CUDA device, which shows how many seconds fit.
 FIRST_STEP = 0.25
@@ -281,7 +281,7 @@ class MicroBatchTrainer(Trainer):
 
     @property
     def _cuts_batches(self) -> bool:
-        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # Behind a cache so little is left to compute that a micro-batch would cost more than its padding. Where the model is
         # shared, each micro-batch would fetch all weights, and every process would need equally many.
         return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
 
@@ -291,7 +291,7 @@ class MicroBatchTrainer(Trainer):
         return list(self.data_collator.cut(inputs, self._pieces(inputs["by_length"][1])))
 
     def _pieces(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
-        """What a batch is cut into, by the lengths of its clips from the longest on."""
+        """The slices that a batch is cut into, by the lengths of its clips from the longest on."""
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = self._measured_seconds or self._default_seconds

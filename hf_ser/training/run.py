@@ -30,7 +30,7 @@ from hf_ser.training.trainer import SERTrainer, require_trainable
 
 logger = logging.getLogger(__name__)
 
-#: What is known of a run with several seeds, in the folder above theirs.
+#: The summary of runs with several seeds, in the folder above theirs.
 SEEDS = "seeds.json"
 
 
@@ -91,7 +91,7 @@ def _finetune(arguments: Arguments) -> RunResults:
     for part in ("validation", *tests):
         trainer.evaluate(parts[part], metric_key_prefix=part)
     if trainer.is_world_process_zero():
-        delete_entries(args.folder, (RESULTS,))  # what is saved next would look finished
+        delete_entries(args.folder, (RESULTS,))  # else the folder would look finished before the new model is in it
     trainer.save_model()
     results = trainer.create_model_card()
     tables = ("\n".join(text_table(found)) for found in by_part(trainer.metrics, trainer.probe or {}))

@@ -45,7 +45,7 @@ PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft",
 HIDDEN = re.compile(
     r"(overwrite_)?output_dir|logging_dir|method|head|run_name|resume_from_checkpoint|push_to_hub|hub_.*|report_to|disable_tqdm"
 )
-#: What a reader of a card looks for even where it is at its default.
+#: Arguments that a reader of a card looks for, even where they are at their defaults.
 LOOKED_FOR = (
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",

@@ -274,7 +274,7 @@ class SERTrainer(CheckpointingTrainer):
         return start
 
     def _probe_trainer(self) -> BaseTrainer:
-        """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
+        """A Trainer that predicts with the probe: the frozen encoder, with its head if it is solved already."""
         loaded = self._load("linear")
         loaded.model.base_model.requires_grad_(False)
         args = copy.copy(self.args)
