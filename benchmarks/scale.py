@@ -39,7 +39,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.memory import process_memory
 from hf_ser.splits import save_splits
 from hf_ser.training.frozen import FrozenFeatures
-from hf_ser.training.frozen.keys import segment_keys
+from hf_ser.training.frozen.parts import segment_keys
 from hf_ser.training.frozen.store import FeatureStore, Segment, in_use
 
 WARM_UP, BATCH, BATCHES = 400, 16, 50

@@ -1,4 +1,4 @@
-"""What this machine is, and what of it this process has."""
+"""This machine's hardware, and the share of it that this process has."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import torch
 
 
 def processor_name() -> str:
-    """What the processor is called."""
+    """The name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

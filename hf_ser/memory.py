@@ -1,4 +1,4 @@
-"""The memory of this process: what it keeps, what it can still take, and what it does when it runs out."""
+"""The memory of this process and of its GPU: how much is free, and what to do when it runs out."""
 
 import ctypes
 import logging
@@ -156,7 +156,7 @@ class FittingParts:
     fit is not tried another time.
 
     Args:
-        device (`torch.device`): Whose memory it is, for the error.
+        device (`torch.device`): The device, which the error names.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -11,13 +11,15 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import save_file
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState
 
 from hf_ser import records
 from hf_ser.audio import prepare
 from hf_ser.corpora import Row, to_dataset
 from hf_ser.modeling import resolve_checkpoint
-from hf_ser.training.checkpoints import CheckpointingTrainer, last_checkpoint
+from hf_ser.training import SERConfig
+from hf_ser.training.checkpoints import CheckpointingTrainer
+from hf_ser.training.folder import last_checkpoint
 from hf_ser.training.frozen.store import in_use
 
 Mount = Callable[[str], None]
@@ -123,7 +125,7 @@ def test_a_checkpoint_on_a_full_disk(
     disk: tuple[Path, Mount], monkeypatch: pytest.MonkeyPatch, save: Callable[..., None]
 ) -> None:
     trainer = object.__new__(CheckpointingTrainer)
-    trainer.args, trainer.state = TrainingArguments(str(disk[0]), report_to=[]), TrainerState()
+    trainer.args, trainer.state = SERConfig(str(disk[0]), report_to=[]), TrainerState()
     monkeypatch.setattr(Trainer, "_save_checkpoint", lambda *_: save({"a": torch.zeros(200_000)}, disk[0] / "weights"))
     with pytest.raises(
         OSError, match=rf"output_dir: the checkpoint in '{disk[0]}' is unfinished .* 0 MB of the disk are free"

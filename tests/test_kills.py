@@ -32,7 +32,7 @@ from hf_ser.evaluation import plots
 from hf_ser.export import export, run
 from hf_ser.inference.files import PredictionFile
 from hf_ser.training import SERTrainer, finetune, parse_arguments
-from hf_ser.training.seeds import finetune_seeds
+from hf_ser.training.run import finetune_seeds
 
 KILLS = int(os.environ.get("HF_SER_KILLS", "0"))
 #: Audit events of a change on the disk, and the place of the file's path among their arguments.

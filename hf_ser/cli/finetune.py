@@ -19,8 +19,8 @@ from transformers.utils import logging as transformers_logging
 from hf_ser.command_line import errors_in_one_line, log_to_terminal
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import finetune, parse_arguments
-from hf_ser.training.checkpoints import last_checkpoint
-from hf_ser.training.seeds import as_markdown, finetune_seeds
+from hf_ser.training.folder import last_checkpoint
+from hf_ser.training.run import finetune_seeds, seeds_as_markdown
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
                 raise KeyboardInterrupt(message) from None
             raise
         if first:
-            print(as_markdown(summary))
+            print(seeds_as_markdown(summary))
         return 0
 
     return train()

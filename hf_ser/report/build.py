@@ -31,7 +31,8 @@ from hf_ser.report.clips import ReportClips
 from hf_ser.report.cost import measure_cost
 from hf_ser.report.model import CLEAN, Chunking, Model, Predictions
 from hf_ser.report.options import ReportOptions
-from hf_ser.training.run_record import PACKAGES, command
+from hf_ser.training.launch import command
+from hf_ser.training.run_record import PACKAGES
 from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]

@@ -139,7 +139,7 @@ def parse_arguments(argv: Sequence[str], description: str | None = None) -> Argu
 def given_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """The arguments that a command line and its recipe set, by name, as one recipe."""
     names = [field.name for group in GROUPS for field in fields(group) if field.init]
-    # What the namespace has, argparse gives no default.
+    # argparse gives no default to a name that the namespace has.
     parsed = _parser().parse_args(_with_recipe(argv), argparse.Namespace(**dict.fromkeys(names)))
     return {name: value for name, value in vars(parsed).items() if value is not None}
 
@@ -149,7 +149,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 def _parser(description: str | None = None, *, everything: bool = False) -> HfArgumentParser:
-    """The parser of a run's arguments; its help leaves out transformers' own arguments unless it shall have `everything`."""
+    """The parser of a run's arguments. Its help has transformers' own arguments only with `everything`."""
     parser = HfArgumentParser(
         description=description, allow_abbrev=False, add_help=False, formatter_class=_HelpFormatter
     )

@@ -1,4 +1,4 @@
-"""transformers' Trainer, where emotion recognition needs it to be different."""
+"""A Trainer with what emotion recognition changes in transformers' own: loss, optimizer, sharding, evaluation."""
 
 import math
 import re
@@ -28,11 +28,9 @@ from hf_ser.modeling.families import layer_numbers
 from hf_ser.modeling.load import HEAD
 from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
-from hf_ser.training.attention import attention, use_own_attention
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
-from hf_ser.training.bfloat16 import frozen_weights_in_bfloat16
 from hf_ser.training.config import SERConfig
-from hf_ser.training.dropout import use_word_dropout
+from hf_ser.training.kernels import attention, frozen_weights_in_bfloat16, use_own_attention, use_word_dropout
 from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
@@ -41,7 +39,7 @@ from hf_ser.tuning import Tuned, frozen_modules, name_without_adapters
 
 
 def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
-    """The metrics of an evaluation, per clip, of a model whose first outputs are `emotions`; see `hf_ser.evaluation`."""
+    """The metrics per clip of an evaluation, of a model whose first `emotions` outputs are emotions; see `hf_ser.evaluation`."""
     labels, clips = prediction.label_ids
     _, outputs, labels = per_clip(prediction.predictions, labels, clips, emotions)
     found = emotion_metrics(outputs[:, :emotions], labels[:, :emotions]) if emotions else {}
@@ -52,7 +50,7 @@ def clip_metrics(prediction: EvalPrediction, emotions: int) -> dict[str, Any]:
 
 
 #: Matches the names of parameters that are in the head.
-IN_HEAD = re.compile(r"(?:^|\.)(?:classifier|projector|hidden|layer_weights)(?:\.|$)")
+IN_HEAD = re.compile(rf"(?:^|\.)(?:{'|'.join(map(re.escape, HEAD))})")
 
 
 def learning_rates(names: Sequence[str], args: SERConfig, config: PretrainedConfig) -> dict[str, float]:
@@ -77,7 +75,7 @@ def untuned_name(name: str) -> str:
 
 
 class _Epochs(TrainerCallback):
-    """Tells the sampler which epoch begins, in whatever wrappers it went, and after a resumption, too."""
+    """Gives the sampler the number of each epoch, whatever has wrapped it, in a resumed training, too."""
 
     def __init__(self, sampler: StepSampler | StreamSampler) -> None:
         self.sampler = sampler
@@ -88,14 +86,14 @@ class _Epochs(TrainerCallback):
 
 class BaseTrainer(MicroBatchTrainer):
     """
-    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip, and whose adapters are saved whole.
+    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip.
 
     Args:
         tuned (`Tuned`): The model.
         args (`SERConfig`): The arguments.
         collator (`SpeechCollator`): Makes the batches.
-        train_dataset (`SpeechDataset`): What trains.
-        eval_dataset (`SpeechDataset`, *optional*): What validates.
+        train_dataset (`SpeechDataset`): The training segments.
+        eval_dataset (`SpeechDataset`, *optional*): The validation segments.
     """
 
     def __init__(
@@ -148,17 +146,19 @@ class BaseTrainer(MicroBatchTrainer):
         if adalora:
             self.add_callback(RankAllocation())
         #: The mean of the last weights, unless the best epoch is kept or the model is spread over the processes.
-        self.average = None
+        self.average: WeightAverage | None = None
         if args.average_share and not (args.load_best_model_at_end or self.shares_model):
             self.average = WeightAverage(args.average_share)
             self.add_callback(self.average)
         #: What was kept between the start and the end of the training, see `hf_ser.training.averaging.interpolate`.
         self.kept_between: dict[str, Any] | None = None
-        #: What trains, as the solved probe has it: the start of that interpolation; empty if there is none. `None` before the
-        #: first training.
+        #: The trainable weights with the solved probe, where that interpolation starts: empty if there is none, `None` before
+        #: the first training.
         self.interpolation_start: Weights | None = None
         self._modes: list[tuple[Callable[[], AbstractContextManager[None]], ExitStack]] = []
+        #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
         self._new = tuned.new
+        #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
@@ -190,12 +190,12 @@ class BaseTrainer(MicroBatchTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        # The probe's model and Trainer come after this one: ZeRO-3 would spread that model as it is loaded, and accelerate, which
-        # keeps the plugin, takes it once.
+        # ZeRO-3 would shard the probe's model, which is loaded later. And accelerate, which keeps the plugin, takes it only once.
         unset_hf_deepspeed_config()
         self.args.deepspeed_plugin = None
         self.is_fsdp_enabled = self.is_fsdp_enabled or shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
-        self._shards = None
+        #: Gathers the weights of a sharded model.
+        self._shards: FSDPShards | ZeroShards | None = None
         #: How several processes share the training; `None` for one.
         self.parallelism = "DDP" if self.args.world_size > 1 else None
         if self.is_fsdp_enabled:
@@ -211,13 +211,8 @@ class BaseTrainer(MicroBatchTrainer):
         with shardable_by_accelerate(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args, **kwargs)
 
-    def head_weights(self) -> dict[str, torch.Tensor]:
-        """The weights and buffers of a `linear` head, by their names in the untuned model."""
-        state = self.accelerator.unwrap_model(self.model).state_dict()
-        return {name: value.detach().cpu().clone() for name, value in state.items() if name.startswith(HEAD)}
-
     def set_head(self, weights: dict[str, torch.Tensor]) -> None:
-        """Replaces the `linear` head by what [`head_weights`] returned, in whatever PEFT has wrapped around it."""
+        """Replaces the head by `weights`, which have the names of the untuned model; PEFT may have wrapped it."""
         names = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         with torch.no_grad():
             for name, tensor in names.items():
@@ -232,7 +227,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     @contextmanager
     def mode(self, make: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Within it the model is as the context `make()` makes it, but not within [`out_of_modes`]."""
+        """Within it the context `make()` is open, except within [`out_of_modes`]."""
         with ExitStack() as entered:
             entered.enter_context(make())
             self._modes.append((make, entered))
@@ -243,7 +238,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     @contextmanager
     def out_of_modes(self) -> Iterator[None]:
-        """Within it the model is as it will be saved, in the middle of a training, too."""
+        """Within it the contexts of [`mode`] are closed: the model is as it will be saved, in the middle of a training, too."""
         modes, self._modes = self._modes, []
         for _, entered in reversed(modes):
             entered.close()
@@ -315,7 +310,7 @@ class BaseTrainer(MicroBatchTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         if self._whole_batches and self.args.world_size > 1:
-            # The batch norms of each process have counted its own clips; what is saved is the first one's model.
+            # Each process has batch norm statistics of its own clips. The model of the first one is saved.
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
@@ -328,7 +323,7 @@ class BaseTrainer(MicroBatchTrainer):
         return output
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
-        # Kept for an evaluation, workers would stay beside those of the training, and their clips be given for any other dataset.
+        # Persistent workers of an evaluation would stay beside those of the training, and give their clips for any dataset.
         persistent = self.args.dataloader_persistent_workers
         self.args.dataloader_persistent_workers = persistent and is_training
         try:
@@ -358,7 +353,7 @@ class BaseTrainer(MicroBatchTrainer):
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            self._tr_loss.zero_()  # transformers subtracts it from itself, which leaves what is not finite NaN
+            self._tr_loss.zero_()  # transformers subtracts it from itself, which is NaN where it is not finite
         # A matrix is kept in the history, but is no number for a progress bar or TensorBoard.
         matrices = {key: value for key, value in logs.items() if key.endswith("confusion_matrix")}
         super().log({key: value for key, value in logs.items() if key not in matrices}, *args, **kwargs)

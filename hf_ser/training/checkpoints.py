@@ -6,7 +6,7 @@ copied to a branch of the Hub on request.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,37 @@ import torch
 from accelerate.utils import save_fsdp_optimizer
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
-from hf_ser import records
 from hf_ser.hub import checkpoints
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
-from hf_ser.training.averaging import WeightAverage
-from hf_ser.training.sharding import FSDPShards, ZeroShards
+from hf_ser.training.base import BaseTrainer
+from hf_ser.training.folder import delete_entries
+from hf_ser.training.sharding import FSDPShards
 from hf_ser.tuning import save_adapter
 
 #: Not the name that transformers gives to weights: whatever opens a checkpoint would add a random encoder.
 HEAD_WEIGHTS = "head.safetensors"
 
 
-def save_head(model: Any, folder: Path) -> None:
-    """Writes all weights and buffers outside the encoder into a checkpoint, which is created if need be."""
+def head_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Copies of all weights and buffers outside the encoder, by name, on the CPU."""
     encoder = f"{model.base_model_prefix}."
-    weights = {
-        name: tensor.detach().cpu().contiguous()
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
         if not name.startswith(encoder)
     }
+
+
+def save_head(model: Any, folder: Path) -> None:
+    """Writes [`head_weights`] into a checkpoint, which is created if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / HEAD_WEIGHTS, metadata={"format": "pt"})
+    save_file(head_weights(model), folder / HEAD_WEIGHTS, metadata={"format": "pt"})
 
 
 def load_head(model: Any, folder: Path) -> None:
@@ -61,61 +64,10 @@ def load_head(model: Any, folder: Path) -> None:
         )
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """
-    The last complete checkpoint of a run. Its state is written last and deleted first: a full disk or a killed process leaves
-    others without, or with a part of it.
-    """
-    states = folder.glob(f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}")
-    for state in sorted(states, key=lambda path: int(path.parent.name[11:]), reverse=True):
-        with suppress(ValueError):
-            records.read(state)
-            return str(state.parent)
-    return None
+class CheckpointingTrainer(BaseTrainer):
+    """A [`~hf_ser.training.base.BaseTrainer`] that saves, uploads and resumes checkpoints."""
 
-
-def checkpoint_to_resume(resume: str | Path | bool | None, folder: Path, nor: str = "") -> Path | None:
-    """
-    The checkpoint that a run in `folder` goes on from, if it shall `resume`: a checkpoint, or with `True` the last one.
-
-    Raises:
-        FileNotFoundError: if there is none; the message also says `nor` where.
-    """
-    if not resume:
-        return None
-    found = last_checkpoint(folder) if resume is True else resume
-    if found is None or not Path(found).is_dir():
-        raise FileNotFoundError(f"resume_from_checkpoint: there is no checkpoint in {str(found or folder)!r}{nor}")
-    return Path(found)
-
-
-def delete_checkpoint(folder: Path) -> None:
-    """Deletes a checkpoint, so that nothing that is left of it when the process is killed is resumed."""
-    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-
-
-class CheckpointingTrainer(Trainer):
-    """The base of [`hf_ser.training.SERTrainer`]: a `Trainer` that saves, uploads and resumes this package's
-    checkpoints."""
-
-    model: Any
-    is_fsdp_enabled: bool
-    is_deepspeed_enabled: bool
-    #: Gathers the weights of a sharded model.
-    _shards: FSDPShards | ZeroShards | None
-    #: Whether the whole encoder is frozen, so that checkpoints hold only the head.
-    _head_alone: bool
-    #: Parameters that an adapter must save beside PEFT's own, see `hf_ser.tuning.Tuned`.
-    _new: tuple[str, ...]
     push_in_progress: PushInProgress | None
-    #: The average of the last weights, if the run keeps one.
-    average: WeightAverage | None
-
-    @property
-    def shares_model(self) -> bool:
-        """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
@@ -128,7 +80,7 @@ class CheckpointingTrainer(Trainer):
             return
         whole = self._shards.gather(self.model)
         if self.args.should_save:
-            self._write(whole, Path(output_dir or self.args.output_dir))
+            self._write(whole, Path(output_dir or self.args.folder))
 
     @contextmanager
     def _every_checkpoint_kept(self) -> Iterator[None]:
@@ -146,19 +98,21 @@ class CheckpointingTrainer(Trainer):
     def keep_best_checkpoint(self) -> None:
         """Deletes the checkpoints of a finished run but the best, if `save_total_limit` is 1 and it has kept the best."""
         if self.args.save_total_limit == 1 and (best := self.state.best_model_checkpoint):
-            for checkpoint in Path(self.args.output_dir).glob("checkpoint-[0-9]*"):
+            folder = self.args.folder
+            for checkpoint in folder.glob("checkpoint-[0-9]*"):
                 if checkpoint.name != Path(best).name:
-                    delete_checkpoint(checkpoint)
+                    # Its state first: nothing that is left of it when the process is killed is resumed.
+                    delete_entries(folder, (f"{checkpoint.name}/{TRAINER_STATE_NAME}", checkpoint.name))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
+        folder = self.args.folder
         if self.args.should_save:  # one of the same step, which an interrupted run has left
             (folder / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME).unlink(missing_ok=True)
         try:
             with self._every_checkpoint_kept():
                 super()._save_checkpoint(model, trial)
         except Exception as error:
-            if (free := shutil.disk_usage(self.args.output_dir).free / 1e6) > 100:
+            if (free := shutil.disk_usage(folder).free / 1e6) > 100:
                 raise
             advice = (
                 f"{free:.0f} MB of the disk are free. Free space, and go on from the last one (resume_from_checkpoint)"
@@ -172,7 +126,7 @@ class CheckpointingTrainer(Trainer):
     def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
-            self._write(model, Path(output_dir or self.args.output_dir), state_dict)
+            self._write(model, Path(output_dir or self.args.folder), state_dict)
 
     def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
         if hasattr(model, "peft_config"):
@@ -220,7 +174,7 @@ class CheckpointingTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         # The folder of a resumed run may have been moved, or downloaded from the Hub.
-        best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name
+        best = self.args.folder / Path(self.state.best_model_checkpoint).name
         if best.is_dir():
             self.state.best_model_checkpoint = str(best)
         best = Path(self.state.best_model_checkpoint)
@@ -244,7 +198,7 @@ class CheckpointingTrainer(Trainer):
         if busy and not self.args.hub_always_push:
             return
         args, message = self.args, f"checkpoint after step {self.state.global_step}"
-        staged = checkpoints.stage(Path(args.output_dir))
+        staged = checkpoints.stage(args.folder)
         where = (self.hub_model_id, args.hub_revision, args.hub_token)
         # The shared client uploads one folder after the other: the last upload is done when all are.
         job = hf_api().run_as_future(checkpoints.upload, staged, *where, message)

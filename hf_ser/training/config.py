@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,11 @@ LEARNING_RATES: dict[str, dict[float, float]] = {
     "lora_classifier": {math.inf: 1e-2},
 }
 ADDED_LEARNING_RATE = 5e-4
+
+
+def default_rates(method: str) -> Mapping[float, float]:
+    """The default learning rates of a method, by the parameters of the largest model that each is for."""
+    return LEARNING_RATES.get(method, {math.inf: ADDED_LEARNING_RATE})
 
 
 def _rates(rates: Mapping[float, float]) -> str:
@@ -402,6 +408,11 @@ class SERConfig(TrainingArguments):
         cut((), self.segment_length, self.segment_overlap)
 
     @property
+    def folder(self) -> Path:
+        """The run's folder, `output_dir`."""
+        return Path(str(self.output_dir))
+
+    @property
     def threads(self) -> int:
         """The threads that this process may compute with on a processor."""
         return self.cpu_threads or threads_of_this_process()
@@ -419,7 +430,7 @@ class SERConfig(TrainingArguments):
         methods = method.split("+")
         solved = self.head == "linear" and HEAD_METHODS.issuperset(methods)  # all that trains starts at its solution
         if self.learning_rate is None:
-            rates = [LEARNING_RATES.get(name, {math.inf: ADDED_LEARNING_RATE}) for name in methods]
+            rates = map(default_rates, methods)
             smallest = min(next(rate for size, rate in of.items() if parameters <= size) for of in rates)
             self.learning_rate = HEAD_LEARNING_RATE if solved else smallest
         if self.head_learning_rate is None and self.head == "linear":

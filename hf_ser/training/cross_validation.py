@@ -24,7 +24,7 @@ from hf_ser.records import RESULTS, RUN
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
-from hf_ser.training.checkpoints import last_checkpoint
+from hf_ser.training.folder import last_checkpoint
 from hf_ser.training.identity import identity, require_same_run
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What the run prints. Beside its folder, which must be empty when it begins."""
+        """The file of its output: beside its folder, which must be empty when the run begins."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
@@ -135,7 +135,7 @@ def plan(
     """
     if wrong := sorted(set(sweep) & set(PLACED)):
         raise ValueError(f"sweep: {', '.join(wrong)} is set by the folds and seeds; use folds and seeds")
-    root = Path(arguments.training.output_dir or "")
+    root = arguments.training.folder
     folds = fold_count(arguments)
     runs = []
     for values in itertools.product(*sweep.values()):
@@ -261,9 +261,9 @@ def visible_gpus() -> list[str]:
     return names if names[0].startswith("MIG-") else names[:count]
 
 
-def _last_lines(log: Path, count: int = 5) -> str:
+def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
-    return "\n".join(f"    {line}" for line in lines[-count:])
+    return "\n".join(f"    {line}" for line in lines[-5:])
 
 
 def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:

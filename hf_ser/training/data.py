@@ -1,4 +1,4 @@
-"""The clips that the arguments of a script name, split and cut into segments as they say."""
+"""The clips of a run, by its arguments: read, split and cut into segments."""
 
 import math
 from collections.abc import Sequence
@@ -39,9 +39,12 @@ def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence
         SplitError: if the clips do not allow the split.
     """
     if script.streaming:
-        return make_splits(stream_corpora(script, minimum_samples, targets), script)
-    reading = _reading(script, minimum_samples)
-    clips = load_corpora(script.corpora, script.emotions, targets=targets, workers=script.prepare_workers, **reading)
+        clips = stream_corpora(script, minimum_samples, targets)
+    else:
+        reading = _reading(script, minimum_samples)
+        clips = load_corpora(
+            script.corpora, script.emotions, targets=targets, workers=script.prepare_workers, **reading
+        )
     return make_splits(clips, script)
 
 

@@ -35,7 +35,7 @@ USED_WITH = {
 
 
 def deciding_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Of all arguments of a run, by name, those that can change what it learns."""
+    """The arguments of a run that can change what it learns, by name."""
 
     def used(name: str) -> bool:
         for names, (other, values) in USED_WITH.items():

@@ -1,8 +1,17 @@
-"""The `accelerate launch` command that repeats a run without the launcher's configuration file."""
+"""The command line that repeats a run: how its processes are launched, and the arguments of its script."""
 
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from accelerate.commands.launch import launch_command_parser
+
+from hf_ser.hub.privacy import without_paths
+from hf_ser.training.config import SERConfig
+
+#: Arguments whose values never leave the machine.
+SECRET = {"hub_token"}
 
 #: FSDP settings whose environment variable is not named like their command-line option (`FSDP_X`, `--fsdp_x`).
 FSDP = {"FSDP_TRANSFORMER_CLS_TO_WRAP": "fsdp_transformer_layer_cls_to_wrap"}
@@ -51,3 +60,37 @@ def _other_than_default(settings: Mapping[str, str]) -> list[str]:
         name: value for name, value in sorted(settings.items()) if value not in ("auto", str(defaults.get(name, value)))
     }
     return [word for name, value in other.items() for word in (f"--{name}", value)]
+
+
+def machines(training: SERConfig) -> int:
+    """How many machines a run is on, each with as many processes as this one."""
+    return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE") or training.world_size)
+
+
+def launcher(training: SERConfig) -> list[str]:
+    """The words of [`launch_command`] for the run that this process belongs to."""
+    # Where the run's own arguments set the sharding, they are behind the script's name.
+    environment = {} if training.fsdp or training.deepspeed else os.environ
+    return launch_command(environment, training.world_size, machines(training))
+
+
+def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
+    """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
+    words = [_last_part(word) for word in argv]
+    words[0] = f"scripts/{Path(words[0]).stem.removeprefix('hf-ser ').replace('-', '_')}.py"
+    for i, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name.lstrip("-").replace("-", "_") in SECRET:
+            if equals:
+                words[i] = f"{name}=***"
+            elif i + 1 < len(words):
+                words[i + 1] = "***"
+    return shlex.join([*map(_last_part, launched_by), *words])
+
+
+def _last_part(word: str) -> str:
+    """A word of a command line, without where on this machine its file is."""
+    name, equals, value = word.rpartition("=")
+    if ".." in Path(value).parts:
+        value = Path(value).name
+    return str(without_paths(f"{name}{equals}{value}"))

@@ -31,9 +31,9 @@ class TargetLoss:
     """
     The weighted sum of the losses of all targets.
 
-    - Of the emotions: the cross-entropy with what a clip shall have, less the entropy of that: the Kullback-Leibler divergence
-      from a distribution, the cross-entropy with a single emotion. With `focal_gamma` a clip counts with `(1 - p)^gamma`, p the
-      probability of its emotion (Lin et al. 2017, Focal Loss for Dense Object Detection, equation 5).
+    - Of the emotions: the cross-entropy with a clip's target, less the entropy of the target. For a distribution that is the
+      Kullback-Leibler divergence, for a single emotion the cross-entropy. With `focal_gamma` a clip counts with
+      `(1 - p)^gamma`, p the probability of its emotion (Lin et al. 2017, Focal Loss for Dense Object Detection, equation 5).
     - Of a dimension: `1 - CCC` over the clips of the step (Lin 1989, A concordance correlation coefficient to evaluate
       reproducibility), or the mean squared error.
 
@@ -83,7 +83,7 @@ class TargetLoss:
         """
         Args:
             outputs: With `logits` `(batch, outputs)`.
-            targets (`torch.Tensor` of shape `(batch, outputs)`): What they shall be, NaN where a clip has no such label; see
+            targets (`torch.Tensor` of shape `(batch, outputs)`): The wanted outputs, NaN where a clip has no such label; see
                 [`~hf_ser.targets.Targets.rows`]. Where the step has more clips than the batch, with them come the gradients of
                 CCC with respect to this batch's outputs `(batch, dimensions)`, and what its loss counts here `()`.
             num_items_in_batch (`torch.Tensor` of shape `(1 + dimensions,)`, *optional*): The clips of the step, see

@@ -4,37 +4,36 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate.utils import gather_object
 from torch import nn
+from transformers import Trainer
 
 from hf_ser.features import SpeechCollator, micro_batches_of_like_length
 from hf_ser.memory import (
     BATCH_SECONDS,
     GPU_SHARE,
     FittingParts,
+    Result,
     free_gpu_memory,
     kind_of,
     seconds_that_fit,
     until_it_fits,
 )
-from hf_ser.training.checkpoints import CheckpointingTrainer
 from hf_ser.training.losses import TargetLoss
 from hf_ser.tuning import frozen_modules
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
-#: Parameters of HuBERT Base, for which `BATCH_SECONDS` and the next one hold.
+#: Parameters of HuBERT Base, for which `BATCH_SECONDS` and `MICRO_BATCH_COST` hold.
 HUBERT_BASE = 94.4e6
-#: What a batch has beside the model's input and the labels.
+#: Entries of a batch that the model does not take.
 NO_INPUTS = ("clip", "by_length")
-#: What a micro-batch costs however small it is, in seconds of speech that take as long.
+#: The fixed cost of a micro-batch, in seconds of speech that take as long to compute.
 MICRO_BATCH_COST = {"cpu": 0.3, "gpu": 20.0}
 #: The share of `BATCH_SECONDS` in the first step on a CUDA device, which shows how many seconds fit.
 FIRST_STEP = 0.25
@@ -64,18 +63,21 @@ class RandomState:
             torch.cuda.set_rng_state(self.cuda)
 
 
-class MicroBatchTrainer(CheckpointingTrainer):
+class MicroBatchTrainer(Trainer):
     """
     A `Trainer` whose loss does not depend on how a step is cut into batches and micro-batches. Where the memory runs out, a step
     is repeated in smaller micro-batches, and a batch of an evaluation is cut. Frozen modules run in eval mode.
     """
+
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
 
     def __init__(self, model: Any, loss: TargetLoss, **options: Any) -> None:
         super().__init__(model=model, **options)
         self._loss = loss
         #: The largest modules in which nothing trains.
         self._frozen = frozen_modules(model)
-        #: The batches of the step, and what the random generators had drawn before it.
+        #: The batches of the step, and the state of the random generators before it.
         self._samples: list[dict[str, Any]] = []
         self._drawn = RandomState()
         #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
@@ -91,6 +93,11 @@ class MicroBatchTrainer(CheckpointingTrainer):
             self._batch_scale = max(self._batch_scale, 1.0)
         # Batch norm takes the statistics of the whole batch.
         self._whole_batches = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+    @property
+    def shares_model(self) -> bool:
+        """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def fits(
         self, compute: Callable[[Mapping[str, torch.Tensor]], Result], inputs: Mapping[str, torch.Tensor]
@@ -274,7 +281,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
 
     @property
     def _cuts_batches(self) -> bool:
-        # What is left to do behind a cache is so little that a micro-batch would cost more than its padding; where the model is
+        # Behind a cache so little is left to compute that a micro-batch would cost more than its padding. Where the model is
         # shared, each micro-batch would fetch all weights, and every process would need equally many.
         return not self._whole_batches and not self.shares_model and isinstance(self.data_collator, SpeechCollator)
 
@@ -284,7 +291,7 @@ class MicroBatchTrainer(CheckpointingTrainer):
         return list(self.data_collator.cut(inputs, self._pieces(inputs["by_length"][1])))
 
     def _pieces(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
-        """What a batch is cut into, by the lengths of its clips from the longest on."""
+        """The slices that a batch is cut into, by the lengths of its clips from the longest on."""
         seconds = self.args.micro_batch_seconds
         if seconds is None:
             seconds = self._measured_seconds or self._default_seconds

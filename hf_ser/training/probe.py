@@ -1,7 +1,7 @@
 """
 The probe: a logistic regression on statistics of a frozen encoder, solved and not trained step by step.
 
-A `linear` head starts from it, and every run says what it reaches on the same clips: the difference is what fine-tuning brought.
+A `linear` head starts from it. Every run reports its metrics on the same clips: the difference is the gain of fine-tuning.
 """
 
 import copy
@@ -51,7 +51,7 @@ START_LOSS = 0.4
 #: A probe is solved on no more clips, and on no more numbers (1 GB), but on so many clips at least: more cost time and memory,
 #: and change it little.
 MOST_CLIPS, MOST_NUMBERS, LEAST_CLIPS = 10_000, 250_000_000, 1000
-#: The logarithm of what the input of the first layer weighs in the average of the layers, beside the others.
+#: The logarithm of the weight of the input of the first layer in the average of the layers, relative to the others.
 FIRST_LAYER = -10.0
 
 
@@ -62,7 +62,7 @@ class Clips:
 
     Args:
         features (`array` of shape `(clips, layers, features)`): Statistics of each layer.
-        labels (`array` of shape `(clips, outputs)`): What the model shall predict, see [`~hf_ser.targets.Targets.rows`].
+        labels (`array` of shape `(clips, outputs)`): The wanted outputs, see [`~hf_ser.targets.Targets.rows`].
         speakers (`Sequence[str]`): Who speaks, or for an unknown speaker the clip.
         views (`int`, defaults to 1): How many times each clip is among them, differently augmented.
     """
@@ -375,7 +375,7 @@ def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequ
         Of augmented clips `frozen_cache_views` views of each; where the outputs are not cached, each clip once and not augmented.
     """
     plain = copy.copy(dataset)
-    plain.augmentation = None  # of what is not cached there is one view, the clip as it is
+    plain.augmentation = None  # without a cache there is one view, the clip as it is
     with cached_predictions(trainer, dataset if trainer.args.frozen_cache_views else plain) as cached:
         if isinstance(cached, FrozenFeatures):
             views, features = len(cached.keys), cached.vectors().numpy()

@@ -8,8 +8,6 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
-from hf_ser.rendering.formats import text_table
-from hf_ser.rendering.tables import by_part
 from hf_ser.wording import counted, per_cent
 
 logger = logging.getLogger(__name__)
@@ -84,8 +82,3 @@ def line(log: Mapping[str, float], epoch: float, epochs: float) -> str:
     if "learning_rate" in log:
         found.append(f"learning rate {log['learning_rate']:.2g}")
     return f"epoch {epoch:g}/{epochs:g}: {', '.join(found)}"
-
-
-def table(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> str:
-    """The metrics of each part beside the probe's, as text."""
-    return "\n\n".join("\n".join(text_table(found)) for found in by_part(metrics, probe))

@@ -1,12 +1,11 @@
-"""What a run writes down about itself as it goes along; `results.json` and the model card are made of it."""
+"""The record that a run keeps of itself while it trains. `results.json` and the model card are made of it."""
 
 import dataclasses
+import json
 import logging
 import math
-import os
 import platform
 import re
-import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +32,7 @@ from hf_ser.modeling.families import encoder_config, padding_changes_predictions
 from hf_ser.results import RunResults
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.config import SERConfig
-from hf_ser.training.launch import launch_command
+from hf_ser.training.launch import machines
 from hf_ser.tuning import parameter_counts
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ PACKAGES = ("hf_ser", "torch", "torchaudio", "transformers", "datasets", "peft",
 HIDDEN = re.compile(
     r"(overwrite_)?output_dir|logging_dir|method|head|run_name|resume_from_checkpoint|push_to_hub|hub_.*|report_to|disable_tqdm"
 )
-#: What never leaves the machine.
-SECRET = {"hub_token"}
-#: What a reader of a card looks for even where it is at its default.
+#: Arguments that a reader of a card looks for, even where they are at their defaults.
 LOOKED_FOR = (
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "lr_scheduler_type", "warmup_steps",
@@ -69,7 +66,7 @@ HISTORY = (
 
 
 class RunRecord(TrainerCallback):
-    """Notes what a run does, when it does it. It starts with the model `loaded`."""
+    """Records a run that starts with the model `loaded`: its model and arguments, its times, its warnings."""
 
     def __init__(self, trainer: "SERTrainer", loaded: Loaded) -> None:
         self.trainer = trainer
@@ -182,14 +179,14 @@ class RunRecord(TrainerCallback):
             "ranges": clips.info.ranges if trainer.targets.dimensions else None,
             "agreement": clips.info.agreement or None,
         }
-        # A folder that is copied by hand must not have paths of this machine either.
-        return RunResults.from_dict(_finite(without_paths(found)))
+        # A folder that is copied by hand must not have paths of this machine either. What is not finite becomes null.
+        return RunResults.from_dict(json.loads(json.dumps(without_paths(found)), parse_constant=lambda _: None))
 
 
 def kept_model(trainer: BaseTrainer) -> dict[str, Any]:
     """
-    Which of the models that a training passed through it has kept, and by what: the best on validation, or the last, averaged
-    over `averaged_steps`; and of those between the probe and that one, at which share of the way (`interpolation`).
+    The weights that the run has kept: the best on validation, or the last, averaged over `averaged_steps`; and their share of
+    the way from the probe to the end of training (`interpolation`).
     """
     state, arguments = trainer.state, trainer.args
     if arguments.load_best_model_at_end and state.best_model_checkpoint:
@@ -226,7 +223,7 @@ def training_warning(log: Sequence[dict[str, Any]], args: SERConfig) -> str | No
     norms, most = [entry["grad_norm"] for entry in logged if "grad_norm" in entry], args.max_grad_norm
     clipped = (
         f" Every gradient that was logged was clipped to less than a tenth of its length ({min(norms):.3g} or more, and "
-        f"--max_grad_norm is {most:g})."
+        f"max_grad_norm is {most:g})."
         if most and norms and min(norms) > 10 * most
         else ""
     )
@@ -289,7 +286,7 @@ def non_default(groups: Iterable[Any]) -> dict[str, Any]:
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             value = getattr(group, field.name)
             if value != default and isinstance(value, str | int | float | list | bool | dict):
-                found[field.name] = _plain(value)
+                found[field.name] = value
     return found
 
 
@@ -302,54 +299,7 @@ def looked_for(groups: Sequence[Any]) -> dict[str, Any]:
     if "prompt" in tuning.methods:
         names += LOOKED_FOR_IN_PROMPTS
     values = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
-    return {name: _plain(values[name]) for name in names}
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    return value.value if hasattr(value, "value") else value
-
-
-def machines(training: SERConfig) -> int:
-    """How many machines a run is on, each with as many processes as this one."""
-    return training.world_size // int(os.environ.get("LOCAL_WORLD_SIZE") or training.world_size)
-
-
-def launcher(training: SERConfig) -> list[str]:
-    """The command that starts the run's processes, without the script."""
-    # What the run's own arguments say of sharding comes behind the script's name.
-    environment = {} if training.fsdp or training.deepspeed else os.environ
-    return launch_command(environment, training.world_size, machines(training))
-
-
-def command(argv: Sequence[str], launched_by: Sequence[str]) -> str:
-    """The command line that repeats a run, without the values of secret arguments and without paths of this machine."""
-    words = [_last_part(word) for word in argv]
-    words[0] = f"scripts/{Path(words[0]).stem.removeprefix('hf-ser ').replace('-', '_')}.py"
-    for i, word in enumerate(words):
-        name, equals, _ = word.partition("=")
-        if name.lstrip("-").replace("-", "_") in SECRET:
-            if equals:
-                words[i] = f"{name}=***"
-            elif i + 1 < len(words):
-                words[i + 1] = "***"
-    return shlex.join([*map(_last_part, launched_by), *words])
-
-
-def _last_part(word: str) -> str:
-    """A word of a command line, without where on this machine its file is."""
-    name, equals, value = word.rpartition("=")
-    if ".." in Path(value).parts:
-        value = Path(value).name
-    return str(without_paths(f"{name}{equals}{value}"))
+    return {name: values[name] for name in names}
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
-from hf_ser.training.config import ADDED_LEARNING_RATE, HEAD_LEARNING_RATE, HEAD_METHODS, LEARNING_RATES
+from hf_ser.training.config import HEAD_LEARNING_RATE, HEAD_METHODS, default_rates
 from hf_ser.training.cross_validation import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
@@ -50,9 +50,7 @@ def default_space(arguments: Arguments) -> Space:
     methods = arguments.tuning.methods
     space: Space = {}
     if not HEAD_METHODS.issuperset(methods):
-        rates = [
-            rate for method in methods for rate in LEARNING_RATES.get(method, {np.inf: ADDED_LEARNING_RATE}).values()
-        ]
+        rates = [rate for method in methods for rate in default_rates(method).values()]
         space["learning_rate"] = FloatDistribution(min(rates) / 5, max(rates) * 5, log=True)
     solved = arguments.training.head == "linear" and "lora_classifier" not in methods
     low, high = (HEAD_LEARNING_RATE / 10, HEAD_LEARNING_RATE * 10) if solved else (1e-4, 3e-2)
@@ -146,7 +144,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     Raises:
         ValueError: if the arguments do not fit a search, or differ from those that the search was started with.
     """
-    training, root = arguments.training, Path(arguments.training.output_dir or "")
+    training, root = arguments.training, arguments.training.folder
     require_trainable(training, arguments.tuning)
     if training.world_size > 1:
         raise ValueError(f"a search runs in one process, found {training.world_size}; start it with python")
@@ -247,9 +245,9 @@ def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, folds: int
     path.write_text(about + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def as_markdown(study: optuna.Study, count: int = 10) -> str:
-    """The best trials: the mean UAR over the inner folds in per cent, and the arguments."""
-    best = ranking(study)[:count]
+def as_markdown(study: optuna.Study) -> str:
+    """The ten best trials: the mean UAR over the inner folds in per cent, and the arguments."""
+    best = ranking(study)[:10]
     names = list(dict.fromkeys(name for trial in best for name in trial.params))
 
     def short(value: Any) -> str:

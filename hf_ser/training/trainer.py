@@ -35,10 +35,19 @@ from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.checkpoints import checkpoint_to_resume
+from hf_ser.training.checkpoints import CheckpointingTrainer, head_weights
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
-from hf_ser.training.folder import ENTRIES, INTERRUPTED, SAVED, UNSAVED, delete_entries, holds_run, require_free
+from hf_ser.training.folder import (
+    ENTRIES,
+    INTERRUPTED,
+    SAVED,
+    UNSAVED,
+    checkpoint_to_resume,
+    delete_entries,
+    holds_run,
+    require_free,
+)
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.identity import require_same_run, training_identity, write_identity
 from hf_ser.training.probe import Solution, most_clips, solve_probe
@@ -58,13 +67,13 @@ from hf_ser.tuning import (
 
 logger = logging.getLogger(__name__)
 
-#: What a run leaves to reports.
+#: Metrics that reports alone state.
 IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
-#: What of a probe's metrics is kept beside the model's.
+#: The metrics of the probe that stand beside the model's.
 PROBE_METRICS = ("clips", *EMOTION_METRICS, "ccc")
 
 
-class SERTrainer(BaseTrainer):
+class SERTrainer(CheckpointingTrainer):
     """
     Fine-tunes a pretrained speech encoder to recognise emotion.
 
@@ -79,8 +88,8 @@ class SERTrainer(BaseTrainer):
         args (`SERConfig`): The arguments of training.
         train_dataset (`datasets.Dataset`):
             Clips with `audio` and `label`, from [`hf_ser.load_corpora`] or anywhere else; see [`hf_ser.clips.as_clips`].
-        eval_dataset (`datasets.Dataset`, *optional*): Clips that validate: after each epoch, and to choose the weights that are
-            kept.
+        eval_dataset (`datasets.Dataset`, *optional*): Validation clips: for metrics after each epoch, and to choose the weights
+            that are kept.
         peft_config (`str`, `PeftConfig` or `Tuning`, *optional*):
             What trains: a method's name (`lora_qkv`, `frozen`, `adapter+lora_ff` ...), any configuration of PEFT, or none for
             full fine-tuning.
@@ -216,7 +225,7 @@ class SERTrainer(BaseTrainer):
             FileNotFoundError: if there is no checkpoint to resume from.
             ValueError: if the run that is resumed was started with other arguments or clips.
         """
-        checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(str(self.args.output_dir)))
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args.folder)
         self._begin(checkpoint)
         if self.interpolation_start is None:  # a second training goes on from the first one
             self.interpolation_start = self._start()
@@ -234,7 +243,7 @@ class SERTrainer(BaseTrainer):
         Writes the run's identity and its split, with which those of a resumed run are compared. If the run begins anew, deletes
         what an earlier one left in the folder, only now that this one is ready.
         """
-        args, folder = self.args, Path(str(self.args.output_dir))
+        args, folder = self.args, self.args.folder
         began = {}
         if checkpoint:
             began = require_same_run(checkpoint.parent, self.identity)
@@ -242,8 +251,8 @@ class SERTrainer(BaseTrainer):
                 splits.require_same_splits(path, self.clips)
             self.record.resume(checkpoint.name, began.get("hf_ser"))
         here = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
-        if earlier := not (here or self.state.global_step) and holds_run(args, folder):
-            require_free(args, folder)
+        if earlier := not (here or self.state.global_step) and holds_run(args):
+            require_free(args)
         with args.main_process_first(desc="beginning the run"):
             if args.process_index == 0:
                 delete_entries(folder, (*ENTRIES, *INTERRUPTED) if earlier else INTERRUPTED)
@@ -265,12 +274,14 @@ class SERTrainer(BaseTrainer):
         return start
 
     def _probe_trainer(self) -> BaseTrainer:
-        """A Trainer that predicts with the probe: the frozen encoder, and what was solved so far."""
+        """A Trainer that predicts with the probe: the frozen encoder, with its head if it is solved already."""
         loaded = self._load("linear")
         loaded.model.base_model.requires_grad_(False)
+        args = copy.copy(self.args)
+        args.push_to_hub = False  # the repository is there already
         trainer = BaseTrainer(
             Tuned(loaded.model, loaded.new),
-            self.args,
+            args,
             collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples(loaded.model.config)),
             train_dataset=self.train_dataset,
             eval_dataset=self.eval_dataset,
@@ -285,7 +296,7 @@ class SERTrainer(BaseTrainer):
         dataset = self._training_set(replace(self.augmentation, mixup_alpha=0.0), most=most_clips(trainer))
         speakers = column(self.clips["train"], "speaker")
         solution, self.probe = solve_probe(trainer, dataset, speakers)
-        self._probe_head = trainer.head_weights()
+        self._probe_head = head_weights(trainer.model)
         if self.tuning.method != "probe":
             # The clips that are known already: the encoder need not be loaded again for them.
             for part, clips in self.clips.items():
@@ -307,7 +318,7 @@ class SERTrainer(BaseTrainer):
         Metrics per clip, each between 0 and 1, in float32 whatever the precision of training.
 
         Args:
-            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default those that validate. (transformers calls it so after
+            eval_dataset (`datasets.Dataset`, *optional*): Clips; by default the validation clips. (transformers calls it so after
                 each epoch, too: then with fewer metrics, and in the precision of training.)
             metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
                 results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is the one that has the same
@@ -387,7 +398,7 @@ class SERTrainer(BaseTrainer):
         if _internal_call:
             super().save_model(output_dir, _internal_call)
         elif self.is_world_process_zero():
-            folder = Path(output_dir or self.args.output_dir or "")
+            folder = Path(output_dir or self.args.folder)
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=UNSAVED, dir=folder) as unsaved:  # on a full disk an earlier model stays
                 self._save_whole(Path(unsaved))
@@ -431,7 +442,7 @@ class SERTrainer(BaseTrainer):
         results = self.results()
         if not self.is_world_process_zero():
             return results
-        folder = Path(output_dir or self.args.output_dir or "")
+        folder = Path(output_dir or self.args.folder)
         self.save_splits(folder)
         draw_run(results, folder)
         write_card(results, folder)
@@ -467,7 +478,7 @@ class SERTrainer(BaseTrainer):
         """Publishes the run's folder as it is; see [`push_to_hub`]."""
         if not self.is_world_process_zero():
             return None
-        args, folder = self.args, Path(str(self.args.output_dir))
+        args, folder = self.args, self.args.folder
         given = {
             "private": args.hub_private_repo,
             "revision": args.hub_revision,
@@ -544,8 +555,9 @@ class StartingModel:
         return str(folder.resolve()) if folder.is_dir() else self.name
 
 
-def some_clips(trainer: SERTrainer, count: int = 16) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs of the model for some training clips, one at a time: spread over all clips, or the first ones of a stream."""
+def some_clips(trainer: SERTrainer) -> Iterator[dict[str, torch.Tensor]]:
+    """Inputs of the model for up to 16 training clips, one at a time: spread over all clips, or the first ones of a stream."""
+    count = 16
     dataset = trainer.train_dataset
     device = next(trainer.model.parameters()).device
     step = 1 if isinstance(dataset, StreamedSpeech) else max(len(dataset) // count, 1)

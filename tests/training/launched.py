@@ -10,7 +10,7 @@ import torch
 
 from hf_ser.cli.finetune import main as finetune
 from hf_ser.training import parse_arguments
-from hf_ser.training.dropout import WordDropout
+from hf_ser.training.kernels import WordDropout
 
 
 def forget_all_but_first_checkpoint(run: Path, argv: list[str]) -> None:

@@ -21,7 +21,7 @@ import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.training import SERTrainer, finetune, parse_arguments
-from hf_ser.training.dropout import WordDropout
+from hf_ser.training.kernels import WordDropout
 from hf_ser.training.sharding import ZeroShards
 
 REPOSITORY = Path(__file__).parents[2]

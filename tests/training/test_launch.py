@@ -6,7 +6,7 @@ import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-from hf_ser.training.launch import launch_command
+from hf_ser.training.launch import command, launch_command
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "accelerate"
 
@@ -39,3 +39,25 @@ def test_it_starts_what_the_configuration_started(path: Path, monkeypatch: pytes
 
 def test_one_process_needs_no_more() -> None:
     assert launch_command({"ACCELERATE_MIXED_PRECISION": "no"}, 1) == ["accelerate", "launch", "--num_processes", "1"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["finetune.py", "--hub_token", "hf_abc", "--seed", "1"], "scripts/finetune.py --hub_token '***' --seed 1"),
+        (["/home/me/hf_ser/scripts/finetune.py", "--hub_token=hf_abc"], "scripts/finetune.py '--hub_token=***'"),
+        (["finetune.py", "--corpora", "ravdess=/my data/RAVDESS"], "scripts/finetune.py --corpora ravdess=RAVDESS"),
+        (["finetune.py", "--hub-token", "hf_abc"], "scripts/finetune.py --hub-token '***'"),
+        (["hf-ser cross-corpus", "--seed", "1"], "scripts/cross_corpus.py --seed 1"),
+        (
+            ["finetune.py", "--corpora", "manifest=../../clients/list.csv"],
+            "scripts/finetune.py --corpora manifest=list.csv",
+        ),
+        (
+            ["finetune.py", "--output_dir=/runs/a/", "--model_name_or_path", "a/b"],
+            "scripts/finetune.py --output_dir=a --model_name_or_path a/b",
+        ),
+    ],
+)
+def test_a_command_tells_no_token_and_no_path(argv: list[str], expected: str) -> None:
+    assert command(argv, ["accelerate", "launch"]) == f"accelerate launch {expected}"

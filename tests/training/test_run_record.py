@@ -11,29 +11,7 @@ from transformers import TrainerCallback
 from hf_ser.clips import ClipsInfo
 from hf_ser.corpora import source_of
 from hf_ser.training import SERConfig
-from hf_ser.training.run_record import command, corpora_table, history, training_warning
-
-
-@pytest.mark.parametrize(
-    ("argv", "expected"),
-    [
-        (["finetune.py", "--hub_token", "hf_abc", "--seed", "1"], "scripts/finetune.py --hub_token '***' --seed 1"),
-        (["/home/me/hf_ser/scripts/finetune.py", "--hub_token=hf_abc"], "scripts/finetune.py '--hub_token=***'"),
-        (["finetune.py", "--corpora", "ravdess=/my data/RAVDESS"], "scripts/finetune.py --corpora ravdess=RAVDESS"),
-        (["finetune.py", "--hub-token", "hf_abc"], "scripts/finetune.py --hub-token '***'"),
-        (["hf-ser cross-corpus", "--seed", "1"], "scripts/cross_corpus.py --seed 1"),
-        (
-            ["finetune.py", "--corpora", "manifest=../../clients/list.csv"],
-            "scripts/finetune.py --corpora manifest=list.csv",
-        ),
-        (
-            ["finetune.py", "--output_dir=/runs/a/", "--model_name_or_path", "a/b"],
-            "scripts/finetune.py --output_dir=a --model_name_or_path a/b",
-        ),
-    ],
-)
-def test_a_command_tells_no_token_and_no_path(argv: list[str], expected: str) -> None:
-    assert command(argv, ["accelerate", "launch"]) == f"accelerate launch {expected}"
+from hf_ser.training.run_record import corpora_table, history, training_warning
 
 
 def test_the_history_has_one_entry_an_epoch() -> None:
@@ -124,7 +102,7 @@ def test_it_says_that_every_gradient_was_clipped(norm: float, clipped: bool) -> 
     """Of a training that does not fall: the steps of AdamW do not depend on the scale of the gradients."""
     log = [{"loss": 1.0 + n, "grad_norm": norm, "epoch": float(n)} for n in (1, 2, 3)]
     found = training_warning(log, SERConfig("run", head="stock"))
-    assert ("was clipped to less than a tenth of its length (20 or more, and --max_grad_norm is 1)" in found) == clipped
+    assert ("was clipped to less than a tenth of its length (20 or more, and max_grad_norm is 1)" in found) == clipped
 
 
 def test_the_loss_of_the_last_epoch_is_a_mean_over_its_steps() -> None:

@@ -22,8 +22,7 @@ from hf_ser.features import SpeechCollator, SpeechDataset, by_length
 from hf_ser.memory import BATCH_SECONDS, kind_of
 from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
-from hf_ser.training.frozen.keys import part_key, segment_keys
-from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part
+from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part, part_key, segment_keys
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use
 from hf_ser.training.micro_batches import batch_scale
 
@@ -70,8 +69,8 @@ def cached_predictions(
     trainer: BaseTrainer, dataset: SpeechDataset, folder: Path | None = None
 ) -> Iterator[SpeechDataset]:
     """
-    The same for `trainer.predict_clips`, in float32: gives `dataset` as [`FrozenFeatures`], or itself where nothing
-    is frozen, or the convolutions alone: to write their outputs takes longer than to predict once.
+    The same for `trainer.predict_clips`, in float32. It gives `dataset` as [`FrozenFeatures`]; where nothing is frozen, or only
+    the convolutions, `dataset` itself: it takes longer to write their outputs than to predict once.
     """
     with trainer.out_of_modes():
         if frozen_part(_untuned(trainer)) in ("feature_encoder", None):

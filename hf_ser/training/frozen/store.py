@@ -29,7 +29,7 @@ FILE_BYTES = 64e6
 HEADER_BYTES = 150
 #: Bytes of the disk that stay free.
 SPARE = 1e9
-#: While features are computed, the disk is looked at so many times: each time costs as much as there are files and segments.
+#: The number of times that the disk is checked while features are computed: each check looks at all files and segments.
 LOOKS = 64
 
 

@@ -1,5 +1,6 @@
-"""The fast attention computes what PyTorch's own does, and every encoder takes it."""
+"""The fast attention and dropout compute what PyTorch's own do, and every encoder takes them."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_ser.modeling import load_model
-from hf_ser.training import attention
-from hf_ser.training.attention import OWN, plain_on_cpu, use_own_attention
+from hf_ser.training import kernels
+from hf_ser.training.kernels import OWN, WordDropout, plain_on_cpu, use_own_attention, use_word_dropout
 from hf_ser.tuning import Tuning, tune
 
 #: A share that no word of 16 bits can tell from none, but which is not none.
@@ -45,7 +47,7 @@ def test_outputs_and_gradients_are_pytorchs_own(
         mask = (torch.arange(frames) < lengths[:, None])[:, None, None].expand(batch, 1, frames, frames)
         if kind == "added":
             mask = torch.where(mask, torch.linspace(-1, 1, frames), -torch.inf).to(dtype)
-    module = torch.nn.Module()
+    module = nn.Module()
     own, plain = (projected(batch, heads, frames, dtype) for _ in range(2))
     expected = F.scaled_dot_product_attention(*own, attn_mask=mask, scale=0.3).transpose(1, 2)
     found, _ = plain_on_cpu(module, *plain, mask, scaling=0.3, dropout=HARDLY)
@@ -57,11 +59,11 @@ def test_outputs_and_gradients_are_pytorchs_own(
         torch.testing.assert_close(one.grad, other.grad, atol=60 * tolerance, rtol=tolerance)
 
 
-def test_it_drops_the_given_share() -> None:
+def test_attention_drops_the_given_share() -> None:
     query = torch.zeros(1, 1, 200, 4)  # everybody looks at everybody alike
     value = torch.eye(200)[None, None]
     torch.manual_seed(0)
-    attended, _ = plain_on_cpu(torch.nn.Module(), query, query, value, None, dropout=0.25)
+    attended, _ = plain_on_cpu(nn.Module(), query, query, value, None, dropout=0.25)
     torch.testing.assert_close(attended.unique(), torch.tensor([0.0, 1 / 150]))
     assert 0.24 < (attended == 0).float().mean() < 0.26
 
@@ -78,8 +80,8 @@ def test_where_it_is_no_faster_pytorchs_own_is_taken(
     what: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *args, **kwargs: asked.append(True))
-    module = torch.nn.Module()
+    monkeypatch.setattr(kernels, "sdpa_attention_forward", lambda *args, **kwargs: asked.append(True))
+    module = nn.Module()
     module.is_causal = changes.get("causal", False)
     plain_on_cpu(module, *projected(1, 1, changes.get("frames", 5), changes.get("dtype", torch.float32)), None)
     assert asked, what
@@ -115,7 +117,7 @@ def test_every_layer_of_every_encoder_takes_it(
         return plain_on_cpu(module, query, *args, **kwargs)
 
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, OWN, counted)
-    monkeypatch.setattr(attention, "plain_on_cpu", counted)
+    monkeypatch.setattr(kernels, "plain_on_cpu", counted)
     with torch.no_grad():
         expected = model(**inputs).logits
         assert not calls
@@ -136,3 +138,61 @@ def test_what_somebody_has_chosen_stays(folders: dict[str, Path]) -> None:
     use_own_attention(model)
     assert model.config._attn_implementation == "eager"
     assert OWN not in json.dumps(model.config.to_dict())
+
+
+@given(
+    st.floats(0.0, 1.0),
+    st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_an_element_is_zero_or_scaled(p: float, shape: list[int], dtype: torch.dtype) -> None:
+    values = torch.rand(shape).to(dtype) + 1
+    dropped = WordDropout(p)(values)
+    assert dropped.shape == values.shape
+    assert dropped.dtype == dtype
+    kept = dropped != 0
+    if p < 1:
+        torch.testing.assert_close(dropped[kept], values[kept] / (1 - p), rtol=2e-2, atol=0)
+    if p in (0.0, 1.0):
+        assert kept.all() if p == 0 else not kept.any()
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_dropout_drops_the_given_share(p: float) -> None:
+    torch.manual_seed(0)
+    dropped = WordDropout(p)(torch.ones(1000, 1001)) == 0
+    # Five standard deviations of a fair draw; of each place within a word, and of neighbours that fall together.
+    for one in (dropped, *(dropped.flatten()[place::4] for place in range(4))):
+        assert abs(one.double().mean() - p) < 5 * (p * (1 - p) / one.numel()) ** 0.5
+    both = (dropped[:, 1:] & dropped[:, :-1]).double().mean()
+    assert abs(both - p * p) < 5 * (p * p * (1 - p * p) / dropped.numel()) ** 0.5 + 1e-4
+
+
+def test_a_share_of_dropout_next_to_one_is_not_taken_for_none() -> None:
+    assert (WordDropout(1 - 2**-20)(torch.ones(1000)) == 0).sum() > 900
+
+
+def test_a_seed_gives_the_same_mask_and_the_next_call_another() -> None:
+    dropout, values = WordDropout(0.5), torch.ones(1000)
+    torch.manual_seed(1)
+    first, second = dropout(values), dropout(values)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(values), first)
+    assert not torch.equal(first, second)
+
+
+def test_the_gradient_of_dropout_is_that_of_what_was_kept() -> None:
+    values = torch.rand(3, 5, requires_grad=True)
+    dropped = WordDropout(0.4)(values)
+    dropped.sum().backward()
+    torch.testing.assert_close(values.grad, (dropped != 0) / 0.6)
+
+
+def test_dropout_takes_the_place_of_pytorchs_own_and_changes_nothing_in_eval_mode() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.1), nn.Dropout1d(0.2)))
+    other = copy.deepcopy(model)
+    use_word_dropout(model)
+    assert [type(module) for module in model.modules()].count(WordDropout) == 2
+    assert model.state_dict().keys() == other.state_dict().keys()
+    values = torch.rand(2, 4)
+    assert torch.equal(model.eval()(values), other.eval()(values))
