@@ -62,7 +62,7 @@ class Augmentation:
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
     speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
-    distort_probability: float = _probability("one of --distort_kinds is applied", 0.2)
+    distort_probability: float = _probability("one of distort_kinds is applied", 0.2)
     distort_kinds: list[str] = option(
         [kind for kind in DISTORT_LEVELS if kind != "babble"],
         help="Distortions to draw from; all but babble by default. The level is drawn, too: noise and babble (other "

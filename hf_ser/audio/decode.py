@@ -1,8 +1,11 @@
 """Files and stored clips become waveforms."""
 
+import ctypes
 import hashlib
 import math
 import os
+import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,6 @@ import soundfile
 import torch
 import torchaudio
 
-from hf_ser.audio.mpg123 import silenced
 from hf_ser.memory import free_memory, is_out_of_memory
 
 #: What every encoder here was pretrained on, in Hz.
@@ -75,6 +77,38 @@ class Decoded:
     subtype: str
 
 
+_lock = threading.Lock()
+_decoding = 0
+if platform.libc_ver()[0] == "glibc":
+    _libc = ctypes.CDLL(None)
+    _libc.fopen.restype = ctypes.c_void_p
+    _nowhere = _libc.fopen(b"/dev/null", b"w")
+    _stderr = ctypes.c_void_p.in_dll(_libc, "stderr")
+    _terminal = _stderr.value
+else:  # elsewhere the variable is another or may not be written: the messages are printed
+    _stderr, _terminal, _nowhere = ctypes.c_void_p(), None, None
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """
+    Discards what C code prints to C's `stderr`, in all threads, until the last of them leaves: libmpg123, which decodes MP3 for
+    libsndfile, prints what is wrong with a file. File descriptor 2 stays as it is: Python's own `sys.stderr`, C++'s `std::cerr`
+    and processes that are started meanwhile print as before.
+    """
+    global _decoding
+    with _lock:
+        _decoding += 1
+        _stderr.value = _nowhere
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding:
+                _stderr.value = _terminal
+
+
 @contextmanager
 def _memory_permitting() -> Iterator[None]:
     try:
@@ -106,7 +140,7 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
         raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
-        with silenced(), soundfile.SoundFile(source) as file:
+        with _silenced(), soundfile.SoundFile(source) as file:
             return Decoded(_mean_of_channels(file, longest), file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):

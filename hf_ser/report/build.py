@@ -19,10 +19,10 @@ from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import mcnemar, paired
-from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
+from hf_ser.evaluation.metrics import reliability
 from hf_ser.machine import device_name
 from hf_ser.records import EXAMPLE
 from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals

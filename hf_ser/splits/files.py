@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_ser import records
 from hf_ser.clips import as_clips, emotion_column, names_of
-from hf_ser.splits.describing import shared_speakers
+from hf_ser.splits.audit import shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
 
 logger = logging.getLogger(__name__)
