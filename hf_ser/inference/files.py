@@ -186,11 +186,12 @@ def parts_of(path: Path) -> list[Path]:
 
 def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str) -> None:
     """Moves the rows of a table's parts into it, in the order of the clips' `names`."""
+    if not (parts := [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]):
+        return
     table = PredictionFile(path, outputs, model, resume=True)
-    parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
     # A row is in both if a merge ended before it removed the parts.
     rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
-    if not (parts and rows):
+    if not rows:
         return
     order = {_absolute_name(name): number for number, name in enumerate(names)}
     rows.sort(key=lambda row: order.get(_absolute_name(row["name"]), -1))

@@ -78,8 +78,9 @@ class Processes:
 
 class SharedTable(PredictionFile):
     """
-    A table of predictions, see [`PredictionFile`], of which each process writes a part beside it, row by row. With `resume` it
-    continues the parts of earlier processes, however many they were. All machines need the table's folder.
+    A table of predictions, see [`PredictionFile`]. Each process writes a part of it in a file beside it, row by row; a single
+    process writes a new table directly. With `resume` it continues the table and the parts of earlier processes, of any number.
+    Parts are merged in the order of the clips. All machines need the table's folder.
 
     Raises:
         ValueError: if there are predictions of another model, or a clip of the main process is not found by another one.
@@ -90,6 +91,7 @@ class SharedTable(PredictionFile):
     ) -> None:
         self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model)
         self.replaces = not resume
+        in_parts = processes.count > 1 or resume or bool(parts_of(path))
         #: How many clips are not in the table: the main process knows.
         self.waiting = 0
         shares: list[Any] = [None] * processes.count
@@ -110,13 +112,13 @@ class SharedTable(PredictionFile):
             with processes.connected():
                 distributed.scatter_object_list(own := [None], shares, group=processes.group)
             shares = own
-        found = {clip.name: clip for clip in clips}
-        if missing := [name for name in shares[0] if name not in found]:
+        place = {clip.name: i for i, clip in enumerate(clips)}
+        if missing := [name for name in shares[0] if name not in place]:
             raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
         #: This process' share of the clips that are not in the table.
-        self.own_clips = [found[name] for name in shares[0]]
+        self.own_clips = [clips[i] for i in sorted(place[name] for name in shares[0])]
         part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
-        super().__init__(part, outputs, model)
+        super().__init__(part if in_parts else path, outputs, model)
 
     def write(self, prediction: Prediction) -> None:
         """Adds a prediction. The first one removes the table that is replaced: a resumed command would keep its rows."""
