@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read_mono
 from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
-from hf_ser.corpora.hub_stream import HubStream
+from hf_ser.corpora.hub_dataset import HubStream
 from hf_ser.features import EpochSampler, SpeechDataset
 from hf_ser.targets import Targets
 

@@ -15,7 +15,8 @@ from datasets import Audio, Dataset, DatasetDict
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import RATES, Waveform, decode, resample
-from hf_ser.corpora import hub_dataset, hub_stream
+from hf_ser.corpora import hub_dataset
+from hf_ser.corpora.hub_dataset import HubStream, audio_column
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
 DATASET = f"{hub_dataset.NAME}="
@@ -114,7 +115,7 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
         here = Path(name.partition(":")[0]).expanduser().exists()
-        if here or not (streams := hub_stream.open_audio(name)):
+        if here or not (streams := hub_dataset.open_audio(name)):
             return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
         return _clips_of_streams(streams, source)
     if isinstance(source, str | Path):
@@ -174,8 +175,7 @@ def _waveform(audio: dict[str, Any]) -> Waveform:
 def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
     clips: list[Clip] = []
     for name, part in parts.items():
-        column = next((column for column, feature in part.features.items() if isinstance(feature, Audio)), None)
-        if column is None:
+        if (column := audio_column(part.features)) is None:
             columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in part.features.items())
             raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
         undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
@@ -187,7 +187,7 @@ def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[
     return clips
 
 
-def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> list[Clip]:
+def _clips_of_streams(streams: Mapping[str, HubStream], source: str) -> list[Clip]:
     return [
         Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
         for part, stream in streams.items()
@@ -195,7 +195,7 @@ def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) 
     ]
 
 
-def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
+def _read_streamed(stream: HubStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
     with _fetching:  # else each of several threads would fetch the same rows
         rows = _row_group(stream, group)
@@ -206,7 +206,7 @@ _fetching = Lock()
 
 
 @lru_cache(maxsize=2)  # clips are read nearly in their order
-def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
+def _row_group(stream: HubStream, group: int) -> list[dict[str, Any]]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 
