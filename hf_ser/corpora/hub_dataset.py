@@ -1,6 +1,6 @@
 """
-Data sets on the Hub, or saved on disk by `datasets`, with an audio and a label column. They are read as a whole, or streamed: their
-tables at once, their audio row group by row group.
+Data sets on the Hub, or saved on disk by `datasets`, with an audio and a label column. They are read as a whole, or streamed:
+their tables at once, their audio row group by row group.
 """
 
 import os
