@@ -269,8 +269,8 @@ class StepSampler(EpochSampler):
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
         processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
-            Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
-            All must get equally many batches: the last is filled up with fillers, which do not count, so that several
+            Each gets equally many segments and nearly the same work, see [`equal_shares`]. The segments of a step do not depend
+            on it. All must get equally many batches: the last one is filled up with fillers, which do not count, so that several
             processes train the same model as one.
         balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
     """
@@ -304,7 +304,7 @@ class StepSampler(EpochSampler):
             if self.fillers and first + step >= len(order):
                 shortest = np.full(self.fillers, np.argmin(lengths[clips]))
                 clips, keys = np.append(clips, clips[shortest]), np.append(keys, -1 - keys[shortest])
-            shares = keys[deal(lengths[clips], self.processes)]  # (processes, segments), the longest first
+            shares = keys[equal_shares(lengths[clips], self.processes)]  # (processes, segments), the longest first
             for at in range(0, shares.shape[1], each):
                 yield from shares[:, at : at + each].ravel().tolist()
 
@@ -333,14 +333,14 @@ def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> n
     return np.concatenate(found)
 
 
-def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
+def equal_shares(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
     """
-    Deals clips to processes: equally many to each, and nearly the same work, since all wait for the last. In every round
-    each gets one clip, from the longest on, and who has the least so far gets the longest of the round.
+    Shares clips among processes: equally many for each, and nearly the same work, because all wait for the last one. In each
+    round each process gets one clip, the longest clips first; the process with the least work so far gets the longest of them.
 
     Args:
-        work (`array` of shape `(clips,)`): What each clip costs; there are a multiple of `processes`.
-        processes (`int`): How many processes there are.
+        work (`array` of shape `(clips,)`): The cost of each clip; their number is a multiple of `processes`.
+        processes (`int`): The number of processes.
 
     Returns:
         The clips of each process, `(processes, clips / processes)`, the longest first.

@@ -26,18 +26,13 @@ from hf_ser.hub.privacy import without_paths
 from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.onnx import GRAPHS, RECORD, ExportedModel
 from hf_ser.pipeline import SERPipeline, pipeline
+from hf_ser.records import CONFIGS
 
 logger = logging.getLogger(__name__)
 
 #: All files of an export: nothing else is ever replaced. Large weights are beside their graph; the package's own model class
 #: brings its code along.
-ENTRIES = (
-    RECORD,
-    *(f"{graph}*" for graph in GRAPHS.values()),
-    "config.json",
-    "preprocessor_config.json",
-    "*_ser.py",
-)
+ENTRIES = (RECORD, *(f"{graph}*" for graph in GRAPHS.values()), *CONFIGS, "*_ser.py")
 #: By how much a predicted value may differ. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
 #: 0.025 on a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}

@@ -33,6 +33,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig
 from hf_ser.modeling.load import NO_CODE
+from hf_ser.records import WEIGHTS
 
 Opened = tuple[PreTrainedModel, SequenceFeatureExtractor]
 Weights = dict[str, torch.Tensor]
@@ -71,7 +72,7 @@ def open_reference(path: Path, name: str) -> Opened | None:
         SafetensorError: if a file is damaged.
     """
     settings, _ = PretrainedConfig.get_config_dict(path)
-    files = [safe_open(file, framework="pt") for file in path.glob("model*.safetensors")]
+    files = [safe_open(file, framework="pt") for file in path.glob(WEIGHTS)]
     stored = {key: file for file in files for key in file.keys()}  # noqa: SIM118 - it is no dict
     if "model_type" not in settings and "pretrain_model" in settings:
         return _open_vox_profile(stored, settings, name)

@@ -1,9 +1,13 @@
-"""Files, folders, patterns, datasets and arrays become clips that are read one at a time."""
+"""Files, folders, patterns, datasets and arrays become clips, which threads read ahead of a model."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from glob import glob, has_magic
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
@@ -13,13 +17,16 @@ import numpy.typing as npt
 import torch
 from datasets import Audio, Dataset, DatasetDict
 
-from hf_ser.audio import SAMPLING_RATE
-from hf_ser.audio.decode import RATES, Waveform, decode, resample
+from hf_ser.audio import SAMPLING_RATE, AudioError
+from hf_ser.audio.decode import RATES, Waveform, check, decode, resample
 from hf_ser.corpora import hub_dataset
 from hf_ser.corpora.hub_dataset import HubStream, audio_column
+from hf_ser.corpora.reading import inside
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
 DATASET = f"{hub_dataset.NAME}="
+#: The most clips in a pool.
+POOL_CLIPS = 512
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,22 @@ class Clip:
 
     name: str
     read: Callable[[], Waveform] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ReadClip:
+    """
+    A clip that has been read.
+
+    Args:
+        name (`str`): See [`Clip`].
+        waveform (`np.ndarray` of shape `(samples,)`): At 16 kHz; empty if it could not be decoded.
+        problem (`AudioError`, *optional*): Why it cannot be used.
+    """
+
+    name: str
+    waveform: Waveform
+    problem: AudioError | None
 
 
 @dataclass(frozen=True)
@@ -146,9 +169,8 @@ def _find_files(source: str | Path) -> list[Path]:
     if path.is_dir():
         if files := audio_files(path, str(source)):
             return [path / file for file in files]
-        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(
-            f"the folder {str(source)!r} has no audio files, also in its subfolders; expected {suffixes}, found {inside}. "
+            f"the folder {str(source)!r} has no audio files, also in its subfolders; expected {suffixes}, found {inside(path)}. "
             f"If save_to_disk wrote it, write {DATASET}{source}"
         )
     if path.exists():
@@ -239,3 +261,79 @@ def _read_array(array: npt.NDArray[Any], sampling_rate: int) -> Waveform:
     elif array.dtype.kind == "i":
         array = array / (np.iinfo(array.dtype).max + 1.0)
     return resample(array.mean(axis=1, dtype=np.float32), sampling_rate)
+
+
+def read(clip: Clip, shortest: int) -> ReadClip:
+    """Reads a clip for an encoder that needs the `shortest` samples."""
+    waveform = np.zeros(0, np.float32)
+    try:
+        waveform = clip.read()
+        check(waveform, shortest)
+    except AudioError as error:
+        return ReadClip(clip.name, waveform, error)
+    return ReadClip(clip.name, waveform, None)
+
+
+@contextmanager
+def start_threads(count: int) -> Iterator[Executor]:
+    """Starts threads. Each of several computes alone, as a worker of a DataLoader does: PyTorch would start as many for each."""
+    own = torch.get_num_threads()
+    alone = (torch.set_num_threads, (1,)) if count > 1 else (None, ())
+    try:
+        with ThreadPoolExecutor(count, "reader", *alone) as threads:
+            yield threads
+    finally:
+        if count > 1:
+            torch.set_num_threads(own)  # the number is for threads to come, too
+
+
+def read_pools(
+    clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
+) -> Generator[list[ReadClip] | None, None, None]:
+    """
+    Reads clips in pools of `POOL_CLIPS` or about so many `samples`, in their order. While one is in use, the next one is read.
+
+    Args:
+        clips (`Iterator[Clip]`): They are asked for in another thread.
+        shortest (`int`): See [`read`].
+        samples (`float`): Of longer clips there are fewer in a pool, but one at least.
+        threads (`Executor`): Read the clips.
+        at_once (`int`): So many at a time, of long ones fewer.
+
+    Yields:
+        The pools; `None` before one that is still being read.
+    """
+    read_ahead = _read_all(clips, shortest, samples, threads, at_once)
+    with ThreadPoolExecutor(1) as collector:
+        coming = collector.submit(_collect, read_ahead, samples)
+        while True:
+            if not coming.done():
+                yield None
+            if not (pool := coming.result()):
+                return
+            coming = collector.submit(_collect, read_ahead, samples)
+            yield pool
+
+
+def _read_all(
+    clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
+) -> Iterator[ReadClip]:
+    coming: deque[Future[ReadClip]] = deque()
+    ahead = 1
+    while True:
+        more = islice(clips, max(ahead - len(coming), 0))
+        coming.extend(threads.submit(read, clip, shortest) for clip in more)
+        if not coming:
+            return
+        clip = coming.popleft().result()
+        ahead = min(at_once, 1 + int(samples / max(len(clip.waveform), 1)))  # if the next ones are as long
+        yield clip
+
+
+def _collect(clips: Iterator[ReadClip], most: float) -> list[ReadClip]:
+    pool: list[ReadClip] = []
+    samples = 0
+    while len(pool) < POOL_CLIPS and samples < most and (clip := next(clips, None)):
+        pool.append(clip)
+        samples += len(clip.waveform)
+    return pool

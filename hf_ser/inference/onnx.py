@@ -14,6 +14,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.machine import processors, threads_of_this_process
 from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
+from hf_ser.records import CONFIGS
 
 #: How the model was exported, and how far its predicted values are from those of the original model.
 RECORD = "export.json"
@@ -92,7 +93,7 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
         graph = path / GRAPHS[json.loads((path / RECORD).read_text(encoding="utf-8"))["precision"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path / RECORD)!r} is damaged ({error}): export the model again") from error
-    for file in (graph, path / "config.json", path / "preprocessor_config.json"):
+    for file in (graph, *(path / name for name in CONFIGS)):
         if not file.is_file():
             raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
     model = ExportedModel(graph, AutoConfig.from_pretrained(path, **NO_CODE))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from hf_ser.features import deal
+from hf_ser.features import equal_shares
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.inference.onnx import is_exported
@@ -150,4 +150,4 @@ def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[li
         For each process its clips: equally many, and nearly the same work.
     """
     work = np.append(sizes, [0] * (-len(clips) % count))
-    return [[clips[clip] for clip in sorted(share) if clip < len(clips)] for share in deal(work, count).tolist()]
+    return [[clips[clip] for clip in sorted(share) if clip < len(clips)] for share in equal_shares(work, count).tolist()]

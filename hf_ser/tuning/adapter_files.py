@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.modeling import BatchNormClassifier, StandardisedLinear
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG
 
 PREFIX = "base_model.model."
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
@@ -77,12 +78,12 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", FINGERPRINT: fingerprint(model.get_base_model())}
-    save_file(adapter_weights(model, new), path / "adapter_model.safetensors", metadata=metadata)
+    save_file(adapter_weights(model, new), path / ADAPTER, metadata=metadata)
     config = model.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = base or config["base_model_name_or_path"]
     config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    (path / "adapter_config.json").write_text(
+    (path / ADAPTER_CONFIG).write_text(
         json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
     )
 
