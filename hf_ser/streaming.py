@@ -28,7 +28,7 @@ class Stream:
 
     Args:
         audio (`HubStream`): The source.
-        minimum_samples (`int`): The shortest clip that the encoder takes, at 16 kHz.
+        minimum_samples (`int`): The samples of the shortest clip that the encoder takes, at 16 kHz.
         max_excluded (`float`): The share of clips that may be excluded.
         buffer (`int`): The number of clips that wait in memory, from which the next one is drawn at random; at least 1.
     """
@@ -44,7 +44,7 @@ class Stream:
         self.reason = torch.zeros(len(audio), dtype=torch.uint8).share_memory_()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
-        """Itself: the parts of a split share what is known of the clips."""
+        """The object itself: the parts of a split share it."""
         return self
 
     def decode(self, row: int, audio: dict[str, Any]) -> Waveform | None:
@@ -82,7 +82,7 @@ class StreamedSpeech(SpeechDataset):
     Segments of clips on the Hub (`clips.info.stream`), fetched on demand; arguments, items and keys are those of
     [`SpeechDataset`]. A clip has a `row`, its place in the stream, and a segment that ends at `WHOLE` ends with its clip.
 
-    The first segment that is asked for of a row group fetches the group; its other segments wait in memory. In the order of
+    The first access to a segment of a row group fetches the group; its other segments wait in memory. In the order of
     [`StreamSampler`] each group is fetched once in an epoch. An excluded clip becomes a filler: silence, without a label.
 
     Raises:
@@ -140,7 +140,7 @@ class StreamedSpeech(SpeechDataset):
         rows, places = np.unique(self.row[mine], return_inverse=True)
         audio = self.stream.audio.fetch(group, rows)
         self._waiting.update((i, audio[place]) for i, place in zip(mine.tolist(), places.tolist(), strict=True))
-        # A resumed run does not ask for what it took before: the oldest goes.
+        # A resumed run does not access the segments that it took before: the oldest are removed.
         for i in list(self._waiting)[: -(self.stream.buffer + 2 * len(mine))]:
             del self._waiting[i]
 
@@ -154,7 +154,7 @@ class StreamSampler(EpochSampler):
     of what it has taken before.
 
     Args:
-        dataset (`StreamedSpeech`): The segments; the keys that come out carry the epoch.
+        dataset (`StreamedSpeech`): The segments.
         batch (`int`): Segments in one batch of one process.
         seed (`int`, *optional*): The seed.
         processes (`int`, defaults to 1): Processes that train. An epoch of training ends with fillers, so that they get equally

@@ -98,8 +98,7 @@ def source_of(specification: str) -> dict[str, str]:
     if kind in CORPORA:
         return {"read_as": kind}
     if kind == hub_dataset.NAME:
-        name = path.partition(":")[0]
-        return {"read_as": kind, **({} if Path(name).expanduser().exists() else {"hub_dataset": name})}
+        return {"read_as": kind, **({} if hub_dataset.is_on_disk(path) else {"hub_dataset": path.partition(":")[0]})}
     if kind == emobox.NAME and (corpus := known_as(Path(path).name)) in CORPORA:
         return {"read_as": corpus}
     return {"read_as": manifest.NAME}

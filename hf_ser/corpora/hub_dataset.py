@@ -70,6 +70,11 @@ def read(source: str) -> list[Dataset]:
     return [concatenate_datasets(rows) for rows in found.values()]
 
 
+def is_on_disk(source: str) -> bool:
+    """Whether `FOLDER` or `user/name:configuration` is a folder of this machine."""
+    return Path(source.partition(":")[0]).expanduser().exists()
+
+
 def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tuple[str, str | None]]:
     """For each part of a data set the corpus that its clips belong to, and the name of the part within it."""
     if len(parts) > 1 and not any(map(is_split, parts)):
@@ -259,7 +264,7 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
     corpora: dict[str, str] = {}
     for source in sources:
         kind, _, name = source.partition("=")
-        if kind != NAME or not name or Path(name.partition(":")[0]).expanduser().exists():
+        if kind != NAME or not name or is_on_disk(name):
             raise CorpusError(f"streaming: {source!r} is no data set on the Hub; expected {NAME}=user/name")
         rows, found = _open_stream(name)
         names = rows.unique("corpus")

@@ -17,7 +17,7 @@ from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
 from hf_ser.modeling import open_on_base, ready, resolve_checkpoint
 from hf_ser.modeling.families import FAMILIES, encoder_config
-from hf_ser.modeling.load import NO_CODE, TINY, from_checkpoint, untrusted
+from hf_ser.modeling.load import NO_CODE, from_checkpoint, untrusted
 from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
 from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 
@@ -159,7 +159,7 @@ def _fetch(
     model: str, revision: str | None, hub: dict[str, Any], files: Sequence[str], subfolder: str | None = None
 ) -> tuple[Path, str]:
     """A model's folder, downloaded if need be, and its name for messages."""
-    model = resolve_checkpoint(model) if model == TINY else model
+    model = resolve_checkpoint(model)
     local = Path(model).expanduser()
     if local.is_dir():
         return local / (subfolder or ""), str(local / (subfolder or ""))

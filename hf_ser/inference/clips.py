@@ -137,8 +137,7 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
-        here = Path(name.partition(":")[0]).expanduser().exists()
-        if here or not (streams := hub_dataset.open_audio(name)):
+        if hub_dataset.is_on_disk(name) or not (streams := hub_dataset.open_audio(name)):
             return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
         return _clips_of_streams(streams, source)
     if isinstance(source, str | Path):

@@ -150,4 +150,6 @@ def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[li
         For each process its clips: equally many, and nearly the same work.
     """
     work = np.append(sizes, [0] * (-len(clips) % count))
-    return [[clips[clip] for clip in sorted(share) if clip < len(clips)] for share in equal_shares(work, count).tolist()]
+    return [
+        [clips[clip] for clip in sorted(share) if clip < len(clips)] for share in equal_shares(work, count).tolist()
+    ]
