@@ -32,8 +32,8 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import HTTPError  # of whatever HTTP library the client uses
 
-from hf_ser.corpora.manifest import COLUMN_NAMES, TARGET_COLUMNS, find_column, gender, is_split, split
-from hf_ser.corpora.rows import CorpusError, Row, counted_votes, to_dataset
+from hf_ser.corpora.manifest import COLUMN_NAMES, TARGET_COLUMNS, find_column
+from hf_ser.corpora.rows import CorpusError, Row, counted_votes, gender, is_split, split, to_dataset
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import warnings
 from collections.abc import Callable
 from itertools import islice, repeat
@@ -11,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row, counted_votes, stem, to_number
+from hf_ser.corpora.rows import CorpusError, Row, counted_votes, gender, split, stem, to_number
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
@@ -45,15 +44,6 @@ COLUMN_NAMES = {
 }
 #: The columns of which a table needs one: what a model can learn from.
 TARGET_COLUMNS = ("emotion", *DIMENSIONS, "votes")
-GENDER_OF_WORD = {
-    **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
-    **dict.fromkeys(("m", "male", "man"), MALE),
-}
-SPLIT_OF_WORD = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "test1", "eval", "evaluation"), "test"),
-}
 
 
 def read(root: Path) -> dict[str, list[Row]]:
@@ -118,22 +108,6 @@ def find_column(columns: list[str], key: str) -> str | None:
     """The column that holds `key` (one of `COLUMN_NAMES`), in any case and with any spaces around it, or `None`."""
     by_lower_name = {str(name).strip().lower(): name for name in columns}
     return next((by_lower_name[name] for name in COLUMN_NAMES[key] if name in by_lower_name), None)
-
-
-def gender(word: str | None) -> str | None:
-    """`female`, `male` or `None` for a word of a table."""
-    return GENDER_OF_WORD.get((word or "").strip().lower())
-
-
-def split(word: str | None) -> str | None:
-    """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
-    word = (word or "").strip().lower()
-    return SPLIT_OF_WORD.get(word, word or None)
-
-
-def is_split(word: str | None) -> bool:
-    """Whether a word names a part of a split, such as `train`, `dev` or `test2`."""
-    return re.sub(r"[\d_.-]+$", "", (word or "").strip().lower()) in SPLIT_OF_WORD
 
 
 def _read_separated(path: Path, separator: str) -> pd.DataFrame:

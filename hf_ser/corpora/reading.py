@@ -12,8 +12,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hf_ser.corpora.entries import Entry, Table
-from hf_ser.corpora.manifest import gender, split
-from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, to_number, walk
+from hf_ser.corpora.rows import (
+    AUDIO_SUFFIXES,
+    FEMALE,
+    MALE,
+    CorpusError,
+    Row,
+    audio_files,
+    gender,
+    split,
+    stem,
+    to_number,
+    walk,
+)
 from hf_ser.emotions import canonical
 from hf_ser.wording import listed
 

@@ -1,4 +1,4 @@
-"""The form that every corpus is read into: rows with the same columns, and their `datasets.Dataset`."""
+"""The form that every corpus is read into: rows with the same columns, the words in their tables, and their `Dataset`."""
 
 import math
 import os
@@ -18,6 +18,15 @@ from hf_ser.emotions import DIMENSIONS, canonical
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"})
 
 FEMALE, MALE = "female", "male"
+GENDER_OF_WORD = {
+    **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
+    **dict.fromkeys(("m", "male", "man"), MALE),
+}
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "test1", "eval", "evaluation"), "test"),
+}
 
 
 class CorpusError(ValueError):
@@ -124,6 +133,22 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     }
     table = pa.table({**{name: _strings(values) for name, values in columns.items()}, **columns_with_values})
     return Dataset(table).cast_column("audio", Audio(decode=False))
+
+
+def gender(word: str | None) -> str | None:
+    """`female`, `male` or `None` for a word of a table."""
+    return GENDER_OF_WORD.get((word or "").strip().lower())
+
+
+def split(word: str | None) -> str | None:
+    """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
+    word = (word or "").strip().lower()
+    return SPLIT_OF_WORD.get(word, word or None)
+
+
+def is_split(word: str | None) -> bool:
+    """Whether a word names a part of a split, such as `train`, `dev` or `test2`."""
+    return re.sub(r"[\d_.-]+$", "", (word or "").strip().lower()) in SPLIT_OF_WORD
 
 
 def to_number(text: str | None, where: str) -> float | None:
