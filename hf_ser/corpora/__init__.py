@@ -127,7 +127,7 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     Reads several corpora, see [`read`]. `.info.dataset_name` of each is its `NAME=PATH`.
 
     Raises:
-        CorpusError: if there is none, one cannot be read, two have the same name, or a file is a clip of two.
+        CorpusError: if there is none, one cannot be read, two have the same name, or a file is in two.
     """
     if not specifications:
         raise CorpusError(f"corpora=[]: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")

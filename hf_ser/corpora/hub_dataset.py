@@ -38,7 +38,7 @@ from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
 NAME = "dataset"
-#: How the types of dimensions begin, and the types of votes: words for each rater, or counts such as `angry:3 neutral:2`.
+#: The beginnings of the types of dimensions, and the types of votes: words for each rater, or counts as `angry:3 neutral:2`.
 NUMBERS = ("flo", "int", "uin")
 VOTES = (List(Value("string")), Value("string"))
 #: The column of a table with a clip's length in seconds.
@@ -55,9 +55,9 @@ def read(source: str) -> list[Dataset]:
     Args:
         source (`str`):
             A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
-            emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session, split, arousal, valence,
-            dominance (numbers) and votes are taken where there is such a column, and the split else from the data set's own
-            parts. Parts that are called otherwise than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
+            emotion is the column `emotion` or `label`, a class label or text. Columns with speaker, gender, session, split,
+            arousal, valence, dominance (numbers) and votes are read if they exist. Without a column the split is that of the
+            data set's own parts. Parts whose names are not those of a split (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
         CorpusError: if the data set cannot be loaded or lacks an audio or a label column, or a text of votes does not count them
@@ -96,7 +96,7 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
             loaded = load_from_disk(source)
         else:
             loaded = load_dataset(name, configuration or None)
-    except Exception as error:  # the loader's errors are of many kinds; each ends the reading of this corpus
+    except Exception as error:  # the loader's errors are of many kinds
         raise CorpusError(f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
 
@@ -142,7 +142,7 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
 
     def values(key: str, fits: Callable[[Any], bool]) -> list[Any]:
         column = find_column(part.column_names, key)
-        # A column that is called act may be anything.
+        # A column named act may have any content.
         return part[column][:] if column and fits(part.features[column]) else [None] * len(part)
 
     def words(key: str) -> list[str | None]:
@@ -181,7 +181,7 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
 
 
 class RowGroup(NamedTuple):
-    """A row group of a Parquet file, the least that can be fetched: file, number, rows and column of audio."""
+    """A row group of a Parquet file, the smallest part that can be fetched: file, number, rows and column of audio."""
 
     file: str
     number: int
@@ -212,7 +212,7 @@ class HubStream:
 
     def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any]]:
         """
-        Downloads the audio of a row group, and gives that of `rows` undecoded, as `bytes` and `path`.
+        Downloads the audio of a row group. Returns that of `rows` undecoded, as `bytes` and `path`.
 
         Raises:
             CorpusError: if it cannot be fetched, after several tries.
@@ -231,8 +231,7 @@ class HubStream:
 
 def open_audio(source: str) -> dict[str, HubStream]:
     """
-    The audio of each part of a data set, whatever its other columns are; none where it is not on the Hub, or is not stored as
-    Parquet.
+    The audio of each part of a data set with any other columns; empty if it is not on the Hub, or is not stored as Parquet.
 
     Args:
         source (`str`): A name on the Hub (`user/name`, or `user/name:configuration`).
@@ -253,8 +252,8 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
         sources (`Sequence[str]`): `dataset=user/name` or `dataset=user/name:configuration`, see [`read`].
 
     Returns:
-        Rows as of [`~hf_ser.corpora.rows.to_dataset`] without audio, named as if they were downloaded, and `duration` in seconds,
-        none where there is no such column; and the stream of their audio.
+        Rows as in [`~hf_ser.corpora.rows.to_dataset`] without audio, with the same names as by [`read`], and `duration` in
+        seconds, none without such a column; and the stream of their audio.
 
     Raises:
         CorpusError: if a data set is not on the Hub, is not stored as Parquet, or lacks an audio or a label column.
@@ -331,5 +330,5 @@ def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -
 @lru_cache(maxsize=16)  # each file holds a connection
 def _parquet(file: str, process: int) -> pq.ParquetFile:
     """An open file, of one process: a forked one cannot use its parent's connection."""
-    # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins what is adjacent.
+    # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins adjacent columns.
     return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)

@@ -23,12 +23,12 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".json": lambda path: _read_json_lines(path),
     ".parquet": pd.read_parquet,
 }
-#: What to do about a table whose lines are one field each.
+#: The advice for a table whose lines have one field.
 ONE_FIELD = (
     "Each line is one field: a .csv has a comma between its fields, a .tsv a tab, and no quotes around a whole line."
 )
 JSON_LINES = 'JSON lines are needed, one object on each line: {"path": "1.wav", "emotion": "sad"}'
-#: What a column may be called, in order of preference.
+#: The names that a column may have, in order of preference.
 COLUMN_NAMES = {
     "path": ("path", "file", "audio", "file_name", "filename"),
     "emotion": ("emotion", "label"),
@@ -42,7 +42,7 @@ COLUMN_NAMES = {
     "dominance": ("dominance", "dom", "emodom"),
     "votes": ("votes",),
 }
-#: The columns of which a table needs one: what a model can learn from.
+#: The columns with labels, of which a table needs one.
 TARGET_COLUMNS = ("emotion", *DIMENSIONS, "votes")
 
 
@@ -50,10 +50,10 @@ def read(root: Path) -> dict[str, list[Row]]:
     """
     The clips that a manifest lists, by corpus. Paths are relative to the manifest's folder, or absolute.
 
-    A manifest has the columns path and emotion, and optionally speaker, gender, session, split, corpus (else the
-    corpus is called as the manifest's file), arousal, valence, dominance and votes (`angry:3 neutral:2`); each may go by the
-    other names in `COLUMN_NAMES`. With a dimension or votes it may lack the emotion. A row without a path becomes a
-    clip that cannot be read, and is excluded as `row-` and its number, from 1.
+    A manifest has the columns path and emotion, and optionally speaker, gender, session, split, corpus (by default the name of
+    the manifest's file), arousal, valence, dominance and votes (`angry:3 neutral:2`). Each may have one of the names in
+    `COLUMN_NAMES`. A manifest with a dimension or votes may lack the emotion. A row without a path becomes a clip that cannot be
+    read, named `row-` and its number, from 1.
 
     Raises:
         CorpusError: if the file is missing, of another kind, without such columns, or without lines, a dimension is no number, or
@@ -114,8 +114,8 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without index_col=False the first fields of lines that are longer than the header become an index, and all others
-            # move to the columns before theirs.
+            # Without index_col=False the first fields of lines that are longer than the header become an index, and the other
+            # fields move to the wrong columns.
             table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
         raise ValueError(_longer_line(path, separator) or str(error).strip()) from error
@@ -126,7 +126,7 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _longer_line(path: Path, separator: str) -> str | None:
-    """What to say of the first line with more fields than the header, if there is one."""
+    """The error of the first line with more fields than the header, if there is one."""
     called = {",": "comma", "\t": "tab"}[separator]
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=separator)
@@ -150,7 +150,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _clip_name(path: str, row: int) -> str:
-    if not Path(path).name:  # none at all, or a folder as "." and "/"
+    if not Path(path).name:  # empty, or a folder such as "." or "/"
         return f"row-{row}"
     return stem(Path(path)).lstrip("/").replace("\0", "\\0")
 
