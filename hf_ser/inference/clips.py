@@ -35,7 +35,7 @@ class Clip:
     A clip that has not been read yet.
 
     Args:
-        name (`str`): The file's path, `dataset=NAME/PART/ROW`, or the place of an array or a row among the sources.
+        name (`str`): The file's path, `dataset=NAME/PART/ROW`, or the number of an array or a row among the sources.
         read (`Callable`): Returns its waveform `(samples,)`, float32, 16 kHz, mono; raises
             [`~hf_ser.audio.AudioError`] if it cannot be decoded.
     """
@@ -98,7 +98,7 @@ def printable(name: str) -> str:
 
 
 def is_one_clip(sources: Source | Iterable[Source]) -> bool:
-    """Whether `sources` is a single clip by its kind: a file, samples, or the bytes of a file."""
+    """Whether `sources` is a single clip: a file, samples, or the bytes of a file."""
     if isinstance(sources, str | Path):
         return Path(sources).expanduser().is_file()
     return isinstance(sources, SOURCES) and not isinstance(sources, Dataset | DatasetDict)
@@ -111,13 +111,13 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
     Args:
         sources: One source, or an iterable of them. A source is one of
 
-            - a file of any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels,
+            - a file with any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels,
               or the `bytes` of such a file;
             - a folder: all audio files in it and below it;
             - a pattern (`recordings/**/*.wav`): all audio files that match it;
             - a `datasets.Dataset` or `DatasetDict` with a column of type Audio; `dataset=FOLDER` (of `save_to_disk`) loads one,
               `dataset=user/name` or `dataset=user/name:configuration` fetches clips from the Hub when they are read, if they
-              are stored as Parquet, and else downloads all before;
+              are stored as Parquet; otherwise it downloads all of them first;
             - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
               or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. An array or tensor
               without a sampling rate is at 16 kHz;
@@ -275,7 +275,7 @@ def read(clip: Clip, shortest: int) -> ReadClip:
 
 @contextmanager
 def start_threads(count: int) -> Iterator[Executor]:
-    """Starts threads. Each of several computes alone, as a worker of a DataLoader does: PyTorch would start as many for each."""
+    """Starts threads. In each of several, PyTorch uses one thread, as in a worker of a DataLoader."""
     own = torch.get_num_threads()
     alone = (torch.set_num_threads, (1,)) if count > 1 else (None, ())
     try:
@@ -283,21 +283,21 @@ def start_threads(count: int) -> Iterator[Executor]:
             yield threads
     finally:
         if count > 1:
-            torch.set_num_threads(own)  # the number is for threads to come, too
+            torch.set_num_threads(own)  # the number also holds for later threads
 
 
 def read_pools(
     clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
 ) -> Generator[list[ReadClip] | None, None, None]:
     """
-    Reads clips in pools of `POOL_CLIPS` or about so many `samples`, in their order. While one is in use, the next one is read.
+    Reads clips in pools of `POOL_CLIPS` clips or about `samples` samples, in order. While one is in use, the next one is read.
 
     Args:
-        clips (`Iterator[Clip]`): They are asked for in another thread.
+        clips (`Iterator[Clip]`): The clips. Another thread takes them from the iterator.
         shortest (`int`): See [`read`].
-        samples (`float`): Of longer clips there are fewer in a pool, but one at least.
-        threads (`Executor`): Read the clips.
-        at_once (`int`): So many at a time, of long ones fewer.
+        samples (`float`): The samples in a pool; it has at least one clip.
+        threads (`Executor`): The threads that read the clips.
+        at_once (`int`): The clips that are read at a time; fewer if they are long.
 
     Yields:
         The pools; `None` before one that is still being read.

@@ -1,4 +1,4 @@
-"""Runs an exported model, in place of the model that it was made from."""
+"""Runs an exported model in place of the original one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import CONFIGS
 
-#: How the model was exported, and how far its predicted values are from those of the original model.
+#: The record of an export, with the differences between its predicted values and those of the original model.
 RECORD = "export.json"
 #: The graph's file, by its precision.
 GRAPHS = {"float32": "model.onnx", "int8": "model_int8.onnx"}
@@ -26,7 +26,7 @@ MASK, LOGITS = "attention_mask", "logits"
 
 class ExportedModel(nn.Module):
     """
-    An ONNX file, called as the original model is.
+    An ONNX file as a module with the inputs and outputs of the original model.
 
     Args:
         graph (`Path`): The file.
@@ -54,8 +54,8 @@ class ExportedModel(nn.Module):
         input_features: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """
-        What the feature extractor returns, see [`~hf_ser.modeling.SERForAudioClassification.forward`], to `logits`
-        `(batch, emotions + dimensions)`.
+        From the inputs of the original model, see [`~hf_ser.modeling.SERForAudioClassification.forward`], to `logits` `(batch,
+        emotions + dimensions)`.
 
         Raises:
             ValueError: if the input is missing, or a clip is longer than Whisper's 30 s.

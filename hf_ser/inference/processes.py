@@ -1,4 +1,4 @@
-"""The processes of `accelerate launch` or `torchrun` share clips, and each writes its part of one table."""
+"""Shares clips among the processes of `accelerate launch` or `torchrun`, each of which writes a part of one table."""
 
 import os
 from collections import Counter
@@ -55,7 +55,7 @@ class Processes:
                 self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
     def all_gather(self, value: Any) -> list[Any]:
-        """What each process gives here, the main process' first, in every process: all must come to here."""
+        """The values of all processes, the main process' first. All processes must call it."""
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
@@ -65,7 +65,7 @@ class Processes:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Where another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
+        """If another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
         try:
             yield
         except RuntimeError as error:
@@ -92,7 +92,7 @@ class SharedTable(PredictionFile):
         self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model)
         self.replaces = not resume
         in_parts = processes.count > 1 or resume or bool(parts_of(path))
-        #: How many clips are not in the table: the main process knows.
+        #: The number of clips that are not in the table, in the main process.
         self.waiting = 0
         shares: list[Any] = [None] * processes.count
         if not processes.rank:
@@ -121,13 +121,13 @@ class SharedTable(PredictionFile):
         super().__init__(part if in_parts else path, outputs, model)
 
     def write(self, prediction: Prediction) -> None:
-        """Adds a prediction. The first one removes the table that is replaced: a resumed command would keep its rows."""
+        """Adds a prediction. The first one removes the replaced table, so that a resumed command does not keep its rows."""
         if self.replaces and not self.begun:
             self.table[0].unlink(missing_ok=True)
         super().write(prediction)
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
-        """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
+        """Waits for all processes. The main one merges the parts and returns the sums over all; the others return `None`."""
         sums = self.processes.all_gather((seconds, problems))
         if self.processes.count > 1:
             distributed.destroy_process_group()
@@ -142,9 +142,9 @@ def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[li
     Shares clips among processes, each share in the order of the clips.
 
     Args:
-        clips (`Sequence`): The clips, or what stands for them.
-        sizes (`Sequence[float]`): Of each its work, such as the bytes of its file.
-        count (`int`): The processes.
+        clips (`Sequence`): The clips, or their names or numbers.
+        sizes (`Sequence[float]`): The work of each clip, such as the bytes of its file.
+        count (`int`): The number of processes.
 
     Returns:
         For each process its clips: equally many, and nearly the same work.

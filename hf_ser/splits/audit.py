@@ -25,7 +25,7 @@ def speakers_of(clips: Dataset) -> set[str]:
 
 
 def shared_speakers(parts: Mapping[str, Dataset], part: str = "test") -> list[str]:
-    """The speakers that are both in train and in `part`, computed from the clips, whatever the split is called."""
+    """The speakers that are both in train and in `part`, from the clips and not from the kind of the split."""
     return sorted(speakers_of(parts["train"]) & speakers_of(parts[part]))
 
 
@@ -54,8 +54,8 @@ def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
 
 def check(parts: Mapping[str, Dataset]) -> list[str]:
     """
-    What a reader of the metrics must know: an emotion that a part lacks, speakers that train shares with another part, clips
-    whose speaker is unknown. Each as a sentence.
+    The warnings for a reader of the metrics, each a sentence: emotions that a part lacks, speakers that train shares with another
+    part, and clips whose speaker is unknown.
 
     Raises:
         SplitError: if train lacks an emotion: a model cannot learn it, and its metrics would mean nothing.
@@ -86,21 +86,21 @@ def check(parts: Mapping[str, Dataset]) -> list[str]:
 @dataclass(frozen=True)
 class SharedByParts:
     """
-    What the training and validation part of a fold share with its test part.
+    What train and validation of a fold share with its test part.
 
     Args:
         corpus (`str`): The corpus.
         fold (`int`): The fold, from 1.
-        folds (`int`): How many the corpus has.
-        train, test (`int`): Clips.
+        folds (`int`): The number of folds.
+        train, test (`int`): The number of clips; train includes validation.
         test_speakers (`int`): Known speakers of the test part.
-        speakers (`int`): Those of them who are in training.
-        unknown (`int`): Clips of unknown speakers, in any part: whether they are shared is unknown.
-        clips (`int`): Clips that the fold has in two parts.
-        test_sentences, sentences (`int`, *optional*): Sentences of the test part, and those of them that are in training; none
-            where the names of the clips do not say them.
-        recordings (`int`, *optional*): Test clips whose recording is in training, the very same or an altered copy; none where
-            the audio is not compared.
+        speakers (`int`): Those of them who are in train.
+        unknown (`int`): Clips of unknown speakers, in any part, whose speakers may be shared.
+        clips (`int`): Clips that are in two parts of the fold.
+        test_sentences, sentences (`int`, *optional*): Sentences of the test part, and those of them that are in train; none if
+            the names of the clips do not contain them.
+        recordings (`int`, *optional*): Test clips whose recording is in train, identical or an altered copy; none if the audio
+            is not compared.
     """
 
     corpus: str
@@ -132,7 +132,7 @@ def audit_emobox(root: Path, *, decode: bool = False) -> Iterator[SharedByParts]
 
     Args:
         root (`Path`): The repository, or one of its folders `data/<corpus>`.
-        decode (`bool`, defaults to `False`): Whether to compare the recordings, too. Their audio must be there.
+        decode (`bool`, defaults to `False`): Whether to compare the recordings, too, for which the audio must exist.
 
     Raises:
         CorpusError: if there is no such corpus, or one cannot be read.
@@ -179,7 +179,7 @@ def _shared(parts: DatasetDict, rows: Dataset, fold: int, recordings: int | None
 
 
 def _fingerprints(rows: Dataset) -> dict[str, Fingerprint]:
-    """The fingerprints of the clips that can be used, by their names."""
+    """The fingerprints of the usable clips, by their names."""
     prepared = prepare([rows])
     usable = [i for i, problem in enumerate(prepared["problem"][:]) if not problem]
     return {
