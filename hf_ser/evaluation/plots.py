@@ -19,8 +19,8 @@ def confusion_matrix(
     matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
 ) -> None:
     """
-    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as in HuBERT-SER's Tables 4 to 6, and
-    as counts.
+    Draws the clips by true (rows) and predicted emotion as PNG, in per cent of each row as in HuBERT-SER's Tables 4 to 6, and as
+    counts.
     """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -160,7 +160,7 @@ def _is_number(text: str) -> bool:
 
 
 def plain_text(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Text that matplotlib does not interpret as a formula."""
     return str(text).replace("$", r"\$")
 
 

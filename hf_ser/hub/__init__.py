@@ -1,4 +1,4 @@
-"""Runs become models that others find, trust and open."""
+"""Publishes runs on the Hub, and opens models."""
 
 from hf_ser.hub.errors import HubError
 from hf_ser.hub.loading import fetch_base, fetch_records, load

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: The report's plots that the card shows, by name.
 PICTURES = {name: f"{REPORT_FOLDER}/{name}.png" for name in CARD_PICTURES}
-#: How far the report's UAR or CCC may lie from the run's: another device and other batches round differently.
+#: The largest difference between the UAR or CCC of report and run: the rounding depends on device and batches.
 TOLERANCE = 1e-3
 TEMPLATE = "template.md"
 #: The metrics in the Hub's words: type, arguments.
@@ -68,19 +68,19 @@ def make_card(
     Args:
         results (`RunResults`): The results of the run.
         report (`dict`, *optional*): The content of the run's `report.json`.
-        model_id (`str`, *optional*): The model's name on the Hub, `user/name`, from where the card's code opens it.
-        revision (`str`, *optional*): Its branch there, if that is not the main one.
+        model_id (`str`, *optional*): The model's name on the Hub, `user/name`, for the code in the card.
+        revision (`str`, *optional*): Its branch on the Hub, if it is not the main one.
         license (`str`, *optional*): The model's licence in the Hub's spelling. By default that of its corpus; of corpora with
             different licences `other`; none where a corpus' licence is unknown.
         language (`str` or `list[str]`, *optional*): ISO 639-1 codes, by default those of the corpora.
-        base_model (`str`, *optional*): The encoder's name on the Hub, where `results` does not have it.
+        base_model (`str`, *optional*): The encoder's name on the Hub, if `results` does not have it.
         tags (`Sequence[str]`): More tags.
-        folder (`str`): The name of the model's folder, from where the card's code opens a model that is not on the Hub.
+        folder (`str`): The name of the model's folder, for the code in the card of a model that is not on the Hub.
         adapter (`bool`): Whether the model is an adapter without its encoder.
         merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
         files (`Sequence[str]`): Those of `CARD_FILES` that are beside the card.
     """
-    # Each text in one line: no name is a heading or breaks a table.
+    # Each text in one line, so that no name is a heading or breaks a table.
     results, report = RunResults.from_dict(each_text(results.to_dict(), one_line)), each_text(report, one_line)
     on_hub = base_model or (results.base_model if results.base_model_on_hub else None)
     name = Path(on_hub or results.base_model).name
@@ -169,7 +169,7 @@ def card_metadata(
 
 
 def licence_of_corpora(results: RunResults) -> dict[str, Any]:
-    """The metadata's `license`, and its name and link, as far as they follow from the corpora."""
+    """The metadata's `license`, its name and link, if they follow from the corpora."""
     facts = [about for about in text.abouts(results) if about]
     if not facts or len(facts) < len(results.corpora):
         return {}
@@ -181,8 +181,8 @@ def licence_of_corpora(results: RunResults) -> dict[str, Any]:
 
 def evaluation_results(results: RunResults) -> list[EvalResult]:
     """
-    The test metrics for the Hub's `model-index`, between 0 and 1. The name of the data set has the split and the number of
-    speakers that train and test share: they show wherever the Hub shows the metric.
+    The test metrics for the Hub's `model-index`. The name of the data set includes the split and the number of speakers that
+    train and test share, so that the Hub shows them beside the metric.
     """
     corpora, split, shared = results.corpora, results.split["name"], results.shared_speakers()
     speakers = "no speaker" if shared == 0 else counted(shared or 0, "speaker")
@@ -217,8 +217,8 @@ def evaluation_results(results: RunResults) -> list[EvalResult]:
 
 def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     """
-    Writes `README.md` into a run's folder: its model card. It depends on what is in the folder: an adapter, a `report.json` of
-    this run, plots; and on what is `given`, see [`make_card`].
+    Writes the model card of a run, `README.md`, into its folder. It depends on the files there (an adapter, a `report.json` of
+    this run, plots) and on the arguments that are `given`, see [`make_card`].
     """
     if (folder / CONFIG).exists():
         adapter, merged = (folder / ADAPTER_CONFIG).exists(), (folder / "adapter").is_dir()
