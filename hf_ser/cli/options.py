@@ -1,4 +1,4 @@
-"""Options that several commands take, with one meaning and one text."""
+"""Options that several commands share, with one meaning and one text."""
 
 import argparse
 from typing import Any

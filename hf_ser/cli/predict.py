@@ -198,7 +198,7 @@ def show_predictions(
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """The model and its precision, the same by whichever path it is named."""
+    """The model and its precision, the same for any path to it."""
     names = [arguments.model, *([arguments.base] if arguments.base else [])]
     folders = [Path(name).expanduser() for name in names]
     names = [str(folder.resolve()) if folder.is_dir() else name for name, folder in zip(names, folders, strict=True)]
@@ -240,7 +240,7 @@ def show_timeline(recogniser: SERPipeline, clip: Clip, arguments: argparse.Names
 
 
 def speed(seconds: float, began: float, *files: Path | None) -> str:
-    """How much speech was computed in which time, and where the results are."""
+    """The seconds of speech, the time that they took, and the files with the results."""
     took = time.perf_counter() - began
     written = ", ".join(str(path) for path in files if path)
     where = f", in {written}" if written else ""

@@ -20,7 +20,7 @@ from hf_ser.modeling.families import family_of, maximum_samples, needs_thirty_se
 from hf_ser.pipeline import SERPipeline
 from hf_ser.tuning import merge, mergeable
 
-#: The weights of a larger file, in bytes, are beside it.
+#: The weights of a larger graph, in bytes, are in a file beside it.
 LARGEST = 2**31 - 1
 
 

@@ -1,4 +1,4 @@
-"""An export from beginning to end: the graph, its comparison with the model, and the folder."""
+"""A whole export: the graph, its comparison with the model, and the folder."""
 
 import glob
 import importlib.util
@@ -30,14 +30,14 @@ from hf_ser.records import CONFIGS
 
 logger = logging.getLogger(__name__)
 
-#: All files of an export: nothing else is ever replaced. Large weights are beside their graph; the package's own model class
-#: brings its code along.
+#: All files of an export; no others are ever replaced. Large weights are beside their graph. The package's own model class comes
+#: with its code.
 ENTRIES = (RECORD, *(f"{graph}*" for graph in GRAPHS.values()), *CONFIGS, "*_ser.py")
-#: By how much a predicted value may differ. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
-#: 0.025 on a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
+#: The largest difference of a predicted value. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
+#: 0.025 for a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-#: How many synthetic clips are compared, all of them in one padded batch of so many seconds.
+#: The number of synthetic clips for the comparison, and the seconds of a padded batch, which has all of them.
 SYNTHETIC, BATCH = 8, 60.0
 
 
@@ -64,11 +64,11 @@ def export(
         output (`str` or `Path`): The folder: `model.onnx` or `model_int8.onnx`, `config.json`, `preprocessor_config.json` and
             `export.json`. It appears when all of it is written and compared.
         int8 (`bool`, defaults to `False`): Whether the weights of linear layers become int8.
-        tolerance (`float`, *optional*): By how much a probability, or the value of a dimension, may differ; by default 1e-4, and
+        tolerance (`float`, *optional*): The largest difference of a probability or the value of a dimension; by default 1e-4, and
             0.05 with int8.
         clips (`Sequence[str]`, *optional*): Files, folders and patterns of clips to compare, beside the synthetic ones.
         corpora (`Sequence[str]`, *optional*): Corpora of such clips, as `NAME=PATH`.
-        most (`int`, defaults to 64): How many of these clips at most.
+        most (`int`, defaults to 64): The largest number of these clips.
         base (`str`, *optional*): Where an adapter's base model is, if not where the adapter states.
         revision (`str`, *optional*): A branch, tag or commit of a model on the Hub.
         overwrite (`bool`, defaults to `False`): Whether to replace an existing export.
@@ -124,7 +124,7 @@ def export(
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """
-    A hidden folder beside the output, which is deleted afterwards. Those of killed exports are deleted before.
+    A hidden folder beside the output, which is deleted afterwards. Hidden folders of killed exports are deleted first.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = f".{folder.name}-unfinished-"
@@ -158,7 +158,7 @@ def check_arguments(tolerance: float, most: int) -> None:
 
 def check_folder(folder: Path, overwrite: bool) -> None:
     """
-    Whether an export can be written to `folder`, before anything is computed.
+    Checks that an export can be written to `folder`, before anything is computed.
 
     Raises:
         FileExistsError: if it has an export and `overwrite` is not set, or other files.
@@ -194,7 +194,7 @@ def write_model(recogniser: SERPipeline, work: Path, precision: str) -> Path:
 
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
-    """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
+    """Babble of different speakers and emotions, from 1 to 7 s."""
     lengths = enumerate(np.linspace(1, 7, count))
     sounds = [synthetic.speech(seconds, i, EMOTIONS[i % len(EMOTIONS)]) for i, seconds in lengths]
     return find_clips([{"array": sound, "sampling_rate": synthetic.RATE} for sound in sounds])
@@ -214,9 +214,9 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
     Compares the predictions of an exported model with those of the model that it was made from.
 
     Returns:
-        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability or of a
-        dimension's value, each clip by itself; `batch`, the same where the exported model has the clips in padded batches, which
-        in int8 it never has; and, if the model has emotions, `equal`, the share of the clips with the same one.
+        `clips`, the number of usable clips, and their `seconds`; `alone`, the largest difference of a probability or of a
+        dimension's value, each clip by itself; `batch`, the same with padded batches for the exported model, which int8 never
+        uses; and, if the model has emotions, `equal`, the share of clips with the same predicted emotion.
 
     Raises:
         ValueError: if none of the clips can be used.
@@ -232,7 +232,7 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
 
     def difference(found: Sequence[Prediction]) -> float:
         largest = np.abs(values(expected) - values(found)).max()
-        return float(np.nan_to_num(largest, nan=np.inf))  # NaN is no small difference
+        return float(np.nan_to_num(largest, nan=np.inf))  # NaN counts as a large difference
 
     comparison = {
         "clips": len(usable),
@@ -267,7 +267,7 @@ def decisions(comparison: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """What was exported, and how far its predicted values are from the model's: lines for the console."""
+    """The exported model and the differences of its predicted values, in lines for the console."""
     found = record["comparison"]
     return (
         f"{record['model']} in {record['precision']}, {record['size'] / 1e6:.1f} MB\n"
