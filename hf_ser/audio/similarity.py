@@ -12,8 +12,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
+from datasets import Dataset
+from tqdm import tqdm
 
-from hf_ser.audio.decode import SAMPLING_RATE, Waveform, hash_of
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform, hash_of, read_mono
 
 #: Two clips with at least this similarity are the same recording, see `near_duplicates`. In RAVDESS no pair of two takes of a
 #: sentence reaches 0.51, except for one clip that is there twice. Copies through an MP3 of 16 kbit/s, or with white noise at 10
@@ -63,6 +65,12 @@ def fingerprint(samples: Waveform) -> Fingerprint:
     if peak := float(np.abs(samples).max()):
         samples = samples / np.float32(peak)
     return Fingerprint(samples_hash, _envelope(samples), _low_waveform(samples))
+
+
+def fingerprints(clips: Dataset, progress: bool = True) -> list[Fingerprint]:
+    """The fingerprints of prepared clips; with `progress` it shows a bar, if there is a terminal."""
+    bar = tqdm(clips, desc="fingerprints", unit=" clips", disable=None if progress else True)
+    return [fingerprint(read_mono(clip["audio"])) for clip in bar]
 
 
 def near_duplicates(

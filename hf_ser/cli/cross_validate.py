@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from hf_ser.claims import sole_use
-from hf_ser.cli.options import new_parser
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
@@ -37,7 +37,7 @@ def main() -> int:
         help="values of an argument; every combination is trained on every fold",
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the training; by default one")
-    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    add_options(parser, "--jobs")
     parser.add_argument("--plan", action="store_true", help="print the planned runs and train nothing")
     own, rest = parser.parse_known_args()
     log_to_terminal()

@@ -24,15 +24,11 @@ from hf_ser.emotions import EMOTIONS
 from hf_ser.export.graph import quantise, write_graph
 from hf_ser.hub.privacy import without_paths
 from hf_ser.inference.clips import Clip, Prediction, find_clips
-from hf_ser.inference.onnx import GRAPHS, RECORD, ExportedModel
+from hf_ser.inference.onnx import ENTRIES, GRAPHS, RECORD, ExportedModel
 from hf_ser.pipeline import SERPipeline, pipeline
-from hf_ser.records import CONFIGS
 
 logger = logging.getLogger(__name__)
 
-#: All files of an export; no others are ever replaced. Large weights are beside their graph. The package's own model class comes
-#: with its code.
-ENTRIES = (RECORD, *(f"{graph}*" for graph in GRAPHS.values()), *CONFIGS, "*_ser.py")
 #: The largest difference of a predicted value. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
 #: 0.025 for a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}

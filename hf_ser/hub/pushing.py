@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -183,7 +182,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
-            content = without_paths(json.loads(path.read_text(encoding="utf-8")))
+            content = without_paths(records.read(path))
             content.pop("_name_or_path", None)
             if path.name == ADAPTER_CONFIG:
                 content["base_model_name_or_path"] = results.base_model
@@ -256,7 +255,7 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
         ValueError: if its encoder has another shape or norm; or if it has as many labels as the adapter, with other names: a
             plain pipeline would open the adapter on that head and answer with the wrong emotions.
     """
-    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = records.read(adapter / ADAPTER_CONFIG)["base_model_name_or_path"]
     with explained(base):
         theirs = AutoConfig.from_pretrained(base, token=token, **NO_CODE)
     ours = AutoConfig.from_pretrained(adapter, **NO_CODE)

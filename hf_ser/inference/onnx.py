@@ -20,6 +20,8 @@ from hf_ser.records import CONFIGS
 RECORD = "export.json"
 #: The graph's file, by its precision.
 GRAPHS = {"float32": "model.onnx", "int8": "model_int8.onnx"}
+#: All files of an export. Large weights are beside their graph. The package's own model class comes with its code.
+ENTRIES = (RECORD, *(f"{graph}*" for graph in GRAPHS.values()), *CONFIGS, "*_ser.py")
 #: The graph's input beside the waveforms or spectrograms, and its output.
 MASK, LOGITS = "attention_mask", "logits"
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.audio import read_mono
+from hf_ser.audio import fingerprints, near_duplicates
 from hf_ser.audio.distort import UNITS
-from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
@@ -350,7 +349,7 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         )
         return {"speakers": None, "duplicates": None, "reason": reason}
     names, train_names = names_of(rows), names_of(trained_on)
-    train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
+    train, tested = (fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
         {
             "clip": names[j],
@@ -366,8 +365,3 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         reason = "some clips, here or in training, have no known speaker"
         return {"speakers": None, "duplicates": duplicates, "reason": reason}
     return {"speakers": shared, "duplicates": duplicates, "reason": None}
-
-
-def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:
-    bar = tqdm(rows, desc="fingerprints", unit=" clips", disable=None if progress else True)
-    return [fingerprint(read_mono(clip["audio"])) for clip in bar]

@@ -18,8 +18,8 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import speech
-from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
+from hf_ser.inference.onnx import ENTRIES, ExportedModel, is_exported
 from hf_ser.machine import device_name, processors
 from hf_ser.memory import peak_memory, process_memory
 from hf_ser.modeling.families import minimum_samples

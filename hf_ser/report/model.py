@@ -21,8 +21,8 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.clips import names_of
 from hf_ser.emotions import DIMENSIONS, EMOTION, canonical
-from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip, Prediction
+from hf_ser.inference.onnx import ExportedModel
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.inference.processes import share_out
 from hf_ser.modeling.families import encoder_config, minimum_samples

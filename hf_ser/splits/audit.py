@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
-from tqdm import tqdm
 
-from hf_ser.audio import Fingerprint, fingerprint, near_duplicates, prepare
-from hf_ser.audio.decode import read_mono
+from hf_ser.audio import Fingerprint, fingerprints, near_duplicates, prepare
 from hf_ser.clips import column, emotion_column, emotions_of, names_of, without_audio
 from hf_ser.corpora import CorpusError, read
 from hf_ser.splits.making import SplitError, official_folds, official_split
@@ -181,11 +179,8 @@ def _shared(parts: DatasetDict, rows: Dataset, fold: int, recordings: int | None
 def _fingerprints(rows: Dataset) -> dict[str, Fingerprint]:
     """The fingerprints of the usable clips, by their names."""
     prepared = prepare([rows])
-    usable = [i for i, problem in enumerate(prepared["problem"][:]) if not problem]
-    return {
-        clip["clip"]: fingerprint(read_mono(clip["audio"]))
-        for clip in tqdm(prepared.select(usable), desc=f"{rows[0]['corpus']}: recordings", unit=" clips", leave=False)
-    }
+    usable = prepared.select([i for i, problem in enumerate(prepared["problem"][:]) if not problem])
+    return dict(zip(names_of(usable), fingerprints(usable), strict=True))
 
 
 def _recordings(parts: DatasetDict, prints: Mapping[str, Fingerprint]) -> int:
