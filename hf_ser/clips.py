@@ -136,13 +136,15 @@ def as_clips(dataset: Dataset) -> Dataset:
             `dominance` from 0 to 1, `votes`, and `emotion_distribution`. A dataset with one of these may lack the emotion.
 
     Raises:
-        CorpusError: if it is no `Dataset`, a column is missing, a dimension is outside 0 to 1, a distribution does not add up to
-            1, or too many clips are unusable.
+        CorpusError: if it is no `Dataset` or empty, a column is missing, a dimension is outside 0 to 1, a distribution does not
+            add up to 1, or too many clips are unusable.
     """
     if not isinstance(dataset, Dataset):
         raise CorpusError(f"found a {type(dataset).__name__}, expected a datasets.Dataset: one part of the clips")
     if isinstance(dataset.info, ClipsInfo):
         return dataset
+    if not len(dataset):
+        raise CorpusError("found a datasets.Dataset without rows, expected clips")
     part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
     words = column(rows, "emotion").counts()
