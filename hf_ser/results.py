@@ -236,7 +236,7 @@ class RunResults:
 
 
 def differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The arguments of two runs, as far as both have them, that differ."""
+    """The arguments that both of two runs have and that differ."""
     return {name: (found[name], given[name]) for name in given if name in found and found[name] != given[name]}
 
 

@@ -95,6 +95,6 @@ def _column(clips: Dataset, name: str, width: int) -> Rows:
     found = np.full((len(clips), width), np.nan, dtype=np.float32)
     if name in clips.column_names:
         column = arrow_column(clips, name)
-        values = column.drop_null() if width == 1 else column.flatten()  # neither has what is missing
+        values = column.drop_null() if width == 1 else column.flatten()  # both leave out missing values
         found[column.is_valid().to_numpy(zero_copy_only=False)] = np.asarray(values).reshape(-1, width)
     return found

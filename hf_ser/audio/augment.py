@@ -110,7 +110,7 @@ class Augmentation:
     ) -> torch.Tensor:
         """
         Augments a waveform `(samples,)`; stretching and speed change its length. The same waveform and seed give the same
-        result, in whatever process and order. Mixup is not done here.
+        result, in any process and order. Mixup is not done here.
 
         Args:
             waveform (`torch.Tensor`): The clip.

@@ -72,7 +72,7 @@ def main() -> int:
 def require_arguments(sweep: Iterable[str]) -> None:
     """
     Raises:
-        ValueError: if a sweep sets what is no argument of a run.
+        ValueError: if a sweep has a name that is no argument of a run.
     """
     known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
     if unknown := [name for name in sweep if name.replace("-", "_") not in known]:

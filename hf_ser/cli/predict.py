@@ -127,7 +127,7 @@ def shared(arguments: argparse.Namespace) -> bool:
 
 
 def writes_rows(arguments: argparse.Namespace) -> bool:
-    """Whether each prediction is written at once, by whichever process."""
+    """Whether each prediction is written immediately, by its process."""
     return not arguments.timeline and arguments.output is not None and arguments.output.suffix != ".json"
 
 

@@ -42,7 +42,7 @@ class CombinedConfig(PeftConfig):
 
     Raises:
         ValueError: if there are fewer than two parts, two of one type, or one that cannot be combined: prompt learning for
-            text, and tuners that share something between layers (VeRA) or change as training goes on (AdaLoRA).
+            text, and tuners that share something between layers (VeRA) or change during training (AdaLoRA).
     """
 
     parts: list[Any] = field(default_factory=list)

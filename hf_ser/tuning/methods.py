@@ -189,7 +189,7 @@ def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
 
 
 def lora_classifier(loaded: Loaded, tuning: Tuning) -> Part:
-    """LoRA on the classifier; all else is frozen, what is random in the head too (section 2.2.3)."""
+    """LoRA on the classifier; all other weights are frozen, also random ones of the head (section 2.2.3)."""
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
     return _lora(tuning, ["classifier.out_proj" if batch_norm else "classifier"])
 

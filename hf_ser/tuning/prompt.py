@@ -133,7 +133,7 @@ def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
 
     Args:
         mask (`torch.Tensor`, *optional*): `(batch, frames)` with true or one for a valid frame; or `(batch, 1, frames,
-            frames)` with true, or with zero as what is added to the scores. `None` masks nothing.
+            frames)` with true, or with zero, which is added to the scores. `None` masks nothing.
         length (`int`): The prompts.
     """
     if mask is None:
