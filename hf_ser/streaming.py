@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read_mono
+from hf_ser.audio import SAMPLING_RATE, AudioError, Segments, read_mono
 from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
 from hf_ser.corpora.hub_dataset import HubStream
 from hf_ser.features import EpochSampler, SpeechDataset
-from hf_ser.targets import Targets
 
 logger = logging.getLogger(__name__)
 
@@ -89,20 +88,13 @@ class StreamedSpeech(SpeechDataset):
         ValueError: if the augmentation needs other clips.
     """
 
-    def __init__(
-        self,
-        clips: Dataset,
-        segments: Segments,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        targets: Targets | None = None,
-    ) -> None:
-        if augmentation and augmentation.needs_other_clips:
+    def __init__(self, clips: Dataset, segments: Segments, *arguments: Any, **options: Any) -> None:
+        super().__init__(clips, segments, *arguments, **options)
+        if self.augmentation and self.augmentation.needs_other_clips:
             raise ValueError(
                 "streaming: mixup_alpha and babble (distort_kinds) need other clips at any time, and a stream has each once; "
                 "leave them out, or leave streaming out"
             )
-        super().__init__(clips, segments, augmentation, seed, targets)
         self.stream: Stream = clips.info.stream
         #: The row of each segment, and its row group.
         self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
