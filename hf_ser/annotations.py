@@ -41,10 +41,11 @@ class Votes(NamedTuple):
 
 class Truth(NamedTuple):
     """
-    What is known of clips.
+    The true labels of clips.
 
     Args:
-        labels (`np.ndarray` of shape `(clips,)`): The place of each clip's emotion among those of a run, -1 without one of them.
+        labels (`np.ndarray` of shape `(clips,)`): The index of each clip's emotion among those of the run, -1 for no such
+            emotion.
         values (`dict[str, np.ndarray]`): The dimensions that some clips have, `(clips,)` from 0 to 1, and `emotion_distribution`,
             `(clips, emotions)`; NaN where a clip has none.
         votes (`Votes`, *optional*): The raters' votes.
@@ -195,7 +196,7 @@ def shares_of(shares: Floats, names: Sequence[str], present: Sequence[str]) -> F
 def check_targets(values: Mapping[str, Floats], targets: Collection[str]) -> None:
     """
     Raises:
-        CorpusError: if no clip has one of the targets. A dimension that is the same for all is in the log.
+        CorpusError: if no clip has one of the targets. The log has a warning if a dimension is the same for all clips.
     """
     for name in [name for name in targets if name != EMOTION]:
         known = values.get(name, np.empty(0))
@@ -207,7 +208,7 @@ def check_targets(values: Mapping[str, Floats], targets: Collection[str]) -> Non
 
 
 def lacking(target: str) -> CorpusError:
-    """No clip has a target other than the emotion."""
+    """The error for a target, other than the emotion, that no clip has."""
     dimension = target in DIMENSIONS
     with_it = [
         corpus
@@ -231,9 +232,11 @@ def optional(values: Floats) -> pa.Array:
 
 def agreement(rows: Dataset, taken: npt.NDArray[np.int64], votes: Votes | None) -> dict[str, dict[str, dict[str, Any]]]:
     """
-    How far the raters of each corpus agree on the clips `taken`. By corpus, and by `emotion` or dimension: Krippendorff's `alpha`
-    (nominal for emotions, where all that are none of the run's are one, and raters who named several do not count; interval for
-    dimensions; none where it is undefined), `raters`, their mean number for a rated clip, and `clips`, the number of rated ones.
+    How far the raters of each corpus agree on the clips `taken`, by corpus and by `emotion` or dimension: Krippendorff's `alpha`,
+    none where it is undefined; `raters`, their mean number for a rated clip; and `clips`, the number of rated clips.
+
+    For emotions alpha is nominal: all emotions that are none of the run's count as one, and raters who named several do not
+    count. For dimensions it is that of interval data.
     """
     corpora = Words.of(arrow_column(rows, "corpus"))
     found: dict[str, dict[str, dict[str, Any]]] = {}

@@ -39,20 +39,20 @@ MINIMUM_SECONDS = 0.025
 @dataclass
 class ClipsInfo(DatasetInfo):
     """
-    What is known of clips beyond their columns. It stays with a selection of them and with the parts of a split.
+    What is known about clips beside their columns. Selections of the clips and the parts of a split keep it.
 
     Args:
         excluded (`list[Excluded]`): Clips that cannot be used, each with the reason.
-        left_out (`dict[str, int]`): The number of clips of each emotion that was not asked for.
+        left_out (`dict[str, int]`): The number of clips of each emotion that was not selected.
         merged (`dict[str, str]`): Emotions that count as another.
         sources (`dict[str, dict]`): For each corpus how it was read (`read_as`) and its name on the Hub (`hub_dataset`).
-        targets (`list[str]`): What the clips were read for: those of `hf_ser.emotions.TARGETS` of which each clip has one.
-        ranges (`dict[str, dict[str, list[float]]]`): For each corpus its dimensions, with the lowest and highest value of its
-            own scale: 0 and 1 in the clips' columns.
+        targets (`list[str]`): The targets that were read, some of `hf_ser.emotions.TARGETS`. Each clip has at least one of them.
+        ranges (`dict[str, dict[str, list[float]]]`): For each corpus the lowest and highest value of each dimension in its own
+            scale. They are 0 and 1 in the clips' columns.
         agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree, see `hf_ser.annotations.agreement`.
-        split (`dict`): Of a part of a split: the split's `name`, and what it was made with.
-        left_out_by_split (`dict[str, int]`): Of a part of a split: for each corpus the clips that are in no part.
-        stream (`Stream`, *optional*): Where the audio comes from if the clips have none; they have a column `row` in its place.
+        split (`dict`): For a part of a split: the split's `name` and settings.
+        left_out_by_split (`dict[str, int]`): For a part of a split: the number of clips of each corpus that are in no part.
+        stream (`Stream`, *optional*): The source of the audio of streamed clips, which have a column `row` in place of `audio`.
     """
 
     excluded: list[Excluded] = field(default_factory=list)
@@ -87,9 +87,9 @@ def load_corpora(
             `hf_ser.corpora.read`.
         emotions (`Sequence[str]`, *optional*): Emotions to keep, and merges: `["neutral", "happy", "calm=neutral"]`. By default
             all eight of HuBERT-SER.
-        targets (`Sequence[str]`, defaults to `("emotion",)`): What to read clips for: some of `emotion`, `emotion_distribution`,
+        targets (`Sequence[str]`, defaults to `("emotion",)`): The labels to read: some of `emotion`, `emotion_distribution`,
             `arousal`, `valence` and `dominance`. A clip is kept if it has one of them.
-        minimum_raters (`int`, defaults to 1): A clip has an `emotion_distribution` if so many raters named one of the emotions.
+        minimum_raters (`int`, defaults to 1): A clip has an `emotion_distribution` if this many raters named one of the emotions.
         vote_smoothing (`float`, defaults to 0): Added to the votes for each emotion before they become shares.
         dimension_range (`Sequence[float]`, *optional*): The lowest and highest arousal, valence and dominance in manifests and
             data sets, by default 0 and 1. Corpora have their own scales.
@@ -108,7 +108,7 @@ def load_corpora(
         CorpusError: if a corpus cannot be read, more of it than `max_excluded` is unusable, fewer than two emotions are left, no
             clip has one of the targets, or a dimension is outside its range.
     """
-    selection = EmotionSelection.parse(emotions)  # what is wrong there is reported before hours of decoding
+    selection = EmotionSelection.parse(emotions)  # its errors come before hours of decoding
     targets = list(parse_targets(targets))
     require_range(dimension_range)
     names = [f"{name}={path}" for name, path in corpora.items()] if isinstance(corpora, Mapping) else list(corpora)
@@ -128,21 +128,23 @@ def load_corpora(
 
 def as_clips(dataset: Dataset) -> Dataset:
     """
-    The clips of any dataset, with the columns that [`load_corpora`] returns; those that it returned are left alone.
+    The clips of any dataset, with the columns that [`load_corpora`] returns. Clips that it returned are not changed.
 
     Args:
         dataset (`datasets.Dataset`): With a column of type `Audio` and one called `label` or `emotion`, a ClassLabel or text.
-            Columns `speaker`, `gender`, `session` and `split` are taken over where they are there, and so are `arousal`,
-            `valence` and `dominance` from 0 to 1, `votes`, and `emotion_distribution`. With one of these it may lack the emotion.
+            Columns `speaker`, `gender`, `session` and `split` are kept if they exist, as are `arousal`, `valence` and
+            `dominance` from 0 to 1, `votes`, and `emotion_distribution`. A dataset with one of these may lack the emotion.
 
     Raises:
-        CorpusError: if it is no `Dataset`, a column is missing, a dimension is outside 0 to 1, a distribution does not add up to
-            1, or too many clips are unusable.
+        CorpusError: if it is no `Dataset` or empty, a column is missing, a dimension is outside 0 to 1, a distribution does not
+            add up to 1, or too many clips are unusable.
     """
     if not isinstance(dataset, Dataset):
         raise CorpusError(f"found a {type(dataset).__name__}, expected a datasets.Dataset: one part of the clips")
     if isinstance(dataset.info, ClipsInfo):
         return dataset
+    if not len(dataset):
+        raise CorpusError("found a datasets.Dataset without rows, expected clips")
     part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
     words = column(rows, "emotion").counts()
@@ -222,8 +224,7 @@ def labelled(
         selection (`EmotionSelection`): Which emotions to keep.
         targets, max_excluded, minimum_seconds: See [`load_corpora`].
         corpora (`dict[str, str]`, *optional*): The `NAME=PATH` that each corpus is read from.
-        keep_all (`bool`, defaults to `False`): Emotions without a clip keep their number: a part of the clips may lack some,
-            and all but one.
+        keep_all (`bool`, defaults to `False`): Emotions without clips keep their numbers: a part of the clips may lack some.
         **rating: `minimum_raters`, `vote_smoothing` and `dimension_range`, see [`load_corpora`].
 
     Raises:
@@ -234,7 +235,7 @@ def labelled(
     labels, values, votes = truth.labels, truth.values, truth.votes
     rated = truth.has({*targets} - {EMOTION})
     if votes is not None and DISTRIBUTION in targets:
-        rated |= votes.chosen.any(axis=1)  # by too few for a distribution: left out, not broken
+        rated |= votes.chosen.any(axis=1)  # too few raters for a distribution: left out, but no error
     usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
     usable, copies = exclude_copies(rows, usable)
     excluded += copies
@@ -300,8 +301,8 @@ def with_truth(
     values: Mapping[str, npt.NDArray[np.float64]],
 ) -> Dataset:
     """
-    Rows with a column `label`, which the rows `taken` have (none where it is -1), and one for each of `values`, in place of what
-    they are made of. Rows are selected after it: a column that is added to a selection would copy the audio.
+    Adds the column `label` of the rows `taken` (none where it is -1) and a column for each of `values`, and removes the columns
+    that they are made of. Rows are selected afterwards: adding a column to a selection would copy the audio.
     """
     label = np.full(len(rows), -1, dtype=np.int64)
     label[taken] = labels[taken]
@@ -359,9 +360,8 @@ def exclude_unusable(
     rows: Dataset, knows: Callable[[str], bool], minimum_seconds: float, wanted: npt.NDArray[np.bool_]
 ) -> tuple[list[int], list[Excluded]]:
     """
-    Separates the clips that can be used (their indices) from those that cannot: with a `problem`, shorter than
-    `minimum_seconds`, of an emotion that `knows` rejects and not `wanted` for another target, or another copy of a clip by
-    its name.
+    Separates the usable clips (their indices) from those that have a `problem`, are shorter than `minimum_seconds`, are another
+    copy of a clip by its name, or have an emotion that `knows` rejects and are not `wanted` for another target.
     """
     usable: list[int] = []
     excluded: list[Excluded] = []

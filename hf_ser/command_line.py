@@ -21,7 +21,7 @@ from hf_ser.wording import listed, visible
 #: The environment variable that asks for the whole traceback.
 DEBUG = "HF_SER_DEBUG"
 
-#: What a command says where the memory runs out and it can make nothing smaller by itself.
+#: The message if the memory runs out and the command cannot reduce anything by itself.
 OUT_OF_MEMORY = (
     "the memory of the GPU, or of the machine, ran out: end other programs there, or take a smaller model; a training takes less "
     "with fewer parameters that train (method), with base_model_dtype=bfloat16 and with average_share=0 ({})"
@@ -34,22 +34,22 @@ def errors_in_one_line(
     *others: type[Exception], interrupted: str | None = None, quiet: bool = False
 ) -> Callable[[Command], Command]:
     """
-    For a command that returns its exit status. An error that the user can mend, and that of a GPU without memory, is printed on
-    stderr, and the status is 1; everything else is a fault of the program and keeps its traceback.
+    A decorator for a command that returns its exit status. Errors that the user can correct, and a lack of memory, are printed on
+    stderr, and the status is 1. Other errors are faults of the program and keep their traceback.
 
     Args:
         others (`type[Exception]`): Errors to print in one line besides `ValueError`, `OSError` and `MemoryError`.
         interrupted (`str`, *optional*):
-            What Ctrl-C is answered with, unless the `KeyboardInterrupt` brings words of its own; the status is 130. Without
-            it, an interruption ends the command as it ends any Python program.
-        quiet (`bool`, defaults to `False`): Say nothing: another process of the same command does.
+            The message after Ctrl-C, unless the `KeyboardInterrupt` has its own; the status is 130. Without it, an interruption
+            ends the command as it ends any Python program.
+        quiet (`bool`, defaults to `False`): Print nothing, because another process of the same command does.
     """
     known: tuple[type[Exception], ...] = (ValueError, OSError, MemoryError, *others)
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def reported() -> int:
-            # PEFT asks transformers in a way that it will have to change.
+            # PEFT uses a function of transformers that is deprecated.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             try:
                 status = command()
@@ -80,8 +80,8 @@ def errors_in_one_line(
 
 def path_argument(text: str) -> Path:
     """
-    A path on the command line, for argparse. None at all, as an unset variable of the shell leaves it, would be the folder that
-    one is in.
+    A path on the command line, for argparse. An empty word, from an unset variable of the shell, is an error: `Path` would take
+    it for the current folder.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("no path is given")
@@ -89,7 +89,7 @@ def path_argument(text: str) -> Path:
 
 
 def option(default: Any, *, help: str, choices: Collection[str] = ()) -> Any:
-    """A field of a dataclass of options. Of `choices` it has one, or some if it is a list; see [`require_choices`]."""
+    """A field of a dataclass of options. Its value is one of `choices`, or a list of some; see [`require_choices`]."""
     metadata = {"help": help, "choices": list(choices)} if choices else {"help": help}
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -99,7 +99,7 @@ def option(default: Any, *, help: str, choices: Collection[str] = ()) -> Any:
 def require_choices(options: Any) -> None:
     """
     Raises:
-        ValueError: if an option that has choices has another value, in a dataclass of options.
+        ValueError: if an option of a dataclass has a value that is none of its choices.
     """
     for each in fields(options):
         choices, value = each.metadata.get("choices"), getattr(options, each.name)
@@ -111,7 +111,7 @@ def require_choices(options: Any) -> None:
 def require_share(option: str, value: float | None) -> None:
     """
     Raises:
-        ValueError: if an option's value is given, and no share of a whole.
+        ValueError: if the value of an option is not between 0 and 1.
     """
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{option}: a share from 0 to 1 is needed, found {value}")
@@ -124,8 +124,8 @@ class _Visible(logging.Formatter):
 
 def log_to_terminal(level: int = logging.WARNING) -> None:
     """
-    Shows warnings on stderr, without control characters of names that are in them, and what this package logs from `level` on.
-    Of transformers errors alone are shown, and no progress of loading weights.
+    Shows warnings on stderr, without control characters, and the messages of this package from `level` on. Of transformers only
+    errors are shown, and no progress bar while weights are loaded.
     """
     logging.basicConfig(handlers=[handler := logging.StreamHandler()], level=logging.WARNING)
     handler.setFormatter(_Visible("%(message)s"))

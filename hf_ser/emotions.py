@@ -11,7 +11,7 @@ EMOTIONS = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surp
 
 #: The dimensions in which emotions are rated.
 DIMENSIONS = ("arousal", "valence", "dominance")
-#: What a model can predict of a clip.
+#: The targets that a model can predict.
 EMOTION, DISTRIBUTION = "emotion", "emotion_distribution"
 TARGETS = (EMOTION, DISTRIBUTION, *DIMENSIONS)
 
@@ -73,7 +73,7 @@ def parse_targets(words: Sequence[str]) -> dict[str, float]:
 def require_range(dimension_range: Sequence[float] | None) -> None:
     """
     Raises:
-        ValueError: if a scale of dimensions is given that is not its lowest and its highest value.
+        ValueError: if a scale of dimensions is given that is not two values, the lower one first.
     """
     if dimension_range and not (len(dimension_range) == 2 and dimension_range[0] < dimension_range[1]):
         found = " and ".join(f"{value:g}" for value in dimension_range)
@@ -91,7 +91,7 @@ class EmotionSelection:
         merged (`dict[str, str]`):
             Emotions counted as another: `{"calm": "neutral"}`.
         chosen (`bool`, defaults to `False`):
-            Whether the user named the emotions to keep: then all others are left out on purpose.
+            Whether the user named the emotions to keep, so that all others are left out on purpose.
     """
 
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ class EmotionSelection:
     @classmethod
     def parse(cls, words: Iterable[str]) -> "EmotionSelection":
         """
-        Reads what the user asked for: emotions to keep and `from=to` merges, in any order.
+        Reads a selection of the user: emotions to keep and `from=to` merges, in any order.
 
         `["neutral", "happy", "sad", "angry", "calm=neutral"]` keeps four emotions and counts calm as neutral;
         `["calm=neutral"]` merges alone and keeps all the others. An emotion outside `EMOTIONS` may be named.
@@ -127,13 +127,13 @@ class EmotionSelection:
         return cls(tuple(sorted(names)), merged, bool(kept))
 
     def label(self, emotion: str) -> str | None:
-        """The run's emotion that a clip of `emotion` counts as, or `None` where the run leaves it out."""
+        """The run's emotion that a clip of `emotion` counts as, or `None` if the run leaves it out."""
         emotion = self.merged.get(emotion, emotion)
         return emotion if emotion in self.names else None
 
     def knows(self, emotion: str) -> bool:
         """
-        Whether it is known what to do with `emotion`: it is one of the eight, the user named it, or the user named all
-        that are to be kept and it is none of them. No emotion at all is never known.
+        Whether the selection covers `emotion`: it is one of the eight, the user named it, or the user named all emotions to keep
+        and it is none of them. An empty word is never covered.
         """
         return emotion in (*EMOTIONS, *self.names, *self.merged) or (self.chosen and emotion != "")

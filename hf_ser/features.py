@@ -26,11 +26,11 @@ REPEAT = 1_000_003
 
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """
-    Segments of clips, decoded and augmented as they are asked for.
+    Segments of clips, decoded and augmented on access.
 
-    Item `i` of epoch `e` has the key `e * len(self) + i`: what augmentation does depends on the seed, the epoch and the
-    segment alone, not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives
-    the same item as a filler: its labels are NaN, which no loss counts.
+    Item `i` of epoch `e` has the key `e * len(self) + i`. The augmentation depends only on the seed, the epoch and the segment,
+    not on the number of workers or the order. Keys below `len(self)` are epoch 0. The key `-1 - key` gives the same item as a
+    filler: its labels are NaN, which no loss counts.
 
     With mixup (Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization) an item is
     `weight * segment + (1 - weight) * other`, augmented after that. The other segment is cut, or padded with zeros at its end, to
@@ -41,7 +41,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         segments (`Segments`): The segments to take; `segments.clip` are rows of `clips`.
         augmentation (`Augmentation`, *optional*): For training only.
         seed (`int`, defaults to 0): The augmentation's seed.
-        targets (`Targets`, *optional*): What a model predicts of them, by default one emotion.
+        targets (`Targets`, *optional*): What a model predicts, by default one emotion.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.augmentation = augmentation if augmentation and augmentation.does_something else None
         self.seed = seed
         self.targets = targets or Targets.of(clips)
-        #: What a model shall predict of each clip, `(clips, outputs)`.
+        #: The outputs that a model should have for each clip, `(clips, outputs)`.
         self.labels = self.targets.rows(clips)
 
     def __len__(self) -> int:
@@ -131,8 +131,8 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def drawn(self, epoch: int, i: int) -> int:
         """
-        The seed of what augmentation does to the segment `i` in an epoch. It depends on the clip and not on `i`: in another fold
-        the same clip is augmented alike, so that its features are found again.
+        The seed of the augmentation of the segment `i` in an epoch. It depends on the clip and not on `i`: another fold augments
+        the same clip in the same way, and reuses its cached features.
         """
         clip, start = int(self.segments.clip[i]), int(self.segments.start[i])
         name = f"{self.seed} {epoch} {self._hashes[clip]} {start}"
@@ -152,7 +152,7 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 @dataclass
 class SpeechCollator:
     """
-    Makes a batch of what [`SpeechDataset`] gives: extracted features, padded to the longest.
+    Makes a batch of items of [`SpeechDataset`]: extracted features, padded to the longest.
 
     Args:
         feature_extractor (`SequenceFeatureExtractor`): See `hf_ser.modeling.load_feature_extractor`.
@@ -201,29 +201,29 @@ class SpeechCollator:
         batch["by_length"] = by_length(batch["attention_mask"].sum(dim=1).numpy())
         return dict(batch)
 
-    def cut(self, batch: dict[str, Any], pieces: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
+    def cut(self, batch: dict[str, Any], slices: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
         """
-        Micro-batches of a batch: `pieces` of its clips from the longest on, each without what is padding to all of its clips, and
-        without a mask if there is no other padding.
+        Cuts a batch into micro-batches, `slices` of its clips in the order from the longest to the shortest. Padding that all
+        clips of a micro-batch share is removed, and the mask, too, if no padding is left.
         """
         order, lengths = batch["by_length"]
         ordered = {name: values[order] for name, values in batch.items() if name != "by_length"}
-        for piece in pieces:
+        for clips in slices:
             # A filterbank has fewer frames than `minimum`, where the shortest batch is padded to `minimum_samples`.
-            length = min(max(int(lengths[piece.start]), self.minimum), batch["attention_mask"].shape[1])
-            part = {name: values[piece] for name, values in ordered.items()}
+            length = min(max(int(lengths[clips.start]), self.minimum), batch["attention_mask"].shape[1])
+            part = {name: values[clips] for name, values in ordered.items()}
             for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
                 if name in part:
                     part[name] = part[name].narrow(axis, 0, length)
-            if lengths[piece.stop - 1] == length:
+            if lengths[clips.stop - 1] == length:
                 part.pop("attention_mask", None)
             yield part
 
 
 def by_length(lengths: npt.NDArray[np.int64]) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:
     """
-    The clips of a batch from the longest on `(batch,)`, and the lengths of these. The lengths stay on the CPU, where a batch is
-    cut, as an array of NumPy; a GPU would be waited for if they were asked of it.
+    The clips of a batch from the longest to the shortest `(batch,)`, and their lengths in this order. The lengths are a NumPy
+    array, because a batch is cut on the CPU: reading them from a GPU would wait for it.
     """
     order = np.argsort(-lengths, kind="stable")
     return torch.from_numpy(order), lengths[order]
@@ -231,8 +231,8 @@ def by_length(lengths: npt.NDArray[np.int64]) -> tuple[torch.Tensor, npt.NDArray
 
 class EpochSampler(torch.utils.data.Sampler[int]):
     """
-    Gives the keys of a dataset's segments, in another order in every epoch; the keys carry the epoch, which ends with so many
-    `fillers`.
+    Yields the keys of a dataset's segments, in another order in each epoch. The keys contain the epoch. At the end of an epoch
+    come as many filler keys as `fillers`.
     """
 
     def __init__(self, dataset: SpeechDataset, batch: int, seed: int | None, fillers: int) -> None:
@@ -254,23 +254,23 @@ class StepSampler(EpochSampler):
     """
     Shuffles the segments anew in every epoch. The clips of a step of the optimizer are a random sample of all.
 
-    Batches of like length would save padding, but they are no random samples: length goes with speaker, corpus and emotion.
-    On RAVDESS, PEFT-SER's head on a frozen Whisper trained more slowly on them, and to a worse end. Only the batches that are
-    accumulated to one step are of like length: training does not depend on how a step is cut.
+    Batches of clips of similar length would save padding, but would not be random samples: length depends on speaker, corpus and
+    emotion. On RAVDESS, PEFT-SER's head on a frozen Whisper trained more slowly with them, and its results were worse. Only the
+    batches that are accumulated to one step have similar lengths: training does not depend on how a step is cut.
 
-    The order depends on the seed and the epoch alone; a run that is resumed goes on as if it had not stopped.
+    The order depends only on the seed and the epoch. A resumed run continues as if it had not stopped.
 
-    A balanced epoch has as many segments, and each emotion equally often: some of a frequent emotion, and those of a rare one
-    several times, each time augmented in another way.
+    A balanced epoch has the same number of segments, and each emotion equally often: only some segments of a frequent emotion,
+    and those of a rare one several times, each time with another augmentation.
 
     Args:
-        dataset (`SpeechDataset`): What is sampled; the keys that come out carry the epoch.
+        dataset (`SpeechDataset`): The segments.
         batch (`int`): Segments in one batch, over all processes: a multiple of them.
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
         processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
-            Equally many segments and nearly the same work go to each, see [`deal`]; which are in a step does not depend on it.
-            All must get equally many batches: the last is filled up with fillers, which do not count, so that several
+            Each gets equally many segments and nearly the same work, see [`equal_shares`]. The segments of a step do not depend
+            on it. All must get equally many batches: the last one is filled up with fillers, which do not count, so that several
             processes train the same model as one.
         balanced (`bool`, defaults to False): Whether each emotion is drawn equally often.
     """
@@ -304,19 +304,19 @@ class StepSampler(EpochSampler):
             if self.fillers and first + step >= len(order):
                 shortest = np.full(self.fillers, np.argmin(lengths[clips]))
                 clips, keys = np.append(clips, clips[shortest]), np.append(keys, -1 - keys[shortest])
-            shares = keys[deal(lengths[clips], self.processes)]  # (processes, segments), the longest first
+            shares = keys[equal_shares(lengths[clips], self.processes)]  # (processes, segments), the longest first
             for at in range(0, shares.shape[1], each):
                 yield from shares[:, at : at + each].ravel().tolist()
 
 
 def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """
-    Draws as many segments as there are, each label equally often, or once more than others if they do not share out evenly. Of
-    one label no segment is drawn twice before all were drawn.
+    Draws as many segments as there are, each label equally often; some labels once more if the number cannot be divided. No
+    segment is drawn again before all segments of its label were drawn.
 
     Args:
         labels (`array` of shape `(segments,)`): The label of each segment; those without one (-1) are not drawn.
-        rng (`np.random.Generator`): Draws.
+        rng (`np.random.Generator`): The source of random numbers.
 
     Returns:
         `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
@@ -333,14 +333,14 @@ def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> n
     return np.concatenate(found)
 
 
-def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
+def equal_shares(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
     """
-    Deals clips to processes: equally many to each, and nearly the same work, since all wait for the last. In every round
-    each gets one clip, from the longest on, and who has the least so far gets the longest of the round.
+    Shares clips among processes: equally many for each, and nearly the same work, because all wait for the last one. In each
+    round each process gets one clip, the longest clips first; the process with the least work so far gets the longest of them.
 
     Args:
-        work (`array` of shape `(clips,)`): What each clip costs; there are a multiple of `processes`.
-        processes (`int`): How many processes there are.
+        work (`array` of shape `(clips,)`): The cost of each clip; their number is a multiple of `processes`.
+        processes (`int`): The number of processes.
 
     Returns:
         The clips of each process, `(processes, clips / processes)`, the longest first.
@@ -355,13 +355,13 @@ def deal(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
 
 def micro_batches_of_like_length(lengths: npt.NDArray[np.int64], budget: float, fixed: float = 0.0) -> list[slice]:
     """
-    Cuts a batch into micro-batches of like length, so that together they are the least work: each costs its number of clips
-    times the longest of them, and `fixed`.
+    Cuts a batch into micro-batches of clips of similar length, with the least work in total. The work of a micro-batch is its
+    number of clips times the longest of them, plus `fixed`.
 
     Args:
         lengths (`array` of shape `(clips,)`): The clips' lengths, the longest first.
-        budget (`float`): No micro-batch may be larger (clips times longest), but for a clip alone.
-        fixed (`float`, defaults to 0): What a micro-batch costs, however small it is, in the same unit.
+        budget (`float`): The largest micro-batch (clips times longest). A single clip may be longer.
+        fixed (`float`, defaults to 0): The fixed cost of each micro-batch, in the same unit.
 
     Returns:
         The clips of each micro-batch.
@@ -374,7 +374,7 @@ def micro_batches_of_like_length(lengths: npt.NDArray[np.int64], budget: float, 
         most = clips - first if not longest[first] else max(int(budget // longest[first]), 1)
         ends = range(first + 1, min(first + most, clips) + 1)
         work, end = min(((end - first) * longest[first] + fixed + least[end], -end) for end in ends)
-        least[first], stop[first] = work, -end  # of cuts that are as much work the one with larger micro-batches
+        least[first], stop[first] = work, -end  # of equally good cuts the one with larger micro-batches
     found, first = [], 0
     while first < clips:
         found.append(slice(first, stop[first]))

@@ -20,10 +20,21 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, cut
 from hf_ser.audio.decode import SILENCE, Waveform
 from hf_ser.hub.loading import load
 from hf_ser.hub.reference import FixedLengthFeatureExtractor
-from hf_ser.inference.clips import SOURCES, Clip, Prediction, Source, clips_of, find_clips, is_one_clip
+from hf_ser.inference.clips import (
+    SOURCES,
+    Clip,
+    Prediction,
+    ReadClip,
+    Source,
+    clips_of,
+    find_clips,
+    is_one_clip,
+    read,
+    read_pools,
+    start_threads,
+)
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
 from hf_ser.inference.precision import Int8Linear, set_precision
-from hf_ser.inference.reading import ReadClip, read, read_pools, start_threads
 from hf_ser.inference.timelines import Timeline
 from hf_ser.machine import loading_processes
 from hf_ser.memory import BATCH_SECONDS, FittingParts, kind_of

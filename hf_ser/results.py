@@ -12,9 +12,9 @@ from hf_ser.emotions import DIMENSIONS
 from hf_ser.records import RESULTS, RUN
 
 T = TypeVar("T")
-#: A file without a version is of this one, too.
+#: The version of the file; one without a version has this one.
 VERSION = 1
-#: Arguments that cannot change what a run learns. All others count, so that an argument that is added counts by itself.
+#: Arguments that have no effect on the trained model. All others have, so that a new argument needs no entry.
 WITHOUT_EFFECT = re.compile(
     # What is stored, logged and published, and where.
     r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"
@@ -30,7 +30,7 @@ WITHOUT_EFFECT = re.compile(
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips of a corpus in all parts; `read_as` is its reader (its own name, `manifest` or `dataset`)."""
+    """The clips of a corpus in all parts. `read_as` is the reader: the corpus' own name, `manifest` or `dataset`."""
 
     clips: int
     speakers: int
@@ -41,8 +41,8 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Segments:
-    """The segments that clips were cut into, in seconds."""
+class Segmentation:
+    """How clips were cut into segments, in seconds."""
 
     length: float | None
     overlap: float
@@ -51,10 +51,10 @@ class Segments:
 @dataclass(frozen=True)
 class Kept:
     """
-    The weights that were kept, and by what: `last`, or a metric on a part with its `value`.
+    The weights that were kept, and the criterion: `last`, or a metric on a part with its `value`.
 
-    `interpolation` is the share of the way from the probe to the trained weights, and `validation_scores` the UAR (of dimensions
-    alone the CCC) at equal distances on it.
+    `interpolation` is the position between the probe (0) and the trained weights (1). `validation_scores` are the UAR (the CCC
+    of a model of dimensions alone) at equal distances between them.
     """
 
     by: str
@@ -75,8 +75,8 @@ class Parameters:
 @dataclass(frozen=True)
 class Training:
     """
-    How a run was trained: `seconds` without and `seconds_in_all` with preparation, `arguments` that are not at their defaults,
-    and the `defaults` that a reader looks for.
+    How a run was trained: `seconds` without and `seconds_in_all` with preparation, the `arguments` that differ from their
+    defaults, and the `defaults` of some others.
     """
 
     epochs: float | None
@@ -115,16 +115,16 @@ class RunResults:
     The results of a run.
 
     Args:
-        emotions (`list[str]`): The emotions that the model tells apart; none for a model of dimensions alone.
-        targets (`dict[str, float]`): What it was trained for, and the weights in the loss; see [`~hf_ser.targets`].
-        metrics (`dict`): The metrics of each part, at most 1, with their intervals.
+        emotions (`list[str]`): The emotions that the model classifies; none for a model of dimensions alone.
+        targets (`dict[str, float]`): The targets of the training and their weights in the loss; see [`~hf_ser.targets`].
+        metrics (`dict`): The metrics of each part, with their intervals.
         split (`dict`): Its `name` and settings, clips and speakers of its `parts`, and the number of speakers that they share.
         probe (`dict`, *optional*): The metrics of the probe by part, and how it was found.
-        identity (`dict`, *optional*): The arguments that can change what the run learns. They are in `run.json`, which a run
+        identity (`dict`, *optional*): The arguments that have an effect on the trained model. They are in `run.json`, which a run
             writes when it starts.
         ranges (`dict`, *optional*): For each corpus the range of its own scale of each dimension, which became 0 to 1.
-        agreement (`dict`, *optional*): For each corpus and target how far its raters agree: Krippendorff's `alpha`, the mean
-            number of `raters` of a clip, and the `clips`.
+        agreement (`dict`, *optional*): For each corpus and target the agreement of the raters: Krippendorff's `alpha`, the mean
+            number of `raters` of a clip, and the number of `clips`.
     """
 
     base_model: str
@@ -141,7 +141,7 @@ class RunResults:
     excluded: dict[str, dict[str, int]]
     left_out: dict[str, int]
     left_out_by_split: dict[str, int]
-    segments: Segments
+    segments: Segmentation
     split: dict[str, Any]
     warnings: list[str]
     metrics: dict[str, dict[str, Any]]
@@ -167,7 +167,7 @@ class RunResults:
 
     @property
     def main_metric(self) -> str:
-        """What stands for the run: `uar`, or `ccc`, the mean over the dimensions, where the test part has no emotions."""
+        """The main metric: `uar`, or `ccc`, the mean over the dimensions, if the test part has no emotions."""
         return "ccc" if "ccc" in self.test and "uar" not in self.test else "uar"
 
     @property
@@ -177,13 +177,13 @@ class RunResults:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that the run combined, most often one."""
+        """The methods that the run combined; usually one."""
         return tuple(self.method.split("+"))
 
     def shared_speakers(self, part: str = "test") -> int | None:
         """
-        How many speakers train and a part share. `None` if it is unknown: some clips of the two have no speaker, and no known
-        speaker is in both; or if there is no such part.
+        The number of speakers that are in both train and a part. `None` if there is no such part, or if the number is unknown:
+        some clips have no speaker, and no known speaker is in both.
         """
         shared: int | None = self.split.get(f"speakers_shared_by_train_and_{part}")
         if shared == 0 and any(self.split["parts"][name]["clips_without_speaker"] for name in ("train", part)):
@@ -236,7 +236,7 @@ class RunResults:
 
 
 def differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The arguments of two runs, as far as both have them, that differ."""
+    """The arguments that both of two runs have and that differ."""
     return {name: (found[name], given[name]) for name in given if name in found and found[name] != given[name]}
 
 

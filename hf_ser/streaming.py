@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, Segments, read_mono
+from hf_ser.audio import SAMPLING_RATE, AudioError, Segments, read_mono
 from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
-from hf_ser.corpora.hub_stream import HubStream
+from hf_ser.corpora.hub_dataset import HubStream
 from hf_ser.features import EpochSampler, SpeechDataset
-from hf_ser.targets import Targets
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class Stream:
 
     Args:
         audio (`HubStream`): The source.
-        minimum_samples (`int`): The shortest clip that the encoder takes, at 16 kHz.
+        minimum_samples (`int`): The samples of the shortest clip that the encoder takes, at 16 kHz.
         max_excluded (`float`): The share of clips that may be excluded.
         buffer (`int`): The number of clips that wait in memory, from which the next one is drawn at random; at least 1.
     """
@@ -44,7 +43,7 @@ class Stream:
         self.reason = torch.zeros(len(audio), dtype=torch.uint8).share_memory_()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
-        """Itself: the parts of a split share what is known of the clips."""
+        """The object itself: the parts of a split share it."""
         return self
 
     def decode(self, row: int, audio: dict[str, Any]) -> Waveform | None:
@@ -82,27 +81,20 @@ class StreamedSpeech(SpeechDataset):
     Segments of clips on the Hub (`clips.info.stream`), fetched on demand; arguments, items and keys are those of
     [`SpeechDataset`]. A clip has a `row`, its place in the stream, and a segment that ends at `WHOLE` ends with its clip.
 
-    The first segment that is asked for of a row group fetches the group; its other segments wait in memory. In the order of
+    The first access to a segment of a row group fetches the group; its other segments wait in memory. In the order of
     [`StreamSampler`] each group is fetched once in an epoch. An excluded clip becomes a filler: silence, without a label.
 
     Raises:
         ValueError: if the augmentation needs other clips.
     """
 
-    def __init__(
-        self,
-        clips: Dataset,
-        segments: Segments,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        targets: Targets | None = None,
-    ) -> None:
-        if augmentation and augmentation.needs_other_clips:
+    def __init__(self, clips: Dataset, segments: Segments, *arguments: Any, **options: Any) -> None:
+        super().__init__(clips, segments, *arguments, **options)
+        if self.augmentation and self.augmentation.needs_other_clips:
             raise ValueError(
                 "streaming: mixup_alpha and babble (distort_kinds) need other clips at any time, and a stream has each once; "
                 "leave them out, or leave streaming out"
             )
-        super().__init__(clips, segments, augmentation, seed, targets)
         self.stream: Stream = clips.info.stream
         #: The row of each segment, and its row group.
         self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
@@ -140,7 +132,7 @@ class StreamedSpeech(SpeechDataset):
         rows, places = np.unique(self.row[mine], return_inverse=True)
         audio = self.stream.audio.fetch(group, rows)
         self._waiting.update((i, audio[place]) for i, place in zip(mine.tolist(), places.tolist(), strict=True))
-        # A resumed run does not ask for what it took before: the oldest goes.
+        # A resumed run does not access the segments that it took before: the oldest are removed.
         for i in list(self._waiting)[: -(self.stream.buffer + 2 * len(mine))]:
             del self._waiting[i]
 
@@ -154,7 +146,7 @@ class StreamSampler(EpochSampler):
     of what it has taken before.
 
     Args:
-        dataset (`StreamedSpeech`): The segments; the keys that come out carry the epoch.
+        dataset (`StreamedSpeech`): The segments.
         batch (`int`): Segments in one batch of one process.
         seed (`int`, *optional*): The seed.
         processes (`int`, defaults to 1): Processes that train. An epoch of training ends with fillers, so that they get equally

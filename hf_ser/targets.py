@@ -60,10 +60,10 @@ class Targets:
 
     def rows(self, clips: Dataset) -> Rows:
         """
-        What a model shall predict of each clip, `(clips, outputs)`; NaN where a clip has no such label.
+        The outputs that a model should have for each clip, `(clips, outputs)`; NaN where a clip has no such label.
 
-        Of the emotions it is 1 for the one that is right, or the distribution, each times the weight of that target; where a clip
-        has both and both are targets, it is their sum.
+        For the emotions it is 1 for the true one, or the distribution, each times the weight of that target. If a clip has both
+        and both are targets, it is their sum.
         """
         found = np.full((len(clips), len(self.outputs)), np.nan, dtype=np.float32)
         emotions = len(self.emotions)
@@ -95,6 +95,6 @@ def _column(clips: Dataset, name: str, width: int) -> Rows:
     found = np.full((len(clips), width), np.nan, dtype=np.float32)
     if name in clips.column_names:
         column = arrow_column(clips, name)
-        values = column.drop_null() if width == 1 else column.flatten()  # neither has what is missing
+        values = column.drop_null() if width == 1 else column.flatten()  # both leave out missing values
         found[column.is_valid().to_numpy(zero_copy_only=False)] = np.asarray(values).reshape(-1, width)
     return found

@@ -1,15 +1,15 @@
-"""Numbers, shares and lists of names, as a sentence has them."""
+"""Numbers, shares and lists of names for sentences and tables."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
-#: What breaks a line of a table, changes the terminal that it is printed on, or turns the direction of a text.
+#: Characters that break a line of a table, control the terminal, or change the direction of a text.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def visible(text: str, kept: str = "") -> str:
-    """A text with its control characters as `\\n` or `\\x1b`, but for those `kept`."""
+    """A text with its control characters as `\\n` or `\\x1b`, except for those `kept`."""
     return CONTROL.sub(lambda found: found[0] if found[0] in kept else repr(found[0])[1:-1], text)
 
 
@@ -35,7 +35,7 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list
 
 def per_cent(share: float) -> float:
     """
-    A share in per cent with one decimal, 5 rounded up, without what is left of computing it: two that are equal are printed
-    alike, and none as -0.0.
+    A share in per cent with one decimal, 5 rounded up. Rounding errors of its computation have no effect: equal shares give equal
+    numbers, and none is -0.0.
     """
     return float(Decimal(repr(round(100 * float(share), 9))).quantize(Decimal("0.1"), ROUND_HALF_UP)) or 0.0

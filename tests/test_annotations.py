@@ -291,6 +291,8 @@ class TestADatasetOfTheUsersOwn:
             CorpusError, match=r"emotion_distribution: found \[0.5, 0.6\], expected a share for each of the 2"
         ):
             as_clips(mine)
+        with pytest.raises(CorpusError, match="without rows, expected clips"):
+            as_clips(mine.select([]))
 
     def test_a_stream_has_them_without_audio(self, hub: Any, make_dataset: Make) -> None:
         mine = make_dataset(

@@ -18,7 +18,7 @@ from hf_ser.features import (
     SpeechCollator,
     SpeechDataset,
     StepSampler,
-    deal,
+    equal_shares,
     longest_first,
     micro_batches_of_like_length,
 )
@@ -387,7 +387,7 @@ class TestDeal:
     @given(work=st.lists(st.floats(1, 100), min_size=1, max_size=60), processes=st.integers(1, 8))
     def test_who_has_most_has_no_more_than_a_clip_can_make_up_for(self, work: list[float], processes: int) -> None:
         costs = np.array(work * processes)[: len(work) // processes * processes or processes]
-        shares = deal(costs, processes)
+        shares = equal_shares(costs, processes)
         assert shares.shape == (processes, len(costs) // processes)
         assert sorted(shares.ravel()) == list(range(len(costs)))
         loads = costs[shares].sum(axis=1)

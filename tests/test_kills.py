@@ -29,7 +29,7 @@ from tqdm.std import TqdmDefaultWriteLock
 import hf_ser
 from hf_ser.cli import predict
 from hf_ser.evaluation import plots
-from hf_ser.export import export, run
+from hf_ser.export import export
 from hf_ser.inference.files import PredictionFile
 from hf_ser.training import SERTrainer, finetune, parse_arguments
 from hf_ser.training.run import finetune_seeds
@@ -285,7 +285,7 @@ def test_an_export(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "SERPipeline": lambda **_: None,
         "compare": lambda *_: same,
     }.items():
-        monkeypatch.setattr(run, name, stub)
+        monkeypatch.setattr(f"hf_ser.export.{name}", stub)
 
     def command(folder: Path) -> None:
         export(classifier, folder / "exported", overwrite=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hf_ser.audio import AudioError, Augmentation, Segments
 from hf_ser.audio.decode import REASONS, encode
-from hf_ser.corpora.hub_stream import HubStream, RowGroup
+from hf_ser.corpora.hub_dataset import HubStream, RowGroup
 from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler
 
 

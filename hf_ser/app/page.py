@@ -19,13 +19,13 @@ from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, visible
 
-#: Longer recordings get a timeline of windows of so many seconds, at most so many of them, with no shorter segments.
+#: Longer recordings get a timeline: the seconds of a window, the largest number of windows, the seconds of the shortest segment.
 WINDOW, WINDOWS, SEGMENT = 3.0, 120, 1.0
 #: The longest recording that is accepted, in seconds, and the largest file: five minutes of 48 kHz stereo in 24 bit are 86 MB.
 LONGEST, LARGEST = 300.0, "90 MB"
-#: How many may wait for their results. One recording is computed at a time.
+#: The number of users that may wait for results. One recording is computed at a time.
 WAITING = 100
-#: Recordings are deleted after so many seconds.
+#: Recordings are deleted after this many seconds.
 KEPT = 3600
 LIMITS = (
     "The model compares a voice with the recordings that it was trained on. **It cannot read what people feel**, and is often "
@@ -92,14 +92,14 @@ def make_page(
 
 
 def launch(page: gr.Interface, **options: Any) -> None:
-    """Opens a page: nothing is loaded from elsewhere, no link is shared, and no recording is kept for long."""
+    """Opens a page. It loads nothing from other servers, shares no link, and keeps no recording for long."""
     fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
     page.queue(max_size=WAITING, default_concurrency_limit=1)
     page.launch(theme=gr.themes.Default(**fonts), max_file_size=LARGEST.replace(" ", ""), share=False, **options)
 
 
 def describe(model: str, revision: str | None = None) -> str:
-    """What the model was trained and tested on, in Markdown, from the `results.json` of its run."""
+    """The training and the test of the model, in Markdown, from the `results.json` of its run."""
     folder = Path(model).expanduser()
     name = f"`{folder.resolve().name}`" if folder.is_dir() else f"[{model}](https://huggingface.co/{model})"
     try:
@@ -118,7 +118,7 @@ def describe(model: str, revision: str | None = None) -> str:
 
 
 def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[Any]:
-    """The page's outputs for a recording: probabilities, and of a longer one plot, table and files, which go into `folder`."""
+    """The page's outputs for a recording: probabilities, and for a longer one plot, table and files in `folder`."""
     if path is None:
         raise _error("There is no recording yet: record or upload one first.")
     try:
@@ -145,12 +145,12 @@ def _predict(recogniser: SERPipeline, path: str | None, folder: Path) -> list[An
 
 
 def _escaped(text: str) -> str:
-    """Markdown in which no name is HTML, or begins a line."""
+    """Markdown in which no name is HTML or begins a line."""
     return visible(text).replace("<", "&lt;")
 
 
 def _error(message: str) -> gr.Error:
-    # Gradio shows the message as HTML, and it may have a file's name in it.
+    # Gradio shows the message as HTML, and it may contain the name of a file.
     return gr.Error(html.escape(message), duration=60, print_exception=False)
 
 

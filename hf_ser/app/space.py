@@ -1,4 +1,4 @@
-"""The page of a model as a Space: a repository on the Hub whose `app.py` the Hub runs, with what `requirements.txt` installs."""
+"""The page of a model as a Space: a repository whose `app.py` the Hub runs after installing `requirements.txt`."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def write_space(
         model (`str`): The model's name on the Hub.
         base, revision, title, examples (*optional*): See [`~hf_ser.app.page.make_page`]; `base` is a name on the Hub, too, and
             the examples are copied.
-        requirement (`str`, *optional*): What pip installs the package from, such as `hf_ser[demo] @ git+https://...`; by
+        requirement (`str`, *optional*): The requirement of this package for pip, such as `hf_ser[demo] @ git+https://...`; by
             default this version from the package index.
 
     Raises:

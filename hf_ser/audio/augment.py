@@ -13,9 +13,9 @@ from hf_ser.audio.distort import Condition, distort
 from hf_ser.command_line import option, require_choices
 
 N_FFT, HOP = 512, 128
-#: Augmentation never makes a clip longer than so many samples (Whisper's 30 s), unless it was longer before.
+#: Augmentation makes no clip longer than this number of samples (Whisper's 30 s), unless it was longer before.
 LONGEST = 30 * SAMPLING_RATE
-#: What has a probability.
+#: The augmentations that have a probability.
 MEASURES = ("noise", "pitch", "stretch", "mask", "speed", "distort")
 #: The distortions of `hf_ser.audio.distort` for training, and the range that their level is drawn from: a signal-to-noise ratio
 #: in dB, for reverberation the RT60 in seconds; `None` for those without levels.
@@ -42,11 +42,11 @@ def _probability(text: str, default: float = 0.0) -> float:
 @dataclass(frozen=True)
 class Augmentation:
     """
-    What may happen to a waveform, each with its probability and the range that its strength is drawn from.
+    The augmentations of a waveform, each with its probability and the range that its strength is drawn from.
 
-    Each field has its help. A shifted pitch keeps the tempo, and a changed tempo the pitch; speed changes both (Ko et al. 2015,
-    Audio Augmentation for Speech Recognition). White noise is Gaussian. Babble is other clips of train: with it, cached features
-    of one fold cannot be reused by another. For mixup see `hf_ser.features.SpeechDataset`.
+    Each field has its help. A shifted pitch keeps the tempo, and a changed tempo keeps the pitch; speed changes both (Ko et al.
+    2015, Audio Augmentation for Speech Recognition). White noise is Gaussian. Babble consists of other clips of train: with it,
+    a fold cannot reuse the cached features of another one. For mixup see `hf_ser.features.SpeechDataset`.
 
     Raises:
         ValueError: if a probability or a range is none.
@@ -62,7 +62,7 @@ class Augmentation:
     mask_share: list[float] = _span(0.10, 0.15, "The share of the clip that is set to zero")
     speed_probability: float = _probability("tempo and pitch are changed together, by resampling", 0.7)
     speed_rate: list[float] = _span(0.9, 1.1, "The rate, in hundredths; above 1 is faster")
-    distort_probability: float = _probability("one of --distort_kinds is applied", 0.2)
+    distort_probability: float = _probability("one of distort_kinds is applied", 0.2)
     distort_kinds: list[str] = option(
         [kind for kind in DISTORT_LEVELS if kind != "babble"],
         help="Distortions to draw from; all but babble by default. The level is drawn, too: noise and babble (other "
@@ -102,7 +102,7 @@ class Augmentation:
 
     @property
     def needs_other_clips(self) -> bool:
-        """Whether a clip is changed by means of other clips: mixup and babble."""
+        """Whether it adds other clips to a clip: mixup and babble."""
         return bool(self.mixup_alpha or (self.distort_probability and "babble" in self.distort_kinds))
 
     def __call__(
@@ -110,20 +110,20 @@ class Augmentation:
     ) -> torch.Tensor:
         """
         Augments a waveform `(samples,)`; stretching and speed change its length. The same waveform and seed give the same
-        result, in whatever process and order. Mixup is not done here.
+        result, in any process and order. Mixup is not done here.
 
         Args:
             waveform (`torch.Tensor`): The clip.
             seed (`int`): At least 0.
-            babble (`Callable`, *optional*): Reads other clips, called where babble is drawn.
+            babble (`Callable`, *optional*): Reads other clips; called if babble is drawn.
         """
         longest = max(len(waveform), LONGEST)
         generator = torch.Generator().manual_seed(seed)
-        # Everything is drawn first and always, so that switching one measure on leaves the others' draws as they are.
+        # All numbers are always drawn, so that one augmentation does not change the numbers of the others.
         happens = torch.rand(4, generator=generator).tolist()
         strength = torch.rand(4, generator=generator).tolist()
         where = torch.rand((), generator=generator).item()
-        # From another generator, since the noise below comes next from this one.
+        # From another generator, because the noise below must not change.
         more = np.random.default_rng(seed)
         happens += more.random(2).tolist()
         strength += more.random(2).tolist()

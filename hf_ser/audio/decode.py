@@ -1,8 +1,11 @@
 """Files and stored clips become waveforms."""
 
+import ctypes
 import hashlib
 import math
 import os
+import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,20 +19,19 @@ import soundfile
 import torch
 import torchaudio
 
-from hf_ser.audio.mpg123 import silenced
 from hf_ser.memory import free_memory, is_out_of_memory
 
-#: What every encoder here was pretrained on, in Hz.
+#: The sampling rate that all encoders were pretrained on, in Hz.
 SAMPLING_RATE = 16_000
 #: A clip whose loudest sample is below this is silent (-80 dB of full scale).
 SILENCE = 1e-4
 #: A clip with a sample above this times full scale is damaged: its power would overflow. 32-bit integers stored as floats are
-#: below.
+#: below it.
 LOUDEST = 1e10
 #: Why a clip cannot be used. The last one depends on the encoder.
 REASONS = ("unreadable", "empty", "not finite", "silent", "too loud", "too long", "too short")
 
-#: The lowest and highest sampling rate of a recording, in Hz. Others are those of a damaged header.
+#: The lowest and highest sampling rate of a recording, in Hz. Another one means that the header is damaged.
 RATES = (4_000, 384_000)
 #: The longest recording that is decoded, in seconds, and the most samples of its mean (4 GB): 6 hours at up to 48 kHz.
 LONGEST, MOST_SAMPLES = 6 * 3600.0, 1 << 30
@@ -51,7 +53,7 @@ class AudioError(ValueError):
 
 
 class MemoryShortError(AudioError):
-    """A clip that does not fit into the memory that there is now."""
+    """A clip that does not fit into the memory that is free now."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("too long", f"{detail}; cut it into shorter files")
@@ -60,19 +62,51 @@ class MemoryShortError(AudioError):
 @dataclass(frozen=True)
 class Decoded:
     """
-    What a file holds, before it is resampled.
+    The content of a file, before it is resampled.
 
     Args:
         mono (`np.ndarray` of shape `(samples,)`): The mean of its channels, float32.
         sampling_rate (`int`): In Hz.
-        channels (`int`): How many channels it has.
-        subtype (`str`): How soundfile calls its samples (`PCM_16`).
+        channels (`int`): The number of channels.
+        subtype (`str`): The type of the samples in the words of soundfile (`PCM_16`).
     """
 
     mono: Waveform
     sampling_rate: int
     channels: int
     subtype: str
+
+
+_lock = threading.Lock()
+_decoding = 0
+if platform.libc_ver()[0] == "glibc":
+    _libc = ctypes.CDLL(None)
+    _libc.fopen.restype = ctypes.c_void_p
+    _nowhere = _libc.fopen(b"/dev/null", b"w")
+    _stderr = ctypes.c_void_p.in_dll(_libc, "stderr")
+    _terminal = _stderr.value
+else:  # elsewhere the variable is another or may not be written: the messages are printed
+    _stderr, _terminal, _nowhere = ctypes.c_void_p(), None, None
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """
+    Discards what C code prints to C's `stderr`, in all threads, until the last of them leaves: libmpg123, which decodes MP3 for
+    libsndfile, prints what is wrong with a file. File descriptor 2 stays as it is: Python's own `sys.stderr`, C++'s `std::cerr`
+    and processes that are started meanwhile print as before.
+    """
+    global _decoding
+    with _lock:
+        _decoding += 1
+        _stderr.value = _nowhere
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding:
+                _stderr.value = _terminal
 
 
 @contextmanager
@@ -88,11 +122,11 @@ def _memory_permitting() -> Iterator[None]:
 @_memory_permitting()
 def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
     """
-    Decodes what an undecoded `Audio` column holds, block by block: of a long recording with many channels no more is in
-    memory than the mean of them. Memory grows with what is decoded; the length in a damaged header has no effect.
+    Decodes an item of an undecoded `Audio` column, block by block: only the mean of the channels of a long recording is in
+    memory. Memory grows with the decoded samples; the length in a damaged header has no effect.
 
     Args:
-        audio (`dict`): `bytes`, or where they are none, the `path` of a file that soundfile reads.
+        audio (`dict`): `bytes`, or if they are none, the `path` of a file that soundfile reads.
         longest (`float`, *optional*, defaults to 6 hours): The longest recording that is accepted, in seconds.
 
     Raises:
@@ -102,11 +136,11 @@ def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
     if audio["bytes"] is None and not path:
         raise AudioError("unreadable", "no path is given")
-    if audio["bytes"] is None and b"\0" in path:  # soundfile would open what is called as the part before it
+    if audio["bytes"] is None and b"\0" in path:  # soundfile would open the file whose name is the part before it
         raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])
     try:
-        with silenced(), soundfile.SoundFile(source) as file:
+        with _silenced(), soundfile.SoundFile(source) as file:
             return Decoded(_mean_of_channels(file, longest), file.samplerate, file.channels, file.subtype)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         if audio["bytes"] == b"" or (audio["bytes"] is None and os.path.isfile(path) and not os.path.getsize(path)):
@@ -127,7 +161,7 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
     most = min(int(longest * rate), MOST_SAMPLES)
     mono = [np.zeros(0, np.float32)]
     samples = 0
-    # Not SoundFile.blocks: it makes as many blocks as the header claims, whatever is left in the file.
+    # Not SoundFile.blocks, which yields as many blocks as the header claims, even if the file ends before.
     while len(block := file.read(max(BLOCK // file.channels, 1), dtype="float32", always_2d=True)):
         samples += len(block)
         if samples > most:
@@ -136,7 +170,7 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
                 f"it lasts more than {most / rate / 60:.3g} minutes at {rate} Hz, the longest that is accepted; "
                 "cut it into shorter files",
             )
-        # What comes next takes twice as much. Without room for it the system may end the process, or another.
+        # The next steps need twice as much. Without room for it the system may kill this or another process.
         if samples > BLOCK and 8 * samples > (free := free_memory()):
             minutes = samples / rate / 60
             raise MemoryShortError(
@@ -159,9 +193,8 @@ def resample(mono: Waveform, sampling_rate: int) -> Waveform:
         return mono
     if sampling_rate // math.gcd(sampling_rate, SAMPLING_RATE) <= PHASES:
         return torchaudio.functional.resample(torch.from_numpy(mono), sampling_rate, SAMPLING_RATE).numpy()
-    # A rate that shares few factors with 16,000 would need a filter for each of as many phases, and gigabytes for them.
-    # Whole seconds have as many samples as the rate says, so that the spectrum can be cut or extended instead; the silence
-    # after the end keeps it apart from the beginning.
+    # A rate that shares few factors with 16,000 would need a filter for each of as many phases, and gigabytes for them. Instead,
+    # the spectrum of whole seconds is cut or extended. Silence after the end separates it from the beginning.
     seconds = len(mono) // sampling_rate + 2
     padded = np.pad(mono, (0, seconds * sampling_rate - len(mono)))
     with np.errstate(all="ignore"):  # `check` finds what is not finite
@@ -172,8 +205,8 @@ def resample(mono: Waveform, sampling_rate: int) -> Waveform:
 def check(waveform: Waveform, shortest: int = 0) -> None:
     """
     Raises:
-        AudioError: if a waveform is empty, has fewer than the `shortest` samples that an encoder takes or samples that are no
-            numbers, is silent, or is louder than `LOUDEST`.
+        AudioError: if a waveform is empty, has fewer samples than the `shortest` clip of an encoder or samples that are not
+            finite, is silent, or is louder than `LOUDEST`.
     """
     if not len(waveform):
         raise AudioError("empty", "it has no samples")
@@ -188,13 +221,13 @@ def check(waveform: Waveform, shortest: int = 0) -> None:
 
 
 def hash_of(waveform: Waveform) -> str:
-    """A hash of the samples: equal for identical waveforms alone."""
+    """A hash of the samples: equal only for identical waveforms."""
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 
 
 def read_mono(audio: str | dict[str, Any], longest: float = LONGEST, shortest: int = 0) -> Waveform:
     """
-    Reads a file, or what an undecoded `Audio` column holds, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds,
+    Reads a file, or an item of an undecoded `Audio` column, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds,
     `shortest` in samples of the waveform.
 
     Raises:

@@ -1,8 +1,8 @@
 """
 The conditions under which a model's robustness is measured: noise, babble, reverberation, channels, codecs, level, speed.
 
-Unlike `hf_ser.audio.augment`, which draws at random what happens to a clip in training, a condition says exactly what is done
-to every clip of a test, so that two models, or two strengths, are measured on the same distorted clips.
+In contrast to `hf_ser.audio.augment`, which draws random changes of a clip in training, a condition is the same exact change of
+every clip of a test, so that two models, or two strengths, are measured on the same distorted clips.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from hf_ser.audio.decode import SAMPLING_RATE, Waveform
 
 Samples = npt.NDArray[np.float64]
 
-#: Pink noise has no power below this, in Hz: further down it is inaudible, and would take its share of the energy.
+#: Pink noise has no power below this frequency, in Hz: lower frequencies are inaudible, but would have a part of the energy.
 PINK_FROM = 20.0
 #: A telephone's band in Hz, and its sampling rate (ITU-T G.712).
 TELEPHONE_BAND, TELEPHONE_RATE = (300.0, 3400.0), 8000
 #: The bitrates of an MP3 of 16 kHz, in kbit/s (MPEG-2 layer III, ISO/IEC 13818-3).
 MP3_BITRATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-#: By how many samples LAME and the decoder delay an MP3 that does not say so itself: 576 and 529.
+#: The delay of LAME and the decoder in samples (576 and 529), for an MP3 that does not contain it.
 MP3_DELAY = 1105
 #: Taps on either side of a resampling filter, in samples of the lower rate, and its Kaiser window's beta (-100 dB).
 RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
@@ -36,52 +36,50 @@ RESAMPLING_TAPS, RESAMPLING_BETA = 64, 10.0
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to a clip, a key of `UNITS`, and how much of it, in that unit; `None` for a kind without levels."""
+    """A kind of distortion and its level, in the unit that `UNITS` has; `None` for a kind without levels."""
 
     kind: str
     level: float | None = None
 
     @property
     def name(self) -> str:
-        """How it is called in tables: `white noise, 10 dB SNR`."""
+        """The name in tables: `white noise, 10 dB SNR`."""
         return self.kind if self.level is None else f"{self.kind}, {self.level:g} {UNITS[self.kind]}"
 
 
 def distort(waveform: Waveform, condition: Condition, seed: int, babble: Sequence[Waveform] = ()) -> Waveform:
     """
-    Distorts a clip. The same clip, condition and seed give the same result, in whatever order and process. The same seed has
-    the same noise, at whatever ratio, so that levels differ in nothing but the level. Nothing is clipped at ±1 but by
-    `clipping`.
+    Distorts a clip. The same clip, condition and seed give the same result in any order and process. The same seed gives the same
+    noise at any ratio, so that two levels differ only in the level. Only `clipping` clips samples.
 
     | kind | what it is |
     |---|---|
     | `clean` | the clip itself |
     | `white noise` | Gaussian, as much power in every Hz |
     | `pink noise` | Gaussian, as much power in every octave from 20 Hz to 8 kHz: -3 dB per octave |
-    | `babble` | the sum of `babble`'s clips, each at the same power and from a random place on, repeated if it is short |
+    | `babble` | the sum of the clips in `babble`, each at the same power, from a random place on, repeated if it is short |
     | `reverberation` | a room whose reverberation falls by 60 dB in that many seconds, see `room_response` |
     | `telephone band` | 300 to 3400 Hz, at 8 kHz (ITU-T G.712), without a codec |
     | `resampling` | to that rate and back: nothing is left above half of it |
     | `MP3` | encoded by LAME at that constant bitrate, and decoded |
-    | `level` | louder or softer. An encoder that normalises its input (HuBERT, Wav2Vec2) should not see it |
+    | `level` | louder or softer. It should have no effect on an encoder that normalises its input (HuBERT, Wav2Vec2) |
     | `clipping` | that share of the samples, the largest, is set to the largest of the others |
     | `speed` | played that many times as fast, pitch and length with it (Ko et al. 2015, Audio Augmentation for ASR) |
 
-    A signal-to-noise ratio is 10 log10(sum of the clip's squares / sum of the noise's squares) over the whole clip, pauses
-    included; where there is speech, it is higher. A clip of digital silence has no energy, gets none, and stays silent.
+    A signal-to-noise ratio is 10 log10(sum of the clip's squares / sum of the noise's squares) over the whole clip with its
+    pauses; during speech it is higher. A clip of digital silence has no energy, gets no noise, and stays silent.
 
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): The clip, at 16 kHz.
-        condition (`Condition`): What is done to it.
-        seed (`int`): The clip's own seed, at least 0: `clip_seed(seed, name)`. The same one for two clips gives them the same
-            noise.
+        condition (`Condition`): The distortion.
+        seed (`int`): The clip's own seed, at least 0: `clip_seed(seed, name)`. Two clips with the same seed get the same noise.
         babble (`Sequence[np.ndarray]`, *optional*): Other clips `(samples,)` of any length, for `babble`: 5 or more are a crowd.
 
     Returns:
         The clip, `(samples,)` in float32: as long and in the same place, except for `speed`.
 
     Raises:
-        ValueError: if there is no such condition, or babble has no clips, or silent ones alone.
+        ValueError: if there is no such condition, or babble has no clips, or only silent ones.
     """
     # The level is not in the seed, so that two levels have the same noise.
     generator = np.random.default_rng(clip_seed(seed, condition.kind))
@@ -120,9 +118,9 @@ def _distorted(
             return clean * 10 ** (level / 20)
         case "clipping":
             size = np.abs(clean)
-            # The share is one of the samples that are not zero: silence around a clip does not change what is clipped of it.
+            # The share counts the samples that are not zero, so that silence around a clip has no effect on its speech.
             sounding = np.sort(size[size > 0])
-            clipped = min(round(level / 100 * len(sounding)), len(sounding) - 1)  # one is left to say where
+            clipped = min(round(level / 100 * len(sounding)), len(sounding) - 1)  # one is left, which has the limit
             limit = sounding[len(sounding) - 1 - clipped] if clipped > 0 else np.inf
             return np.clip(clean, -limit, limit)
         case "speed":
@@ -133,7 +131,7 @@ def _distorted(
 
 def clip_seed(seed: int, name: str) -> int:
     """A clip's own seed, from an evaluation's seed and the clip's name: the same in every process, on every machine."""
-    # A name on disk need not be UTF-8, and has surrogates in the place of what is not.
+    # A name on disk need not be UTF-8, and has surrogates in place of other bytes.
     digest = hashlib.blake2b(f"{seed} {name}".encode(errors="surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
@@ -163,15 +161,17 @@ def pink_noise(samples: int, generator: np.random.Generator) -> Samples:
 
 def babble_noise(samples: int, generator: np.random.Generator, voices: Sequence[Waveform]) -> Samples:
     """
-    The sum `(samples,)` of other clips, each divided by its root mean square and begun at a random place; where it ends, it
-    begins again.
+    The sum `(samples,)` of other clips, each divided by its root mean square, from a random place on; after its end it begins
+    again.
 
     Raises:
-        ValueError: if there are none, or silent ones alone.
+        ValueError: if there are none, or only silent ones.
     """
     total = np.zeros(samples)
     for voice in voices:
-        start = int(generator.integers(len(voice)))  # drawn for a silent clip, too: it changes nothing for the others
+        start = int(
+            generator.integers(len(voice))
+        )  # also drawn for a silent clip, so that it has no effect on the others
         if power := float(np.mean(np.square(voice, dtype=np.float64))):
             total += np.resize(np.roll(voice, -start), samples) / math.sqrt(power)
     if not total.any():
@@ -195,7 +195,7 @@ def room_response(rt60: float, generator: np.random.Generator) -> Samples:
 @lru_cache
 def _lowpass(up: int, down: int) -> Samples:
     slower = max(up, down)
-    # Passes what is below 0.95 of the lower rate's half; the band from there to the half is lost, nothing is folded back.
+    # Passes frequencies below 0.95 of half the lower rate. The band above is lost, so that there is no aliasing.
     width = 2 * RESAMPLING_TAPS * slower + 1
     return scipy.signal.firwin(width, 0.95 / slower, window=("kaiser", RESAMPLING_BETA))
 
@@ -228,18 +228,18 @@ def _mp3(clean: Samples, bitrate: float) -> Samples:
     )
     buffer.seek(0)
     decoded: Samples = soundfile.read(buffer, dtype="float64")[0]
-    # From 48 kbit/s on the first frame has room to say how long the clip was and where it begins, and the decoder cuts it
-    # out; below, what comes back is longer by the encoder's and decoder's delay and a padded end.
+    # From 48 kbit/s on the first frame has room for the length and the delay of the clip, and the decoder cuts it out. Below, the
+    # result is longer, by the delay of encoder and decoder and by padding at the end.
     start = MP3_DELAY if len(decoded) > len(clean) else 0
     return decoded[start : start + len(clean)]
 
 
 def _energy(samples: Samples) -> float:
-    # Not a dot product: BLAS adds up in another order with another number of threads.
+    # Not a dot product: in BLAS the order of the sum depends on the number of threads.
     return float(np.sum(np.square(samples)))
 
 
-#: The kinds of conditions with levels, and what these are in.
+#: The kinds of conditions with levels, and the units of the levels.
 UNITS = {
     **dict.fromkeys(("white noise", "pink noise", "babble"), "dB SNR"),
     "reverberation": "s RT60",
@@ -263,5 +263,5 @@ LEVELS: dict[str, tuple[float | None, ...]] = {
     "clipping": (1, 5, 20),
     "speed": (0.8, 0.9, 1.1, 1.25),
 }
-#: The conditions that a model's robustness is measured under, unless others are asked for.
+#: The conditions under which a model's robustness is measured by default.
 CONDITIONS = tuple(Condition(kind, level) for kind, levels in LEVELS.items() for level in levels)

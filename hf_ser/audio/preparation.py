@@ -1,4 +1,4 @@
-"""A corpus is decoded and resampled once, checked, and kept as Arrow files from which clips are read without decoding."""
+"""Decodes, resamples and checks a corpus once, and keeps it as Arrow files, from which clips are read without decoding."""
 
 import hashlib
 import json
@@ -24,9 +24,9 @@ from hf_ser.machine import processors
 
 logger = logging.getLogger(__name__)
 
-#: Part of the key of everything prepared: raise it when the code below changes what is kept, between releases.
+#: A part of the keys of prepared corpora. Raise it if the code below changes their content between releases.
 VERSION = 1
-#: Bytes of a batch that is written at once, and how many times larger than its file a clip may be once it is decoded.
+#: Bytes of a batch that is written at once, and how many times larger than its file a decoded clip may be.
 BATCH_BYTES, INFLATED = 1 << 28, 12
 # datasets' own encoding of Audio wants torchcodec, and so an FFmpeg; a plain struct that is cast afterwards does not.
 PREPARED = Features(
@@ -44,9 +44,9 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
     """
     Gives every clip its 16 kHz mono audio, decoded and resampled at most once.
 
-    What was prepared is kept under `cache`. Its key has the files' names, sizes and times of change, a hash of audio that is no
-    file, and the versions of the packages that decode and resample. Labels are not in it: another choice of emotions or split
-    decodes nothing again. A clip that cannot be used is kept without audio, with the reason in `problem`.
+    The result is kept under `cache`. Its key contains the names, sizes and modification times of the files, a hash of audio that
+    is no file, and the versions of the packages that decode and resample. It does not contain labels, so that another choice of
+    emotions or split decodes nothing again. An unusable clip is kept without audio, with the reason in `problem`.
 
     Args:
         corpora (`Sequence[Dataset]`): Undecoded rows, see `hf_ser.corpora.read_corpora`.
@@ -55,15 +55,15 @@ def prepare(corpora: Sequence[Dataset], cache: Path | None = None, workers: int 
 
     Returns:
         All rows, with `audio` as `Audio(sampling_rate=16_000, decode=False)` (WAV bytes; clips that were 16-bit, 16 kHz
-        and mono keep their very samples, others are 32-bit floats), `duration` in seconds, `samples_hash`, `problem`
-        (empty if the clip can be used) and `detail`.
+        and mono keep the same samples, others are 32-bit floats), `duration` in seconds, `samples_hash`, `problem` (empty for a
+        usable clip) and `detail`.
     """
     cache = cache or cache_folder()
     return concatenate_datasets([_with_audio(rows, cache, workers or processors()) for rows in corpora])
 
 
 def _with_audio(rows: Dataset, cache: Path, workers: int) -> Dataset:
-    # A manifest may call its corpus anything; the key distinguishes those with the same name.
+    # The corpus of a manifest may have any name; the key distinguishes corpora with the same name.
     name = re.sub(r"[^\w.-]+", "_", rows[0]["corpus"]).strip(".")
     folder = cache / "corpora" / f"{name[:60]}-{_key(rows)}"
     with writing(cache):
@@ -103,7 +103,9 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     corpus = rows[0]["corpus"]
     logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
-    unfinished.mkdir(exist_ok=True)  # an interrupted preparation left its finished shards there: map goes on from them
+    unfinished.mkdir(
+        exist_ok=True
+    )  # it may have finished shards of an interrupted preparation, from which map continues
     workers = min(workers, len(rows))
     try:
         prepared = rows.map(
@@ -135,8 +137,8 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
 
 def _clips_in_batch(rows: Dataset) -> int:
     """
-    Clips that are written together. They are held in memory whole, and their bytes must fit Arrow's 2 GB: 32 recordings of 15
-    minutes do. A process that opens it holds a few kilobytes for each batch, so that of short clips there are more in one.
+    The number of clips that are written together. They are in memory together, and must fit into Arrow's 2 GB: 32 recordings of
+    15 minutes do. A process that opens the file needs a few kilobytes for each batch, so that a batch has more of shorter clips.
     """
     largest = 1
     for batch in rows.select_columns(["audio"]).with_format("arrow").iter(batch_size=1000):
@@ -149,7 +151,7 @@ def _clips_in_batch(rows: Dataset) -> int:
 
 
 def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
-    # A forked process hangs in OpenMP if its parent has used threads; one clip needs one thread anyway.
+    # A forked process hangs in OpenMP if its parent has used threads. One thread is enough for one clip.
     torch.set_num_threads(1)
     try:
         decoded = decode(audio)
@@ -157,7 +159,7 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
         check(waveform)
         untouched = decoded.subtype == "PCM_16" and decoded.sampling_rate == SAMPLING_RATE and decoded.channels == 1
         content = encode(waveform, "PCM_16" if untouched else "FLOAT")
-    except MemoryShortError as error:  # not a fault of the clip: nothing of it is kept
+    except MemoryShortError as error:  # not a fault of the clip: nothing is kept
         raise MemoryError(f"{audio['path'] or 'a clip'}: {error}, or decode fewer at once (prepare_workers)") from error
     except AudioError as error:
         return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,

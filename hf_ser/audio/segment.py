@@ -12,7 +12,7 @@ from hf_ser.audio.decode import SAMPLING_RATE
 @dataclass(frozen=True)
 class Segments:
     """
-    Segments of clips. A segment belongs to one clip, and so lies in one part of a split.
+    Segments of clips. A segment belongs to one clip, and therefore to one part of a split.
 
     Args:
         clip (`np.ndarray` of shape `(segments,)`): The index of the clip that it is cut from.
@@ -39,13 +39,13 @@ class Segments:
 
 def cut(samples: npt.ArrayLike, length: float | None = None, overlap: float = 0.0) -> Segments:
     """
-    Cuts clips that are longer than `length`; shorter ones stay whole. The last segment of a clip ends with the clip and
-    overlaps the one before it as much as it must, so that all segments of a cut clip are equally long.
+    Cuts clips that are longer than `length`; shorter ones stay whole. The last segment of a clip ends with the clip. It overlaps
+    the segment before, so that all segments of a cut clip have the same length.
 
     Args:
         samples (`array` of shape `(clips,)`): The clips' lengths in samples at 16 kHz.
         length (`float`, *optional*): Length of a segment in seconds; by default nothing is cut.
-        overlap (`float`, *optional*, defaults to 0): How much of a segment the next one repeats, in seconds.
+        overlap (`float`, *optional*, defaults to 0): The seconds that neighbouring segments share.
 
     Raises:
         ValueError: if `length` is not positive and finite, or `overlap` is negative or not less than `length`.

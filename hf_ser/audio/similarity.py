@@ -1,5 +1,5 @@
 """
-Whether two sets of clips share recordings, for instance train and test: the same samples, or the same recording at another
+Finds recordings that two sets of clips share, for instance train and test: the same samples, or the same recording at another
 level, cut or moved, resampled, compressed or with some noise. Two takes of a sentence by the same actor do not count.
 """
 
@@ -12,27 +12,29 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
+from datasets import Dataset
+from tqdm import tqdm
 
-from hf_ser.audio.decode import SAMPLING_RATE, Waveform, hash_of
+from hf_ser.audio.decode import SAMPLING_RATE, Waveform, hash_of, read_mono
 
-#: From this similarity on two clips are the same recording, see `near_duplicates`. Of RAVDESS' two takes of each sentence no
-#: pair reaches 0.51, other than one clip that is there twice; copies through an MP3 of 16 kbit/s, or with white noise at 10 dB,
-#: have at least 0.93.
+#: Two clips with at least this similarity are the same recording, see `near_duplicates`. In RAVDESS no pair of two takes of a
+#: sentence reaches 0.51, except for one clip that is there twice. Copies through an MP3 of 16 kbit/s, or with white noise at 10
+#: dB, have at least 0.93.
 THRESHOLD = 0.7
-#: With how many clips of the first set, the nearest by their envelopes, a clip of the second is compared sample by sample,
+#: A clip of the second set is compared sample by sample with this many clips of the first set: those with the nearest envelopes,
 NEIGHBOURS = 8
-#: if their envelopes' cosine is at least this.
+#: if the cosine of the envelopes is at least this.
 ENVELOPES = 0.85
-#: Clips that are shorter, in seconds, are compared for the very same samples alone: any two vowels of 50 ms look alike.
+#: Shorter clips, in seconds, are compared only for identical samples: any two vowels of 50 ms are similar.
 SHORTEST = 0.5
 
 #: The waveform is compared from 200 Hz (no hum of the mains) to 1 kHz, where all codecs and sampling rates keep the speech.
 LOW_RATE, HIGHPASS = 2000, 200.0
-#: Samples of the low rate are 8 samples of the clip apart: a shift is looked for in steps of a quarter of that.
+#: A sample of the low rate is 8 samples of the clip. Shifts are tried in steps of a quarter of it.
 STEPS = 4
-#: The envelopes' bands and their limits in Hz, and the power that their energies are raised to.
+#: The bands of the envelopes, their limits in Hz, and the exponent of their energies.
 BANDS, BAND_LIMITS, COMPRESSION = 12, (100.0, 3400.0), 0.35
-#: The frequencies in Hz at which an envelope's modulation is taken.
+#: The frequencies of the modulation of the envelopes, in Hz.
 MODULATION = np.arange(0.5, 8.01, 0.5)
 FRAME, HOP = 512, 160
 WINDOW = np.hanning(FRAME).astype(np.float32)
@@ -43,13 +45,13 @@ BLOCK = 256
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
     """
-    What is kept of a clip to find it again: 2 kB for each second of it, and 0.8 kB.
+    The data by which a clip is found again: 2 kB for each second, and 0.8 kB.
 
     Args:
-        samples_hash (`str`): The hash of its samples, that `hf_ser.audio.prepare` gives, too.
-        envelope (`np.ndarray` of shape `(192,)`): How strongly each band is modulated at each frequency, of norm 1 (float32);
-            the same wherever in the clip the speech is. Zeros for a silent clip.
-        waveform (`np.ndarray` of shape `(samples / 8,)`): The clip at 2 kHz (int8), of whatever level.
+        samples_hash (`str`): The hash of its samples, as in `hf_ser.audio.prepare`.
+        envelope (`np.ndarray` of shape `(192,)`): The modulation of each band at each frequency, of norm 1 (float32). It does
+            not depend on the position of the speech in the clip. Zeros for a silent clip.
+        waveform (`np.ndarray` of shape `(samples / 8,)`): The clip at 2 kHz (int8), scaled to the largest level.
     """
 
     samples_hash: str
@@ -65,30 +67,36 @@ def fingerprint(samples: Waveform) -> Fingerprint:
     return Fingerprint(samples_hash, _envelope(samples), _low_waveform(samples))
 
 
+def fingerprints(clips: Dataset, progress: bool = True) -> list[Fingerprint]:
+    """The fingerprints of prepared clips; with `progress` it shows a bar, if there is a terminal."""
+    bar = tqdm(clips, desc="fingerprints", unit=" clips", disable=None if progress else True)
+    return [fingerprint(read_mono(clip["audio"])) for clip in bar]
+
+
 def near_duplicates(
     first: Sequence[Fingerprint], second: Sequence[Fingerprint], threshold: float = THRESHOLD
 ) -> list[tuple[int, int, float]]:
     """
     The pairs of a clip of the first and a clip of the second set that are the same recording.
 
-    The similarity is the largest value, without its sign, of the two waveforms' cross-correlation, between 200 Hz and 1 kHz,
-    over all shifts: 1 for the same recording at another level or with other silence around it; about
-    sqrt(shared energy / energy) where one is a piece of the other, or has noise. Two takes have other phases even where
-    they sound the same: the default threshold lies well above them. What changes the phases or the time is not
-    found: another speed or pitch, strong reverberation.
+    The similarity is the largest absolute value of the cross-correlation of the two waveforms, between 200 Hz and 1 kHz, over
+    all shifts. It is 1 for the same recording at another level or with other silence around it, and about sqrt(shared energy /
+    energy) if one clip is a part of the other, or has noise. Two takes have different phases even if they sound the same; the
+    default threshold is well above their similarity. Changes of phase or time are not found: another speed or pitch, strong
+    reverberation.
 
-    Only pairs that may be similar are correlated: for each clip of `second`, those `NEIGHBOURS` of `first` whose envelopes
-    are nearest to its own. Copies of the very same samples are all found, whatever their number. Time grows with
-    the first set's clips times the second's (a matrix product of their envelopes, in blocks) and with the second's times
-    `NEIGHBOURS` (the correlations); memory with the clips alone.
+    Only pairs that may be similar are correlated: for each clip of `second` the `NEIGHBOURS` clips of `first` with the nearest
+    envelopes. All copies with identical samples are found. The time is proportional to the product of the sizes of both sets (a
+    matrix product of the envelopes, in blocks) and to the size of the second set times `NEIGHBOURS` (the correlations), the
+    memory to the number of clips.
 
     Args:
-        first (`Sequence[Fingerprint]`): Of the one set, for instance train.
-        second (`Sequence[Fingerprint]`): Of the other set, for instance test.
-        threshold (`float`, *optional*, defaults to 0.7): The similarity from which on a pair is returned, over 0 to 1.
+        first (`Sequence[Fingerprint]`): One set, for instance train.
+        second (`Sequence[Fingerprint]`): The other set, for instance test.
+        threshold (`float`, *optional*, defaults to 0.7): The lowest similarity of a pair that is returned, above 0, at most 1.
 
     Returns:
-        `(index in first, index in second, similarity)`, sorted. A pair with the very same samples has 1.0.
+        `(index in first, index in second, similarity)`, sorted. A pair with identical samples has 1.0.
     """
     if not first or not second:
         return []
@@ -104,7 +112,7 @@ def near_duplicates(
         one, other = first[i].waveform, second[j].waveform
         if (i, j) in found or min(len(one), len(other)) < shortest:
             continue
-        # Most pairs are far from similar already at whole samples' shifts, and those between need not be tried.
+        # Most pairs are not similar at shifts of whole samples, so that the shifts between them need not be tried.
         if similarity(one, other, steps=1) < threshold / 2:
             continue
         if (value := similarity(one, other)) >= threshold:
@@ -140,7 +148,7 @@ def similarity(one: npt.NDArray[np.int8], other: npt.NDArray[np.int8], steps: in
         return 0.0
     size = scipy.fft.next_fast_len(len(a) + len(b), real=True)
     spectrum = scipy.fft.rfft(a, size) * np.conj(scipy.fft.rfft(b, size))
-    # Zeros behind the spectrum give the correlation between the samples.
+    # Zeros after the spectrum interpolate the correlation between the samples.
     correlation = scipy.fft.irfft(spectrum, steps * size) * steps
     return min(float(np.abs(correlation).max()) / norm, 1.0)
 
@@ -153,7 +161,7 @@ def _low_waveform(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
 
 
 def _envelope(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    # A frame of silence on either side: what lies at an edge counts as much as elsewhere.
+    # With a frame of silence on either side, the edges count as much as the rest.
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, FRAME), FRAME)[::HOP]
     power = np.square(np.abs(scipy.fft.rfft(frames * WINDOW, axis=1)))  # (frames, frequencies)
     energies = power @ _bands()  # (frames, bands)
@@ -161,14 +169,14 @@ def _envelope(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.zeros(len(MODULATION) * BANDS, np.float32)
     times = np.arange(len(energies)) * (HOP / SAMPLING_RATE)
     waves = np.exp(-2j * np.pi * np.outer(MODULATION, times)).astype(np.complex64)
-    # The magnitude forgets when it was; slow modulations are the stronger ones, which the square root of f makes up for.
+    # The magnitude does not depend on the position. The square root of f compensates that slow modulations are stronger.
     modulation = np.abs(waves @ energies**COMPRESSION) * np.sqrt(MODULATION)[:, None]
     return (modulation / np.linalg.norm(modulation)).astype(np.float32).ravel()
 
 
 @lru_cache
 def _lowpass() -> npt.NDArray[np.float32]:
-    # Whatever is folded back changes when a clip is moved by a few samples: nothing may be.
+    # No aliasing, which would change if a clip is moved by a few samples.
     return scipy.signal.firwin(385, 850.0, fs=SAMPLING_RATE).astype(np.float32)
 
 
@@ -179,7 +187,7 @@ def _highpass() -> npt.NDArray[np.float64]:
 
 @lru_cache
 def _bands() -> npt.NDArray[np.float32]:
-    """Triangles `(frequencies, bands)` that are equally wide on the mel scale, 2595 log10(1 + f / 700)."""
+    """Triangular filters `(frequencies, bands)` of the same width on the mel scale, 2595 log10(1 + f / 700)."""
     low, high = (2595 * math.log10(1 + limit / 700) for limit in BAND_LIMITS)
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(FRAME, 1 / SAMPLING_RATE)[:, None]

@@ -96,7 +96,8 @@ def print_audit(folds: Sequence[SharedByParts]) -> None:
         print(
             "\nMetrics on folds that share speakers say nothing about a new speaker. Without shared speakers, in the same sizes:"
         )
-        print(*(f"  --corpora {corpus}=FOLDER {words}" for corpus, words in remedies.items()), sep="\n")
+        for corpus, remedy in remedies.items():
+            print(f"  --corpora {corpus}=FOLDER", *(f"--{name} {value}" for name, value in remedy.items()))
 
 
 def print_counts(corpora: Sequence[Dataset]) -> None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from hf_ser.claims import sole_use
-from hf_ser.cli.options import new_parser
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import read_corpora
 from hf_ser.emotions import EMOTION, EmotionSelection, parse_targets
@@ -26,7 +26,7 @@ def main() -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--config", type=path_argument, metavar="RECIPE.yaml", help="defaults for all arguments")
     parser.add_argument("--leave_one_out", action="store_true", help="train on all corpora but the one that is tested")
-    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    add_options(parser, "--jobs")
     own, rest = parser.parse_known_args()
     log_to_terminal()
     argv = [*recipe_words(read_recipe(own.config) if own.config else {}), *rest, "--split", "cross_corpus"]

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from hf_ser.claims import sole_use
-from hf_ser.cli.options import new_parser
+from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.evaluation import plots
 from hf_ser.training import cross_validation, parse_arguments
@@ -37,7 +37,7 @@ def main() -> int:
         help="values of an argument; every combination is trained on every fold",
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the training; by default one")
-    parser.add_argument("--jobs", type=int, help="runs at a time; by default one for each GPU")
+    add_options(parser, "--jobs")
     parser.add_argument("--plan", action="store_true", help="print the planned runs and train nothing")
     own, rest = parser.parse_known_args()
     log_to_terminal()
@@ -72,7 +72,7 @@ def main() -> int:
 def require_arguments(sweep: Iterable[str]) -> None:
     """
     Raises:
-        ValueError: if a sweep sets what is no argument of a run.
+        ValueError: if a sweep has a name that is no argument of a run.
     """
     known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
     if unknown := [name for name in sweep if name.replace("-", "_") not in known]:

@@ -1,4 +1,4 @@
-"""Options that several commands take, with one meaning and one text."""
+"""Options that several commands share, with one meaning and one text."""
 
 import argparse
 from typing import Any
@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "has it, and changes probabilities by usually under 0.01; int8, for a CPU, is faster still, and changes them as much "
         "or more; an exported model has its own",
     },
+    "--jobs": {"type": int, "help": "runs at a time; by default one for each GPU"},
     "--label_source": {
         "choices": list(LABEL_SOURCES),
         "default": "intended",

@@ -23,7 +23,7 @@ from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.inference.clips import Clip, Prediction, find_clips
-from hf_ser.inference.files import LABELS, TABLES, PredictionFile, check_path, parts_of, save
+from hf_ser.inference.files import LABELS, TABLES, check_path, save
 from hf_ser.inference.onnx import is_exported
 from hf_ser.inference.plots import plot_timeline
 from hf_ser.inference.precision import PRECISIONS
@@ -127,7 +127,7 @@ def shared(arguments: argparse.Namespace) -> bool:
 
 
 def writes_rows(arguments: argparse.Namespace) -> bool:
-    """Whether each prediction is written at once, by whichever process."""
+    """Whether each prediction is written immediately, by its process."""
     return not arguments.timeline and arguments.output is not None and arguments.output.suffix != ".json"
 
 
@@ -163,13 +163,8 @@ def show_predictions(
     """Prints or writes each clip's emotion, as they come, and a summary. Returns the exit status."""
     output, model = arguments.output, model_name(arguments)
     outputs = (*recogniser.emotions, *recogniser.dimensions)
-    file: PredictionFile | None = None
-    shared = None
-    if output and (processes.count > 1 or arguments.resume or parts_of(output)):  # merged, the rows come in order
-        file = shared = SharedTable(output, outputs, model, clips, processes, arguments.resume)
-    elif output and output.suffix != ".json":
-        file = PredictionFile(output, outputs, model)
-    left, waiting = (shared.own_clips, shared.waiting) if shared else (clips, len(clips))
+    table = SharedTable(output, outputs, model, clips, processes, arguments.resume) if writes_rows(arguments) else None
+    left, waiting = (table.own_clips, table.waiting) if table else (clips, len(clips))
     if (skipped := len(clips) - waiting) and not processes.rank:
         print(f"{skipped:,} clips are already in {output}", file=sys.stderr)
     width = max(map(len, recogniser.emotions), default=1)
@@ -182,16 +177,16 @@ def show_predictions(
             seconds += prediction.duration
         else:
             problems[prediction.problem.partition(":")[0]] += 1
-        if file:
-            file.write(prediction)
+        if table:
+            table.write(prediction)
         elif output:
             predictions.append(prediction)
         else:
             print(line(prediction, width), flush=True)
     if predictions:
         save(predictions, output, overwrite=arguments.overwrite)
-    if shared:
-        if (sums := shared.finish(seconds, problems)) is None:
+    if table:
+        if (sums := table.finish(seconds, problems)) is None:
             return 0
         seconds, problems = sums
     predicted = waiting - problems.total()
@@ -203,7 +198,7 @@ def show_predictions(
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """The model and its precision, the same by whichever path it is named."""
+    """The model and its precision, the same for any path to it."""
     names = [arguments.model, *([arguments.base] if arguments.base else [])]
     folders = [Path(name).expanduser() for name in names]
     names = [str(folder.resolve()) if folder.is_dir() else name for name, folder in zip(names, folders, strict=True)]
@@ -245,7 +240,7 @@ def show_timeline(recogniser: SERPipeline, clip: Clip, arguments: argparse.Names
 
 
 def speed(seconds: float, began: float, *files: Path | None) -> str:
-    """How much speech was computed in which time, and where the results are."""
+    """The seconds of speech, the time that they took, and the files with the results."""
     took = time.perf_counter() - began
     written = ", ".join(str(path) for path in files if path)
     where = f", in {written}" if written else ""

@@ -98,8 +98,7 @@ def source_of(specification: str) -> dict[str, str]:
     if kind in CORPORA:
         return {"read_as": kind}
     if kind == hub_dataset.NAME:
-        name = path.partition(":")[0]
-        return {"read_as": kind, **({} if Path(name).expanduser().exists() else {"hub_dataset": name})}
+        return {"read_as": kind, **({} if hub_dataset.is_on_disk(path) else {"hub_dataset": path.partition(":")[0]})}
     if kind == emobox.NAME and (corpus := known_as(Path(path).name)) in CORPORA:
         return {"read_as": corpus}
     return {"read_as": manifest.NAME}
@@ -128,7 +127,7 @@ def read_corpora(specifications: Sequence[str]) -> list[Dataset]:
     Reads several corpora, see [`read`]. `.info.dataset_name` of each is its `NAME=PATH`.
 
     Raises:
-        CorpusError: if there is none, one cannot be read, two have the same name, or a file is a clip of two.
+        CorpusError: if there is none, one cannot be read, two have the same name, or a file is in two.
     """
     if not specifications:
         raise CorpusError(f"corpora=[]: name at least one as NAME=PATH, with one of {', '.join(NAMES)}")

@@ -1,4 +1,4 @@
-"""Columns of text without a Python object for each clip: a corpus of 100,000 clips repeats a few words."""
+"""Columns of text without a Python object for each clip, for corpora of 100,000 clips that repeat a few words."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import Dataset
 from datasets.formatting import query_table
 
-#: Clips that are Python objects at a time.
+#: The number of clips that are Python objects at a time.
 BLOCK = 1000
 
 
@@ -28,7 +28,7 @@ class Words(Sequence[str | None]):
 
     @classmethod
     def of(cls, column: Iterable[str | None]) -> "Words":
-        """The same column as numbers and words; words are numbered as they come."""
+        """The same column as numbers and words, numbered in the order of their first occurrence."""
         array = column if isinstance(column, pa.Array) else pa.array(column, pa.string())
         encoded = array.dictionary_encode()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -57,24 +57,24 @@ class Words(Sequence[str | None]):
         return Words(self.codes[np.asarray(indices, dtype=np.int64)], self.words)
 
     def places(self, order: Sequence[str]) -> npt.NDArray[np.int64]:
-        """For each clip the place of its word in `order`, -1 if it has none of these."""
+        """For each clip the index of its word in `order`, -1 if it has none of these."""
         place = {word: k for k, word in enumerate(order)}
-        # The last one is for clips without a word, whose code is -1.
+        # The last item is for clips without a word, because their code is -1.
         return np.array([*(place.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def counts(self) -> dict[str, int]:
-        """How often each word is there, those alone that are, sorted."""
+        """The number of clips with each word, without words that no clip has, sorted."""
         known = np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
         return dict(sorted((word, int(n)) for word, n in zip(self.words, known, strict=True) if n))
 
     @property
     def unknown(self) -> int:
-        """How many clips have no word."""
+        """The number of clips without a word."""
         return int((self.codes < 0).sum())
 
 
 def arrow_column(rows: Dataset, name: str) -> pa.Array:
-    """A column of a data set as Arrow keeps it, without reading what is beside it."""
-    # Not by select_columns and with_format, each of which copies all that `rows.info` knows of the clips.
+    """A column of a data set as an Arrow array, without reading the other columns."""
+    # Not by select_columns and with_format, each of which copies all of `rows.info`.
     table = query_table(rows.data.select([name]), slice(0, len(rows)), rows._indices)
     return table[name].combine_chunks()

@@ -30,7 +30,7 @@ def read(folder: Path, entry: Entry | None = None) -> list[Row]:
 
     Args:
         folder (`Path`): `data/<corpus>` of EmoBox's repository.
-        entry (`Entry`, *optional*): What is known of the corpus' file names; they say which sentence is spoken.
+        entry (`Entry`, *optional*): The entry of the corpus, for the sentences in its file names.
 
     Returns:
         Rows whose columns `fold_1` and so on have `train`, `validation` or `test`; a clip that a fold has in two parts has both
@@ -106,6 +106,6 @@ def _statement(entry: Entry | None, path: str) -> dict[str, str]:
 
 
 def _speakers(path: Path) -> dict[str, str]:
-    """The speaker of each clip by its key; of none where the file is not there."""
+    """The speaker of each clip by its key; empty if there is no such file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {match["key"]: match["speaker"] for line in lines if (match := SPEAKER.search(line))}

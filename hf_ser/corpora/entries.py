@@ -47,11 +47,11 @@ class About:
         speech (`str`): What is spoken, and how.
         acted (`bool`): Whether the speakers act, at least for the most part.
         labels (`str`):
-            The source of the labels: `asked for` of the speakers; `perceived` by most listeners; `computed`, where a computer
-            made the clips.
+            The source of the labels: `asked for` of the speakers; `perceived` by most listeners; `computed` for
+            synthetic clips.
         text (`str`):
-            `fixed`, where every emotion has the same given sentences; `read`, where the sentences are given and differ between
-            emotions; `free`, where at least some words are the speakers' own; `none`.
+            `fixed`: the sentences are given, and the same for every emotion; `read`: they are given, and differ between
+            emotions; `free`: at least some words are the speakers' own; `none`.
         speakers (`str`): Number and kind of speakers, as far as published.
         layout (`str`): The source of the names of files and tables in this entry.
         seen (`bool`): Whether the entry was tried on the corpus' own files, or on the full list of their names.
@@ -59,7 +59,7 @@ class About:
         speaker_count (`int`, *optional*): Number of speakers.
         clips (`int`, *optional*): Number of clips.
         emotions (`list[str]`): The emotions of its labels.
-        homepage (`str`, *optional*): Where it can be obtained.
+        homepage (`str`, *optional*): The page where it can be obtained.
         citation (`str`, *optional*): BibTeX.
     """
 
@@ -84,25 +84,25 @@ class About:
 @dataclass(frozen=True)
 class Table:
     """
-    Tables or text files that come with a corpus. Each line adds fields to the clips that it is about.
+    Tables or text files that come with a corpus. Each line adds fields to its clips.
 
     Args:
         file (`str`): Regular expression for the end of a file's path. Its named groups are fields of every line.
         key (`list[str]`): The fields that a line and its clips have in common, in any case.
         columns (`dict[str, str]`): For a .csv or .tsv file: each field, and the column that holds it.
         line (`str`): For a text file: regular expression for a line; its named groups are fields.
-        begins (`str`): Regular expression for how lines with a label begin, in a .csv file their first column; other lines are
-            ignored.
+        begins (`str`): Regular expression for the beginning of lines with a label, in a .csv file for their first column. Other
+            lines are ignored.
         under (`str`): For a text file: regular expression for a heading; its named groups are fields of the lines below it.
         raters (`bool`, *optional*, defaults to `False`):
             Whether each line has the judgement of one rater: the field `emotion` is a vote (several emotions, separated by `:` or
             `;`, share it), and dimensions are ratings. A later table replaces the judgements of an earlier one.
-        votes (`list[str]`): Columns of raters' lines that are votes, in place of `emotion`: a vote for the emotion in the column
-            or, where the column has a number, so many for the emotion that the column is called.
+        votes (`list[str]`): Columns with votes, in place of `emotion`, in lines of raters. A word is a vote for that emotion, and
+            a number is the number of votes for the emotion that is the name of the column.
         lists_clips (`bool`, *optional*, defaults to `False`):
             Whether the table has every clip. A line without audio is then a clip that cannot be read, and audio without a line
             is not a clip. Otherwise lines without audio are ignored, and audio without a line lacks the fields.
-        optional (`bool`, *optional*, defaults to `False`): Whether the corpus is read without the table, too.
+        optional (`bool`, *optional*, defaults to `False`): Whether the corpus can be read without the table.
     """
 
     file: str
@@ -127,20 +127,20 @@ class Entry:
         name (`str`): The corpus' name: that of the YAML file.
         pattern (`str`):
             Regular expression, in any case, for the end of the audio files' paths without suffix. Audio files that do not
-            match are ignored. Those with the same text in different folders or formats are copies of one performance. Of
-            performances that exist with several values of the field `source`, those with the highest are read.
+            match are ignored. Files with the same text in different folders or formats are copies of one performance. If a
+            performance has several values of the field `source`, the file with the highest is read.
         example (`str`, *optional*): A file name that matches, for error messages.
         tables (`list[Table]`): Tables with further fields.
         codes (`dict[str, dict[str, str]]`):
-            For a field, what its codes mean, in any case; the code `*` stands for all others, and a null for no value. A code
+            For a field, the meaning of its codes, in any case. The code `*` stands for all others, and null for no value. A code
             without a meaning is kept. Synonyms of emotions, such as joy, need no code.
-        dimensions (`dict[str, list[float]]`): The dimensions that fields have, each with the lowest and highest value of the
+        dimensions (`dict[str, list[float]]`): The fields that are dimensions, each with the lowest and highest value of the
             corpus' scale: `{arousal: [1, 5]}`. A clip without a value has the mean of its raters'.
         compose (`dict[str, str]`): Fields made of others, such as `speaker: "{session}{letter}"`.
         columns (`list[str]`): Fields that become further columns.
-        female, male (`str`): Regular expressions for the speakers of a gender, where no field has it.
+        female, male (`str`): Regular expressions for the speakers of a gender, if no field has it.
         without_speaker (`str`): The word that replaces the emotion of clips without a speaker.
-        left_out (`str`): Why the corpus cannot be read.
+        left_out (`str`): The reason why the corpus cannot be read.
         facts (`About`, *optional*): For the model card.
     """
 

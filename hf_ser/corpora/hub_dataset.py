@@ -1,31 +1,50 @@
-"""Any data set on the Hub, or saved on disk by `datasets`, that has an audio and a label column."""
+"""
+Data sets on the Hub, or saved on disk by `datasets`, with an audio and a label column. They are read as a whole, or streamed:
+their tables at once, their audio row group by row group.
+"""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import (
     Audio,
     ClassLabel,
     Dataset,
     DatasetDict,
+    DatasetInfo,
     Features,
     List,
     Value,
     concatenate_datasets,
     load_dataset,
+    load_dataset_builder,
     load_from_disk,
 )
+from datasets.packaged_modules.parquet.parquet import Parquet
+from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HTTPError  # of whatever HTTP library the client uses
 
-from hf_ser.corpora.manifest import TARGET_COLUMNS, find_column, gender, is_split, split
-from hf_ser.corpora.rows import CorpusError, Row, counted_votes, to_dataset
+from hf_ser.corpora.manifest import COLUMN_NAMES, TARGET_COLUMNS, find_column
+from hf_ser.corpora.rows import CorpusError, Row, counted_votes, gender, is_split, split, to_dataset
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
 NAME = "dataset"
-#: How the types of dimensions begin, and the types of votes: words for each rater, or counts such as `angry:3 neutral:2`.
+#: The beginnings of the types of dimensions, and the types of votes: words for each rater, or counts as `angry:3 neutral:2`.
 NUMBERS = ("flo", "int", "uin")
 VOTES = (List(Value("string")), Value("string"))
+#: The column of a table with a clip's length in seconds.
+DURATION = "duration"
+#: Files whose tables are read at a time.
+THREADS = 8
 
 
 def read(source: str) -> list[Dataset]:
@@ -36,9 +55,9 @@ def read(source: str) -> list[Dataset]:
     Args:
         source (`str`):
             A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
-            emotion is the column `emotion` or `label`, a class label or text; speaker, gender, session, split, arousal, valence,
-            dominance (numbers) and votes are taken where there is such a column, and the split else from the data set's own
-            parts. Parts that are called otherwise than parts of a split (`train`, `dev`, `test1`, ...) are corpora.
+            emotion is the column `emotion` or `label`, a class label or text. Columns with speaker, gender, session, split,
+            arousal, valence, dominance (numbers) and votes are read if they exist. Without a column the split is that of the
+            data set's own parts. Parts whose names are not those of a split (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
         CorpusError: if the data set cannot be loaded or lacks an audio or a label column, or a text of votes does not count them
@@ -49,6 +68,11 @@ def read(source: str) -> list[Dataset]:
     for name, (corpus, part_name) in corpora_of(source, list(parts)).items():
         found.setdefault(corpus, []).append(rows_of(parts[name], corpus, part_name, source))
     return [concatenate_datasets(rows) for rows in found.values()]
+
+
+def is_on_disk(source: str) -> bool:
+    """Whether `FOLDER` or `user/name:configuration` is a folder of this machine."""
+    return Path(source.partition(":")[0]).expanduser().exists()
 
 
 def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tuple[str, str | None]]:
@@ -72,7 +96,7 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
             loaded = load_from_disk(source)
         else:
             loaded = load_dataset(name, configuration or None)
-    except Exception as error:  # the loader's errors are of many kinds; each ends the reading of this corpus
+    except Exception as error:  # the loader's errors are of many kinds
         raise CorpusError(f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
 
@@ -84,7 +108,7 @@ def rows_of(part: Dataset, corpus: str, part_name: str | None, source: str) -> D
     Raises:
         CorpusError: if it lacks an audio or a label column; the message calls it `source`.
     """
-    audio = audio_column(part.features, source)
+    audio = labelled_audio_column(part.features, source)
     sound = part.select_columns([audio])
     if audio != "audio":
         sound = sound.rename_column(audio, "audio")
@@ -93,14 +117,19 @@ def rows_of(part: Dataset, corpus: str, part_name: str | None, source: str) -> D
     return rows.cast_column("audio", Audio(decode=False))
 
 
-def audio_column(features: Features, source: str) -> str:
+def audio_column(features: Features) -> str | None:
+    """The first column of type Audio, if there is one."""
+    return next((name for name, feature in features.items() if isinstance(feature, Audio)), None)
+
+
+def labelled_audio_column(features: Features, source: str) -> str:
     """
-    The column that holds the audio.
+    The column that holds the audio of a data set with labels.
 
     Raises:
         CorpusError: if there is none, or no column with the emotion.
     """
-    audio = next((name for name, feature in features.items() if isinstance(feature, Audio)), None)
+    audio = audio_column(features)
     others = [name for name in features if name != audio]
     if audio is None or not any(find_column(others, key) for key in TARGET_COLUMNS):
         raise CorpusError(
@@ -115,7 +144,7 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
 
     def values(key: str, fits: Callable[[Any], bool]) -> list[Any]:
         column = find_column(part.column_names, key)
-        # A column that is called act may be anything.
+        # A column named act may have any content.
         return part[column][:] if column and fits(part.features[column]) else [None] * len(part)
 
     def words(key: str) -> list[str | None]:
@@ -151,3 +180,160 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
             )
         )
     return to_dataset(rows, corpus).remove_columns("audio")
+
+
+class RowGroup(NamedTuple):
+    """A row group of a Parquet file, the smallest part that can be fetched: file, number, rows and column of audio."""
+
+    file: str
+    number: int
+    rows: int
+    audio: str
+
+
+class HubStream:
+    """
+    The audio of data sets, by row. Nothing of it is stored on the disk.
+
+    Args:
+        groups (`Sequence[RowGroup]`): The row groups, in the order of the rows.
+        sources (`dict[str, str]`): For each corpus the `dataset=NAME` that it comes from.
+    """
+
+    def __init__(self, groups: Sequence[RowGroup], sources: Mapping[str, str]) -> None:
+        self.groups = list(groups)
+        self.sources = dict(sources)
+        self.first = np.cumsum([0, *(group.rows for group in groups)])
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def group_of(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The row group of each row."""
+        return np.searchsorted(self.first, np.asarray(rows), side="right") - 1
+
+    def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any]]:
+        """
+        Reads the audio of a row group. Returns that of `rows` undecoded, as `bytes` and `path`.
+
+        Raises:
+            CorpusError: if it cannot be fetched, after several tries.
+        """
+        file, number, _, column = self.groups[group]
+        try:
+            audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
+        except (OSError, HTTPError, pa.ArrowException) as error:
+            raise CorpusError(
+                f"{file!r} cannot be read: {error}. Continue with resume_from_checkpoint=True in "
+                "training, with resume=True in prediction."
+            ) from error
+        wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
+        return [clip or {"bytes": None, "path": None} for clip in wanted]
+
+
+def open_audio(source: str) -> dict[str, HubStream]:
+    """
+    The audio of each part of a data set with any other columns; empty if it is not found, or is not stored as Parquet.
+
+    Args:
+        source (`str`): A folder, or a name on the Hub (`user/name`, or `user/name:configuration`).
+    """
+    try:
+        features, parts = _parquet_files(source)
+        audio = audio_column(features)
+        return {part: HubStream(_read_files(files, audio)[1], {}) for part, files in parts.items()} if audio else {}
+    except (CorpusError, OSError, HTTPError):
+        return {}
+
+
+def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
+    """
+    Reads the tables of data sets, without their audio.
+
+    Args:
+        sources (`Sequence[str]`): `dataset=FOLDER`, `dataset=user/name` or `dataset=user/name:configuration`, see [`read`].
+
+    Returns:
+        Rows as in [`~hf_ser.corpora.rows.to_dataset`] without audio, with the same names as by [`read`], and `duration` in
+        seconds, none without such a column; and the stream of their audio.
+
+    Raises:
+        CorpusError: if a data set is not found, is not stored as Parquet, or lacks an audio or a label column.
+    """
+    tables: list[Dataset] = []
+    groups: list[RowGroup] = []
+    corpora: dict[str, str] = {}
+    for source in sources:
+        kind, _, name = source.partition("=")
+        if kind != NAME or not name:
+            raise CorpusError(f"streaming: {source!r} is no data set; expected {NAME}=user/name or {NAME}=FOLDER")
+        rows, found = _open_stream(name)
+        names = rows.unique("corpus")
+        if twice := [corpus for corpus in names if corpus in corpora]:
+            raise CorpusError(f"corpora: {twice[0]} is there twice; stream one of them")
+        corpora |= dict.fromkeys(names, source)
+        tables.append(rows)
+        groups += found
+    return concatenate_datasets(tables), HubStream(groups, corpora)
+
+
+def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
+    features, parts = _parquet_files(source)
+    audio = labelled_audio_column(features, source)
+    texts = [column for column in features if column != audio]
+    columns = {column for key in COLUMN_NAMES if (column := find_column(texts, key))} | {DURATION} & {*texts}
+    kept = Features({column: features[column] for column in texts if column in columns})
+    tables, groups = [], []
+    named = corpora_of(source, list(parts))
+    for part, files in parts.items():
+        table, found = _read_files(files, audio, list(kept))
+        groups += found
+        table = table.cast(kept.arrow_schema)
+        rows = text_rows(Dataset(table, info=DatasetInfo(features=kept)), *named[part])
+        seconds = table[DURATION] if DURATION in kept else pa.nulls(len(table))
+        tables.append(concatenate_datasets([rows, Dataset(pa.table({DURATION: seconds.cast(pa.float32())}))], axis=1))
+    rows = concatenate_datasets(tables)
+    if not len(rows):
+        raise CorpusError(f"dataset: {source!r} has no clips")
+    return rows, groups
+
+
+def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
+    """The columns of a data set, and the files of each of its parts."""
+    name, _, configuration = source.partition(":")
+    name = str(Path(name).expanduser()) if name.startswith("~") else name
+    try:
+        builder = load_dataset_builder(name, configuration or None)
+    except Exception as error:  # the loader's errors are of many kinds
+        raise CorpusError(f"dataset: {source!r} cannot be found, on disk or on the Hub: {error}") from error
+    parts = builder.config.data_files
+    if not isinstance(builder, Parquet) or not parts:
+        stored = type(builder).__module__.rpartition(".")[2]
+        raise CorpusError(
+            f"streaming: {source!r} is stored as {stored}, whose labels cannot be read without its audio. Give a data set that "
+            "is stored as Parquet (push_to_hub creates one), or leave streaming out."
+        )
+    first = next(files[0] for files in parts.values())
+    return builder.info.features or Features.from_arrow_schema(_parquet(first, os.getpid()).schema_arrow), dict(parts)
+
+
+def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -> tuple[pa.Table, list[RowGroup]]:
+    """Some columns of files, and the row groups of their column `audio`."""
+
+    def read(file: str) -> tuple[pa.Table, list[RowGroup]]:
+        opened = _parquet(file, os.getpid())
+        sizes = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+        return opened.read(list(columns)), [RowGroup(file, number, rows, audio) for number, rows in enumerate(sizes)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        tables, groups = zip(*pool.map(read, files), strict=True)
+    return pa.concat_tables(tables), [group for of_file in groups for group in of_file]
+
+
+@lru_cache(maxsize=16)  # each file holds a connection
+def _parquet(file: str, process: int) -> pq.ParquetFile:
+    """An open file, of one process: a forked one cannot use its parent's connection."""
+    if not file.startswith("hf://"):
+        return pq.ParquetFile(file)
+    # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins adjacent columns.
+    return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import warnings
 from collections.abc import Callable
 from itertools import islice, repeat
@@ -11,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from hf_ser.corpora.rows import FEMALE, MALE, CorpusError, Row, counted_votes, stem, to_number
+from hf_ser.corpora.rows import CorpusError, Row, counted_votes, gender, split, stem, to_number
 from hf_ser.emotions import DIMENSIONS, canonical
 from hf_ser.wording import listed
 
@@ -24,12 +23,12 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".json": lambda path: _read_json_lines(path),
     ".parquet": pd.read_parquet,
 }
-#: What to do about a table whose lines are one field each.
+#: The advice for a table whose lines have one field.
 ONE_FIELD = (
     "Each line is one field: a .csv has a comma between its fields, a .tsv a tab, and no quotes around a whole line."
 )
 JSON_LINES = 'JSON lines are needed, one object on each line: {"path": "1.wav", "emotion": "sad"}'
-#: What a column may be called, in order of preference.
+#: The names that a column may have, in order of preference.
 COLUMN_NAMES = {
     "path": ("path", "file", "audio", "file_name", "filename"),
     "emotion": ("emotion", "label"),
@@ -43,27 +42,18 @@ COLUMN_NAMES = {
     "dominance": ("dominance", "dom", "emodom"),
     "votes": ("votes",),
 }
-#: The columns of which a table needs one: what a model can learn from.
+#: The columns with labels, of which a table needs one.
 TARGET_COLUMNS = ("emotion", *DIMENSIONS, "votes")
-GENDER_OF_WORD = {
-    **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
-    **dict.fromkeys(("m", "male", "man"), MALE),
-}
-SPLIT_OF_WORD = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "test1", "eval", "evaluation"), "test"),
-}
 
 
 def read(root: Path) -> dict[str, list[Row]]:
     """
     The clips that a manifest lists, by corpus. Paths are relative to the manifest's folder, or absolute.
 
-    A manifest has the columns path and emotion, and optionally speaker, gender, session, split, corpus (else the
-    corpus is called as the manifest's file), arousal, valence, dominance and votes (`angry:3 neutral:2`); each may go by the
-    other names in `COLUMN_NAMES`. With a dimension or votes it may lack the emotion. A row without a path becomes a
-    clip that cannot be read, and is excluded as `row-` and its number, from 1.
+    A manifest has the columns path and emotion, and optionally speaker, gender, session, split, corpus (by default the name of
+    the manifest's file), arousal, valence, dominance and votes (`angry:3 neutral:2`). Each may have one of the names in
+    `COLUMN_NAMES`. A manifest with a dimension or votes may lack the emotion. A row without a path becomes a clip that cannot be
+    read, named `row-` and its number, from 1.
 
     Raises:
         CorpusError: if the file is missing, of another kind, without such columns, or without lines, a dimension is no number, or
@@ -120,28 +110,12 @@ def find_column(columns: list[str], key: str) -> str | None:
     return next((by_lower_name[name] for name in COLUMN_NAMES[key] if name in by_lower_name), None)
 
 
-def gender(word: str | None) -> str | None:
-    """`female`, `male` or `None` for a word of a table."""
-    return GENDER_OF_WORD.get((word or "").strip().lower())
-
-
-def split(word: str | None) -> str | None:
-    """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
-    word = (word or "").strip().lower()
-    return SPLIT_OF_WORD.get(word, word or None)
-
-
-def is_split(word: str | None) -> bool:
-    """Whether a word names a part of a split, such as `train`, `dev` or `test2`."""
-    return re.sub(r"[\d_.-]+$", "", (word or "").strip().lower()) in SPLIT_OF_WORD
-
-
 def _read_separated(path: Path, separator: str) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without index_col=False the first fields of lines that are longer than the header become an index, and all others
-            # move to the columns before theirs.
+            # Without index_col=False the first fields of lines that are longer than the header become an index, and the other
+            # fields move to the wrong columns.
             table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
         raise ValueError(_longer_line(path, separator) or str(error).strip()) from error
@@ -152,7 +126,7 @@ def _read_separated(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _longer_line(path: Path, separator: str) -> str | None:
-    """What to say of the first line with more fields than the header, if there is one."""
+    """The error of the first line with more fields than the header, if there is one."""
     called = {",": "comma", "\t": "tab"}[separator]
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=separator)
@@ -176,7 +150,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _clip_name(path: str, row: int) -> str:
-    if not Path(path).name:  # none at all, or a folder as "." and "/"
+    if not Path(path).name:  # empty, or a folder such as "." or "/"
         return f"row-{row}"
     return stem(Path(path)).lstrip("/").replace("\0", "\\0")
 

@@ -12,8 +12,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hf_ser.corpora.entries import Entry, Table
-from hf_ser.corpora.manifest import gender, split
-from hf_ser.corpora.rows import AUDIO_SUFFIXES, FEMALE, MALE, CorpusError, Row, audio_files, stem, to_number, walk
+from hf_ser.corpora.rows import (
+    AUDIO_SUFFIXES,
+    FEMALE,
+    MALE,
+    CorpusError,
+    Row,
+    audio_files,
+    gender,
+    split,
+    stem,
+    to_number,
+    walk,
+)
 from hf_ser.emotions import canonical
 from hf_ser.wording import listed
 
@@ -45,7 +56,7 @@ def read_entry(entry: Entry, root: Path) -> list[Row]:
         root (`Path`): The folder, or a text file that lists names of audio files, one a line.
 
     Raises:
-        CorpusError: if there is no such folder, no clip of the corpus in it, a table is missing, or one of its lines malformed.
+        CorpusError: if there is no such folder or no clip of the corpus in it, or a table is missing or malformed.
     """
     clips = _match(entry, root)
     for table in entry.tables:
@@ -131,7 +142,7 @@ def _row(entry: Entry, clip: Clip) -> Row:
 
 
 def _decode(entry: Entry, fields: Fields) -> Fields:
-    """Fields with the meaning of their codes, none where empty."""
+    """Fields with the meanings of their codes; empty ones are none."""
     decoded: Fields = {}
     for name, value in fields.items():
         code = (value or "").strip()
@@ -143,13 +154,13 @@ def _decode(entry: Entry, fields: Fields) -> Fields:
 
 
 def _judgements(entry: Entry, table: Table, root: Path) -> dict[Key, Judgements]:
-    """The votes and ratings in a table, by the fields that its lines have in common with clips."""
+    """The votes and ratings in a table, by the key of the clips."""
     judged: dict[Key, Judgements] = {}
     meant: dict[str, str] = {}  # millions of lines repeat a few words
     above: Fields = {}
     for place, line in _records(entry, table, root):
         about = {name: line.get(name) for name in table.key}
-        if about != above:  # the lines about a clip mostly follow each other
+        if about != above:  # most lines of a clip follow each other
             above, key = about, _key(table, _decode(entry, about))
             votes, ratings = judged.setdefault(key, ([], {name: [] for name in entry.dimensions}))
         for column in table.votes or ["emotion"]:
@@ -170,7 +181,7 @@ def _key(table: Table, fields: Fields) -> Key:
 
 
 def _read_table(entry: Entry, table: Table, root: Path) -> dict[Key, Fields]:
-    """The fields of each line, by those that are in common with clips."""
+    """The fields of each line, by the key of the clips."""
     lines: dict[Key, tuple[str, Fields]] = {}
     for place, record in _records(entry, table, root):
         fields = _decode(entry, record)
@@ -187,7 +198,7 @@ def _records(entry: Entry, table: Table, root: Path) -> Iterator[tuple[str, Fiel
     """The place and the fields of each line, undecoded."""
     found = _find(table, root)
     if not found:
-        file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # as people write it
+        file = re.sub(r"\(\?(?:P<\w+>|:)|[\\()?]", "", table.file)  # without the signs of the expression
         if not table.optional:
             raise _nothing(entry, root, file, inside(root))
         unknown = "votes and ratings are" if table.raters else listed(sorted(set(table.columns) - set(table.key)))
@@ -222,7 +233,7 @@ def _lines(table: Table, path: Path, corpus: str) -> Iterator[tuple[int, Fields]
     for number, line in _text_lines(table, text) if table.line else _csv_lines(table, text, path, corpus):
         if isinstance(line, dict):
             yield number, line
-        elif table.raters:  # of many lines about a clip; what the clip is labelled does not depend on them
+        elif table.raters:  # a clip has many of them, and its label does not depend on them
             malformed.append(f"line {number}: {line}")
         else:
             raise CorpusError(f"{corpus}: {path}, line {number}: {line}")
@@ -259,7 +270,7 @@ def _csv_lines(table: Table, text: str, path: Path, corpus: str) -> Iterator[tup
 
 
 def inside(root: Path) -> str:
-    """What a folder holds, for an error: some of the names, or `nothing`."""
+    """The content of a folder, for an error: some of the names, or `nothing`."""
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
     return listed(names, most=5) or "nothing"
 

@@ -1,4 +1,4 @@
-"""The form that every corpus is read into: rows with the same columns, and their `datasets.Dataset`."""
+"""The form that every corpus is read into: rows with the same columns, the words in their tables, and their `Dataset`."""
 
 import math
 import os
@@ -18,31 +18,40 @@ from hf_ser.emotions import DIMENSIONS, canonical
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"})
 
 FEMALE, MALE = "female", "male"
+GENDER_OF_WORD = {
+    **dict.fromkeys(("f", "female", "w", "woman"), FEMALE),
+    **dict.fromkeys(("m", "male", "man"), MALE),
+}
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "test1", "eval", "evaluation"), "test"),
+}
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be read. The message has the corpus, what was looked for, and what was found."""
+    """A corpus that cannot be read. The message has the corpus, what was expected, and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """
-    One clip of a corpus, before its audio is touched.
+    One clip of a corpus, before its audio is read.
 
     Args:
         path (`str`): The audio file.
         name (`str`): The clip's name within its corpus, the same on every machine (`Actor_01/03-01-06-01-02-01-01`).
         emotion (`str`): One of `hf_ser.emotions.EMOTIONS`, or the corpus' own word where it is none of them.
-        speaker (`str`, *optional*): The speaker within the corpus; the data set prefixes the corpus' name.
+        speaker (`str`, *optional*): The speaker within the corpus, to which [`to_dataset`] adds the corpus' name.
         gender (`str`, *optional*): `female` or `male`.
         session (`str`, *optional*): The recording session, where the corpus has them.
         split (`str`, *optional*): `train`, `validation` or `test`, where the corpus defines them.
-        performance (`str`, *optional*): What was recorded. Clips of the same performance, in other folders or formats, are
-            copies; one of them is used.
+        performance (`str`, *optional*): The performance that was recorded. Clips of the same one, in other folders or formats,
+            are copies, of which one is used.
         dimensions (`dict[str, float]`): Arousal, valence and dominance, as far as known, in the corpus' own scale.
-        votes (`Sequence[str]`): For each rater the emotion that was chosen; several, joined by `+`, share the vote.
-        ratings (`dict[str, Sequence[float]]`): For each dimension what the raters gave, in the corpus' own scale.
-        extras (`dict[str, str]`): Columns of the corpus' own (RAVDESS: intensity, statement; CREMA-D: level).
+        votes (`Sequence[str]`): The emotion that each rater chose; several, joined by `+`, share the vote.
+        ratings (`dict[str, Sequence[float]]`): For each dimension the values of the raters, in the corpus' own scale.
+        extras (`dict[str, str]`): Further columns of the corpus (RAVDESS: intensity, statement; CREMA-D: level).
     """
 
     path: str
@@ -73,8 +82,8 @@ class Excluded:
 
 def corpus_of(clip: str, corpora: Iterable[str]) -> str:
     """
-    The one of the corpora that a clip's name begins with; of none of them, what is before the first slash. A manifest may call
-    one `lab` and another `lab/phone`: the longest name counts.
+    The corpus with which a clip's name begins; if there is none, the part before the first slash. If a manifest has the corpora
+    `lab` and `lab/phone`, the longest name counts.
     """
     return max((name for name in corpora if clip.startswith(f"{name}/")), key=len, default=clip.partition("/")[0])
 
@@ -93,8 +102,8 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     A corpus' rows as a `Dataset`: `clip` (the name), `emotion`, `speaker`, `gender`, `corpus`, `session`, `split`, `copy_of` (the
     clip that is used in place of this one), `audio` (undecoded), the corpus' extras and those of `RATED_COLUMNS` that it has.
 
-    Clips are sorted by name and called `corpus/name`; speakers and sessions are prefixed with the corpus' name, so that
-    they stay distinct when corpora are combined.
+    Clips are sorted by name and named `corpus/name`. The names of speakers and sessions begin with that of the corpus, so that
+    they are unique if corpora are combined.
     """
     ordered = sorted(rows, key=lambda row: (row.name, row.path))
     names = _distinct([row.name for row in ordered])
@@ -111,7 +120,7 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     }
     for extra in sorted({key for row in ordered for key in row.extras}):
         columns[extra] = [row.extras.get(extra) for row in ordered]
-    # Not Dataset.from_dict, which looks at every value by itself: most of the time that reading a corpus took.
+    # Not Dataset.from_dict, which checks every value: reading a corpus would take several times as long.
     rated: dict[str, list[Any]] = {
         "votes": [list(row.votes) or None for row in ordered],
         **{name: [row.dimensions.get(name) for row in ordered] for name in DIMENSIONS},
@@ -126,9 +135,25 @@ def to_dataset(rows: Iterable[Row], corpus: str) -> Dataset:
     return Dataset(table).cast_column("audio", Audio(decode=False))
 
 
+def gender(word: str | None) -> str | None:
+    """`female`, `male` or `None` for a word of a table."""
+    return GENDER_OF_WORD.get((word or "").strip().lower())
+
+
+def split(word: str | None) -> str | None:
+    """`train`, `validation`, `test` or `None` for a word of a table; another word stays as it is."""
+    word = (word or "").strip().lower()
+    return SPLIT_OF_WORD.get(word, word or None)
+
+
+def is_split(word: str | None) -> bool:
+    """Whether a word names a part of a split, such as `train`, `dev` or `test2`."""
+    return re.sub(r"[\d_.-]+$", "", (word or "").strip().lower()) in SPLIT_OF_WORD
+
+
 def to_number(text: str | None, where: str) -> float | None:
     """
-    The number that a table has, none where it is empty or NaN.
+    The number in a cell of a table, none if it is empty or NaN.
 
     Raises:
         CorpusError: if the text is no number; the message begins with `where`.
@@ -160,12 +185,12 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
-        # A name on disk need not be UTF-8, and a table's must be. Such a file is not found, and its clip excluded.
+        # A name on disk need not be UTF-8, but a name in a table must be. Such a file is not found, and its clip is excluded.
         return pa.array([value and value.encode(errors="backslashreplace").decode() for value in values], pa.string())
 
 
 def _used(rows: Sequence[Row]) -> list[int]:
-    """For each row, the one that is used of all rows of its performance: the first lossless one, or the first."""
+    """For each row the one that is used of all rows of its performance: the first lossless one, or the first."""
     best: dict[str | None, int] = {}
     for i in sorted(range(len(rows)), key=lambda i: os.path.splitext(rows[i].path)[1].lower() not in LOSSLESS):
         best.setdefault(rows[i].performance, i)
@@ -173,7 +198,7 @@ def _used(rows: Sequence[Row]) -> list[int]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names that occur again get a number: the same clip as WAV and as FLAC, or a line twice in a manifest."""
+    """Adds a number to repeated names: of the same clip as WAV and as FLAC, or of a line twice in a manifest."""
     seen: Counter[str] = Counter()
     distinct = []
     for name in names:
@@ -184,8 +209,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def audio_files(root: Path, corpus: str) -> list[Path]:
     """
-    All audio files below `root`, as paths relative to it, sorted. `root` may also be a text file that lists names, one
-    a line: enough to count clips, not to decode them.
+    All audio files below `root`, as paths relative to it, sorted. `root` may also be a text file with one name per line, which is
+    enough to count clips.
 
     Raises:
         CorpusError: if `root` does not exist.
@@ -200,7 +225,7 @@ def audio_files(root: Path, corpus: str) -> list[Path]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """All files below a folder, as paths relative to it, also through links. Hidden files and folders are left out."""
+    """All files below a folder, links included, as paths relative to it. Hidden files and folders are left out."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -213,5 +238,5 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def stem(path: Path) -> str:
-    """The path without its suffix, in POSIX form: a clip's name, whether it is kept as WAV or as FLAC."""
+    """The path without its suffix, in POSIX form: a clip's name, the same for a WAV and a FLAC."""
     return path.with_suffix("").as_posix()

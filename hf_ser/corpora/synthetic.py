@@ -1,8 +1,8 @@
 """
-A synthetic emotional "speech" corpus for the demo and the tests: nothing to download, ready in seconds, the same bytes
-every time. The clips are babble: a glottal source whose pitch, loudness and brightness move as in speech, filtered by
-the formants of one vowel per syllable. The emotion is in the prosody alone. Speakers differ in voice and habits, so
-that a model can learn to recognise the emotions of a new speaker, but not perfectly.
+A synthetic corpus of emotional "speech" for the demo and the tests: nothing to download, ready in seconds, the same bytes every
+time. The clips are babble: a glottal source whose pitch, loudness and brightness change as in speech, filtered by the formants
+of one vowel per syllable. Only the prosody depends on the emotion. Speakers differ in voice and habits, so that a model
+recognises the emotions of new speakers, but not perfectly.
 
 Five raters judge each clip: the emotion, and arousal, valence and dominance. They follow from the emotion and the loudness, and
 differ between raters.
@@ -31,7 +31,7 @@ Samples = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prosody:
-    """How an emotion sounds, the same for all speakers."""
+    """The prosody of an emotion, the same for all speakers."""
 
     pitch: float  # semitones above the speaker's own pitch
     accent: float  # semitones (standard deviation) by which syllables rise and fall
@@ -80,7 +80,7 @@ LOUDNESS = np.array([1.0, 0.6, 0.35])  # of each formant's resonance
 
 @dataclass(frozen=True)
 class Speaker:
-    """A voice and its habits, which colour every emotion alike."""
+    """A voice and its habits, which are the same for every emotion."""
 
     name: str
     pitch: float  # Hz
@@ -106,20 +106,18 @@ class Speaker:
 
 def make(folder: Path, *, speakers: int = 24, clips_per_emotion: int = 6, seed: int = 0) -> None:
     """
-    Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s a clip. The
-    same arguments give the same bytes. `folder/ratings.csv` has a line for each clip and rater. The folder appears only once it
-    is complete.
+    Writes the corpus as `folder/<speaker>/<speaker>_<emotion>_<nn>.wav`: 16 kHz, mono, 16 bit, 0.9 to 1.8 s per clip. The same
+    arguments give the same bytes. `folder/ratings.csv` has a line for each clip and rater. The folder appears when it is
+    complete.
 
     Args:
-        folder (`Path`): Where the corpus goes. Must not exist, or be empty.
-        speakers (`int`, *optional*, defaults to 24):
-            How many speakers, named `f01`, `m02`, `f03` and so on: women and men in turn.
-        clips_per_emotion (`int`, *optional*, defaults to 6):
-            How many clips each speaker has of each of the eight emotions.
+        folder (`Path`): The folder of the corpus. It must not exist, or be empty.
+        speakers (`int`, *optional*, defaults to 24): The number of speakers, women and men in turn: `f01`, `m02`, `f03`, ...
+        clips_per_emotion (`int`, *optional*, defaults to 6): The number of clips of each speaker and emotion.
         seed (`int`, *optional*, defaults to 0): Another seed gives other speakers and other clips.
 
     Raises:
-        FileExistsError: If there is something at `folder` already.
+        FileExistsError: if `folder` is a file, or is not empty.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FileExistsError(f"{folder} already exists: remove it, or give another folder for the synthetic corpus.")
@@ -168,7 +166,7 @@ def speech(seconds: float, seed: int = 0, emotion: str = "neutral") -> NDArray[n
 
 
 def babble(speaker: Speaker, prosody: Prosody, rng: np.random.Generator) -> Samples:
-    """One clip, `(samples,)` between -1 and 1: the speaker's voice with the emotion's prosody, a little at random."""
+    """One clip, `(samples,)` between -1 and 1: the speaker's voice with the emotion's prosody and some random variation."""
     time = np.arange(int(rng.uniform(0.9, 1.8) * RATE)) / RATE  # s
     end = time[-1]
 
@@ -238,16 +236,16 @@ def resonate(source: Samples, centres: Samples, formants: Samples) -> Samples:
 
 
 def default_folder() -> Path:
-    """Where the corpus is made if no folder is named."""
+    """The folder of the corpus if none is given."""
     return cache_folder() / "synthetic_rated"  # an older one, without raters, may be beside it
 
 
 def ensure(folder: Path) -> Path:
-    """The folder, with the corpus made in it first if it does not exist."""
+    """The folder. If it does not exist, the corpus is made in it first."""
     if not folder.exists():
         try:
             make(folder)
         except OSError:
-            if not folder.exists():  # else another process made the same one meanwhile
+            if not folder.exists():  # else another process has made it meanwhile
                 raise
     return folder

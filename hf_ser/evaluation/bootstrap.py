@@ -14,11 +14,10 @@ Array = npt.NDArray[Any]
 
 #: The share of the resamples that lies in an interval.
 LEVEL = 0.95
-#: Fewer speakers give no interval by speaker. A bootstrap sees no more variety than the sample has: with s speakers its
-#: variance is (s - 1) / s of the true one, and with a handful its percentiles jump from speaker to speaker. It would come
-#: out too narrow just where the truth is most uncertain.
+#: Fewer speakers give no interval by speaker. With s speakers the variance of a bootstrap is (s - 1) / s of the true one, and
+#: with few of them its percentiles depend on single speakers: the interval would be too narrow where the uncertainty is largest.
 MIN_SPEAKERS = 10
-#: Clips times resamples that are weighed at once: 16 MB in each of a few arrays, however many clips there are.
+#: Clips times resamples that are computed at once: 16 MB in each of a few arrays, for any number of clips.
 CHUNK = 1 << 21
 #: Smaller differences are rounding errors, and count as 0.
 NONE = 1e-12
@@ -46,22 +45,22 @@ def intervals(
     """
     Percentile bootstrap intervals of metrics, ready for JSON.
 
-    Clips are drawn with replacement; and, where the speakers are known, speakers with all of their clips. The second tell more
-    about new speakers: clips of one speaker resemble each other, so that intervals by clips are too narrow for them.
+    Clips are drawn with replacement, and if the speakers are known, speakers with all of their clips. For new speakers only the
+    intervals by speakers are valid: clips of one speaker are similar, so that intervals by clips are too narrow.
 
     Args:
         score_weighted (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)` or `(..., resamples)`,
-            NaN where a resample has none.
+            NaN if a resample has none.
         clips (`int`): The number of clips, at least 1.
         speakers (`list` of `str` or `None`, *optional*): The speaker of each clip.
         resamples (`int`, defaults to 1000): The number of resamples.
         seed (`int`, defaults to 0): The same seed gives the same intervals.
         min_clips (`int`, defaults to 1): Fewer clips give no interval by clips.
-        summary (`Callable`, *optional*): From a metric's values in all resamples to what is returned, by default the interval.
+        summary (`Callable`, *optional*): From a metric's values in all resamples to the result, by default the interval.
 
     Returns:
         `level`, `resamples`, `seed`, and `clips` and `speakers`: for each metric its `[low, high]`, or `None` where no resample
-        has the metric; of a metric with several values a list of them. Either is `None` where there is no interval of its kind;
+        has the metric; of a metric with several values a list of them. Either is `None` if there is no interval of its kind;
         `clips_reason` or `speakers_reason` has the reason.
     """
     found: dict[str, Any] = {"level": LEVEL, "resamples": resamples, "seed": seed}
@@ -80,9 +79,9 @@ def paired(
     first: Scorer, second: Scorer, clips: int, speakers: Sequence[str | None] | None = None, **drawing: Any
 ) -> dict[str, Any]:
     """
-    Compares two models on the same clips, ready for JSON. A difference is the second's metric less the first's: of an equal
-    error rate, the lower the better. Both models are scored on the same resamples: two intervals side by side, each of one
-    model, may overlap where the interval of the difference excludes 0.
+    Compares two models on the same clips, ready for JSON. A difference is the second's metric minus the first's; for an equal
+    error rate lower is better. Both models are scored on the same resamples: the intervals of two models may overlap although
+    the interval of their difference excludes 0.
 
     Args:
         first, second (`Scorer`): From integer weights `(clips, resamples)` to each metric `(resamples,)`, NaN where there is
@@ -94,13 +93,12 @@ def paired(
 
         - `first`, `second`, `difference`: the metrics and their difference; `None` where there is none;
         - `clips`, `speakers`: the difference's percentile bootstrap `interval`, `[low, high]`; and `p`, twice the share of the
-          resamples, the clips as they are counted as one of them, on the side of 0 that has fewer: 1 at most,
-          2 / (resamples + 1) at least. `None` where no resample has the metric, and as with [`intervals`]. Each p is of one
-          metric alone.
+          resamples on the side of 0 that has fewer, where the clips themselves count as one resample: from 2 / (resamples + 1)
+          to 1. `None` if no resample has the metric, and as with [`intervals`]. The p are not corrected for several metrics.
     """
 
     def differences(weights: Array) -> dict[str, Array]:
-        """The second's metrics less the first's where the clips have `weights` `(clips, resamples)`: each `(resamples,)`."""
+        """The second's metrics minus the first's for clips with `weights` `(clips, resamples)`: each `(resamples,)`."""
         one, two = first(weights), second(weights)
         apart = {name: two[name] - one[name] for name in one}
         return {name: np.where(np.abs(values) < NONE, 0.0, values) for name, values in apart.items()}  # NaN stays
@@ -118,9 +116,9 @@ def paired(
 
 def mcnemar(first: Array, second: Array) -> dict[str, Any]:
     """
-    McNemar's exact two-sided test (1947) of which clips two models predict correctly, booleans `(clips,)`: the number of clips
-    that `both`, `only_first`, `only_second` and `neither` do, and `p`. It takes clips to be independent, which those of one
-    speaker are not: see the p by speakers.
+    McNemar's exact two-sided test (1947) of the clips that two models predict correctly, booleans `(clips,)`: the number of clips
+    that `both`, `only_first`, `only_second` and `neither` predict correctly, and `p`. It assumes independent clips. Those of one
+    speaker are not independent: see the p by speakers.
     """
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     apart = only_first + only_second
@@ -134,7 +132,7 @@ def mcnemar(first: Array, second: Array) -> dict[str, Any]:
 
 
 def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Array]:
-    """Why speakers cannot be drawn, or nothing; and each clip's speaker, counted from 0."""
+    """The reason why speakers cannot be drawn, or an empty text; and each clip's speaker, counted from 0."""
     none = np.zeros(0, dtype=np.int64)
     if speakers is None:
         return "the clips' speakers are not known", none
@@ -145,13 +143,13 @@ def speaker_of_each_clip(speakers: Sequence[str | None] | None) -> tuple[str, Ar
 
 
 def too_few(number: int, one: str, least: int) -> str:
-    """Why so many units give no interval, in words; nothing if they do."""
+    """The reason why this number of units gives no interval; empty if it does."""
     return f"{counted(number, one)}, too few to draw from; at least {least} are needed" if number < least else ""
 
 
 def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
     """
-    How often each clip is in each resample, some resamples at a time: integers `(clips, up to resamples)`.
+    The number of times that each clip is in each resample, some resamples at a time: integers `(clips, up to resamples)`.
 
     Args:
         unit_of_clip (`array` of shape `(clips,)`): The unit that is drawn, counted from 0: the clip itself, or its speaker.
@@ -161,7 +159,7 @@ def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
     at_once = max(1, CHUNK // clips)
     for first in range(0, resamples, at_once):
         number = min(at_once, resamples - first)
-        drawn = rng.integers(0, units, size=(number, units))  # the same numbers, however many at once
+        drawn = rng.integers(0, units, size=(number, units))  # the numbers do not depend on `at_once`
         cells = drawn * number + np.arange(number)[:, None]
         counts = np.bincount(cells.ravel(), minlength=units * number).astype(np.int32).reshape(units, number)
         yield counts if units == clips else counts[unit_of_clip]

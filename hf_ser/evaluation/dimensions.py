@@ -18,7 +18,7 @@ BINS = 20
 
 
 def values_of(scorer: Scorer, clips: int) -> dict[str, Any]:
-    """Each metric of `clips` clips, each clip once; `None` where a metric is undefined; of one with several values a list."""
+    """Each metric of all clips; `None` if it is undefined; a list for a metric with several values."""
     found = scorer(np.ones((clips, 1), dtype=np.int64))
     values = {
         name: [float(one) if np.isfinite(one) else None for one in value.ravel()] for name, value in found.items()
@@ -42,7 +42,7 @@ def dimension_scorer(values: Array, truth: Array) -> Scorer:
     there = np.isfinite(truth)
     x, y = values[there].astype(np.float64), truth[there].astype(np.float64)
     constant = len(y) < 2 or float(np.ptp(y)) == 0.0
-    # About their middle, so that the sums of squares keep their digits.
+    # Minus their mean, for the precision of the sums of squares.
     middle = float(y.mean()) if len(y) else 0.0
     x, y, errors = x - middle, y - middle, np.abs(x - y)
     sums_of = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, errors])
@@ -74,7 +74,7 @@ def mean_scorer(values: Array, truth: Array) -> Scorer:
 
 
 def mean_where(values: Array, there: Array) -> Array:
-    """The mean over the first axis, of what is there; `nan` where nothing is."""
+    """The mean over the first axis of the values that are `there`; NaN if none is."""
     number = there.sum(axis=0)
     mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
     return mean
@@ -82,8 +82,8 @@ def mean_where(values: Array, there: Array) -> Array:
 
 def joint_histogram(values: Array, truth: Array) -> list[list[int]]:
     """
-    The clips `(clips,)` with a label by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins; values
-    beyond are in the first or last one.
+    The labelled clips `(clips,)` by true (row) and predicted value (column), each from 0 to 1 in `BINS` equal bins. Values
+    outside are in the first or last bin.
     """
     there = np.isfinite(truth)
     rows, columns = (np.clip(of[there] * BINS, 0, BINS - 1).astype(int) for of in (truth, values))

@@ -31,18 +31,18 @@ def fairness(
     """
     How far a model's predictions depend on the speaker's gender, ready for JSON (PEFT-SER, section VI.D and Table VI).
 
-    Both metrics lie between 0, the genders are treated alike, and 1 (Table VI has them in per cent, as the mean of the
+    Both metrics are between 0 (no difference between the genders) and 1 (Table VI has them in per cent, as the mean of the
     folds). With genders g and h, emotions k (predicted) and j (true), and shares P of the clips:
 
         demographic parity  =  1/2  sum over k  | P(predicted k | g) - P(predicted k | h) |
         equality of odds    =  mean over j of  1/2  sum over k  | P(predicted k | g, true j) - P(predicted k | h, true j) |
 
-    Of more than two genders, the two that lie farthest apart count.
+    Of more than two genders, the two with the largest difference count.
 
     These are `multiclass_statistical_parity` and `multiclass_equality_of_opp` of holisticai with `aggregation_fun="max"`, which
-    the code released with the paper calls. holisticai takes a gender that has no clip of an emotion for one that gets each
-    prediction equally often; here such a metric is `None`. Where every emotion has clips of every gender, the metrics are the
-    same. (The code's third function depends on the truth and is no demographic parity; it is left out here.)
+    the code released with the paper calls. If a gender has no clip of an emotion, holisticai assumes that all predictions are
+    equally frequent; here such a metric is `None`. If every emotion has clips of every gender, the metrics are the same. (The
+    code's third function depends on the truth and is no demographic parity; it is left out here.)
 
     Args:
         predictions (`array` of shape `(clips,)`): The predictions, integers from 0 to emotions - 1.
@@ -54,17 +54,17 @@ def fairness(
 
     Returns:
         - `demographic_parity`, `equality_of_odds`: the metrics, or `None`; `reason` then has the reason, and is `None` otherwise;
-        - `by_chance`: `draws`, `seed`, and for either metric its `median` and `p95` (the 95th percentile) if the gender made no
-          difference: genders are permuted over all clips, or over those of each true emotion. With few clips they are well
-          above 0 whatever the model does. Clips count as independent;
+        - `by_chance`: `draws`, `seed`, and for each metric its `median` and `p95` (the 95th percentile) if the gender had no
+          effect: genders are permuted over all clips, or over those of each true emotion. With few clips they are well above 0
+          for any model. Clips count as independent;
         - `clips`: the number of clips of each gender, `unknown`: that of the clips left out;
         - `by_emotion`: of each emotion the `clips` of each gender; `selection_rate`, `true_positive_rate` and
-          `false_positive_rate`, each by gender (the share that is predicted as the emotion, among all clips, those that
-          are of it, and those that are not; `None` where there are no such clips); and `difference`: how far each of the
-          rates lies apart between the genders, `None` where one lacks it or there is one gender alone.
+          `false_positive_rate`, each by gender (the share that is predicted as the emotion, among all clips, the clips of the
+          emotion, and the others; `None` if there are no such clips); and `difference`: the difference of each rate between the
+          genders, `None` if one has no rate or there is only one gender.
 
-        As in UAR, an emotion that no clip has is left out of the mean. One that clips of some genders have, but not of all,
-        leaves no equality of odds.
+        As in UAR, emotions without clips are left out of the mean. If only some genders have clips of an emotion, there is no
+        equality of odds.
     """
     names = sorted({str(gender) for gender in genders if gender is not None})
     counts = np.zeros((len(names), len(emotions), len(emotions)), dtype=np.int64)  # (genders, true, predicted)
@@ -83,7 +83,7 @@ def fairness(
 
 
 def _compare(counts: Array, names: Sequence[str], emotions: Sequence[str]) -> dict[str, Any]:
-    """Both metrics of the clips `counts` `(genders, true, predicted)`, or why there is none."""
+    """Both metrics of the clips `counts` `(genders, true, predicted)`, or the reason why there is none."""
     found: dict[str, Any] = {**dict.fromkeys(METRICS), "reason": _why_none(names)}
     if found["reason"]:
         return found
@@ -120,7 +120,7 @@ def _by_chance(metric: str, counts: Array, draws: int, seed: int) -> dict[str, f
     """The median and 95th percentile of a metric, the genders permuted over the clips `counts` `(genders, true, predicted)`."""
     rng = np.random.default_rng(seed)
     if metric == "demographic_parity":
-        counts = counts.sum(axis=1, keepdims=True)  # the truth is no matter
+        counts = counts.sum(axis=1, keepdims=True)  # the truth has no effect
     counts = counts[:, counts.sum(axis=(0, 2)) > 0]
     dealt = np.stack(
         [_permuted(counts[:, k], draws, rng) for k in range(counts.shape[1])], axis=2
@@ -169,9 +169,10 @@ def fairness_of_dimension(
         genders, draws, seed: See [`fairness`].
 
     Returns:
-        - `mean_error`, `ccc`: how far the genders lie apart in the mean of prediction less label, and in the concordance
-          correlation coefficient; `None` where one has none, and `reason`. Of more genders, the two farthest apart count;
-        - `by_chance`: as [`fairness`] has it, the genders permuted over all clips with a label;
+        - `mean_error`, `ccc`: the difference between the genders in the mean of prediction minus label, and in the concordance
+          correlation coefficient; `None` if a gender has none, with the `reason`. Of more than two genders, the two with the
+          largest difference count;
+        - `by_chance`: as in [`fairness`], with the genders permuted over all clips with a label;
         - `by_gender`: for each its `clips`, `mean_error` and `ccc`; `unknown`: the number of clips with a label and no gender.
     """
     labelled = np.flatnonzero(np.isfinite(truth)).tolist()

@@ -1,4 +1,4 @@
-"""What is measured of predictions: emotions, distributions over them, dimensions, each on the clips that have a label of it."""
+"""Measures of predictions for emotions, distributions and dimensions, each on the clips that have such a label."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,17 +20,17 @@ Array = npt.NDArray[Any]
 
 #: All dimensions together: their mean CCC.
 ALL_DIMENSIONS = "dimensions"
-#: The metric that stands for emotions, and the one for dimensions.
+#: The main metric of emotions, and that of dimensions.
 MAIN = {EMOTION: "uar", ALL_DIMENSIONS: "ccc"}
 
 
 @dataclass(frozen=True)
 class Measure:
     """
-    What is measured of a target.
+    The metrics of a target.
 
     Args:
-        rows (`list[int]`): The clips with a label of it, among all clips.
+        rows (`list[int]`): The indices of the clips with such a label.
         scorer (`Scorer`): From integer weights `(labelled, resamples)` to each metric `(resamples,)`.
         speakers (`list`, *optional*): The speaker of each of them, or `None`.
     """
@@ -44,11 +44,11 @@ class Measure:
         return intervals(self.scorer, len(self.rows), self.speakers, **drawing)
 
     def values(self) -> dict[str, Any]:
-        """The metrics on these clips; `None` where one is undefined."""
+        """The metrics on these clips; `None` if one is undefined."""
         return values_of(self.scorer, len(self.rows))
 
     def metrics(self, **drawing: Any) -> dict[str, Any]:
-        """The number of `clips`, the metrics, and if there are options of intervals, these in `intervals`; ready for JSON."""
+        """The number of `clips`, the metrics, and with options of intervals the `intervals`; ready for JSON."""
         drawn = {"intervals": self.intervals(**drawing)} if drawing else {}
         return {"clips": len(self.rows), **self.values(), **drawn}
 
@@ -97,8 +97,8 @@ class Evaluated:
         by_votes: bool = False,
     ) -> "Evaluated":
         """
-        With the truth that the clips have in the columns `label`, `emotion_distribution` and those of the dimensions; with
-        `by_votes` the true emotion is the one with most votes.
+        Takes the truth from the columns `label`, `emotion_distribution` and those of the dimensions. With `by_votes` the true
+        emotion is the one with most votes.
         """
         labels, shares = np.full(len(clips), -1), np.full(probabilities.shape, np.nan)
         if emotions:
@@ -131,7 +131,7 @@ class Evaluated:
     @cached_property
     def measures(self) -> dict[str, Measure]:
         """
-        By target what is measured, as far as clips have labels of it: `emotion`, `emotion_distribution`, each dimension, and all
+        The measure of each target that clips have labels of: `emotion`, `emotion_distribution`, each dimension, and all
         `dimensions`.
         """
         found = {EMOTION: self._emotion()} if self.labelled else {}
@@ -188,8 +188,8 @@ class Evaluated:
 
 def merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
-    Results of one form on several targets as one: the metrics in their dicts, by unit or model, go together. Of anything else,
-    such as the reason why there is no interval, the first counts.
+    Joins results of several targets: dicts of metrics, by unit or model, are merged. Of other values, such as the reason why
+    there is no interval, the first one is taken.
     """
     together: dict[str, Any] = {}
     for one in found:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from hf_ser.evaluation.calibration import confidence_gaps, loss_of_clips
 from hf_ser.evaluation.dimensions import Scorer, count_pairs, mean_where, values_of
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
@@ -23,8 +22,9 @@ sys.path = _path
 
 Array = npt.NDArray[Any]
 
-
 EMOTION_METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
+#: The lowest probability in the log loss, so that one certain mistake does not make it infinite: it is 36 nats at most.
+SMALLEST = float(np.finfo(np.float64).eps)
 
 
 class _Metric(evaluate.Metric):
@@ -47,7 +47,7 @@ class _Metric(evaluate.Metric):
 
 
 class Accuracy(_Metric):
-    """The share of clips that are recognised."""
+    """The share of clips that are predicted correctly."""
 
     names = ("accuracy",)
 
@@ -72,8 +72,8 @@ class ConfusionMatrix(_Metric):
 
 class EER(_Metric):
     """
-    The equal error rate, one emotion against the others, averaged over the emotions that the references have (HuBERT-SER,
-    Table 3): the rate at the threshold where as many of the others are accepted as of the emotion are refused.
+    The equal error rate, one emotion against the others, averaged over the emotions that the references have (HuBERT-SER, Table
+    3): the error rate at the threshold where the share of the others that is accepted is that of the emotion that is rejected.
     """
 
     predicted: ClassVar[Any] = {"prediction_scores": datasets.Sequence(datasets.Value("float64"))}
@@ -83,7 +83,7 @@ class EER(_Metric):
 
 
 class DivergedError(ValueError):
-    """A training that ended in weights without finite outputs."""
+    """A training whose weights have no finite outputs."""
 
 
 def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple[Array, Array, Array]:
@@ -92,10 +92,10 @@ def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple
 
     Args:
         logits (`array` of shape `(segments, outputs)`): The model's outputs.
-        labels (`array` of shape `(segments, outputs)`): What they should be; a clip's segments share theirs. Segments without
+        labels (`array` of shape `(segments, outputs)`): The true outputs, the same for all segments of a clip. Segments without
             any label (NaN) do not count.
         clips (`array` of shape `(segments,)`): The clip that each segment is cut from.
-        emotions (`int`): How many of the outputs, the first ones, are logits of emotions.
+        emotions (`int`): The number of logits of emotions, which are the first outputs.
 
     Returns:
         The clips `(clips,)` in ascending order, their outputs and their labels, both `(clips, outputs)`.
@@ -119,8 +119,8 @@ def per_clip(logits: Array, labels: Array, clips: Array, emotions: int) -> tuple
 
 def emotion_metrics(probabilities: Array, wanted: Array) -> dict[str, Any]:
     """
-    The metrics of [`score`] over the clips that have an emotion, of a distribution the most frequent one; nothing without any.
-    `wanted`, what the probabilities `(clips, emotions)` should be, is NaN for a clip without emotion.
+    The metrics of [`score`] over the clips that have an emotion; of a distribution the most frequent one counts. Empty without
+    any. `wanted` has the true probabilities `(clips, emotions)`, NaN for a clip without emotion.
     """
     there = np.isfinite(wanted[:, 0])
     return score(probabilities[there], wanted[there].argmax(axis=1)) if there.any() else {}
@@ -130,12 +130,12 @@ def normalised(probabilities: Array, groups: Sequence[str | None], prior: Array)
     """
     Adapts predictions to each speaker or corpus without labels: the mean of the log-probabilities over the clips of a group
     becomes the logarithm of `prior`. For a linear head this is the same as subtracting the group's mean from its features. It
-    assumes that every group has the emotions in about the same shares.
+    assumes that the shares of the emotions are about the same in each group.
 
     Args:
         probabilities (`np.ndarray` of shape `(clips, emotions)`): The model's own.
         groups (`Sequence[str]`): The speaker or corpus of each clip; clips without one keep their probabilities.
-        prior (`np.ndarray` of shape `(emotions,)`): The shares that the emotions shall have.
+        prior (`np.ndarray` of shape `(emotions,)`): The expected shares of the emotions.
 
     Returns:
         Probabilities `(clips, emotions)`.
@@ -169,7 +169,7 @@ def confusion(probabilities: Array, labels: Array) -> list[list[int]]:
 
 def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) -> dict[str, Any]:
     """
-    Every metric of a model on clips, ready for JSON: `None` where there is none, never NaN.
+    Every metric of a model on clips, ready for JSON: `None` in place of NaN.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs, each row adding up to 1; at least one.
@@ -177,9 +177,9 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
         emotions (`list` of `str`): The emotions' names, in the order of the columns.
 
     Returns:
-        What [`score`] gives; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
+        The metrics of [`score`]; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
         `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no
-        recall, and an emotion without clips, or without clips of others, no equal error rate.
+        recall. An emotion without clips, or without clips of others, has no equal error rate.
     """
     values = values_of(weighted_scorer(probabilities, labels, details=True), len(labels))
     by_emotion = {name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")}
@@ -189,7 +189,7 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
 def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) -> Scorer:
     """
     A function that takes integer weights `(clips, resamples)` and returns each of `EMOTION_METRICS` as `(resamples,)`: for each
-    resample what [`score`] gives for the clips repeated by their weights, `nan` where there is none. It is sorted once.
+    resample the metrics of [`score`] on the clips repeated by their weights, NaN if there is none. The clips are sorted once.
 
     Args:
         probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
@@ -233,15 +233,15 @@ def _from_confusion(matrix: Array) -> dict[str, Array]:
         "uar": mean_where(recall, true > 0),
         "accuracy": right.sum(axis=0) / clips,
         "f1_weighted": (f1 * true).sum(axis=0) / clips,
-        # scikit-learn's: over the emotions that are there or are predicted.
+        # As in scikit-learn: over the emotions that clips have or that are predicted.
         "f1_macro": mean_where(f1, true + predicted > 0),
     }
 
 
 def _equal_error_rates(weights: Array, scores: Array, positive: Array) -> Array:
     """
-    For each resample the equal error rate of one emotion against the others, the rates of two thresholds
-    interpolated; `nan` where a resample has no clip of the emotion, or no other.
+    For each resample the equal error rate of one emotion against the others, interpolated between two thresholds; NaN if a
+    resample has no clip of the emotion, or no other.
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(-scores[order], append=np.inf))  # clips with the same score are accepted together
@@ -251,9 +251,66 @@ def _equal_error_rates(weights: Array, scores: Array, positive: Array) -> Array:
     above = np.zeros((1, weights.shape[1]))  # the first threshold accepts nothing
     with np.errstate(invalid="ignore"):
         false, miss = np.concatenate([above, alarms / alarms[-1]]), np.concatenate([1 + above, 1 - hits / hits[-1]])
-    # False alarms grow and misses shrink as the threshold falls: the first one at which they are not fewer, and the one before.
+    # With a lower threshold there are more false alarms and fewer misses. The first threshold with as many false alarms, and the
+    # one before.
     at, column = (false >= miss).argmax(axis=0), np.arange(weights.shape[1])
     before, after = (miss - false)[at - 1, column], (false - miss)[at, column]
     with np.errstate(invalid="ignore"):
         rate: Array = (after * false[at - 1, column] + before * false[at, column]) / (before + after)
     return rate
+
+
+def loss_of_clips(probabilities: Array, labels: Array) -> Array:
+    """
+    The negative natural logarithm of the probability of each clip's true emotion, `(clips,)`, in nats. Their mean is the log
+    loss: ln(emotions) for a model that always predicts 1 / emotions. In contrast to the training loss it is not weighted by
+    class.
+    """
+    loss: Array = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
+    return loss
+
+
+def reliability(probabilities: Array, labels: Array, bins: int = 15) -> list[dict[str, Any]]:
+    """
+    The accuracy of the clips of about the same confidence, for a reliability plot (Guo et al. 2017, *On Calibration of Modern
+    Neural Networks*, arXiv 1706.04599, section 2).
+
+    The confidence of a clip is the probability of its most probable emotion. The bins have equal width; as in the paper, a bin
+    from `low` to `high` includes `high` and not `low`.
+
+    Args:
+        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
+        labels (`array` of shape `(clips,)`): The true labels.
+        bins (`int`, *optional*, defaults to 15): The number of bins between 0 and 1.
+
+    Returns:
+        For each bin, from low to high confidence: `low`, `high`, `clips`, and their mean `confidence` and `accuracy`, both
+        between 0 and 1, `None` in an empty bin.
+    """
+    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
+    found: list[dict[str, Any]] = []
+    for k in range(bins):
+        inside = bin_of_clip == k
+        means = [float(values[inside].mean()) if inside.any() else None for values in (confidence, right)]
+        found.append({"low": k / bins, "high": (k + 1) / bins, "clips": int(inside.sum()),
+                      **dict(zip(("confidence", "accuracy"), means, strict=True))})  # fmt: skip
+    return found
+
+
+def _binned(probabilities: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
+    """The confidence of each clip `(clips,)`, whether its prediction is correct, and its bin."""
+    confidence = np.minimum(probabilities.max(axis=1), 1.0)
+    # The number of inner edges below a confidence. Not the product with the bins, because 14 / 25 * 25 is slightly above 14.
+    edges = np.arange(1, bins) / bins
+    return confidence, probabilities.argmax(axis=1) == labels, np.searchsorted(edges, confidence, side="left")
+
+
+def confidence_gaps(probabilities: Array, labels: Array, bins: int = 15) -> Array:
+    """
+    In the row of each clip's bin its confidence minus 1 if the prediction is correct, else its confidence: `(bins, clips)`. The
+    sum of the absolute sums of the rows, divided by the clips, is the expected calibration error (Guo et al. 2017, equation 3).
+    """
+    confidence, right, bin_of_clip = _binned(probabilities, labels, bins)
+    gaps = np.zeros((bins, len(labels)))
+    gaps[bin_of_clip, np.arange(len(labels))] = confidence - right
+    return gaps

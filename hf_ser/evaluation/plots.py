@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hf_ser.records import PLOTS
 from hf_ser.results import RunResults
 from hf_ser.wording import per_cent
 
@@ -18,8 +19,8 @@ def confusion_matrix(
     matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
 ) -> None:
     """
-    Draws clips by true (rows) and recognised emotion as PNG, in per cent of each row, as in HuBERT-SER's Tables 4 to 6, and
-    as counts.
+    Draws the clips by true (rows) and predicted emotion as PNG, in per cent of each row as in HuBERT-SER's Tables 4 to 6, and as
+    counts.
     """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -103,11 +104,11 @@ def training_curves(results: RunResults, path: Path) -> None:
 
 def draw_run(results: RunResults, folder: Path) -> None:
     """Draws `training_curves.png` of a run into `folder`, and where the test part has emotions `confusion_matrix.png`."""
-    test = results.test
+    test, (matrix, curves) = results.test, PLOTS
     if "confusion_matrix" in test:
         title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
-        confusion_matrix(test["confusion_matrix"], results.emotions, folder / "confusion_matrix.png", title)
-    training_curves(results, folder / "training_curves.png")
+        confusion_matrix(test["confusion_matrix"], results.emotions, folder / matrix, title)
+    training_curves(results, folder / curves)
 
 
 def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
@@ -159,7 +160,7 @@ def _is_number(text: str) -> bool:
 
 
 def plain_text(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Text that matplotlib does not interpret as a formula."""
     return str(text).replace("$", r"\$")
 
 

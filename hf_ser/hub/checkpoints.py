@@ -30,8 +30,8 @@ def branch(revision: str | None) -> str:
 
 def stage(run: Path) -> Path:
     """
-    Copies a run's checkpoints, `run.json` and `splits.json` into a temporary folder for an upload: hard links, because training
-    deletes old checkpoints meanwhile; without paths of this machine, and with hashes instead of the clips' names.
+    Copies a run's checkpoints, `run.json` and `splits.json` into a temporary folder for an upload, without paths of this machine
+    and with hashes instead of the clips' names. Checkpoints are hard links, because training deletes old ones meanwhile.
     """
     staged = Path(tempfile.mkdtemp(prefix=f"{STAGED}upload-", dir=run))
     for checkpoint in run.glob("checkpoint-*"):

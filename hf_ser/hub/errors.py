@@ -1,4 +1,4 @@
-"""What goes wrong between this machine and the Hub, in words that say what to do."""
+"""Errors of the Hub, with the reason and the remedy."""
 
 import errno
 import re
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 
 
 class HubError(OSError):
-    """The Hub cannot be read or written; the message says why and what to do."""
+    """The Hub cannot be read or written. The message has the reason and the remedy."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
 
 
 def files_there(api: HfApi, repository: str, revision: str | None) -> list[str]:
-    """The files of a repository; none where it or the branch is not there."""
+    """The files of a repository; none if it or the branch does not exist."""
     try:
         return api.list_repo_files(repository, revision=revision)
     except (RevisionNotFoundError, RepositoryNotFoundError):

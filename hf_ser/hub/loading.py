@@ -17,19 +17,19 @@ from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
 from hf_ser.modeling import open_on_base, ready, resolve_checkpoint
 from hf_ser.modeling.families import FAMILIES, encoder_config
-from hf_ser.modeling.load import NO_CODE, TINY, from_checkpoint, untrusted
+from hf_ser.modeling.load import NO_CODE, from_checkpoint, untrusted
 from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
 from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 
 logger = logging.getLogger(__name__)
 
-#: A repository may have its weights in another precision, too (`model.fp32-00001-of-00002.safetensors`): those are not opened.
+#: A repository may also have weights in another precision (`model.fp32-00001-of-00002.safetensors`), which are not opened.
 DOWNLOADED = ("model.safetensors", "model-*.safetensors", *(name for name in MODEL if name != WEIGHTS))
-#: Many older base models have no safetensors. Their pickles are read as plain tensors.
+#: Many older base models have no safetensors. Their pickles are only read as tensors.
 PICKLED = (CONFIG, "pytorch_model.bin*", "pytorch_model-*.bin")
-#: How the Hub is asked where nothing else is given.
+#: The default arguments of requests to the Hub.
 ONLINE: dict[str, Any] = {"token": None, "cache_dir": None, "local_files_only": False}
-#: What describes a run beside its model.
+#: The files that describe a run.
 RECORDS = (RESULTS, SPLITS, CONFIG)
 
 
@@ -112,7 +112,7 @@ def _is_checkpoint(path: Path, name: str) -> bool:
 
 
 def _pipeline(model: Any, extractor: Any, device: str | torch.device | None) -> AudioClassificationPipeline:
-    # The pipeline works with a PeftModel, but logs an error about its class: it is built with the model inside.
+    # The pipeline works with a PeftModel, but logs an error about its class. Therefore it gets the model within first.
     inside = model.get_base_model() if isinstance(model, PeftModel) else model
     try:
         classifier = AudioClassificationPipeline(
@@ -139,7 +139,7 @@ def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
 
 def fetch_base(model: str, revision: str | None = None, **hub: Any) -> Path:
     """
-    The folder of a model that is fine-tuned or has an adapter on it, downloaded if need be; with a pickle if there are no
+    The folder of a base model, for fine-tuning or under an adapter, downloaded if necessary; with a pickle if there are no
     safetensors.
 
     Args:
@@ -147,7 +147,7 @@ def fetch_base(model: str, revision: str | None = None, **hub: Any) -> Path:
         revision (`str`, *optional*), **hub: See [`load`].
 
     Raises:
-        FileNotFoundError, HubError: see [`fetch_records`]; if weights are not those that the Hub says.
+        FileNotFoundError, HubError: see [`fetch_records`]; if weights do not have the hash that the Hub states.
     """
     folder, _ = _fetch(model, revision, ONLINE | hub, DOWNLOADED)
     if not any(folder.glob(WEIGHTS)):
@@ -159,7 +159,7 @@ def _fetch(
     model: str, revision: str | None, hub: dict[str, Any], files: Sequence[str], subfolder: str | None = None
 ) -> tuple[Path, str]:
     """A model's folder, downloaded if need be, and its name for messages."""
-    model = resolve_checkpoint(model) if model == TINY else model
+    model = resolve_checkpoint(model)
     local = Path(model).expanduser()
     if local.is_dir():
         return local / (subfolder or ""), str(local / (subfolder or ""))
@@ -181,8 +181,8 @@ def _fetch(
 
 def _require_hashes(files: Sequence[Path], name: str) -> None:
     """
-    Compares weights in the Hub's cache with the SHA-256 that the Hub has of each: a link leads to a file of that name. The Hub's
-    client compares their size alone.
+    Compares weights in the Hub's cache with the SHA-256 that the Hub states: it is the name of the file that a link points to.
+    The Hub's client compares only the sizes.
     """
     for path in files:
         expected = path.readlink().name if path.is_symlink() else ""

@@ -7,8 +7,8 @@ from typing import Any
 
 #: A part of a path.
 PART = r"""[^\s/\\'"`,;:=()\[\]{}<>|]"""
-#: An absolute path of two parts or more, or one below the home folder, at the start of a word. A Windows path starts with a
-#: drive, a server or the home folder, and has doubled backslashes in JSON. A lone backslash is part of a regular expression.
+#: An absolute path of two parts or more, or a path below the home folder, at the start of a word. A Windows path starts with a
+#: drive, a server or the home folder, and has double backslashes in JSON. A single backslash belongs to a regular expression.
 PATH = re.compile(
     rf"(?<![\w.~/)\]-])(?:(?:~|[A-Za-z]:)?/(?:{PART}+[/\\])+{PART}*"
     rf"|(?:~|[A-Za-z]:)\\+(?:{PART}+[/\\]+)+{PART}*"

@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -30,9 +29,9 @@ from hf_ser.wording import counted
 
 #: The files of a model, with the code of the package's own model class.
 MODEL_FILES = (*MODEL, "*_ser.py")
-#: The files that a push may write. Those that an earlier one has left are deleted: they describe another model.
+#: The files that a push may write. Those of an earlier push are deleted, because they describe another model.
 PUSHED = (*MODEL_FILES, "adapter/*", *PLOTS, *PICTURES.values(), CARD, RESULTS, SPLITS, REPORT, EXCLUDED)
-#: What must be the same in an encoder's configuration for an adapter to fit the encoder.
+#: The fields of an encoder's configuration that must be the same for an adapter to fit.
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim", "conv_kernel",
          "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
          "encoder_ffn_dim", "num_mel_bins", "feature_projection_input_dim")  # fmt: skip
@@ -40,7 +39,7 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push changes."""
+    """The changes of a push."""
 
     repo_id: str
     parent: str | None  # the branch's last commit, none if the branch does not exist yet
@@ -49,7 +48,7 @@ class Plan:
 
     @property
     def anything(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether a file changes."""
         return any(change != "same" for change in self.changes.values())
 
     def named(self, *changes: str) -> list[str]:
@@ -130,7 +129,7 @@ def push(
                     commit_message=title(results),
                     revision=revision,
                     create_pr=create_pr,
-                    # A commit that somebody else has made since is not overwritten.
+                    # A later commit of somebody else is not overwritten.
                     parent_commit=None if create_pr else plan.parent,
                 )
         except HubError as error:
@@ -154,7 +153,7 @@ def full_name(api: HfApi, repo_id: str) -> str:
 
 def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool, clip_names: bool) -> dict[str, Path]:
     """
-    Writes what is published, but the card, into `folder`, without paths of this machine; weights stay where they are.
+    Writes the published files, except for the card and the weights, into `folder`, without paths of this machine.
 
     Returns:
         The files by their paths in the repository.
@@ -183,7 +182,7 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
         name = path.relative_to(root).as_posix()
         (folder / name).parent.mkdir(exist_ok=True)
         if path.suffix == ".json":
-            content = without_paths(json.loads(path.read_text(encoding="utf-8")))
+            content = without_paths(records.read(path))
             content.pop("_name_or_path", None)
             if path.name == ADAPTER_CONFIG:
                 content["base_model_name_or_path"] = results.base_model
@@ -217,7 +216,7 @@ def without_names(report: dict[str, Any]) -> dict[str, Any]:
     if splits.NAMED_BY in report:
         return report
     report, name_hash = copy.deepcopy(report), splits.hash_name
-    # Sorted, since the order of the names would reveal them.
+    # Sorted, because the order of the names would reveal them.
     speakers = report["quality"]["speakers"].items()
     report["quality"]["speakers"] = dict(sorted((name_hash(name), metrics) for name, metrics in speakers))
     leakage = report["leakage"] or {}
@@ -256,7 +255,7 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
         ValueError: if its encoder has another shape or norm; or if it has as many labels as the adapter, with other names: a
             plain pipeline would open the adapter on that head and answer with the wrong emotions.
     """
-    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = records.read(adapter / ADAPTER_CONFIG)["base_model_name_or_path"]
     with explained(base):
         theirs = AutoConfig.from_pretrained(base, token=token, **NO_CODE)
     ours = AutoConfig.from_pretrained(adapter, **NO_CODE)
@@ -276,7 +275,7 @@ def require_fitting_base(adapter: Path, token: str | None) -> None:
 
 
 def plan_push(api: HfApi, repo_id: str, additions: Iterable[CommitOperationAdd], revision: str | None) -> Plan:
-    """What a push changes."""
+    """The changes of a push."""
     parent, siblings = None, None
     try:
         info = api.model_info(repo_id, revision=revision, files_metadata=True)
@@ -323,7 +322,7 @@ def check_repository(
 
     Args:
         repo_id (`str`): `user/name`, or `name` in the namespace of the token.
-        overwrite (`bool`): Whether the push may meet files that it replaces: it overwrites them, or opens a pull request.
+        overwrite (`bool`): Whether the push may replace files, or opens a pull request.
         revision, license, token: See [`push`].
 
     Returns:

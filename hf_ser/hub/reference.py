@@ -1,5 +1,5 @@
 """
-Opens reference models of the field that transformers has no class for, by adapters of our own and without their code.
+Opens reference models of the field for which transformers has no class, without code of theirs.
 
 Two layouts are known. Weights that the forward pass does not use (a decoder, secondary emotions, gender) are not read.
 
@@ -33,6 +33,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from hf_ser.modeling import SERForAudioClassification, SERModelConfig
 from hf_ser.modeling.load import NO_CODE
+from hf_ser.records import WEIGHTS
 
 Opened = tuple[PreTrainedModel, SequenceFeatureExtractor]
 Weights = dict[str, torch.Tensor]
@@ -42,9 +43,9 @@ DENSE, DENSE_HEAD = ("wav2vec2", "hubert", "wavlm"), {"classifier.dense.weight",
 #: vox-profile's emotions in the order of its outputs (its `src/example/categorized_emotion_wavlm.py`), in this package's words.
 VOX_EMOTIONS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise", "other")
 VOX_DIMENSIONS = ("arousal", "valence", "dominance")
-#: Its Whisper gets 15 s, whatever the clip: 750 frames.
+#: Its Whisper takes 15 s for every clip: 750 frames.
 VOX_SECONDS, VOX_FRAMES = 15, 750
-#: How the names of its weights begin, and how they begin here; and those that its forward pass does not use.
+#: The beginnings of the names of its weights, and those of ours; and those that its forward pass does not use.
 VOX_HEAD = {"model_seq.0.": "projector.0.", "model_seq.3.": "projector.2.", "model_seq.6.": "projector.4."}
 VOX_WAVLM = {"backbone_model.": "encoder.", "weights": "layer_weights"}
 VOX_WHISPER = {"backbone_model.encoder.": "encoder.", "embed_positions": "positions"}
@@ -55,7 +56,7 @@ UNMASKED: dict[str, Any] = {"apply_spec_augment": False, "mask_time_prob": 0.0, 
 
 def open_reference(path: Path, name: str) -> Opened | None:
     """
-    Opens a checkpoint of a known layout. No weight is random: a checkpoint with others than the layout's is refused.
+    Opens a checkpoint of a known layout. No weight is random: a checkpoint with missing or other weights is refused.
 
     Args:
         path (`Path`): A folder with `config.json` and `model*.safetensors`.
@@ -71,7 +72,7 @@ def open_reference(path: Path, name: str) -> Opened | None:
         SafetensorError: if a file is damaged.
     """
     settings, _ = PretrainedConfig.get_config_dict(path)
-    files = [safe_open(file, framework="pt") for file in path.glob("model*.safetensors")]
+    files = [safe_open(file, framework="pt") for file in path.glob(WEIGHTS)]
     stored = {key: file for file in files for key in file.keys()}  # noqa: SIM118 - it is no dict
     if "model_type" not in settings and "pretrain_model" in settings:
         return _open_vox_profile(stored, settings, name)

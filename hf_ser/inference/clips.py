@@ -1,9 +1,13 @@
-"""Files, folders, patterns, datasets and arrays become clips that are read one at a time."""
+"""Files, folders, patterns, datasets and arrays become clips, which threads read ahead of a model."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from glob import glob, has_magic
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
@@ -13,12 +17,16 @@ import numpy.typing as npt
 import torch
 from datasets import Audio, Dataset, DatasetDict
 
-from hf_ser.audio import SAMPLING_RATE
-from hf_ser.audio.decode import RATES, Waveform, decode, resample
-from hf_ser.corpora import hub_dataset, hub_stream
+from hf_ser.audio import SAMPLING_RATE, AudioError
+from hf_ser.audio.decode import RATES, Waveform, check, decode, resample
+from hf_ser.corpora import hub_dataset
+from hf_ser.corpora.hub_dataset import HubStream, audio_column
+from hf_ser.corpora.reading import inside
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
 DATASET = f"{hub_dataset.NAME}="
+#: The most clips in a pool.
+POOL_CLIPS = 512
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,29 @@ class Clip:
     A clip that has not been read yet.
 
     Args:
-        name (`str`): The file's path, `dataset=NAME/PART/ROW`, or the place of an array or a row among the sources.
+        name (`str`): The file's path, `dataset=NAME/PART/ROW`, or the number of an array or a row among the sources.
         read (`Callable`): Returns its waveform `(samples,)`, float32, 16 kHz, mono; raises
             [`~hf_ser.audio.AudioError`] if it cannot be decoded.
     """
 
     name: str
     read: Callable[[], Waveform] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ReadClip:
+    """
+    A clip that has been read.
+
+    Args:
+        name (`str`): See [`Clip`].
+        waveform (`np.ndarray` of shape `(samples,)`): At 16 kHz; empty if it could not be decoded.
+        problem (`AudioError`, *optional*): Why it cannot be used.
+    """
+
+    name: str
+    waveform: Waveform
+    problem: AudioError | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,7 @@ def printable(name: str) -> str:
 
 
 def is_one_clip(sources: Source | Iterable[Source]) -> bool:
-    """Whether `sources` is a single clip by its kind: a file, samples, or the bytes of a file."""
+    """Whether `sources` is a single clip: a file, samples, or the bytes of a file."""
     if isinstance(sources, str | Path):
         return Path(sources).expanduser().is_file()
     return isinstance(sources, SOURCES) and not isinstance(sources, Dataset | DatasetDict)
@@ -87,7 +111,7 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
     Args:
         sources: One source, or an iterable of them. A source is one of
 
-            - a file of any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels,
+            - a file with any name that soundfile decodes, of up to 6 hours, at 4 to 384 kHz, with any number of channels,
               or the `bytes` of such a file;
             - a folder: all audio files in it and below it;
             - a pattern (`recordings/**/*.wav`): all audio files that match it;
@@ -113,7 +137,7 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
-        if streams := hub_stream.open_audio(name):
+        if streams := hub_dataset.open_audio(name):
             return _clips_of_streams(streams, source)
         return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
     if isinstance(source, str | Path):
@@ -144,9 +168,8 @@ def _find_files(source: str | Path) -> list[Path]:
     if path.is_dir():
         if files := audio_files(path, str(source)):
             return [path / file for file in files]
-        inside = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(
-            f"the folder {str(source)!r} has no audio files, also in its subfolders; expected {suffixes}, found {inside}. "
+            f"the folder {str(source)!r} has no audio files, also in its subfolders; expected {suffixes}, found {inside(path)}. "
             f"If save_to_disk wrote it, write {DATASET}{source}"
         )
     if path.exists():
@@ -173,8 +196,7 @@ def _waveform(audio: dict[str, Any]) -> Waveform:
 def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
     clips: list[Clip] = []
     for name, part in parts.items():
-        column = next((column for column, feature in part.features.items() if isinstance(feature, Audio)), None)
-        if column is None:
+        if (column := audio_column(part.features)) is None:
             columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in part.features.items())
             raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
         undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
@@ -186,7 +208,7 @@ def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[
     return clips
 
 
-def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) -> list[Clip]:
+def _clips_of_streams(streams: Mapping[str, HubStream], source: str) -> list[Clip]:
     return [
         Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
         for part, stream in streams.items()
@@ -194,7 +216,7 @@ def _clips_of_streams(streams: Mapping[str, hub_stream.HubStream], source: str) 
     ]
 
 
-def _read_streamed(stream: hub_stream.HubStream, row: int) -> Waveform:
+def _read_streamed(stream: HubStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
     with _fetching:  # else each of several threads would fetch the same rows
         rows = _row_group(stream, group)
@@ -205,7 +227,7 @@ _fetching = Lock()
 
 
 @lru_cache(maxsize=2)  # clips are read nearly in their order
-def _row_group(stream: hub_stream.HubStream, group: int) -> list[dict[str, Any]]:
+def _row_group(stream: HubStream, group: int) -> list[dict[str, Any]]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 
@@ -238,3 +260,79 @@ def _read_array(array: npt.NDArray[Any], sampling_rate: int) -> Waveform:
     elif array.dtype.kind == "i":
         array = array / (np.iinfo(array.dtype).max + 1.0)
     return resample(array.mean(axis=1, dtype=np.float32), sampling_rate)
+
+
+def read(clip: Clip, shortest: int) -> ReadClip:
+    """Reads a clip for an encoder that needs the `shortest` samples."""
+    waveform = np.zeros(0, np.float32)
+    try:
+        waveform = clip.read()
+        check(waveform, shortest)
+    except AudioError as error:
+        return ReadClip(clip.name, waveform, error)
+    return ReadClip(clip.name, waveform, None)
+
+
+@contextmanager
+def start_threads(count: int) -> Iterator[Executor]:
+    """Starts threads. In each of several, PyTorch uses one thread, as in a worker of a DataLoader."""
+    own = torch.get_num_threads()
+    alone = (torch.set_num_threads, (1,)) if count > 1 else (None, ())
+    try:
+        with ThreadPoolExecutor(count, "reader", *alone) as threads:
+            yield threads
+    finally:
+        if count > 1:
+            torch.set_num_threads(own)  # the number also holds for later threads
+
+
+def read_pools(
+    clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
+) -> Generator[list[ReadClip] | None, None, None]:
+    """
+    Reads clips in pools of `POOL_CLIPS` clips or about `samples` samples, in order. While one is in use, the next one is read.
+
+    Args:
+        clips (`Iterator[Clip]`): The clips. Another thread takes them from the iterator.
+        shortest (`int`): See [`read`].
+        samples (`float`): The samples in a pool; it has at least one clip.
+        threads (`Executor`): The threads that read the clips.
+        at_once (`int`): The clips that are read at a time; fewer if they are long.
+
+    Yields:
+        The pools; `None` before one that is still being read.
+    """
+    read_ahead = _read_all(clips, shortest, samples, threads, at_once)
+    with ThreadPoolExecutor(1) as collector:
+        coming = collector.submit(_collect, read_ahead, samples)
+        while True:
+            if not coming.done():
+                yield None
+            if not (pool := coming.result()):
+                return
+            coming = collector.submit(_collect, read_ahead, samples)
+            yield pool
+
+
+def _read_all(
+    clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
+) -> Iterator[ReadClip]:
+    coming: deque[Future[ReadClip]] = deque()
+    ahead = 1
+    while True:
+        more = islice(clips, max(ahead - len(coming), 0))
+        coming.extend(threads.submit(read, clip, shortest) for clip in more)
+        if not coming:
+            return
+        clip = coming.popleft().result()
+        ahead = min(at_once, 1 + int(samples / max(len(clip.waveform), 1)))  # if the next ones are as long
+        yield clip
+
+
+def _collect(clips: Iterator[ReadClip], most: float) -> list[ReadClip]:
+    pool: list[ReadClip] = []
+    samples = 0
+    while len(pool) < POOL_CLIPS and samples < most and (clip := next(clips, None)):
+        pool.append(clip)
+        samples += len(clip.waveform)
+    return pool

@@ -64,7 +64,7 @@ def save(
 
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
-    """The hidden file to write in place of `path`, which it becomes at once."""
+    """A hidden file to write, which replaces `path` at the end."""
     unfinished = path.with_stem(f".{path.stem}-unfinished")
     unfinished.unlink(missing_ok=True)
     yield unfinished
@@ -87,7 +87,7 @@ def _rows_of(result: Timeline | Sequence[Any]) -> list[Row]:
 
 def check_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     """
-    Whether a result can be written to `path`, before any work is done.
+    Checks that a result can be written to `path`, before any work is done.
 
     Raises:
         FileExistsError: if the file exists and `overwrite` is not set.
@@ -122,15 +122,15 @@ def prediction_row(prediction: Prediction, outputs: Sequence[str], model: str | 
 
 class PredictionFile:
     """
-    A table of predictions, `.csv` or `.jsonl`, that is written row by row, each at once. A file that is replaced stays until
-    the first prediction.
+    A table of predictions, `.csv` or `.jsonl`, to which each row is written immediately. A file that is replaced stays until the
+    first prediction.
 
     Args:
         path (`Path`): The file.
         outputs (`Sequence[str]`): The model's emotions and dimensions.
-        model (`str`): The model's name: a table is continued with the same model alone.
-        resume (`bool`, defaults to `False`): Whether to continue an existing file; `name in file` is whether it has a clip,
-            by whichever path it is named.
+        model (`str`): The model's name: a table can only be continued with the same model.
+        resume (`bool`, defaults to `False`): Whether to continue an existing file. `name in file` is whether it has a clip, by
+            any path to it.
 
     Raises:
         ValueError: if the file to continue does not have predictions of this model.
@@ -157,7 +157,7 @@ class PredictionFile:
             return []
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
-        while self.path.suffix == ".csv" and content.count(b'"', 0, end) % 2:  # that line break is within a quoted name
+        while self.path.suffix == ".csv" and content.count(b'"', 0, end) % 2:  # the line break is within a quoted name
             end = content.rfind(b"\n", 0, end - 1) + 1
         expected = list(prediction_row(Prediction("", 0.0, {}), self.outputs, self.model))
         try:
@@ -180,17 +180,18 @@ class PredictionFile:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The parts of a table that are there, see [`~hf_ser.inference.processes.SharedTable`]."""
+    """The existing parts of a table, see [`~hf_ser.inference.processes.SharedTable`]."""
     return sorted(path.parent.glob(f"{escape(path.stem)}.part-*-of-*{path.suffix}"))
 
 
 def merge_parts(path: Path, names: Sequence[str], outputs: Sequence[str], model: str) -> None:
     """Moves the rows of a table's parts into it, in the order of the clips' `names`."""
+    if not (parts := [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]):
+        return
     table = PredictionFile(path, outputs, model, resume=True)
-    parts = [PredictionFile(part, outputs, model, resume=True) for part in parts_of(path)]
     # A row is in both if a merge ended before it removed the parts.
     rows = table.rows() + [row for part in parts for row in part.rows() if row["name"] not in table]
-    if not (parts and rows):
+    if not rows:
         return
     order = {_absolute_name(name): number for number, name in enumerate(names)}
     rows.sort(key=lambda row: order.get(_absolute_name(row["name"]), -1))

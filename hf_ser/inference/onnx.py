@@ -1,4 +1,4 @@
-"""Runs an exported model, in place of the model that it was made from."""
+"""Runs an exported model in place of the original one."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,21 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.machine import processors, threads_of_this_process
 from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
+from hf_ser.records import CONFIGS
 
-#: How the model was exported, and how far its predicted values are from those of the original model.
+#: The record of an export, with the differences between its predicted values and those of the original model.
 RECORD = "export.json"
 #: The graph's file, by its precision.
 GRAPHS = {"float32": "model.onnx", "int8": "model_int8.onnx"}
+#: All files of an export. Large weights are beside their graph. The package's own model class comes with its code.
+ENTRIES = (RECORD, *(f"{graph}*" for graph in GRAPHS.values()), *CONFIGS, "*_ser.py")
 #: The graph's input beside the waveforms or spectrograms, and its output.
 MASK, LOGITS = "attention_mask", "logits"
 
 
 class ExportedModel(nn.Module):
     """
-    An ONNX file, called as the original model is.
+    An ONNX file as a module with the inputs and outputs of the original model.
 
     Args:
         graph (`Path`): The file.
@@ -53,8 +56,8 @@ class ExportedModel(nn.Module):
         input_features: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """
-        What the feature extractor returns, see [`~hf_ser.modeling.SERForAudioClassification.forward`], to `logits`
-        `(batch, emotions + dimensions)`.
+        From the inputs of the original model, see [`~hf_ser.modeling.SERForAudioClassification.forward`], to `logits` `(batch,
+        emotions + dimensions)`.
 
         Raises:
             ValueError: if the input is missing, or a clip is longer than Whisper's 30 s.
@@ -92,7 +95,7 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
         graph = path / GRAPHS[json.loads((path / RECORD).read_text(encoding="utf-8"))["precision"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path / RECORD)!r} is damaged ({error}): export the model again") from error
-    for file in (graph, path / "config.json", path / "preprocessor_config.json"):
+    for file in (graph, *(path / name for name in CONFIGS)):
         if not file.is_file():
             raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
     model = ExportedModel(graph, AutoConfig.from_pretrained(path, **NO_CODE))

@@ -17,7 +17,7 @@ from hf_ser.emotions import canonical
 from hf_ser.evaluation.plots import plain_text
 from hf_ser.inference.timelines import SILENCE, SPEECH, EmotionSegment, Floats, Timeline
 
-#: Okabe and Ito's colours, which people with any colour vision tell apart; neutral is grey in place of their black.
+#: Okabe and Ito's colours, which people with any colour vision can distinguish; neutral is grey in place of their black.
 COLOURS = {
     "angry": "#D55E00",
     "calm": "#56B4E9",
@@ -31,7 +31,7 @@ COLOURS = {
 #: For emotions with names of their own.
 OTHER_COLOURS = ("#332288", "#882255", "#117733", "#DDCC77", "#AA4499", "#661100")
 SILENT: dict[str, Any] = {"facecolor": "white", "edgecolor": "#BBBBBB", "hatch": "////", "linewidth": 0.0}
-#: A waveform is drawn as the range of its samples in so many steps of time.
+#: A waveform is drawn as the range of its samples in this many steps of time.
 STEPS = 2000
 #: Seconds between two marks on the time axis; the first that gives at most a dozen marks is taken.
 MARKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)

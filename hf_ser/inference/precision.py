@@ -11,20 +11,20 @@ from hf_ser.machine import has_bfloat16
 PRECISIONS = ("float32", "bfloat16", "int8")
 #: The encoder's layers, wherever the encoder is in the model.
 LAYER = re.compile(r"(^|\.)layers\.\d+\.")
-#: A layer with fewer inputs or outputs is not faster in int8: a gate, a low rank.
+#: A layer with fewer inputs or outputs (a gate, a low rank) is not faster in int8.
 LEAST_FEATURES = 32
 
 
 def set_precision(model: nn.Module, precision: str, device: torch.device) -> None:
     """
-    Lets a model compute in one of [`PRECISIONS`], in place. The weights are rounded: do not save the model.
+    Makes a model compute in one of [`PRECISIONS`], in place. The weights are rounded: do not save the model.
 
     - `bfloat16`: linear layers and convolutions in bfloat16, the others (norms, softmax) in float32. About twice as fast on
       processors and GPUs that have bfloat16 in hardware, slower on others. Probabilities change by some thousandths, a few
       by one or two hundredths.
     - `int8`, on a CPU: the linear layers of the encoder, but not of adapters, in 8 bits; the others in bfloat16 where the
-      processor has it. The inputs of a layer are rounded with one scale for the whole batch, so that a clip has the same
-      probabilities as alone only in a batch of one.
+      processor has it. The inputs of a layer are rounded with one scale for the whole batch: a clip has other probabilities
+      in a batch than alone.
 
     Args:
         model (`nn.Module`): A classifier.
@@ -47,7 +47,8 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
 def _round_to_bfloat16(model: nn.Module, device: torch.device) -> None:
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d):
-            # Autocast would round the weights again for every batch. Not those that are computed, as under a weight norm.
+            # Autocast would round the weights again for every batch. Only parameters, and not the computed weights of a weight
+            # norm.
             for name, parameter in layer.named_parameters(recurse=False):
                 setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
     model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
@@ -96,5 +97,5 @@ class Int8Linear(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`(..., in)` to `(..., out)`, in float32."""
-        # Without VNNI the sum of two products of 8 bits overflows 16 bits: inputs get 7.
+        # Without VNNI the sum of two products of 8 bits overflows 16 bits, so that inputs get 7 bits.
         return torch.ops.quantized.linear_dynamic(input.float(), self.packed, not torch.cpu._is_vnni_supported())

@@ -1,4 +1,4 @@
-"""The processes of `accelerate launch` or `torchrun` share clips, and each writes its part of one table."""
+"""Shares clips among the processes of `accelerate launch` or `torchrun`, each of which writes a part of one table."""
 
 import os
 from collections import Counter
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from hf_ser.features import deal
+from hf_ser.features import equal_shares
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.inference.onnx import is_exported
@@ -55,7 +55,7 @@ class Processes:
                 self.group = distributed.new_group(timeout=timedelta(days=30))  # one may finish long before another
 
     def all_gather(self, value: Any) -> list[Any]:
-        """What each process gives here, the main process' first, in every process: all must come to here."""
+        """The values of all processes, the main process' first. All processes must call it."""
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
@@ -65,7 +65,7 @@ class Processes:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Where another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
+        """If another process ended, the main process raises a `ConnectionError`, and the others end without a message."""
         try:
             yield
         except RuntimeError as error:
@@ -78,8 +78,9 @@ class Processes:
 
 class SharedTable(PredictionFile):
     """
-    A table of predictions, see [`PredictionFile`], of which each process writes a part beside it, row by row. With `resume` it
-    continues the parts of earlier processes, however many they were. All machines need the table's folder.
+    A table of predictions, see [`PredictionFile`]. Each process writes a part of it in a file beside it, row by row; a single
+    process writes a new table directly. With `resume` it continues the table and the parts of earlier processes, of any number.
+    Parts are merged in the order of the clips. All machines need the table's folder.
 
     Raises:
         ValueError: if there are predictions of another model, or a clip of the main process is not found by another one.
@@ -90,7 +91,8 @@ class SharedTable(PredictionFile):
     ) -> None:
         self.processes, self.table = processes, (path, [clip.name for clip in clips], outputs, model)
         self.replaces = not resume
-        #: How many clips are not in the table: the main process knows.
+        in_parts = processes.count > 1 or resume or bool(parts_of(path))
+        #: The number of clips that are not in the table, in the main process.
         self.waiting = 0
         shares: list[Any] = [None] * processes.count
         if not processes.rank:
@@ -110,22 +112,22 @@ class SharedTable(PredictionFile):
             with processes.connected():
                 distributed.scatter_object_list(own := [None], shares, group=processes.group)
             shares = own
-        found = {clip.name: clip for clip in clips}
-        if missing := [name for name in shares[0] if name not in found]:
+        place = {clip.name: i for i, clip in enumerate(clips)}
+        if missing := [name for name in shares[0] if name not in place]:
             raise ValueError(f"sources: expected {missing[0]!r}, as in the main process; found none on this machine")
         #: This process' share of the clips that are not in the table.
-        self.own_clips = [found[name] for name in shares[0]]
+        self.own_clips = [clips[i] for i in sorted(place[name] for name in shares[0])]
         part = path.with_stem(f"{path.stem}.part-{processes.rank}-of-{processes.count}")
-        super().__init__(part, outputs, model)
+        super().__init__(part if in_parts else path, outputs, model)
 
     def write(self, prediction: Prediction) -> None:
-        """Adds a prediction. The first one removes the table that is replaced: a resumed command would keep its rows."""
+        """Adds a prediction. The first one removes the replaced table, so that a resumed command does not keep its rows."""
         if self.replaces and not self.begun:
             self.table[0].unlink(missing_ok=True)
         super().write(prediction)
 
     def finish(self, seconds: float, problems: Counter[str]) -> tuple[float, Counter[str]] | None:
-        """Waits for all processes. In the main one: merges the parts, and returns the sums over all; else returns `None`."""
+        """Waits for all processes. The main one merges the parts and returns the sums over all; the others return `None`."""
         sums = self.processes.all_gather((seconds, problems))
         if self.processes.count > 1:
             distributed.destroy_process_group()
@@ -140,12 +142,14 @@ def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[li
     Shares clips among processes, each share in the order of the clips.
 
     Args:
-        clips (`Sequence`): The clips, or what stands for them.
-        sizes (`Sequence[float]`): Of each its work, such as the bytes of its file.
-        count (`int`): The processes.
+        clips (`Sequence`): The clips, or their names or numbers.
+        sizes (`Sequence[float]`): The work of each clip, such as the bytes of its file.
+        count (`int`): The number of processes.
 
     Returns:
         For each process its clips: equally many, and nearly the same work.
     """
     work = np.append(sizes, [0] * (-len(clips) % count))
-    return [[clips[clip] for clip in sorted(share) if clip < len(clips)] for share in deal(work, count).tolist()]
+    return [
+        [clips[clip] for clip in sorted(share) if clip < len(clips)] for share in equal_shares(work, count).tolist()
+    ]

@@ -36,8 +36,8 @@ class Timeline:
     """
     The segments of a recording, each with one emotion. Iteration gives its [`EmotionSegment`]s in the order of time.
 
-    Each moment of the recording belongs to the window whose middle is nearest. So the recording has as many frames as
-    windows, each as long as the hop; the first and the last reach to the recording's ends.
+    Each moment of the recording belongs to the window with the nearest middle. The recording therefore has as many frames as
+    windows. Each is as long as the hop; the first and the last extend to the ends of the recording.
 
     Args:
         emotions (`tuple[str, ...]`): The model's emotions, in the order of its outputs.
@@ -105,7 +105,7 @@ class Timeline:
     @cached_property
     def _smoothed(self) -> Floats:
         silent = self.silent[:, None]
-        reach = self.smoothing / 2 + 1e-6  # a window exactly at the edge is in, whatever its rounding
+        reach = self.smoothing / 2 + 1e-6  # includes a window exactly at the edge, whatever its rounding
         first = np.searchsorted(self.middle, self.middle - reach)
         last = np.searchsorted(self.middle, self.middle + reach)
         sums = _running_sum(np.where(silent, 0.0, self._outputs))

@@ -43,7 +43,7 @@ class ClipGroupNorm(nn.GroupNorm):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """`(batch, channels, frames)` to the same. Padding has no meaning; on a CPU it becomes zero."""
         (frames,) = self.frames
-        if frames is None or frames.shape[0] != hidden.shape[0]:  # they are another batch's
+        if frames is None or frames.shape[0] != hidden.shape[0]:  # they belong to another batch
             return super().forward(hidden)
         if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
             # One clip at a time: the fused kernel needs less memory than masked sums over the largest tensor of the model.
@@ -64,7 +64,7 @@ class ClipGroupNorm(nn.GroupNorm):
 
 
 class ClipPositions(Data2VecAudioPositionalConvEmbedding):
-    """data2vec's positional convolutions. Each takes zeros beyond the end of a clip; in the stock ones only the first does."""
+    """data2vec's positional convolutions. Each takes zeros after the end of a clip; in the stock ones only the first does."""
 
     #: One mask `(batch, frames)`, true where a frame is the clip's, or `None`: in a list it is no state of the module, which
     #: would be saved and traced with it.
@@ -114,7 +114,7 @@ def _set_frames(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 @contextmanager
 def valid_samples(encoder: nn.Module, attention_mask: torch.Tensor) -> Iterator[None]:
-    """For a call of the convolutions alone: `attention_mask` `(batch, samples)` is 1 where a sample is the clip's."""
+    """For a call of only the convolutions: `attention_mask` `(batch, samples)` is 1 where a sample belongs to the clip."""
     _set_frames(encoder, (), {"attention_mask": attention_mask})
     yield
     _set_frames(encoder, (), {})
@@ -129,7 +129,7 @@ class LoraCompatibleAttention(WavLMAttention):
     `(1, heads, frames, frames)`, once for all clips.
     """
 
-    #: Another one of transformers' attention functions may take its place.
+    #: It can be replaced by another attention function of transformers.
     attend = staticmethod(sdpa_attention_forward)
 
     def forward(

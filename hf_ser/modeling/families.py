@@ -1,5 +1,5 @@
 """
-The table of encoder families: what differs between families, except for the code of their encoders.
+The table of encoder families: all differences between families, except for the code of their encoders.
 
 To add a family that transformers has, add an entry to [`FAMILIES`]. Fields that it leaves out have HuBERT's values. Code for
 single families is in `encoders_ser.py`, which is saved with models: Whisper without 30 s of padding, an attention of WavLM that
@@ -66,7 +66,7 @@ FILTERBANK = InputKind(hop=320, samples=lambda config, frames: filterbank_sample
 @dataclass(frozen=True)
 class EncoderFamily:
     """
-    What sets a family of encoders apart. The defaults are those of HuBERT.
+    The properties of a family of encoders. The defaults are those of HuBERT.
 
     Modules are named as in an encoder layer; `layers` is a regular expression for the names of the layers in a model.
 
@@ -79,7 +79,7 @@ class EncoderFamily:
         layers (`str`): The transformer layers.
         attention (`tuple[str, ...]`): The projections of query, key, value and output.
         feed_forward (`tuple[str, ...]`): The two matrices of the feed-forward; in a conformer, of both feed-forwards.
-        adapted (`str`): The module whose output is that of the layer's (last) feed-forward: a bottleneck goes there.
+        adapted (`str`): The module whose output is that of the layer's (last) feed-forward, to which a bottleneck is added.
         norm (`str`, *optional*): The layer norm in front of that feed-forward. By default `final_layer_norm` in encoders that
             normalise first (HuBERT Large), `layer_norm` in those that normalise last (HuBERT Base).
         stock_mixes_padding (`bool`): Whether the output of transformers' own class for a clip depends on its padding, though it
@@ -98,7 +98,7 @@ class EncoderFamily:
     stock_mixes_padding: bool = False
 
     def normalises_first(self, config: PretrainedConfig) -> bool:
-        """Whether each layer of an encoder of this configuration normalises its input; the last one has a norm behind it, too."""
+        """Whether each layer of such an encoder normalises its input. Then there is also a norm after the last layer."""
         return self.feed_forward_norm(config) == "final_layer_norm"
 
     def feed_forward_norm(self, config: PretrainedConfig) -> str:
@@ -154,7 +154,7 @@ def family_of(config: PretrainedConfig) -> EncoderFamily:
 
 
 def layer_numbers(names: Sequence[str], config: PretrainedConfig) -> dict[str, int]:
-    """The number of the transformer layer of those parameters of a model that are in one, or in the norm behind the last one."""
+    """By parameter name the number of its transformer layer; the norm after the last layer belongs to that layer."""
     family = family_of(config)
     found = {name: int(layer[0].rpartition(".")[2]) for name in names if (layer := re.match(family.layers, name))}
     if family.normalises_first(encoder_config(config)):
@@ -170,7 +170,7 @@ def encoder_in(model: nn.Module) -> PreTrainedModel | None:
 
 
 def input_kind(extractor: SequenceFeatureExtractor) -> InputKind:
-    """What the encoder takes to which this feature extractor belongs."""
+    """The input of the encoder that this feature extractor belongs to."""
     if isinstance(extractor, WhisperFeatureExtractor):
         return MEL_SPECTROGRAM
     return FILTERBANK if isinstance(extractor, SeamlessM4TFeatureExtractor) else WAVEFORM
@@ -184,8 +184,8 @@ def masks_frames(config: PretrainedConfig) -> bool:
 
 def minimum_samples(config: PretrainedConfig, frames: int = 1) -> int:
     """
-    The samples at 16 kHz that a model's encoder needs for `frames` frames. For a model of another family, which is not trained
-    here, a window of 25 ms for each.
+    The samples at 16 kHz that a model's encoder needs for `frames` frames. For a model of another family, which this package does
+    not train, a window of 25 ms for each.
     """
     config = encoder_config(config)
     family = FAMILIES.get(config.model_type)
@@ -212,8 +212,8 @@ def needs_thirty_seconds(config: PretrainedConfig) -> bool:
 def padding_changes_predictions(config: PretrainedConfig) -> bool:
     """
     Whether transformers' own class of a model gives slightly different probabilities for a clip in a padded batch than for the
-    clip alone: group norm takes its statistics over the padding too, and so do data2vec's positional convolutions. A model
-    that this package opens does not, see [`~hf_ser.modeling.ignore_padding`].
+    clip alone, because the padding has an effect on group norm and on data2vec's positional convolutions. It has none on a model
+    that this package opens, see [`~hf_ser.modeling.ignore_padding`].
     """
     family = FAMILIES.get(config.model_type)
     return bool(family and family.stock_mixes_padding) or config.to_dict().get("feat_extract_norm") == "group"

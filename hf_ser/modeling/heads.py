@@ -17,16 +17,16 @@ class StandardisedLinear(nn.Module):
     """
     The projection of a `linear` head: it standardises each feature, then projects.
 
-    The mean and the scale of each feature are statistics of the training part. They condition the gradient: an encoder's
-    features differ in scale by orders of magnitude. All of it is one affine map, so a trained one becomes a plain linear layer,
-    see [`fold_training_layers`].
+    The mean and the scale of each feature are statistics of the training part. They condition the gradient, because the scales of
+    an encoder's features differ by orders of magnitude. All of it is one affine map: after training it becomes a plain linear
+    layer, see [`fold_training_layers`].
 
-    What folds into a stock model of transformers, and what does not:
+    Parts of it fit into a stock model of transformers:
 
-    - A scale for each layer folds into the weights of the sum over the layers.
-    - A scale and a mean for each feature of that sum fold into this projection.
-    - A scale for each feature of each layer, and the standard deviation over time, have no place there. The `linear` head has
-      them where the package's own model class is needed anyway (Whisper).
+    - A scale for each layer becomes part of the weights of the sum over the layers.
+    - A scale and a mean for each feature of that sum become part of this projection.
+    - A scale for each feature of each layer, and the standard deviation over time, do not fit. The `linear` head has them only
+      if the package's own model class is needed anyway (Whisper).
 
     Args:
         linear (`nn.Linear`): The projection, of standardised features.
@@ -69,8 +69,8 @@ class BatchNormClassifier(nn.Module):
     """
     Batch normalisation and dropout before the last linear layer.
 
-    In evaluation this is an affine map: a trained one becomes a plain linear layer, see [`fold_training_layers`], and the saved
-    checkpoint opens in plain transformers.
+    In evaluation this is an affine map. After training it becomes a plain linear layer, see [`fold_training_layers`], so that the
+    saved checkpoint opens in plain transformers.
 
     Args:
         classifier (`nn.Linear`): The last linear layer.
@@ -87,7 +87,7 @@ class BatchNormClassifier(nn.Module):
         """`(batch, projected)` to `(batch, emotions)`."""
         norm = self.batch_norm
         assert norm.running_mean is not None
-        kind = norm.running_mean.dtype  # that of the weights, too, but with FSDP in 16 bits
+        kind = norm.running_mean.dtype  # the same as that of the weights, except with FSDP in 16 bits
         normalised = nn.functional.batch_norm(
             pooled.to(kind),
             norm.running_mean,
@@ -117,7 +117,7 @@ class BatchNormClassifier(nn.Module):
 
 def set_outputs(config: PretrainedConfig, emotions: Sequence[str], dimensions: Sequence[str]) -> None:
     """
-    Writes a model's outputs into its configuration: emotions, of which one is right, then dimensions, each a number from 0 to 1.
+    Writes a model's outputs into its configuration: the emotions, of which one is true, then the dimensions, from 0 to 1.
     """
     names = (*emotions, *dimensions)
     config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
@@ -130,8 +130,8 @@ def set_outputs(config: PretrainedConfig, emotions: Sequence[str], dimensions: S
 @torch.no_grad()
 def start_dimensions(model: PreTrainedModel) -> None:
     """
-    Lets the outputs of a new head for dimensions start in the middle of their range, in place: far from the labels CCC is flat,
-    and has next to no gradient.
+    Initialises the outputs of a new head for dimensions with the middle of their range, in place. Far from the labels CCC is flat
+    and has nearly no gradient.
     """
     if number := len(dimensions_of(model.config)):
         model.classifier.weight[-number:] = 0.0
@@ -139,7 +139,7 @@ def start_dimensions(model: PreTrainedModel) -> None:
 
 
 def dimensions_of(config: PretrainedConfig) -> tuple[str, ...]:
-    """The dimensions among a model's outputs; in a saved model they may be beside those of its class, see [`split_outputs`]."""
+    """The dimensions among a model's outputs. A saved model may have them in a layer of its own, see [`split_outputs`]."""
     return tuple(getattr(config, "dimensions", None) or ())
 
 
@@ -150,8 +150,8 @@ def beside(config: PretrainedConfig) -> tuple[str, ...]:
 
 def split_outputs(model: PreTrainedModel) -> PreTrainedModel:
     """
-    Separates the dimensions of a model from its emotions, if it has both, in place. Plain transformers opens what is saved as a
-    classifier of emotions, and ignores the layer `dimensions` beside it. [`join_outputs`] puts them together again.
+    Separates the dimensions of a model from its emotions, if it has both, in place. Plain transformers opens the saved model as a
+    classifier of emotions, and ignores the layer `dimensions`. [`join_outputs`] puts them together again.
     """
     dimensions = dimensions_of(model.config)
     names = list(model.config.id2label.values())
@@ -167,7 +167,7 @@ def split_outputs(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def join_outputs(model: PreTrainedModel) -> PreTrainedModel:
-    """Lets the `logits` of a model have its dimensions after its emotions, in place, if they are beside them."""
+    """Adds the dimensions that a model has in a layer of their own to its `logits`, after the emotions, in place."""
     if dimensions := beside(model.config):
         first, second = model.classifier, model.dimensions
         del model.dimensions
@@ -190,14 +190,14 @@ def with_dimensions(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor, like: nn.Linear) -> nn.Linear:
-    """A linear layer with copies of weights, in the type of another and where it is."""
+    """A linear layer with copies of weights, in the type and on the device of another layer."""
     found = nn.Linear(like.in_features, len(weight)).to(like.weight)
     found.load_state_dict({"weight": weight, "bias": bias})
     return found
 
 
 def fold_training_layers(model: PreTrainedModel) -> PreTrainedModel:
-    """Replaces the layers that a head has for training alone by plain ones with the same outputs, in place."""
+    """Replaces the layers that a head has only for training by plain ones with the same outputs, in place."""
     if isinstance(model.classifier, BatchNormClassifier):
         model.classifier = model.classifier.folded()
     if isinstance(model.projector, StandardisedLinear):

@@ -44,11 +44,11 @@ from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
 
-#: How the names of a head's weights begin.
+#: The beginnings of the names of a head's weights.
 HEAD = ("classifier.", "projector.", "hidden.", "layer_weights")
 #: The name of the package's own small HuBERT with random weights, see `hf_ser.modeling.tiny`.
 TINY = "hubert-tiny-random"
-#: For `from_pretrained`, which would ask on the terminal. The package's own classes need none.
+#: For `from_pretrained`, which would ask on the terminal for code of a checkpoint. The package's own classes need none.
 NO_CODE = {"trust_remote_code": False}
 
 
@@ -60,8 +60,8 @@ class Loaded:
     Args:
         model (`PreTrainedModel`): In float32, with the run's emotions in its configuration.
         feature_extractor (`SequenceFeatureExtractor`): Its feature extractor.
-        new (`tuple[str, ...]`): The names of the parameters that differ from the checkpoint's because they are randomly
-            initialised or reordered, and so must be saved.
+        new (`tuple[str, ...]`): The names of the parameters that are not those of the checkpoint, because they are randomly
+            initialised or reordered. They must be saved.
     """
 
     model: PreTrainedModel
@@ -70,7 +70,7 @@ class Loaded:
 
 
 def resolve_checkpoint(name: str) -> str:
-    """The folder or name on the Hub for `name`: `hubert-tiny-random` is created when it is first used."""
+    """The folder or name on the Hub for `name`: `hubert-tiny-random` is created on its first use."""
     if name != TINY:
         return name
     folder = cache_folder() / "models" / TINY
@@ -96,11 +96,11 @@ def load_model(
     feature_extractor: str | None = None,
 ) -> Loaded:
     """
-    Loads an encoder with a head for `emotions`, in float32 whatever type it was stored in. Its output does not depend on
-    padding, and a LoRA can train all of its projections.
+    Loads an encoder with a head for `emotions`, in float32 whatever the type of the file. Its output does not depend on padding,
+    and a LoRA can train all of its projections.
 
-    A classifier for the same emotions (under whatever order and synonyms) is kept, with its rows in the order of `emotions`,
-    unless the head is `linear`. Any other classifier is replaced, and the log says so.
+    A classifier for the same emotions (in any order and with synonyms) is kept, with its rows in the order of `emotions`, unless
+    the head is `linear`. Any other classifier is replaced, and the log says so.
 
     Args:
         checkpoint (`str`): A folder or a name on the Hub, of one of [`~hf_ser.modeling.families.FAMILIES`], or fine-tuned with
@@ -196,7 +196,7 @@ def _with_its_class(
         new |= {"classifier.weight", "classifier.bias"}
         replaced = not _reorder(model, trained_for, outputs)
         if replaced:
-            # Not by the model's own _init_weights: it leaves alone whatever a checkpoint has filled.
+            # Not by the model's own _init_weights, which leaves the weights of a checkpoint as they are.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.classifier.bias)
     set_outputs(model.config, emotions, dimensions)
@@ -226,7 +226,7 @@ def _reorder(model: PreTrainedModel, trained_for: Sequence[str], outputs: Sequen
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:
-    """Makes the output independent of padding, the encoder fast on a CPU, and WavLM's projections trainable by a LoRA."""
+    """Makes the output of a model independent of padding, and WavLM's projections trainable by a LoRA, in place."""
     if not isinstance(model, SERForAudioClassification):  # which does so itself
         ignore_padding(model.base_model)
     return use_lora_compatible_attention(model)
@@ -234,11 +234,10 @@ def ready(model: PreTrainedModel) -> PreTrainedModel:
 
 def open_on_base(base: str, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
     """
-    The model under an adapter: its base model, a folder with a bare encoder or one with any head, with the head of the adapter's
-    `config`.
+    The model under an adapter: the base model in a folder, with or without a head, with the head of the adapter's `config`.
 
     Returns:
-        The model, and the names of the weights that the base does not have: random, and expected in the adapter.
+        The model, and the names of the weights that the base lacks. They are random, and the adapter should have them.
 
     Raises:
         OSError: if the base cannot be read.
@@ -262,8 +261,8 @@ def from_checkpoint(source: str, config: PretrainedConfig, **hub: Any) -> tuple[
         **hub: For `from_pretrained`: `revision`, `token` and the like.
 
     Returns:
-        The model, the names of the weights that the checkpoint lacks, and of those that it has in another shape: both are
-        random in the model.
+        The model, the names of the weights that the checkpoint lacks, and of those that have another shape in it. Both are random
+        in the model.
 
     Raises:
         OSError: if the checkpoint cannot be read.
@@ -331,9 +330,9 @@ def load_feature_extractor(
     checkpoint: str, config: PretrainedConfig, do_normalize: bool | None = None
 ) -> SequenceFeatureExtractor:
     """
-    The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, with which the model
-    is trained and evaluated: without it, padding counts as speech. Many checkpoints leave it out of
-    `preprocessor_config.json`. Whisper's pads to the longest clip of a batch and not to 30 s.
+    The checkpoint's feature extractor, as it is saved with a model. It always returns the attention mask, without which padding
+    counts as speech; many checkpoints leave it out of `preprocessor_config.json`. Whisper's pads to the longest clip of a batch
+    and not to 30 s.
 
     Args:
         checkpoint (`str`): A folder or a name on the Hub.

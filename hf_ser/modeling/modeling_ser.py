@@ -126,7 +126,7 @@ class SERForAudioClassification(PreTrainedModel):
             if self.config.use_weighted_layer_sum:
                 nn.init.constant_(self.layer_weights, 1 / len(self.layer_weights))
         elif self.config.head == "conv" and isinstance(module, (nn.Conv1d, nn.Linear)):
-            # As the paper's authors do; with transformers' 0.02 three layers would leave next to nothing of a frame.
+            # As in the paper's code; with transformers' 0.02 the outputs of three layers would be nearly zero.
             module.reset_parameters()
         else:
             super()._init_weights(module)
@@ -262,7 +262,7 @@ class SERForAudioClassification(PreTrainedModel):
 
     def layers(self, outputs: Any) -> tuple[torch.Tensor, ...]:
         """The layers that the head takes, from the encoder's outputs, each `(batch, frames, hidden)`."""
-        # The last one normalised, as it leaves the encoder: transformers' versions differ in what they record.
+        # The last one as the encoder returns it, normalised: versions of transformers record it differently.
         layers = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
         return layers if self.config.head == "linear" else layers[-len(self.layer_weights) :]
 

@@ -1,4 +1,4 @@
-"""A HuBERT small enough to train from scratch on a laptop's processor in under a minute, for the demo and the tests."""
+"""A small HuBERT for the demo and the tests, which trains from scratch on a laptop's processor in under a minute."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ CONFIG = {
     "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 128,
-    # Five layers instead of HuBERT's seven, for as many samples per frame in half the time.
+    # Five layers instead of HuBERT's seven: the same number of samples per frame in half the time.
     "conv_dim": (32, 32, 32, 64, 64),
     "conv_kernel": (16, 8, 4, 4, 4),
     "conv_stride": (10, 4, 2, 2, 2),
@@ -19,12 +19,11 @@ CONFIG = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "classifier_proj_size": 64,
-    # As in HuBERT Large: layer norm, so that the model takes the attention mask and its output does not depend on padding.
-    # The biases carry loudness through it.
+    # Layer norm, as in HuBERT Large, so that the output does not depend on padding. The biases keep the loudness.
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "conv_bias": True,
-    # With the usual 0.02 so narrow a model stays at chance from scratch.
+    # With the usual 0.02 such a narrow model does not train from scratch.
     "initializer_range": 0.15,
     "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
@@ -37,8 +36,8 @@ CONFIG = {
 
 def make(folder: Path) -> None:
     """
-    Writes a HuBERT with random weights, the same each time, and the feature extractor that goes with it, as `save_pretrained`
-    would, into a new folder. It appears only once it is complete.
+    Saves a HuBERT with random weights, the same each time, and its feature extractor in a new folder, which appears when it is
+    complete.
     """
     with torch.random.fork_rng():  # the caller's random state stays as it is
         torch.manual_seed(0)

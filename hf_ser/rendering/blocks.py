@@ -11,7 +11,7 @@ MISSING = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell, and the number or text that it is sorted by; `None` is sorted last."""
+    """The text of a cell, and the number or text by which it is sorted; `None` comes last."""
 
     text: str
     key: float | str | None
@@ -94,7 +94,7 @@ def size(number: float) -> str:
     return f"{number / one:,.{0 if one == 1 else 1}f} {unit}"
 
 
-#: The metrics of clips, of a dimension and of distributions: their names, and how their values are written.
+#: The metrics of clips, of a dimension and of distributions: their names and the format of their values.
 METRICS: dict[str, tuple[str, Callable[[float | None], Cell]]] = {
     "uar": ("UAR", percent),
     "accuracy": ("accuracy", percent),

@@ -62,7 +62,7 @@ def _data_url(path: Path) -> str:
 
 
 def markdown(block: Table) -> str:
-    """A table as Markdown, without columns that have no value; nothing of one without rows."""
+    """A table as Markdown, without empty columns; an empty text if it has no rows."""
     if not block.rows:
         return ""
     used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
@@ -98,7 +98,7 @@ def _wrapped(text: str, bullet: str = "") -> list[str]:
 
 
 def text_table(table: Table) -> list[str]:
-    """The caption, a line of names and the rows; the first column is cut where they would be too wide."""
+    """The caption, a line of names and the rows; the first column is cut if the table is too wide."""
     rows = [table.columns, *([cell.text for cell in row] for row in table.rows)]
     cells = [[one_line(text) for text in row] for row in rows]
     others = sum(2 + max(map(len, column)) for column in list(zip(*cells, strict=True))[1:])

@@ -1,4 +1,4 @@
-"""The top of a report: title, main metric, warnings, and a sentence or two on each question that a report answers."""
+"""The top of a report: title, main metric, warnings, and one or two sentences for each question of its readers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ CONDITION_KEYS = {
     "uar": ("uar", "interval", "difference"),
     "ccc": ("ccc", "ccc_interval", "ccc_difference"),
 }
-#: What intervals are drawn over.
+#: The units that intervals are drawn over.
 UNITS = ("clips", "speakers")
 
 
 def one_line(text: str) -> str:
-    """Text in one line, without control characters, which a terminal would obey."""
+    """Text in one line, without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
@@ -52,12 +52,12 @@ def level(report: Report) -> str:
 
 
 def best_unit(intervals: Mapping[str, Any], key: str) -> str:
-    """The unit whose interval of a metric tells more about new speakers: `speakers` where it has one, else `clips`."""
+    """The unit of the best interval of a metric for new speakers: `speakers` if it has one, else `clips`."""
     return "speakers" if key in (intervals["speakers"] or {}) else "clips"
 
 
 def best_interval(intervals: Mapping[str, Any], key: str) -> list[float] | None:
-    """The interval of a metric that tells most about new speakers."""
+    """The best interval of a metric for new speakers."""
     edges: list[float] | None = (intervals[best_unit(intervals, key)] or {}).get(key)
     return edges
 
@@ -76,17 +76,17 @@ def missing_intervals(intervals: Mapping[str, Any], metrics: Iterable[str], unit
 
 
 def main_key(report: Report) -> str:
-    """The metric that stands for the model: UAR, or the mean CCC of the dimensions where no emotions were measured."""
+    """The main metric: UAR, or the mean CCC of the dimensions if no emotions were measured."""
     return "uar" if "uar" in report["quality"]["overall"] else "ccc"
 
 
 def form_of(key: str) -> Callable[[float | None], Cell]:
-    """How the values of a metric are written: shares in per cent, CCC as a number."""
+    """The format of the values of a metric: shares in per cent, CCC as a number."""
     return METRICS[key][1]
 
 
 def difference_of(key: str) -> tuple[Callable[[float | None], Cell], str]:
-    """How differences of a metric are written, and their unit."""
+    """The format of differences of a metric, and their unit."""
     return (change, "") if form_of(key) is decimal else (points, " points")
 
 
@@ -115,7 +115,7 @@ def _dimensions(report: Report) -> str:
 
 
 def answers(report: Report) -> list[tuple[str, str]]:
-    """Ability, speakers, conditions and cost: a sentence or two each."""
+    """Ability, speakers, conditions and cost, in one or two sentences each."""
     found = {
         "What it can do": _ability(report),
         "For whom": _for_whom(report),
@@ -212,7 +212,7 @@ def _cost(report: Report) -> str:
 
 @dataclass(frozen=True)
 class Caution:
-    """What to know before the metrics are used; an alarm says that they cannot be trusted."""
+    """A warning about the metrics; an alarm means that they cannot be trusted."""
 
     text: str
     alarm: bool = False

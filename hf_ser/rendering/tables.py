@@ -1,4 +1,4 @@
-"""The tables of a report. The page has them all, console and model card some of them."""
+"""The tables of a report. The page has all of them, console and model card some."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,8 +72,8 @@ def overall(report: Report) -> Table:
 
 def further(metrics: Mapping[str, Any], agreement: Mapping[str, Any] | None) -> list[Table]:
     """
-    The metrics of each dimension, with the agreement of the raters as the ceiling beside it, and of the distributions, as far as
-    they were measured; with the best interval.
+    The metrics of each dimension, beside the agreement of the raters as the upper limit, and of the distributions, if they were
+    measured; with the best interval.
     """
     tables = []
     if found := metrics.get("dimensions"):
@@ -101,8 +101,8 @@ def metrics_table(
     best_alone: bool = False,
 ) -> Table:
     """
-    Each metric with its intervals by clips and by speakers, as far as there are any; with `best_alone` one of them. `baseline`:
-    the metrics of the probe on the same clips, and their `intervals`.
+    Each metric with its intervals by clips and by speakers, if there are any; with `best_alone` only the best. `baseline`: the
+    metrics of the probe on the same clips, and their `intervals`.
     """
     units, probe = (_units(of, best_alone) for of in (intervals, (baseline or {}).get("intervals")))
     columns = [name, "model" if baseline else "value", *(heading for heading, _ in units)]
@@ -128,7 +128,7 @@ def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
 
 
 def by_part(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) -> list[Table]:
-    """The metrics of emotions, normalised ones, too, and of dimensions on each part of a run's split, beside the probe's."""
+    """The metrics of emotions (also normalised) and dimensions on each part of a run's split, beside the probe's."""
     normalised = {
         f"{part}, normalised by {of['normalised']['by']}": of["normalised"]
         for part, of in metrics.items()
@@ -193,7 +193,7 @@ def reliability(report: Report) -> Table:
 
 def by_group(caption: str, name: str, groups: Groups, drawn: str = "") -> Table:
     """
-    The metrics of each group. If `drawn` names intervals, those of the main metric beside it: by clips, and by speakers where a
+    The metrics of each group. If `drawn` is a heading for intervals, those of the main metric: by clips, and by speakers if a
     group has enough of them.
     """
     units = {"intervals": drawn, "intervals_by_speaker": f"{drawn} by speakers"} if drawn else {}
@@ -229,7 +229,7 @@ def by_group_and_emotion(caption: str, name: str, groups: Groups, metric: str, e
 
 
 def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
-    """The metrics of both models, with the intervals of each unit; one table without any where there is none."""
+    """The metrics of both models: a table for each unit with intervals, or one table without intervals."""
     parts = [("", comparison), *((f" of {name}", of) for name, of in comparison.get("dimensions", {}).items())]
     parts += [("", of) for of in [comparison.get("distribution")] if of]
     rows_of = [
@@ -274,7 +274,7 @@ def fairness(report: Report) -> Table:
 
 
 def fairness_of_dimensions(report: Report) -> Table:
-    """How far the genders lie apart, and the metrics of each."""
+    """The differences between the genders, and the metrics of each."""
     found = report["fairness"].get("dimensions", {})
     names = {"mean_error": "mean error", "ccc": "CCC"}
     genders = sorted({gender for of in found.values() for gender in of["by_gender"]})
@@ -323,7 +323,7 @@ def conditions(report: Report) -> Table:
     columns = ["condition", *(["clips"] if fewer else [])]
     for key in measured:
         apart = "points" if key == "uar" else "change"
-        # Both in short, for the width of a console.
+        # Shorter for two metrics, because of the width of a console.
         columns += [key.upper(), level(report), apart if len(measured) > 1 else f"{apart} from clean"]
     return Table(f"{' and '.join(measured).upper().replace('AND', 'and')} by condition", columns, rows)
 

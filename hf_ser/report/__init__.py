@@ -1,7 +1,7 @@
 """The report: quality, fairness, robustness, cost and leakage of a model on the clips of some corpora."""
 
 from hf_ser.report.build import BuiltReport, build
-from hf_ser.report.clips import ReportClips, load_clips
+from hf_ser.report.clips import load_clips
 from hf_ser.report.files import check_folder, save
 from hf_ser.report.model import Model, ModelEmotions, open_model
 from hf_ser.report.options import ReportOptions
@@ -10,7 +10,6 @@ __all__ = [
     "BuiltReport",
     "Model",
     "ModelEmotions",
-    "ReportClips",
     "ReportOptions",
     "build",
     "check_folder",

@@ -12,17 +12,16 @@ import numpy.typing as npt
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.audio import read_mono
+from hf_ser.audio import fingerprints, near_duplicates
 from hf_ser.audio.distort import UNITS
-from hf_ser.audio.similarity import Fingerprint, fingerprint, near_duplicates
 from hf_ser.clips import column, emotion_column, names_of, report_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import mcnemar, paired
-from hf_ser.evaluation.calibration import reliability
 from hf_ser.evaluation.dimensions import joint_histogram
 from hf_ser.evaluation.fairness import fairness, fairness_of_dimension
 from hf_ser.evaluation.measures import MAIN, Evaluated, merged
+from hf_ser.evaluation.metrics import reliability
 from hf_ser.machine import device_name
 from hf_ser.records import EXAMPLE
 from hf_ser.rendering.headline import CONDITION_KEYS, missing_intervals
@@ -37,7 +36,7 @@ from hf_ser.wording import counted, listed
 
 Array = npt.NDArray[Any]
 
-#: Of more speakers no one gets an interval: it takes minutes.
+#: With more speakers, no speaker gets an interval, because they take minutes.
 SPEAKERS_WITH_INTERVALS = 200
 
 
@@ -45,7 +44,7 @@ SPEAKERS_WITH_INTERVALS = 200
 class BuiltReport:
     """A report, ready for JSON; its clips; and their predictions and labels."""
 
-    #: A part that was not measured is `None`, and `notes` say why.
+    #: A part that was not measured is `None`, and `notes` has the reason.
     report: dict[str, Any]
     table: Dataset
     evaluated: Evaluated
@@ -139,7 +138,7 @@ def _describe(clips: ReportClips, table: Dataset, excluded: Sequence[Excluded], 
 
 
 def _incomplete(report: Mapping[str, Any]) -> list[str]:
-    """Notes on intervals and fairness that there are not, and on clips of one emotion."""
+    """Notes on missing intervals and fairness, and on clips of only one emotion."""
     quality = report["quality"]
     notes = [f"{missing}." for missing in missing_intervals(quality["intervals"], quality["overall"])]
     if reason := report["fairness"]["reason"]:
@@ -151,7 +150,7 @@ def _incomplete(report: Mapping[str, Any]) -> list[str]:
 
 
 def _cuts(chunking: Chunking, clips: Dataset) -> list[str]:
-    """Notes on clips that the model does not take whole."""
+    """Notes on clips that were cut."""
     seconds = np.array(clips["duration"][:])
     notes = []
     if chunking.max_seconds and (number := int((seconds > chunking.max_seconds).sum())):
@@ -191,7 +190,7 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
         for group in groups.counts():
             rows = np.flatnonzero(groups.codes == groups.words.index(group))
             mine = evaluated.select(rows)
-            # Intervals of each dimension within a speaker nobody would read.
+            # Without intervals of each dimension of a speaker.
             metrics = mine.metrics(**({} if name == "speakers" else drawing))
             if len(mine) >= drawing["min_clips"] and not many and (drawn := mine.intervals(**drawing)):
                 metrics |= {"intervals": drawn["clips"], "intervals_by_speaker": drawn["speakers"]}
@@ -204,7 +203,7 @@ def quality(evaluated: Evaluated, table: Dataset, options: ReportOptions) -> dic
 
 
 def fairness_of(evaluated: Evaluated, genders: Sequence[str | None]) -> dict[str, Any]:
-    """How far the predictions depend on the speaker's gender: of emotions, and by name of each of the dimensions."""
+    """How far the predictions of emotions, and of each dimension by name, depend on the speaker's gender."""
     clips = Counter(str(gender) for gender in genders if gender is not None)
     found: dict[str, Any] = {
         **dict.fromkeys(("demographic_parity", "equality_of_odds", "reason", "by_chance")),
@@ -230,8 +229,8 @@ def comparison(
     other: Model, model: Model, table: Dataset, evaluated: Evaluated, chunking: Chunking, options: ReportOptions
 ) -> dict[str, Any]:
     """
-    The model beside another on the same clips, in what both predict; a difference is the model's metric minus the other's. At the
-    top are the metrics over emotions and the mean CCC, below them each dimension and the distribution.
+    The comparison with another model on the same clips, for the outputs that both have. A difference is the model's metric minus
+    the other's. It has the metrics over emotions and the mean CCC, and below them each dimension and the distribution.
     """
     emotions = model.emotions.names if other.emotions.names else ()
     dimensions = tuple(name for name in model.dimensions if name in other.dimensions)
@@ -281,7 +280,7 @@ def _trained_on(other: Model, names: Sequence[str]) -> list[str]:
 def robustness(
     model: Model, rows: Dataset, evaluated: Evaluated, chunking: Chunking, options: ReportOptions
 ) -> dict[str, Any]:
-    """UAR and the mean CCC under each condition, on the same clips and with the same noise at every level."""
+    """UAR and mean CCC under each condition, on the same clips and with the same noise at every level."""
     drawn = sample(evaluated.labels, options.robustness_clips, options.seed)
     some, clean = rows.select(drawn), evaluated.select(drawn)
     # The babble behind a clip is made of other clips.
@@ -296,7 +295,7 @@ def robustness(
         entry: dict[str, Any] = {**vars(condition), "unit": UNITS.get(condition.kind, ""), "name": condition.name,
                                  "clips": len(kept),
                                  **{key: None for of_metric in keys.values() for key in of_metric}}  # fmt: skip
-        # On the same clips: one that cannot be predicted under a condition counts for neither.
+        # On the same clips: a clip that cannot be predicted under the condition is left out of both.
         before = clean.select(kept)
         after = replace(before, probabilities=found.probabilities[kept], values=found.values[kept])
         was, now = (one.measures if len(kept) else {} for one in (before, after))
@@ -307,13 +306,13 @@ def robustness(
             difference = None if clean_value is None or value is None else value - clean_value
             entry |= zip(keys[metric], (value, drawn_over and drawn_over[metric], difference), strict=True)
         conditions.append(entry)
-    # Predictions that know nothing of the clips have a CCC of 0.
+    # Random predictions have a CCC of 0.
     chance = 1 / len(model.emotions.names) if "uar" in keys else 0.0
     return {"seed": options.seed, "clips": len(drawn), "of": len(rows), "chance": chance, "conditions": conditions}
 
 
 def _limits(robust: Mapping[str, Any]) -> list[str]:
-    """Notes on conditions that were not measured, or not on all clips: sped up, for instance, they may be too short."""
+    """Notes on conditions that were not measured, or not on all clips: at a higher speed they may be too short."""
     notes = []
     if robust["clips"] == 1:
         notes.append("Robustness to babble was not measured: it needs other clips, and there is only one.")
@@ -328,12 +327,12 @@ def _limits(robust: Mapping[str, Any]) -> list[str]:
 
 
 def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
-    """At most `number` clips, sorted, so that each label keeps its share, as far as that can be."""
+    """The indices of at most `number` clips, sorted, with about the same shares of the labels."""
     if len(labels) <= number:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
-    # The clips of each label are spread evenly over the interval from 0 to 1; the first ones are taken.
+    # Each label's clips have evenly distributed ranks between 0 and 1. The lowest ranks are taken.
     rank = np.empty(len(labels))
     for label in set(labels.tolist()):
         mine = order[labels[order] == label]
@@ -351,7 +350,7 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         )
         return {"speakers": None, "duplicates": None, "reason": reason}
     names, train_names = names_of(rows), names_of(trained_on)
-    train, tested = (_fingerprints(these, progress) for these in (trained_on, rows))
+    train, tested = (fingerprints(these, progress) for these in (trained_on, rows))
     duplicates = [
         {
             "clip": names[j],
@@ -367,8 +366,3 @@ def leakage(rows: Dataset, trained_on: Dataset | None, progress: bool = True) ->
         reason = "some clips, here or in training, have no known speaker"
         return {"speakers": None, "duplicates": duplicates, "reason": reason}
     return {"speakers": shared, "duplicates": duplicates, "reason": None}
-
-
-def _fingerprints(rows: Dataset, progress: bool) -> list[Fingerprint]:
-    bar = tqdm(rows, desc="fingerprints", unit=" clips", disable=None if progress else True)
-    return [fingerprint(read_mono(clip["audio"])) for clip in bar]

@@ -34,9 +34,10 @@ class ReportClips:
         split (`str`, *optional*): The kind of that split.
         trained_on (`datasets.Dataset`, *optional*): The clips of the same corpora that the model was trained or selected
             on; `None` if they are unknown.
-        excluded (`list[Excluded]`): Clips that cannot be used, and why.
-        other_emotions (`dict[str, int]`): Numbers of clips of emotions that the model lacks.
-        agreement (`dict[str, dict[str, dict]]`): How far the raters agree on these clips, see [`~hf_ser.annotations.agreement`].
+        excluded (`list[Excluded]`): Unusable clips, with the reasons.
+        other_emotions (`dict[str, int]`): The number of clips of each emotion that the model lacks.
+        agreement (`dict[str, dict[str, dict]]`): The agreement of the raters on these clips, see
+            [`~hf_ser.annotations.agreement`].
         notes (`list[str]`): Notes for the report.
         max_excluded (`float`): The share of a corpus that may be excluded.
     """
@@ -70,7 +71,7 @@ def load_clips(
         model (`Model`): The model.
         merges (`dict[str, str]`, *optional*): Emotions of the corpora that count as another, by default those of the run.
         part (`str`, defaults to `"auto"`): `validation`, `test` or a further test part of the run's split; `all`: every clip,
-            whether the model was trained on it or not; `auto`: the test part if the run's split has clips of these corpora, else
+            also those that the model was trained on; `auto`: the test part if the run's split has clips of these corpora, else
             all.
         dimension_range (`Sequence[float]`, *optional*): The lowest and highest value of dimensions in manifests and data sets, by
             default as in the run, else 0 and 1.
@@ -79,7 +80,7 @@ def load_clips(
     Raises:
         CorpusError: if a corpus cannot be read, too many of its clips cannot be used, a dimension is outside its scale, or no
             clip has an emotion or a dimension of the model.
-        SplitError: if the run has no split, or the part that is asked for has no clip here.
+        SplitError: if the run has no split, or the corpora have no clip of the part.
     """
     known = [*WITHOUT_SPLIT, *(name for name in (model.split.parts if model.split else ()) if name != "train")]
     if part not in known and model.split:
@@ -105,7 +106,7 @@ def load_clips(
     rows = with_truth(everything, taken, truth.labels, emotions.names or EMOTIONS, truth.values).select(taken)
 
     own = _part(model.split, rows, part)
-    # Copies among the tested clips only: a tested clip with the samples of one in training is leakage.
+    # Only copies among the tested clips: a tested clip with the samples of one in training is leakage.
     clips, copies = exclude_copies(everything, taken[own.tested].tolist())
     excluded += [*own.copies, *copies]
     report_excluded(everything, excluded, max_excluded)
@@ -140,7 +141,7 @@ def _truth(
     corpora: Mapping[str, str],
     dimension_range: Sequence[float] | None,
 ) -> Truth:
-    """The labels of all clips, as the model's own run would read them: of all its dimensions, and of votes that it can use."""
+    """The labels of all clips, with the arguments of the model's run: dimensions, and votes if they are of use."""
     names, results = model.emotions.names, model.results
     given = (results and results.identity) or {}
     merged = dict(results.merged_emotions if results and names else {}) if merges is None else dict(merges)
@@ -162,13 +163,13 @@ def _truth(
     # The votes of one rater are the label.
     if truth.votes is not None and (DISTRIBUTION in model.targets or truth.votes.raters.max(initial=0) > 1):
         values[DISTRIBUTION] = shares = truth.values[DISTRIBUTION]
-        if EMOTION not in model.targets:  # as in training the emotion that most raters named
+        if EMOTION not in model.targets:  # as in training, the emotion that most raters named
             labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
     return truth._replace(labels=labels, values=values)
 
 
 def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mapping[str, int]) -> str:
-    """Why no clip can be used for the report."""
+    """The reason why no clip can be used for the report."""
     targets = [*([f"an emotion of the model ({', '.join(emotions.names)})"] if emotions.names else []), *dimensions]
     advice = (
         "Map the model's labels to emotions with label_map, or count an emotion of the corpora as another with emotions."
@@ -181,7 +182,7 @@ def _none_has(emotions: ModelEmotions, dimensions: Sequence[str], others: Mappin
 def _labels_missing(
     emotions: ModelEmotions, labels: npt.NDArray[np.int64], values: Mapping[str, npt.NDArray[np.float64]]
 ) -> list[str]:
-    """Notes on labels that no clip has, or not each."""
+    """Notes on labels that no clip or only some clips have."""
     notes, present = [], set(labels.tolist()) - {-1}
     missing = [emotion for k, emotion in enumerate(emotions.names) if k not in present]
     if missing and present:
@@ -204,7 +205,7 @@ def _labels_missing(
 
 
 class _Part(NamedTuple):
-    """The clips to test and those that the model was trained or selected on, if it is known."""
+    """The clips to test, and those that the model was trained or selected on, if they are known."""
 
     name: str
     split: str | None
@@ -216,7 +217,7 @@ class _Part(NamedTuple):
 
 def _part(saved: SavedSplit | None, clips: Dataset, part: str) -> _Part:
     """
-    The part that is asked for, by the split of the model's own run if there is one: with its kind, if it has any of these clips;
+    The requested part, by the split of the model's own run if there is one; the kind of the split, if it has any of these clips;
     and the clips that the split lacks because they are copies, by the hash of their samples, of clips that it has.
     """
     everything = np.arange(len(clips))

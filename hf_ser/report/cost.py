@@ -18,17 +18,17 @@ from transformers import AudioClassificationPipeline
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
 from hf_ser.corpora.synthetic import speech
-from hf_ser.export import ENTRIES, ExportedModel, is_exported
 from hf_ser.inference.clips import Clip
+from hf_ser.inference.onnx import ENTRIES, ExportedModel, is_exported
 from hf_ser.machine import device_name, processors
 from hf_ser.memory import peak_memory, process_memory
 from hf_ser.modeling.families import minimum_samples
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 
-#: The first runs of each length choose kernels and fill caches: they are not counted.
+#: The first runs of each length choose kernels and fill caches, and are not counted.
 WARM_UP = 3
-#: Throughput is measured on so many batches of speech, of so many seconds at least, repeated for so many seconds.
+#: Throughput is measured on this many batches of speech, of at least this many seconds, repeated for this many seconds.
 BATCHES, LEAST_SECONDS, LEAST_WALL = 4, 60.0, 1.0
 #: Seconds of the clip whose operations are counted; those of attention grow with the square of the length.
 FLOPS_SECONDS = 5.0
@@ -69,11 +69,11 @@ def measure_cost(
         - `throughput`: `speech_per_second`, seconds of speech per second of wall time through `predict` on `clips` of mixed
           lengths (`shortest` to `longest`, `seconds` in all) whose waveforms are in memory; `passes` over them,
           `wall_seconds`, `batch_seconds`;
-        - `memory`: `peak_bytes` and `before_bytes` while and before these clips are predicted, and `of`, which memory it is;
+        - `memory`: `peak_bytes` during and `before_bytes` before the prediction of these clips, and `of`, the kind of memory;
         - `parameters`: `total`, and those of the `adapter` with its head, or `None`;
-        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and what is `counted`. `flops` and `parameters`
-          are `None` for an exported model and in int8, where PyTorch knows neither;
-        - `size`: `model_bytes` and `adapter_bytes` on the disk, `None` for what is not in the folder.
+        - `flops`: `per_second` of speech and `total` for a clip of `seconds`, and the operations that are `counted`. `flops` and
+          `parameters` are `None` for an exported model and in int8, for which PyTorch cannot count them;
+        - `size`: `model_bytes` and `adapter_bytes` on the disk, `None` for files that are not in the folder.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -104,7 +104,7 @@ def measure_cost(
 
 
 def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
-    """The time from a waveform of `length` seconds to its probabilities on the CPU, when a GPU has finished."""
+    """The time from a waveform of `length` seconds to its probabilities in the memory of the CPU."""
     waveform = speech(length)
     times = []
     for _ in range(WARM_UP + runs):
@@ -118,7 +118,7 @@ def measure_latency(classifier: AudioClassificationPipeline, length: float, runs
 def measure_throughput(
     classifier: AudioClassificationPipeline, shortest: float, longest: float, batch_seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`throughput` and `memory` of [`measure_cost`], on clips whose lengths lie evenly between two, in seconds."""
+    """`throughput` and `memory` of [`measure_cost`], on clips with uniformly distributed lengths, in seconds."""
     rng = np.random.default_rng(0)
     waveforms: list[Waveform] = []
     wanted = max(LEAST_SECONDS, BATCHES * batch_seconds)
@@ -151,7 +151,7 @@ def measure_throughput(
 
 
 def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
-    """Starts to watch memory; the function that it returns gives the memory before and the peak since."""
+    """Starts to measure memory. Returns a function that returns the memory before and the peak since."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -161,7 +161,7 @@ def start_memory(device: torch.device) -> Callable[[], dict[str, Any]]:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak from now on, not since the start
         before = process_memory("VmRSS")
         of = "resident memory of the process: Python, its libraries, the weights and the clips"
-        # Linux counts the two separately, each to within some pages: the peak may be below `before`.
+        # Linux counts the two separately and not exactly: the peak may be below `before`.
         return lambda: {"peak_bytes": max(before, process_memory("VmHWM")), "before_bytes": before, "of": of}
     except OSError:
         of = "resident memory of the process since it was started"
@@ -175,8 +175,8 @@ def count_parameters(model: torch.nn.Module) -> dict[str, int | None]:
 
 
 def operations(step: Callable[[], object]) -> int:
-    """The floating-point operations of the matrix products and convolutions in what `step` does."""
-    # Attention in plain matrix products: not every fused kernel is known to the counter.
+    """The floating-point operations of the matrix products and convolutions in a call of `step`."""
+    # With attention in plain matrix products, because the counter does not know all fused kernels.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step()
     total: int = counter.get_total_flops()

@@ -20,10 +20,10 @@ from hf_ser.report.model import KEPT
 
 def check_folder(folder: Path, overwrite: bool) -> None:
     """
-    Checks, before anything is computed, that a report can be written into `folder`, which is made.
+    Checks, before anything is computed, that a report can be written into `folder`, and creates it.
 
     Raises:
-        FileExistsError: if it holds a report and `overwrite` is false, or files of the same names that are no report's.
+        FileExistsError: if it has a report and `overwrite` is false, or other files of the same names.
         OSError: if nothing can be written there.
     """
     name = f"output={str(folder)!r}"
@@ -53,9 +53,9 @@ def _is_report(path: Path) -> bool:
 
 def save(built: BuiltReport, folder: Path) -> None:
     """
-    Writes `report.json`, `report.html` (one page with everything in it) and `report/` with the plots and `clips.csv`, the
-    predictions, and deletes the predictions that were kept in case of an interruption. The files of an earlier report are
-    replaced once the new ones are complete; other files stay.
+    Writes `report.json`, `report.html` (one page with everything) and `report/` with the plots and the predictions, `clips.csv`.
+    Deletes the predictions that were kept in case of an interruption. The files of an earlier report are replaced when the new
+    ones are complete; other files stay.
     """
     report = built.report
     (folder / REPORT_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,8 @@ def save(built: BuiltReport, folder: Path) -> None:
 
 def _save_predictions(path: Path, built: BuiltReport) -> None:
     """
-    Writes CSV: clip, corpus, speaker, gender; of a model of emotions emotion, predicted, and the probability of each emotion;
-    the label of each dimension, as `arousal`, and its prediction, as `arousal_predicted`. The metrics of a report can be
+    Writes CSV: clip, corpus, speaker, gender; for a model of emotions emotion, predicted, and the probability of each emotion;
+    the label of each dimension, as `arousal`, and its prediction, as `arousal_predicted`. The metrics of the report can be
     computed from it.
     """
     table, evaluated = built.table, built.evaluated

@@ -21,8 +21,8 @@ from hf_ser.audio.decode import Waveform
 from hf_ser.audio.distort import Condition, clip_seed, distort
 from hf_ser.clips import names_of
 from hf_ser.emotions import DIMENSIONS, EMOTION, canonical
-from hf_ser.export import ExportedModel
 from hf_ser.inference.clips import Clip, Prediction
+from hf_ser.inference.onnx import ExportedModel
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.inference.processes import share_out
 from hf_ser.modeling.families import encoder_config, minimum_samples
@@ -32,8 +32,8 @@ from hf_ser.results import RunResults
 from hf_ser.splits import SavedSplit
 from hf_ser.wording import listed
 
-#: Longer clips, in seconds, are cut into segments unless the model's own run had them whole: memory grows with the square of the
-#: length, and few models were trained on clips as long.
+#: Longer clips, in seconds, are cut into segments, unless the model's own run has them: memory grows with the square of the
+#: length, and few models were trained on such long clips.
 LONGEST = 30.0
 #: Clips that are added up to a babble.
 VOICES = 6
@@ -94,10 +94,10 @@ class ModelEmotions:
 @dataclass(frozen=True)
 class Chunking:
     """
-    How clips are cut; the probabilities of a clip are the mean of those of its segments.
+    The way in which clips are cut. The probabilities of a clip are the mean of those of its segments.
 
     Args:
-        max_seconds (`float`, *optional*): Longer clips are cut to so many seconds first.
+        max_seconds (`float`, *optional*): Longer clips are first shortened to this many seconds.
         segment_length (`float`, *optional*): The length of the segments in seconds, as in training, see `hf_ser.audio.cut`.
         segment_overlap (`float`, defaults to 0): The seconds that neighbouring segments share.
         longest (`float`, defaults to infinity): Without `segment_length`, clips of more seconds are cut, see
@@ -121,9 +121,9 @@ class Predictions:
     The predictions of a model.
 
     Args:
-        probabilities (`np.ndarray` of shape `(clips, emotions)`): Of each clip; NaN where there is a problem.
+        probabilities (`np.ndarray` of shape `(clips, emotions)`): NaN for a clip with a problem.
         values (`np.ndarray` of shape `(clips, dimensions)`): Likewise.
-        problems (`dict[int, str]`): Why there is no prediction, by the clip's index.
+        problems (`dict[int, str]`): The reason why there is no prediction, by the clip's index.
     """
 
     probabilities: npt.NDArray[np.float64]
@@ -132,7 +132,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """Those that [`save`] wrote."""
+        """The predictions that [`save`] wrote."""
         with np.load(path, allow_pickle=False) as kept:
             problems = {int(i): str(reason) for i, reason in zip(kept["places"], kept["reasons"], strict=True)}
             return cls(kept["probabilities"], kept["values"], problems)
@@ -198,7 +198,7 @@ class Model:
 
     @property
     def targets(self) -> Mapping[str, float]:
-        """What it was trained for, as far as that is known, and the weights."""
+        """The targets of its training and their weights; one emotion if they are unknown."""
         return self.results.targets if self.results else {EMOTION: 1.0}
 
     @property
@@ -222,10 +222,10 @@ class Model:
 
     def chunking(self, clips: Dataset, max_seconds: float | None) -> Chunking:
         """
-        How it takes clips: as in its own run; clips that its run does not have in segments of 30 s at most.
+        How clips are cut for it: as in its own run, and clips that are not of its run into segments of at most 30 s.
 
         Raises:
-            ValueError: if `max_seconds` is shorter than what its encoder takes.
+            ValueError: if `max_seconds` is too short for its encoder.
         """
         if max_seconds is not None and max_seconds < self.shortest:
             raise ValueError(f"max_seconds={max_seconds:g}: {self.name} needs {self.shortest:g} s")
@@ -248,8 +248,8 @@ class Model:
         Args:
             clips (`datasets.Dataset`): Prepared clips with `audio`, `samples_hash`, `clip`, `duration` and `speaker`.
             chunking (`Chunking`): `max_seconds` cuts clips before they are distorted, the rest afterwards.
-            options (`ReportOptions`): `seed` decides the noise of each clip, together with the clip's name; `batch_seconds`,
-                `keep`, `progress` and `processes` count, too.
+            options (`ReportOptions`): `seed`, from which with the clip's name the noise of each clip is drawn; `batch_seconds`,
+                `keep`, `progress` and `processes`.
             condition (`Condition`, *optional*): The distortion, by default none.
 
         Raises:
@@ -286,7 +286,7 @@ class Model:
         return together
 
     def _outputs(self, predictions: Iterable[Prediction]) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
-        """The outputs `(clips, outputs)`, NaN where there is a problem; and the problems by the place of their clip."""
+        """The outputs `(clips, outputs)`, NaN for a clip with a problem; and the problems by the index of the clip."""
         count = len(self.emotions.of_output) + len(self.dimensions)
         outputs, problems = list[list[float]](), dict[int, str]()
         for place, prediction in enumerate(predictions):
@@ -359,7 +359,7 @@ def _reader(clips: Dataset, condition: Condition, seed: int, max_seconds: float 
 
 
 def _voices(speakers: Sequence[str | None], seed: int) -> npt.NDArray[np.int64]:
-    """`(clips, voices)`: for each clip others to babble behind it, of other speakers where there are any."""
+    """`(clips, voices)`: for each clip other clips for its babble, of other speakers if there are any."""
     rng = np.random.default_rng(seed)
     names = np.array([speaker or "" for speaker in speakers])
     others_of = {speaker: np.flatnonzero(names != speaker) for speaker in set(names.tolist()) - {""}}

@@ -9,7 +9,7 @@ from typing import Any
 from hf_ser.audio.distort import CONDITIONS, Condition
 from hf_ser.inference.processes import Processes
 
-#: Groups of fewer clips get no interval: of one clip every resample is the same.
+#: Groups of fewer clips get no interval: all resamples of one clip are the same.
 CLIPS_FOR_AN_INTERVAL = 10
 
 
@@ -21,14 +21,15 @@ class ReportOptions:
     Args:
         robustness (`bool`, defaults to `True`): Whether to measure UAR and CCC under each of `conditions`.
         conditions (`Sequence[Condition]`): By default all of [`~hf_ser.audio.distort.CONDITIONS`].
-        robustness_clips (`int`, defaults to 300): The number of clips for it, drawn once, emotions in proportion.
+        robustness_clips (`int`, defaults to 300): The largest number of clips for it, drawn once, with the shares of the
+            emotions.
         cost (`bool`, defaults to `True`): Whether to measure latency, throughput, memory and operations.
         leakage (`bool`, defaults to `True`): Whether to compare the clips with those that the model was trained on.
         resamples (`int`, defaults to 1000): The bootstrap resamples of every interval.
         seed (`int`, defaults to 0): The seed of intervals, noise and the draw of clips.
-        max_seconds (`float`, *optional*): Longer clips are cut to so many seconds; by default as in the model's training.
+        max_seconds (`float`, *optional*): Longer clips are cut to this many seconds; by default as in the model's training.
         batch_seconds (`float`, *optional*): See [`~hf_ser.pipeline.SERPipeline.predict`].
-        keep (`Path`, *optional*): A folder for predictions, from which an interrupted report goes on.
+        keep (`Path`, *optional*): A folder for predictions, from which an interrupted report is resumed.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
         processes (`Processes`, *optional*): Joined processes that all make the report, and share the predictions.
 

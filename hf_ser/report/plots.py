@@ -1,4 +1,4 @@
-"""The plots of a report. Each can be read in black and white, and with any colour vision."""
+"""The plots of a report, which are readable in black and white, and with any colour vision."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
@@ -14,7 +14,7 @@ from hf_ser.evaluation.plots import confusion_matrix, plain_text, save_figure
 from hf_ser.rendering.headline import CLEAN, CONDITION_KEYS, clean_value, form_of, main_key
 from hf_ser.wording import per_cent
 
-#: Okabe and Ito's colours, from dark to light. The line and the marker of each tell them apart without colours.
+#: Okabe and Ito's colours, from dark to light. Line and marker distinguish them without colours.
 STYLES = (
     ("#0072B2", "-", "o"),
     ("#D55E00", "--", "s"),
@@ -22,7 +22,7 @@ STYLES = (
     ("#CC79A7", ":", "D"),
     ("#000000", "-", "x"),
 )
-#: How a metric is drawn: what it is multiplied by, its unit, and the lowest value of its axis.
+#: The factor, the unit and the lowest value of the axis of a metric.
 SCALES = {"uar": (100, ", %", 0.0), "ccc": (1, "", -0.2)}
 BAR: dict[str, Any] = {"color": "#9DC3E6", "edgecolor": "#1F4E79", "linewidth": 0.8}
 LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False}
@@ -31,7 +31,7 @@ SNR = "dB SNR"
 
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     """
-    Draws the plots of a report into `folder`, which is made.
+    Draws the plots of a report into `folder`, which is created.
 
     Returns:
         The plots by name, as [`~hf_ser.rendering.page`] takes them.
@@ -66,7 +66,7 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
     axes = figure.add_subplot()
     _bars(axes, [(name, value, intervals.get(name)) for name, value in recalls.items()])
     axes.axvline(100 * overall["uar"], color="black", linestyle="--", label=f"UAR {per_cent(overall['uar']):.1f} %")
-    chance = 100 / len(overall["recall"])  # of all emotions of the model, with or without clips
+    chance = 100 / len(overall["recall"])  # over all emotions of the model, with or without clips
     axes.axvline(chance, color="grey", linestyle=":", label=f"chance {chance:.1f} %")
     level = f" ({100 * quality['intervals']['level']:g} % intervals)" if any(intervals.values()) else ""
     axes.set_xlabel(f"recall, %{level}")
@@ -135,8 +135,8 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
 
 def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> None:
     """
-    Draws the metric of each speaker as a dot, by corpus and gender, and the mean of each group, from the report's `quality`. A
-    speaker for whom it is undefined has none.
+    Draws the metric of each speaker as a dot, by corpus and gender, and the mean of each group, from the report's `quality`.
+    Speakers with an undefined metric are left out.
     """
     factor, unit, lowest = SCALES[metric]
     groups: dict[tuple[str, str], list[float]] = {}
@@ -150,7 +150,7 @@ def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> Non
     for place, key in enumerate(keys):
         values = np.sort(groups[key])
         colour, _, marker = STYLES[genders.index(key[1]) % len(STYLES)]
-        # Side by side, so that no dot hides another; not at random, so that the plot is the same every time.
+        # Side by side, so that no dot hides another; not random, so that the plot is the same every time.
         beside = 0.28 * (((np.arange(len(values)) * 0.618) % 1) - 0.5) * 2 if len(values) > 1 else np.zeros(1)
         axes.scatter(
             place + beside, values, s=34, color=colour, marker=marker, alpha=0.75, linewidths=0.5,
@@ -207,7 +207,7 @@ def _draw_noises(axes: Axes, noises: Sequence[Mapping[str, Any]], robust: Mappin
         if all(condition["edges"] for condition in conditions):
             low, high = factor * np.array([condition["edges"] for condition in conditions]).T
             axes.fill_between(levels, low, high, color=colour, alpha=0.15, linewidth=0)
-            for edge in (low, high):  # without colours, their edges tell the bands apart
+            for edge in (low, high):  # the edges distinguish the bands without colours
                 axes.plot(levels, edge, color=colour, linestyle=line, linewidth=0.6)
     axes.set_xticks(sorted({float(entry["level"]) for entry in noises}))
     axes.set(

@@ -1,7 +1,6 @@
 """Which clips train, which validate, and which test: by speaker, at random, in folds, official, or from a file."""
 
-from hf_ser.splits.audit import SharedByParts, audit_emobox
-from hf_ser.splits.describing import check, describe, shared_speakers, speakers_of
+from hf_ser.splits.audit import SharedByParts, audit_emobox, check, describe, shared_speakers, speakers_of
 from hf_ser.splits.files import (
     BY_HASH,
     NAMED_BY,

@@ -1,41 +1,104 @@
-"""What train and test share in a split that others published."""
+"""What a split is like, and what its parts share: of the splits made here, and of EmoBox's published folds."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict
-from tqdm import tqdm
 
-from hf_ser.audio import Fingerprint, fingerprint, near_duplicates, prepare
-from hf_ser.audio.decode import read_mono
-from hf_ser.clips import column, names_of, without_audio
+from hf_ser.audio import Fingerprint, fingerprints, near_duplicates, prepare
+from hf_ser.clips import column, emotion_column, emotions_of, names_of, without_audio
 from hf_ser.corpora import CorpusError, read
-from hf_ser.splits.describing import speakers_of
 from hf_ser.splits.making import SplitError, official_folds, official_split
+from hf_ser.wording import counted
 
 logger = logging.getLogger(__name__)
+
+
+def speakers_of(clips: Dataset) -> set[str]:
+    """The known speakers of some clips."""
+    return set(column(clips, "speaker").counts())
+
+
+def shared_speakers(parts: Mapping[str, Dataset], part: str = "test") -> list[str]:
+    """The speakers that are both in train and in `part`, from the clips and not from the kind of the split."""
+    return sorted(speakers_of(parts["train"]) & speakers_of(parts[part]))
+
+
+def describe(parts: Mapping[str, Dataset]) -> dict[str, Any]:
+    """The split in numbers: for each part its clips, speakers and emotions, and the speakers that train and others share."""
+    made = next(iter(parts.values())).info.split
+    return {
+        "name": "given",
+        **made,
+        "parts": {
+            part: {
+                "clips": len(clips),
+                "speakers": len(speakers_of(clips)),
+                "clips_without_speaker": column(clips, "speaker").unknown,
+                "emotions": emotion_column(clips).counts(),
+            }
+            for part, clips in parts.items()
+        },
+        **{
+            f"speakers_shared_by_train_and_{part}": len(shared_speakers(parts, part)) if part in parts else None
+            for part in {"test": None, "validation": None, **parts}
+            if part != "train"
+        },
+    }
+
+
+def check(parts: Mapping[str, Dataset]) -> list[str]:
+    """
+    The warnings for a reader of the metrics, each a sentence: emotions that a part lacks, speakers that train shares with another
+    part, and clips whose speaker is unknown.
+
+    Raises:
+        SplitError: if train lacks an emotion: a model cannot learn it, and its metrics would mean nothing.
+    """
+    warnings = []
+    name = parts["train"].info.split.get("name", "given")
+    classified = "emotion" in parts["train"].info.targets
+    for part, clips in parts.items() if classified else ():
+        present = emotion_column(clips).counts()
+        if absent := [emotion for emotion in emotions_of(clips) if emotion not in present]:
+            if part == "train":
+                raise SplitError(
+                    f"{name} split: train has no clip of {', '.join(absent)}. Leave it out, merge it into another, or choose "
+                    "another split or seed."
+                )
+            warnings.append(f"{part} has no clip of {', '.join(absent)}: metrics on it say nothing about that.")
+    for part in sorted(parts):
+        if part != "train" and (shared := shared_speakers(parts, part)):
+            warnings.append(
+                f"{counted(len(shared), 'speaker is', 'speakers are')} in both train and {part}: metrics on {part} say nothing "
+                "about a new speaker."
+            )
+    if unknown := sum(column(clips, "speaker").unknown for clips in parts.values()):
+        warnings.append(f"{counted(unknown, 'clip')} without a known speaker: whether parts share speakers is unknown.")
+    return warnings
 
 
 @dataclass(frozen=True)
 class SharedByParts:
     """
-    What the training and validation part of a fold share with its test part.
+    What train and validation of a fold share with its test part.
 
     Args:
         corpus (`str`): The corpus.
         fold (`int`): The fold, from 1.
-        folds (`int`): How many the corpus has.
-        train, test (`int`): Clips.
+        folds (`int`): The number of folds.
+        train, test (`int`): The number of clips; train includes validation.
         test_speakers (`int`): Known speakers of the test part.
-        speakers (`int`): Those of them who are in training.
-        unknown (`int`): Clips of unknown speakers, in any part: whether they are shared is unknown.
-        clips (`int`): Clips that the fold has in two parts.
-        test_sentences, sentences (`int`, *optional*): Sentences of the test part, and those of them that are in training; none
-            where the names of the clips do not say them.
-        recordings (`int`, *optional*): Test clips whose recording is in training, the very same or an altered copy; none where
-            the audio is not compared.
+        speakers (`int`): Those of them who are in train.
+        unknown (`int`): Clips of unknown speakers, in any part, whose speakers may be shared.
+        clips (`int`): Clips that are in two parts of the fold.
+        test_sentences, sentences (`int`, *optional*): Sentences of the test part, and those of them that are in train; none if
+            the names of the clips do not contain them.
+        recordings (`int`, *optional*): Test clips whose recording is in train, identical or an altered copy; none if the audio
+            is not compared.
     """
 
     corpus: str
@@ -52,13 +115,13 @@ class SharedByParts:
     recordings: int | None
 
     @property
-    def remedy(self) -> str | None:
+    def remedy(self) -> dict[str, Any]:
         """The arguments of a speaker-independent split of about the same sizes; none if no speaker is shared."""
         if not self.speakers:
-            return None
+            return {}
         if self.folds > 1:
-            return f"--split kfold --folds {self.folds}"
-        return f"--split speaker --test_size {self.test / (self.train + self.test):.2f}"
+            return {"split": "kfold", "folds": self.folds}
+        return {"split": "speaker", "test_size": round(self.test / (self.train + self.test), 2)}
 
 
 def audit_emobox(root: Path, *, decode: bool = False) -> Iterator[SharedByParts]:
@@ -67,7 +130,7 @@ def audit_emobox(root: Path, *, decode: bool = False) -> Iterator[SharedByParts]
 
     Args:
         root (`Path`): The repository, or one of its folders `data/<corpus>`.
-        decode (`bool`, defaults to `False`): Whether to compare the recordings, too. Their audio must be there.
+        decode (`bool`, defaults to `False`): Whether to compare the recordings, too, for which the audio must exist.
 
     Raises:
         CorpusError: if there is no such corpus, or one cannot be read.
@@ -114,13 +177,10 @@ def _shared(parts: DatasetDict, rows: Dataset, fold: int, recordings: int | None
 
 
 def _fingerprints(rows: Dataset) -> dict[str, Fingerprint]:
-    """The fingerprints of the clips that can be used, by their names."""
+    """The fingerprints of the usable clips, by their names."""
     prepared = prepare([rows])
-    usable = [i for i, problem in enumerate(prepared["problem"][:]) if not problem]
-    return {
-        clip["clip"]: fingerprint(read_mono(clip["audio"]))
-        for clip in tqdm(prepared.select(usable), desc=f"{rows[0]['corpus']}: recordings", unit=" clips", leave=False)
-    }
+    usable = prepared.select([i for i, problem in enumerate(prepared["problem"][:]) if not problem])
+    return dict(zip(names_of(usable), fingerprints(usable), strict=True))
 
 
 def _recordings(parts: DatasetDict, prints: Mapping[str, Fingerprint]) -> int:

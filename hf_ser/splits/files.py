@@ -14,14 +14,14 @@ from datasets import Dataset, DatasetDict
 
 from hf_ser import records
 from hf_ser.clips import as_clips, emotion_column, names_of
-from hf_ser.splits.describing import shared_speakers
+from hf_ser.splits.audit import shared_speakers
 from hf_ser.splits.making import PARTS, Indices, SplitError, parts_of
 
 logger = logging.getLogger(__name__)
 
-#: The key in `splits.json` that says how clips are named in it, if not by their names.
+#: The key in `splits.json` with the kind of names of its clips, if these are not the clips' own.
 NAMED_BY = "clips_named_by"
-#: What a file says whose names are hashed by [`hash_name`].
+#: This item in a file whose names are hashed by [`hash_name`].
 BY_HASH = {NAMED_BY: "the first 16 digits of the SHA-256 of the name"}
 
 
@@ -43,8 +43,8 @@ def _content(parts: Mapping[str, Dataset]) -> dict[str, Any]:
 
 def hashed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The content of a `splits.json` with a hash in place of each clip's and speaker's name. It can still be compared with, and
-    read back by, users who have the corpora. It is no secret: a guessed name can be checked.
+    The content of a `splits.json` with a hash in place of each name of a clip and speaker. Users who have the corpora can still
+    read and compare it. The names are not secret: a guessed name can be checked.
     """
     if NAMED_BY in saved:
         return dict(saved)
@@ -54,13 +54,13 @@ def hashed(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_name(name: str) -> str:
-    """What stands for a clip's name in a published `splits.json`."""
+    """The hash in place of a clip's name in a published `splits.json`."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class SavedSplit:
-    """A split that [`save_splits`] wrote. Its content has a part's clips by their names or by what stands for them."""
+    """A split that [`save_splits`] wrote. Its content has the clips of each part by their names or hashes."""
 
     content: dict[str, Any]
 
@@ -68,7 +68,7 @@ class SavedSplit:
     def read(cls, path: Path) -> "SavedSplit":
         """
         Raises:
-            SplitError: if the file is missing or no such file, or names a clip twice.
+            SplitError: if the file is missing or has other content, or names a clip twice.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -92,25 +92,25 @@ class SavedSplit:
 
     @property
     def parts(self) -> dict[str, list[str]]:
-        """For each part the names of its clips, or what stands for them."""
+        """For each part the names of its clips, or their hashes."""
         parts: dict[str, list[str]] = self.content["parts"]
         return parts
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What kind of split it is (`made_as`), and what it was made with."""
+        """The kind of the split (`made_as`) and its settings."""
         return {"made_as": self.content.get("name"), **self.content.get("settings", {})}
 
     def named(self, names: Iterable[str]) -> list[str]:
-        """Clips' names in the way that this file names them."""
+        """The names of clips as this file has them: hashed, or not."""
         return [hash_name(name) for name in names] if NAMED_BY in self.content else list(names)
 
     def find(self, clips: Dataset) -> tuple[dict[str, Indices], int]:
         """
-        Which of the clips are in which part; a part may have none.
+        Finds the clips of each part; a part may have none.
 
         Returns:
-            For each part the indices of its clips, sorted; and how many clips of the file are not there.
+            For each part the indices of its clips, sorted; and the number of clips of the file that are missing.
         """
         index = {name: i for i, name in enumerate(self.named(names_of(clips)))}
         found = {part: sorted(index[name] for name in names if name in index) for part, names in self.parts.items()}
@@ -118,18 +118,18 @@ class SavedSplit:
         return {part: np.array(rows, dtype=np.int64) for part, rows in found.items()}, missed
 
     def count(self, names: Iterable[str], of: Iterable[str] | None = None) -> int:
-        """How many of the clips `names` are in some parts, by default in any."""
+        """The number of the clips `names` that are in some parts, by default in any."""
         there = {name for part in of or self.parts for name in self.parts[part]}
         return sum(name in there for name in self.named(names))
 
 
 def read_splits(clips: Dataset, path: Path) -> DatasetDict:
     """
-    Reads back a split that [`save_splits`] wrote. Clips that are not in it are left out, clips in it that are not there are
-    missing, and the log says how many.
+    Reads a split that [`save_splits`] wrote. Clips that are not in it are left out. The log has their number, and the number of
+    its clips that are missing.
 
     Raises:
-        SplitError: if the file is missing or no such file, names a clip twice, or a part has no clip that is there.
+        SplitError: if the file is missing or has other content, names a clip twice, or all clips of a part are missing.
     """
     clips = as_clips(clips)
     saved = SavedSplit.read(path)
@@ -148,8 +148,8 @@ def read_splits(clips: Dataset, path: Path) -> DatasetDict:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """
-    What differs between the contents of two `splits.json`, in words: the clips that train and that choose a model, or their
-    emotions; empty if nothing does.
+    The difference between the contents of two `splits.json` in words: clips of train or validation, or their emotions. Empty if
+    there is none.
     """
     first, second = hashed(one), hashed(other)
     parts = ("train", "validation")
@@ -162,11 +162,11 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def require_same_splits(path: Path, parts: Mapping[str, Dataset]) -> None:
     """
-    Makes sure that a run goes on with the split that it began with: a clip that moved from test to train would be tested
-    by a model that was trained on it.
+    Makes sure that a resumed run has the split that it began with. Otherwise a model could be tested on a clip that it was
+    trained on.
 
     Raises:
-        SplitError: if the clips of a part, or their emotions, are not those that `path` has, or it cannot be read.
+        SplitError: if `path` has other clips in a part, or other emotions of them, or cannot be read.
     """
     if found := differences(SavedSplit.read(path).content, _content(parts)):
         raise SplitError(

@@ -22,7 +22,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class SplitError(ValueError):
-    """A split that the clips do not allow: the message says what was found, what is needed and what to do."""
+    """A split that the clips do not allow. The message has what was found, what is needed and what to do."""
 
 
 def train_test_split(
@@ -40,8 +40,9 @@ def train_test_split(
         clips (`datasets.Dataset`): From [`hf_ser.load_corpora`], or any dataset with `audio` and `label`, and for a split by
             speaker `speaker`.
         by (`str`, defaults to `"speaker"`):
-            `speaker`: speaker-independent, no speaker is in two parts, and each emotion, gender and corpus is close to its share
-            in every part. `random`: HuBERT-SER's; speakers are in all parts, so that metrics say nothing about a new speaker.
+            `speaker`: speaker-independent. No speaker is in two parts, and each part has about the same shares of emotions,
+            genders and corpora. `random`: as in HuBERT-SER. Speakers are in all parts, so that metrics say nothing about a new
+            speaker.
         test_size, validation_size (`float`, defaults to 0.2 and 0.1): Shares of all clips, each between 0 and 1.
         seed (`int`, defaults to 42): The same seed gives the same split of the same clips.
 
@@ -77,7 +78,7 @@ def _at_random(clips: Dataset, test_size: float, validation_size: float, seed: i
 
 
 def _by_speaker(clips: Dataset, test_size: float, validation_size: float, seed: int) -> dict[str, Indices]:
-    """Of several assignments of the speakers the one closest to the shares of each emotion, gender and corpus."""
+    """The best of several assignments of the speakers, by the shares of each emotion, gender and corpus."""
     known = column(clips, "speaker")
     speakers = _groups(clips, known, "speaker")
     if len(speakers) < 3:
@@ -99,15 +100,15 @@ def _by_speaker(clips: Dataset, test_size: float, validation_size: float, seed: 
 
 
 def _counts(row: Indices, rows: int, words: Words) -> npt.NDArray[np.float64]:
-    """How often each word of a column, in sorted order, is in each row: `(rows, words)`."""
-    coded = Words.of([str(word) for word in words])  # an unknown one counts, too
+    """The number of times that each word of a column, in sorted order, is in each row: `(rows, words)`."""
+    coded = Words.of([str(word) for word in words])  # unknown ones count, too
     order = sorted(coded.words)
     counts = np.bincount(row * len(order) + coded.places(order), minlength=rows * len(order))
     return counts.reshape(rows, len(order)).astype(np.float64)
 
 
 def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.Generator) -> tuple[float, Indices]:
-    """Puts the speakers one by one, in random order, where they help most; then moves them while that helps."""
+    """Assigns the speakers one by one, in random order, to the best part; then moves them while that improves the split."""
     scale = wanted.sum(axis=0).clip(min=1)
 
     def distances(filled: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -121,7 +122,7 @@ def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.G
     for nth, s in enumerate(order):
         after = distances(filled + each * counts[s])
         missing = ~filled.any(axis=1)
-        if len(counts) - nth <= missing.sum():  # the last speakers go to the parts that have none yet
+        if len(counts) - nth <= missing.sum():  # the last speakers go to empty parts
             after[~missing] = np.inf
         part_of[s] = np.argmin(after)
         filled[part_of[s]] += counts[s]
@@ -147,14 +148,14 @@ def _assign(counts: npt.NDArray[Any], wanted: npt.NDArray[Any], rng: np.random.G
 
 def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker") -> list[DatasetDict]:
     """
-    PEFT-SER's folds (section V.A). By speaker: the speakers in sorted order are cut into unshuffled blocks; each block is the
-    test part once, and the last fifth of the other speakers validates. By session: each session is the test part once, and the
-    last of the others validates.
+    PEFT-SER's folds (section V.A). By speaker: the sorted speakers are cut into blocks; each block is the test part once, and the
+    last fifth of the other speakers is the validation part. By session: each session is the test part once, and the last of the
+    others is the validation part.
 
     Args:
         clips (`datasets.Dataset`): See [`train_test_split`]; a fold by session needs a column `session`.
-        folds (`int`, *optional*): How many; by default 5 by speaker, and as many as there are sessions by session. As many as
-            there are speakers leaves one speaker out each time.
+        folds (`int`, *optional*): The number of folds, by default 5 by speaker, and one for each session by session. One for
+            each speaker leaves one speaker out each time.
         by (`str`, defaults to `"speaker"`): `speaker` or `session`.
 
     Returns:
@@ -192,13 +193,13 @@ def speaker_folds(clips: Dataset, folds: int | None = None, by: str = "speaker")
 
 def official_split(clips: Dataset, fold: int | None = None) -> DatasetDict:
     """
-    The corpus' own parts, from its column `split`; of a corpus with folds (EmoBox), from its column `fold_1` and so on. Where no
-    clip validates, the last fifth of the training speakers does, or of the training clips, drawn at random, if their speakers are
-    unknown. Clips in no part are left out, and the log says how many.
+    The corpus' own parts, from its column `split`, or from its columns `fold_1` and so on if it has folds (EmoBox). If the
+    validation part is empty, it gets the last fifth of the training speakers, or a random fifth of the training clips if their
+    speakers are unknown. Clips in no part are left out, and the log has their number.
 
     Args:
         clips (`datasets.Dataset`): See [`train_test_split`].
-        fold (`int`, *optional*): Which of the corpus' folds, from 0; needed where it has folds.
+        fold (`int`, *optional*): The fold, from 0; needed if the corpus has folds.
 
     Returns:
         `DatasetDict` with `train`, `validation` and `test`, and further test parts by their names (MSP-Podcast: `test2`,
@@ -231,12 +232,12 @@ def official_split(clips: Dataset, fold: int | None = None) -> DatasetDict:
 
 
 def official_folds(clips: Dataset) -> int:
-    """How many folds a corpus comes with: 0 for most."""
+    """The number of folds that a corpus defines: 0 for most."""
     return sum(re.fullmatch(r"fold_\d+", name) is not None for name in clips.column_names)
 
 
 def _some_validate(clips: Dataset, train: Indices) -> tuple[Indices, Indices]:
-    """Divides training clips (their indices) into those that train and the fifth that validates."""
+    """Divides training clips (their indices) into train and a fifth for validation."""
     words = column(clips, "speaker").take(train)
     speakers = sorted(words.counts())
     if words.unknown or len(speakers) < 2:
@@ -256,11 +257,11 @@ def cross_corpus_split(
     seed: int = 42,
 ) -> DatasetDict:
     """
-    Trains on some corpora and tests on each other one, too.
+    A split for training on some corpora and testing on them and on each other one.
 
     Args:
         clips (`datasets.Dataset`): Of two corpora at least; see [`train_test_split`].
-        train_corpora (`Sequence[str]`): The corpora whose clips train. They are split by speaker.
+        train_corpora (`Sequence[str]`): The corpora for training. They are split by speaker.
         test_size, validation_size, seed: Of that split; see [`train_test_split`].
 
     Returns:
@@ -268,7 +269,7 @@ def cross_corpus_split(
         `test_<corpus>`, with all clips of it, for each other corpus.
 
     Raises:
-        SplitError: if a size is no share, a corpus is not there, no other is, or the split by speaker cannot be made.
+        SplitError: if a size is no share, a corpus is missing, no other corpus is left, or a split by speaker is impossible.
     """
     _require_sizes(test_size, validation_size)
     clips = as_clips(clips)
@@ -306,7 +307,7 @@ def _groups(clips: Dataset, words: Words, by: str) -> list[str]:
 
 
 def parts_of(clips: Dataset, name: str, settings: dict[str, Any], rows: Mapping[str, Indices]) -> DatasetDict:
-    """The parts with `rows` of the clips, `PARTS` first; each knows how it was made."""
+    """The parts with `rows` of the clips, `PARTS` first. Their `info` has the name and settings of the split."""
     unused = np.setdiff1d(np.arange(len(clips)), np.concatenate(list(rows.values())))
     parts = DatasetDict({part: clips.select(np.sort(rows[part])) for part in {**dict.fromkeys(PARTS), **rows}})
     for dataset in parts.values():

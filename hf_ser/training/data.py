@@ -15,7 +15,7 @@ from hf_ser.audio import SAMPLING_RATE, Augmentation, Segments, cut
 from hf_ser.clips import labelled, load_corpora, names_of, seconds_of
 from hf_ser.corpora import CorpusError
 from hf_ser.corpora.columns import arrow_column
-from hf_ser.corpora.hub_stream import open_streams
+from hf_ser.corpora.hub_dataset import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
 from hf_ser.features import SpeechDataset
 from hf_ser.modeling import families

@@ -2,7 +2,7 @@
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from hf_ser.tuning.adapter_files import adapter_weights, fold_head, name_without_adapters, save_adapter, trained_module
+from hf_ser.tuning.adapter_files import fold_head, name_without_adapters, save_adapter, trained_module
 from hf_ser.tuning.bottleneck import BottleneckConfig, BottleneckModel
 from hf_ser.tuning.combined import CombinedConfig, CombinedModel
 from hf_ser.tuning.methods import METHODS, Tuned, Tuning, frozen_modules, merge, mergeable, parameter_counts, tune
@@ -25,7 +25,6 @@ __all__ = [
     "DeepPromptConfig",
     "Tuned",
     "Tuning",
-    "adapter_weights",
     "fold_head",
     "frozen_modules",
     "merge",

@@ -1,4 +1,4 @@
-"""Adapters on disk: what PEFT saves, and what an adapter needs beside that."""
+"""Adapters on disk: the files of PEFT, with the further weights that an adapter needs."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.modeling import BatchNormClassifier, StandardisedLinear
+from hf_ser.records import ADAPTER, ADAPTER_CONFIG
 
 PREFIX = "base_model.model."
 #: The key of the encoder's fingerprint in the header of an adapter's weights.
@@ -26,22 +27,22 @@ FINGERPRINT = "encoder_fingerprint"
 
 
 def name_without_adapters(key: str) -> str:
-    """The name that a parameter has in the model without adapters, however many lie around it."""
+    """The name of a parameter in the model without adapters, of which any number may be around it."""
     return re.sub(r"\.base_layer(?=\.)", "", key.removeprefix(PREFIX))
 
 
 @torch.no_grad()
 def fingerprint(model: PreTrainedModel) -> str:
     """
-    A hash of some values of every parameter of an encoder, without its adapters. An adapter on another encoder of the same shape
-    would run, and give wrong predictions.
+    A hash of some values of every parameter of an encoder, without its adapters. On another encoder of the same shape an adapter
+    would give wrong predictions without an error.
     """
     digest = hashlib.sha256()
     added = {*PEFT_TYPE_TO_PREFIX_MAPPING.values(), "ranknum"}  # the last is AdaLoRA's
     parameters = {name_without_adapters(name): p for name, p in model.base_model.named_parameters()}
     for name in sorted(name for name in parameters if not any(prefix in name for prefix in added)):
         values = parameters[name].detach().flatten()
-        # Rounded: an encoder that is stored in bfloat16 is the same one.
+        # Rounded, so that an encoder stored in bfloat16 counts as the same.
         some = values[:: max(len(values) // 64, 1)].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(parameters[name].shape)}".encode() + some.numpy().tobytes())
     return digest.hexdigest()[:32]
@@ -59,7 +60,8 @@ def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Ten
         if name_without_adapters(key) in wanted:
             weights.setdefault(key, tensor)
     found = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-    # Tuners that share a basis among layers (VeRA, RandLoRA) have it under many names; safetensors takes each tensor once.
+    # Tuners that share a basis between layers (VeRA, RandLoRA) have it under many names, and safetensors takes a tensor only
+    # once.
     there = Counter(tensor.untyped_storage().data_ptr() for tensor in found.values())
     return {key: t.clone() if there[t.untyped_storage().data_ptr()] > 1 else t for key, t in found.items()}
 
@@ -77,20 +79,20 @@ def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", FINGERPRINT: fingerprint(model.get_base_model())}
-    save_file(adapter_weights(model, new), path / "adapter_model.safetensors", metadata=metadata)
+    save_file(adapter_weights(model, new), path / ADAPTER, metadata=metadata)
     config = model.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = base or config["base_model_name_or_path"]
     config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    (path / "adapter_config.json").write_text(
+    (path / ADAPTER_CONFIG).write_text(
         json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
     )
 
 
 def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
     """
-    Turns the `batchnorm` or `linear` head of a trained adapter, if it has one, into plain layers with the same outputs, in place,
-    so that PEFT and transformers alone open it and never put a random head in its place.
+    Replaces the `batchnorm` or `linear` head of a trained adapter, if it has one, by plain layers with the same outputs, in
+    place. Otherwise PEFT and transformers alone would open it with a random head.
 
     Returns:
         `new`, see [`adapter_weights`], with the names that the plain layers have.
@@ -125,12 +127,12 @@ def fold_head(model: PeftModel, new: Iterable[str]) -> tuple[str, ...]:
 
 
 def trained_module(module: nn.Module) -> Any:
-    """A module, or the copy of it that PEFT trains as a whole."""
+    """The module itself, or the copy of it that PEFT trains as a whole."""
     return module.modules_to_save[module.active_adapters[0]] if isinstance(module, ModulesToSaveWrapper) else module
 
 
 def _replace(parent: nn.Module, name: str, module: nn.Module) -> None:
-    """Puts `module` in the place of the one that [`trained_module`] gives."""
+    """Replaces the module that [`trained_module`] returns."""
     wrapper = getattr(parent, name)
     if isinstance(wrapper, ModulesToSaveWrapper):
         wrapper.modules_to_save["default"] = module

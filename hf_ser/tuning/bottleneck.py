@@ -80,7 +80,7 @@ class BottleneckLayer(TunedLayer):
         self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, layer_norm: nn.Module | None
     ) -> None:
         super().__init__(base_layer, adapter_name)
-        # Two flat dictionaries, not one of pairs: PEFT takes the adapter's name out of a key's last but one place.
+        # Two flat dictionaries, not one of pairs: PEFT expects the adapter's name as the last but one part of a key.
         self.bottleneck_down = nn.ModuleDict()
         self.bottleneck_up = nn.ModuleDict()
         self.bottleneck_activation = nn.ModuleDict()

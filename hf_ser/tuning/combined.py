@@ -14,7 +14,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-#: The fields that the combination has, and its parts do not.
+#: The fields that only the combination has, and not its parts.
 SHARED = (
     "auto_mapping",
     "base_model_name_or_path",
@@ -24,7 +24,7 @@ SHARED = (
     "revision",
     "task_type",
 )
-#: Bottlenecks go around a feed-forward with its other adapters, and prompts around whole layers.
+#: Bottlenecks are around a feed-forward with its other adapters, and prompts around whole layers.
 OUTSIDE = ("BOTTLENECK", "DEEP_PROMPT")
 
 
@@ -34,7 +34,7 @@ class CombinedConfig(PeftConfig):
     Several tuners that train together and are one adapter (PEFT-SER's own code has such a mode; HuBERT-SER's limitations name
     it as further work). PEFT's own mixed models are for inference and cannot be saved.
 
-    The order of `parts` does not matter: it depends on their types alone which lies around which.
+    The order of `parts` has no effect: the order of their layers depends only on their types.
 
     Args:
         parts (`list[PeftConfig]` or `list[dict]`): The tuners, each of another type, without `modules_to_save`.
@@ -42,7 +42,7 @@ class CombinedConfig(PeftConfig):
 
     Raises:
         ValueError: if there are fewer than two parts, two of one type, or one that cannot be combined: prompt learning for
-            text, and tuners that share something between layers (VeRA) or change as training goes on (AdaLoRA).
+            text, and tuners that share something between layers (VeRA) or change during training (AdaLoRA).
     """
 
     parts: list[Any] = field(default_factory=list)
@@ -77,7 +77,7 @@ def type_name(kind: Any) -> str:
 
 
 def _plain(part: PeftConfig | dict[str, Any]) -> dict[str, Any]:
-    """A configuration as JSON has it, without the fields that the combination has."""
+    """A configuration in JSON's types, without the fields of the combination."""
     given = part.to_dict() if isinstance(part, PeftConfig) else dict(part)
     kind = type_name(given.get("peft_type"))
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
@@ -94,8 +94,8 @@ class CombinedModel(BaseTuner):
     """
     Puts several tuners into a model, which are one adapter: they are named, saved, loaded, switched on and off together.
 
-    Where several meet, they lie within each other in an order that depends on their types alone, so that an adapter computes the
-    same whichever others are beside it.
+    If several are around the same module, their order depends only on their types, so that an adapter computes the same with any
+    others.
 
     Args:
         model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
@@ -118,7 +118,7 @@ class CombinedModel(BaseTuner):
     ```
     """
 
-    prefix = "combined_"  # nothing is named so: PEFT finds an adapter's weights by the layers that they are in
+    prefix = "combined_"  # no parameter has it: PEFT finds the weights of the adapter by their layers
     tuner_layer_cls = BaseTunerLayer
 
     def inject_adapter(
@@ -146,7 +146,7 @@ class CombinedModel(BaseTuner):
     def _inject(self, part: PeftConfig, model: nn.Module, adapter_name: str) -> None:
         kind = type_name(part.peft_type)
         tuner_cls = PEFT_TYPE_TO_TUNER_MAPPING[kind]
-        # The tuner without its own walk over the model, which skips what lies within other tuners' layers.
+        # Without its __init__, which walks over the model and skips modules within the layers of other tuners.
         tuner = tuner_cls.__new__(tuner_cls)
         nn.Module.__init__(tuner)
         tuner.peft_config = {adapter_name: part}
@@ -183,7 +183,7 @@ class CombinedModel(BaseTuner):
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         if merge:
             self._check_merge_allowed()
-        # PEFT removes the outermost layers; then the next ones are the outermost.
+        # Each call removes the outermost layers.
         while any(isinstance(module, BaseTunerLayer) for module in self.model.modules()):
             super()._unload_and_optionally_merge(False, *args, **kwargs)
         return super()._unload_and_optionally_merge(False, *args, **kwargs)
@@ -200,8 +200,8 @@ class Place(NamedTuple):
 
 def places(module: nn.Module, name: str = "") -> Iterator[Place]:
     """
-    The modules within a model. Tuners' layers around a module have its name, the outermost first. Left out is what else is in a
-    tuner's layer, and what is in a module that PEFT trains as a whole.
+    The modules within a model. The layers of tuners around a module have its name, and come first, from the outermost one on.
+    Other modules in such a layer are left out, and so are those in a module that PEFT trains as a whole.
     """
     around = isinstance(module, BaseTunerLayer)
     for child_name, child in module.named_children():

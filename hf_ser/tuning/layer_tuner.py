@@ -1,4 +1,4 @@
-"""What the package's two tuners of encoder layers have in common, in PEFT's shape: configuration, layer, model."""
+"""The base of the package's two tuners of encoder layers, in PEFT's structure: configuration, layer, model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from hf_ser.modeling.families import EncoderFamily, encoder_in, family_of
 @dataclass
 class LayerTunerConfig(PeftConfig):
     """
-    Where a tuner goes, and which modules train beside it.
+    The modules that a tuner is added to, and those that train beside it.
 
     Args:
         target_modules (`str` or `list[str]`, *optional*): A regular expression for whole names, or ends of names. By default
@@ -32,7 +32,7 @@ class LayerTunerConfig(PeftConfig):
 class TunedLayer(nn.Module, BaseTunerLayer):
     """A module of an encoder with one or more adapters around it."""
 
-    # PEFT's own, which mypy does not see behind nn.Module.
+    # Attributes of PEFT that mypy does not find because of nn.Module.
     active_adapters: Any
     adapter_layer_names: Any
     get_base_layer: Any
@@ -57,8 +57,8 @@ class TunedLayer(nn.Module, BaseTunerLayer):
 
 class LayerTuner(BaseTuner):
     """
-    Puts a [`TunedLayer`] around each target module, by default where the table of families says. Its own names begin with an
-    underscore: PEFT finds a model's attributes through it.
+    Puts a [`TunedLayer`] around each target module, by default those of the table of families. The names of its own attributes
+    begin with an underscore, because the attributes of the model are accessed through it.
 
     Args:
         model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
@@ -68,7 +68,7 @@ class LayerTuner(BaseTuner):
     """
 
     tuner_layer_cls: Any
-    #: Why its adapters cannot be merged.
+    #: The reason why its adapters cannot be merged.
     _unmergeable: str
 
     def _known_encoder(self) -> tuple[EncoderFamily, PretrainedConfig]:
@@ -91,7 +91,7 @@ class LayerTuner(BaseTuner):
         raise NotImplementedError
 
     def _beside(self, parent: nn.Module, config: Any) -> tuple[Any, ...]:
-        """What an adapter in `parent` needs beside its configuration."""
+        """Further arguments of an adapter in `parent`, beside its configuration."""
         return ()
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
@@ -118,7 +118,7 @@ class LayerTuner(BaseTuner):
         self._replace_module(parent, target_name, layer, target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        # PEFT's own takes the weight of what it replaces, which a module of several layers does not have.
+        # PEFT's own method uses the weight of the child, which a module of several layers does not have.
         setattr(parent, child_name, new_module)
 
     def _check_merge_allowed(self) -> None:

@@ -1,6 +1,7 @@
 """
 HuBERT-SER's three methods (its section 2.2): everything, LoRA on q/k/v, LoRA on the classifier; and PEFT-SER's (its section
-II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt. Those that are tuners of PEFT can be combined.
+II-C): the head alone, LoRA on the feed-forward, adapter, parallel adapter, prompt. Methods that are tuners of PEFT can be
+combined.
 """
 
 import copy
@@ -62,7 +63,7 @@ class Tuning:
         "changes. random: small random numbers, as in PEFT-SER, which change it much.",
         choices=["frames", "random"],
     )
-    #: A configuration of PEFT that takes the place of the method's own.
+    #: A configuration of PEFT in place of the method's own.
     config: PeftConfig | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class Tuning:
 
     @classmethod
     def of(cls, method: "str | PeftConfig | Tuning | None") -> "Tuning":
-        """How a model is fine-tuned, by a method's name, by any configuration of PEFT, or everything."""
+        """From a method's name or any configuration of PEFT; `None` is full fine-tuning."""
         if isinstance(method, Tuning):
             return method
         if not isinstance(method, PeftConfig):
@@ -98,7 +99,7 @@ class Tuning:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that train together, most often one."""
+        """The methods that train together; usually one."""
         return tuple(self.method.split("+"))
 
     def _check_combination(self, given: dict[str, Any]) -> None:
@@ -132,10 +133,10 @@ class Tuned:
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model.
-        new (`tuple[str, ...]`): Names of the parameters (within the untuned model) that no checkpoint supplies, and
-            that an adapter must therefore bring along, trained or not.
+        new (`tuple[str, ...]`): The names of the parameters (within the untuned model) that no checkpoint contains. An adapter
+            must contain them, trained or not.
         keeps_base (`bool`, defaults to `True`): Whether the encoder's own weights are still those of the checkpoint. PiSSA and
-            its like take the adapter's first weights out of them, so that the adapter is of no use on the checkpoint.
+            similar methods subtract the adapter's first weights from them, so that the adapter does not fit the checkpoint.
     """
 
     model: PreTrainedModel | PeftModel
@@ -148,13 +149,13 @@ def full(loaded: Loaded, tuning: Tuning) -> PreTrainedModel:
     model = loaded.model
     config = encoder_config(model.config)
     if not masks_frames(config):
-        # The embedding of masked frames: unused, it would count as trained and stop distributed training.
+        # The embedding of masked frames is unused: it would count as trained, and distributed training would fail.
         embedding = getattr(model.base_model, "masked_spec_embed", None)  # there is none where nothing is ever masked
         if embedding is not None:
             embedding.requires_grad_(False)
     averages = model.config.use_weighted_layer_sum and not isinstance(model, SERForAudioClassification)
     if averages and family_of(config).normalises_first(config):
-        # The norm behind the last layer is not in what transformers averages.
+        # transformers averages the layers without the norm after the last one.
         model.base_model.encoder.layer_norm.requires_grad_(False)
     if tuning.freeze_feature_encoder and family_of(config).front:
         model.freeze_feature_encoder()
@@ -188,7 +189,7 @@ def lora_ff(loaded: Loaded, tuning: Tuning) -> Part:
 
 
 def lora_classifier(loaded: Loaded, tuning: Tuning) -> Part:
-    """LoRA on the classifier; all else is frozen, what is random in the head too (section 2.2.3)."""
+    """LoRA on the classifier; all other weights are frozen, also random ones of the head (section 2.2.3)."""
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
     return _lora(tuning, ["classifier.out_proj" if batch_norm else "classifier"])
 
@@ -238,13 +239,13 @@ def named(loaded: Loaded, method: str) -> Part:
     if kind == "IA3":
         settings["feedforward_modules"] = list(family.feed_forward)
     if kind == "LN_TUNING":
-        # Those of the layers: a group-norm encoder calls the norm of its first convolution layer_norm, too.
+        # Only those of the layers: in a group-norm encoder the norm of the first convolution is called layer_norm, too.
         settings["target_modules"] = rf"{family.layers}\.([a-z0-9_]+_)?layer_norm"
     if kind == "VERA":
-        # It shares one pair of matrices, and so takes layers of one shape.
+        # It shares one pair of matrices, and therefore needs layers of one shape.
         settings["target_modules"] = list(family.attention)
     if kind == "ADALORA":
-        settings["total_step"] = 1_000_000  # the Trainer sets it when it knows
+        settings["total_step"] = 1_000_000  # the Trainer sets the true number
     return config, settings
 
 
@@ -334,7 +335,7 @@ ADAPTERS: dict[str, Callable[[Loaded, Tuning], Part]] = {
     "prompt": prompt,
 }
 METHODS = (*PLAIN, *ADAPTERS)
-#: Those that cannot be combined: they add nothing, share something between layers, or change as training goes on.
+#: Methods that cannot be combined: they add nothing, share something between layers, or change during training.
 ALONE = (*PLAIN, "adalora", "vera", "combined")
 
 
@@ -354,7 +355,7 @@ def apply(loaded: Loaded, tuning: Tuning) -> PreTrainedModel | PeftModel:
     except (TypeError, ValueError) as error:
         raise ValueError(f"method={tuning.method!r}: {error}") from error
     if loaded.model.config.use_weighted_layer_sum and "lora_classifier" not in tuning.methods:
-        loaded.model.layer_weights.requires_grad_(True)  # they train with the head, and PEFT has frozen them
+        loaded.model.layer_weights.requires_grad_(True)  # a part of the head, which PEFT has frozen
     return model
 
 
@@ -392,8 +393,8 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:
     """
-    The largest modules in which no parameter trains. They belong in eval mode even in training, where they would drop out and
-    mask at random. Modules without parameters (dropout, activations) go with the module around them.
+    The largest modules in which no parameter trains. They stay in eval mode during training, because they would apply dropout and
+    masks. Modules without parameters (dropout, activations) belong to the module around them.
     """
     if not any(p.requires_grad for p in model.parameters()):
         return [model]

@@ -12,8 +12,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from hf_ser.modeling.families import EncoderFamily
 from hf_ser.tuning.layer_tuner import LayerTuner, LayerTunerConfig, TunedLayer
 
-#: How far [`start_at_frames`] puts prompts from the mean frame, in standard deviations of the frames: apart, so that each may
-#: train to something else.
+#: The distance between prompts of [`start_at_frames`] and the mean frame, in standard deviations of the frames. It makes the
+#: prompts of a layer different from each other.
 SPREAD = 0.2
 HOOKS = (
     "_forward_hooks",
@@ -55,13 +55,13 @@ class DeepPromptLayer(GradientCheckpointingLayer, TunedLayer):
 
         _, h = Enc(concat(e, h))                                                                       (equation 2)
 
-    The outputs at the prompts' places are removed, so that whatever is around the layer takes the frames alone: the next
-    layer, the recorded hidden states, hooks on the layer. The attention inside takes both, and so do recorded attentions, and
-    the convolution inside a conformer layer.
+    The outputs at the positions of the prompts are removed, so that everything around the layer sees only the frames: the next
+    layer, the recorded hidden states, hooks on the layer. The attention inside sees both, as do recorded attentions and the
+    convolution in a conformer layer.
 
-    The embeddings start uniform within sqrt(6 / (length + hidden)), Xavier's rule for a matrix of their shape, as in visual
-    prompt tuning, from which the paper takes them. They do not start at zero, where all prompts of a layer would get the same
-    gradient and stay the same.
+    The embeddings are initialised uniformly within sqrt(6 / (length + hidden)), Xavier's rule for a matrix of their shape, as in
+    visual prompt tuning, which the paper follows. They are not zero, because then all prompts of a layer would get the same
+    gradient and stay equal.
 
     Args:
         base_layer (`nn.Module`): The encoder layer, whose arguments begin with hidden states and an attention mask.
@@ -74,9 +74,8 @@ class DeepPromptLayer(GradientCheckpointingLayer, TunedLayer):
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: DeepPromptConfig) -> None:
         TunedLayer.__init__(self, base_layer, adapter_name)
         self.prompt_embeddings = nn.ParameterDict()
-        # transformers records hidden states by hooks on encoder layers, some of them set later than now. They run on this
-        # layer in their stead, where they take the frames alone: same dictionaries, and of the encoder layer only forward is
-        # called.
+        # transformers records hidden states by hooks on encoder layers, some of which it sets later. This layer has the same
+        # dictionaries of hooks, so that they run on it, without the prompts: of the encoder layer only forward is called.
         for hooks in HOOKS:
             setattr(self, hooks, getattr(base_layer, hooks))
         if isinstance(base_layer, GradientCheckpointingLayer) and base_layer.gradient_checkpointing:
@@ -129,12 +128,12 @@ class DeepPromptLayer(GradientCheckpointingLayer, TunedLayer):
 
 def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
     """
-    An attention mask for `length` prompts in front of the frames: every frame attends to them. The prompts attend to what the
-    first frame attends to; it does not matter, since their outputs are removed.
+    An attention mask for `length` prompts in front of the frames: every frame attends to them. The prompts attend to the same
+    frames as the first frame, which has no effect, because their outputs are removed.
 
     Args:
         mask (`torch.Tensor`, *optional*): `(batch, frames)` with true or one for a valid frame; or `(batch, 1, frames,
-            frames)` with true, or with zero as what is added to the scores. `None` masks nothing.
+            frames)` with true, or with zero, which is added to the scores. `None` masks nothing.
         length (`int`): The prompts.
     """
     if mask is None:
@@ -179,10 +178,9 @@ def start_at_frames(
     Initialises the prompts of every layer beside the mean of the frames in front of that layer: each feature is drawn from a
     normal distribution around its mean, with `SPREAD` of the standard deviation that it has over the frames.
 
-    Random prompts, as in PEFT-SER, are unlike any frame, and change the output of whatever attends to them before
-    training: five of them move the outputs of Whisper tiny's layers by a third and more, where prompts that are like frames move
-    them by some hundredths. Smaller ones would not help: an encoder with layer norm before its attention gives all prompts the
-    same size.
+    Random prompts, as in PEFT-SER, are not similar to any frame, and change the output of the encoder before training: five of
+    them change the outputs of Whisper tiny's layers by a third or more, prompts that are similar to frames by some hundredths.
+    Smaller random prompts would not help, because a layer norm before the attention gives all prompts the same size.
 
     Args:
         model (`PeftModel`): With prompts, alone or combined with other adapters; changed in place.

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from hf_ser.evaluation.calibration import confidence_gaps, reliability
-from hf_ser.evaluation.metrics import all_metrics
+from hf_ser.evaluation.metrics import all_metrics, confidence_gaps, reliability
 
 
 def log_loss(probabilities: Any, labels: Any) -> float:

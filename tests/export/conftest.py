@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.export import export, run
+from hf_ser.export import export
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -48,7 +48,7 @@ def copy_graph(exported: Path) -> Callable[[object, Path], object]:
 @pytest.fixture
 def traced(copy_graph: Callable[[object, Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is exported in this test, the graph is that of `exported`."""
-    monkeypatch.setattr(run, "write_graph", copy_graph)
+    monkeypatch.setattr("hf_ser.export.write_graph", copy_graph)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +58,6 @@ def exported_int8(
     """The same in int8."""
     folder = tmp_path_factory.mktemp("exported") / "int8"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "write_graph", copy_graph)
+        patch.setattr("hf_ser.export.write_graph", copy_graph)
         export(hubert, folder, int8=True)
     return folder

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import hf_ser
-from hf_ser.export.graph import ClassifierGraph, write_graph
-from hf_ser.export.run import check_folder, export
+from hf_ser.export import ClassifierGraph, check_folder, export, write_graph
 from hf_ser.pipeline import SERPipeline
 
 #: Every family, norm and head, with the HuBERT of `exported` and the adapted Wav2Vec2: tracing takes long.

@@ -13,8 +13,7 @@ import soundfile
 import torch
 
 import hf_ser
-from hf_ser.export import export, run, summary
-from hf_ser.export.run import check_comparison, chosen_clips, compare, synthetic_clips
+from hf_ser.export import check_comparison, chosen_clips, compare, export, summary, synthetic_clips
 
 
 def test_what_differs_too_much_is_not_kept(hubert: Path, exported: Path, traced: None, tmp_path: Path) -> None:
@@ -46,11 +45,11 @@ def test_what_a_killed_export_has_left_is_removed(
         torch.set_num_threads(1)  # OpenMP's threads are the parent's
         export(hubert, output)
 
-    monkeypatch.setattr(run, "write_graph", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("hf_ser.export.write_graph", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert fork(2, killed) == [-signal.SIGKILL] * 2
     assert {path.name[0] for path in tmp_path.iterdir()} == {"."}
     (tmp_path / ".exported [1]-of-another").mkdir()
-    monkeypatch.setattr(run, "write_graph", copy_graph)
+    monkeypatch.setattr("hf_ser.export.write_graph", copy_graph)
     export(hubert, output)
     assert {path.name for path in tmp_path.iterdir()} == {"exported [1]", ".exported [1]-of-another"}
 
@@ -61,15 +60,15 @@ def test_two_exports_to_one_folder_do_not_disturb_each_other(
     """The second begins and ends while the first traces."""
 
     def trace_first(recogniser: object, path: Path) -> None:
-        monkeypatch.setattr(run, "write_graph", copy_graph)
+        monkeypatch.setattr("hf_ser.export.write_graph", copy_graph)
         export(hubert, tmp_path / "exported", overwrite=True)
         copy_graph(recogniser, path)
 
-    monkeypatch.setattr(run, "write_graph", trace_first)
+    monkeypatch.setattr("hf_ser.export.write_graph", trace_first)
     export(hubert, tmp_path / "exported", int8=True, overwrite=True)
     assert hf_ser.pipeline(tmp_path / "exported").model.precision == "int8"
     shutil.rmtree(tmp_path / "exported")
-    monkeypatch.setattr(run, "write_graph", trace_first)
+    monkeypatch.setattr("hf_ser.export.write_graph", trace_first)
     with pytest.raises(FileExistsError, match="has an exported model. Choose another folder, or overwrite it"):
         export(hubert, tmp_path / "exported", int8=True)
     assert hf_ser.pipeline(tmp_path / "exported").model.precision == "float32"
@@ -161,7 +160,7 @@ def test_arguments_are_checked_first(tmp_path: Path) -> None:
 
 
 def test_what_is_not_installed_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "PACKAGES", ("onnxruntime", "no_such_package"))
+    monkeypatch.setattr("hf_ser.export.PACKAGES", ("onnxruntime", "no_such_package"))
     with pytest.raises(ModuleNotFoundError, match=r"needs no_such_package; .* pip install 'hf_ser\[export\]'"):
         export("no model", tmp_path)
 
@@ -178,6 +177,6 @@ def test_a_graph_that_gives_no_numbers_is_not_kept(
         weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
         onnx.save(graph, path)
 
-    monkeypatch.setattr(run, "write_graph", broken)
+    monkeypatch.setattr("hf_ser.export.write_graph", broken)
     with pytest.raises(ValueError, match="is not kept"):
         export(hubert, tmp_path / "exported")

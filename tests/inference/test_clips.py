@@ -11,8 +11,8 @@ import pytest
 from datasets import Audio, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import AudioError
-from hf_ser.corpora import CorpusError, hub_stream
-from hf_ser.corpora.hub_stream import HubStream, RowGroup
+from hf_ser.corpora import CorpusError, hub_dataset
+from hf_ser.corpora.hub_dataset import HubStream, RowGroup
 from hf_ser.inference.clips import find_clips
 
 Writer = Callable[..., Path]
@@ -136,7 +136,7 @@ def test_threads_that_read_a_streamed_data_set_fetch_its_rows_once(
 
     stream = HubStream([RowGroup("a.parquet", group, 6, "audio") for group in range(3)], {})
     monkeypatch.setattr(HubStream, "fetch", fetch)
-    monkeypatch.setattr(hub_stream, "open_audio", lambda name: {"train": stream})
+    monkeypatch.setattr(hub_dataset, "open_audio", lambda name: {"train": stream})
     with ThreadPoolExecutor(4) as threads:
         waveforms = list(threads.map(lambda clip: clip.read(), find_clips("dataset=lab/clips")))
     assert len(waveforms) == 18

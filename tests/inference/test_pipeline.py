@@ -13,8 +13,8 @@ import torch
 from datasets import Audio, Dataset
 from transformers import AudioClassificationPipeline
 
+from hf_ser import inference
 from hf_ser.audio import AudioError
-from hf_ser.inference import reading
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.memory import FittingParts
 from hf_ser.pipeline import SERPipeline
@@ -186,7 +186,7 @@ def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: S
 def test_reads_a_few_pools_ahead_and_no_more(
     readers: int, pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "POOL_CLIPS", 4)
+    monkeypatch.setattr(inference.clips, "POOL_CLIPS", 4)
     pitch.readers = readers
     threads = threading.active_count()
     given_out = 0
@@ -209,7 +209,7 @@ def test_threads_that_read_ahead_change_no_prediction(
     layer_norm: SERPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor their order, nor whose problem it is, nor PyTorch's own threads."""
-    monkeypatch.setattr(reading, "POOL_CLIPS", 5)
+    monkeypatch.setattr(inference.clips, "POOL_CLIPS", 5)
     computing = torch.get_num_threads()
     for place in range(17):
         if place % 4 == 2:
@@ -292,7 +292,7 @@ def test_outputs_are_fetched_from_a_gpu_when_the_next_batch_is_queued(
 def test_predictions_do_not_wait_for_a_slow_source(
     readers: int, pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "POOL_CLIPS", 2)
+    monkeypatch.setattr(inference.clips, "POOL_CLIPS", 2)
     pitch.readers = readers
     predicted = threading.Event()
 

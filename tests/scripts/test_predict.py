@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 
 from hf_ser.cli import main as hf_ser_command
 from hf_ser.cli import predict
-from hf_ser.corpora.hub_stream import HubStream
+from hf_ser.corpora.hub_dataset import HubStream
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
 from hf_ser.pipeline import SERPipeline

@@ -29,12 +29,12 @@ UNMERGED = ("adapter", "parallel_adapter", "prompt")
 #: Those of HuBERT-SER; the others are PEFT-SER's.
 HUBERT_SER = ("full", "lora_qkv", "lora_classifier")
 #: BibTeX of the papers that a card cites beside those of its corpora, and the keys of the encoders by `model_type`. HuBERT-SER is
-#: at hand as an anonymous submission, without authors or a year.
+#: an anonymous submission, without authors or a year.
 PAPERS = files("hf_ser.hub.card").joinpath("papers.bib").read_text(encoding="utf-8")
 ENCODER_PAPERS = {"hubert": "hsu2021hubert", "wav2vec2": "baevski2020wav2vec2", "wavlm": "chen2022wavlm"}
-#: Arguments that follow from others.
+#: Arguments whose values follow from others.
 FOLLOWING = ("greater_is_better", "label_names", "remove_unused_columns")
-#: Conditions that corpora lack, and the word for them in the kinds of distortion that a report measures.
+#: Conditions that corpora lack, and the words for them in the kinds of distortions of a report.
 DISTORTIONS = {
     "noise": "noise", "telephones": "telephone", "music": "", "several people at once": "", "other microphones": ""
 }  # fmt: skip
@@ -44,7 +44,7 @@ DISTORTIONS = {
 
 
 def method_text(results: RunResults) -> str:
-    """The methods in words."""
+    """The methods of a run in words."""
     targets = results.training.arguments.get("lora_target_modules")
     modules = listed(f"`{name}`" for name in ([targets] if isinstance(targets, str) else targets or []))
     return listed(
@@ -113,7 +113,7 @@ def clips_text(results: RunResults) -> str:
 
 
 def speakers(part: Mapping[str, Any]) -> str:
-    """`4 speakers`, or `4 known speakers (and 20 clips of unknown ones)`; nothing where none is known."""
+    """`4 speakers`, or `4 known speakers (and 20 clips of unknown ones)`; empty if none is known."""
     number, unknown = part["speakers"], part["clips_without_speaker"]
     if number and unknown:
         return f"{counted(number, 'known speaker')} (and {counted(unknown, 'clip')} of unknown ones)"
@@ -121,7 +121,7 @@ def speakers(part: Mapping[str, Any]) -> str:
 
 
 def predicted(results: RunResults) -> str:
-    """What the model predicts: `the emotion of a speech recording, one of 3: angry, happy or sad`."""
+    """The model's predictions: `the emotion of a speech recording, one of 3: angry, happy or sad`."""
     dimensions = f"{listed(results.dimensions)}, each from 0 to 1" if results.dimensions else ""
     if not results.emotions:
         return f"{dimensions}, of a speech recording"
@@ -135,14 +135,14 @@ def predicted(results: RunResults) -> str:
 
 
 def intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The intervals of the metrics of emotions, else those of a dimension or of the distributions."""
+    """The intervals of the metrics of emotions, or else of a dimension or the distributions."""
     others = (*metrics.get("dimensions", {}).values(), metrics.get("distribution"))
     found: dict[str, Any] = next((of["intervals"] for of in (metrics, *others) if of and "intervals" in of), {})
     return {"clips": None, "speakers": None, "speakers_reason": "no clip has a label", **found}
 
 
 def further_tables(results: RunResults) -> list[str]:
-    """The tables of distributions and dimensions, as far as the model has them."""
+    """The tables of distributions and dimensions, if the model has them."""
     return list(map(markdown, further(results.test, results.agreement)))
 
 
@@ -205,7 +205,7 @@ def recalls(results: RunResults) -> str:
 
 
 def split_kind(split: Mapping[str, Any]) -> str:
-    """The kind of a split: of one that was read from a file, the kind that the file names."""
+    """The kind of a split; if it was read from a file, the kind in the file."""
     return str(split["name"] if split["name"] != "file" else split.get("made_as") or "file")
 
 
@@ -220,7 +220,7 @@ def untested(report: Mapping[str, Any] | None) -> list[str]:
 
 
 def hyperparameters(results: RunResults) -> str:
-    """The arguments that have no fixed default or differ from it, and can change what the run learns."""
+    """The arguments that differ from their defaults, or have none, and have an effect on the trained model."""
     return ", ".join(
         f"`{name}`: {_value(value)}"
         for name, value in results.training.arguments.items()
@@ -229,7 +229,7 @@ def hyperparameters(results: RunResults) -> str:
 
 
 def balanced(results: RunResults) -> bool:
-    """Whether the model was trained as if all emotions were equally frequent."""
+    """Whether the emotions were balanced in training."""
     arguments = {**results.training.defaults, **results.training.arguments}
     return arguments.get("balance", "none") != "none" and DISTRIBUTION not in results.targets
 
@@ -243,7 +243,7 @@ def _value(value: Any) -> str:
 
 
 def citations(results: RunResults) -> list[str]:
-    """BibTeX of the corpora, the encoder and the methods, a line each."""
+    """BibTeX of the corpora, the encoder and the methods, one line for each."""
     of_hubert_ser = all(name in HUBERT_SER for name in results.methods)
     found = [facts.citation if facts else None for facts in abouts(results)]
     papers = {

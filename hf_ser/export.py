@@ -1,11 +1,14 @@
-"""An export from beginning to end: the graph, its comparison with the model, and the folder."""
+"""Exports a trained model as one ONNX file, which runs on a CPU without PyTorch's kernels, in float32 or int8."""
 
+import copy
 import glob
 import importlib.util
 import json
 import logging
+import math
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -16,34 +19,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
 
-from hf_ser.audio import read_mono
+from hf_ser.audio import SAMPLING_RATE, read_mono
 from hf_ser.claims import abandoned, claim
 from hf_ser.corpora import read_corpora, synthetic
 from hf_ser.emotions import EMOTIONS
-from hf_ser.export.graph import quantise, write_graph
 from hf_ser.hub.privacy import without_paths
 from hf_ser.inference.clips import Clip, Prediction, find_clips
-from hf_ser.inference.onnx import GRAPHS, RECORD, ExportedModel
+from hf_ser.inference.onnx import ENTRIES, GRAPHS, LOGITS, MASK, RECORD, ExportedModel
+from hf_ser.modeling.families import family_of, maximum_samples, needs_thirty_seconds
 from hf_ser.pipeline import SERPipeline, pipeline
+from hf_ser.tuning import merge, mergeable
 
 logger = logging.getLogger(__name__)
 
-#: All files of an export: nothing else is ever replaced. Large weights are beside their graph; the package's own model class
-#: brings its code along.
-ENTRIES = (
-    RECORD,
-    *(f"{graph}*" for graph in GRAPHS.values()),
-    "config.json",
-    "preprocessor_config.json",
-    "*_ser.py",
-)
-#: By how much a predicted value may differ. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
-#: 0.025 on a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
+#: The largest difference of a predicted value. Rounding alone is below 1e-5 in float32. In int8 probabilities differed by up to
+#: 0.025 for a fine-tuned HuBERT of 4 layers (120 clips of RAVDESS).
 TOLERANCES = {"float32": 1e-4, "int8": 0.05}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-#: How many synthetic clips are compared, all of them in one padded batch of so many seconds.
+#: The number of synthetic clips for the comparison, and the seconds of a padded batch, which has all of them.
 SYNTHETIC, BATCH = 8, 60.0
+#: The weights of a larger graph, in bytes, are in a file beside it.
+LARGEST = 2**31 - 1
 
 
 def export(
@@ -69,11 +70,11 @@ def export(
         output (`str` or `Path`): The folder: `model.onnx` or `model_int8.onnx`, `config.json`, `preprocessor_config.json` and
             `export.json`. It appears when all of it is written and compared.
         int8 (`bool`, defaults to `False`): Whether the weights of linear layers become int8.
-        tolerance (`float`, *optional*): By how much a probability, or the value of a dimension, may differ; by default 1e-4, and
+        tolerance (`float`, *optional*): The largest difference of a probability or the value of a dimension; by default 1e-4, and
             0.05 with int8.
         clips (`Sequence[str]`, *optional*): Files, folders and patterns of clips to compare, beside the synthetic ones.
         corpora (`Sequence[str]`, *optional*): Corpora of such clips, as `NAME=PATH`.
-        most (`int`, defaults to 64): How many of these clips at most.
+        most (`int`, defaults to 64): The largest number of these clips.
         base (`str`, *optional*): Where an adapter's base model is, if not where the adapter states.
         revision (`str`, *optional*): A branch, tag or commit of a model on the Hub.
         overwrite (`bool`, defaults to `False`): Whether to replace an existing export.
@@ -129,7 +130,7 @@ def export(
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """
-    A hidden folder beside the output, which is deleted afterwards. Those of killed exports are deleted before.
+    A hidden folder beside the output, which is deleted afterwards. Hidden folders of killed exports are deleted first.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = f".{folder.name}-unfinished-"
@@ -163,7 +164,7 @@ def check_arguments(tolerance: float, most: int) -> None:
 
 def check_folder(folder: Path, overwrite: bool) -> None:
     """
-    Whether an export can be written to `folder`, before anything is computed.
+    Checks that an export can be written to `folder`, before anything is computed.
 
     Raises:
         FileExistsError: if it has an export and `overwrite` is not set, or other files.
@@ -199,7 +200,7 @@ def write_model(recogniser: SERPipeline, work: Path, precision: str) -> Path:
 
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
-    """Babble of different speakers and emotions, the shortest of 1 s and the longest of 7 s."""
+    """Babble of different speakers and emotions, from 1 to 7 s."""
     lengths = enumerate(np.linspace(1, 7, count))
     sounds = [synthetic.speech(seconds, i, EMOTIONS[i % len(EMOTIONS)]) for i, seconds in lengths]
     return find_clips([{"array": sound, "sampling_rate": synthetic.RATE} for sound in sounds])
@@ -219,9 +220,9 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
     Compares the predictions of an exported model with those of the model that it was made from.
 
     Returns:
-        `clips`, how many both could use, and their `seconds`; `alone`, the largest difference of a probability or of a
-        dimension's value, each clip by itself; `batch`, the same where the exported model has the clips in padded batches, which
-        in int8 it never has; and, if the model has emotions, `equal`, the share of the clips with the same one.
+        `clips`, the number of usable clips, and their `seconds`; `alone`, the largest difference of a probability or of a
+        dimension's value, each clip by itself; `batch`, the same with padded batches for the exported model, which int8 never
+        uses; and, if the model has emotions, `equal`, the share of clips with the same predicted emotion.
 
     Raises:
         ValueError: if none of the clips can be used.
@@ -237,7 +238,7 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
 
     def difference(found: Sequence[Prediction]) -> float:
         largest = np.abs(values(expected) - values(found)).max()
-        return float(np.nan_to_num(largest, nan=np.inf))  # NaN is no small difference
+        return float(np.nan_to_num(largest, nan=np.inf))  # NaN counts as a large difference
 
     comparison = {
         "clips": len(usable),
@@ -272,7 +273,7 @@ def decisions(comparison: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """What was exported, and how far its predicted values are from the model's: lines for the console."""
+    """The exported model and the differences of its predicted values, in lines for the console."""
     found = record["comparison"]
     return (
         f"{record['model']} in {record['precision']}, {record['size'] / 1e6:.1f} MB\n"
@@ -280,3 +281,89 @@ def summary(record: dict[str, Any]) -> str:
         f"{found['alone']:.2g} for a clip by itself, {found['batch']:.2g} in a padded batch (tolerance: "
         f"{record['tolerance']:g}){decisions(found)}"
     )
+
+
+class ClassifierGraph(nn.Module):
+    """The part of a model that is exported: from tensors to tensors."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The model's inputs, waveforms `(batch, samples)` or spectrograms, to logits `(batch, emotions)`."""
+        return self.model(inputs, attention_mask=attention_mask).logits
+
+
+def write_graph(recogniser: SERPipeline, path: Path) -> None:
+    """
+    Writes a model as an ONNX graph in float32. The model itself stays as it is.
+
+    Adapters that can be merged are merged; bottleneck, prompt and combined ones are in the graph beside the layers.
+
+    Args:
+        recogniser (`SERPipeline`): What `hf_ser.pipeline` returns, on the CPU.
+        path (`Path`): The file. Weights of more than 2 GB go into a file `.data` beside it.
+
+    Raises:
+        ValueError: if the model is of a family that this package does not fine-tune.
+    """
+    kind = family_of(recogniser.model.config).inputs
+    if needs_thirty_seconds(recogniser.model.config):
+        raise ValueError(
+            "the model is transformers' own Whisper, which takes 30 s for every clip; expected a Whisper that this package "
+            "has fine-tuned, which takes the clip"
+        )
+    most = maximum_samples(recogniser.model.config) / kind.hop
+    batch = torch.export.Dim("batch")
+    length = torch.export.Dim("length", max=None if most == math.inf else int(most))
+    # The graph is traced with two clips of different lengths.
+    clips = np.random.default_rng(0).standard_normal(SAMPLING_RATE * 3 // 2).astype(np.float32)
+    inputs = recogniser.preprocess([clips, clips[:SAMPLING_RATE]])
+    name = recogniser.feature_extractor.model_input_names[0]
+    model = copy.deepcopy(recogniser.model)
+    if isinstance(model, PeftModel):
+        model = merge(model) if mergeable(model) else model.get_base_model()
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            ClassifierGraph(model).eval(),
+            (inputs[name], inputs[MASK].long()),
+            input_names=[name, MASK],
+            output_names=[LOGITS],
+            dynamic_shapes=({0: batch, kind.time: length}, {0: batch, 1: length}),
+            verbose=False,
+        )
+        assert program is not None  # None is what TorchScript's exporter returns
+        program.save(path)
+
+
+def quantise(graph: Path, path: Path) -> None:
+    """
+    Writes a graph with the weights of its linear layers in int8, a scale for each output, and inputs that are quantised as
+    they come (onnxruntime's dynamic quantisation). Convolutions stay in float32: in int8 they are not faster.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # an extra, which a Space does not install
+
+    size = sum(file.stat().st_size for file in graph.parent.glob(f"{graph.name}*"))
+    with _quiet():
+        quantize_dynamic(
+            graph,
+            path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=size > LARGEST,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own logs and warnings; errors are raised."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
