@@ -168,7 +168,7 @@ def test_an_export_on_a_full_disk(
     disk: tuple[Path, Mount], model: Path, run_script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", reason="an export needs it: pip install 'hf_ser[export]'")
-    monkeypatch.setattr("hf_ser.export.run.write_graph", lambda recogniser, path: path.write_bytes(bytes(600_000)))
+    monkeypatch.setattr("hf_ser.export.write_graph", lambda recogniser, path: path.write_bytes(bytes(600_000)))
     folder, _ = disk
     done = run_script("export", model, "--output", folder / "exported")
     assert done.returncode == 1

@@ -42,7 +42,7 @@ def main() -> int:
     trained = cross_corpus.settings([rows[0]["corpus"] for rows in corpora], leave_one_out=own.leave_one_out)
     arguments = parse_arguments(argv)
     runs = plan(argv, arguments, {"train_corpora": trained}, None)
-    root = Path(arguments.training.output_dir or "")
+    root = arguments.training.folder
     with sole_use(root):
         failed = cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     if table := cross_corpus.matrix(runs):

@@ -55,7 +55,7 @@ def main() -> int:
         for run in runs:
             print(run.folder, *(f"{key}={value}" for key, value in run.setting.items()))
         return 0
-    root = Path(arguments.training.output_dir or "")
+    root = arguments.training.folder
     with sole_use(root):
         failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     table = cross_validation.summarise(runs)

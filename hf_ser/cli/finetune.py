@@ -12,7 +12,6 @@ and standard deviation; the same command resumes. Without --seeds, --resume_from
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
@@ -42,10 +41,9 @@ def main() -> int:
                 return 0
             summary = finetune_seeds(argv, arguments, own.seeds)
         except KeyboardInterrupt:
-            folder = arguments.training.output_dir or ""
             if own.seeds:
                 raise KeyboardInterrupt("interrupted; the same command goes on") from None
-            if last_checkpoint(Path(folder)):
+            if last_checkpoint(arguments.training.folder):
                 message = "interrupted; with --resume_from_checkpoint True it goes on from the last checkpoint"
                 raise KeyboardInterrupt(message) from None
             raise

@@ -12,7 +12,6 @@ goes on. pip install -e '.[search]' installs what it needs.
 import contextlib
 import logging
 import sys
-from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
@@ -47,7 +46,7 @@ def main() -> int:
     space = search.read_space(own.space) if own.space else search.default_space(arguments)
     search.require_space(space, argv)
     keep_freed_memory()
-    root = Path(arguments.training.output_dir or "")
+    root = arguments.training.folder
     with sole_use(root):
         log = root / "search.log"
         logging.basicConfig(format="%(message)s", level=logging.WARNING, filename=log)

@@ -228,7 +228,5 @@ class TestAHubThatFails:
     def test_a_hub_that_is_gone(self, hub: Any, push: Push, streamed: Parse) -> None:
         speech = part_for_test(streamed(push()))
         hub.close()
-        with pytest.raises(
-            CorpusError, match=r"cannot be read.*Continue with resume_from_checkpoint=True"
-        ):
+        with pytest.raises(CorpusError, match=r"cannot be read.*Continue with resume_from_checkpoint=True"):
             speech[0]
