@@ -203,7 +203,8 @@ def load_baseline(
 
 def solve_with_scikit_learn(settings: Settings, clips: datasets.Dataset, device: torch.device, batch_size: int) -> None:
     """
-    A probe from files: transformers' encoder, and scikit-learn. Three quarters of the clips train, the last ones are tested.
+    A probe from files: transformers' encoder, and scikit-learn. Three quarters of the clips train, the last ones are tested. It
+    reads one file after the other, as short scripts do.
     """
     model, extractor = load_baseline(settings, clips.features["label"].names, "full")
     encoder, name = model.base_model.eval().to(device), extractor.model_input_names[0]

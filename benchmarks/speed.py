@@ -5,15 +5,15 @@ Compares the speed of this package with plain transformers, on the same clips an
     python benchmarks/speed.py --model whisper-tiny --rounds 2 --output benchmarks/whisper-tiny
     python benchmarks/speed.py --model facebook/hubert-large-ll60k --corpora ravdess=/data/RAVDESS --methods full lora_qkv
 
-The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it
-adds one optimisation of this package to the variant before it. The baseline of inference is transformers' pipeline; that of a
-probe is a script with transformers' encoder and scikit-learn, from the files to the metrics of the last quarter of the clips. Of
-several batch sizes the fastest counts. All variants train on the same clips in the same order, from the same encoder. Each
-measurement runs in a process of its own, and the measurements are interleaved, so that a busy machine slows down all of them. A
-ratio is the median over the rounds of a variant's clips per second, divided by the baseline's in the same round. A whole run is
-extrapolated: preparing and caching as measured, once, and the epochs at the measured rate. Validation and saving are not
-measured. The method frozen trains this package's conv head (with its defaults the linear one), and in the baseline transformers'
-head on a weighted sum of the layers.
+The baseline of training is transformers' example of audio classification, in float32 and in bfloat16; each variant after it adds
+one optimisation of this package to the variant before it, and the last one is SERTrainer with its defaults. The baseline of
+inference is transformers' pipeline; that of a probe is a script with transformers' encoder and scikit-learn, from the files to
+the metrics of the last quarter of the clips. Of several batch sizes the fastest counts. All variants train on the same clips in
+the same order, from the same encoder. Each measurement runs in a process of its own, and the measurements are interleaved, so
+that a busy machine slows down all of them. A ratio is the median over the rounds of a variant's clips per second, divided by the
+baseline's in the same round. A whole run is extrapolated: preparing and caching as measured, once, and the epochs at the measured
+rate. Validation and saving are not measured. The method frozen trains this package's conv head (with its defaults the linear
+one), and in the baseline transformers' head on a weighted sum of the layers.
 
 The share of matmul is the rate of operations (those of matrix products and convolutions in a training step, with its padding),
 divided by the measured rate of a large matrix product in bfloat16 (float32, where the hardware has no bfloat16). MFU, the model
@@ -216,7 +216,8 @@ def labelled(clips: datasets.Dataset, audio: str) -> datasets.Dataset:
 
 class Timer(TrainerCallback):
     """
-    Measures whole epochs after the warm-up, until `least_seconds` have passed; it ends `most_seconds` after it was made.
+    Measures whole epochs after the warm-up, until `least_seconds` have passed; it ends `most_seconds` after the first step began.
+    What comes before the first step takes `prepared_seconds`.
     """
 
     def __init__(self, settings: Settings, batch_size: int) -> None:
@@ -224,11 +225,12 @@ class Timer(TrainerCallback):
         self.made = time.perf_counter()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.prepared_seconds = time.perf_counter() - self.made
+        self.first = time.perf_counter()
+        self.prepared_seconds = self.first - self.made
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         done = state.global_step - self.settings.warm_up
-        late = done > 0 and time.perf_counter() - self.made > self.settings.most_seconds
+        late = done > 0 and time.perf_counter() - self.first > self.settings.most_seconds
         if done < 0 or (done % self.steps and not late):
             return
         if args.device.type == "cuda":
@@ -248,9 +250,8 @@ def train(settings: Settings, work: Path, method: str, variant: str) -> Result:
 
     Returns:
         Of the fastest `batch_size`: `clips_per_second`, the `clips` and `seconds` that were measured, `peak_bytes`, and
-        `cache_seconds`, the time to the first step, to fill the cache and to solve the probe; of the first one the `operations`
-        per clip, but for the defaults; and the clips per second of all
-        `sizes`. Or `skipped` with the reason.
+        `cache_seconds`, the time to the first step, where a cache is filled before it, or a probe solved; of the first one the
+        `operations` per clip, but for the defaults; and the clips per second of all `sizes`. Or `skipped` with the reason.
     """
     began, found = time.perf_counter(), list[Result]()
     with TemporaryDirectory(dir=work) as cache:
@@ -275,20 +276,21 @@ def train(settings: Settings, work: Path, method: str, variant: str) -> Result:
 def train_batches(settings: Settings, work: Path, method: str, variant: str, batch_size: int, cache: str) -> Result:
     """The same with one batch size; `cache` is the folder of the outputs of frozen layers."""
     clips = load_clips(settings, work).select(range(settings.training_clips))
-    trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model = model.get_base_model() if isinstance(model, PeftModel) else model
-    cached = variant == "cache"
-    if cached and frozen_part(model) is None:
-        return {"skipped": "nothing at the model's front is frozen"}
     counted: float | None = None
-    timer = Timer(settings, batch_size)
-    trainer.add_callback(timer)
-    with patch.dict(os.environ, {"HF_SER_CACHE": cache}), cached_frozen_part(trainer) if cached else nullcontext():
-        trainer.train()
-        if batch_size == settings.batch_sizes[0] and variant != DEFAULTS:
-            batch = next(iter(trainer.get_train_dataloader()))
-            counted = operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
+    with patch.dict(os.environ, {"HF_SER_CACHE": cache}):
+        trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = model.get_base_model() if isinstance(model, PeftModel) else model
+        cached = variant == "cache"
+        if cached and frozen_part(model) is None:
+            return {"skipped": "nothing at the model's front is frozen"}
+        timer = Timer(settings, batch_size)
+        trainer.add_callback(timer)
+        with cached_frozen_part(trainer) if cached else nullcontext():
+            trainer.train()
+            if batch_size == settings.batch_sizes[0] and variant != DEFAULTS:
+                batch = next(iter(trainer.get_train_dataloader()))
+                counted = operations(partial(trainer.training_step, trainer.model_wrapped, batch)) / batch_size
     return {
         "batch_size": batch_size,
         "clips_per_second": timer.clips / timer.seconds,
@@ -374,20 +376,29 @@ def classify(settings: Settings, work: Path, way: str) -> Result:
 
 def solve(settings: Settings, work: Path, way: str) -> Result:
     """
-    Measures a probe in one of [`PROBE`], from the files to the metrics.
+    Measures a probe in one of [`PROBE`], from the files to the metrics: the script with several batch sizes, this package twice
+    with empty caches. The fastest counts.
 
     Returns:
-        `clips_per_second`, `peak_bytes`, and the fastest `batch_size` of the script.
+        `clips_per_second`, the script's `batch_size`, and the `peak_bytes` of all of them.
     """
     clips = labelled(load_clips(settings, work), "file")
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     memory, times = start_memory(device), list[tuple[float, int]]()
-    for batch_size in BATCH_SIZES[device.type] if way == SCIKIT_LEARN else (0,):
+    started = time.perf_counter()
+    for batch_size in BATCH_SIZES[device.type] if way == SCIKIT_LEARN else (0, 0):
         began = time.perf_counter()
-        if way == SCIKIT_LEARN:
-            solve_with_scikit_learn(settings, clips, device, batch_size)
-        else:
-            solve_with_trainer(settings, work, clips, None if way == DEFAULTS else AS_THEY_ARE)
+        if times and began - started > settings.most_seconds:
+            break
+        try:
+            if way == SCIKIT_LEARN:
+                solve_with_scikit_learn(settings, clips, device, batch_size)
+            else:
+                solve_with_trainer(settings, work, clips, None if way == DEFAULTS else AS_THEY_ARE)
+        except torch.OutOfMemoryError:
+            if not times:
+                raise
+            break
         times.append((time.perf_counter() - began, batch_size))
     seconds, batch_size = min(times)
     return {"clips_per_second": len(clips) / seconds, "batch_size": batch_size, "peak_bytes": memory()["peak_bytes"]}
@@ -456,7 +467,7 @@ def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_ow
 
     Returns:
         The content of `benchmark.json`: `settings`, `machine`, `preparing`, and `lines`, one for each method and variant, and for
-        each way of inference.
+        each way of inference and to a probe.
     """
     load_before, name = os.getloadavg()[0], settings.model
     settings = set_up(settings, work)

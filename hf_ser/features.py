@@ -209,7 +209,7 @@ class SpeechCollator:
         order, lengths = batch["by_length"]
         ordered = {name: values[order] for name, values in batch.items() if name != "by_length"}
         for clips in slices:
-            # A filterbank has fewer frames than `minimum`, where the shortest batch is padded to `minimum_samples`.
+            # A filterbank of `minimum_samples` may have fewer frames than `minimum`.
             length = min(max(int(lengths[clips.start]), self.minimum), batch["attention_mask"].shape[1])
             part = {name: values[clips] for name, values in ordered.items()}
             for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):

@@ -14,7 +14,7 @@ from hf_ser.records import RESULTS, RUN
 T = TypeVar("T")
 #: The version of the file; one without a version has this one.
 VERSION = 1
-#: Arguments that have no effect on the trained model. All others have, so that a new argument needs no entry.
+#: Arguments that have no effect on the trained model. All others count as having one, so that a new argument needs no entry.
 WITHOUT_EFFECT = re.compile(
     # What is stored, logged and published, and where.
     r"(overwrite_)?output_dir|resume_from_checkpoint|restore_callback_.*|enable_jit_checkpoint|save_.*|push_to_hub|hub_.*"

@@ -1,4 +1,4 @@
-"""Clips that are fetched while a model trains, most from the Hub: the counterpart of `hf_ser.features` for clips on the disk."""
+"""Clips that are fetched while a model trains: the counterpart of `hf_ser.features` for clips that were prepared before."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_ser.audio import SAMPLING_RATE, AudioError, Segments, read_mono
 from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
-from hf_ser.corpora.hub_dataset import HubStream
+from hf_ser.corpora.hub_dataset import ParquetStream
 from hf_ser.features import EpochSampler, SpeechDataset
 
 logger = logging.getLogger(__name__)
@@ -22,17 +22,17 @@ WHOLE = 1 << 40
 
 class Stream:
     """
-    The audio of clips on the Hub, with the length and the state of each clip that was decoded. Processes that load batches
+    The audio of clips in Parquet files, with the length and the state of each clip that was decoded. Processes that load batches
     share it.
 
     Args:
-        audio (`HubStream`): The source.
+        audio (`ParquetStream`): The source.
         minimum_samples (`int`): The samples of the shortest clip that the encoder takes, at 16 kHz.
         max_excluded (`float`): The share of clips that may be excluded.
         buffer (`int`): The number of clips that wait in memory, from which the next one is drawn at random; at least 1.
     """
 
-    def __init__(self, audio: HubStream, minimum_samples: int, max_excluded: float, buffer: int) -> None:
+    def __init__(self, audio: ParquetStream, minimum_samples: int, max_excluded: float, buffer: int) -> None:
         self.audio = audio
         self.minimum_samples = minimum_samples
         self.max_excluded = max_excluded
@@ -78,7 +78,7 @@ class Stream:
 
 class StreamedSpeech(SpeechDataset):
     """
-    Segments of clips on the Hub (`clips.info.stream`), fetched on demand; arguments, items and keys are those of
+    Segments of clips in Parquet files (`clips.info.stream`), fetched on demand; arguments, items and keys are those of
     [`SpeechDataset`]. A clip has a `row`, its place in the stream, and a segment that ends at `WHOLE` ends with its clip.
 
     The first access to a segment of a row group fetches the group; its other segments wait in memory. In the order of

@@ -24,8 +24,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     require_checkpoint(arguments.folder)
-    clip = arguments.clip or synthetic_test_clip(arguments.folder)
-    label = "" if arguments.clip else f" (its label: {Path(clip).stem.split('_')[1]})"
+    clip, label = arguments.clip, ""
+    if clip is None:
+        clip = synthetic_test_clip(arguments.folder)
+        label = f" (its label: {Path(clip).stem.split('_')[1]})"
     classifier = pipeline("audio-classification", model=str(arguments.folder))
     print(f"\nThe model is in {arguments.folder}. Its prediction for {clip}{label}:")
     for answer in classifier({"array": read_mono(clip), "sampling_rate": SAMPLING_RATE}, top_k=3):
@@ -46,9 +48,16 @@ def require_checkpoint(run: Path) -> None:
 
 
 def synthetic_test_clip(run: Path) -> str:
-    """A clip of the synthetic corpus whose speaker was not in training."""
+    """
+    A clip of the synthetic corpus whose speaker was not in training.
+
+    Raises:
+        ValueError: if the run was tested on another corpus.
+    """
     name = SavedSplit.read(run / SPLITS).parts["test"][0]
-    return str(synthetic.default_folder() / f"{name.removeprefix('synthetic/')}.wav")
+    if not name.startswith(f"{synthetic.NAME}/"):
+        raise ValueError(f"{str(run)!r} was tested on {name.partition('/')[0]}, not on {synthetic.NAME}: name a CLIP")
+    return str(synthetic.default_folder() / f"{name.removeprefix(f'{synthetic.NAME}/')}.wav")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hf_ser.audio import AudioError, Augmentation, Segments
 from hf_ser.audio.decode import REASONS, encode
-from hf_ser.corpora.hub_dataset import HubStream, RowGroup
+from hf_ser.corpora.hub_dataset import ParquetStream, RowGroup
 from hf_ser.streaming import Stream, StreamedSpeech, StreamSampler
 
 
@@ -20,7 +20,7 @@ def streamed(
 ) -> StreamedSpeech:
     """A segment of each clip in row groups of these sizes."""
     count = sum(sizes)
-    audio = HubStream([RowGroup("clips.parquet", number, size, "audio") for number, size in enumerate(sizes)], {})
+    audio = ParquetStream([RowGroup("clips.parquet", number, size, "audio") for number, size in enumerate(sizes)], {})
     columns = {"label": [n % 3 for n in range(count)], "row": range(count), "samples_hash": map(str, range(count))}
     segments = Segments(np.arange(count), np.array(start or [0] * count), np.array(stop or [1000] * count))
     clips = Dataset.from_dict({name: list(values) for name, values in columns.items()})
@@ -104,12 +104,12 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The row groups that were fetched, all of clips of 1,000 samples."""
     groups: list[int] = []
 
-    def fetch(self: HubStream, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def fetch(self: ParquetStream, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
         groups.append(group)
         noise = [np.random.default_rng(int(row)).uniform(-1, 1, 1000).astype(np.float32) for row in rows]
         return [{"bytes": encode(clip, "PCM_16"), "path": None} for clip in noise]
 
-    monkeypatch.setattr(HubStream, "fetch", fetch)
+    monkeypatch.setattr(ParquetStream, "fetch", fetch)
     return groups
 
 
@@ -138,6 +138,6 @@ def test_a_clip_is_excluded_for_any_reason(reason: str, monkeypatch: pytest.Monk
         raise AudioError(reason, "as it is")
 
     monkeypatch.setattr("hf_ser.streaming.read_mono", refuse)
-    stream = Stream(HubStream([RowGroup("clips.parquet", 0, 3, "audio")], {}), 400, 1.0, 1)
+    stream = Stream(ParquetStream([RowGroup("clips.parquet", 0, 3, "audio")], {}), 400, 1.0, 1)
     assert stream.decode(1, {"bytes": b"", "path": None}) is None
     assert [(clip.clip, clip.reason) for clip in stream.excluded(["a", "b", "c"], [0, 1, 2])] == [("b", reason)]

@@ -169,9 +169,7 @@ def babble_noise(samples: int, generator: np.random.Generator, voices: Sequence[
     """
     total = np.zeros(samples)
     for voice in voices:
-        start = int(
-            generator.integers(len(voice))
-        )  # also drawn for a silent clip, so that it has no effect on the others
+        start = int(generator.integers(len(voice)))  # drawn for a silent clip, too: the others stay the same
         if power := float(np.mean(np.square(voice, dtype=np.float64))):
             total += np.resize(np.roll(voice, -start), samples) / math.sqrt(power)
     if not total.any():

@@ -103,9 +103,8 @@ def _decode_all(rows: Dataset, folder: Path, workers: int) -> None:
     corpus = rows[0]["corpus"]
     logger.info("%s: decoding %d clips to 16 kHz, once, into %s", corpus, len(rows), folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
-    unfinished.mkdir(
-        exist_ok=True
-    )  # it may have finished shards of an interrupted preparation, from which map continues
+    # It may have finished shards of an interrupted preparation, from which map continues.
+    unfinished.mkdir(exist_ok=True)
     workers = min(workers, len(rows))
     try:
         prepared = rows.map(

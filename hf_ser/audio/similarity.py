@@ -67,9 +67,10 @@ def fingerprint(samples: Waveform) -> Fingerprint:
     return Fingerprint(samples_hash, _envelope(samples), _low_waveform(samples))
 
 
-def fingerprints(clips: Dataset, progress: bool = True) -> list[Fingerprint]:
-    """The fingerprints of prepared clips; with `progress` it shows a bar, if there is a terminal."""
-    bar = tqdm(clips, desc="fingerprints", unit=" clips", disable=None if progress else True)
+def fingerprints(clips: Dataset, progress: bool = True, of: str = "") -> list[Fingerprint]:
+    """The fingerprints of prepared clips. With `progress` a bar is shown, if there is a terminal; it says `of` what they are."""
+    disable = None if progress else True
+    bar = tqdm(clips, desc=f"fingerprints {of}".rstrip(), unit=" clips", disable=disable, leave=not of)
     return [fingerprint(read_mono(clip["audio"])) for clip in bar]
 
 

@@ -45,6 +45,8 @@ VOTES = (List(Value("string")), Value("string"))
 DURATION = "duration"
 #: Files whose tables are read at a time.
 THREADS = 8
+#: What reading a damaged or missing Parquet file raises.
+UNREADABLE = (OSError, HTTPError, pa.ArrowException)
 
 
 def read(source: str) -> list[Dataset]:
@@ -54,10 +56,11 @@ def read(source: str) -> list[Dataset]:
 
     Args:
         source (`str`):
-            A folder that `save_to_disk` wrote, or a name on the Hub (`user/name`, or `user/name:configuration`). The
-            emotion is the column `emotion` or `label`, a class label or text. Columns with speaker, gender, session, split,
-            arousal, valence, dominance (numbers) and votes are read if they exist. Without a column the split is that of the
-            data set's own parts. Parts whose names are not those of a split (`train`, `dev`, `test1`, ...) are corpora.
+            A folder that `save_to_disk` wrote or that `load_dataset` takes (of Parquet files, for instance), or a name on the
+            Hub (`user/name`, or `user/name:configuration`). The emotion is the column `emotion` or `label`, a class label or
+            text. Columns with speaker, gender, session, split, arousal, valence, dominance (numbers) and votes are read if they
+            exist. Without a column the split is that of the data set's own parts. Parts whose names are not those of a split
+            (`train`, `dev`, `test1`, ...) are corpora.
 
     Raises:
         CorpusError: if the data set cannot be loaded or lacks an audio or a label column, or a text of votes does not count them
@@ -73,6 +76,12 @@ def read(source: str) -> list[Dataset]:
 def is_on_disk(source: str) -> bool:
     """Whether `FOLDER` or `user/name:configuration` is a folder of this machine."""
     return Path(source.partition(":")[0]).expanduser().exists()
+
+
+def is_saved(source: str) -> bool:
+    """Whether it is a folder that `save_to_disk` wrote."""
+    folder = Path(source).expanduser()
+    return folder.is_dir() and any(path for pattern in ("*dict.json", "state.json") for path in folder.glob(pattern))
 
 
 def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tuple[str, str | None]]:
@@ -92,10 +101,7 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
     source = str(Path(source).expanduser()) if source.startswith("~") else source
     name, _, configuration = source.partition(":")
     try:
-        if Path(source).is_dir() and any(Path(source).glob("*dict.json")) | any(Path(source).glob("state.json")):
-            loaded = load_from_disk(source)
-        else:
-            loaded = load_dataset(name, configuration or None)
+        loaded = load_from_disk(source) if is_saved(source) else load_dataset(name, configuration or None)
     except Exception as error:  # the loader's errors are of many kinds
         raise CorpusError(f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
@@ -191,7 +197,7 @@ class RowGroup(NamedTuple):
     audio: str
 
 
-class HubStream:
+class ParquetStream:
     """
     The audio of data sets, by row. Nothing of it is stored on the disk.
 
@@ -221,8 +227,8 @@ class HubStream:
         """
         file, number, _, column = self.groups[group]
         try:
-            audio = _parquet(file, os.getpid()).read_row_group(number, columns=[column])[column].combine_chunks()
-        except (OSError, HTTPError, pa.ArrowException) as error:
+            audio = _parquet(file).read_row_group(number, columns=[column])[column].combine_chunks()
+        except UNREADABLE as error:
             raise CorpusError(
                 f"{file!r} cannot be read: {error}. Continue with resume_from_checkpoint=True in "
                 "training, with resume=True in prediction."
@@ -231,22 +237,24 @@ class HubStream:
         return [clip or {"bytes": None, "path": None} for clip in wanted]
 
 
-def open_audio(source: str) -> dict[str, HubStream]:
+def open_audio(source: str) -> dict[str, ParquetStream]:
     """
     The audio of each part of a data set with any other columns; empty if it is not found, or is not stored as Parquet.
 
     Args:
         source (`str`): A folder, or a name on the Hub (`user/name`, or `user/name:configuration`).
     """
+    if is_saved(source):
+        return {}
     try:
         features, parts = _parquet_files(source)
         audio = audio_column(features)
-        return {part: HubStream(_read_files(files, audio)[1], {}) for part, files in parts.items()} if audio else {}
-    except (CorpusError, OSError, HTTPError):
+        return {part: ParquetStream(_read_files(files, audio)[1], {}) for part, files in parts.items()} if audio else {}
+    except (CorpusError, *UNREADABLE):
         return {}
 
 
-def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
+def open_streams(sources: Sequence[str]) -> tuple[Dataset, ParquetStream]:
     """
     Reads the tables of data sets, without their audio.
 
@@ -267,14 +275,17 @@ def open_streams(sources: Sequence[str]) -> tuple[Dataset, HubStream]:
         kind, _, name = source.partition("=")
         if kind != NAME or not name:
             raise CorpusError(f"streaming: {source!r} is no data set; expected {NAME}=user/name or {NAME}=FOLDER")
-        rows, found = _open_stream(name)
+        try:
+            rows, found = _open_stream(name)
+        except UNREADABLE as error:
+            raise CorpusError(f"dataset: {name!r} cannot be read: {error}") from error
         names = rows.unique("corpus")
         if twice := [corpus for corpus in names if corpus in corpora]:
             raise CorpusError(f"corpora: {twice[0]} is there twice; stream one of them")
         corpora |= dict.fromkeys(names, source)
         tables.append(rows)
         groups += found
-    return concatenate_datasets(tables), HubStream(groups, corpora)
+    return concatenate_datasets(tables), ParquetStream(groups, corpora)
 
 
 def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
@@ -301,7 +312,8 @@ def _open_stream(source: str) -> tuple[Dataset, list[RowGroup]]:
 def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
     """The columns of a data set, and the files of each of its parts."""
     name, _, configuration = source.partition(":")
-    name = str(Path(name).expanduser()) if name.startswith("~") else name
+    if is_on_disk(source):
+        name = str(Path(name).expanduser().resolve())
     try:
         builder = load_dataset_builder(name, configuration or None)
     except Exception as error:  # the loader's errors are of many kinds
@@ -314,14 +326,15 @@ def _parquet_files(source: str) -> tuple[Features, dict[str, list[str]]]:
             "is stored as Parquet (push_to_hub creates one), or leave streaming out."
         )
     first = next(files[0] for files in parts.values())
-    return builder.info.features or Features.from_arrow_schema(_parquet(first, os.getpid()).schema_arrow), dict(parts)
+    features = builder.info.features or Features.from_arrow_schema(_parquet(first).schema_arrow)
+    return features, {str(part): files for part, files in parts.items()}
 
 
 def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -> tuple[pa.Table, list[RowGroup]]:
     """Some columns of files, and the row groups of their column `audio`."""
 
     def read(file: str) -> tuple[pa.Table, list[RowGroup]]:
-        opened = _parquet(file, os.getpid())
+        opened = _parquet(file)
         sizes = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
         return opened.read(list(columns)), [RowGroup(file, number, rows, audio) for number, rows in enumerate(sizes)]
 
@@ -330,10 +343,13 @@ def _read_files(files: Sequence[str], audio: str, columns: Sequence[str] = ()) -
     return pa.concat_tables(tables), [group for of_file in groups for group in of_file]
 
 
+def _parquet(file: str) -> pq.ParquetFile:
+    """An open file. One on disk may be written again meanwhile: it is opened each time."""
+    return _parquet_on_hub(file, os.getpid()) if file.startswith("hf://") else pq.ParquetFile(file)
+
+
 @lru_cache(maxsize=16)  # each file holds a connection
-def _parquet(file: str, process: int) -> pq.ParquetFile:
+def _parquet_on_hub(file: str, process: int) -> pq.ParquetFile:
     """An open file, of one process: a forked one cannot use its parent's connection."""
-    if not file.startswith("hf://"):
-        return pq.ParquetFile(file)
     # Without fsspec's cache, which fetches megabytes of audio around every column of a table. Arrow joins adjacent columns.
     return pq.ParquetFile(HfFileSystem().open(file, "rb", cache_type="none"), pre_buffer=True)

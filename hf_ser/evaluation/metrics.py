@@ -73,7 +73,8 @@ class ConfusionMatrix(_Metric):
 class EER(_Metric):
     """
     The equal error rate, one emotion against the others, averaged over the emotions that the references have (HuBERT-SER, Table
-    3): the error rate at the threshold where the share of the others that is accepted is that of the emotion that is rejected.
+    3): the error rate at the threshold where the share of the others that is accepted equals the share of the emotion that is
+    rejected.
     """
 
     predicted: ClassVar[Any] = {"prediction_scores": datasets.Sequence(datasets.Value("float64"))}

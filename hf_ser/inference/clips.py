@@ -20,7 +20,7 @@ from datasets import Audio, Dataset, DatasetDict
 from hf_ser.audio import SAMPLING_RATE, AudioError
 from hf_ser.audio.decode import RATES, Waveform, check, decode, resample
 from hf_ser.corpora import hub_dataset
-from hf_ser.corpora.hub_dataset import HubStream, audio_column
+from hf_ser.corpora.hub_dataset import ParquetStream, audio_column
 from hf_ser.corpora.reading import inside
 from hf_ser.corpora.rows import AUDIO_SUFFIXES, CorpusError, audio_files
 
@@ -208,15 +208,18 @@ def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[
     return clips
 
 
-def _clips_of_streams(streams: Mapping[str, HubStream], source: str) -> list[Clip]:
-    return [
+def _clips_of_streams(streams: Mapping[str, ParquetStream], source: str) -> list[Clip]:
+    clips = [
         Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
         for part, stream in streams.items()
         for row in range(len(stream))
     ]
+    if not clips:
+        raise CorpusError(f"{source}: the dataset has no rows")
+    return clips
 
 
-def _read_streamed(stream: HubStream, row: int) -> Waveform:
+def _read_streamed(stream: ParquetStream, row: int) -> Waveform:
     group = int(stream.group_of(row))
     with _fetching:  # else each of several threads would fetch the same rows
         rows = _row_group(stream, group)
@@ -227,7 +230,7 @@ _fetching = Lock()
 
 
 @lru_cache(maxsize=2)  # clips are read nearly in their order
-def _row_group(stream: HubStream, group: int) -> list[dict[str, Any]]:
+def _row_group(stream: ParquetStream, group: int) -> list[dict[str, Any]]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 

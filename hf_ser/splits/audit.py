@@ -180,7 +180,7 @@ def _fingerprints(rows: Dataset) -> dict[str, Fingerprint]:
     """The fingerprints of the usable clips, by their names."""
     prepared = prepare([rows])
     usable = prepared.select([i for i, problem in enumerate(prepared["problem"][:]) if not problem])
-    return dict(zip(names_of(usable), fingerprints(usable), strict=True))
+    return dict(zip(names_of(usable), fingerprints(usable, of=f"of {rows[0]['corpus']}"), strict=True))
 
 
 def _recordings(parts: DatasetDict, prints: Mapping[str, Fingerprint]) -> int:

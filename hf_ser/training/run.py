@@ -59,7 +59,7 @@ def finetune(arguments: Arguments) -> RunResults:
 
 def _finetune(arguments: Arguments) -> RunResults:
     script, args = arguments.script, arguments.training
-    given = identity(arguments)
+    given = identity(arguments)  # before defaults are resolved, which depend on the model
     if args.push_to_hub:
         check_hub(args, given)
     checkpoint = find_checkpoint(args, given)

@@ -12,7 +12,7 @@ from datasets import Audio, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import AudioError
 from hf_ser.corpora import CorpusError, hub_dataset
-from hf_ser.corpora.hub_dataset import HubStream, RowGroup
+from hf_ser.corpora.hub_dataset import ParquetStream, RowGroup, open_streams
 from hf_ser.inference.clips import find_clips
 
 Writer = Callable[..., Path]
@@ -66,6 +66,33 @@ def test_a_data_set_without_labels(tmp_path: Path, write_clip: Writer) -> None:
         find_clips(f"dataset={tmp_path / 'mute'}")
     with pytest.raises(CorpusError, match="cannot be loaded"):
         find_clips(f"dataset={tmp_path / 'nowhere'}")
+
+
+def test_a_folder_of_parquet_files(tmp_path: Path, write_clip: Writer) -> None:
+    content = [write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (i + 1), rate=8000).read_bytes() for i in range(3)]
+    features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+    columns = {"audio": [{"bytes": one, "path": None} for one in content], "label": ["sad", "angry", "sad"]}
+    rows = Dataset.from_dict(columns, features=features).cast_column("audio", Audio(decode=False))
+    for file in ("one/clips.parquet", "two/train.parquet", "two/test.parquet"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        rows.to_parquet(tmp_path / file)
+
+    def lengths(name: str) -> list[int]:
+        return [len(clip.read()) for clip in find_clips(f"dataset={tmp_path / name}")]
+
+    assert lengths("one") == [1600, 3200, 4800]
+    assert lengths("two") == [1600, 3200, 4800] * 2
+    assert [len(open_streams([f"dataset={tmp_path / name}"])[0]) for name in ("one", "two")] == [3, 6]
+    rows.select([2]).to_parquet(tmp_path / "one" / "clips.parquet")  # in the same process
+    assert lengths("one") == [4800]
+    rows.select([]).to_parquet(tmp_path / "one" / "clips.parquet")
+    with pytest.raises(CorpusError, match="one: the dataset has no rows"):
+        lengths("one")
+    (tmp_path / "one" / "clips.parquet").write_bytes(b"nothing")
+    with pytest.raises(CorpusError, match="one' cannot be loaded"):
+        lengths("one")
+    with pytest.raises(CorpusError, match="one' cannot be read"):
+        open_streams([f"dataset={tmp_path / 'one'}"])
 
 
 @pytest.mark.parametrize(
@@ -129,13 +156,13 @@ def test_threads_that_read_a_streamed_data_set_fetch_its_rows_once(
 ) -> None:
     content, fetched = write_clip(tmp_path / "a.wav").read_bytes(), list[int]()
 
-    def fetch(self: HubStream, group: int, rows: np.ndarray) -> list[dict[str, object]]:
+    def fetch(self: ParquetStream, group: int, rows: np.ndarray) -> list[dict[str, object]]:
         fetched.append(group)
         time.sleep(0.02)
         return [{"bytes": content, "path": None}] * len(rows)
 
-    stream = HubStream([RowGroup("a.parquet", group, 6, "audio") for group in range(3)], {})
-    monkeypatch.setattr(HubStream, "fetch", fetch)
+    stream = ParquetStream([RowGroup("a.parquet", group, 6, "audio") for group in range(3)], {})
+    monkeypatch.setattr(ParquetStream, "fetch", fetch)
     monkeypatch.setattr(hub_dataset, "open_audio", lambda name: {"train": stream})
     with ThreadPoolExecutor(4) as threads:
         waveforms = list(threads.map(lambda clip: clip.read(), find_clips("dataset=lab/clips")))

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 
 from hf_ser.cli import main as hf_ser_command
 from hf_ser.cli import predict
-from hf_ser.corpora.hub_dataset import HubStream
+from hf_ser.corpora.hub_dataset import ParquetStream
 from hf_ser.inference.clips import Prediction
 from hf_ser.inference.files import PredictionFile
 from hf_ser.pipeline import SERPipeline
@@ -334,14 +334,14 @@ def test_two_processes_stream_a_data_set_from_the_hub(
     clips.to_parquet(file := BytesIO(), batch_size=5)  # small row groups, as a large data set has many
     path = "data/train-00000-of-00001.parquet"
     HfApi().upload_file(path_or_fileobj=file.getvalue(), path_in_repo=path, repo_id="lab/clips", repo_type="dataset")
-    fetch, log = HubStream.fetch, tmp_path / "log"
+    fetch, log = ParquetStream.fetch, tmp_path / "log"
 
-    def noting(self: HubStream, group: int, rows: Any) -> Any:
+    def noting(self: ParquetStream, group: int, rows: Any) -> Any:
         with log.open("a") as lines:
             lines.write(f"{group}\n")
         return fetch(self, group, rows)
 
-    monkeypatch.setattr(HubStream, "fetch", noting)
+    monkeypatch.setattr(ParquetStream, "fetch", noting)
     output, words = tmp_path / "out.csv", [model, "dataset=lab/clips", "--output", tmp_path / "out.csv"]
     assert processes("predict", 2, *words) == [0, 0]
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3"], "each process fetches its own row groups"
