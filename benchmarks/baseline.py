@@ -201,10 +201,12 @@ def load_baseline(
     return model, extractor
 
 
-def solve_with_scikit_learn(settings: Settings, clips: datasets.Dataset, device: torch.device, batch_size: int) -> None:
+def solve_with_scikit_learn(
+    settings: Settings, clips: datasets.Dataset, train: int, device: torch.device, batch_size: int
+) -> None:
     """
-    A probe from files: transformers' encoder, and scikit-learn. Three quarters of the clips train, the last ones are tested. It
-    reads one file after the other, as short scripts do.
+    A probe from files: transformers' encoder, and scikit-learn. The first `train` clips train, the others are tested. It reads
+    one file after the other, as short scripts do.
     """
     model, extractor = load_baseline(settings, clips.features["label"].names, "full")
     encoder, name = model.base_model.eval().to(device), extractor.model_input_names[0]
@@ -230,7 +232,6 @@ def solve_with_scikit_learn(settings: Settings, clips: datasets.Dataset, device:
         )
         found += [clip[:, :n].mean(dim=1).flatten().cpu() for clip, n in zip(states, frames.tolist(), strict=True)]
     features, labels = torch.stack(found).numpy(), np.array(clips["label"][:])
-    train = 3 * len(clips) // 4
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     regression.fit(features[:train], labels[:train])
     recall_score(labels[train:], regression.predict(features[train:]), average="macro", zero_division=0)

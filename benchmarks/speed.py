@@ -383,6 +383,7 @@ def solve(settings: Settings, work: Path, way: str) -> Result:
         `clips_per_second`, the script's `batch_size`, and the `peak_bytes` of all of them.
     """
     clips = labelled(load_clips(settings, work), "file")
+    train = 3 * len(clips) // 4
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     memory, times = start_memory(device), list[tuple[float, int]]()
     started = time.perf_counter()
@@ -392,9 +393,9 @@ def solve(settings: Settings, work: Path, way: str) -> Result:
             break
         try:
             if way == SCIKIT_LEARN:
-                solve_with_scikit_learn(settings, clips, device, batch_size)
+                solve_with_scikit_learn(settings, clips, train, device, batch_size)
             else:
-                solve_with_trainer(settings, work, clips, None if way == DEFAULTS else AS_THEY_ARE)
+                solve_with_trainer(settings, work, clips, train, None if way == DEFAULTS else AS_THEY_ARE)
         except torch.OutOfMemoryError:
             if not times:
                 raise
@@ -405,10 +406,9 @@ def solve(settings: Settings, work: Path, way: str) -> Result:
 
 
 def solve_with_trainer(
-    settings: Settings, work: Path, clips: datasets.Dataset, augmentation: Augmentation | None
+    settings: Settings, work: Path, clips: datasets.Dataset, train: int, augmentation: Augmentation | None
 ) -> None:
-    """This package's probe, without anything in its caches."""
-    train = 3 * len(clips) // 4
+    """This package's probe, with empty caches. The first `train` clips train, the others are tested."""
     with TemporaryDirectory(dir=work) as folder, patch.dict(os.environ, {"HF_SER_CACHE": folder}):
         trainer = SERTrainer(
             settings.model,
