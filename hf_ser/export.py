@@ -31,7 +31,7 @@ from hf_ser.emotions import EMOTIONS
 from hf_ser.hub.privacy import without_paths
 from hf_ser.inference.clips import Clip, Prediction, find_clips
 from hf_ser.inference.onnx import ENTRIES, GRAPHS, LOGITS, MASK, RECORD, ExportedModel
-from hf_ser.modeling.families import family_of, maximum_samples, needs_thirty_seconds
+from hf_ser.modeling.families import encoder_config, family_of, maximum_samples, needs_thirty_seconds
 from hf_ser.pipeline import SERPipeline, pipeline
 from hf_ser.tuning import merge, mergeable
 
@@ -308,15 +308,18 @@ def write_graph(recogniser: SERPipeline, path: Path) -> None:
     Raises:
         ValueError: if the model is of a family that this package does not fine-tune.
     """
-    kind = family_of(recogniser.model.config).inputs
-    if needs_thirty_seconds(recogniser.model.config):
+    config = recogniser.model.config
+    kind = family_of(config).inputs
+    if needs_thirty_seconds(config):
         raise ValueError(
             "the model is transformers' own Whisper, which takes 30 s for every clip; expected a Whisper that this package "
             "has fine-tuned, which takes the clip"
         )
-    most = maximum_samples(recogniser.model.config) / kind.hop
+    most = maximum_samples(config) / kind.hop
     batch = torch.export.Dim("batch")
-    length = torch.export.Dim("length", max=None if most == math.inf else int(most))
+    # Two frames at least: with one the tracer finds that it cannot leave the number open, and traces again.
+    least = kind.samples(encoder_config(config), 2) // kind.hop
+    length = torch.export.Dim("length", min=least, max=None if most == math.inf else int(most))
     # The graph is traced with two clips of different lengths.
     clips = np.random.default_rng(0).standard_normal(SAMPLING_RATE * 3 // 2).astype(np.float32)
     inputs = recogniser.preprocess([clips, clips[:SAMPLING_RATE]])
