@@ -38,7 +38,7 @@ def small(model: Path, **given: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def report(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    settings = small(tiny_hubert, methods=["lora_classifier"], rounds=2)
+    settings = small(tiny_hubert, methods=["lora_classifier"], others=["inference"], rounds=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "processor_name", lambda: "NVIDIA A100-SXM4-80GB")
         return benchmark(settings, tmp_path_factory.mktemp("benchmark"), in_this_process)
@@ -46,7 +46,7 @@ def report(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_every_variant_is_measured(report: dict[str, Any]) -> None:
     expected = [("lora_classifier", variant) for variant in VARIANTS]
-    expected += [(group, way) for group, ways in OTHERS.items() for way in ways]
+    expected += [("inference", way) for way in INFERENCE]
     assert [(line["group"], line["variant"]) for line in report["lines"] if "ratio" in line] == expected
 
 
@@ -54,10 +54,10 @@ def test_ratios_are_medians_of_interleaved_rounds(report: dict[str, Any]) -> Non
     lines = {(line["group"], line["variant"]): line for line in report["lines"]}
     for (group, variant), line in lines.items():
         rates = [one["clips_per_second"] for one in line["rounds"]]
-        base = lines[group, {"inference": "pipeline", "probe": "scikit-learn"}.get(group, BASELINE)]
+        base = lines[group, "pipeline" if group == "inference" else BASELINE]
         ratios = [rate / one["clips_per_second"] for rate, one in zip(rates, base["rounds"], strict=True)]
         assert line["ratio"] == pytest.approx(median(ratios))
-        if group in OTHERS:
+        if group == "inference":
             continue
         assert rates == pytest.approx([one["clips"] / one["seconds"] for one in line["rounds"]])
         half = lines[group, "bfloat16"]["rounds"]
@@ -151,9 +151,14 @@ def test_the_script_and_a_variant_that_fails_and_stops_no_other(
     assert speed.main() == 0
     report, printed = json.loads((tmp_path / "benchmark.json").read_text()), capsys.readouterr().out
     failed = "MemoryError: memory is short"
-    assert [line.get("problem") for line in report["lines"]] == [None, failed, None] * 2 + [None] * sum(
-        map(len, OTHERS.values())
-    )
+    others = [(group, way) for group, ways in OTHERS.items() for way in ways]
+    assert [line.get("problem") for line in report["lines"]] == [None, failed, None] * 2 + [None] * len(others)
+    assert [(line["group"], line["variant"]) for line in report["lines"][-len(others) :]] == others
+    probes = {line["variant"]: line for line in report["lines"] if line["group"] == "probe"}
+    for line in probes.values():
+        assert line["ratio"] == pytest.approx(
+            line["rounds"][0]["clips_per_second"] / probes["scikit-learn"]["rounds"][0]["clips_per_second"]
+        )
     # A LoRA in the first layer leaves nothing before it that is frozen.
     skipped = [line for line in report["lines"] if "skipped" in line]
     assert [(line["group"], line["variant"]) for line in skipped] == [("lora_ff", "cache")]

@@ -115,32 +115,30 @@ def test_the_users_own_clips_are_compared_too(
     assert summary(record).startswith("hubert-group-stock in float32, ")
 
 
-def test_a_model_of_dimensions_alone_is_compared_by_them(
-    tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("emotions", [("happy", "sad"), ()])
+def test_dimensions_are_compared_too(
+    emotions: tuple[str, ...], tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = save_model(tiny_hubert, tmp_path / "model", (), ("arousal", "valence"))
-    model = hf_ser.pipeline(folder, device="cpu")
-    torch.nn.init.normal_(model.model.classifier.weight)  # a new head predicts the same for every clip
-    model.model.save_pretrained(folder)
-    record = export(folder, tmp_path / "exported")
-    found = record["comparison"]
-    assert 0 < max(found["alone"], found["batch"]) < 1e-4
-    assert "equal" not in found
-    assert summary(record).endswith("(tolerance: 0.0001)")
-    with pytest.raises(ValueError, match=r"a predicted value differs by 0.5 .* in a padded batch\), the tolerance is"):
-        check_comparison(found | {"alone": 0.5}, "float32", 1e-4)
-
-
-def test_dimensions_beside_emotions_are_compared_too(
-    tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = hf_ser.pipeline(save_model(tiny_hubert, tmp_path / "model", ("happy", "sad"), ("arousal",)), device="cpu")
-    other = hf_ser.pipeline(tmp_path / "model", device="cpu")
+    folder = save_model(tiny_hubert, tmp_path / "model", emotions, ("arousal",))
+    model, other = (hf_ser.pipeline(folder, device="cpu") for _ in range(2))
     other.model.classifier.bias.data[-1] += 0.25  # outputs are the emotions, and then the dimension
     found = compare(model, other, synthetic_clips(2))
     assert found["alone"] == pytest.approx(0.25, abs=1e-5)
     assert found["batch"] == pytest.approx(0.25, abs=1e-3)
-    assert found["equal"] == 1
+    assert found.get("equal") == (1 if emotions else None)
+    decisions = "; 100.0% of 2 decisions are the same" if emotions else ""
+    with pytest.raises(
+        ValueError, match=rf"differs by 0.25 .* in a padded batch{decisions}\), the tolerance is 0.0001"
+    ):
+        check_comparison(found, "float32", 1e-4)
+    record = {
+        "model": "m",
+        "precision": "float32",
+        "size": 1e6,
+        "tolerance": 0.3,
+        "comparison": found | {"of": "clips"},
+    }
+    assert summary(record).endswith(f"(tolerance: 0.3){decisions}")
 
 
 def test_clips_that_cannot_be_used_are_left_out(exported: Path, tmp_path: Path) -> None:
