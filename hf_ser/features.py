@@ -204,7 +204,8 @@ class SpeechCollator:
     def cut(self, batch: dict[str, Any], slices: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
         """
         Cuts a batch into micro-batches, `slices` of its clips in the order from the longest to the shortest. Padding that all
-        clips of a micro-batch share is removed, and the mask, too, if no padding is left.
+        clips of a micro-batch share is removed, and the mask, too, if no padding is left. The tensors are contiguous: for views
+        `torch.compile` would compile anew.
         """
         order, lengths = batch["by_length"]
         ordered = {name: values[order] for name, values in batch.items() if name != "by_length"}
@@ -214,7 +215,7 @@ class SpeechCollator:
             part = {name: values[clips] for name, values in ordered.items()}
             for name, axis in (("input_values", 1), ("input_features", self.inputs.time), ("attention_mask", 1)):
                 if name in part:
-                    part[name] = part[name].narrow(axis, 0, length)
+                    part[name] = part[name].narrow(axis, 0, length).contiguous()
             if lengths[clips.stop - 1] == length:
                 part.pop("attention_mask", None)
             yield part
