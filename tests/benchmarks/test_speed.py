@@ -20,7 +20,8 @@ import soundfile
 import speed
 import torch
 from baseline import BASELINE, VARIANTS, Settings, load_clips, set_up, write_clips
-from speed import INFERENCE, OTHERS, benchmark, make_trainer, table
+from speed import benchmark, table
+from tasks import INFERENCE, OTHERS, classify, make_trainer
 
 from hf_ser.corpora import CorpusError
 from hf_ser.report.cost import operations
@@ -187,7 +188,7 @@ def test_arguments_that_do_not_fit(tiny_hubert: Path, tmp_path: Path) -> None:
 
 def test_a_task_in_a_process_of_its_own(tiny_hubert: Path, tmp_path: Path) -> None:
     settings = set_up(small(tiny_hubert, methods=["frozen"]), tmp_path)
-    assert speed.in_own_process(speed.classify, settings, tmp_path, "float32")["clips_per_second"] > 0
+    assert speed.in_own_process(classify, settings, tmp_path, "float32")["clips_per_second"] > 0
 
 
 def test_the_check_of_a_gpu_on_a_cpu(
