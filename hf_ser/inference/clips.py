@@ -119,8 +119,8 @@ def find_clips(sources: Source | Iterable[Source]) -> list[Clip]:
               `save_to_disk` wrote) opens one, and so does `dataset=user/name` or `dataset=user/name:configuration` on the Hub.
               Of Parquet files a clip is fetched when it is read; else all are downloaded before;
             - `{"array": ..., "sampling_rate": ...}`: samples `(samples,)` or `(samples, channels)`, floats from -1 to 1
-              or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. An array or tensor
-              without a sampling rate is at 16 kHz;
+              or integers of full scale, at 4,000 to 384,000 Hz; `path`, if given, is the clip's name. `raw` may stand for
+              `array`. An array or tensor without a sampling rate is at 16 kHz;
             - `{"bytes": ..., "path": ...}`: a row of an Audio column that is not decoded;
             - a [`Clip`].
 
@@ -235,6 +235,8 @@ def _row_group(stream: ParquetStream, group: int) -> list[dict[str, Any]]:
 
 
 def _clip_of_array(source: dict[str, Any], place: int) -> Clip:
+    if "raw" in source:  # as transformers' pipeline calls it
+        source = {"array": source["raw"], **source}
     if not {"array", "sampling_rate"} <= source.keys():
         raise ValueError(
             f"source {place}: a dict needs 'array' and 'sampling_rate'; found {', '.join(map(repr, source)) or 'nothing'}"

@@ -14,7 +14,7 @@ import transformers
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
-from transformers.trainer_utils import HubStrategy, IntervalStrategy
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput
 
 from hf_ser import splits
 from hf_ser.audio import Augmentation
@@ -301,7 +301,7 @@ class SERTrainer(CheckpointingTrainer):
             # The clips that are known already: the encoder need not be loaded again for them.
             for part, clips in self.clips.items():
                 if part != "train":
-                    self._note_probe(part, self._metrics(trainer, clips))
+                    self._note_probe(part, self._measured(trainer, clips)[1])
         return solution
 
     def _note_probe(self, part: str, metrics: Mapping[str, Any]) -> None:
@@ -339,17 +339,43 @@ class SERTrainer(CheckpointingTrainer):
         if part == "eval":
             names = names_of(clips)
             part = next((name for name, known in self.clips.items() if names_of(known) == names), "test")
-        found = self._metrics(self, clips)
+        _, found = self._measured(self, clips)
         if part != "train":
             before = self.clips.get(part)
             self.clips[part] = clips
             self.metrics[part] = {name: value for name, value in found.items() if name != "loss"}
             if self.probe is not None and not (part in self.probe and clips is before):
-                probed = found if self.tuning.method == "probe" else self._metrics(self._probe_trainer(), clips)
-                self._note_probe(part, probed)
+                of_probe = self.tuning.method == "probe"
+                self._note_probe(part, found if of_probe else self._measured(self._probe_trainer(), clips)[1])
         return {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
 
-    def _metrics(self, trainer: BaseTrainer, clips: Dataset) -> dict[str, Any]:
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """
+        Predictions for clips with labels, in float32; for clips without, see [`hf_ser.pipeline`]. They are not in the results.
+
+        Args:
+            test_dataset (`datasets.Dataset`): Clips.
+            metric_key_prefix (`str`, defaults to `"test"`): The start of the metrics' names.
+
+        Returns:
+            `predictions` `(clips, outputs)`: the probabilities of the emotions, then the values of the dimensions. `label_ids`:
+            the true emotions `(clips,)`, or for a model of dimensions alone their true values `(clips, dimensions)`. `metrics`:
+            those of [`evaluate`]. All are for the clips that can be used, in their order.
+        """
+        if isinstance(test_dataset, SpeechDataset):  # of `predict_clips`
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        clips = self._clips_of(test_dataset)
+        evaluated, metrics = self._measured(self, clips)
+        return PredictionOutput(
+            np.concatenate([evaluated.probabilities, evaluated.values], axis=1),
+            evaluated.labels if self.emotions else evaluated.truth,
+            {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+        )
+
+    def _measured(self, trainer: BaseTrainer, clips: Dataset) -> tuple[Evaluated, dict[str, Any]]:
+        """The predictions of a Trainer for clips, and their metrics."""
         require_length(clips, self.args, self.model.config)
         dataset = self._evaluation_set(clips)
         with cached_predictions(trainer, dataset) as dataset:
@@ -367,7 +393,7 @@ class SERTrainer(CheckpointingTrainer):
             if of["ccc"] is None:
                 logger.warning("%s: CCC is undefined on %d clips, whose labels are all the same", name, of["clips"])
         if not (labelled := evaluated.labelled):
-            return found
+            return evaluated, found
         found["intervals"] = evaluated.measures[EMOTION].intervals()
         if by := self.args.normalise_by:
             prior = np.full(len(self.emotions), 1 / len(self.emotions))
@@ -378,7 +404,7 @@ class SERTrainer(CheckpointingTrainer):
             adapted = replace(evaluated, probabilities=normalised(probabilities, groups, prior))
             matrix = confusion(adapted.probabilities[labelled], adapted.labels[labelled])
             found["normalised"] = {"by": by, **adapted.measures[EMOTION].metrics(seed=0), "confusion_matrix": matrix}
-        return found
+        return evaluated, found
 
     def results(self) -> RunResults:
         """What `results.json` holds: metrics with their split and intervals, parameters, times, versions, arguments."""

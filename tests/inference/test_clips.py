@@ -111,6 +111,8 @@ def test_arrays_of_any_kind_and_layout(array: np.ndarray, expected: list[float])
     waveform = clip.read()
     assert waveform.dtype == np.float32
     assert waveform.tolist() == expected
+    (clip,) = find_clips({"raw": array, "sampling_rate": 16_000})  # as in transformers' pipeline
+    assert clip.read().tolist() == expected
 
 
 def test_arrays_that_are_none() -> None:

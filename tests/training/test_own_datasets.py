@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
 from peft import LoraConfig
 
-from hf_ser.audio import Augmentation
+import hf_ser
+from hf_ser.audio import Augmentation, read_mono
 from hf_ser.clips import as_clips
 from hf_ser.corpora import CorpusError
 from hf_ser.splits import SplitError
@@ -222,3 +224,35 @@ def test_a_model_stays_where_the_next_one_cannot_be_saved(
     assert "model.safetensors" in before
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "own").glob("*.*") if path.is_file()}
     assert not [*(tmp_path / "own").glob(".unsaved*")]
+
+
+def test_it_predicts_what_the_saved_model_predicts(
+    train: Callable[..., SERTrainer], own: Dataset, tmp_path: Path
+) -> None:
+    """Trap: `predict` of transformers' Trainer took no clips."""
+    trainer = train(own.select(range(0, len(own), 2)))
+    clips = own.select(range(1, len(own), 2))
+    found, labels, metrics = trainer.predict(clips)
+    assert "test" not in trainer.metrics
+    assert labels.tolist() == clips["label"][:]
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(found.argmax(axis=1) == labels))
+    evaluated = trainer.evaluate(clips, metric_key_prefix="test")
+    assert metrics == evaluated
+    trainer.save_model()
+    rows = hf_ser.pipeline(trainer.args.output_dir)(
+        [{"raw": read_mono(audio), "sampling_rate": 16_000} for audio in clips["audio"][:]]
+    )
+    expected = [{row["label"]: row["score"] for row in of} for of in rows]
+    np.testing.assert_allclose(found, [[of[name] for name in trainer.emotions] for of in expected], atol=1e-5)
+    with pytest.raises(CorpusError, match="found a DatasetDict, expected a datasets.Dataset"):
+        trainer.predict(DatasetDict(test=clips))
+
+
+def test_predictions_of_dimensions(train: Callable[..., SERTrainer], own: Dataset) -> None:
+    values = np.linspace(0, 1, len(own), dtype=np.float32)
+    clips = own.remove_columns("label").add_column("arousal", values.tolist())
+    trainer = train(clips, targets=["arousal"])
+    found, truth, metrics = trainer.predict(clips, metric_key_prefix="own")
+    assert found.shape == truth.shape == (len(own), 1)
+    np.testing.assert_allclose(truth[:, 0], values)
+    assert metrics["own_clips"] == len(own)
