@@ -61,6 +61,7 @@ def pipeline(
     precision: str = "float32",
     base: str | None = None,
     device: str | torch.device | None = None,
+    top_k: int | None = None,
     **hub: Any,
 ) -> "SERPipeline":
     """
@@ -79,6 +80,7 @@ def pipeline(
             [`~hf_ser.inference.precision.set_precision`]. An exported model has the precision of its export.
         base (`str`, *optional*): Where an adapter's base model is, if not where the adapter states.
         device (`str` or `torch.device`, *optional*): Where it runs, by default on a GPU if there is one.
+        top_k (`int`, *optional*): How many emotions of each clip a call returns, by default all.
         **hub: `revision`, `subfolder`, `token`, `cache_dir` and `local_files_only`, see [`~hf_ser.hub.load`].
 
     Raises:
@@ -90,14 +92,15 @@ def pipeline(
     if not is_exported(model):
         opened = load(model, base=base, device=device, **hub)
         set_precision(opened.model, precision, opened.device)
-        return SERPipeline(model=opened.model, feature_extractor=opened.feature_extractor, device=opened.device)
+        extractor = opened.feature_extractor
+        return SERPipeline(model=opened.model, feature_extractor=extractor, device=opened.device, top_k=top_k)
     device = None if str(device) == "cpu" else device
     if given := [name for name, value in {"base": base, "device": device, **hub}.items() if value is not None]:
         raise ValueError(f"{given[0]}: {str(model)!r} is an exported model, which is complete and runs on the CPU")
     if precision != "float32":
         raise ValueError(f"precision: {str(model)!r} is an exported model; its precision was chosen at its export")
     exported, extractor = open_exported(model)
-    return SERPipeline(model=exported, feature_extractor=extractor, device=exported.device)
+    return SERPipeline(model=exported, feature_extractor=extractor, device=exported.device, top_k=top_k)
 
 
 class SERPipeline(AudioClassificationPipeline):
@@ -163,7 +166,7 @@ class SERPipeline(AudioClassificationPipeline):
         Args:
             inputs: A file, samples or the bytes of a file are one clip; a list, folder, pattern or `datasets.Dataset`
                 several. See [`~hf_ser.inference.clips.find_clips`] for all that is accepted.
-            top_k (`int`, *optional*): How many emotions of each clip, by default all.
+            top_k (`int`, *optional*): How many emotions of each clip, by default as many as it was opened with.
             **options: See [`predict`]: `batch_size`, `batch_seconds`, `longest`, `segmenter`, `progress`.
 
         Returns:

@@ -239,9 +239,10 @@ def test_it_predicts_what_the_saved_model_predicts(
     evaluated = trainer.evaluate(clips, metric_key_prefix="test")
     assert metrics == evaluated
     trainer.save_model()
-    rows = hf_ser.pipeline(trainer.args.output_dir)(
-        [{"raw": read_mono(audio), "sampling_rate": 16_000} for audio in clips["audio"][:]]
-    )
+    samples = [{"raw": read_mono(audio), "sampling_rate": 16_000} for audio in clips["audio"][:]]
+    rows = hf_ser.pipeline(trainer.args.output_dir)(samples)
+    best = hf_ser.pipeline(trainer.args.output_dir, top_k=1)(samples)
+    assert best == [of[:1] for of in rows]
     expected = [{row["label"]: row["score"] for row in of} for of in rows]
     np.testing.assert_allclose(found, [[of[name] for name in trainer.emotions] for of in expected], atol=1e-5)
     with pytest.raises(CorpusError, match="found a DatasetDict, expected a datasets.Dataset"):
