@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from subprocess import CalledProcessError
 
 import torch
 from accelerate.commands.launch import launch_command, launch_command_parser
@@ -70,6 +71,8 @@ def launch(name: str, launcher: Sequence[str], words: Sequence[str]) -> int:
         launcher += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
     try:
         launch_command(launch_command_parser().parse_args([*launcher, "--module", f"hf_ser.cli.{name}", *words]))
-    except (ChildFailedError, SignalException):  # a process has said why
+    except CalledProcessError as error:  # the process has said why; so below
+        return error.returncode
+    except (ChildFailedError, SignalException):
         return 1
     return 0

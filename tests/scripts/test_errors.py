@@ -1,10 +1,16 @@
 """Errors of the scripts without a test file of their own."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate.commands import launch
+from accelerate.commands.launch import simple_launcher
+
+from hf_ser.cli import main
 
 
 @pytest.mark.parametrize(
@@ -34,6 +40,22 @@ def test_it_is_printed_in_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert message.format(folder=tmp_path) in done.stderr
+
+
+def test_of_a_process_that_fails_the_launcher_prints_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trap: accelerate's traceback of 20 lines followed the line that says what is wrong."""
+
+    def fails(arguments: Any) -> None:
+        simple_launcher(SimpleNamespace(quiet=arguments.quiet))
+
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    monkeypatch.setattr(launch, "prepare_simple_launcher_cmd_env", lambda arguments: (command, None))
+    monkeypatch.setattr("hf_ser.cli.launch_command", fails)
+    monkeypatch.setattr(sys, "argv", ["hf-ser", "finetune", "--output_dir", "run"])
+    assert main() == 3
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ class FeatureStore:
 
         Args:
             compute (`Callable`): From keys, those of the longest segments first, to each key with its features.
-            quiet (`bool`): Whether to hide the progress bar.
+            quiet (`bool`): Whether to hide the progress bar. There is none if nothing is missing.
 
         Returns:
             The number of segments that this process has computed.
@@ -144,7 +144,7 @@ class FeatureStore:
         for key in sorted(self.missing, key=lambda key: (-self.missing[key].samples, key)):
             groups[key[0]].append(key)
         computed, estimated, unchecked = 0, 0.0, 0
-        with tqdm(total=len(self.missing), desc="outputs of frozen layers", disable=quiet) as bar:
+        with tqdm(total=len(self.missing), desc="outputs of frozen layers", disable=quiet or not groups) as bar:
             for timeout in (0, -1):  # first what no other process computes, then what one may have left undone
                 for group in list(groups):
                     with suppress(Timeout), FileLock(self.folder / f"{group}.lock").acquire(timeout=timeout):
