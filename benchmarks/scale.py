@@ -35,12 +35,13 @@ from hf_ser.audio import SAMPLING_RATE, cut, prepare
 from hf_ser.clips import labelled, seconds_of
 from hf_ser.corpora import read_corpora
 from hf_ser.emotions import EmotionSelection
-from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.memory import process_memory
 from hf_ser.splits import save_splits
+from hf_ser.training.dataset import SpeechCollator, SpeechDataset
 from hf_ser.training.frozen import FrozenFeatures
 from hf_ser.training.frozen.parts import segment_keys
 from hf_ser.training.frozen.store import FeatureStore, Segment, in_use
+from hf_ser.training.sampling import StepSampler
 
 WARM_UP, BATCH, BATCHES = 400, 16, 50
 #: In place of an encoder's outputs: as large as those of HuBERT Base's convolutions for 0.1 s.

@@ -32,13 +32,13 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 import hf_ser
 from hf_ser import SERConfig, SERTrainer
 from hf_ser.audio import SAMPLING_RATE, Augmentation, cut
-from hf_ser.features import SpeechCollator, SpeechDataset
 from hf_ser.machine import has_bfloat16
 from hf_ser.memory import keep_freed_memory
 from hf_ser.modeling import load_model
 from hf_ser.modeling.families import minimum_samples_in_training
 from hf_ser.report.cost import operations, start_memory
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.dataset import SpeechCollator, SpeechDataset
 from hf_ser.training.frozen import cached_frozen_part, frozen_part
 from hf_ser.tuning import Tuning, tune
 

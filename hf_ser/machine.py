@@ -2,7 +2,10 @@
 
 import os
 import platform
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 
@@ -28,6 +31,26 @@ def processors() -> int:
 def threads_of_this_process() -> int:
     """This process' share of the processors, if a launcher started several on this machine."""
     return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
+def equal_shares(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:
+    """
+    Shares clips among processes: equally many for each, and nearly the same work, because all wait for the last one. In each
+    round each process gets one clip, the longest clips first; the process with the least work so far gets the longest of them.
+
+    Args:
+        work (`array` of shape `(clips,)`): The cost of each clip; their number is a multiple of `processes`.
+        processes (`int`): The number of processes.
+
+    Returns:
+        The clips of each process, `(processes, clips / processes)`, the longest first.
+    """
+    rounds = np.argsort(-work, kind="stable").reshape(-1, processes)
+    loads = np.zeros(processes)
+    for clips in rounds:
+        clips[np.argsort(loads, kind="stable")] = clips.copy()
+        loads += work[clips]
+    return rounds.T
 
 
 def loading_processes(gpu: bool, cores: int | None = None) -> int:

@@ -24,8 +24,6 @@ ORDER = [
     "splits",
     "targets",
     "modeling",
-    "features",
-    "streaming",
     "tuning",
     "evaluation",
     "rendering",

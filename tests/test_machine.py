@@ -1,9 +1,12 @@
 """What is chosen for the hardware at hand."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hf_ser.machine import half_precision, loading_processes
+from hf_ser.machine import equal_shares, half_precision, loading_processes
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,14 @@ def test_a_gpu_trains_in_the_16_bits_that_its_tensor_cores_have(
 def test_a_processor_never_trains_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert half_precision(cpu=False) in ("bf16", None)
+
+
+@given(work=st.lists(st.floats(1, 100), min_size=1, max_size=60), processes=st.integers(1, 8))
+def test_of_equal_shares_none_is_larger_than_another_by_more_than_a_clip(work: list[float], processes: int) -> None:
+    costs = np.array(work * processes)[: len(work) // processes * processes or processes]
+    shares = equal_shares(costs, processes)
+    assert shares.shape == (processes, len(costs) // processes)
+    assert sorted(shares.ravel()) == list(range(len(costs)))
+    loads = costs[shares].sum(axis=1)
+    rounds = -np.sort(-costs).reshape(-1, processes)
+    assert loads.max() - loads.min() <= (rounds[:, 0] - rounds[:, -1]).max() + 1e-6

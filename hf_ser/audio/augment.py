@@ -46,7 +46,7 @@ class Augmentation:
 
     Each field has its help. A shifted pitch keeps the tempo, and a changed tempo keeps the pitch; speed changes both (Ko et al.
     2015, Audio Augmentation for Speech Recognition). White noise is Gaussian. Babble consists of other clips of train: with it,
-    a fold cannot reuse the cached features of another one. For mixup see `hf_ser.features.SpeechDataset`.
+    a fold cannot reuse the cached features of another one. For mixup see `hf_ser.training.dataset.SpeechDataset`.
 
     Raises:
         ValueError: if a probability or a range is none.

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import distributed
 
-from hf_ser.features import equal_shares
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.files import PredictionFile, merge_parts, parts_of
 from hf_ser.inference.onnx import is_exported
-from hf_ser.machine import threads_of_this_process
+from hf_ser.machine import equal_shares, threads_of_this_process
 
 T = TypeVar("T")
 

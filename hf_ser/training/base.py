@@ -21,20 +21,21 @@ from transformers.integrations import unset_hf_deepspeed_config
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import DivergedError, emotion_metrics, mean_scorer, per_clip
-from hf_ser.features import SpeechCollator, SpeechDataset, StepSampler
 from hf_ser.memory import require_memory
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.modeling.families import layer_numbers
 from hf_ser.modeling.load import HEAD
-from hf_ser.streaming import StreamedSpeech, StreamSampler
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.config import SERConfig
+from hf_ser.training.dataset import SpeechCollator, SpeechDataset
 from hf_ser.training.kernels import attention, frozen_weights_in_bfloat16, use_own_attention, use_word_dropout
 from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
+from hf_ser.training.sampling import StepSampler
 from hf_ser.training.sharding import FSDPShards, ZeroShards, shard_on_cpu, shardable_by_accelerate
+from hf_ser.training.streaming import StreamedSpeech, StreamSampler
 from hf_ser.tuning import Tuned, frozen_modules, name_without_adapters
 
 

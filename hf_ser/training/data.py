@@ -17,12 +17,12 @@ from hf_ser.corpora import CorpusError
 from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.hub_dataset import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
-from hf_ser.features import SpeechDataset
 from hf_ser.modeling import families
 from hf_ser.splits import SplitError
-from hf_ser.streaming import WHOLE, Stream, StreamedSpeech
 from hf_ser.training.arguments import ScriptArguments
 from hf_ser.training.config import SERConfig
+from hf_ser.training.dataset import SpeechDataset
+from hf_ser.training.streaming import WHOLE, Stream, StreamedSpeech
 
 
 def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> DatasetDict:
@@ -115,7 +115,7 @@ def segments_of(clips: Dataset, args: SERConfig) -> Segments:
 
 
 def speech_of(clips: Dataset, segments: Segments, **options: Any) -> SpeechDataset:
-    """Segments of clips, from the disk or from the Hub; the options are those of [`~hf_ser.features.SpeechDataset`]."""
+    """Segments of clips, from the disk or from the Hub; the options are those of [`~hf_ser.training.dataset.SpeechDataset`]."""
     kind = StreamedSpeech if clips.info.stream else SpeechDataset
     return kind(clips, segments, **options)
 

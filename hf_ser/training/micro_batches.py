@@ -13,7 +13,6 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import Trainer
 
-from hf_ser.features import SpeechCollator, micro_batches_of_like_length
 from hf_ser.memory import (
     BATCH_SECONDS,
     GPU_SHARE,
@@ -24,7 +23,9 @@ from hf_ser.memory import (
     seconds_that_fit,
     until_it_fits,
 )
+from hf_ser.training.dataset import SpeechCollator
 from hf_ser.training.losses import TargetLoss
+from hf_ser.training.sampling import micro_batches_of_like_length
 from hf_ser.tuning import frozen_modules
 
 logger = logging.getLogger(__name__)
@@ -143,26 +144,26 @@ class MicroBatchTrainer(Trainer):
         Prepares a step whose loss depends on all of its clips at once: a first pass over its micro-batches gives the outputs, and
         from these the gradients of the loss. A step that is not cut needs none.
         """
-        pieces = [piece for batch in self._samples for piece in self._micro_batches(batch)]
-        if len(pieces) == 1 and self.args.world_size == 1:
+        parts = [part for batch in self._samples for part in self._micro_batches(batch)]
+        if len(parts) == 1 and self.args.world_size == 1:
             return
         self.model_wrapped.train()
         self._keep_frozen(self.model_wrapped)
         drawn, outputs = [], []
-        for piece in pieces:
+        for part in parts:
             drawn.append(RandomState())
-            inputs = {k: v for k, v in self._prepare_inputs(piece).items() if k not in (*NO_INPUTS, "labels")}
+            inputs = {k: v for k, v in self._prepare_inputs(part).items() if k not in (*NO_INPUTS, "labels")}
             with self.compute_loss_context_manager():
                 outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
         sizes = list(map(len, outputs))
-        truth = torch.cat([piece["labels"][:, self._loss.emotions :] for piece in pieces]).to(self.args.device)
+        truth = torch.cat([part["labels"][:, self._loss.emotions :] for part in parts]).to(self.args.device)
         # All processes have equally many clips in a step.
         values, wanted = (self.accelerator.gather(tensor) for tensor in (torch.cat(outputs), truth))
         loss, gradients = self._loss.concordance_gradients(values, wanted)
         first = self.args.process_index * (len(wanted) // self.args.world_size)
         mine = gradients[first : first + sum(sizes)].split(sizes)
         # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
-        values_of = [loss, *[torch.zeros_like(loss)] * (len(pieces) - 1)]
+        values_of = [loss, *[torch.zeros_like(loss)] * (len(parts) - 1)]
         self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], drawn, strict=True))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
@@ -226,9 +227,9 @@ class MicroBatchTrainer(Trainer):
         """The clips and the seconds, padding included, of the largest micro-batch."""
         least = self.data_collator.minimum
         sizes = [
-            (piece.stop - piece.start, max(int(lengths[piece.start]), least))
+            (clips.stop - clips.start, max(int(lengths[clips.start]), least))
             for _, lengths in (batch["by_length"] for batch in batches)
-            for piece in self._pieces(lengths)
+            for clips in self._slices(lengths)
         ]
         clips, places = max(sizes, key=math.prod)
         return clips, clips * places / self.data_collator.per_second
@@ -288,9 +289,9 @@ class MicroBatchTrainer(Trainer):
     def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         if not self._cuts_batches:
             return [inputs]
-        return list(self.data_collator.cut(inputs, self._pieces(inputs["by_length"][1])))
+        return list(self.data_collator.cut(inputs, self._slices(inputs["by_length"][1])))
 
-    def _pieces(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
+    def _slices(self, lengths: npt.NDArray[np.int64]) -> list[slice]:
         """The slices that a batch is cut into, by the lengths of its clips from the longest on."""
         seconds = self.args.micro_batch_seconds
         if seconds is None:

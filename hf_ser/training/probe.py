@@ -25,10 +25,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from hf_ser.features import SpeechDataset
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.targets import Rows
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.dataset import SpeechDataset
 from hf_ser.training.frozen import FrozenFeatures, cached_predictions
 from hf_ser.training.frozen.parts import compute, frozen_part
 

@@ -24,20 +24,19 @@ from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
 from hf_ser.evaluation.metrics import EMOTION_METRICS, confusion
 from hf_ser.evaluation.plots import draw_run
-from hf_ser.features import SpeechCollator, SpeechDataset, longest_first
 from hf_ser.hub import checkpoints, fetch_base
 from hf_ser.hub.card import write_card
 from hf_ser.hub.pushing import Plan, push
 from hf_ser.modeling import Loaded, families, fold_training_layers, load_model, split_outputs
 from hf_ser.records import EXCLUDED, SPLITS
 from hf_ser.results import RunResults
-from hf_ser.streaming import StreamedSpeech
 from hf_ser.targets import Targets
 from hf_ser.training.averaging import Weights, trained_weights
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.checkpoints import CheckpointingTrainer, head_weights
 from hf_ser.training.config import SERConfig
 from hf_ser.training.data import require_compatible, require_length, segments_of, speech_of
+from hf_ser.training.dataset import SpeechCollator, SpeechDataset
 from hf_ser.training.folder import (
     ENTRIES,
     INTERRUPTED,
@@ -52,7 +51,9 @@ from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.identity import require_same_run, training_identity, write_identity
 from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
+from hf_ser.training.sampling import longest_first
 from hf_ser.training.sharding import require_shardable
+from hf_ser.training.streaming import StreamedSpeech
 from hf_ser.tuning import (
     Tuned,
     Tuning,

@@ -17,9 +17,9 @@ from transformers import (
 )
 
 import hf_ser
-from hf_ser.features import SpeechCollator
 from hf_ser.modeling import SERModelConfig, families, load_model
 from hf_ser.modeling.families import EncoderFamily, maximum_samples, minimum_samples, padding_changes_predictions
+from hf_ser.training.dataset import SpeechCollator
 from hf_ser.tuning import Tuning, save_adapter, tune
 
 

@@ -17,7 +17,6 @@ from transformers import (
     set_seed,
 )
 
-from hf_ser.features import SpeechCollator
 from hf_ser.modeling import (
     BatchNormClassifier,
     Loaded,
@@ -27,6 +26,7 @@ from hf_ser.modeling import (
     resolve_checkpoint,
 )
 from hf_ser.modeling.families import minimum_samples_in_training
+from hf_ser.training.dataset import SpeechCollator
 
 FOUR = ("angry", "happy", "neutral", "sad")
 

@@ -1,232 +1,143 @@
-"""A run on a streamed data set is the run on the same data set downloaded, and leaves no audio on the disk."""
+"""The order in which clips are streamed. Whole runs are tested in tests/training/test_streamed_runs.py."""
 
-import csv
-import json
-import logging
-import shutil
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import datasets.config
 import numpy as np
 import pytest
-from datasets import Audio, Dataset, Features, Value
-from huggingface_hub import HfApi, snapshot_download
+from datasets import ClassLabel, Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hf_ser.corpora import CorpusError
-from hf_ser.features import SpeechDataset
-from hf_ser.inference.clips import find_clips
-from hf_ser.modeling.load import load_config
-from hf_ser.training import Arguments, finetune, parse_arguments
-from hf_ser.training.data import load_splits, require_length, segments_of, speech_of
+from hf_ser.audio import AudioError, Augmentation, Segments
+from hf_ser.audio.decode import REASONS, encode
+from hf_ser.corpora.hub_dataset import ParquetStream, RowGroup
+from hf_ser.training.streaming import Stream, StreamedSpeech, StreamSampler
 
-Push = Callable[..., str]
-Parse = Callable[..., Arguments]
-DOWNLOADED = ("--streaming", "False")
+
+def streamed(
+    sizes: Sequence[int], buffer: int = 30, start: Sequence[int] | None = None, stop: Sequence[int] | None = None
+) -> StreamedSpeech:
+    """A segment of each clip in row groups of these sizes."""
+    count = sum(sizes)
+    audio = ParquetStream([RowGroup("clips.parquet", number, size, "audio") for number, size in enumerate(sizes)], {})
+    columns = {"label": [n % 3 for n in range(count)], "row": range(count), "samples_hash": map(str, range(count))}
+    segments = Segments(np.arange(count), np.array(start or [0] * count), np.array(stop or [1000] * count))
+    clips = Dataset.from_dict({name: list(values) for name, values in columns.items()})
+    clips = clips.cast_column("label", ClassLabel(names=["angry", "happy", "sad"]))
+    clips.info.stream = Stream(audio, 400, 0.0, buffer)
+    return StreamedSpeech(clips, segments, Augmentation())
+
+
+GROUPS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
+
+
+@given(
+    sizes=GROUPS,
+    batch=st.integers(1, 7),
+    buffer=st.integers(1, 40),
+    processes=st.integers(1, 3),
+    workers=st.integers(0, 3),
+    seed=st.integers(0, 3),
+)
+def test_an_epoch_has_every_segment_once_and_every_process_as_many_batches(
+    sizes: list[int], batch: int, buffer: int, processes: int, workers: int, seed: int
+) -> None:
+    dataset = streamed(sizes, buffer)
+    sampler = StreamSampler(dataset, batch, seed, processes, workers)
+    for epoch in (2, 3):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == len(sampler)
+        assert sorted(key - epoch * sum(sizes) for key in keys if key >= 0) == list(range(sum(sizes)))
+        if processes > 1:
+            assert len(keys) % (batch * processes) == 0
+        assert keys == list(sampler)
+
+
+@given(sizes=GROUPS, batch=st.integers(1, 7), processes=st.integers(1, 3))
+def test_an_evaluation_has_every_segment_once_and_no_filler(sizes: list[int], batch: int, processes: int) -> None:
+    sampler = StreamSampler(streamed(sizes), batch, None, processes)
+    keys = list(sampler)
+    assert sorted(keys) == list(range(sum(sizes)))
+    assert len(sampler) == sum(sizes)
+    if processes == 1:
+        assert keys == list(range(sum(sizes)))
+
+
+def test_each_process_has_its_own_row_groups() -> None:
+    """Four processes that each fetched everything would wait four times as long for the same Hub."""
+    dataset = streamed([10] * 40, 80)
+    keys = np.array(list(StreamSampler(dataset, 5, seed=0, processes=2, workers=2))).reshape(-1, 5)
+    readers = [set(dataset.group[keys[n::4].ravel()].tolist()) for n in range(4)]
+    assert sum(map(len, readers)) == 40
+
+
+def test_epochs_differ_and_runs_do_not() -> None:
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler = StreamSampler(streamed([5] * 20), 4, seed=1)
+        sampler.set_epoch(epoch)
+        orders.append([key % 100 for key in sampler])
+    assert orders[0] == orders[2] != orders[1]
+
+
+@given(sizes=GROUPS, buffer=st.integers(1, 40), seed=st.integers(0, 3))
+def test_no_more_segments_wait_than_the_buffer_holds(sizes: list[int], buffer: int, seed: int) -> None:
+    dataset = streamed(sizes, buffer)
+    fetched: set[int] = set()
+    for n, key in enumerate(StreamSampler(dataset, 4, seed)):
+        fetched.add(int(dataset.group[key]))
+        waiting = sum(sizes[group] for group in fetched) - n - 1
+        assert waiting < buffer + max(sizes)
+
+
+def test_a_buffer_mixes_what_lies_together() -> None:
+    dataset = streamed([10] * 100, 200)
+    order = dataset.group[list(StreamSampler(dataset, 8, seed=0))]
+    together = np.mean(order[1:] == order[:-1])
+    assert together < 0.1  # without a buffer it is 0.9
 
 
 @pytest.fixture
-def push(hub: Any, push_speech: Callable[..., str]) -> Push:
-    return push_speech
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The row groups that were fetched, all of clips of 1,000 samples."""
+    groups: list[int] = []
+
+    def fetch(self: ParquetStream, group: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        groups.append(group)
+        noise = [np.random.default_rng(int(row)).uniform(-1, 1, 1000).astype(np.float32) for row in rows]
+        return [{"bytes": encode(clip, "PCM_16"), "path": None} for clip in noise]
+
+    monkeypatch.setattr(ParquetStream, "fetch", fetch)
+    return groups
 
 
-@pytest.fixture
-def streamed(hub: Any, tiny_hubert: Path, tmp_path: Path) -> Parse:
-    """The arguments of a run in the folder `run`, whose clips are streamed unless others say otherwise."""
-
-    def parse(corpus: str, *more: str, model: Path = tiny_hubert) -> Arguments:
-        return parse_arguments(
-            ["--corpora", f"dataset={corpus}", "--model_name_or_path", str(model), "--output_dir", str(tmp_path / "run"),
-             "--num_train_epochs", "2", "--method", "full", "--disable_tqdm", "True", "--bf16", "False", "--streaming", "True", *more]
-        )  # fmt: skip
-
-    return parse
+def test_fillers_fetch_nothing(fetched: list[int]) -> None:
+    """Each would fetch a whole row group for a clip that does not count."""
+    speech = streamed([4, 4])
+    items = [speech[key] for key in StreamSampler(speech, 5, seed=0, processes=2)]
+    assert sorted(fetched) == [0, 1]
+    assert all(np.isnan(item["labels"]).all() for item in items[8:])
+    assert sorted(item["labels"].argmax() for item in items[:8]) == sorted(n % 3 for n in range(8))
 
 
-def test_the_tables_alone_are_read_to_split(hub: Any, push: Push, streamed: Parse) -> None:
-    name = push()
-    hub.sent.clear()
-    size = 96 * 25_600  # of 0.4 s at 32 kHz
-    parts = load_splits(streamed(name).script, 400)
-    assert parts["train"].info.stream is not None
-    got = sum(count for path, count in hub.sent if path.endswith(".parquet"))
-    assert 0 < got < 0.1 * size
-    hub.sent.clear()
-    downloaded = load_splits(streamed(name, *DOWNLOADED).script, 400)
-    assert sum(count for _, count in hub.sent) > size
-    for part, clips in parts.items():
-        for name in ("clip", "label", "speaker", "gender", "corpus"):
-            assert clips[name][:] == downloaded[part][name][:]
+def test_a_segment_that_is_too_short_does_not_count(fetched: list[int]) -> None:
+    """A table may give a clip a greater length than it has; too little may be left then of its last segment."""
+    speech = streamed(
+        [4, 4], start=[0, 600, 601, 900, 1000, 0, 0, 0], stop=[1000, 1000, 1001, 1300, 1400, 300, 400, 401]
+    )
+    items = [speech[i] for i in range(8)]
+    assert [i for i, item in enumerate(items) if np.isnan(item["labels"]).all()] == [2, 3, 4]
+    assert all(len(item["waveform"]) >= min(400, stop) for item, stop in zip(items, speech.segments.stop, strict=True))
 
 
-def part_for_test(arguments: Arguments) -> SpeechDataset:
-    """The segments of the test part."""
-    clips = load_splits(arguments.script, 400)["test"]
-    return speech_of(clips, segments_of(clips, arguments.training))
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_clip_is_excluded_for_any_reason(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object, shortest: int) -> None:
+        raise AudioError(reason, "as it is")
 
-
-def audio_below(folder: Path) -> list[Path]:
-    """Files that hold audio: WAV inside them, or Parquet and Arrow large enough for a clip."""
-    return [
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and file.suffix != ".safetensors"
-        and (b"RIFF" in file.read_bytes() or file.suffix in (".arrow", ".parquet"))
-    ]
-
-
-def test_a_run_is_that_of_the_downloaded_corpus_and_leaves_no_audio(
-    push: Push, streamed: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
-    name = push()
-    hub_cache = Path(datasets.config.HF_DATASETS_CACHE).parent
-    own = finetune(streamed(name, "--shuffle_buffer", "25"))
-    assert audio_below(tmp_path / "run") + audio_below(hub_cache) + audio_below(tmp_path / "cache") == []
-    downloaded = finetune(streamed(name, *DOWNLOADED, "--output_dir", str(tmp_path / "downloaded")))
-    assert audio_below(hub_cache)
-    splits = [(tmp_path / run / "splits.json").read_text() for run in ("run", "downloaded")]
-    assert splits[0] == splits[1]
-    for key in ("emotions", "corpora", "excluded", "left_out", "split", "warnings", "parameters"):
-        assert getattr(own, key) == getattr(downloaded, key), key
-    assert own.training.steps == downloaded.training.steps
-    for part in ("validation", "test"):
-        assert own.metrics[part]["clips"] == downloaded.metrics[part]["clips"]
-
-
-def test_a_clip_sounds_as_it_does_downloaded(push: Push, streamed: Parse) -> None:
-    name = push()
-    sets = [part_for_test(streamed(name, "--max_seconds", "0.25", *more)) for more in (DOWNLOADED, ())]
-    items = [{item["clip"]: item for item in (speech[i] for i in range(len(speech)))} for speech in sets]
-    assert items[0].keys() == items[1].keys()
-    for clip, item in items[0].items():
-        assert len(item["waveform"]) == 4000
-        assert np.array_equal(item["waveform"], items[1][clip]["waveform"])
-        assert np.array_equal(item["labels"], items[1][clip]["labels"])
-
-
-def test_a_folder_of_parquet_files_is_read_where_it_is(
-    push: Push, streamed: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
-    name = push()
-    folder = snapshot_download(name, repo_type="dataset", local_dir=tmp_path / name)
-    here, there = (load_splits(streamed(source).script, 400) for source in (folder, name))
-    for part, clips in there.items():
-        assert here[part]["clip"][:] == clips["clip"][:]
-        assert here[part]["label"][:] == clips["label"][:]
-    both = zip(find_clips(f"dataset={folder}"), find_clips(f"dataset={name}"), strict=True)
-    assert all(np.array_equal(clip.read(), other.read()) for clip, other in both)
-    assert not any(map(audio_below, (tmp_path / "cache", Path(datasets.config.HF_DATASETS_CACHE).parent)))
-
-
-class TestBrokenClips:
-    def test_they_are_excluded_and_in_no_metric(
-        self, push: Push, broken_clips: dict[int, bytes], streamed: Parse, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:  # fmt: skip
-        with caplog.at_level(logging.INFO, "hf_ser"):
-            results = finetune(
-                streamed(push(broken=broken_clips), "--dataloader_num_workers", "1", "--method", "frozen")
-            )
-        assert "no outputs of frozen layers are cached: clips are streamed" in caplog.text
-        assert "frozen_cache_gb" not in results.training.arguments
-        with (tmp_path / "run" / "excluded.csv").open() as file:
-            reasons = {row["clip"]: row["reason"] for row in csv.DictReader(file)}
-        assert reasons == {
-            "clips/train/0000007": "empty",
-            "clips/train/0000020": "unreadable",
-            "clips/test/0000005": "empty",
-            "clips/test/0000030": "too short",
-        }
-        split = json.loads((tmp_path / "run" / "splits.json").read_text())["parts"]
-        for part in ("validation", "test"):
-            assert results.metrics[part]["clips"] == len(set(split[part]) - set(reasons))
-        assert results.excluded == {"clips": {"empty": 2, "too short": 1, "unreadable": 1}}
-        assert np.isfinite(results.test["uar"])
-
-    def test_too_many_of_them_end_the_run(self, push: Push, streamed: Parse) -> None:
-        arguments = streamed(push(broken=dict.fromkeys(range(0, 96, 2), b"x")))
-        with pytest.raises(CorpusError, match=r"max_excluded=0.05: 5 of 96 clips of the stream are unusable"):
-            finetune(arguments)
-
-
-def test_a_resumed_run_has_the_same_losses(push: Push, streamed: Parse, tmp_path: Path) -> None:
-    name = push()
-    more = ["--shuffle_buffer", "20", "--save_strategy", "steps", "--save_steps", "3", "--eval_strategy", "steps", "--eval_steps",
-            "3", "--logging_strategy", "steps", "--logging_steps", "1", "--save_total_limit", "10"]  # fmt: skip
-    whole = finetune(streamed(name, *more))
-    checkpoint = Path(shutil.copytree(tmp_path / "run", tmp_path / "again")) / "checkpoint-3"
-    assert json.loads((checkpoint / "trainer_state.json").read_text())["epoch"] % 1  # in the middle of an epoch
-    more += ["--output_dir", str(tmp_path / "again"), "--resume_from_checkpoint", str(checkpoint)]
-    resumed = finetune(streamed(name, *more))
-    losses = [[entry.get("loss") for entry in run.history] for run in (whole, resumed)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_segments_need_to_know_how_long_clips_are(push: Push, streamed: Parse) -> None:
-    cutting = ("--segment_length", "0.15", "--segment_overlap", "0.05")
-    arguments = streamed(push(), *cutting)
-    with pytest.raises(CorpusError, match=r"segment_length: .* clips have no length in a column duration"):
-        finetune(arguments)
-    speech = part_for_test(streamed(push("lab/timed", durations=True), *cutting))
-    assert len(speech) == 4 * len(set(speech.segments.clip.tolist()))
-    assert {len(speech[i]["waveform"]) for i in range(len(speech))} == {2400}
-
-
-@pytest.mark.parametrize("option", [["--mixup_alpha", "1"], ["--distort_kinds", "babble"]])
-def test_other_clips_are_not_there_for_mixup_and_babble(push: Push, streamed: Parse, option: list[str]) -> None:
-    arguments = streamed(push(), *option)
-    with pytest.raises(ValueError, match=r"streaming: mixup_alpha and babble \(distort_kinds\) need other clips"):
-        finetune(arguments)
-
-
-def test_whisper_needs_to_know_how_long_clips_are(push: Push, streamed: Parse, tiny_whisper: Path) -> None:
-    """Else a clip of more than 30 s would end the run, whenever it comes."""
-    arguments = streamed(push(), model=tiny_whisper)
-    with pytest.raises(CorpusError, match=r"the encoder takes 30 s at most, and the length.*max_seconds 30"):
-        finetune(arguments)
-    for corpus, more in (("lab/clips", ("--max_seconds", "30")), (push("lab/timed", durations=True), ())):
-        arguments = streamed(corpus, *more, model=tiny_whisper)
-        require_length(load_splits(arguments.script, 320)["test"], arguments.training, load_config(tiny_whisper))
-
-
-@pytest.mark.parametrize(("corpora", "message"), [("synthetic", "is no data set"), ("dataset=lab/none", "cannot be found, on disk or on the Hub")])  # fmt: skip
-def test_what_cannot_be_streamed(streamed: Parse, corpora: str, message: str) -> None:
-    with pytest.raises(CorpusError, match=message):
-        load_splits(streamed("x", "--corpora", corpora).script, 400)
-
-
-def test_a_data_set_without_clips(streamed: Parse) -> None:
-    features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
-    empty = Dataset.from_dict({"audio": [], "label": []}, features=features)
-    empty.cast_column("audio", Audio(decode=False)).push_to_hub("lab/empty")
-    with pytest.raises(CorpusError, match="'lab/empty' has no clips"):
-        load_splits(streamed("lab/empty").script, 400)
-
-
-def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(
-    write_clip: Callable[..., Path], streamed: Parse, tmp_path: Path
-) -> None:
-    for emotion in ("angry", "happy", "sad"):
-        write_clip(tmp_path / "files" / emotion / "1.wav")
-    HfApi().create_repo("lab/files", repo_type="dataset")
-    HfApi().upload_folder(folder_path=tmp_path / "files", repo_id="lab/files", repo_type="dataset")
-    with pytest.raises(
-        CorpusError, match=r"'lab/files' is stored as audiofolder.*stored as Parquet.*leave streaming out"
-    ):
-        load_splits(streamed("lab/files").script, 400)
-
-
-class TestAHubThatFails:
-    def test_a_request_that_fails_once_is_made_again(self, hub: Any, push: Push, streamed: Parse) -> None:
-        speech = part_for_test(streamed(push()))
-        hub.fail("GET", ".parquet", status=503)
-        assert len(speech[0]["waveform"]) == 6400
-
-    def test_a_hub_that_is_gone(self, hub: Any, push: Push, streamed: Parse) -> None:
-        speech = part_for_test(streamed(push()))
-        hub.close()
-        with pytest.raises(CorpusError, match=r"cannot be read.*Continue with resume_from_checkpoint=True"):
-            speech[0]
+    monkeypatch.setattr("hf_ser.training.streaming.read_mono", refuse)
+    stream = Stream(ParquetStream([RowGroup("clips.parquet", 0, 3, "audio")], {}), 400, 1.0, 1)
+    assert stream.decode(1, {"bytes": b"", "path": None}) is None
+    assert [(clip.clip, clip.reason) for clip in stream.excluded(["a", "b", "c"], [0, 1, 2])] == [("b", reason)]

@@ -20,12 +20,12 @@ from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallba
 import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.corpora import CorpusError
-from hf_ser.features import SpeechDataset
 from hf_ser.modeling.families import minimum_samples
 from hf_ser.results import RunResults
 from hf_ser.training import SERConfig, SERTrainer, finetune, parse_arguments
 from hf_ser.training.checkpoints import HEAD_WEIGHTS, load_head
 from hf_ser.training.data import load_splits, segments_of
+from hf_ser.training.dataset import SpeechDataset
 from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.losses import inverse_frequencies
 

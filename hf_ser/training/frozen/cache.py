@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
-from hf_ser.features import SpeechCollator, SpeechDataset, by_length
 from hf_ser.memory import BATCH_SECONDS, kind_of
-from hf_ser.streaming import StreamedSpeech
 from hf_ser.training.base import BaseTrainer
+from hf_ser.training.dataset import SpeechCollator, SpeechDataset, by_length
 from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part, part_key, segment_keys
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, Segment, in_use
 from hf_ser.training.micro_batches import batch_scale
+from hf_ser.training.streaming import StreamedSpeech
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class FrozenFeatures(SpeechDataset):
         """
         A batch: the input `(batch, frames, width)` or `(batch, frames, layers, width)`, `attention_mask` `(batch, frames)` unless
         each segment is one frame, `labels` `(batch, outputs)`, `clip` `(batch,)`, and `by_length`, see
-        [`~hf_ser.features.by_length`].
+        [`~hf_ser.training.dataset.by_length`].
         """
         asked = np.asarray(keys)
         filler = asked < 0

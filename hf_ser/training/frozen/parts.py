@@ -13,9 +13,9 @@ from torch import nn
 from transformers import SequenceFeatureExtractor
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.features import SpeechDataset
 from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
 from hf_ser.modeling.families import family_of
+from hf_ser.training.dataset import SpeechDataset
 from hf_ser.tuning import trained_module
 
 #: The parts with all layers, `(frames, layers, width)`.

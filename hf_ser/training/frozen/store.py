@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hf_ser.cache import writing
 from hf_ser.claims import abandoned, claim
-from hf_ser.features import SpeechDataset
+from hf_ser.training.dataset import SpeechDataset
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ import torch
 from datasets import DatasetDict
 from transformers import TrainerCallback
 
-from hf_ser.features import SpeechDataset
 from hf_ser.training import SERTrainer
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.data import segments_of
+from hf_ser.training.dataset import SpeechDataset
 from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
 

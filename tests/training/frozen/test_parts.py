@@ -11,9 +11,9 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from hf_ser.audio import Augmentation, Segments, cut
-from hf_ser.features import SpeechDataset
 from hf_ser.modeling import load_model
 from hf_ser.modeling.load import Loaded
+from hf_ser.training.dataset import SpeechDataset
 from hf_ser.training.frozen.parts import part_key, segment_keys
 
 EMOTIONS = ("angry", "sad")

@@ -1,4 +1,4 @@
-"""Clips that are fetched while a model trains: the counterpart of `hf_ser.features` for clips that were prepared before."""
+"""Clips that are fetched while a model trains: what `dataset` and `sampling` are for clips that were prepared before."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,8 @@ from hf_ser.audio import SAMPLING_RATE, AudioError, Segments, read_mono
 from hf_ser.audio.decode import REASONS, Waveform
 from hf_ser.corpora import CorpusError, Excluded
 from hf_ser.corpora.hub_dataset import ParquetStream
-from hf_ser.features import EpochSampler, SpeechDataset
+from hf_ser.training.dataset import SpeechDataset
+from hf_ser.training.sampling import EpochSampler
 
 logger = logging.getLogger(__name__)
 
