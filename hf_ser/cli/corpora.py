@@ -20,7 +20,7 @@ from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argume
 from hf_ser.corpora import ABOUT, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
 from hf_ser.splits import SharedByParts, audit_emobox
-from hf_ser.wording import aligned
+from hf_ser.wording import aligned, counted
 
 
 @errors_in_one_line()
@@ -114,6 +114,12 @@ def print_counts(corpora: Sequence[Dataset]) -> None:
             lines.append([emotion or "(none)", *(counts[emotion][name] for name in names), counts[emotion].total()])
     sizes = [sum(counts[emotion][name] for emotion in counts) for name in names]
     print_table([*lines, ["all", *sizes, sum(sizes)]])
+    for name, rows in zip(names, corpora, strict=True):
+        copies = [(clip, used) for clip, used in zip(rows["clip"][:], rows["copy_of"][:], strict=True) if used]
+        if copies:
+            print(
+                f"{name}: {counted(len(copies), 'file')} not counted: copies by name, such as {copies[0][0]} of {copies[0][1]}"
+            )
 
 
 def print_speakers(corpora: Sequence[Dataset]) -> None:

@@ -103,7 +103,14 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
     try:
         loaded = load_from_disk(source) if is_saved(source) else load_dataset(name, configuration or None)
     except Exception as error:  # the loader's errors are of many kinds
-        raise CorpusError(f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error}") from error
+        advice = (
+            "; audio files are read as manifest=metadata.csv, or as mine.yaml=FOLDER with a pattern for their names"
+            if Path(name).is_dir()
+            else ""
+        )
+        raise CorpusError(
+            f"dataset: {source!r} cannot be loaded, from disk or from the Hub: {error.__cause__ or error}{advice}"
+        ) from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {None: loaded}
 
 

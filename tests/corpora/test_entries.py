@@ -238,6 +238,21 @@ class TestACorpusOfTheUsersOwn:
             ("mine/more/m02_anger_2", "angry", "mine_m02", "male", "2", "mine/m02_anger_2"),
         ]
 
+    @pytest.mark.parametrize("folders", ["", r"(?P<speaker>[^/]+)/"])
+    def test_a_folder_for_each_emotion(
+        self, tmp_path: Path, folders: str, run_script: Callable[..., CompletedProcess[str]]
+    ) -> None:
+        """As docs/corpora.md has it. What the pattern does not tell apart are copies, and the count says so."""
+        (tmp_path / "mine.yaml").write_text(f"pattern: {folders}(?P<emotion>[^/]+)/[^/]+\n")
+        for name in ("anna/angry/1.wav", "anna/sad/2.wav", "ben/angry/1.wav"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        [rows] = read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
+        assert rows["emotion"][:] == ["angry", "sad", "angry"]
+        assert rows["speaker"][:] == (["mine_anna", "mine_anna", "mine_ben"] if folders else [None] * 3)
+        copies = "mine: 1 file not counted: copies by name, such as mine/ben/angry/1 of mine/anna/angry/1"
+        assert (copies in run_script("corpora", f"{tmp_path / 'mine.yaml'}={tmp_path}").stdout) != bool(folders)
+
     def test_it_may_extend_a_known_one(self, tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_text("extends: emodb\ncodes:\n  emotion: {L: calm}\n")
         (tmp_path / "03a01La.wav").touch()

@@ -73,6 +73,7 @@ class TestBadInput:
             ("savee", "has no path"),
             ("tess=", "has no path"),
             ("dataset=nobody/nothing", "cannot be loaded"),
+            ("dataset={folder}/tess", "cannot be loaded.*audio files are read as manifest=metadata.csv, or as mine.yaml=FOLDER"),
         ],
     )  # fmt: skip
     def test_a_specification_without_clips(

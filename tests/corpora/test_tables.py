@@ -353,6 +353,10 @@ class TestCREMADByVotes:
             ["emotion", "crema_d_votes", "all"],
             *([emotion, "1", "1"] for emotion in ("disgust", "sad", "(none)", "no_agreement")),
             ["all", "4", "4"],
+            (
+                "crema_d_votes: 1 file not counted: copies by name, such as "
+                "crema_d_votes/AudioWAV/1001_DFA_ANG_XX of crema_d_votes/AudioMP3/1001_DFA_ANG_XX"
+            ).split(),
             [],
             ["corpus", "speakers", "female", "male", "unknown"],
             ["crema_d_votes", "3", "0", "0", "3"],
