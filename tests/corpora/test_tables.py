@@ -349,14 +349,13 @@ class TestCREMADByVotes:
         self, crema_d_votes: Path, run_script: Callable[..., CompletedProcess[str]]
     ) -> None:
         printed = run_script("corpora", f"crema_d={crema_d_votes}", "--label_source", "multimodal_vote").stdout
-        assert [line.split() for line in printed.splitlines()] == [
+        copies = "not counted: copies by name, such as crema_d_votes/AudioWAV/1001_DFA_ANG_XX of crema_d_votes/AudioMP3/1001_DFA_ANG_XX"
+        lines = printed.splitlines()
+        lines.remove(f"crema_d_votes: 1 file {copies}")
+        assert [line.split() for line in lines] == [
             ["emotion", "crema_d_votes", "all"],
             *([emotion, "1", "1"] for emotion in ("disgust", "sad", "(none)", "no_agreement")),
             ["all", "4", "4"],
-            (
-                "crema_d_votes: 1 file not counted: copies by name, such as "
-                "crema_d_votes/AudioWAV/1001_DFA_ANG_XX of crema_d_votes/AudioMP3/1001_DFA_ANG_XX"
-            ).split(),
             [],
             ["corpus", "speakers", "female", "male", "unknown"],
             ["crema_d_votes", "3", "0", "0", "3"],
