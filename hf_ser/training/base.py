@@ -316,11 +316,10 @@ class BaseTrainer(MicroBatchTrainer):
                 torch.distributed.broadcast(buffer, 0)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         # Not the mean of the batches' means: that changes with their size and with the number of processes.
-        labels, _ = output.label_ids
-        logits = torch.from_numpy(output.predictions)
-        output.metrics[f"{metric_key_prefix}_loss"] = self.compute_loss_func(
-            {"logits": logits}, torch.from_numpy(labels)
-        ).item()
+        logits, labels = (
+            torch.from_numpy(each).to(self.args.device) for each in (output.predictions, output.label_ids[0])
+        )
+        output.metrics[f"{metric_key_prefix}_loss"] = self.compute_loss_func({"logits": logits}, labels).item()
         return output
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
