@@ -17,6 +17,7 @@ from hf_ser.annotations import Ranges, agreement, check_targets, optional, share
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, Excluded, corpus_of, hub_dataset, read_corpora, source_of
 from hf_ser.corpora.columns import Words, arrow_column
+from hf_ser.corpora.manifest import find_column
 from hf_ser.corpora.rows import RATED_COLUMNS
 from hf_ser.emotions import (
     DIMENSIONS,
@@ -147,14 +148,15 @@ def as_clips(dataset: Dataset) -> Dataset:
         raise CorpusError("found a datasets.Dataset without rows, expected clips")
     part = str(dataset.split or "part")
     rows = hub_dataset.rows_of(dataset, dataset.info.dataset_name or hub_dataset.NAME, part, "the dataset")
-    words = column(rows, "emotion").counts()
-    label = dataset.features.get("label")
+    words = {word for word in column(rows, "emotion").counts() if word}
+    name = find_column(dataset.column_names, "emotion")
+    label = dataset.features[name] if name else None
     known = tuple(map(canonical, label.names)) if isinstance(label, ClassLabel) else tuple(sorted(words))
     if len(set(known)) < len(known):
         raise CorpusError(
-            f"label: found {listed(label.names)}, of which several name the same emotion; expected one name"
+            f"{name}: found {listed(label.names)}, of which several name the same emotion; expected one name"
         )
-    targets = [name for name in DIMENSIONS if {name} <= {*dataset.column_names} & {*rows.column_names}]
+    targets = [name for name in DIMENSIONS if name in dataset.column_names and name in rows.column_names]
     targets += ["emotion"] * bool(words)
     if "emotion_distribution" in dataset.column_names:
         targets.append("emotion_distribution")
@@ -189,7 +191,7 @@ def numbered_as(clips: Dataset, emotions: Sequence[str]) -> Dataset:
 
 
 def with_column(clips: Dataset, name: str, values: pa.Array, feature: Any) -> Dataset:
-    """Clips with another column of that name: `values` for all rows of their table, from which they may be selected."""
+    """Replaces a column by `values`, which are for all rows of the table that the clips may be selected from."""
     # A column that is added to a selection would copy the audio.
     others = Dataset(clips.data, info=clips.info).remove_columns(name)
     column = Dataset(pa.table({name: values}), info=DatasetInfo(features=Features({name: feature})))
@@ -349,7 +351,7 @@ def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:
 
 def excluded_of(parts: Mapping[str, Dataset]) -> list[Excluded]:
     """The clips that cannot be used: those known when the corpora were read, and in streaming those found since."""
-    found = list(parts["train"].info.excluded)
+    found = list(dict.fromkeys(clip for clips in parts.values() for clip in clips.info.excluded))
     for clips in parts.values():
         if clips.info.stream:
             found += clips.info.stream.excluded(names_of(clips), clips["row"][:])

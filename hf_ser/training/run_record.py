@@ -254,7 +254,7 @@ def corpora_table(parts: Mapping[str, Dataset]) -> dict[str, dict[str, Any]]:
         columns["speaker"] += column(clips, "speaker")
         columns["seconds"] += np.nan_to_num(seconds_of(clips)).tolist()
     found = {}
-    sources = parts["train"].info.sources
+    sources = {name: source for clips in parts.values() for name, source in clips.info.sources.items()}
     for corpus, rows in pd.DataFrame(columns).groupby("corpus"):
         found[str(corpus)] = {
             "clips": len(rows),

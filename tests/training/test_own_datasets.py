@@ -257,3 +257,44 @@ def test_predictions_of_dimensions(train: Callable[..., SERTrainer], own: Datase
     assert found.shape == truth.shape == (len(own), 1)
     np.testing.assert_allclose(truth[:, 0], values)
     assert metrics["own_clips"] == len(own)
+
+
+def test_a_clip_without_a_label_is_excluded(own: Dataset) -> None:
+    """Trap: a label that is missing among texts was an emotion without a name."""
+    names = own.features["label"].names
+    words = [names[label] for label in own["label"][:]]
+    words[7] = None
+    found = as_clips(own.remove_columns("label").add_column("emotion", words))
+    assert found.features["label"].names == sorted(names)
+    assert len(found) == len(own) - 1
+    assert [(clip.reason, clip.detail) for clip in found.info.excluded] == [("unknown emotion", "none is given")]
+
+
+def test_the_names_of_emotions_are_those_of_the_column_with_the_emotion(own: Dataset) -> None:
+    """Trap: they were those of a column `label`, whatever that is, and for shares of votes in alphabetical order."""
+    backwards = ClassLabel(names=own.features["label"].names[::-1])
+    words = [own.features["label"].int2str(label) for label in own["label"][:]]
+    clips = own.remove_columns("label").add_column("emotion", words).cast_column("emotion", backwards)
+    shares = [[1.0, 0.0, 0.0]] * len(clips)
+    found = as_clips(clips.add_column("emotion_distribution", shares))
+    assert found.features["label"].names == backwards.names
+    assert [backwards.names[label] for label in found["label"][:]] == words
+    other = clips.add_column("label", [0] * len(clips)).cast_column("label", ClassLabel(names=["loud", "quiet"]))
+    assert as_clips(other).features["label"].names == backwards.names
+
+
+def test_what_is_excluded_of_any_part_is_in_the_results(
+    train: Callable[..., SERTrainer], own: Dataset, tmp_path: Path
+) -> None:
+    """Trap: only what the training clips were read with."""
+    audio = own["audio"][:]
+    audio[-1] = {"bytes": b"no sound", "path": "broken.wav"}
+    columns = {"audio": audio, "speaker": own["speaker"][:], "label": own["label"][:]}
+    validation = Dataset.from_dict(columns, split="validation").cast_column("audio", Audio(decode=False))
+    trainer = train(own, validation.cast_column("label", own.features["label"]))
+    trainer.evaluate(own, metric_key_prefix="test")
+    trainer.save_model()
+    results = trainer.create_model_card()
+    (line,) = (tmp_path / "own" / "excluded.csv").read_text().splitlines()[1:]
+    assert "unreadable" in line
+    assert results.excluded == {"dataset": {"unreadable": 1}}
