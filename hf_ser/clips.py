@@ -151,11 +151,13 @@ def as_clips(dataset: Dataset) -> Dataset:
     words = {word for word in column(rows, "emotion").counts() if word}
     name = find_column(dataset.column_names, "emotion")
     label = dataset.features[name] if name else None
-    known = tuple(map(canonical, label.names)) if isinstance(label, ClassLabel) else tuple(sorted(words))
-    if len(set(known)) < len(known):
-        raise CorpusError(
-            f"{name}: found {listed(label.names)}, of which several name the same emotion; expected one name"
-        )
+    known = tuple(sorted(words))
+    if isinstance(label, ClassLabel):
+        known = tuple(map(canonical, label.names))
+        if len(set(known)) < len(known):
+            raise CorpusError(
+                f"{name}: found {listed(label.names)}, of which several name the same emotion; expected one name"
+            )
     targets = [name for name in DIMENSIONS if name in dataset.column_names and name in rows.column_names]
     targets += ["emotion"] * bool(words)
     if "emotion_distribution" in dataset.column_names:

@@ -222,6 +222,8 @@ class SERPipeline(AudioClassificationPipeline):
         """
         if not longest >= 1:  # nor NaN
             raise ValueError(f"longest: must be at least 1 s, found {longest}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size: must be at least 1, found {batch_size}")
         clips: Iterable[Clip]
         if isinstance(sources, (*SOURCES, Sequence)):
             clips = find_clips(sources)

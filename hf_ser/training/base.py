@@ -95,6 +95,7 @@ class BaseTrainer(MicroBatchTrainer):
         collator (`SpeechCollator`): Makes the batches.
         train_dataset (`SpeechDataset`): The training segments.
         eval_dataset (`SpeechDataset`, *optional*): The validation segments.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): More callbacks.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class BaseTrainer(MicroBatchTrainer):
         collator: SpeechCollator,
         train_dataset: SpeechDataset,
         eval_dataset: SpeechDataset | None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         targets = train_dataset.targets
         emotions = len(targets.emotions)
@@ -135,7 +137,7 @@ class BaseTrainer(MicroBatchTrainer):
             processing_class=collator.feature_extractor,
             compute_loss_func=regularised(loss, tuned.model) if adalora else loss,
             compute_metrics=partial(clip_metrics, emotions=emotions),
-            callbacks=[EarlyStoppingCallback(stopping)] if stopping else None,
+            callbacks=[*callbacks, *([EarlyStoppingCallback(stopping)] if stopping else [])],
             optimizer_cls_and_kwargs=(torch.optim.Adam, adam) if args.adam else None,
         )
         # One bar and a line for each epoch, in place of a bar for each evaluation and dictionaries of raw metrics.
@@ -271,8 +273,12 @@ class BaseTrainer(MicroBatchTrainer):
         return output
 
     def _validate(self) -> tuple[float, int]:
-        """UAR (of dimensions alone CCC) and the number of clips on validation; `evaluate` would log them as those of an epoch."""
-        clips = len(set(self.eval_dataset.segments.clip.tolist()))
+        """
+        UAR (of dimensions alone CCC) on validation, and the number of clips with such a label; `evaluate` would log them as
+        those of an epoch.
+        """
+        labelled = np.isfinite(self.eval_dataset.labels[:, : self._loss.emotions or None]).any(axis=1)
+        clips = len(set(self.eval_dataset.segments.clip.tolist()) & set(np.flatnonzero(labelled).tolist()))
         try:
             output = self.evaluation_loop(self.get_eval_dataloader(), "interpolation", metric_key_prefix="eval")
         except DivergedError:

@@ -31,7 +31,8 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     With mixup (Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization) an item is
     `weight * segment + (1 - weight) * other`, augmented after that. The other segment is cut, or padded with zeros at its end, to
-    the length of the first, and the labels are mixed alike. The weight is at least 0.5: the first segment is the main one.
+    the length of the first, and the labels are mixed alike: the mixture has a label if both segments have it. The weight is at
+    least 0.5: the first segment is the main one.
 
     Args:
         clips (`datasets.Dataset`): Prepared clips with `audio` and `label`.

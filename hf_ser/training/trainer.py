@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ import transformers
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
-from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput, TrainOutput
 
 from hf_ser import splits
 from hf_ser.audio import Augmentation
-from hf_ser.clips import as_clips, column, emotion_column, excluded_of, names_of, numbered_as, write_excluded
+from hf_ser.clips import as_clips, column, excluded_of, names_of, numbered_as, write_excluded
 from hf_ser.emotions import EMOTION
 from hf_ser.evaluation import normalised, per_clip
 from hf_ser.evaluation.measures import Evaluated
@@ -49,6 +50,7 @@ from hf_ser.training.folder import (
 )
 from hf_ser.training.frozen import cached_frozen_part, cached_predictions
 from hf_ser.training.identity import require_same_run, training_identity, write_identity
+from hf_ser.training.losses import frequencies
 from hf_ser.training.probe import Solution, most_clips, solve_probe
 from hf_ser.training.run_record import RunRecord
 from hf_ser.training.sampling import longest_first
@@ -68,7 +70,7 @@ from hf_ser.tuning import (
 
 logger = logging.getLogger(__name__)
 
-#: Metrics that reports alone state.
+#: Metrics in `report.json` but not in `results.json`.
 IN_REPORTS_ALONE = ("ece", "log_loss", "eer_by_emotion")
 #: The metrics of the probe that stand beside the model's.
 PROBE_METRICS = ("clips", *EMOTION_METRICS, "ccc")
@@ -156,8 +158,8 @@ class SERTrainer(CheckpointingTrainer):
         self.keeps_base = tuned.keeps_base
         if not tuned.keeps_base and not (mergeable(tuned.model) and args.save_format == "merged"):
             raise ValueError(
-                "save_format: this method changes the encoder's own weights, so that its adapter is of no use alone; expected "
-                "'merged'"
+                f"save_format={args.save_format!r}: this method changes the encoder's own weights, so that its adapter is of no "
+                "use alone; expected 'merged', and a method that can be merged"
             )
         if args.base_model_dtype == "bfloat16" and not hasattr(tuned.model, "peft_config"):
             raise ValueError(
@@ -172,9 +174,8 @@ class SERTrainer(CheckpointingTrainer):
             collator=SpeechCollator(loaded.feature_extractor, families.minimum_samples_in_training(tuned.model.config)),
             train_dataset=train,
             eval_dataset=self._evaluation_set(self.clips["validation"]) if "validation" in self.clips else None,
+            callbacks=callbacks or (),
         )
-        for callback in callbacks or []:
-            self.add_callback(callback)
         self.record = RunRecord(self, loaded)
         self.add_callback(self.record)
 
@@ -214,7 +215,7 @@ class SERTrainer(CheckpointingTrainer):
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
         Trains. It solves the probe first, and starts a `linear` head from it. A second call goes on from the weights of the
-        first one.
+        first one. The method `probe` takes no steps after that.
 
         Args:
             resume_from_checkpoint (`str`, `Path` or `bool`, *optional*): A checkpoint, or `True` for the last one in
@@ -231,12 +232,13 @@ class SERTrainer(CheckpointingTrainer):
         if self.interpolation_start is None:  # a second training goes on from the first one
             self.interpolation_start = self._start()
         self.record.start_clock()
+        output = TrainOutput(0, 0.0, {})
         if self.tuning.method == "probe":
             self.end_training()
-            return None
-        with cached_frozen_part(self):
-            output = super().train(checkpoint and str(checkpoint), *args, **kwargs)
-        self.metrics.clear()  # of the model as it was in the training
+        else:
+            with cached_frozen_part(self):
+                output = super().train(checkpoint and str(checkpoint), *args, **kwargs)
+        self.metrics.clear()  # of the model as it was before the end
         return output
 
     def _begin(self, checkpoint: Path | None) -> None:
@@ -316,14 +318,14 @@ class SERTrainer(CheckpointingTrainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, Any]:
         """
-        Metrics per clip, each between 0 and 1, in float32 whatever the precision of training.
+        Metrics over clips, in float32 whatever the precision of training. UAR, accuracy, F1 and EER are between 0 and 1.
 
         Args:
             eval_dataset (`datasets.Dataset`, *optional*): Clips; by default the validation clips. (transformers calls it so after
                 each epoch, too: then with fewer metrics, and in the precision of training.)
             metric_key_prefix (`str`, defaults to `"eval"`): The start of the metrics' names. It is also the name of the part in
                 results and card, such as `validation`, `test` or `test2`. With `"eval"` the part is the one that has the same
-                clips, else `test`. Metrics of the training clips are returned alone.
+                clips, else `test`. Metrics of the training clips are returned, and not stored.
 
         Returns:
             `eval_clips`, `eval_loss`. Of emotions `eval_uar`, `eval_accuracy`, `eval_f1_weighted`, `eval_f1_macro`, `eval_eer`,
@@ -363,7 +365,7 @@ class SERTrainer(CheckpointingTrainer):
         Returns:
             `predictions` `(clips, outputs)`: the probabilities of the emotions, then the values of the dimensions. `label_ids`:
             the true emotions `(clips,)`, or for a model of dimensions alone their true values `(clips, dimensions)`. `metrics`:
-            those of [`evaluate`]. All are for the clips that can be used, in their order.
+            those of [`evaluate`]. Clips that cannot be used, or that have no label, have no row.
         """
         if isinstance(test_dataset, SpeechDataset):  # of `predict_clips`
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
@@ -399,8 +401,7 @@ class SERTrainer(CheckpointingTrainer):
         if by := self.args.normalise_by:
             prior = np.full(len(self.emotions), 1 / len(self.emotions))
             if self.args.balance == "none":
-                known = emotion_column(self.clips["train"]).codes
-                prior = np.bincount(known[known >= 0], minlength=len(prior)) / (known >= 0).sum()
+                prior = frequencies(self.train_dataset.emotions, len(prior)).double().numpy()
             groups = list(column(clips, by).take(rows))
             adapted = replace(evaluated, probabilities=normalised(probabilities, groups, prior))
             matrix = confusion(adapted.probabilities[labelled], adapted.labels[labelled])
@@ -412,15 +413,16 @@ class SERTrainer(CheckpointingTrainer):
         if "validation" in self.clips and "validation" not in self.metrics:
             self.evaluate(self.clips["validation"], metric_key_prefix="validation")
         if stream := self.clips["train"].info.stream:  # each process has decoded clips of its own
-            for found in (stream.seconds, stream.reason):
-                gathered = self.accelerator.gather(found.nan_to_num(0)[None].to(self.args.device))
-                found.copy_(gathered.amax(dim=0))
+            for found, unknown in ((stream.seconds, math.nan), (stream.reason, 0)):
+                most = self.accelerator.gather(found.nan_to_num(0)[None].to(self.args.device)).amax(dim=0)
+                found.copy_(torch.where(most > 0, most, unknown))
         return self.record.results()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
-        Saves what opens in `pipeline("audio-classification")`: a checkpoint with adapters merged in and the adapter in
-        `adapter/`, or the adapter alone (`save_format="adapter"`, and methods that cannot be merged).
+        Saves the model. A checkpoint, with an adapter merged in that is also in `adapter/`, opens in transformers' pipeline.
+        With `save_format="adapter"`, and of methods that cannot be merged, the adapter alone is saved, which opens in
+        [`hf_ser.pipeline`].
         """
         if _internal_call:
             super().save_model(output_dir, _internal_call)
@@ -451,10 +453,14 @@ class SERTrainer(CheckpointingTrainer):
             split_outputs(fold_training_layers(model)).save_pretrained(folder)
         extractor.save_pretrained(folder)
 
-    def create_model_card(self, output_dir: str | None = None, **kwargs: Any) -> RunResults:
+    def create_model_card(self, output_dir: str | None = None, **given: Any) -> RunResults:
         """
         Writes `README.md`, the model card, and what it is made of: `results.json`, `splits.json`, `excluded.csv`,
         `confusion_matrix.png` and `training_curves.png`.
+
+        Args:
+            output_dir (`str`, *optional*): The folder, by default the run's.
+            **given: See [`~hf_ser.hub.card.make_card`]: `license`, `language`, `tags` ...
 
         Returns:
             What `results.json` holds.
@@ -472,7 +478,7 @@ class SERTrainer(CheckpointingTrainer):
         folder = Path(output_dir or self.args.folder)
         self.save_splits(folder)
         draw_run(results, folder)
-        write_card(results, folder)
+        write_card(results, folder, **given)
         results.write(folder)
         self.keep_best_checkpoint()
         return results
@@ -526,7 +532,7 @@ class SERTrainer(CheckpointingTrainer):
 
 def require_trainable(args: SERConfig, tuning: Tuning) -> None:
     """
-    Checks arguments that need no data: a run does so before it reads any, and the trainer for those who give it theirs.
+    Checks arguments that need no data. [`finetune`] calls it before it reads corpora, [`SERTrainer`] for users with datasets.
 
     Raises:
         ValueError: if one process sees several GPUs, the method does not fit the head, or the model cannot be sharded.

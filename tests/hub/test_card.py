@@ -314,7 +314,8 @@ class TestReport:
     @pytest.mark.parametrize(
         ("path", "value", "why"),
         [
-            ("clips", None, "it is no report"),
+            ("clips", None, "it is not a report"),
+            ("model", {"name": "foreign"}, "it cannot be read .KeyError: 'precision'"),
             ("model.precision", "int8", "its metrics are of the model in int8"),
             ("clips.part", "all", r"not the test part of the run's own split \(part: all\)"),
             ("clips.number", 59, "it has 59 clips, and the run's test part 239"),

@@ -326,6 +326,8 @@ def test_arguments_are_checked_at_once(pitch: SERPipeline, tmp_path: Path) -> No
     for longest in (0.5, float("nan")):
         with pytest.raises(ValueError, match=f"longest: must be at least 1 s, found {longest}"):
             pitch.predict([], longest=longest)
+    with pytest.raises(ValueError, match="batch_size: must be at least 1, found 0"):
+        pitch.predict([], batch_size=0)
 
 
 @pytest.mark.parametrize(

@@ -458,23 +458,42 @@ def test_clips_that_are_too_long_for_the_encoder_are_refused_before_the_training
     assert trainer.train_dataset.segments.samples.max() <= 30 * 16_000
 
 
+@pytest.mark.parametrize("method", ["lora_qkv", "probe"])
 def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
-    make: Make, tiny_hubert: Path, tmp_path: Path
+    make: Make, tiny_hubert: Path, tmp_path: Path, method: str
 ) -> None:
     _, clips = make()
     args = SERConfig(output_dir=str(tmp_path / "alone"), max_steps=1, disable_tqdm=True, bf16=False)
-    trainer = SERTrainer(tiny_hubert, args, clips["train"], peft_config="lora_qkv")
-    trainer.train()
-    with pytest.raises(ValueError, match="call evaluate"):
+    trainer = SERTrainer(tiny_hubert, args, clips["train"], peft_config=method)
+    trainer.evaluate(clips["test"])
+    assert trainer.train().global_step == (method != "probe")
+    with pytest.raises(ValueError, match="call evaluate"):  # the metrics were of the model before it was trained
         trainer.create_model_card()
     metrics = trainer.evaluate(clips["test"])
     trainer.save_model()
-    trainer.create_model_card()
+    trainer.create_model_card(license="cc-by-4.0")
     results = RunResults.read(tmp_path / "alone")
     assert results.test["uar"] == metrics["eval_uar"]
     assert results.split["speakers_shared_by_train_and_test"] == 0
     assert results.split["speakers_shared_by_train_and_validation"] is None
-    assert "audio-classification" in (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")
+    assert "audio-classification" in card
+    assert "license: cc-by-4.0" in card
+
+
+def test_a_callback_of_the_user_is_there_from_the_start(make: Make, tiny_hubert: Path, tmp_path: Path) -> None:
+    """Trap: those that begin in `on_init_end` (CodeCarbon's) did nothing."""
+
+    class Counted(TrainerCallback):
+        began = 0
+
+        def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.began += 1
+
+    counted = Counted()
+    _, clips = make()
+    SERTrainer(tiny_hubert, SERConfig(str(tmp_path), bf16=False), clips["train"], callbacks=[counted])
+    assert counted.began == 1
 
 
 def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path, tmp_path: Path) -> None:

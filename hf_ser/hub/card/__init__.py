@@ -77,7 +77,7 @@ def make_card(
         tags (`Sequence[str]`): More tags.
         folder (`str`): The name of the model's folder, for the code in the card of a model that is not on the Hub.
         adapter (`bool`): Whether the model is an adapter without its encoder.
-        merged (`bool`): Whether it is a checkpoint with the adapter that was merged into it in `adapter/`.
+        merged (`bool`): Whether the adapter was merged into the checkpoint and is also saved in `adapter/`.
         files (`Sequence[str]`): Those of `CARD_FILES` that are beside the card.
     """
     # Each text in one line, so that no name is a heading or breaks a table.
@@ -223,9 +223,9 @@ def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     if (folder / CONFIG).exists():
         adapter, merged = (folder / ADAPTER_CONFIG).exists(), (folder / "adapter").is_dir()
     else:  # the results alone
-        lora = "lora" in results.method
-        adapter = text.unmerged(results) or (lora and results.training.arguments.get("save_format") == "adapter")
-        merged = lora and not adapter
+        adapts = results.method not in ("full", "frozen", "probe")
+        adapter = text.unmerged(results) or (adapts and results.training.arguments.get("save_format") == "adapter")
+        merged = adapts and not adapter
     files = [name for name in CARD_FILES if (folder / name).exists()]
     card = make_card(results, report=read_report(folder, results), folder=folder.resolve().name, adapter=adapter,
                      merged=merged, files=files, **given)  # fmt: skip
@@ -243,8 +243,8 @@ def read_report(folder: Path, results: RunResults) -> dict[str, Any] | None:
     try:
         report = records.read(path)
         reason = why_another(report, results)
-    except ValueError as error:
-        reason = f"it cannot be read ({error})"
+    except (ValueError, LookupError, TypeError) as error:
+        reason = f"it cannot be read ({type(error).__name__}: {error})"
     if reason:
         logger.warning("%s is left out: %s", path, reason)
         return None
@@ -254,7 +254,7 @@ def read_report(folder: Path, results: RunResults) -> dict[str, Any] | None:
 def why_another(report: Mapping[str, Any], results: RunResults) -> str | None:
     """The reason why a report is not one of this run's test part; `None` if it is."""
     if not report.get("clips") or not report.get("quality"):
-        return "it is no report of scripts/evaluate.py"
+        return "it is not a report of hf-ser evaluate"
     if (precision := report["model"]["precision"]) != "float32":
         return f"its metrics are of the model in {precision}"
     clips, test = report["clips"], results.test
