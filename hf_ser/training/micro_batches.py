@@ -131,6 +131,12 @@ class MicroBatchTrainer(Trainer):
         until_it_fits(self._begin_step, self._halve_micro_batches)
         return self._samples, counts
 
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        super()._load_rng_state(checkpoint)
+        if self._samples:  # in the middle of an epoch transformers loads it when the step has its batches
+            self._drawn = RandomState()
+            until_it_fits(self._begin_step, self._halve_micro_batches)
+
     def _begin_step(self) -> None:
         """Prepares the step, or its repetition with the same random numbers."""
         self._drawn.restore()
@@ -175,7 +181,10 @@ class MicroBatchTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """The gradients of a batch; where the memory runs out, those of the step up to it in smaller micro-batches."""
+        """
+        Accumulates the gradients of a batch, and returns its loss. When memory runs out, it repeats the step so far in smaller
+        micro-batches.
+        """
         repeats = False
 
         def compute() -> torch.Tensor:

@@ -286,15 +286,19 @@ def _loss_history(trainer: SERTrainer) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("method", "strategy"),
-    [("full", "steps"), ("lora_qkv", "epoch"), ("adalora", "steps"), ("randlora", "epoch")],
-)
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(make: Make, method: str, strategy: str) -> None:
+    ("method", "strategy", "more"),
+    [("full", "steps", ()), ("lora_qkv", "epoch", ()), ("adalora", "steps", ()), ("randlora", "epoch", ()),
+     # Trap: the first step of a resumed run drew other dropout in its two passes than it had.
+     ("lora_qkv", "steps", ("--targets", "emotion", "arousal", "--lora_dropout", "0.5", "--micro_batch_seconds", "1"))],
+)  # fmt: skip
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
+    make: Make, method: str, strategy: str, more: tuple[str, ...]
+) -> None:
     """At the end of an epoch, and in the middle of one."""
     options = ["--method", method, "--num_train_epochs", "2", "--logging_strategy", "steps", "--logging_steps", "1",
                "--noise_probability", "0.5", "--lora_dropout", "0", "--save_total_limit", "9", "--save_strategy", strategy,
                "--eval_strategy", strategy, "--save_steps", "3", "--eval_steps", "3",
-               "--per_device_train_batch_size", "6"]  # fmt: skip
+               "--per_device_train_batch_size", "6", *more]  # fmt: skip
     trainer, _ = make(*options)
     trainer.train()
     expected = _loss_history(trainer)
