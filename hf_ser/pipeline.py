@@ -86,8 +86,8 @@ def pipeline(
     Raises:
         FileNotFoundError: if a folder holds no model.
         HubError: if the Hub does not give the model.
-        ValueError: if a file is damaged, a weight would be random, the model is not a classifier of one emotion out of
-            several, or an argument does not fit the model.
+        ValueError: if a file is damaged, a weight would be random, several emotions of the model may be right at once, or
+            an argument does not fit the model.
     """
     if not is_exported(model):
         opened = load(model, base=base, device=device, **hub)
@@ -453,7 +453,7 @@ class SERPipeline(AudioClassificationPipeline):
     def preprocess(self, waveforms: Sequence[Waveform]) -> BatchFeature:
         """
         The model's inputs for waveforms `(samples,)` at 16 kHz: PyTorch's tensors, padded to the longest, with an
-        `attention_mask`. transformers' own Whisper takes nothing but 30 s without a mask.
+        `attention_mask`. transformers' own Whisper needs inputs padded to 30 s, and takes no mask.
         """
         whole = needs_thirty_seconds(self.model.config)
         inputs = self.feature_extractor(

@@ -51,7 +51,7 @@ class StepSampler(EpochSampler):
 
     Args:
         dataset (`SpeechDataset`): The segments.
-        batch (`int`): Segments in one batch, over all processes: a multiple of them.
+        batch (`int`): Segments in a batch of all processes; `processes` divides it.
         seed (`int`): The seed.
         accumulated (`int`, defaults to 1): Batches in one step.
         processes (`int`, defaults to 1): Processes that share each batch, its first part for the first process and so on.
@@ -107,15 +107,15 @@ def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> n
     Returns:
         `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
     """
-    present = rng.permutation(
-        np.unique(labels[labels >= 0])
-    )  # in this order, so that the remainder goes to others in every epoch
+    # In this order, so that the remainder goes to other labels in every epoch.
+    present = rng.permutation(np.unique(labels[labels >= 0]))
+    least, remainder = divmod(len(labels), len(present))
     found = []
-    for label, share in zip(present, np.array_split(labels, len(present)), strict=True):
-        mine = np.flatnonzero(labels == label)
-        rounds = -(-len(share) // len(mine))
-        drawn = np.concatenate([n * REPEAT * len(labels) + rng.permutation(mine) for n in range(rounds)])
-        found.append(drawn[: len(share)])
+    for k, label in enumerate(present.tolist()):
+        mine, size = np.flatnonzero(labels == label), least + (k < remainder)
+        rounds = -(-size // len(mine))
+        repeated = np.concatenate([n * REPEAT * len(labels) + rng.permutation(mine) for n in range(rounds)])
+        found.append(repeated[:size])
     return np.concatenate(found)
 
 
