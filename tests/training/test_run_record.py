@@ -151,9 +151,13 @@ def test_corpora_are_counted_over_all_parts_with_the_reader_that_they_came_from(
     train = Dataset(
         clips(["a", "ravdess"], ["a_1", None]).data, info=ClipsInfo(sources={"ravdess": {"read_as": "ravdess"}})
     )
-    parts = {"train": train, "validation": clips(["a"], [None]), "test": clips(["a"], ["a_2"])}
+    others = [
+        Dataset(clips(["a"], [speaker]).data, info=ClipsInfo(sources=of))
+        for speaker, of in ((None, {}), ("a_2", {"a": {"read_as": "tess"}}))
+    ]
+    parts = {"train": train, "validation": others[0], "test": others[1]}
     assert corpora_table(parts) == {
-        "a": {"clips": 3, "speakers": 2, "clips_without_speaker": 1, "hours": 1.5, "read_as": "manifest"},
+        "a": {"clips": 3, "speakers": 2, "clips_without_speaker": 1, "hours": 1.5, "read_as": "tess"},
         "ravdess": {"clips": 1, "speakers": 0, "clips_without_speaker": 1, "hours": 0.5, "read_as": "ravdess"},
     }
 
