@@ -2,6 +2,7 @@
 // that mixes its tensors with the CPU's fails, as on a GPU, so that a machine without one finds what would fail there.
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
@@ -128,6 +129,20 @@ void by_cpu(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&by_cpu>());
+}
+
+// Autocast, with CUDA's lists of the operations that it rounds.
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
+
+#define ROUNDED(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, lower_precision_fp)
+#define IN_FLOAT32(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32)
+#define IN_FLOAT32_OR_THE_DTYPE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32_set_opt_dtype)
+#define IN_THE_WIDEST_TYPE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, promote)
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  AT_FORALL_LOWER_PRECISION_FP(ROUNDED)
+  AT_FORALL_FP32(IN_FLOAT32)
+  AT_FORALL_FP32_SET_OPT_DTYPE(IN_FLOAT32_OR_THE_DTYPE)
+  AT_FORALL_PROMOTE(IN_THE_WIDEST_TYPE)
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
