@@ -127,15 +127,18 @@ class MicroBatchTrainer(Trainer):
         if self._bytes_per_second and not self._measured_seconds:
             self._use_free_memory()
         self._samples, counts = super().get_batch_samples(*args, **kwargs)
-        self._drawn = RandomState()
-        until_it_fits(self._begin_step, self._halve_micro_batches)
+        self._begin_from_here()
         return self._samples, counts
 
     def _load_rng_state(self, checkpoint: Any) -> None:
         super()._load_rng_state(checkpoint)
         if self._samples:  # in the middle of an epoch transformers loads it when the step has its batches
-            self._drawn = RandomState()
-            until_it_fits(self._begin_step, self._halve_micro_batches)
+            self._begin_from_here()
+
+    def _begin_from_here(self) -> None:
+        """Begins the step with the random numbers that come next."""
+        self._drawn = RandomState()
+        until_it_fits(self._begin_step, self._halve_micro_batches)
 
     def _begin_step(self) -> None:
         """Prepares the step, or its repetition with the same random numbers."""
