@@ -243,7 +243,7 @@ def labelled(
     usable, excluded = exclude_unusable(rows, selection.knows, minimum_seconds, rated)
     usable, copies = exclude_copies(rows, usable)
     excluded += copies
-    report_excluded(rows, excluded, max_excluded)
+    require_few_excluded(rows, excluded, max_excluded)
 
     counts = np.bincount(labels[usable][labels[usable] >= 0], minlength=len(selection.names)).astype(float)
     if EMOTION not in targets and votes is not None:  # else a class of the model would have no clip
@@ -403,7 +403,7 @@ def exclude_copies(rows: Dataset, usable: Sequence[int]) -> tuple[list[int], lis
     return kept, excluded
 
 
-def report_excluded(rows: Dataset, excluded: Sequence[Excluded], limit: float) -> None:
+def require_few_excluded(rows: Dataset, excluded: Sequence[Excluded], limit: float) -> None:
     """
     Logs how many clips are excluded and why.
 

@@ -123,9 +123,9 @@ class SERPipeline(AudioClassificationPipeline):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
-        self.fits = FittingParts(self.device)
+        self.in_fitting_parts = FittingParts(self.device)
         #: Threads that read clips and extract features ahead of a GPU. On a CPU, whose cores the model needs, one reads.
-        self.readers = loading_processes(self.device.type == "cuda")
+        self.reading_threads = loading_processes(self.device.type == "cuda")
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise ValueError(
@@ -242,7 +242,7 @@ class SERPipeline(AudioClassificationPipeline):
     ) -> Iterator[Prediction]:
         total = len(clips) if isinstance(clips, list) else None
         shortest, samples = minimum_samples(self.model.config), POOL_BATCHES * batch_seconds * SAMPLING_RATE
-        at_once = max(self.readers, 1)
+        at_once = max(self.reading_threads, 1)
         waiting: deque[_Pool] = deque()  # whose predictions are not complete
         with (
             tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
@@ -379,7 +379,7 @@ class SERPipeline(AudioClassificationPipeline):
         Raises:
             MemoryError: if one waveform alone does not fit into the memory of the device.
         """
-        with start_threads(max(self.readers, 1)) as threads:
+        with start_threads(max(self.reading_threads, 1)) as threads:
             for found in self._outputs(self._batches(waveforms, batch_seconds, batch_size), threads):
                 if found is not None:
                     yield found[0].places, found[1]
@@ -396,7 +396,7 @@ class SERPipeline(AudioClassificationPipeline):
         while first < len(order):
             width = max(len(waveforms[order[first]]), least)
             size = 1 if self.one_by_one else batch_size or int(batch_seconds * SAMPLING_RATE // width)
-            places = order[first : first + max(int(min(size, self.fits.most / width)), 1)]
+            places = order[first : first + max(int(min(size, self.in_fitting_parts.most / width)), 1)]
             yield _Batch(places, [waveforms[i] for i in places], width, pool)
             first += len(places)
 
@@ -404,23 +404,23 @@ class SERPipeline(AudioClassificationPipeline):
         self, batches: Iterable["_Batch | None"], threads: Executor
     ) -> Iterator["tuple[_Batch, npt.NDArray[np.float64]] | None"]:
         """
-        The outputs `(batch, emotions + dimensions)` of each batch, in order. With `readers`, these extract the features of the
-        next batches, and the outputs of a batch are fetched when the next one is queued, so that a GPU always has work. A
-        `None` comes before a batch that is not there yet; it is passed on after all outputs before it.
+        The outputs `(batch, emotions + dimensions)` of each batch, in order. With `reading_threads`, these extract the features
+        of the next batches, and the outputs of a batch are fetched when the next one is queued, so that a GPU always has work.
+        A `None` comes before a batch that is not there yet; it is passed on after all outputs before it.
         """
         extracted: deque[tuple[_Batch, Callable[[], BatchFeature]]] = deque()
         queued: deque[tuple[_Batch, list[_Copy]]] = deque()
         for batch in chain(batches, [None]):
             if batch is not None:
                 features = partial(self._features, batch.waveforms)
-                extracted.append((batch, threads.submit(features).result if self.readers else features))
-            while len(extracted) > (0 if batch is None else self.readers):
+                extracted.append((batch, threads.submit(features).result if self.reading_threads else features))
+            while len(extracted) > (0 if batch is None else self.reading_threads):
                 first, inputs = extracted.popleft()
                 compute = partial(self._queue, first.waveforms, inputs)
-                queued.append((first, self.fits(compute, len(first.places), first.width)))
+                queued.append((first, self.in_fitting_parts(compute, len(first.places), first.width)))
                 if len(queued) > 1:
                     yield self._fetch(*queued.popleft())
-            while queued and (batch is None or not self.readers):
+            while queued and (batch is None or not self.reading_threads):
                 yield self._fetch(*queued.popleft())
             if batch is None:
                 yield None

@@ -1,12 +1,15 @@
 """The precision that a model computes in."""
 
 import re
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.nn.utils import parametrize
 
 from hf_ser.machine import has_bfloat16
+from hf_ser.modeling.kernels import takes_windows, use_own_attention, use_windowed_convolutions, window_weight, windows
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 #: The encoder's layers, wherever the encoder is in the model.
@@ -22,9 +25,9 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
     - `bfloat16`: linear layers and convolutions in bfloat16, the others (norms, softmax) in float32. About twice as fast on
       processors and GPUs that have bfloat16 in hardware, slower on others. Probabilities change by some thousandths, a few
       by one or two hundredths.
-    - `int8`, on a CPU: the linear layers of the encoder, but not of adapters, in 8 bits; the others in bfloat16 where the
-      processor has it. The inputs of a layer are rounded with one scale for the whole batch: a clip has other probabilities
-      in a batch than alone.
+    - `int8`, on a CPU: the linear layers of the encoder and the convolutions of its feature encoder, but not those of
+      adapters, in 8 bits; the others in bfloat16 where the processor has it. The inputs of a layer are rounded with one scale
+      for the whole batch: a clip has other probabilities in a batch than alone.
 
     Args:
         model (`nn.Module`): A classifier.
@@ -44,11 +47,16 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
         _round_to_bfloat16(model, device)
 
 
-def _round_to_bfloat16(model: nn.Module, device: torch.device) -> None:
-    for layer in model.modules():
+def _round_to_bfloat16(model: Any, device: torch.device) -> None:
+    if device.type == "cpu":
+        use_own_attention(model)
+        use_windowed_convolutions(model)
+    for layer in list(model.modules()):
+        if parametrize.is_parametrized(layer):  # a weight norm, which would be computed for every batch
+            for name in list(layer.parametrizations):
+                parametrize.remove_parametrizations(layer, name)
         if isinstance(layer, nn.Linear | nn.Conv1d):
-            # Autocast would round the weights again for every batch. Only parameters, and not the computed weights of a weight
-            # norm.
+            # Autocast would round the weights again for every batch.
             for name, parameter in layer.named_parameters(recurse=False):
                 setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
     model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
@@ -63,17 +71,19 @@ def _round_to_int8(model: nn.Module) -> None:
         if isinstance(getattr(layer, name, None), nn.Module)
         for module in getattr(layer, name).modules()
     }
-    layers = [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and LAYER.search(name) and id(module) not in adapters
-        if min(module.weight.shape) >= LEAST_FEATURES
-    ]
-    if not layers:
+    rounded: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if id(module) in adapters:
+            continue
+        if type(module) is nn.Linear and LAYER.search(name) and min(module.weight.shape) >= LEAST_FEATURES:
+            rounded[name] = Int8Linear(module.weight, module.bias)
+        elif isinstance(module, nn.Conv1d) and takes_windows(name, module) and module.in_channels >= LEAST_FEATURES:
+            rounded[name] = Int8Conv1d(module)
+    if not rounded:
         raise ValueError("precision: the encoder has no linear layers to round to int8")
-    for name, linear in layers:
+    for name, module in rounded.items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Int8Linear(linear))
+        setattr(model.get_submodule(parent), child, module)
 
 
 class Int8Linear(nn.Module):
@@ -82,20 +92,34 @@ class Int8Linear(nn.Module):
     the whole tensor. For a CPU.
 
     Args:
-        linear (`nn.Linear`): The layer to round.
+        weight (`torch.Tensor` of shape `(out, in)`): The weight to round.
+        bias (`torch.Tensor` of shape `(out,)`, *optional*): The bias, which is not rounded.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        weight = linear.weight.detach().float()
+        weight = weight.detach().float()
         scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         rounded = torch.quantize_per_channel(
             weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8
         )
-        bias = None if linear.bias is None else linear.bias.detach().float()
-        self.packed = torch.ops.quantized.linear_prepack(rounded, bias)
+        self.packed = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.detach().float())
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`(..., in)` to `(..., out)`, in float32."""
         # Without VNNI the sum of two products of 8 bits overflows 16 bits, so that inputs get 7 bits.
         return torch.ops.quantized.linear_dynamic(input.float(), self.packed, not torch.cpu._is_vnni_supported())
+
+
+class Int8Conv1d(nn.Module):
+    """A convolution of the feature encoder as an [`Int8Linear`] on its [`~hf_ser.modeling.kernels.windows`]."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
+        self.linear = Int8Linear(window_weight(conv), conv.bias)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """`(batch, channels, steps)` to `(batch, out channels, frames)`, in float32."""
+        found: torch.Tensor = self.linear(windows(input.float(), self.kernel, self.stride))
+        return found.transpose(1, 2)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hf_ser.audio import fingerprints, near_duplicates
 from hf_ser.audio.distort import UNITS
-from hf_ser.clips import column, emotion_column, names_of, report_excluded
+from hf_ser.clips import column, emotion_column, names_of, require_few_excluded
 from hf_ser.corpora import Excluded
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import mcnemar, paired
@@ -70,7 +70,7 @@ def build(
     if not len(rows):
         raise ValueError(f"{model.name} can predict none of {len(names)} clips: {example}")
     excluded = [Excluded(names[i], *problem.split(": ", 1)) for i, problem in problems.items()]
-    report_excluded(clips.clips, excluded, clips.max_excluded)
+    require_few_excluded(clips.clips, excluded, clips.max_excluded)
     table = clips.clips.select(rows)
     outputs = predictions.probabilities[rows], predictions.values[rows]
     evaluated = Evaluated.of(table, model.emotions.names, model.dimensions, *outputs)

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from hf_ser.annotations import Truth, agreement, truth_of
 from hf_ser.audio import prepare
-from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, report_excluded, with_truth
+from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, require_few_excluded, with_truth
 from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, require_range
 from hf_ser.report.model import Model, ModelEmotions
@@ -109,7 +109,7 @@ def load_clips(
     # Only copies among the tested clips: a tested clip with the samples of one in training is leakage.
     clips, copies = exclude_copies(everything, taken[own.tested].tolist())
     excluded += [*own.copies, *copies]
-    report_excluded(everything, excluded, max_excluded)
+    require_few_excluded(everything, excluded, max_excluded)
     notes = own.notes + _labels_missing(
         emotions, truth.labels[clips], {name: truth.values[name][clips] for name in dimensions}
     )

@@ -36,7 +36,7 @@ from hf_ser.wording import listed
 #: length, and few models were trained on such long clips.
 LONGEST = 30.0
 #: Clips that are added up to a babble.
-VOICES = 6
+BABBLE_VOICES = 6
 CLEAN = Condition("clean")
 #: The names of files with kept predictions begin with this.
 KEPT = "predictions-"
@@ -366,5 +366,5 @@ def _voices(speakers: Sequence[str | None], seed: int) -> npt.NDArray[np.int64]:
     chosen = []
     for i, name in enumerate(names.tolist()):
         others = others_of.get(name, np.zeros(0, dtype=np.int64))
-        chosen.append(rng.choice(others if len(others) else np.flatnonzero(np.arange(len(names)) != i), VOICES))
+        chosen.append(rng.choice(others if len(others) else np.flatnonzero(np.arange(len(names)) != i), BABBLE_VOICES))
     return np.array(chosen)

@@ -24,12 +24,18 @@ from hf_ser.evaluation import DivergedError, emotion_metrics, mean_scorer, per_c
 from hf_ser.memory import require_memory
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.modeling.families import layer_numbers
+from hf_ser.modeling.kernels import (
+    attention,
+    frozen_weights_in_bfloat16,
+    use_own_attention,
+    use_windowed_convolutions,
+    use_word_dropout,
+)
 from hf_ser.modeling.load import HEAD
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.config import SERConfig
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset
-from hf_ser.training.kernels import attention, frozen_weights_in_bfloat16, use_own_attention, use_word_dropout
 from hf_ser.training.losses import TargetLoss, frequencies, inverse_frequencies
 from hf_ser.training.micro_batches import MicroBatchTrainer
 from hf_ser.training.progress import Progress
@@ -165,6 +171,8 @@ class BaseTrainer(MicroBatchTrainer):
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
+            if not self.shares_model:  # where weights are there in their own module's forward pass alone
+                use_windowed_convolutions(tuned.model)
         if args.attn_implementation is None:
             use_own_attention(tuned.model)
         with attention(tuned.model, args.attn_implementation):

@@ -18,7 +18,7 @@ from hf_ser.modeling.families import FILTERBANK, InputKind, filterbank_samples, 
 from hf_ser.targets import Rows, Targets
 
 #: Clips that are added up to babble.
-VOICES = 5
+BABBLE_VOICES = 5
 
 
 class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -88,7 +88,9 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
                 common = min(len(waveform), len(other))
                 waveform[:common] += (1 - weight) * other[:common]
             waveform = self.augmentation(
-                torch.from_numpy(waveform), self.drawn(epoch, i), lambda: [self._read(voice) for voice in voices]
+                torch.from_numpy(waveform),
+                self.augmentation_seed(epoch, i),
+                lambda: [self._read(voice) for voice in voices],
             ).numpy()
         labels = self.mixed_labels(epoch, i)
         return {
@@ -120,14 +122,14 @@ class SpeechDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """
         The segment that the segment `i` is mixed with in an epoch, the segments of its babble, and its own weight in the mixture.
         """
-        rng = np.random.default_rng((self.drawn(epoch, i), 1))
-        shift = rng.integers(max(len(self) - 1, 1), size=1 + VOICES)  # any but itself
+        rng = np.random.default_rng((self.augmentation_seed(epoch, i), 1))
+        shift = rng.integers(max(len(self) - 1, 1), size=1 + BABBLE_VOICES)  # any but itself
         partner, *voices = ((i + 1 + shift) % len(self)).tolist()
         alpha = self.augmentation.mixup_alpha if self.augmentation else 0.0
         weight = float(rng.beta(alpha, alpha)) if alpha else 1.0
         return partner, voices, max(weight, 1 - weight)
 
-    def drawn(self, epoch: int, i: int) -> int:
+    def augmentation_seed(self, epoch: int, i: int) -> int:
         """
         The seed of the augmentation of the segment `i` in an epoch. It depends on the clip and not on `i`: another fold augments
         the same clip in the same way, and reuses its cached features.

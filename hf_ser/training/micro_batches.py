@@ -15,7 +15,6 @@ from transformers import Trainer
 
 from hf_ser.memory import (
     BATCH_SECONDS,
-    GPU_SHARE,
     FittingParts,
     Result,
     free_gpu_memory,
@@ -80,7 +79,7 @@ class MicroBatchTrainer(Trainer):
         self._frozen = frozen_modules(model)
         #: The batches of the step, and the state of the random generators before it.
         self._samples: list[dict[str, Any]] = []
-        self._drawn = RandomState()
+        self._state_before = RandomState()
         #: For each micro-batch of a step that is cut: the gradients of its outputs, its loss, and what it draws at random.
         self._coupled: deque[tuple[torch.Tensor, torch.Tensor, RandomState]] = deque()
         #: Seconds of speech that fit into the memory in a micro-batch, as far as known.
@@ -100,7 +99,7 @@ class MicroBatchTrainer(Trainer):
         """Whether each process holds only a part of the model (FSDP, DeepSpeed), so that all must run in step."""
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
-    def fits(
+    def in_fitting_parts(
         self, compute: Callable[[Mapping[str, torch.Tensor]], Result], inputs: Mapping[str, torch.Tensor]
     ) -> list[Result]:
         """The results of `compute` for the parts of a batch that fit into the memory; `inputs` has the model's input first."""
@@ -137,12 +136,12 @@ class MicroBatchTrainer(Trainer):
 
     def _begin_from_here(self) -> None:
         """Begins the step with the random numbers that come next."""
-        self._drawn = RandomState()
+        self._state_before = RandomState()
         until_it_fits(self._begin_step, self._halve_micro_batches)
 
     def _begin_step(self) -> None:
         """Prepares the step, or its repetition with the same random numbers."""
-        self._drawn.restore()
+        self._state_before.restore()
         self._coupled.clear()
         if self._samples and self._loss.couples_clips:
             self._couple()
@@ -158,9 +157,9 @@ class MicroBatchTrainer(Trainer):
             return
         self.model_wrapped.train()
         self._keep_frozen(self.model_wrapped)
-        drawn, outputs = [], []
+        states, outputs = [], []
         for part in parts:
-            drawn.append(RandomState())
+            states.append(RandomState())
             inputs = {k: v for k, v in self._prepare_inputs(part).items() if k not in (*NO_INPUTS, "labels")}
             with self.compute_loss_context_manager():
                 outputs.append(self.model_wrapped(**inputs)["logits"][:, self._loss.emotions :].float())
@@ -173,7 +172,7 @@ class MicroBatchTrainer(Trainer):
         mine = gradients[first : first + sum(sizes)].split(sizes)
         # The logged loss of a step is the sum of its micro-batches' and the mean of its processes'.
         values_of = [loss, *[torch.zeros_like(loss)] * (len(parts) - 1)]
-        self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], drawn, strict=True))
+        self._coupled.extend(zip(mine, [v / self.args.world_size for v in values_of], states, strict=True))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
@@ -222,12 +221,15 @@ class MicroBatchTrainer(Trainer):
 
     def _use_free_memory(self) -> None:
         """Chooses the seconds in a micro-batch, once the first step has made the optimizer's state: those that fit everywhere."""
-        fits = gather_object([seconds_that_fit(self._bytes_per_second, free_gpu_memory())])
+        free = free_gpu_memory()
+        fits = gather_object([seconds_that_fit(self._bytes_per_second, free)])
         self._measured_seconds = max(self._default_seconds, min(fits))
         logger.info(
-            "micro-batches have up to %.3g s of speech, which take %.0f %% of the free memory (micro_batch_seconds sets it)",
+            "micro-batches have up to %.3g s of speech, for which %.2g of %.2g GB of free memory are needed (micro_batch_seconds "
+            "sets it)",
             self._measured_seconds,
-            100 * GPU_SHARE,
+            self._measured_seconds * self._bytes_per_second / 1e9,
+            free / 1e9,
         )
 
     @property
@@ -288,8 +290,8 @@ class MicroBatchTrainer(Trainer):
         """The next micro-batch of a coupled step, about to draw at random what it drew in the first pass."""
         if not self._coupled:
             return batch
-        gradients, value, drawn = self._coupled.popleft()
-        drawn.restore()
+        gradients, value, state = self._coupled.popleft()
+        state.restore()
         return {**batch, "gradients": gradients, "value": value}
 
     @property
@@ -330,5 +332,5 @@ class MicroBatchTrainer(Trainer):
 
         with self.compute_loss_context_manager():
             # Where the model is shared, all processes need equally many parts.
-            logits = [compute(inputs)] if self.shares_model else self.fits(compute, inputs)
+            logits = [compute(inputs)] if self.shares_model else self.in_fitting_parts(compute, inputs)
         return None, torch.cat(logits), labels

@@ -396,7 +396,7 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
     found: list[list[torch.Tensor]] = []
     for batch in trainer.get_eval_dataloader(dataset):
         inputs = {name: batch[name] for name in (model.main_input_name, "attention_mask")}
-        statistics = trainer.fits(
+        statistics = trainer.in_fitting_parts(
             lambda some: torch.cat(compute(model, part, some[model.main_input_name], some["attention_mask"])), inputs
         )
         together = torch.cat(statistics).to(batch["labels"].device)

@@ -113,7 +113,7 @@ class StreamedSpeech(SpeechDataset):
             silence = np.zeros(self.stream.minimum_samples, dtype=np.float32)
             return {"waveform": silence, "labels": np.full_like(self.labels[clip], np.nan), "clip": clip}
         if self.augmentation:
-            waveform = self.augmentation(torch.from_numpy(waveform), self.drawn(epoch, i)).numpy()
+            waveform = self.augmentation(torch.from_numpy(waveform), self.augmentation_seed(epoch, i)).numpy()
         return {"waveform": waveform, "labels": self.labels[clip], "clip": clip}
 
     def _waveform(self, i: int) -> Waveform | None:
@@ -163,23 +163,23 @@ class StreamSampler(EpochSampler):
         super().__init__(
             dataset, batch, seed, -len(dataset) % (batch * processes) if seed is not None and processes > 1 else 0
         )
-        self.readers = processes * max(workers, 1)
+        self.parts = processes * max(workers, 1)
 
     def __iter__(self) -> Iterator[int]:
         group, batch = self.dataset.group, self.batch
         if self.seed is None:
-            shares = np.array_split(np.argsort(group, kind="stable"), self.readers)
+            shares = np.array_split(np.argsort(group, kind="stable"), self.parts)
         else:
             rng = np.random.default_rng((self.seed, self.epoch))
             turn = rng.permutation(group.max() + 1)
-            shares = np.array_split(np.argsort(turn[group], kind="stable"), self.readers)
+            shares = np.array_split(np.argsort(turn[group], kind="stable"), self.parts)
             # Each segment waits for up to `buffer` others: no more are in memory, and fetching is steady.
-            buffer = self.dataset.stream.buffer / self.readers
+            buffer = self.dataset.stream.buffer / self.parts
             waits = [rng.uniform(0, buffer, len(share)) for share in shares]
             shares = [
                 share[np.argsort(np.arange(len(share)) + wait)] for share, wait in zip(shares, waits, strict=True)
             ]
-        # The n-th batch goes to the n-th reader; what does not fill a batch of each comes last.
+        # The n-th batch goes to the process that reads the n-th part; what does not fill a batch of each comes last.
         end = len(shares[-1]) // batch * batch
         rounds = np.stack([share[:end].reshape(-1, batch) for share in shares], axis=1)
         order = np.concatenate([rounds.ravel(), *(share[end:] for share in shares)])

@@ -67,10 +67,10 @@ def test_where_the_memory_runs_out_a_batch_is_cut(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(layer_norm, "readers", readers)
+    monkeypatch.setattr(layer_norm, "reading_threads", readers)
     clips = [noise(samples, seed) for seed, samples in enumerate([9000, 400, 12_000, 700, 16_000, 3200])]
     expected = run(layer_norm, clips)
-    monkeypatch.setattr(layer_norm, "fits", FittingParts(layer_norm.device))
+    monkeypatch.setattr(layer_norm, "in_fitting_parts", FittingParts(layer_norm.device))
     forward, sizes, most = layer_norm.model.forward, [], 40_000
 
     def limited(input_values: torch.Tensor, **kwargs: Any) -> Any:
@@ -187,7 +187,7 @@ def test_reads_a_few_pools_ahead_and_no_more(
     readers: int, pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference.clips, "POOL_CLIPS", 4)
-    pitch.readers = readers
+    pitch.reading_threads = readers
     threads = threading.active_count()
     given_out = 0
 
@@ -218,7 +218,7 @@ def test_threads_that_read_ahead_change_no_prediction(
             samples = noise(1500 + 1700 * (place * 7 % 11), place)["array"]
             soundfile.write(tmp_path / f"{place:02}.wav", samples, (16_000, 48_000)[place % 2], subtype="FLOAT")
     expected = run(layer_norm, tmp_path, batch_seconds=1.5)
-    monkeypatch.setattr(layer_norm, "readers", 3)
+    monkeypatch.setattr(layer_norm, "reading_threads", 3)
     assert run(layer_norm, tmp_path, batch_seconds=1.5) == expected
     assert torch.get_num_threads() == computing
     shown = [Path(answer.name).stem for answer in expected if answer.problem]
@@ -227,7 +227,7 @@ def test_threads_that_read_ahead_change_no_prediction(
 
 def test_long_recordings_are_read_one_after_another(pitch: SERPipeline, make_sound: Sound) -> None:
     """However many threads read: each may fill the memory."""
-    pitch.readers = 3
+    pitch.reading_threads = 3
     reading_now, most, lock = 0, {}, threading.Lock()
 
     def clip(name: str, seconds: float) -> Clip:
@@ -249,7 +249,7 @@ def test_long_recordings_are_read_one_after_another(pitch: SERPipeline, make_sou
 
 
 def test_what_fails_leaves_no_threads(pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    pitch.readers = 3
+    pitch.reading_threads = 3
     threads = threading.active_count()
 
     def interrupted() -> Iterator[dict[str, Any]]:
@@ -272,7 +272,7 @@ def test_what_fails_leaves_no_threads(pitch: SERPipeline, monkeypatch: pytest.Mo
 def test_outputs_are_fetched_from_a_gpu_when_the_next_batch_is_queued(
     readers: int, computed: int, pitch: SERPipeline, make_sound: Sound
 ) -> None:
-    pitch.readers, extracting = readers, list[str]()
+    pitch.reading_threads, extracting = readers, list[str]()
     extract = pitch.feature_extractor
 
     def noting(*arguments: Any, **options: Any) -> Any:
@@ -293,7 +293,7 @@ def test_predictions_do_not_wait_for_a_slow_source(
     readers: int, pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference.clips, "POOL_CLIPS", 2)
-    pitch.readers = readers
+    pitch.reading_threads = readers
     predicted = threading.Event()
 
     def slow() -> Iterator[dict[str, Any]]:

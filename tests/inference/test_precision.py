@@ -50,7 +50,7 @@ def test_nearly_the_same_probabilities_alone_and_in_a_batch(
         assert batched != pytest.approx(one, abs=1e-7), "nothing was rounded"
     if precision == "int8":
         names = int8_layers(recogniser)
-        assert len(names) == {"tiny_wav2vec2_bert": 16}.get(kind, 12)
+        assert len([name for name in names if "conv_layers." not in name]) == {"tiny_wav2vec2_bert": 16}.get(kind, 12)
         assert all("layers." in name for name in names)
 
 
@@ -70,7 +70,7 @@ def test_adapters_stay_as_they_are(
 def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     torch.manual_seed(0)
     linear, frames = nn.Linear(96, 64, bias=False), torch.randn(2, 50, 96)
-    expected, found = linear(frames), Int8Linear(linear)(frames)
+    expected, found = linear(frames), Int8Linear(linear.weight, linear.bias)(frames)
     assert found.shape == expected.shape
     # A step is 1/127 of the largest weight of an output, and 1/255 of the range of all frames; the errors add up like noise.
     assert ((found - expected).std() / expected.std()).item() < 0.02

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from hf_ser.cli.finetune import main as finetune
+from hf_ser.modeling.kernels import WordDropout
 from hf_ser.training import parse_arguments
-from hf_ser.training.kernels import WordDropout
 
 
 def forget_all_but_first_checkpoint(run: Path, argv: list[str]) -> None:

@@ -244,7 +244,7 @@ class TestSpeechDataset:
         _, voices, _ = dataset.others(1, 2)
         there = [read_mono(clips[voice]["audio"]) for voice in voices]
         alone = read_mono(clips[2]["audio"])
-        expected = babble(torch.from_numpy(alone), dataset.drawn(1, 2), lambda: there).numpy()
+        expected = babble(torch.from_numpy(alone), dataset.augmentation_seed(1, 2), lambda: there).numpy()
         np.testing.assert_array_equal(dataset[6 + 2]["waveform"], expected)
         np.testing.assert_array_equal(again[6 + 2]["waveform"], expected)
         assert not np.array_equal(alone, expected)

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.modeling import StandardisedLinear
+from hf_ser.modeling.kernels import WordDropout
 from hf_ser.training import SERTrainer, finetune, parse_arguments
-from hf_ser.training.kernels import WordDropout
 from hf_ser.training.sharding import ZeroShards
 
 REPOSITORY = Path(__file__).parents[2]

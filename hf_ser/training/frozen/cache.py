@@ -280,7 +280,7 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
         for of_batch, batch in zip(chosen, loader if keys else (), strict=True):
             inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
             with nullcontext() if precision == "no" else trainer.accelerator.autocast():
-                found = trainer.fits(
+                found = trainer.in_fitting_parts(
                     lambda some: compute(model, part, some[name], some["attention_mask"], kept), inputs
                 )
             yield from zip(of_batch, chain.from_iterable(found), strict=True)

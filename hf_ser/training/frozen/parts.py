@@ -203,11 +203,11 @@ def segment_keys(dataset: SpeechDataset, view: int = 0) -> list[str]:
     if dataset.augmentation:
         others = [""] * len(names)
         if dataset.augmentation.needs_other_clips:
-            drawn = [dataset.others(view, i) for i in range(len(names))]
-            others = [f"{weight} {[names[i] for i in (partner, *voices)]}" for partner, voices, weight in drawn]
+            mixed = [dataset.others(view, i) for i in range(len(names))]
+            others = [f"{weight} {[names[i] for i in (partner, *voices)]}" for partner, voices, weight in mixed]
         versions = [metadata.version(package) for package in AUGMENTING]
         names = [
-            f"{name} {dataset.augmentation} {dataset.drawn(view, i)} {other} {versions}"
+            f"{name} {dataset.augmentation} {dataset.augmentation_seed(view, i)} {other} {versions}"
             for i, (name, other) in enumerate(zip(names, others, strict=True))
         ]
     return [hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names]

@@ -1,4 +1,4 @@
-"""The fast attention and dropout compute what PyTorch's own do, and every encoder takes them."""
+"""The fast attention, dropout and convolutions compute what PyTorch's own do, and every encoder takes them."""
 
 import copy
 import json
@@ -15,9 +15,18 @@ from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_ser.modeling import load_model
-from hf_ser.training import kernels
-from hf_ser.training.kernels import OWN, WordDropout, plain_on_cpu, use_own_attention, use_word_dropout
+from hf_ser.modeling import kernels, load_model
+from hf_ser.modeling.kernels import (
+    OWN,
+    WindowedNormLayer,
+    WordDropout,
+    plain_on_cpu,
+    use_own_attention,
+    use_windowed_convolutions,
+    use_word_dropout,
+    window_weight,
+    windows,
+)
 from hf_ser.tuning import Tuning, tune
 
 #: A share that no word of 16 bits can tell from none, but which is not none.
@@ -196,3 +205,81 @@ def test_dropout_takes_the_place_of_pytorchs_own_and_changes_nothing_in_eval_mod
     assert model.state_dict().keys() == other.state_dict().keys()
     values = torch.rand(2, 4)
     assert torch.equal(model.eval()(values), other.eval()(values))
+
+
+@given(
+    kernel=st.integers(1, 10),
+    stride=st.integers(1, 5),
+    channels=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    longer=st.integers(0, 30),
+    last=st.booleans(),
+)
+def test_a_linear_layer_on_windows_is_a_convolution(
+    kernel: int, stride: int, channels: int, batch: int, longer: int, last: bool
+) -> None:
+    conv = nn.Conv1d(channels, 5, kernel, stride)
+    hidden = torch.randn(batch, channels, kernel + longer)
+    if last:  # as the layer before leaves it
+        hidden = hidden.transpose(1, 2).contiguous().transpose(1, 2)
+    found = F.linear(windows(hidden, kernel, stride), window_weight(conv), conv.bias).transpose(1, 2)
+    torch.testing.assert_close(found, conv(hidden), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "wavlm"])
+@torch.no_grad()
+def test_windowed_convolutions_are_as_near_to_float32_as_pytorchs_own(
+    kind: str, norm: str, make_hubert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel_sizes: list[int] = []
+
+    def counted(hidden: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+        kernel_sizes.append(kernel)
+        return windows(hidden, kernel, stride)
+
+    monkeypatch.setattr(kernels, "windows", counted)
+    model: Any = load_model(str(make_hubert(tmp_path, norm, kind)), ("a", "b")).model.eval()
+    waveforms, mask = torch.randn(3, 16_000) + 0.5, torch.ones(3, 16_000, dtype=torch.long)
+    mask[1, 9000:], mask[2, 500:] = 0, 0
+    waveforms *= mask
+
+    def states() -> list[torch.Tensor]:
+        found = model.base_model(waveforms, attention_mask=mask).last_hidden_state.float()
+        return [found[0], found[1, : (9000 - 400) // 320 + 1], found[2, :1]]  # without padding
+
+    expected = states()
+    with torch.autocast("cpu", torch.bfloat16):
+        own = states()
+        use_windowed_convolutions(model)
+        assert any(isinstance(module, WindowedNormLayer) for module in model.modules()) == (norm == "group")
+        assert not kernel_sizes
+        fast = states()
+    assert kernel_sizes == list(model.config.conv_kernel)
+    for true, windowed in zip(expected, fast, strict=True):
+        assert (windowed - true).norm() < 0.05 * true.norm()
+    true, plain, windowed = map(torch.cat, (expected, own, fast))
+    assert (windowed - true).norm() < 1.3 * (plain - true).norm()
+    for true, again in zip(expected, states(), strict=True):  # in float32 nothing has changed
+        assert torch.equal(true, again)
+
+
+def test_convolutions_that_train_are_pytorchs_own(group_norm_hubert: Path) -> None:
+    model: Any = load_model(str(group_norm_hubert), ("a", "b")).model
+    other = copy.deepcopy(model)
+    use_windowed_convolutions(model)
+    waveforms = torch.randn(2, 8000)
+    for one in (model, other):
+        with torch.autocast("cpu", torch.bfloat16):
+            one.base_model.feature_extractor(waveforms).float().square().mean().backward()
+    for (name, one), (_, same) in zip(model.named_parameters(), other.named_parameters(), strict=True):
+        if "feature_extractor" in name:
+            assert one.grad is not None
+            assert torch.equal(one.grad, same.grad), name
+
+
+def test_encoders_with_other_convolutions_do_not_change(tiny_whisper: Path) -> None:
+    model = load_model(str(tiny_whisper), ("a", "b")).model
+    kinds = list(map(type, model.modules()))
+    use_windowed_convolutions(model)
+    assert list(map(type, model.modules())) == kinds

@@ -1,21 +1,26 @@
-"""Kernels of a training: dropout and attention that are fast on a CPU, and frozen weights in bfloat16."""
+"""How a model computes: dropout, attention and convolutions that are fast on a CPU, and frozen weights in bfloat16."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_ser.modeling import LoraCompatibleAttention
+from hf_ser.modeling.encoders_ser import ClipGroupNorm, LoraCompatibleAttention
 
 #: Its name in transformers' `attn_implementation`.
 OWN = "hf_ser_sdpa"
 #: With more frames PyTorch's own is as fast, and needs less memory: 20 s of speech.
 MOST_FRAMES = 1000
+#: A convolution of the feature encoder, wherever the encoder is in the model.
+IN_FEATURE_ENCODER = re.compile(r"(^|\.)conv_layers\.\d+\.conv$")
 
 
 class WordDropout(nn.Dropout):
@@ -103,6 +108,89 @@ def own_mask(device: torch.device, allow_is_bidirectional_skip: bool = False, **
     """
     skips = allow_is_bidirectional_skip and (device.type == "cpu" or options["attention_mask"] is None)
     return sdpa_mask(device=device, allow_is_bidirectional_skip=skips, **options)
+
+
+def windows(hidden: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+    """What each frame of a convolution is computed from: `(batch, channels, steps)` to `(batch, frames, kernel * channels)`."""
+    steps = hidden.transpose(1, 2).contiguous()
+    batch, length, channels = steps.shape
+    shape = batch, (length - kernel) // stride + 1, kernel * channels
+    # A copy: matrix products take no rows that overlap.
+    return steps.as_strided(shape, (length * channels, stride * channels, 1)).contiguous()
+
+
+def window_weight(conv: nn.Conv1d) -> torch.Tensor:
+    """A convolution's weight for [`windows`], `(out channels, kernel * channels)`."""
+    return conv.weight.transpose(1, 2).flatten(1)
+
+
+class WindowedConv1d(nn.Conv1d):
+    """
+    A convolution without padding that is a linear layer on [`windows`] where that is faster: on a CPU in bfloat16, without a
+    gradient. PyTorch's own copies its output into another order, and takes half as long again for HuBERT's convolutions, with
+    AMX three times as long.
+    """
+
+    def as_linear(self, hidden: torch.Tensor) -> bool:
+        """Whether it is a linear layer for this input."""
+        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        return (
+            hidden.device.type == "cpu"
+            and (autocast or hidden.dtype == torch.bfloat16)
+            and not (torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad))
+            and not torch.compiler.is_compiling()
+        )
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """`(batch, channels, steps)` to `(batch, out channels, frames)`."""
+        if not self.as_linear(input):
+            return super().forward(input)
+        found = windows(input, self.kernel_size[0], self.stride[0])
+        return F.linear(found, window_weight(self), self.bias).transpose(1, 2)
+
+
+class WindowedNormLayer(GradientCheckpointingLayer):
+    """
+    The first convolution of group-norm encoders, with norm and activation: the largest tensor of the model. As a linear layer on
+    windows it needs no pass for the norm: mean and variance of each channel follow from mean and covariance of the windows.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, 1, samples)` to `(batch, channels, frames)`."""
+        conv, norm = self.conv, self.layer_norm
+        if not (isinstance(conv, WindowedConv1d) and conv.as_linear(hidden_states)):
+            return self.activation(norm(conv(hidden_states)))
+        with torch.autocast("cpu", enabled=False):
+            found = windows(hidden_states.float(), conv.kernel_size[0], conv.stride[0])
+            weight = window_weight(conv).float()
+            batch, frames, _ = found.shape
+            number = norm.frames[0] if isinstance(norm, ClipGroupNorm) else None
+            if number is None or len(number) != batch:
+                number = torch.full((batch,), frames)
+            inside = (torch.arange(frames) < number[:, None])[..., None]
+            number = number[:, None, None]
+            centred = (found - (found * inside).sum(1, keepdim=True) / number) * inside
+            covariance = centred.transpose(1, 2) @ centred / number
+            variance = (weight @ covariance * weight).sum(-1)  # (batch, channels)
+            scaled = weight * (norm.weight * (variance + norm.eps).rsqrt())[..., None]
+            normalised = torch.baddbmm(norm.bias.bfloat16(), centred.bfloat16(), scaled.bfloat16().transpose(1, 2))
+        return self.activation(normalised).transpose(1, 2)
+
+
+def takes_windows(name: str, conv: nn.Conv1d) -> bool:
+    """Whether a module is a convolution of the feature encoder of HuBERT and its relatives, without padding."""
+    return bool(IN_FEATURE_ENCODER.search(name)) and conv.groups == 1 and conv.padding == (0,)
+
+
+def use_windowed_convolutions(model: nn.Module) -> None:
+    """Makes the convolutions of the feature encoder of HuBERT and its relatives [`WindowedConv1d`], in place."""
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.Conv1d and takes_windows(name, module):
+            module.__class__ = WindowedConv1d
+            layer = model.get_submodule(name.rpartition(".")[0])
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+                layer.__class__ = WindowedNormLayer
 
 
 AttentionInterface.register(OWN, plain_on_cpu)
