@@ -24,7 +24,7 @@ DEBUG = "HF_SER_DEBUG"
 #: The message if the memory runs out and the command cannot reduce anything by itself.
 OUT_OF_MEMORY = (
     "the memory of the GPU, or of the machine, ran out: end other programs there, or take a smaller model; a training takes less "
-    "with fewer parameters that train (method), with base_model_dtype=bfloat16 and with average_share=0 ({})"
+    "with fewer parameters that train (method), and with average_share=0 ({})"
 )
 
 Command = Callable[[], int]

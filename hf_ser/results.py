@@ -24,7 +24,7 @@ WITHOUT_EFFECT = re.compile(
     # How and on what the model is computed.
     r"|use_cpu|cpu_threads|local_rank|(bf|fp)16.*|tf32|torch_.*|use_liger_kernel|liger_kernel_config|full_determinism"
     r"|(activation|gradient)_checkpointing.*|ddp_.*|fsdp.*|deepspeed|(accelerator|parallelism)_config|micro_batch_seconds"
-    r"|frozen_cache_gb|attn_implementation|base_model_dtype|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
+    r"|frozen_cache_gb|attn_implementation|normalise_by|per_device_eval_batch_size|eval_accumulation_steps"
 )
 
 

@@ -162,7 +162,7 @@ class WindowedNormLayer(GradientCheckpointingLayer):
             return self.activation(norm(conv(hidden_states)))
         with torch.autocast("cpu", enabled=False):
             found = windows(hidden_states.float(), conv.kernel_size[0], conv.stride[0])
-            weight = window_weight(conv).float()
+            weight = window_weight(conv).bfloat16().float()  # whether it is rounded already or not
             batch, frames, _ = found.shape
             number = norm.frames[0] if isinstance(norm, ClipGroupNorm) else None
             if number is None or len(number) != batch:

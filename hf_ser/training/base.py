@@ -268,7 +268,7 @@ class BaseTrainer(MicroBatchTrainer):
         with ExitStack() as stack:
             stack.callback(setattr, self, "is_in_train", False)  # after an interruption, too
             stack.enter_context(self.mode(partial(attention, self.model, self.args.attn_implementation)))
-            if self.args.base_model_dtype == "bfloat16":
+            if self.args.bf16 and hasattr(self.model, "peft_config") and not self.shares_model:
                 stack.enter_context(self.mode(partial(frozen_weights_in_bfloat16, self.model)))
             output = super().train(*args, **kwargs)
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps

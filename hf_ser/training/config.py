@@ -284,12 +284,6 @@ class SERConfig(TrainingArguments):
         "it (V100, T4) the default is --fp16 True. --bf16 False trains in float32.",
     )
     fp16: bool = option(False, help="Train in float16, with a scaled loss; see bf16.")
-    base_model_dtype: str = option(
-        "float32",
-        help="Type of the encoder's frozen weights while an adapter (LoRA ...) trains. bfloat16 takes half the memory, and with "
-        "--bf16 it is the same training. Adapter, head and all that is saved stay in float32.",
-        choices=["float32", "bfloat16"],
-    )
     attn_implementation: str | None = option(
         None,
         help="How attention is computed in training, as in transformers' from_pretrained; flash_attention_2 needs the package "
@@ -379,7 +373,7 @@ class SERConfig(TrainingArguments):
                 "balance='logits': needs one emotion for each clip, and targets have emotion_distribution; choose weights or none"
             )
         one = "focal_gamma: needs one true emotion for each clip, and"
-        flash, bfloat16 = self.attn_implementation == "flash_attention_2", self.base_model_dtype == "bfloat16"
+        flash = self.attn_implementation == "flash_attention_2"
         for wrong, message in (
             (
                 self.segment_overlap and self.segment_length is None,
@@ -393,10 +387,6 @@ class SERConfig(TrainingArguments):
             (
                 flash and not (self.bf16 or self.fp16),
                 "attn_implementation='flash_attention_2': computes in 16 bits alone; set bf16=True or fp16=True",
-            ),
-            (
-                bfloat16 and not self.bf16,
-                "base_model_dtype='bfloat16': expected bf16=True, under which weights are rounded at every use",
             ),
             (
                 self.early_stopping_patience is not None and not self.load_best_model_at_end,

@@ -30,8 +30,6 @@ def require_shardable(training: SERConfig, adalora: bool) -> None:
     if fsdp:
         _require_fsdp_2(training)
     sharded = fsdp or training.deepspeed or _launched_with("DEEPSPEED")
-    if sharded and training.base_model_dtype != "float32":
-        raise ValueError("base_model_dtype: expected float32 with FSDP and DeepSpeed, which shard weights of one type")
     if adalora and sharded:
         raise ValueError(
             "method=adalora: it ranks single weights of the whole model, which FSDP and DeepSpeed shard over the processes; "

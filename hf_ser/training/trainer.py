@@ -161,11 +161,6 @@ class SERTrainer(CheckpointingTrainer):
                 f"save_format={args.save_format!r}: this method changes the encoder's own weights, so that its adapter is of no "
                 "use alone; expected 'merged', and a method that can be merged"
             )
-        if args.base_model_dtype == "bfloat16" and not hasattr(tuned.model, "peft_config"):
-            raise ValueError(
-                "base_model_dtype='bfloat16': expected a method that adds an adapter to a frozen encoder, found "
-                f"{self.tuning.method!r}"
-            )
         args.resolve_learning_rates(self.tuning.method, parameter_counts(loaded.model)[1])
         train = self._training_set()
         super().__init__(

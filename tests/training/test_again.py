@@ -71,7 +71,7 @@ class TestPredictions:
         "options",
         [
             ["--method", "lora_qkv", "--frozen_cache_gb", "0"],
-            ["--method", "lora_qkv", "--base_model_dtype", "bfloat16"],
+            ["--method", "lora_qkv", "--bf16", "True"],
             ["--method", "frozen", "--head", "conv"],
         ],
         ids=["no cache", "convolutions cached", "encoder cached"],

@@ -162,7 +162,6 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("{targets: [valence], balance: weights}", "balance='weights': is of use with emotions"),
         ("{targets: [emotion_distribution], balance: logits}", "balance='logits': needs one emotion"),
         ("{targets: [emotion_distribution], focal_gamma: 2}", "focal_gamma: needs one true emotion"),
-        ("{base_model_dtype: bfloat16, bf16: false}", "base_model_dtype='bfloat16': expected bf16=True"),
         ("{attn_implementation: flash_attention_2, bf16: false}", "computes in 16 bits alone"),
         ("distort_kinds: [MP3]", "invalid choice: 'MP3'"),
         ("mask_probability: 3", "must lie between 0 and 1, found 3"),

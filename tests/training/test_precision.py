@@ -1,6 +1,7 @@
 """The types that a model trains in do not change what is saved of it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import hf_ser
-from hf_ser.training import SERConfig, SERTrainer
+from hf_ser.training import SERConfig, SERTrainer, base
 
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]
 SHORT = ("--max_steps", "2", "--save_strategy", "no", "--eval_strategy", "no", "--logging_strategy", "steps", "--logging_steps", "1",
@@ -26,12 +27,18 @@ class Types(TrainerCallback):
 
 
 class TestBaseModelInBfloat16:
-    def test_it_is_the_same_training_and_saves_the_same_model(self, make: Make, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kind", ["tiny_hubert", "group_norm_hubert"])
+    def test_it_is_the_same_training_and_saves_the_same_model(
+        self, kind: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
         saved, losses, types = [], [], Types()
         for dtype in ("float32", "bfloat16"):
-            trainer, _ = make(*SHORT, "--method", "lora_qkv", "--base_model_dtype", dtype)
-            trainer.add_callback(types)
-            trainer.train()
+            with monkeypatch.context() as patch:
+                if dtype == "float32":
+                    patch.setattr(base, "frozen_weights_in_bfloat16", nullcontext)
+                trainer, _ = make(*SHORT, "--method", "lora_qkv", checkpoint=request.getfixturevalue(kind))
+                trainer.add_callback(types)
+                trainer.train()
             losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
             trainer.save_model(str(tmp_path / dtype))
             saved.append([load_file(path) for path in sorted((tmp_path / dtype).rglob("*.safetensors"))])
@@ -49,12 +56,6 @@ class TestBaseModelInBfloat16:
         for one, other in zip(merged, adapter, strict=True):
             assert one["label"] == other["label"]
             assert one["score"] == pytest.approx(other["score"], abs=1e-4)
-
-    def test_where_it_would_not_be_the_same_training_it_is_refused(self, make: Make) -> None:
-        with pytest.raises(
-            ValueError, match="expected a method that adds an adapter to a frozen encoder, found 'full'"
-        ):
-            make(*SHORT, "--base_model_dtype", "bfloat16", "--method", "full")
 
 
 class TestAttention:
