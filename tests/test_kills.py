@@ -245,7 +245,7 @@ def classifier(save_model: Callable[..., Path], tiny_hubert: Path, tmp_path: Pat
 def test_the_merging_of_a_table(
     classifier: Path, write_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = [write_clip(tmp_path / "clips" / f"{number}.wav") for number in range(6)]
+    clips = [write_clip(tmp_path / "clips" / f"{number}.wav") for number in range(12)]  # rows of more than CUT bytes
     recogniser = hf_ser.pipeline(classifier)
     predictions = list(recogniser.predict(clips))
 

@@ -20,7 +20,7 @@ LEAST_FEATURES = 32
 
 def set_precision(model: nn.Module, precision: str, device: torch.device) -> None:
     """
-    Makes a model compute in one of [`PRECISIONS`], in place. The weights are rounded: do not save the model.
+    Makes a model compute in one of [`PRECISIONS`], in place. The weights are rounded, but in float32: do not save the model.
 
     - `bfloat16`: linear layers and convolutions in bfloat16, the others (norms, softmax) in float32. About twice as fast on
       processors and GPUs that have bfloat16 in hardware, slower on others. Probabilities change by some thousandths, a few
@@ -43,6 +43,8 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
         if device.type != "cpu":
             raise ValueError(f"precision: int8 is for a CPU, and the model is on {device}; choose bfloat16")
         _round_to_int8(model)
+    if device.type == "cpu":
+        use_windowed_convolutions(model)
     if precision == "bfloat16" or (precision == "int8" and has_bfloat16(cpu=True)):
         _round_to_bfloat16(model, device)
 
@@ -50,7 +52,6 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
 def _round_to_bfloat16(model: Any, device: torch.device) -> None:
     if device.type == "cpu":
         use_own_attention(model)
-        use_windowed_convolutions(model)
     for layer in list(model.modules()):
         if parametrize.is_parametrized(layer):  # a weight norm, which would be computed for every batch
             for name in list(layer.parametrizations):

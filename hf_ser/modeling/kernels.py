@@ -126,24 +126,19 @@ def window_weight(conv: nn.Conv1d) -> torch.Tensor:
 
 class WindowedConv1d(nn.Conv1d):
     """
-    A convolution without padding that is a linear layer on [`windows`] where that is faster: on a CPU in bfloat16, without a
-    gradient. PyTorch's own copies its output into another order, and takes half as long again for HuBERT's convolutions, with
-    AMX three times as long.
+    A convolution without padding that is a linear layer on [`windows`] on a CPU, where nothing needs its gradient. Its output is
+    frame by frame in memory, as norms and the next layer take it. PyTorch's own copies it to channel by channel and back, and
+    in bfloat16 takes longer itself.
     """
 
-    def as_linear(self, hidden: torch.Tensor) -> bool:
+    def is_linear(self, hidden: torch.Tensor) -> bool:
         """Whether it is a linear layer for this input."""
-        autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        return (
-            hidden.device.type == "cpu"
-            and (autocast or hidden.dtype == torch.bfloat16)
-            and not (torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad))
-            and not torch.compiler.is_compiling()
-        )
+        trains = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
+        return hidden.device.type == "cpu" and not trains and not torch.compiler.is_compiling()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`(batch, channels, steps)` to `(batch, out channels, frames)`."""
-        if not self.as_linear(input):
+        if not self.is_linear(input):
             return super().forward(input)
         found = windows(input, self.kernel_size[0], self.stride[0])
         return F.linear(found, window_weight(self), self.bias).transpose(1, 2)
@@ -158,11 +153,12 @@ class WindowedNormLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(batch, 1, samples)` to `(batch, channels, frames)`."""
         conv, norm = self.conv, self.layer_norm
-        if not (isinstance(conv, WindowedConv1d) and conv.as_linear(hidden_states)):
+        if not (isinstance(conv, WindowedConv1d) and conv.is_linear(hidden_states)):
             return self.activation(norm(conv(hidden_states)))
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else conv.weight.dtype
         with torch.autocast("cpu", enabled=False):
             found = windows(hidden_states.float(), conv.kernel_size[0], conv.stride[0])
-            weight = window_weight(conv).bfloat16().float()  # whether it is rounded already or not
+            weight = window_weight(conv).to(dtype).float()  # as rounded as the convolution's own
             batch, frames, _ = found.shape
             number = norm.frames[0] if isinstance(norm, ClipGroupNorm) else None
             if number is None or len(number) != batch:
@@ -173,7 +169,7 @@ class WindowedNormLayer(GradientCheckpointingLayer):
             covariance = centred.transpose(1, 2) @ centred / number
             variance = (weight @ covariance * weight).sum(-1)  # (batch, channels)
             scaled = weight * (norm.weight * (variance + norm.eps).rsqrt())[..., None]
-            normalised = torch.baddbmm(norm.bias.bfloat16(), centred.bfloat16(), scaled.bfloat16().transpose(1, 2))
+            normalised = torch.baddbmm(norm.bias.to(dtype), centred.to(dtype), scaled.to(dtype).transpose(1, 2))
         return self.activation(normalised).transpose(1, 2)
 
 
