@@ -24,7 +24,7 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
 
     - `bfloat16`: linear layers and convolutions in bfloat16, the others (norms, softmax) in float32. About twice as fast on
       processors and GPUs that have bfloat16 in hardware, slower on others. Probabilities change by some thousandths, a few
-      by one or two hundredths.
+      by some hundredths.
     - `int8`, on a CPU: the linear layers of the encoder and the convolutions of its feature encoder, but not those of
       adapters, in 8 bits; the others in bfloat16 where the processor has it. The inputs of a layer are rounded with one scale
       for the whole batch: a clip has other probabilities in a batch than alone.

@@ -4,7 +4,7 @@ import base64
 import mimetypes
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -66,11 +66,15 @@ def markdown(block: Table) -> str:
     if not block.rows:
         return ""
     used = [i for i in range(len(block.columns)) if any(row[i].text not in ("", MISSING) for row in block.rows)]
-    lines = [
-        [_markdown_cell(block.columns[i]) for i in used],
-        ["---:" if block.rows[0][i].number else "---" for i in used],
-        *([_markdown_cell(row[i].text) for i in used] for row in block.rows),
-    ]
+    rows = [[row[i].text for i in used] for row in block.rows]
+    rules = ["---:" if block.rows[0][i].number else "---" for i in used]
+    return table_in_markdown([block.columns[i] for i in used], rows, rules)
+
+
+def table_in_markdown(head: Sequence[str], rows: Sequence[Sequence[str]], rules: Sequence[str] = ()) -> str:
+    """Rows of texts as a table; `rules`, one for each column, align them."""
+    lines = [[_markdown_cell(text) for text in row] for row in (head, *rows)]
+    lines.insert(1, list(rules) or ["---"] * len(head))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

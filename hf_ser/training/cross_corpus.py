@@ -8,9 +8,10 @@ from datasets import Dataset
 from hf_ser.corpora import CorpusError
 from hf_ser.emotions import EmotionSelection
 from hf_ser.records import RESULTS
+from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.rendering.headline import best_interval, best_unit
 from hf_ser.results import RunResults
-from hf_ser.training.cross_validation import Run, table_in_markdown
+from hf_ser.training.cross_validation import Run
 from hf_ser.wording import listed, per_cent
 
 SUMMARY = "cross_corpus.json"

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hf_ser.corpora import read_corpora
 from hf_ser.machine import processors
 from hf_ser.records import RESULTS, RUN
+from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError, official_folds
 from hf_ser.training.arguments import Arguments, parse_arguments
@@ -320,11 +321,6 @@ def mean_and_deviation(spread: Mapping[str, Any]) -> str:
     """A mean and its standard deviation as text, in per cent."""
     mean, deviation = spread["mean"], spread["standard_deviation"]
     return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
-
-
-def table_in_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as a table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:

@@ -15,13 +15,13 @@ from hf_ser.hub.pushing import check_repository
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RESULTS, SPLITS
-from hf_ser.rendering.formats import text_table
+from hf_ser.rendering.formats import table_in_markdown, text_table
 from hf_ser.rendering.tables import by_part
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.config import SERConfig
-from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, table_in_markdown, unfinished
+from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, unfinished
 from hf_ser.training.data import load_splits
 from hf_ser.training.folder import alone_in_folder, checkpoint_to_resume, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run

@@ -32,7 +32,7 @@ from hf_ser.records import RUN
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
 from hf_ser.training.config import HEAD_LEARNING_RATE, HEAD_METHODS, default_rates
-from hf_ser.training.cross_validation import table_in_markdown
+from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
