@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +250,11 @@ def labelled(
         counts += votes.counts[usable].sum(axis=0)
     present = list(selection.names or EMOTIONS)
     if not keep_all and not {EMOTION, DISTRIBUTION}.isdisjoint(targets):
-        present = present_emotions(selection, np.array(present)[counts > 0].tolist())
+        present = [name for name, count in zip(selection.names, counts, strict=True) if count > 0]
+        if len(present) < 2:
+            raise CorpusError(f"emotions: found clips of {present or 'none'} alone, expected two emotions at least")
+        if selection.chosen and (absent := sorted({*selection.names} - {*present})):
+            raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
     if DISTRIBUTION in values and len(present) < len(selection.names):
         values[DISTRIBUTION] = shares_of(values[DISTRIBUTION], selection.names, present)
     labels = Words(labels, selection.names).places(present)
@@ -280,21 +284,6 @@ def labelled(
         agreement=agreement(rows, taken, votes),
     )
     return Dataset(together.data, info=info).select(taken)
-
-
-def present_emotions(selection: EmotionSelection, counted: Collection[str]) -> list[str]:
-    """
-    The emotions of a selection that clips have.
-
-    Raises:
-        CorpusError: if they are fewer than two, or one that the user named is missing.
-    """
-    present = [name for name in selection.names if name in counted]
-    if len(present) < 2:
-        raise CorpusError(f"emotions: found clips of {present or 'none'} alone, expected two emotions at least")
-    if selection.chosen and (absent := sorted(set(selection.names) - set(present))):
-        raise CorpusError(f"emotions: the corpora have no clip of {', '.join(absent)}")
-    return present
 
 
 def with_truth(
@@ -339,13 +328,11 @@ def emotions_of(clips: Dataset) -> tuple[str, ...]:
 
 def names_of(clips: Dataset) -> list[str]:
     """The name of each clip, the same on every machine."""
-    names: list[str] = clips["clip"][:]
-    return names
+    return clips["clip"][:]
 
 
 def seconds_of(clips: Dataset) -> npt.NDArray[np.float64]:
     """The length of each clip in seconds, NaN where it is not known yet."""
-    seconds: npt.NDArray[np.float64]
     seconds = arrow_column(clips, "duration").to_numpy(zero_copy_only=False).astype(np.float64)
     stream = getattr(clips.info, "stream", None)
     return seconds if stream is None else np.fmax(seconds, stream.seconds.numpy()[clips["row"][:]])

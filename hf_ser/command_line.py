@@ -31,7 +31,7 @@ Command = Callable[[], int]
 
 
 def errors_in_one_line(
-    *others: type[Exception], interrupted: str | None = None, quiet: bool = False
+    *others: type[Exception], interrupted: str | None = None, quiet: bool = False, closed_pipe: int = 0
 ) -> Callable[[Command], Command]:
     """
     A decorator for a command that returns its exit status. Errors that the user can correct, and a lack of memory, are printed on
@@ -43,6 +43,7 @@ def errors_in_one_line(
             The message after Ctrl-C, unless the `KeyboardInterrupt` has its own; the status is 130. Without it, an interruption
             ends the command as it ends any Python program.
         quiet (`bool`, defaults to `False`): Print nothing, because another process of the same command does.
+        closed_pipe (`int`, defaults to 0): The status if the reader of a pipe has ended.
     """
     known: tuple[type[Exception], ...] = (ValueError, OSError, MemoryError, *others)
 
@@ -57,7 +58,7 @@ def errors_in_one_line(
                 return status
             except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at exit fails again
-                return 0
+                return closed_pipe
             except known as error:
                 tell(error, quiet=quiet)
                 return 1

@@ -83,21 +83,37 @@ def export(
         The content of `export.json`.
 
     Raises:
-        FileExistsError: if `output` has something that may not be replaced.
+        FileExistsError: if `output` has an export and `overwrite` is not set, or other files.
         ModuleNotFoundError: if the packages for the export are not installed.
         NotADirectoryError: if `output` is a file.
-        ValueError: if the model cannot be exported, or its predictions differ by more than the tolerance.
+        ValueError: if a number is out of range, `output` has no name of its own, the model cannot be exported, or its predictions
+            differ by more than the tolerance.
     """
     folder, precision = Path(output).expanduser(), "int8" if int8 else "float32"
     tolerance = TOLERANCES[precision] if tolerance is None else tolerance
-    check_arguments(tolerance, most)
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: expected a difference between 0 and 1, found {tolerance}")
+    if most < 1:
+        raise ValueError(f"most: must be at least 1 clip, found {most}")
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"an export needs {', '.join(missing)}; install what it needs with pip install 'hf_ser[export]'"
+        )
     check_folder(folder, overwrite)
     own = chosen_clips(clips, corpora, most) if clips or corpora else []
     names = [*(corpus.partition("=")[0] for corpus in corpora), *(["files"] if clips else [])]
     logger.info("opening %s", model)
     recogniser = pipeline(model, base=base, revision=revision, device="cpu")
     with _unfinished(folder) as work:
-        new = write_model(recogniser, work, precision)
+        new = work / "new"
+        new.mkdir()
+        logger.info("tracing the model; this takes some time")
+        write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
+        if int8:
+            logger.info("quantising its linear layers")
+            quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
+        recogniser.model.config.save_pretrained(new)
+        recogniser.feature_extractor.save_pretrained(new)
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
@@ -129,9 +145,7 @@ def export(
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    """
-    A hidden folder beside the output, which is deleted afterwards. Hidden folders of killed exports are deleted first.
-    """
+    """A hidden folder beside the output, which is deleted afterwards. Hidden folders of killed exports are deleted first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = f".{folder.name}-unfinished-"
     for left in abandoned(folder.parent.glob(f"{glob.escape(hidden)}*.lock")):
@@ -146,31 +160,8 @@ def _unfinished(folder: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def check_arguments(tolerance: float, most: int) -> None:
-    """
-    Raises:
-        ModuleNotFoundError: if the packages for the export are not installed.
-        ValueError: if a number is out of range.
-    """
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance: expected a difference between 0 and 1, found {tolerance}")
-    if most < 1:
-        raise ValueError(f"most: must be at least 1 clip, found {most}")
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ModuleNotFoundError(
-            f"an export needs {', '.join(missing)}; install what it needs with pip install 'hf_ser[export]'"
-        )
-
-
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """
-    Checks that an export can be written to `folder`, before anything is computed.
-
-    Raises:
-        FileExistsError: if it has an export and `overwrite` is not set, or other files.
-        NotADirectoryError: if `folder` is a file.
-        ValueError: if `folder` has no name of its own.
-    """
+    """Checks, before anything is computed, that an export can be written to `folder`; see the errors of [`export`]."""
     if folder.name in ("", ".."):
         raise ValueError(f"output: {str(folder)!r} cannot be replaced by a new folder; give it by its name")
     if folder.exists() and not folder.is_dir():
@@ -183,20 +174,6 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
     if exported and not overwrite:
         raise FileExistsError(f"output: {str(folder)!r} has an exported model. Choose another folder, or overwrite it.")
-
-
-def write_model(recogniser: SERPipeline, work: Path, precision: str) -> Path:
-    """Writes the graph and the configurations into a new folder in `work`."""
-    new = work / "new"
-    new.mkdir()
-    logger.info("tracing the model; this takes some time")
-    write_graph(recogniser, (work if precision == "int8" else new) / GRAPHS["float32"])
-    if precision == "int8":
-        logger.info("quantising its linear layers")
-        quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
-    recogniser.model.config.save_pretrained(new)
-    recogniser.feature_extractor.save_pretrained(new)
-    return new
 
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:
@@ -252,10 +229,7 @@ def compare(model: SERPipeline, exported: SERPipeline, clips: Sequence[Clip]) ->
 
 
 def check_comparison(comparison: dict[str, Any], precision: str, tolerance: float) -> None:
-    """
-    Raises:
-        ValueError: if a probability, or the value of a dimension, differs by more than the tolerance.
-    """
+    """Refuses an export if a probability, or the value of a dimension, differs by more than the tolerance."""
     if not (largest := max(comparison["alone"], comparison["batch"])) <= tolerance:
         raise ValueError(
             f"the exported model ({precision}) is not kept: a predicted value differs by {largest:.2g} from the model's "
@@ -297,13 +271,10 @@ class ClassifierGraph(nn.Module):
 
 def write_graph(recogniser: SERPipeline, path: Path) -> None:
     """
-    Writes a model as an ONNX graph in float32. The model itself stays as it is.
+    Writes a model, opened on the CPU, as an ONNX graph in float32. The model itself stays as it is. Weights of more than 2 GB go
+    into a file `.data` beside it.
 
     Adapters that can be merged are merged; bottleneck, prompt and combined ones are in the graph beside the layers.
-
-    Args:
-        recogniser (`SERPipeline`): What `hf_ser.pipeline` returns, on the CPU.
-        path (`Path`): The file. Weights of more than 2 GB go into a file `.data` beside it.
 
     Raises:
         ValueError: if the model is of a family that this package does not fine-tune.

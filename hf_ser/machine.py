@@ -55,11 +55,8 @@ def equal_shares(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64
 
 def loading_processes(gpu: bool, cores: int | None = None) -> int:
     """
-    How many processes load the batches of one that trains by default.
-
-    Args:
-        gpu (`bool`): Whether it trains on a GPU. On a CPU there are none: they would take its cores from the model.
-        cores (`int`, *optional*): The cores that it has, by default its share of the machine's.
+    How many processes load the batches of one that trains by default: on a CPU none, which would take its cores from the model,
+    and with a `gpu` one less than it has `cores`, by default its share of the machine's.
     """
     return min(max((cores or threads_of_this_process()) - 1, 1), 8) if gpu else 0
 

@@ -77,11 +77,6 @@ def free_gpu_memory() -> int:
     return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
-def seconds_that_fit(bytes_per_second: float, free: float) -> float:
-    """The seconds of audio that fit into [`GPU_SHARE`] of `free` bytes."""
-    return GPU_SHARE * free / bytes_per_second
-
-
 def free_memory() -> float:
     """
     The bytes that this process can still take before the system ends it: what the machine has, and what is left of the limit of
@@ -152,11 +147,8 @@ def until_it_fits(compute: Callable[[], Result], reduce: Callable[[Exception], N
 
 class FittingParts:
     """
-    Computes a batch in parts that fit into the memory. Where it runs out, the part is halved and computed again; what did not
-    fit is not tried another time.
-
-    Args:
-        device (`torch.device`): The device, which the error names.
+    Computes a batch in parts that fit into the memory of a device. Where it runs out, the part is halved and computed again; what
+    did not fit is not tried another time.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -53,11 +53,6 @@ class Targets:
         """The dimensions, in the order of the outputs."""
         return tuple(name for name in DIMENSIONS if name in self.weights)
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of all outputs."""
-        return self.emotions + self.dimensions
-
     def rows(self, clips: Dataset) -> Rows:
         """
         The outputs that a model should have for each clip, `(clips, outputs)`; NaN where a clip has no such label.
@@ -65,8 +60,8 @@ class Targets:
         For the emotions it is 1 for the true one, or the distribution, each times the weight of that target. If a clip has both
         and both are targets, it is their sum.
         """
-        found = np.full((len(clips), len(self.outputs)), np.nan, dtype=np.float32)
         emotions = len(self.emotions)
+        found = np.full((len(clips), emotions + len(self.dimensions)), np.nan, dtype=np.float32)
         if EMOTION in self.weights:
             labels = emotion_column(clips).codes
             found[labels >= 0, :emotions] = self.weights[EMOTION] * np.eye(emotions)[labels[labels >= 0]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hf_ser import official_split, speaker_folds, splits, train_test_split
 from hf_ser.clips import ClipsInfo
 from hf_ser.splits import PARTS, SplitError, cross_corpus_split, read_splits, save_splits, shared_speakers, speakers_of
+from hf_ser.splits.files import hash_name, hashed
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -185,12 +186,12 @@ def test_a_file_with_hashes_in_place_of_names_is_read_back_and_names_no_clip(tmp
     clips = clips_of({f"s{n}": 5 for n in range(6)})
     parts, path = train_test_split(clips), tmp_path / "splits.json"
     save_splits(parts, path)
-    published = splits.hashed(json.loads(path.read_text()))
+    published = hashed(json.loads(path.read_text()))
     path.write_text(json.dumps(published))
     assert not any(name in path.read_text() for name in clips["clip"])
-    shared = splits.hashed({"parts": {}, "shared_speakers": ["corpus_anna"]})["shared_speakers"]
-    assert shared == [splits.hash_name("corpus_anna")]
-    assert splits.hashed(published) == published
+    shared = hashed({"parts": {}, "shared_speakers": ["corpus_anna"]})["shared_speakers"]
+    assert shared == [hash_name("corpus_anna")]
+    assert hashed(published) == published
     assert names_in(read_splits(clips, path)) == names_in(parts)
     splits.require_same_splits(path, parts)
     with pytest.raises(SplitError, match="not those that the run began with"):

@@ -45,8 +45,7 @@ def make_page(
     The page of a model, which [`launch`] opens.
 
     Args:
-        model (`str`): See [`~hf_ser.pipeline.pipeline`].
-        base, revision (`str`, *optional*): Likewise.
+        model, base, revision: See [`~hf_ser.pipeline.pipeline`].
         title (`str`, *optional*): The page's heading, by default the model's name.
         examples (`str` or `Path`, *optional*): A folder of clips to try the model with.
     """

@@ -100,11 +100,10 @@ def push_space(
 
     Args:
         name (`str`): The Space's name, `user/name`, or `name` in the namespace of the token.
-        model (`str`): The model's name on the Hub.
         private (`bool`, defaults to `False`): Whether only its owner can see a new Space.
         overwrite (`bool`, defaults to `False`): Whether to write into an existing Space.
         token (`str`, *optional*): A token that may write, if not the stored one.
-        **options: See [`write_space`]: `base`, `revision`, `title`, `examples`, `requirement`.
+        model, **options: See [`write_space`].
 
     Returns:
         The Space's address.

@@ -30,13 +30,11 @@ DISTORT_LEVELS = {
 
 def _span(low: float, high: float, text: str) -> list[float]:
     """A field for a range that a strength is drawn from."""
-    span: list[float] = option([low, high], help=f"{text} (two numbers: lowest, highest).")
-    return span
+    return option([low, high], help=f"{text} (two numbers: lowest, highest).")
 
 
 def _probability(text: str, default: float = 0.0) -> float:
-    probability: float = option(default, help=f"Probability that {text}, in training.")
-    return probability
+    return option(default, help=f"Probability that {text}, in training.")
 
 
 @dataclass(frozen=True)

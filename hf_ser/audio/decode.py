@@ -62,13 +62,8 @@ class MemoryShortError(AudioError):
 @dataclass(frozen=True)
 class Decoded:
     """
-    The content of a file, before it is resampled.
-
-    Args:
-        mono (`np.ndarray` of shape `(samples,)`): The mean of its channels, float32.
-        sampling_rate (`int`): In Hz.
-        channels (`int`): The number of channels.
-        subtype (`str`): The type of the samples in the words of soundfile (`PCM_16`).
+    The content of a file before it is resampled: the mean of its channels `(samples,)`, its sampling rate in Hz, the number of
+    its channels, and the type of its samples in the words of soundfile (`PCM_16`).
     """
 
     mono: Waveform
@@ -111,6 +106,7 @@ def _silenced() -> Iterator[None]:
 
 @contextmanager
 def _memory_permitting() -> Iterator[None]:
+    """A lack of memory becomes a [`MemoryShortError`]."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -183,12 +179,7 @@ def _mean_of_channels(file: soundfile.SoundFile, longest: float) -> Waveform:
 
 @_memory_permitting()
 def resample(mono: Waveform, sampling_rate: int) -> Waveform:
-    """
-    Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32.
-
-    Raises:
-        MemoryShortError: if it does not fit into memory.
-    """
+    """Resamples `(samples,)` of `sampling_rate` Hz to 16 kHz: `(samples,)` float32."""
     if sampling_rate == SAMPLING_RATE or not len(mono):
         return mono
     if sampling_rate // math.gcd(sampling_rate, SAMPLING_RATE) <= PHASES:
@@ -248,12 +239,7 @@ def read_segment(audio: dict[str, Any], start: int, stop: int) -> Waveform:
 
 @_memory_permitting()
 def encode(waveform: Waveform, subtype: str) -> bytes:
-    """
-    A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`.
-
-    Raises:
-        MemoryShortError: if it does not fit into memory.
-    """
+    """A 16 kHz mono WAV of a waveform `(samples,)`, as `PCM_16` or `FLOAT`."""
     buffer = BytesIO()
     soundfile.write(buffer, waveform, SAMPLING_RATE, format="WAV", subtype=subtype)
     return buffer.getvalue()

@@ -137,12 +137,7 @@ def clip_seed(seed: int, name: str) -> int:
 
 
 def add_at_ratio(clean: Samples, noise: Samples, snr: float) -> Samples:
-    """
-    `clean + g * noise`, both `(samples,)`, with g = sqrt(sum(clean²) / (sum(noise²) * 10^(snr / 10))), `snr` in dB.
-
-    Raises:
-        ValueError: if the noise is silent and the clip is not.
-    """
+    """`clean + g * noise`, both `(samples,)`, with g = sqrt(sum(clean²) / (sum(noise²) * 10^(snr / 10))), `snr` in dB."""
     energy, noise_energy = _energy(clean), _energy(noise)
     if not energy:
         return clean
@@ -163,9 +158,6 @@ def babble_noise(samples: int, generator: np.random.Generator, voices: Sequence[
     """
     The sum `(samples,)` of other clips, each divided by its root mean square, from a random place on; after its end it begins
     again.
-
-    Raises:
-        ValueError: if there are none, or only silent ones.
     """
     total = np.zeros(samples)
     for voice in voices:

@@ -152,6 +152,7 @@ def _clips_in_batch(rows: Dataset) -> int:
 def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
     # A forked process hangs in OpenMP if its parent has used threads. One thread is enough for one clip.
     torch.set_num_threads(1)
+    found = {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": "", "detail": ""}
     try:
         decoded = decode(audio)
         waveform = resample(decoded.mono, decoded.sampling_rate)
@@ -161,12 +162,6 @@ def _decode_one(audio: dict[str, Any]) -> dict[str, Any]:
     except MemoryShortError as error:  # not a fault of the clip: nothing is kept
         raise MemoryError(f"{audio['path'] or 'a clip'}: {error}, or decode fewer at once (prepare_workers)") from error
     except AudioError as error:
-        return {"audio": {"bytes": None, "path": None}, "duration": 0.0, "samples_hash": "", "problem": error.reason,
-                "detail": error.detail}  # fmt: skip
-    return {
-        "audio": {"bytes": content, "path": None},
-        "duration": len(waveform) / SAMPLING_RATE,
-        "samples_hash": hash_of(waveform),
-        "problem": "",
-        "detail": "",
-    }
+        return found | {"problem": error.reason, "detail": error.detail}
+    samples = {"duration": len(waveform) / SAMPLING_RATE, "samples_hash": hash_of(waveform)}
+    return found | {"audio": {"bytes": content, "path": None}} | samples

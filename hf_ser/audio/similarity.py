@@ -124,10 +124,7 @@ def near_duplicates(
 def nearest(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], neighbours: int) -> npt.NDArray[np.int64]:
     """
     For each row of `second` `(clips, dimensions)` those of `first` with the largest cosine that is `ENVELOPES` or more, at
-    most `neighbours`; both have rows of norm 1.
-
-    Returns:
-        `(pairs, 2)`: the rows' indices in first and second.
+    most `neighbours`; both have rows of norm 1. `(pairs, 2)`: the rows' indices in first and second.
     """
     pairs = [np.zeros((0, 2), np.int64)]
     for top in range(0, len(second), BLOCK):

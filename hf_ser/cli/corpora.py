@@ -19,7 +19,7 @@ from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
 from hf_ser.corpora import ABOUT, LEFT_OUT, NAMES, labelled_by, read_corpora
 from hf_ser.emotions import EMOTIONS
-from hf_ser.splits import SharedByParts, audit_emobox
+from hf_ser.splits.audit import SharedByParts, audit_emobox
 from hf_ser.wording import aligned, counted
 
 

@@ -8,7 +8,6 @@ It takes the arguments of hf-ser finetune, too. The same command resumes: finish
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -43,7 +42,9 @@ def main() -> int:
     log_to_terminal()
     recipe = read_recipe(own.config) if own.config else {}
     sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
-    require_arguments(sweep)
+    known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
+    if unknown := [name for name in sweep if name.replace("-", "_") not in known]:
+        raise ValueError(f"--sweep: hf-ser finetune has no argument {listed(map(repr, unknown), 'or')}; see its --help")
     given = recipe.pop("seeds", None)
     seeds = own.seeds or cross_validation.read_seeds(given)
     argv = [*recipe_words(recipe), *rest]
@@ -67,13 +68,3 @@ def main() -> int:
             f"\nmean ± sample standard deviation over folds and seeds; {table[0]['split']} split; all results in {root}"
         )
     return 1 if failed else 0
-
-
-def require_arguments(sweep: Iterable[str]) -> None:
-    """
-    Raises:
-        ValueError: if a sweep has a name that is no argument of a run.
-    """
-    known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
-    if unknown := [name for name in sweep if name.replace("-", "_") not in known]:
-        raise ValueError(f"--sweep: hf-ser finetune has no argument {listed(map(repr, unknown), 'or')}; see its --help")

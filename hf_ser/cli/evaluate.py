@@ -41,7 +41,9 @@ def main() -> int:
     processes = Processes.of_launcher()
     log_to_terminal(logging.ERROR if processes.rank else logging.INFO)
     keep_freed_memory()
-    folder = output_folder(arguments)
+    folder: Path = arguments.output or Path(arguments.model).expanduser()
+    if not (arguments.output or folder.is_dir()):
+        raise ValueError("output: name a folder for the report; the model is not a folder here")
     check_folder(folder, arguments.overwrite)
     options = ReportOptions(
         robustness=not arguments.no_robustness,
@@ -107,14 +109,6 @@ def parse_arguments() -> argparse.Namespace:
 def shared(arguments: argparse.Namespace) -> bool:
     """Whether all GPUs of a machine share the clips."""
     return not (arguments.device or is_exported(arguments.model))
-
-
-def output_folder(arguments: argparse.Namespace) -> Path:
-    if arguments.output:
-        return Path(arguments.output)
-    if Path(arguments.model).expanduser().is_dir():
-        return Path(arguments.model).expanduser()
-    raise ValueError("output: name a folder for the report; the model is not a folder here")
 
 
 def pairs(argument: str, words: list[str]) -> dict[str, str]:

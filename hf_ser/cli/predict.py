@@ -10,7 +10,6 @@ scripts/predict.py ...
 """
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -33,7 +32,7 @@ from hf_ser.pipeline import SERPipeline
 from hf_ser.wording import visible
 
 
-@errors_in_one_line(ImportError, interrupted="interrupted")
+@errors_in_one_line(ImportError, interrupted="interrupted", closed_pipe=128 + signal.SIGPIPE)
 def main() -> int:
     arguments = parse_arguments()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8
@@ -55,14 +54,8 @@ def main() -> int:
         processes.join()
         if arguments.timeline:
             show_timeline(recogniser, clips[0], arguments)
-            status = 0
-        else:
-            status = show_predictions(recogniser, clips, arguments, processes)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of the table has closed it: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would complain at its end
-        return 128 + signal.SIGPIPE
+            return 0
+        return show_predictions(recogniser, clips, arguments, processes)
     except KeyboardInterrupt:
         if processes.rank:
             return 130
@@ -132,10 +125,7 @@ def writes_rows(arguments: argparse.Namespace) -> bool:
 
 
 def check_arguments(arguments: argparse.Namespace, processes: Processes) -> None:
-    """
-    Raises:
-        OSError, ValueError: if arguments do not fit together, or a file cannot be written: before a model is loaded.
-    """
+    """Refuses arguments that do not fit together, and files that cannot be written, before a model is loaded."""
     for name in ("window", "hop", "smoothing", "minimum", "labels", "plot"):
         if getattr(arguments, name) is not None and not arguments.timeline:
             raise ValueError(f"--{name} is for the emotions over time: add --timeline")

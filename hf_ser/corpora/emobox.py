@@ -26,11 +26,8 @@ SPEAKER = re.compile(r"<id=(?P<key>.*?),lang=.*?,spk=(?P<speaker>.*?),emotion=.*
 
 def read(folder: Path, entry: Entry | None = None) -> list[Row]:
     """
-    The clips of one corpus of EmoBox.
-
-    Args:
-        folder (`Path`): `data/<corpus>` of EmoBox's repository.
-        entry (`Entry`, *optional*): The entry of the corpus, for the sentences in its file names.
+    The clips of one corpus of EmoBox, in the folder `data/<corpus>` of its repository; with the `entry` of the corpus also the
+    sentences in its file names.
 
     Returns:
         Rows whose columns `fold_1` and so on have `train`, `validation` or `test`; a clip that a fold has in two parts has both
@@ -52,9 +49,10 @@ def read(folder: Path, entry: Entry | None = None) -> list[Row]:
                 )
             clips[line["key"]] = line
             places.setdefault(line["key"], {}).setdefault(fold, []).append(part)
-    label_map = folder / "label_map.json"
+    label_map, segments = folder / "label_map.json", folder / "data.seg.wrd.stm"
     names = json.loads(label_map.read_text(encoding="utf-8")) if label_map.is_file() else {}
-    speakers = _speakers(folder / "data.seg.wrd.stm")
+    lines = segments.read_text(encoding="utf-8").splitlines() if segments.is_file() else []
+    speakers = {match["key"]: match["speaker"] for line in lines if (match := SPEAKER.search(line))}
     root = folder.resolve().parents[1]
     return [
         Row(
@@ -78,8 +76,7 @@ def _files(folder: Path) -> list[tuple[str, str, Path]]:
     found = []
     for path in sorted(folder.glob("fold_*/*.jsonl")):
         fold = path.parent.name
-        match = re.fullmatch(rf"{re.escape(folder.name)}_(train|valid|test)_{fold}", path.stem)
-        if match:
+        if match := re.fullmatch(rf"{re.escape(folder.name)}_(train|valid|test)_{fold}", path.stem):
             found.append((fold, PARTS[match[1]], path))
     if not found:
         raise CorpusError(
@@ -103,9 +100,3 @@ def _statement(entry: Entry | None, path: str) -> dict[str, str]:
         return {}
     match = re.fullmatch(rf"(?:.*/)?{entry.pattern}", stem(Path(path)), re.IGNORECASE)
     return {"statement": match["statement"]} if match and match["statement"] else {}
-
-
-def _speakers(path: Path) -> dict[str, str]:
-    """The speaker of each clip by its key; empty if there is no such file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {match["key"]: match["speaker"] for line in lines if (match := SPEAKER.search(line))}

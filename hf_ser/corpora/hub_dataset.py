@@ -92,12 +92,7 @@ def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tup
 
 
 def load_parts(source: str) -> dict[str | None, Dataset]:
-    """
-    The parts of a data set by their names, `None` where it has one without a name; see [`read`] for `source`.
-
-    Raises:
-        CorpusError: if it cannot be loaded.
-    """
+    """The parts of a data set by their names, `None` where it has one without a name; see [`read`] for `source` and errors."""
     source = str(Path(source).expanduser()) if source.startswith("~") else source
     name, _, configuration = source.partition(":")
     try:
@@ -115,16 +110,9 @@ def load_parts(source: str) -> dict[str | None, Dataset]:
 
 
 def rows_of(part: Dataset, corpus: str, part_name: str | None, source: str) -> Dataset:
-    """
-    The clips of one data set as rows, its audio undecoded.
-
-    Raises:
-        CorpusError: if it lacks an audio or a label column; the message calls it `source`.
-    """
+    """The clips of one data set, which errors call `source`, as rows, its audio undecoded; see [`labelled_audio_column`]."""
     audio = labelled_audio_column(part.features, source)
-    sound = part.select_columns([audio])
-    if audio != "audio":
-        sound = sound.rename_column(audio, "audio")
+    sound = part.select_columns([audio]).rename_columns({audio: "audio"})
     rows = concatenate_datasets([text_rows(part.remove_columns(audio), corpus, part_name), sound], axis=1)
     # Not before: datasets loses the number of rows of a table whose first columns were removed.
     return rows.cast_column("audio", Audio(decode=False))
@@ -246,10 +234,8 @@ class ParquetStream:
 
 def open_audio(source: str) -> dict[str, ParquetStream]:
     """
-    The audio of each part of a data set with any other columns; empty if it is not found, or is not stored as Parquet.
-
-    Args:
-        source (`str`): A folder, or a name on the Hub (`user/name`, or `user/name:configuration`).
+    The audio of each part of a data set (see [`read`]) with any other columns; empty if it is not found, or is not stored as
+    Parquet.
     """
     if is_saved(source):
         return {}
@@ -263,10 +249,8 @@ def open_audio(source: str) -> dict[str, ParquetStream]:
 
 def open_streams(sources: Sequence[str]) -> tuple[Dataset, ParquetStream]:
     """
-    Reads the tables of data sets, without their audio.
-
-    Args:
-        sources (`Sequence[str]`): `dataset=FOLDER`, `dataset=user/name` or `dataset=user/name:configuration`, see [`read`].
+    Reads the tables of data sets (`dataset=FOLDER`, `dataset=user/name` or `dataset=user/name:configuration`, see [`read`]),
+    without their audio.
 
     Returns:
         Rows as in [`~hf_ser.corpora.rows.to_dataset`] without audio, with the same names as by [`read`], and `duration` in

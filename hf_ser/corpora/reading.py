@@ -49,11 +49,7 @@ class Clip(NamedTuple):
 
 def read_entry(entry: Entry, root: Path) -> list[Row]:
     """
-    The clips of a corpus below a folder.
-
-    Args:
-        entry (`Entry`): The corpus.
-        root (`Path`): The folder, or a text file that lists names of audio files, one a line.
+    The clips of a corpus below a folder, or those of a text file with the names of its audio files, one a line.
 
     Raises:
         CorpusError: if there is no such folder or no clip of the corpus in it, or a table is missing or malformed.

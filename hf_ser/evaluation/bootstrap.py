@@ -149,10 +149,8 @@ def too_few(number: int, one: str, least: int) -> str:
 
 def draw(unit_of_clip: Array, resamples: int, seed: int) -> Iterator[Array]:
     """
-    The number of times that each clip is in each resample, some resamples at a time: integers `(clips, up to resamples)`.
-
-    Args:
-        unit_of_clip (`array` of shape `(clips,)`): The unit that is drawn, counted from 0: the clip itself, or its speaker.
+    The number of times that each clip is in each resample, some resamples at a time: integers `(clips, up to resamples)`. For
+    each clip `unit_of_clip` has the unit that is drawn, counted from 0: the clip itself, or its speaker.
     """
     units, clips = int(unit_of_clip.max()) + 1, len(unit_of_clip)
     rng = np.random.default_rng(seed)

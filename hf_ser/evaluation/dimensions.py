@@ -76,8 +76,7 @@ def mean_scorer(values: Array, truth: Array) -> Scorer:
 def mean_where(values: Array, there: Array) -> Array:
     """The mean over the first axis of the values that are `there`; NaN if none is."""
     number = there.sum(axis=0)
-    mean: Array = np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
-    return mean
+    return np.where(number > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1), np.nan)
 
 
 def joint_histogram(values: Array, truth: Array) -> list[list[int]]:

@@ -193,8 +193,7 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
     resample the metrics of [`score`] on the clips repeated by their weights, NaN if there is none. The clips are sorted once.
 
     Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
+        probabilities, labels: See [`all_metrics`].
         details (`bool`, *optional*, defaults to `False`): Whether it returns `log_loss` and `ece` `(resamples,)`, and `recall`
             and `eer_by_emotion` `(emotions, resamples)`, too.
     """
@@ -257,8 +256,7 @@ def _equal_error_rates(weights: Array, scores: Array, positive: Array) -> Array:
     at, column = (false >= miss).argmax(axis=0), np.arange(weights.shape[1])
     before, after = (miss - false)[at - 1, column], (false - miss)[at, column]
     with np.errstate(invalid="ignore"):
-        rate: Array = (after * false[at - 1, column] + before * false[at, column]) / (before + after)
-    return rate
+        return (after * false[at - 1, column] + before * false[at, column]) / (before + after)
 
 
 def loss_of_clips(probabilities: Array, labels: Array) -> Array:
@@ -267,8 +265,7 @@ def loss_of_clips(probabilities: Array, labels: Array) -> Array:
     loss: ln(emotions) for a model that always predicts 1 / emotions. In contrast to the training loss it is not weighted by
     class.
     """
-    loss: Array = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
-    return loss
+    return -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
 
 
 def reliability(probabilities: Array, labels: Array, bins: int = 15) -> list[dict[str, Any]]:
@@ -277,12 +274,7 @@ def reliability(probabilities: Array, labels: Array, bins: int = 15) -> list[dic
     Neural Networks*, arXiv 1706.04599, section 2).
 
     The confidence of a clip is the probability of its most probable emotion. The bins have equal width; as in the paper, a bin
-    from `low` to `high` includes `high` and not `low`.
-
-    Args:
-        probabilities (`array` of shape `(clips, emotions)`): The model's outputs.
-        labels (`array` of shape `(clips,)`): The true labels.
-        bins (`int`, *optional*, defaults to 15): The number of bins between 0 and 1.
+    from `low` to `high` includes `high` and not `low`. See [`all_metrics`] for the arguments.
 
     Returns:
         For each bin, from low to high confidence: `low`, `high`, `clips`, and their mean `confidence` and `accuracy`, both

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -166,4 +165,4 @@ def plain_text(text: str) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG."""
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=120)
+    figure.savefig(path, dpi=120)

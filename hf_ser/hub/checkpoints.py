@@ -9,10 +9,11 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
 
-from hf_ser import records, splits
+from hf_ser import records
 from hf_ser.hub.errors import HubError, explained, files_there
 from hf_ser.hub.privacy import without_paths
 from hf_ser.records import RUN, SPLITS
+from hf_ser.splits.files import SavedSplit, hashed
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def stage(run: Path) -> Path:
         content = without_paths(json.loads(path.read_text(encoding="utf-8")))
         path.unlink()  # only the link
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    records.write(staged / SPLITS, splits.hashed(splits.SavedSplit.read(run / SPLITS).content))
+    records.write(staged / SPLITS, hashed(SavedSplit.read(run / SPLITS).content))
     shutil.copy(run / RUN, staged)
     return staged
 

@@ -23,13 +23,7 @@ class HubError(OSError):
 
 @contextmanager
 def explained(repository: str, revision: str | None = None) -> Iterator[None]:
-    """
-    Turns errors of the Hub's client into a [`HubError`].
-
-    Args:
-        repository (`str`): The repository that is read or written, for the message.
-        revision (`str`, *optional*): The revision that was requested.
-    """
+    """Turns errors of the Hub's client into a [`HubError`], whose message has the repository and the requested revision."""
     try:
         yield
     except HubError:

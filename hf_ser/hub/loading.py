@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 DOWNLOADED = ("model.safetensors", "model-*.safetensors", *(name for name in MODEL if name != WEIGHTS))
 #: Many older base models have no safetensors. Their pickles are only read as tensors.
 PICKLED = (CONFIG, "pytorch_model.bin*", "pytorch_model-*.bin")
-#: The default arguments of requests to the Hub.
-ONLINE: dict[str, Any] = {"token": None, "cache_dir": None, "local_files_only": False}
 #: The files that describe a run.
 RECORDS = (RESULTS, SPLITS, CONFIG)
 
@@ -134,24 +132,20 @@ def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:
         FileNotFoundError: if `model` is neither a folder nor a name on the Hub.
         HubError: if the Hub cannot be read.
     """
-    return _fetch(str(model), revision, ONLINE, RECORDS)[0]
+    return _fetch(str(model), revision, {}, RECORDS)[0]
 
 
 def fetch_base(model: str, revision: str | None = None, **hub: Any) -> Path:
     """
     The folder of a base model, for fine-tuning or under an adapter, downloaded if necessary; with a pickle if there are no
-    safetensors.
-
-    Args:
-        model (`str`): A folder, or a name on the Hub.
-        revision (`str`, *optional*), **hub: See [`load`].
+    safetensors. See [`load`] for the arguments.
 
     Raises:
         FileNotFoundError, HubError: see [`fetch_records`]; if weights do not have the hash that the Hub states.
     """
-    folder, _ = _fetch(model, revision, ONLINE | hub, DOWNLOADED)
+    folder, _ = _fetch(model, revision, hub, DOWNLOADED)
     if not any(folder.glob(WEIGHTS)):
-        folder, _ = _fetch(model, revision, ONLINE | hub, PICKLED)
+        folder, _ = _fetch(model, revision, hub, PICKLED)
     return folder
 
 
@@ -172,9 +166,9 @@ def _fetch(
         folder = Path(
             snapshot_download(model, revision=revision, allow_patterns=[prefix + name for name in files], **hub)
         )
-        if not any((folder / prefix).glob("*model*.*")) and not hub["local_files_only"]:
+        if not any((folder / prefix).glob("*model*.*")) and not hub.get("local_files_only"):
             # The client returns an incomplete cache where the Hub refuses: ask for the reason.
-            HfApi(token=hub["token"]).model_info(model, revision=revision)
+            HfApi(token=hub.get("token")).model_info(model, revision=revision)
     _require_hashes([path for name in files for path in (folder / prefix).glob(name)], model)
     return folder / prefix, f"{model}/{prefix}".rstrip("/") + (f" ({revision})" if revision else "")
 

@@ -16,7 +16,7 @@ from huggingface_hub.utils.sha import git_hash
 from safetensors import safe_open
 from transformers import AutoConfig
 
-from hf_ser import records, splits
+from hf_ser import records
 from hf_ser.hub.card import PICTURES, read_report, write_card
 from hf_ser.hub.errors import HubError, explained, files_there
 from hf_ser.hub.privacy import find_private, without_paths
@@ -25,6 +25,7 @@ from hf_ser.modeling.load import NO_CODE
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CARD, EXAMPLE, EXCLUDED, MODEL, PLOTS, REPORT, RESULTS, SPLITS
 from hf_ser.rendering.blocks import METRICS
 from hf_ser.results import RunResults
+from hf_ser.splits.files import BY_HASH, NAMED_BY, SavedSplit, hash_name, hashed
 from hf_ser.wording import counted
 
 #: The files of a model, with the code of the package's own model class.
@@ -153,10 +154,8 @@ def full_name(api: HfApi, repo_id: str) -> str:
 
 def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool, clip_names: bool) -> dict[str, Path]:
     """
-    Writes the published files, except for the card and the weights, into `folder`, without paths of this machine.
-
-    Returns:
-        The files by their paths in the repository.
+    Writes the published files, except for the card and the weights, into `folder`, without paths of this machine. Returns all
+    but the card by their paths in the repository.
 
     Raises:
         FileNotFoundError, ValueError: see [`push`].
@@ -192,9 +191,9 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
         else:
             shutil.copy(path, folder / name)
     report = read_report(run, results)
-    split = splits.SavedSplit.read(run / SPLITS).content
+    split = SavedSplit.read(run / SPLITS).content
     results.write(folder)
-    records.write(folder / SPLITS, split if clip_names else splits.hashed(split))
+    records.write(folder / SPLITS, split if clip_names else hashed(split))
     if report:
         records.write(folder / REPORT, report if clip_names else without_names(report))
     for name in (*PLOTS, *(PICTURES.values() if report else ())):
@@ -213,26 +212,23 @@ def stage(run: Path, folder: Path, *, base_model: str | None, adapter_only: bool
 
 def without_names(report: dict[str, Any]) -> dict[str, Any]:
     """A report with hashes instead of the names of clips and speakers, as in a published `splits.json`."""
-    if splits.NAMED_BY in report:
+    if NAMED_BY in report:
         return report
-    report, name_hash = copy.deepcopy(report), splits.hash_name
+    report = copy.deepcopy(report)
     # Sorted, because the order of the names would reveal them.
     speakers = report["quality"]["speakers"].items()
-    report["quality"]["speakers"] = dict(sorted((name_hash(name), metrics) for name, metrics in speakers))
+    report["quality"]["speakers"] = dict(sorted((hash_name(name), metrics) for name, metrics in speakers))
     leakage = report["leakage"] or {}
     for entry in leakage.get("duplicates") or []:
-        entry |= {key: name_hash(entry[key]) for key in ("clip", "train_clip")}
+        entry |= {key: hash_name(entry[key]) for key in ("clip", "train_clip")}
     if leakage.get("speakers"):
-        leakage["speakers"] = sorted(map(name_hash, leakage["speakers"]))
+        leakage["speakers"] = sorted(map(hash_name, leakage["speakers"]))
     report["notes"] = [note.partition(EXAMPLE)[0] for note in report["notes"]]
-    return report | splits.BY_HASH
+    return report | BY_HASH
 
 
 def require_public(files: dict[str, Path], run: Path, token: str | None) -> None:
-    """
-    Raises:
-        ValueError: if a file, or the metadata of weights, contains a path of this machine or a token.
-    """
+    """Refuses a file, or metadata of weights, that contains a path of this machine or a token."""
     folders, tokens = [Path.home(), Path.cwd(), run.resolve()], [token] if token else []
     for name, path in files.items():
         if path.suffix == ".png":
@@ -302,10 +298,7 @@ def replaceable(files: Iterable[str]) -> list[str]:
 
 
 def refuse_to_replace(repo_id: str, replaced: list[str]) -> None:
-    """
-    Raises:
-        FileExistsError: if there are files that a push would replace.
-    """
+    """Refuses a push that would replace files."""
     if replaced:
         raise FileExistsError(
             f"{repo_id} holds {counted(len(replaced), 'file')} that this push would replace ({', '.join(replaced[:4])}"
@@ -318,15 +311,8 @@ def check_repository(
     repo_id: str, *, revision: str | None, overwrite: bool, license: str | None, token: str | None
 ) -> str:
     """
-    Checks before a training whether its run can be published. Changes nothing.
-
-    Args:
-        repo_id (`str`): `user/name`, or `name` in the namespace of the token.
-        overwrite (`bool`): Whether the push may replace files, or opens a pull request.
-        revision, license, token: See [`push`].
-
-    Returns:
-        `user/name`.
+    Checks before a training whether its run can be published, and changes nothing. See [`push`] for the arguments; `overwrite` is
+    true for a pull request, too. Returns `user/name`.
 
     Raises:
         FileExistsError: if the branch holds files that the push may replace, without `overwrite`.

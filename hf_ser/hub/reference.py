@@ -56,11 +56,8 @@ UNMASKED: dict[str, Any] = {"apply_spec_augment": False, "mask_time_prob": 0.0, 
 
 def open_reference(path: Path, name: str) -> Opened | None:
     """
-    Opens a checkpoint of a known layout. No weight is random: a checkpoint with missing or other weights is refused.
-
-    Args:
-        path (`Path`): A folder with `config.json` and `model*.safetensors`.
-        name (`str`): The model's name, for errors.
+    Opens a checkpoint of a known layout: `config.json` and `model*.safetensors` in a folder. No weight is random: a checkpoint
+    with missing or other weights is refused. Errors call it `name`.
 
     Returns:
         `None` if the checkpoint has another layout. Else the model in float32 and its feature extractor. `logits` are

@@ -46,14 +46,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ReadClip:
-    """
-    A clip that has been read.
-
-    Args:
-        name (`str`): See [`Clip`].
-        waveform (`np.ndarray` of shape `(samples,)`): At 16 kHz; empty if it could not be decoded.
-        problem (`AudioError`, *optional*): Why it cannot be used.
-    """
+    """A clip that has been read: its waveform `(samples,)` at 16 kHz, empty if it was not decoded, and why it cannot be used."""
 
     name: str
     waveform: Waveform
@@ -295,14 +288,8 @@ def read_pools(
     clips: Iterator[Clip], shortest: int, samples: float, threads: Executor, at_once: int
 ) -> Generator[list[ReadClip] | None, None, None]:
     """
-    Reads clips in pools of `POOL_CLIPS` clips or about `samples` samples, in order. While one is in use, the next one is read.
-
-    Args:
-        clips (`Iterator[Clip]`): The clips. Another thread takes them from the iterator.
-        shortest (`int`): See [`read`].
-        samples (`float`): The samples in a pool; it has at least one clip.
-        threads (`Executor`): The threads that read the clips.
-        at_once (`int`): The clips that are read at a time; fewer if they are long.
+    Reads clips in pools of `POOL_CLIPS` clips or about `samples` samples, at least one, in order. While one is in use, `threads`
+    read the next one: `at_once` clips at a time, fewer if they are long. Another thread takes the clips from the iterator.
 
     Yields:
         The pools; `None` before one that is still being read.

@@ -44,9 +44,7 @@ def save(
         overwrite (`bool`, defaults to `False`): Whether to replace an existing file.
 
     Raises:
-        FileExistsError: if the file exists and `overwrite` is not set.
-        FileNotFoundError: if its folder does not exist.
-        ValueError: if the suffix does not fit the result, or there are no predictions or segments.
+        ValueError: if there are no predictions or segments; and see [`check_path`].
     """
     path = Path(path)
     rows, segments = _rows_of(result), result.segments if isinstance(result, Timeline) else result

@@ -27,17 +27,7 @@ MASK, LOGITS = "attention_mask", "logits"
 
 
 class ExportedModel(nn.Module):
-    """
-    An ONNX file as a module with the inputs and outputs of the original model.
-
-    Args:
-        graph (`Path`): The file.
-        config (`PretrainedConfig`): The model's.
-
-    Raises:
-        ModuleNotFoundError: if onnxruntime is not installed.
-        ValueError: if the file cannot be read.
-    """
+    """An ONNX file as a module with the inputs and outputs of the original model. See [`open_exported`] for errors."""
 
     device = torch.device("cpu")
 

@@ -48,7 +48,8 @@ def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
     Returns:
         A `Figure` that belongs to no window; `figure.savefig("emotions.png", dpi=120)` writes it.
     """
-    colours = _colours(timeline.emotions)
+    others = cycle(OTHER_COLOURS)
+    colours = {emotion: COLOURS.get(canonical(emotion)) or next(others) for emotion in timeline.emotions}
     rows = {"waveform": 2.0, "emotions": 4.0, "dimensions": 3.0, "segments": 0.8}
     heights = [height for name, height in rows.items() if getattr(timeline, name, True)]
     figure = Figure(figsize=(11, 0.735 * sum(heights)), layout="constrained")
@@ -74,14 +75,8 @@ def plot_timeline(waveform: Waveform, timeline: Timeline) -> Figure:
 
 def plot_plane(dimensions: Mapping[str, float], timeline: Timeline | None = None) -> Figure | None:
     """
-    Draws valence and arousal as a point in their plane, with the windows of a longer recording as a path.
-
-    Args:
-        dimensions (`dict[str, float]`): The values of the whole recording, from 0 to 1.
-        timeline (`Timeline`, *optional*): Its timeline.
-
-    Returns:
-        A `Figure`; `None` where the model lacks one of the two dimensions.
+    Draws valence and arousal of a whole recording, from 0 to 1, as a point in their plane, with the windows of a longer one as a
+    path. `None` where the model lacks one of the two dimensions.
     """
     if not {"valence", "arousal"} <= dimensions.keys():
         return None
@@ -103,11 +98,6 @@ def plot_plane(dimensions: Mapping[str, float], timeline: Timeline | None = None
         aspect="equal",
     )
     return figure
-
-
-def _colours(emotions: Sequence[str]) -> dict[str, str]:
-    others = cycle(OTHER_COLOURS)
-    return {emotion: COLOURS.get(canonical(emotion)) or next(others) for emotion in emotions}
 
 
 def _draw_waveform(axes: Axes, waveform: Waveform) -> None:

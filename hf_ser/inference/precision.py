@@ -29,11 +29,6 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
       adapters, in 8 bits; the others in bfloat16 where the processor has it. The inputs of a layer are rounded with one scale
       for the whole batch: a clip has other probabilities in a batch than alone.
 
-    Args:
-        model (`nn.Module`): A classifier.
-        precision (`str`): One of [`PRECISIONS`].
-        device (`torch.device`): Where it runs.
-
     Raises:
         ValueError: if there is no such precision, or not for this model or device.
     """
@@ -89,12 +84,8 @@ def _round_to_int8(model: nn.Module) -> None:
 
 class Int8Linear(nn.Module):
     """
-    A linear layer with weights of 8 bits, with a scale for each output. Inputs are rounded to 8 bits, too, with one scale for
-    the whole tensor. For a CPU.
-
-    Args:
-        weight (`torch.Tensor` of shape `(out, in)`): The weight to round.
-        bias (`torch.Tensor` of shape `(out,)`, *optional*): The bias, which is not rounded.
+    A linear layer whose weight `(out, in)` is rounded to 8 bits, with a scale for each output; its bias is not. Inputs are
+    rounded to 8 bits, too, with one scale for the whole tensor. For a CPU.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:

@@ -138,15 +138,8 @@ class SharedTable(PredictionFile):
 
 def share_out(clips: Sequence[T], sizes: Sequence[float], count: int) -> list[list[T]]:
     """
-    Shares clips among processes, each share in the order of the clips.
-
-    Args:
-        clips (`Sequence`): The clips, or their names or numbers.
-        sizes (`Sequence[float]`): The work of each clip, such as the bytes of its file.
-        count (`int`): The number of processes.
-
-    Returns:
-        For each process its clips: equally many, and nearly the same work.
+    Shares clips, or their names or numbers, among processes: equally many for each, in their order, and nearly the same work.
+    `sizes` is the work of each clip, such as the bytes of its file.
     """
     work = np.append(sizes, [0] * (-len(clips) % count))
     return [

@@ -185,9 +185,6 @@ def use_lora_compatible_attention(model: PreTrainedModel) -> PreTrainedModel:
 
     Args:
         model (`PreTrainedModel`): With or without a head, before or after PEFT has wrapped its layers.
-
-    Returns:
-        `model`.
     """
     for module in model.modules():
         if type(module) is WavLMAttention:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
 from transformers import (
     AutoFeatureExtractor,
     PretrainedConfig,
-    PreTrainedModel,
     SeamlessM4TFeatureExtractor,
     SequenceFeatureExtractor,
     WhisperFeatureExtractor,
@@ -161,12 +159,6 @@ def layer_numbers(names: Sequence[str], config: PretrainedConfig) -> dict[str, i
         norms = (name for name in names if re.search(r"(?:^|\.)encoder\.layer_norm\.", name))
         found |= dict.fromkeys(norms, max(found.values(), default=0))
     return found
-
-
-def encoder_in(model: nn.Module) -> PreTrainedModel | None:
-    """The first encoder of a known family within `model`, or the classifier around it; `None` if there is none."""
-    known = (m for m in model.modules() if isinstance(m, PreTrainedModel) and m.config.model_type in FAMILIES)
-    return next(known, None)
 
 
 def input_kind(extractor: SequenceFeatureExtractor) -> InputKind:

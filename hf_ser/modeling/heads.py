@@ -27,9 +27,6 @@ class StandardisedLinear(nn.Module):
     - A scale and a mean for each feature of that sum become part of this projection.
     - A scale for each feature of each layer, and the standard deviation over time, do not fit. The `linear` head has them only
       if the package's own model class is needed anyway (Whisper).
-
-    Args:
-        linear (`nn.Linear`): The projection, of standardised features.
     """
 
     mean: torch.Tensor
@@ -71,10 +68,6 @@ class BatchNormClassifier(nn.Module):
 
     In evaluation this is an affine map. After training it becomes a plain linear layer, see [`fold_training_layers`], so that the
     saved checkpoint opens in plain transformers.
-
-    Args:
-        classifier (`nn.Linear`): The last linear layer.
-        dropout (`float`): The probability of dropping a feature in training.
     """
 
     def __init__(self, classifier: nn.Linear, dropout: float) -> None:

@@ -178,7 +178,8 @@ def _with_its_class(
     trained_for = [
         canonical(name) for name in (*map(config.id2label.get, range(len(config.id2label))), *beside(config))
     ]
-    if sorted(trained_for) != sorted(outputs):
+    same = sorted(trained_for) == sorted(outputs)
+    if not same:
         set_outputs(config, emotions, dimensions)
     # Layers left out at random fail with distributed training and with gradient checkpointing.
     encoder_config(config).layerdrop = 0.0
@@ -194,11 +195,16 @@ def _with_its_class(
     if not replaced and trained_for != outputs:
         # An adapter must have them: below it there would be the base's own rows.
         new |= {"classifier.weight", "classifier.bias"}
-        replaced = not _reorder(model, trained_for, outputs)
-        if replaced:
+        if same:
+            order = [trained_for.index(name) for name in outputs]
+            with torch.no_grad():
+                for parameter in model.classifier.parameters():
+                    parameter.copy_(parameter[order])
+        else:
             # Not by the model's own _init_weights, which leaves the weights of a checkpoint as they are.
             torch.nn.init.normal_(model.classifier.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.classifier.bias)
+        replaced = not same
     set_outputs(model.config, emotions, dimensions)
     if replaced:
         start_dimensions(model)
@@ -212,17 +218,6 @@ def _with_its_class(
             former if "classifier.weight" not in missing else "",
         )
     return model, new
-
-
-def _reorder(model: PreTrainedModel, trained_for: Sequence[str], outputs: Sequence[str]) -> bool:
-    """Puts the classifier's rows in the order of `outputs`; `False` if it was trained for others."""
-    if sorted(trained_for) != sorted(outputs):
-        return False
-    order = [trained_for.index(name) for name in outputs]
-    with torch.no_grad():
-        for parameter in model.classifier.parameters():
-            parameter.copy_(parameter[order].clone())
-    return True
 
 
 def ready(model: PreTrainedModel) -> PreTrainedModel:

@@ -228,10 +228,11 @@ class SERForAudioClassification(PreTrainedModel):
             # Every clip has at least one frame, if need be with padding in it.
             attention_mask = attention_mask.clone()
             attention_mask[:, : samples_for_frames(self.config.encoder)] = 1
+        takes_all_layers = self.config.head == "linear" or self.config.use_weighted_layer_sum
         outputs = self.encoder(
             inputs,
             attention_mask=attention_mask,
-            output_hidden_states=output_hidden_states or self.takes_all_layers,
+            output_hidden_states=output_hidden_states or takes_all_layers,
             output_attentions=output_attentions,
             **kwargs,
         )
@@ -254,11 +255,6 @@ class SERForAudioClassification(PreTrainedModel):
         )
         as_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if as_tuple else output
-
-    @property
-    def takes_all_layers(self) -> bool:
-        """Whether the head takes the outputs of all layers, and not of the last alone."""
-        return self.config.head == "linear" or self.config.use_weighted_layer_sum
 
     def layers(self, outputs: Any) -> tuple[torch.Tensor, ...]:
         """The layers that the head takes, from the encoder's outputs, each `(batch, frames, hidden)`."""

@@ -10,12 +10,7 @@ from hf_ser.wording import counted, listed
 Report = Mapping[str, Any]
 
 #: The parts that a report may lack.
-OPTIONAL = {
-    "comparison": "comparison with another model",
-    "robustness": "robustness",
-    "cost": "cost",
-    "leakage": "leakage",
-}
+OPTIONAL = {"comparison": "comparison with another model"} | {part: part for part in ("robustness", "cost", "leakage")}
 NOT_HERE = "Not in this report; the notes say why."
 CLEAN = "clean"
 #: The keys of a metric, its interval and its difference from clean clips under a condition of robustness.
@@ -58,8 +53,7 @@ def best_unit(intervals: Mapping[str, Any], key: str) -> str:
 
 def best_interval(intervals: Mapping[str, Any], key: str) -> list[float] | None:
     """The best interval of a metric for new speakers."""
-    edges: list[float] | None = (intervals[best_unit(intervals, key)] or {}).get(key)
-    return edges
+    return (intervals[best_unit(intervals, key)] or {}).get(key)
 
 
 def missing_intervals(intervals: Mapping[str, Any], metrics: Iterable[str], units: Sequence[str] = UNITS) -> list[str]:

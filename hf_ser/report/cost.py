@@ -179,8 +179,7 @@ def operations(step: Callable[[], object]) -> int:
     # With attention in plain matrix products, because the counter does not know all fused kernels.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step()
-    total: int = counter.get_total_flops()
-    return total
+    return counter.get_total_flops()
 
 
 @torch.no_grad()
@@ -192,12 +191,7 @@ def count_flops(classifier: AudioClassificationPipeline, length: float) -> dict[
 
 
 def size_on_disk(folder: Path) -> dict[str, int | None]:
-    """
-    The bytes of the files that a model is opened from, and of its adapter, in the folder or in `adapter/` below it.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-    """
+    """The bytes of the files that a model is opened from, and of its adapter, in the folder or in `adapter/` below it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"folder={str(folder)!r}: there is no such folder")
     if is_exported(folder):

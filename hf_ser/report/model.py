@@ -145,10 +145,8 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Writes them as `.npz`, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        places, reasons = (
-            np.array(list(self.problems), dtype=np.int64),
-            np.array(list(self.problems.values()), dtype=str),
-        )
+        places = np.array(list(self.problems), dtype=np.int64)
+        reasons = np.array(list(self.problems.values()), dtype=str)
         part = path.with_suffix(".part.npz")
         np.savez(part, probabilities=self.probabilities, values=self.values, places=places, reasons=reasons)
         part.rename(path)

@@ -30,12 +30,7 @@ SNR = "dB SNR"
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """
-    Draws the plots of a report into `folder`, which is created.
-
-    Returns:
-        The plots by name, as [`~hf_ser.rendering.page`] takes them.
-    """
+    """Draws the plots of a report into `folder`, and returns them by name, as [`~hf_ser.rendering.page`] takes them."""
     quality, robust, main = report["quality"], report["robustness"], main_key(report)
     drawn: dict[str, Callable[[Path], None]] = {}
     if main == "uar":

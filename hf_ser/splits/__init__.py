@@ -1,17 +1,7 @@
 """Which clips train, which validate, and which test: by speaker, at random, in folds, official, or from a file."""
 
-from hf_ser.splits.audit import SharedByParts, audit_emobox, check, describe, shared_speakers, speakers_of
-from hf_ser.splits.files import (
-    BY_HASH,
-    NAMED_BY,
-    SavedSplit,
-    differences,
-    hash_name,
-    hashed,
-    read_splits,
-    require_same_splits,
-    save_splits,
-)
+from hf_ser.splits.audit import check, describe, shared_speakers, speakers_of
+from hf_ser.splits.files import SavedSplit, differences, read_splits, require_same_splits, save_splits
 from hf_ser.splits.making import (
     PARTS,
     Indices,
@@ -25,20 +15,14 @@ from hf_ser.splits.making import (
 )
 
 __all__ = [
-    "BY_HASH",
-    "NAMED_BY",
     "PARTS",
     "Indices",
     "SavedSplit",
-    "SharedByParts",
     "SplitError",
-    "audit_emobox",
     "check",
     "cross_corpus_split",
     "describe",
     "differences",
-    "hash_name",
-    "hashed",
     "official_folds",
     "official_split",
     "parts_of",

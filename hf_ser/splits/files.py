@@ -93,8 +93,7 @@ class SavedSplit:
     @property
     def parts(self) -> dict[str, list[str]]:
         """For each part the names of its clips, or their hashes."""
-        parts: dict[str, list[str]] = self.content["parts"]
-        return parts
+        return self.content["parts"]
 
     @property
     def settings(self) -> dict[str, Any]:

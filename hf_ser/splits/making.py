@@ -284,16 +284,11 @@ def cross_corpus_split(
         )
     places = corpora.places(others)
     inside = np.flatnonzero(places < 0)
-    of_speakers = _by_speaker(clips.select(inside), test_size, validation_size, seed)
+    sizes: dict[str, Any] = {"test_size": test_size, "validation_size": validation_size, "seed": seed}
+    of_speakers = _by_speaker(clips.select(inside), **sizes)
     rows = {part: inside[chosen] for part, chosen in of_speakers.items()}
     rows |= {f"test_{name}": np.flatnonzero(places == k) for k, name in enumerate(others)}
-    settings = {
-        "train_corpora": list(train_corpora),
-        "test_size": test_size,
-        "validation_size": validation_size,
-        "seed": seed,
-    }
-    return parts_of(clips, "cross_corpus", settings, rows)
+    return parts_of(clips, "cross_corpus", {"train_corpora": list(train_corpora), **sizes}, rows)
 
 
 def _groups(clips: Dataset, words: Words, by: str) -> list[str]:

@@ -208,12 +208,8 @@ def recipe_words(recipe: dict[str, Any]) -> list[str]:
     """A recipe as command-line arguments: lists become several values, mappings `key=value` (`corpora: {ravdess: PATH}`)."""
     argv: list[str] = []
     for key, value in recipe.items():
+        if isinstance(value, dict):
+            value = [name if item is None else f"{name}={item}" for name, item in value.items()]
         if value is not None:
-            argv += [f"--{key}", *_words(value)]
+            argv += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
     return argv
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [key if item is None else f"{key}={item}" for key, item in value.items()]
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]

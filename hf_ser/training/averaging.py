@@ -37,11 +37,8 @@ def put(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
 
 class WeightAverage(TrainerCallback):
     """
-    Averages what trains over the last steps of a training, and leaves the model with the mean (Izmailov et al. 2018,
-    arXiv:1803.05407).
-
-    Args:
-        share (`float`): The share of the steps, at the end, that are averaged.
+    Averages what trains over the last steps of a training, a `share` of all, and leaves the model with the mean (Izmailov et al.
+    2018, arXiv:1803.05407).
     """
 
     def __init__(self, share: float) -> None:
@@ -60,7 +57,6 @@ class WeightAverage(TrainerCallback):
         }
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Adds the weights of a step."""
         if not self._reached(state):
             return
         self.steps += 1
@@ -72,7 +68,6 @@ class WeightAverage(TrainerCallback):
         return bool(state.global_step > (1 - self.share) * state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Leaves the model with the mean."""
         if self.steps:
             put(model, self.mean)
 

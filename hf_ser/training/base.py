@@ -76,11 +76,6 @@ def learning_rates(names: Sequence[str], args: SERConfig, config: PretrainedConf
     }
 
 
-def untuned_name(name: str) -> str:
-    """The name that a parameter, or PEFT's copy of it that trains, has in the model before PEFT wrapped it."""
-    return re.sub(r"\.(original_module|modules_to_save\.\w+)(?=\.)", "", name_without_adapters(name))
-
-
 class _Epochs(TrainerCallback):
     """Gives the sampler the number of each epoch, whatever has wrapped it, in a resumed training, too."""
 
@@ -92,17 +87,7 @@ class _Epochs(TrainerCallback):
 
 
 class BaseTrainer(MicroBatchTrainer):
-    """
-    A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] whose metrics are per clip.
-
-    Args:
-        tuned (`Tuned`): The model.
-        args (`SERConfig`): The arguments.
-        collator (`SpeechCollator`): Makes the batches.
-        train_dataset (`SpeechDataset`): The training segments.
-        eval_dataset (`SpeechDataset`, *optional*): The validation segments.
-        callbacks (`Sequence[TrainerCallback]`, *optional*): More callbacks.
-    """
+    """A [`~hf_ser.training.micro_batches.MicroBatchTrainer`] of segments of clips, whose metrics are per clip."""
 
     def __init__(
         self,
@@ -227,7 +212,8 @@ class BaseTrainer(MicroBatchTrainer):
         names = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         with torch.no_grad():
             for name, tensor in names.items():
-                if (found := weights.get(untuned_name(name))) is not None:
+                untuned = re.sub(r"\.(original_module|modules_to_save\.\w+)(?=\.)", "", name_without_adapters(name))
+                if (found := weights.get(untuned)) is not None:
                     tensor.copy_(found)
 
     def set_projection(self, state: dict[str, torch.Tensor]) -> None:
@@ -295,10 +281,8 @@ class BaseTrainer(MicroBatchTrainer):
 
     def end_training(self, model: Any = None) -> None:
         """
-        Frees optimizer, wrappers and shards. Predictions are then computed with all weights in float32 on every process.
-
-        Args:
-            model (`PreTrainedModel` or `PeftModel`, *optional*): The whole model, by default the one that the Trainer has.
+        Frees optimizer, wrappers and shards. Predictions are then computed with all weights of the whole `model` in float32 on
+        every process.
         """
         model = (self.model if model is None else model).to(self.args.device)
         self.accelerator.free_memory()
@@ -316,19 +300,12 @@ class BaseTrainer(MicroBatchTrainer):
             self.lr_scheduler.step(metrics["eval_loss"])
         return metrics
 
-    def evaluation_loop(
-        self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         if self._whole_batches and self.args.world_size > 1:
             # Each process has batch norm statistics of its own clips. The model of the first one is saved.
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         # Not the mean of the batches' means: that changes with their size and with the number of processes.
         logits, labels = (
             torch.from_numpy(each).to(self.args.device) for each in (output.predictions, output.label_ids[0])

@@ -3,7 +3,6 @@ The checkpoints of a Trainer: complete even where the weights are sharded, witho
 copied to a branch of the Hub on request.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,15 +40,9 @@ def head_weights(model: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def save_head(model: Any, folder: Path) -> None:
-    """Writes [`head_weights`] into a checkpoint, which is created if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(head_weights(model), folder / HEAD_WEIGHTS, metadata={"format": "pt"})
-
-
 def load_head(model: Any, folder: Path) -> None:
     """
-    Loads what [`save_head`] wrote.
+    Loads the [`head_weights`] of a checkpoint.
 
     Raises:
         RuntimeError: if it belongs to another head.
@@ -70,17 +63,21 @@ class CheckpointingTrainer(BaseTrainer):
     push_in_progress: PushInProgress | None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if _internal_call and output_dir and self._head_alone and not self._shards:  # a checkpoint
-            if self.args.should_save:
-                save_head(self.accelerator.unwrap_model(self.model), Path(output_dir))
-                self.processing_class.save_pretrained(output_dir)
+        """Saves the model of a checkpoint: only the head, if the whole encoder is frozen."""
+        model = self._shards.gather(self.model) if self._shards else self.accelerator.unwrap_model(self.model)
+        if not self.args.should_save:
             return
-        if not self._shards:
-            super().save_model(output_dir, _internal_call)
-            return
-        whole = self._shards.gather(self.model)
-        if self.args.should_save:
-            self._write(whole, Path(output_dir or self.args.folder))
+        folder = Path(output_dir or self.args.folder)
+        if self._head_alone and not self._shards:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(head_weights(model), folder / HEAD_WEIGHTS, metadata={"format": "pt"})
+        elif hasattr(model, "peft_config"):
+            save_adapter(model, self._new, folder)
+            if is_adalora(model):
+                save_ranks(model, folder)
+        else:
+            model.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
 
     @contextmanager
     def _every_checkpoint_kept(self) -> Iterator[None]:
@@ -114,28 +111,12 @@ class CheckpointingTrainer(BaseTrainer):
         except Exception as error:
             if (free := shutil.disk_usage(folder).free / 1e6) > 100:
                 raise
-            advice = (
-                f"{free:.0f} MB of the disk are free. Free space, and go on from the last one (resume_from_checkpoint)"
-            )
             raise OSError(
-                f"output_dir: the checkpoint in {self.args.output_dir!r} is unfinished ({error}): {advice}"
+                f"output_dir: the checkpoint in {self.args.output_dir!r} is unfinished ({error}): {free:.0f} MB of the disk are "
+                "free. Free space, and go on from the last one (resume_from_checkpoint)"
             ) from error
         if self.args.should_save:  # by their steps: transformers itself goes by a clock that may be set back
             rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
-
-    def _save(self, output_dir: str | os.PathLike[str] | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model)
-            self._write(model, Path(output_dir or self.args.folder), state_dict)
-
-    def _write(self, model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
-        if hasattr(model, "peft_config"):
-            save_adapter(model, self._new, folder)
-            if is_adalora(model):
-                save_ranks(model, folder)
-        else:
-            model.save_pretrained(folder, state_dict=state_dict)
-        self.processing_class.save_pretrained(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.average and self.args.should_save:

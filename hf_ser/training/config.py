@@ -407,11 +407,6 @@ class SERConfig(TrainingArguments):
         """The threads that this process may compute with on a processor."""
         return self.cpu_threads or threads_of_this_process()
 
-    @property
-    def augmentation_seed(self) -> int:
-        """The seed of what augmentation draws: views that are kept are the same for runs with other seeds."""
-        return 0 if self.frozen_cache_views else self.seed
-
     def resolve_learning_rates(self, method: str, parameters: int) -> None:
         """
         Sets the learning rates that are not given, for a model with so many parameters, and the tenth that a plateau does not go

@@ -41,16 +41,7 @@ PLACED = ("output_dir", "fold", "folds", "seed")
 
 @dataclass(frozen=True)
 class Run:
-    """
-    One training.
-
-    Args:
-        setting (`dict[str, str]`): What the sweep sets, in the words of the command line.
-        fold (`int`): Which fold is tested.
-        seed (`int`): The training's seed.
-        folder (`Path`): The run's folder.
-        argv (`tuple[str, ...]`): Its arguments.
-    """
+    """One training. `setting` is what the sweep sets, in the words of the command line; `argv` has all arguments."""
 
     setting: dict[str, str]
     fold: int
@@ -179,13 +170,8 @@ def fold_count(arguments: Arguments) -> int:
 
 def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None) -> list[Run]:
     """
-    Trains what is not finished yet. A run that was interrupted goes on from its checkpoint; one that fails is logged, and the
-    others go on.
-
-    Args:
-        runs (`Sequence[Run]`): See [`plan`].
-        script (`Path`): `scripts/finetune.py`.
-        jobs (`int`, *optional*): Runs at a time, by default one for each GPU, and one without.
+    Trains what is not finished yet, by `scripts/finetune.py`, with so many `jobs` at a time, by default one for each GPU, and one
+    without. A run that was interrupted goes on from its checkpoint; one that fails is logged, and the others go on.
 
     Returns:
         The runs that failed.

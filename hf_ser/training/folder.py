@@ -10,32 +10,20 @@ from transformers.trainer import TRAINER_STATE_NAME
 from hf_ser import records
 from hf_ser.claims import LOCK, sole_use
 from hf_ser.hub import checkpoints
-from hf_ser.records import (
-    CARD,
-    EXCLUDED,
-    MODEL,
-    PLOTS,
-    PREDICTIONS,
-    REPORT,
-    REPORT_CLIPS,
-    REPORT_FOLDER,
-    REPORT_PAGE,
-    RESULTS,
-    RUN,
-    SPLITS,
-)
+from hf_ser.records import RESULTS, RUN, SPLITS
 from hf_ser.rendering.tables import CAPTIONS
 from hf_ser.training.config import SERConfig
 
 #: What `SERTrainer.save_model` writes.
-SAVED = (*MODEL, "adapter")
+SAVED = (*records.MODEL, "adapter")
 #: How a folder's name begins while a model is written into it.
 UNSAVED = ".unsaved-"
 #: The files that a run writes into its folder and may delete from it, in this order: first those that make it look finished, or
 #: a checkpoint complete; last those that make it a run.
-ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *SAVED, EXCLUDED, CARD, *PLOTS,
-           "runs/*/events.out.tfevents.*", REPORT, REPORT_PAGE, f"{REPORT_FOLDER}/{REPORT_CLIPS}", PREDICTIONS,
-           *(f"{REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
+ENTRIES = (RESULTS, f"checkpoint-[0-9]*/{TRAINER_STATE_NAME}", "checkpoint-[0-9]*", *SAVED, records.EXCLUDED, records.CARD,
+           *records.PLOTS, "runs/*/events.out.tfevents.*", records.REPORT, records.REPORT_PAGE,
+           f"{records.REPORT_FOLDER}/{records.REPORT_CLIPS}", records.PREDICTIONS,
+           *(f"{records.REPORT_FOLDER}/{name}.png" for name in CAPTIONS), SPLITS, RUN)  # fmt: skip
 #: Files that a killed upload, download or writing of a model or record leaves.
 INTERRUPTED = (f"{checkpoints.STAGED}*", f"{UNSAVED}*", *(f".{name}.*" for name in (RUN, SPLITS, RESULTS)))
 #: Files of an earlier run that would be mistaken for those of this run.
@@ -44,13 +32,7 @@ MISTAKEN = (RESULTS, *SAVED, "checkpoint-[0-9]*")
 
 @contextmanager
 def alone_in_folder(training: SERConfig) -> Iterator[None]:
-    """
-    Within it, the processes of this run are the only ones that train in `output_dir`: the main one locks it for all of them.
-
-    Raises:
-        BlockingIOError: if others do.
-        OSError: if it cannot be written.
-    """
+    """[`~hf_ser.claims.sole_use`] of `output_dir` for the processes of this run: the main one locks it for all of them."""
     with ExitStack() as stack:
         with training.main_process_first(desc="locking the folder"):
             if training.process_index == 0:

@@ -93,8 +93,7 @@ def _values(*groups: Any) -> dict[str, Any]:
 
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
     as_json = json.dumps(found, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
-    plain: dict[str, Any] = without_paths(json.loads(as_json))
-    return plain
+    return without_paths(json.loads(as_json))
 
 
 def _corpus(specification: str) -> str:
@@ -107,13 +106,8 @@ def require_same_run(
 ) -> dict[str, Any]:
     """
     Makes sure that the run in a folder, finished or not, was started with the arguments that are given now. Without `run.json`,
-    which a run writes when it starts, there is nothing to compare.
-
-    Args:
-        folder (`Path`): The run's folder.
-        given (`dict`): The identity of the run that is started now.
-        named (`str`, *optional*): What the message calls the folder, by default its path.
-        instead (`str`, *optional*): What the user can choose instead.
+    which a run writes when it starts, there is nothing to compare. The message calls the folder `named`, by default its path, and
+    has `instead` for what else to choose.
 
     Returns:
         What `run.json` has; nothing if there is none.

@@ -30,12 +30,9 @@ DEEPSPEED = {
 
 def launch_command(environment: Mapping[str, str], processes: int, machines: int = 1) -> list[str]:
     """
-    The words of the command before the script's name, with the FSDP and DeepSpeed settings that differ from the defaults.
-
-    Args:
-        environment (`Mapping[str, str]`): The environment of the processes, in which the launcher puts its settings.
-        processes (`int`): The number of processes on all machines.
-        machines (`int`, defaults to 1): The number of machines; with several, the command is that of the first.
+    The words of the command before the script's name, with the FSDP and DeepSpeed settings that differ from the defaults, which
+    the launcher puts in the `environment` of its processes. `processes` are those on all machines; with several machines, the
+    command is that of the first.
     """
     if environment.get("ACCELERATE_USE_FSDP") == "true":
         settings = {

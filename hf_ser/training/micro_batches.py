@@ -13,15 +13,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import Trainer
 
-from hf_ser.memory import (
-    BATCH_SECONDS,
-    FittingParts,
-    Result,
-    free_gpu_memory,
-    kind_of,
-    seconds_that_fit,
-    until_it_fits,
-)
+from hf_ser.memory import BATCH_SECONDS, GPU_SHARE, FittingParts, Result, free_gpu_memory, kind_of, until_it_fits
 from hf_ser.training.dataset import SpeechCollator
 from hf_ser.training.losses import TargetLoss
 from hf_ser.training.sampling import micro_batches_of_like_length
@@ -56,7 +48,6 @@ class RandomState:
         self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
     def restore(self) -> None:
-        """Sets it."""
         torch.set_rng_state(self.torch)
         np.random.set_state(self.numpy)  # noqa: NPY002
         if self.cuda is not None:
@@ -222,7 +213,7 @@ class MicroBatchTrainer(Trainer):
     def _use_free_memory(self) -> None:
         """Chooses the seconds in a micro-batch, once the first step has made the optimizer's state: those that fit everywhere."""
         free = free_gpu_memory()
-        fits = gather_object([seconds_that_fit(self._bytes_per_second, free)])
+        fits = gather_object([GPU_SHARE * free / self._bytes_per_second])
         self._measured_seconds = max(self._default_seconds, min(fits))
         logger.info(
             "micro-batches have up to %.3g s of speech, for which %.2g of %.2g GB of free memory are needed (micro_batch_seconds "

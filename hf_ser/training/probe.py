@@ -166,13 +166,8 @@ def start_layer_weights(weights: torch.Tensor, features: Features) -> None:
 
 class Regression:
     """
-    A logistic regression on features that are whitened within emotions, see [`whitening`].
-
-    Args:
-        features (`array` of shape `(clips, features)`): Of the clips to solve it on.
-        labels (`array` of shape `(clips,)`): Their emotions.
-        shares (`array` of shape `(clips,)`): Their weights.
-        balanced (`bool`): Whether every emotion has the same weight.
+    A logistic regression on `features` `(clips, features)`, which it whitens within emotions, see [`whitening`]. `labels` are the
+    clips' emotions and `shares` their weights, `(clips,)`; `balanced` gives every emotion the same weight.
     """
 
     def __init__(self, features: Features, labels: npt.NDArray[np.int64], shares: Features, balanced: bool) -> None:
@@ -190,9 +185,18 @@ class Regression:
         return self.fitted.set_params(C=c).fit(self.features, self.labels, self.shares)
 
     def head(self, emotions: int) -> tuple[Features, Features]:
-        """Weight `(emotions, features)` and bias `(emotions,)` for features that are not whitened."""
-        weight, bias = full_rows(self.fitted, emotions)
-        return solve_triangular(self.factor, weight.T, lower=True, trans="T").T, bias
+        """
+        Weight `(emotions, features)` and bias `(emotions,)` for features that are not whitened. The regression may not have seen
+        every emotion, or just two.
+        """
+        weight, bias, seen = self.fitted.coef_, self.fitted.intercept_, self.fitted.classes_
+        if len(seen) == 2:  # one row, for the second against the first
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        rows = np.zeros((emotions, weight.shape[1]), np.float32)
+        # An emotion without a clip is as unlikely as the rarest of all that were seen.
+        offsets = np.full(emotions, bias.min() - 10, np.float32)
+        rows[seen], offsets[seen] = weight, bias
+        return solve_triangular(self.factor, rows.T, lower=True, trans="T").T, offsets
 
 
 def whitening(features: Features, labels: npt.NDArray[np.int64], shares: Features) -> Features:
@@ -349,27 +353,10 @@ def folds(
         yield from GroupKFold(min(FOLDS, number)).split(labels, labels, groups)
 
 
-def full_rows(fitted: LogisticRegression, emotions: int) -> tuple[Features, Features]:
-    """Weight `(emotions, features)` and bias `(emotions,)` of a regression that may not have seen every emotion, or just two."""
-    weight, bias = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:  # one row, for the second against the first
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    rows = np.zeros((emotions, weight.shape[1]), np.float32)
-    # An emotion without a clip is as unlikely as the rarest of all that were seen.
-    offsets = np.full(emotions, bias.min() - 10, np.float32)
-    rows[fitted.classes_], offsets[fitted.classes_] = weight, bias
-    return rows, offsets
-
-
 def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]) -> Clips:
     """
-    The statistics of each clip that the frozen encoder of a Trainer's model computes, from the cache of frozen layers where there
-    is one.
-
-    Args:
-        trainer (`BaseTrainer`): Of a model with a `linear` head on a frozen encoder.
-        dataset (`SpeechDataset`): The clips.
-        speakers (`Sequence[str | None]`): Of all clips of the run.
+    The statistics of each clip of `dataset` that the frozen encoder under a Trainer's `linear` head computes, from the cache of
+    frozen layers where there is one. `speakers` are those of all clips of the run.
 
     Returns:
         Of augmented clips `frozen_cache_views` views of each; where the outputs are not cached, each clip once and not augmented.

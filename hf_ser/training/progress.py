@@ -52,7 +52,6 @@ class Progress(TrainerCallback):
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Moves the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
@@ -64,7 +63,6 @@ class Progress(TrainerCallback):
             self.log = {}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Closes the bar."""
         if self.bar is not None:
             self.bar.close()
             self.redirection.__exit__(None, None, None)

@@ -114,8 +114,7 @@ def finetune_seeds(argv: Sequence[str], arguments: Arguments, seeds: Sequence[in
         The metrics of each run, their means and standard deviations, see `hf_ser.training.cross_validation.summarise`.
 
     Raises:
-        BlockingIOError: if another process trains in the folder.
-        OSError: if the folder cannot be written.
+        BlockingIOError, OSError: see [`finetune`].
         ValueError: if the arguments set a seed or push_to_hub, or a run is there already with other arguments.
     """
     if any(word.partition("=")[0] == "--seed" for word in argv):

@@ -100,10 +100,6 @@ class RunRecord(TrainerCallback):
         logger.warning("%s", message)
         self.warnings.append(message)
 
-    def start_clock(self) -> None:
-        """Starts the clock of the training: what is computed once for all epochs counts."""
-        self.began = time.perf_counter()
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Takes note of the first step's loss: the mean over the first epoch may be that of a training that has diverged."""
         if state.global_step == 1:

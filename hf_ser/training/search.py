@@ -29,10 +29,10 @@ from hf_ser.evaluation import DivergedError
 from hf_ser.modeling import families
 from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
+from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
 from hf_ser.training.config import HEAD_LEARNING_RATE, HEAD_METHODS, default_rates
-from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.training.data import load_splits
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
@@ -135,8 +135,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     Weights are deleted after each training.
 
     Args:
-        argv (`Sequence[str]`): The arguments that all trials share, as `scripts/finetune.py` takes them.
-        arguments (`Arguments`): The same, parsed.
+        argv, arguments: See [`~hf_ser.training.cross_validation.plan`].
         space (`dict[str, BaseDistribution]`): The arguments that are searched.
         trials (`int`): Trials in all, those of earlier calls included.
         folds (`int`): Inner folds.

@@ -62,12 +62,7 @@ def _require_fsdp_2(training: TrainingArguments) -> None:
 
 
 class FSDPShards:
-    """
-    Gathers a model that is sharded by torch's FSDP2, which holds a part of each weight in each process.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
-    """
+    """Gathers a model, given before torch's FSDP2 shards it: from then on each process holds a part of each weight."""
 
     def __init__(self, model: Any) -> None:
         self._empty = _without_weights(model)
@@ -92,12 +87,10 @@ class FSDPShards:
 
 class ZeroShards:
     """
-    Gathers a model under DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in stage 3 those of the model, too.
+    Gathers a model, given before it is sharded, under DeepSpeed's ZeRO, which shards the optimizer's float32 weights, and in
+    stage 3 those of the model, too.
 
     ZeRO converts frozen weights and buffers to the training's precision; the original ones stay in memory here.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): The model before it is sharded.
     """
 
     def __init__(self, model: Any) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -66,25 +65,24 @@ def adapter_weights(model: PeftModel, new: Iterable[str]) -> dict[str, torch.Ten
     return {key: t.clone() if there[t.untyped_storage().data_ptr()] > 1 else t for key, t in found.items()}
 
 
-def save_adapter(model: PeftModel, new: Iterable[str], folder: str | os.PathLike[str], base: str | None = None) -> None:
+def save_adapter(model: PeftModel, new: Iterable[str], folder: Path, base: str | None = None) -> None:
     """
     Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
 
     Args:
         model (`PeftModel`): The model.
         new (`Iterable[str]`): See [`adapter_weights`].
-        folder (`path`): The folder; created if missing.
+        folder (`Path`): The folder; created if missing.
         base (`str`, *optional*): The base model's name, by default where it was loaded from.
     """
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", FINGERPRINT: fingerprint(model.get_base_model())}
-    save_file(adapter_weights(model, new), path / ADAPTER, metadata=metadata)
+    save_file(adapter_weights(model, new), folder / ADAPTER, metadata=metadata)
     config = model.peft_config["default"].to_dict()
     config["inference_mode"] = True
     config["base_model_name_or_path"] = base or config["base_model_name_or_path"]
     config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    (path / ADAPTER_CONFIG).write_text(
+    (folder / ADAPTER_CONFIG).write_text(
         json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
     )
 

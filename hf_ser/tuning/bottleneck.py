@@ -64,11 +64,7 @@ class BottleneckLayer(TunedLayer):
     residual; in those that normalise last (Wav2Vec2 Base, WavLM Base+) N is the norm that ends the attention's half, z its
     input, and the sum meets the layer's last norm as before. z is not added to A(z): the layer has its residual already.
 
-    Args:
-        base_layer (`nn.Module`): The feed-forward, or its last linear layer, with an output of `(batch, frames, hidden)`.
-        adapter_name (`str`): The first adapter.
-        config (`BottleneckConfig`): Its configuration.
-        layer_norm (`nn.Module`, *optional*): N, for `parallel`.
+    `base_layer` is the feed-forward, or its last linear layer, with an output of `(batch, frames, hidden)`; `layer_norm` is N.
     """
 
     _cast_input_dtype: Any  # PEFT's own, which mypy does not see behind nn.Module
@@ -125,9 +121,7 @@ class BottleneckLayer(TunedLayer):
             result = result + (self.scale[name] * up(self.bottleneck_dropout[name](narrow))).to(result.dtype)
         return result
 
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
+    def unload_and_optionally_merge_module(self, **merging: Any) -> nn.Module:
         """The feed-forward as it was; [`BottleneckModel`] has refused to merge before."""
         if self._hook is not None:
             self._hook.remove()
@@ -136,19 +130,8 @@ class BottleneckLayer(TunedLayer):
 
 class BottleneckModel(LayerTuner):
     """
-    Puts bottleneck adapters into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments.
-
-    Example:
-
-    ```python
-    >>> from peft import get_peft_model
-    >>> from transformers import AutoModelForAudioClassification
-
-    >>> from hf_ser.tuning import BottleneckConfig
-
-    >>> model = AutoModelForAudioClassification.from_pretrained("microsoft/wavlm-base-plus")
-    >>> model = get_peft_model(model, BottleneckConfig(modules_to_save=["projector", "classifier"]))
-    ```
+    Puts bottleneck adapters into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments, and
+    [`~hf_ser.tuning.combined.CombinedModel`] for an example.
     """
 
     prefix = "bottleneck_"

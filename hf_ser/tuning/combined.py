@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -15,15 +15,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 #: The fields that only the combination has, and not its parts.
-SHARED = (
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "modules_to_save",
-    "peft_version",
-    "revision",
-    "task_type",
-)
+SHARED = {"modules_to_save", *(each.name for each in fields(PeftConfig))} - {"peft_type"}
 #: Bottlenecks are around a feed-forward with its other adapters, and prompts around whole layers.
 OUTSIDE = ("BOTTLENECK", "DEEP_PROMPT")
 
@@ -61,10 +53,6 @@ class CombinedConfig(PeftConfig):
             if tuner is None or not issubclass(tuner, BaseTuner) or tuner.uses_shared_state or kind == "ADALORA":
                 raise ValueError(f"parts: {kind} cannot be combined with others")
 
-    def configurations(self) -> list[PeftConfig]:
-        """The parts' configurations, innermost first."""
-        return [PeftConfig.from_peft_type(**part, inference_mode=self.inference_mode) for part in self.parts]
-
 
 def order(kind: str) -> tuple[int, str]:
     """The key by which types of PEFT are sorted, from the one next to the layer's own weights to the outermost."""
@@ -95,13 +83,7 @@ class CombinedModel(BaseTuner):
     Puts several tuners into a model, which are one adapter: they are named, saved, loaded, switched on and off together.
 
     If several are around the same module, their order depends only on their types, so that an adapter computes the same with any
-    others.
-
-    Args:
-        model (`nn.Module`): The model, changed in place. The encoder may be anywhere within it.
-        config (`CombinedConfig`): The tuners.
-        adapter_name (`str`): Their name.
-        low_cpu_mem_usage (`bool`, *optional*, defaults to `False`): Create the weights on the meta device.
+    others. [`~hf_ser.tuning.layer_tuner.LayerTuner`] has the arguments.
 
     Example:
 
@@ -135,8 +117,9 @@ class CombinedModel(BaseTuner):
         """
         first = not any(isinstance(module, BaseTunerLayer) for module in model.modules())
         config: CombinedConfig = self.peft_config[adapter_name]
+        parts = [PeftConfig.from_peft_type(**part, inference_mode=config.inference_mode) for part in config.parts]
         with init_empty_weights() if low_cpu_mem_usage else nullcontext():
-            for part in config.configurations():
+            for part in parts:  # innermost first
                 self._inject(part, model, adapter_name)
         if first:
             # The call below freezes nothing where there are adapters already.

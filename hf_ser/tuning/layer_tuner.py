@@ -7,9 +7,9 @@ import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
-from hf_ser.modeling.families import EncoderFamily, encoder_in, family_of
+from hf_ser.modeling.families import FAMILIES, EncoderFamily, family_of
 
 
 @dataclass
@@ -78,8 +78,8 @@ class LayerTuner(BaseTuner):
         Raises:
             ValueError: if the model has no encoder of a known family.
         """
-        encoder = encoder_in(self.model)
-        if encoder is None:
+        known = (m for m in self.model.modules() if isinstance(m, PreTrainedModel) and m.config.model_type in FAMILIES)
+        if (encoder := next(known, None)) is None:
             kind = self.get_model_config(self.model).get("model_type")
             raise ValueError(
                 f"model: found model_type={kind!r}, which is no known family of encoders: give `target_modules`"
@@ -100,14 +100,7 @@ class LayerTuner(BaseTuner):
         return peft_config
 
     def _create_and_replace(
-        self,
-        peft_config: Any,
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        **kwargs: Any,
+        self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module, **kwargs: Any
     ) -> None:
         if isinstance(target, self.tuner_layer_cls):
             target.update_layer(adapter_name, peft_config, *self._beside(parent, peft_config))

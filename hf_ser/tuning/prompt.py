@@ -63,10 +63,7 @@ class DeepPromptLayer(GradientCheckpointingLayer, TunedLayer):
     visual prompt tuning, which the paper follows. They are not zero, because then all prompts of a layer would get the same
     gradient and stay equal.
 
-    Args:
-        base_layer (`nn.Module`): The encoder layer, whose arguments begin with hidden states and an attention mask.
-        adapter_name (`str`): The first prompts.
-        config (`DeepPromptConfig`): Their configuration.
+    The arguments of `base_layer`, the encoder layer, begin with hidden states and an attention mask.
     """
 
     adapter_layer_names = ("prompt_embeddings",)
@@ -147,19 +144,8 @@ def extend_mask(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
 
 class DeepPromptModel(LayerTuner):
     """
-    Puts embedding prompts into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments.
-
-    Example:
-
-    ```python
-    >>> from peft import get_peft_model
-    >>> from transformers import AutoModelForAudioClassification
-
-    >>> from hf_ser.tuning import DeepPromptConfig
-
-    >>> model = AutoModelForAudioClassification.from_pretrained("microsoft/wavlm-base-plus")
-    >>> model = get_peft_model(model, DeepPromptConfig(modules_to_save=["projector", "classifier"]))
-    ```
+    Puts embedding prompts into a model (PEFT-SER, section II-C); see [`LayerTuner`] for the arguments, and
+    [`~hf_ser.tuning.combined.CombinedModel`] for an example.
     """
 
     prefix = "prompt_"

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from hf_ser.audio import CONDITIONS, SAMPLING_RATE, Condition, clip_seed, distort
-from hf_ser.audio.distort import MP3_BITRATES, pink_noise
+from hf_ser.audio import SAMPLING_RATE
+from hf_ser.audio.distort import CONDITIONS, MP3_BITRATES, Condition, clip_seed, distort, pink_noise
 
 IDS = [condition.name for condition in CONDITIONS]
 RANDOM = ("white noise", "pink noise", "babble", "reverberation")

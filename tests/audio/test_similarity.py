@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.audio import Condition, Fingerprint, distort, near_duplicates, prepare, read_mono
+from hf_ser.audio import Fingerprint, near_duplicates, prepare, read_mono
+from hf_ser.audio.distort import Condition, distort
 from hf_ser.audio.similarity import ENVELOPES, THRESHOLD, fingerprint, nearest
 from hf_ser.corpora import Row, to_dataset
 

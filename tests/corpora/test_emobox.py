@@ -12,7 +12,8 @@ import soundfile
 from hf_ser.cli import corpora
 from hf_ser.clips import load_corpora, without_audio
 from hf_ser.corpora import CorpusError, read
-from hf_ser.splits import SharedByParts, SplitError, audit_emobox, official_split
+from hf_ser.splits import SplitError, official_split
+from hf_ser.splits.audit import SharedByParts, audit_emobox
 
 Write = Callable[..., Path]
 

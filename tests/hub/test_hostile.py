@@ -21,7 +21,7 @@ from hf_ser.hub import HubError, checkpoints
 from hf_ser.modeling import load_model
 from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
-from hf_ser.splits.files import SavedSplit
+from hf_ser.splits.files import SavedSplit, hashed
 
 EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full"
 
@@ -141,7 +141,7 @@ def test_records_of_wrong_types(tmp_path: Path, value: Any) -> None:
         except SplitError as error:
             assert str(path) in str(error)  # noqa: PT017
         else:  # it is a split, and can be used as one
-            hf_ser.splits.hashed(saved.content)
+            hashed(saved.content)
             assert saved.count(["a"]) in (0, 1)
             assert isinstance(saved.settings, dict)
     good = json.loads((EXAMPLE / "results.json").read_text())

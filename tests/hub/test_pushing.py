@@ -28,7 +28,7 @@ from transformers import (
 import hf_ser
 from hf_ser.hub import HubError, push
 from hf_ser.hub.pushing import check_repository
-from hf_ser.splits import hash_name
+from hf_ser.splits.files import hash_name
 
 Run = Callable[[str], Path]
 WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)

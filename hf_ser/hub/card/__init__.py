@@ -19,8 +19,9 @@ from hf_ser.hub.privacy import each_text, without_paths
 from hf_ser.modeling.load import TINY
 from hf_ser.records import ADAPTER_CONFIG, CARD, CONFIG, PLOTS, REPORT, REPORT_FOLDER, SPLITS
 from hf_ser.rendering.blocks import METRICS, decimal, duration, interval, percent
+from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import answers, cautions, one_line
-from hf_ser.rendering.tables import CAPTIONS, CARD_PICTURES
+from hf_ser.rendering.tables import CAPTIONS, CARD_PICTURES, further
 from hf_ser.results import RunResults
 from hf_ser.wording import counted, listed, per_cent
 
@@ -126,7 +127,8 @@ def _template() -> jinja2.Template:
         "short_name": text.short_name,
     }
     environment.globals |= {"text": text, "METRICS": METRICS, "decimal": decimal, "duration": duration, "counted": counted,
-                            "listed": listed, "per_cent": per_cent, "vars": vars}  # fmt: skip
+                            "further": further, "listed": listed, "markdown": markdown, "per_cent": per_cent,
+                            "vars": vars}  # fmt: skip
     return environment.from_string(files_of(__name__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from hf_ser.corpora import ABOUT, About
 from hf_ser.emotions import DISTRIBUTION
 from hf_ser.rendering.blocks import decimal, percent
 from hf_ser.rendering.formats import markdown
-from hf_ser.rendering.tables import by_part, further, metrics_table
+from hf_ser.rendering.tables import by_part, metrics_table
 from hf_ser.results import WITHOUT_EFFECT, Corpus, RunResults
 from hf_ser.wording import counted, listed
 
@@ -139,11 +139,6 @@ def intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
     others = (*metrics.get("dimensions", {}).values(), metrics.get("distribution"))
     found: dict[str, Any] = next((of["intervals"] for of in (metrics, *others) if of and "intervals" in of), {})
     return {"clips": None, "speakers": None, "speakers_reason": "no clip has a label", **found}
-
-
-def further_tables(results: RunResults) -> list[str]:
-    """The tables of distributions and dimensions, if the model has them."""
-    return list(map(markdown, further(results.test, results.agreement)))
 
 
 def scales(results: RunResults) -> str:

@@ -39,12 +39,8 @@ def cached_frozen_part(trainer: BaseTrainer, folder: Path | None = None) -> Iter
     Within it, `trainer` trains and validates from the outputs of the frozen part of its model. They are computed once for each
     clip, and cached on disk for all epochs and for later runs with the same frozen part: other folds, seeds, heads and methods.
 
-    Where that is impossible the Trainer stays as it is, and the log gives the reason.
-
-    Args:
-        trainer (`BaseTrainer`): The Trainer. Its arguments have the limit of all features in GB (10^9 bytes), `frozen_cache_gb`,
-            and the number of views of each augmented clip, `frozen_cache_views`: epoch `e` takes view `e` modulo their number.
-        folder (`Path`, *optional*): The cache's folder, by default `frozen` in `hf_ser.cache.cache_folder()`.
+    Where that is impossible the Trainer stays as it is, and the log gives the reason. `folder` is the cache's, by default
+    `frozen` in `hf_ser.cache.cache_folder()`.
     """
     views = trainer.args.frozen_cache_views
     if trainer.args.max_steps <= 0:

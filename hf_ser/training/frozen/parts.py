@@ -47,9 +47,8 @@ def frozen_part(model: Any) -> str | None:
         if averages_first(model):
             return "pooled_layers" if model.config.use_weighted_layer_sum else "pooled"
         return "layers" if model.config.use_weighted_layer_sum else "encoder"
-    if family_of(encoder.config).front != ("feature_extractor",):
-        return None  # they have no module of convolutions
-    if not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
+    convolutions = family_of(encoder.config).front == ("feature_extractor",)  # others have no module of them
+    if convolutions and not any(p.requires_grad for p in encoder.feature_extractor.parameters()):
         return "feature_encoder"
     return None
 
