@@ -116,22 +116,23 @@ def _memory_permitting() -> Iterator[None]:
 
 
 @_memory_permitting()
-def decode(audio: dict[str, Any], longest: float = LONGEST) -> Decoded:
+def decode(audio: dict[str, Any] | None, longest: float = LONGEST) -> Decoded:
     """
     Decodes an item of an undecoded `Audio` column, block by block: only the mean of the channels of a long recording is in
     memory. Memory grows with the decoded samples; the length in a damaged header has no effect.
 
     Args:
-        audio (`dict`): `bytes`, or if they are none, the `path` of a file that soundfile reads.
+        audio (`dict`, *optional*): `bytes`, or if they are none, the `path` of a file that soundfile reads.
         longest (`float`, *optional*, defaults to 6 hours): The longest recording that is accepted, in seconds.
 
     Raises:
         AudioError: if it cannot be decoded, its sampling rate is outside of `RATES`, it is longer than `longest` or
             `MOST_SAMPLES`, or does not fit into memory (`MemoryShortError`).
     """
+    audio = audio or {"bytes": None, "path": None}
     path = os.fsencode(audio["path"] or "")  # a name on disk need not be UTF-8
     if audio["bytes"] is None and not path:
-        raise AudioError("unreadable", "no path is given")
+        raise AudioError("unreadable", "there is neither a path nor content")
     if audio["bytes"] is None and b"\0" in path:  # soundfile would open the file whose name is the part before it
         raise AudioError("unreadable", "there is a null byte in its path")
     source = path if audio["bytes"] is None else BytesIO(audio["bytes"])

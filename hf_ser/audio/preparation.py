@@ -86,7 +86,7 @@ def _key(rows: Dataset) -> str:
         audio = batch["audio"].combine_chunks()
         for clip, path, content in zip(batch["clip"], audio.field("path"), audio.field("bytes"), strict=True):
             # There is no content where the audio is a file.
-            found = xxhash.xxh3_128_hexdigest(content.as_buffer()) if content.is_valid else _status(path.as_py())
+            found = xxhash.xxh3_128_hexdigest(content.as_buffer()) if content.is_valid else _status(path.as_py() or "")
             digest.update(f"{clip} {found}\n".encode())
     return digest.hexdigest()[:20]
 

@@ -212,6 +212,8 @@ def _values(path: Path) -> dict[str, Any]:
         raise CorpusError(f"{where}: found {values!r}, expected fields such as 'pattern: ...'")
     if base := values.pop("extends", None):
         below = _values(FOLDER / f"{base}.yaml")
+        if left_out := below.get("left_out"):
+            raise CorpusError(f"{where}: extends: {left_out}")
         values = {**below, **values, "facts": {**below["facts"], **(values.get("facts") or {})}}
     return values
 

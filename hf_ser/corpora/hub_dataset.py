@@ -175,7 +175,7 @@ def text_rows(part: Dataset, corpus: str, part_name: str | None) -> Dataset:
                 session=session,
                 split=split(word) or split(part_name),
                 dimensions={key: value for key, value in zip(DIMENSIONS, rated, strict=True) if value is not None},
-                votes=list(map(canonical, voted))
+                votes=[canonical(word) for word in voted if word]
                 if isinstance(voted, list)
                 else counted_votes(voted, f"{corpus}/{name}: votes"),
             )

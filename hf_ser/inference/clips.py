@@ -1,5 +1,7 @@
 """Files, folders, patterns, datasets and arrays become clips, which threads read ahead of a model."""
 
+import math
+import numbers
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -181,7 +183,7 @@ def _find_files(source: str | Path) -> list[Path]:
     )
 
 
-def _waveform(audio: dict[str, Any]) -> Waveform:
+def _waveform(audio: dict[str, Any] | None) -> Waveform:
     decoded = decode(audio)
     return resample(decoded.mono, decoded.sampling_rate)
 
@@ -244,7 +246,8 @@ def _clip_of_array(source: dict[str, Any], place: int) -> Clip:
         )
     if array.dtype.kind not in "iuf":
         raise ValueError(f"source {place}: expected an array of floats or integers, found {array.dtype}")
-    if int(sampling_rate) != sampling_rate or not RATES[0] <= sampling_rate <= RATES[1]:
+    number = isinstance(sampling_rate, numbers.Real) and math.isfinite(sampling_rate)
+    if not number or int(sampling_rate) != sampling_rate or not RATES[0] <= sampling_rate <= RATES[1]:
         raise ValueError(
             f"source {place}: expected a sampling_rate of {RATES[0]} to {RATES[1]} Hz, a whole number; found {sampling_rate}"
         )

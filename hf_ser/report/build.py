@@ -260,7 +260,10 @@ def comparison(
         raise ValueError(
             f"compare={other.name}: it and {model.name} have no emotions or dimensions in common that these clips have labels of"
         )
-    result = {"other": other.name, "number": len(both), **merged([found[key] for key in MAIN if key in found])}
+    main = [found[key] for key in MAIN if key in found]
+    if not main:  # distributions alone
+        main = [found[DISTRIBUTION] | {key: {} for key in ("first", "second", "difference", "clips", "speakers")}]
+    result = {"other": other.name, "number": len(both), **merged(main)}
     if dimensions:
         result["dimensions"] = {name: found[name] for name in dimensions if name in found}
     return result | ({"distribution": found[DISTRIBUTION]} if DISTRIBUTION in found else {})

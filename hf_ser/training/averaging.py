@@ -115,7 +115,7 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
             score, clips = validate()
             found[step] = score if math.isfinite(score) else -1.0
         best = max(found.values())
-        near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / clips)]
+        near = [step for step in STEPS if found[step] >= best - math.sqrt(max(best * (1 - best), 0) / max(clips, 1))]
         kept = min(near, key=lambda step: (abs(step - 0.5), -found[step]))
     put(model, {name: torch.lerp(start[name], tensor, kept) for name, tensor in end.items()})
     logger.info(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -18,6 +19,7 @@ from transformers import (
     TrainerCallback,
 )
 from transformers.integrations import unset_hf_deepspeed_config
+from transformers.optimization import GreedyLR
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from hf_ser.evaluation import DivergedError, emotion_metrics, mean_scorer, per_clip
@@ -296,7 +298,7 @@ class BaseTrainer(MicroBatchTrainer):
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         # transformers would watch what chooses the model, and lower the learning rate while UAR rises.
         metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
-        if isinstance(self.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and not skip_scheduler:
+        if isinstance(self.lr_scheduler, ReduceLROnPlateau | GreedyLR) and not skip_scheduler:
             self.lr_scheduler.step(metrics["eval_loss"])
         return metrics
 

@@ -216,7 +216,7 @@ def cross_validate(runs: Sequence[Run], script: Path, *, jobs: int | None = None
                 bar.update()
     except BaseException:  # Ctrl-C, above all: runs save what they have, and go on another time
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in running:
+        for process in list(running):  # threads remove those that end
             process.send_signal(signal.SIGINT)
         raise
     pool.shutdown()
@@ -312,14 +312,15 @@ def mean_and_deviation(spread: Mapping[str, Any]) -> str:
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The summary as PEFT-SER's Table V gives it: UAR on test in per cent, mean ± standard deviation over folds and seeds."""
     keys = list(table[0]["setting"]) if table else []
-    metric = table[0]["metric"] if table else "uar"
-    heading = HEADINGS[metric]
+    heading = (
+        " or ".join(HEADINGS[metric] for metric in dict.fromkeys(row["metric"] for row in table)) or HEADINGS["uar"]
+    )
     head = [*keys, heading, f"probe's {heading}", "runs", "trained parameters", "s per epoch"]
     rows = [
         [
             *(Path(row["setting"][key]).name for key in keys),
             mean_and_deviation(row),
-            mean_and_deviation(row[f"probe_{metric}"]),
+            mean_and_deviation(row[f"probe_{row['metric']}"]),
             f"{len(row['runs'])}" + (f" ({row['missing']} missing)" if row["missing"] else ""),
             f"{row['parameters']['trainable']:,}",
             f"{row['seconds_per_epoch']:.1f}" if row["seconds_per_epoch"] is not None else "-",

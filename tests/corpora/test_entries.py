@@ -281,6 +281,7 @@ class TestACorpusOfTheUsersOwn:
             (MINE + "tables: [{file: a.csv}]", "tables: key missing; found file"),
             (MINE + "tables: 3", "tables: found 3, expected a list"),
             (MINE + "facts: {name: Mine}", "facts: acted, labels, .* missing; found name"),
+            ("extends: cmu_mosei", "CMU-MOSEI is left out"),
             ("extends: emo", "emo.yaml cannot be read as YAML: .*No such file"),
             (MINE, "Looked for names such as f01_jo_3.wav; found 1 audio files, but none with such a name .*a.wav"),
             (MINE.replace("example", "#"), "Looked for names that match .*found 1 audio files"),

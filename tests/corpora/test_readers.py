@@ -201,7 +201,7 @@ def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, wri
         "m/row-4": "unreadable",
     }
     details = dict(zip(prepared["clip"][:], prepared["detail"][:], strict=True))
-    assert details["m/row-2"] == details["m/row-3"] == "no path is given"
+    assert details["m/row-2"] == details["m/row-3"] == "there is neither a path nor content"
     assert details["m/1.wav\\0"] == "there is a null byte in its path"
 
 

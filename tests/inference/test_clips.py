@@ -68,6 +68,15 @@ def test_a_data_set_without_labels(tmp_path: Path, write_clip: Writer) -> None:
         find_clips(f"dataset={tmp_path / 'nowhere'}")
 
 
+def test_a_row_without_audio_is_excluded_when_it_is_read() -> None:
+    """Trap: it ended the whole prediction."""
+    features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}})
+    rows = Dataset.from_dict({"audio": [None, {"bytes": None, "path": None}]}, features=features)
+    for clip in find_clips(rows.cast_column("audio", Audio())):
+        with pytest.raises(AudioError, match="there is neither a path nor content"):
+            clip.read()
+
+
 def test_a_folder_of_parquet_files(tmp_path: Path, write_clip: Writer) -> None:
     content = [write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (i + 1), rate=8000).read_bytes() for i in range(3)]
     features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
@@ -120,7 +129,7 @@ def test_arrays_that_are_none() -> None:
         find_clips({"array": np.zeros((2, 16_000)), "sampling_rate": 16_000})
     with pytest.raises(ValueError, match=r"needs 'array' and 'sampling_rate'; found 'array'"):
         find_clips({"array": np.zeros(2)})
-    for rate in (0, 1, 16_000.5, 400_000):
+    for rate in (0, 1, 16_000.5, 400_000, None, float("nan"), float("inf")):
         with pytest.raises(
             ValueError, match=rf"expected a sampling_rate of 4000 to 384000 Hz, a whole number; found {rate}$"
         ):

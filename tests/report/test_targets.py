@@ -234,6 +234,22 @@ class TestEmotionsAndDimensions:
         for unit in ("clips", "speakers"):  # each metric has an interval in one of the two tables
             assert f"This model and itself, by {unit}" in text
 
+    def test_models_with_distributions_alone_in_common(
+        self, models: dict[str, Model], manifest: Any, tmp_path: Path
+    ) -> None:
+        """Trap: its page and its console ended in a KeyError."""
+        corpus = manifest(
+            emotion=None,
+            votes=lambda place, row: ["angry:2 sad:1", "sad:3"][place % 2],
+            arousal=lambda place, row: place % 7 / 6,
+        )
+        found = built(models["mixed"], [corpus], other=models["votes"])
+        comparison = found.report["comparison"]
+        assert comparison["distribution"]["difference"]
+        assert comparison["difference"] == {}
+        save(found, tmp_path)
+        assert "Jensen-Shannon divergence" in console(found.report)
+
     def test_models_without_a_target_in_common(self, models: dict[str, Model], speech: Path) -> None:
         with pytest.raises(
             ValueError, match="compare=votes: it and dimensions have no emotions or dimensions in common"

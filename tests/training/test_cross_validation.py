@@ -189,6 +189,21 @@ def test_runs_of_another_experiment_are_not_taken_for_ones_own(
         (run.folder / left).unlink(missing_ok=True)
 
 
+def test_settings_with_other_main_metrics_are_in_one_table() -> None:
+    """Trap: after all training the table ended in a KeyError."""
+    rows = [
+        {
+            "setting": {"targets": target}, "metric": metric, "runs": [{}], "missing": 0, "mean": mean,
+            "standard_deviation": None, f"probe_{metric}": {"mean": 0.25, "standard_deviation": None},
+            "parameters": {"trainable": 7}, "seconds_per_epoch": None,
+        }
+        for target, metric, mean in (("emotion", "uar", 0.5), ("arousal", "ccc", 0.75))
+    ]  # fmt: skip
+    head, _, first, second = as_markdown(rows).splitlines()
+    assert "UAR on test, % or CCC on test, times 100" in head
+    assert (first, second) == ("| emotion | 50.00 | 25.00 | 1 | 7 | - |", "| arousal | 75.00 | 25.00 | 1 | 7 | - |")
+
+
 def test_a_run_without_an_epoch_has_no_seconds_of_one(script: Path, planned: Plan) -> None:
     script.write_text(FAKE.replace('"epochs": 5', '"epochs": 0'))
     runs = planned()[:1]

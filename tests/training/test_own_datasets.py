@@ -58,6 +58,17 @@ def test_labels_are_known_by_their_other_names(own: Dataset, names: list[str]) -
         as_clips(own.cast_column("label", ClassLabel(names=["anger", "angry", "sad"])))
 
 
+def test_a_row_without_audio_is_excluded_and_no_other(own: Dataset) -> None:
+    """Trap: it ended in a TypeError after all tables were read."""
+    columns = {name: 3 * own[name][:] for name in ("audio", "speaker", "label")}  # copies are no reason to stop
+    columns["audio"][:2] = [None, {"bytes": None, "path": None}]
+    rows = Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
+    clips = as_clips(rows.cast_column("label", own.features["label"]))
+    assert len(clips) == len(as_clips(own))
+    unusable = [one for one in clips.info.excluded if one.reason != "duplicate"]
+    assert [(one.reason, one.detail) for one in unusable] == [("unreadable", "there is neither a path nor content")] * 2
+
+
 def test_audio_may_be_behind_columns_of_another_table(own: Dataset, tmp_path: Path) -> None:
     """Trap: datasets forgot how many rows a table on disk has whose columns are removed."""
     own.select_columns(["audio"]).save_to_disk(tmp_path)

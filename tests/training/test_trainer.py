@@ -16,6 +16,7 @@ from datasets import DatasetDict
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.optimization import GreedyLR
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -411,6 +412,16 @@ def test_a_plateau_is_one_of_the_loss_whatever_chooses_the_model(make: Make, mon
     trainer.train()
     assert found == pytest.approx([1e-3] * 8 + [5e-4])
     assert trainer.lr_scheduler.min_lrs == pytest.approx([1e-4] * len(trainer.optimizer.param_groups))
+
+
+def test_a_greedy_schedule_is_one_of_the_loss(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: it never changed the rate."""
+    trainer, _ = make("--lr_scheduler_type", "greedy", "--num_train_epochs", "2", "--method", "lora_classifier")
+    found = []
+    monkeypatch.setattr(GreedyLR, "step", lambda self, metrics=None, *_: found.append(metrics))
+    monkeypatch.setattr(SERTrainer, "evaluate", lambda self, **_: {"eval_loss": 0.5, "eval_uar": 0.9})
+    trainer.train()
+    assert found == [0.5] * 2
 
 
 def test_adam_has_its_weight_decay_in_the_gradient(make: Make) -> None:
