@@ -30,7 +30,7 @@ def processors() -> int:
 
 def threads_of_this_process() -> int:
     """This process' share of the processors, if a launcher started several on this machine."""
-    return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1)
 
 
 def equal_shares(work: npt.NDArray[Any], processes: int) -> npt.NDArray[np.int64]:

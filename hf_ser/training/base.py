@@ -136,7 +136,8 @@ class BaseTrainer(MicroBatchTrainer):
         # One bar and a line for each epoch, in place of a bar for each evaluation and dictionaries of raw metrics.
         self.pop_callback(ProgressCallback)
         self.pop_callback(PrinterCallback)
-        self.add_callback(Progress())
+        self._progress = Progress()
+        self.add_callback(self._progress)
         # The model takes any keyword, but it does nothing with the number of clips in a step: the loss above does.
         self.model_accepts_loss_kwargs = False
         if adalora:
@@ -158,7 +159,7 @@ class BaseTrainer(MicroBatchTrainer):
         self._head_alone = any(module is tuned.model.base_model for module in self._frozen)
         if args.device.type == "cpu":
             use_word_dropout(tuned.model)
-            if not self.shares_model:  # where weights are there in their own module's forward pass alone
+            if not self.shares_model:  # ZeRO-3 gathers the weights of a module for its own forward pass alone
                 use_windowed_convolutions(tuned.model)
         if args.attn_implementation is None:
             use_own_attention(tuned.model)
@@ -255,6 +256,7 @@ class BaseTrainer(MicroBatchTrainer):
             require_memory((3 if adam else 1) * trained, "training: the gradients and the state of the optimizer")
         with ExitStack() as stack:
             stack.callback(setattr, self, "is_in_train", False)  # after an interruption, too
+            stack.callback(self._progress.close)
             stack.enter_context(self.mode(partial(attention, self.model, self.args.attn_implementation)))
             if self.args.bf16 and hasattr(self.model, "peft_config") and not self.shares_model:
                 stack.enter_context(self.mode(partial(frozen_weights_in_bfloat16, self.model)))

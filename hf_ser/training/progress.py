@@ -62,7 +62,8 @@ class Progress(TrainerCallback):
             logger.info("%s", line(self.log, state.epoch, state.num_train_epochs))
             self.log = {}
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def close(self) -> None:
+        """Closes the bar, after an interruption, too: log lines go where they went before."""
         if self.bar is not None:
             self.bar.close()
             self.redirection.__exit__(None, None, None)

@@ -1,5 +1,6 @@
 """What a Trainer has done before, or does in between, changes no training and no prediction."""
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -149,8 +150,10 @@ class TestTrainings:
             raise KeyboardInterrupt
 
         stopped.add_callback(Do(interrupt, step=3))
+        before = list(logging.root.handlers)
         with pytest.raises(KeyboardInterrupt):
             stopped.train()
+        assert logging.root.handlers == before  # not those that write above a progress bar
         resumed = stopped if same else made()
         resumed.train(resume_from_checkpoint=True)
         assert resumed.record.resumed_from == "checkpoint-2"
