@@ -105,15 +105,7 @@ def export(
     logger.info("opening %s", model)
     recogniser = pipeline(model, base=base, revision=revision, device="cpu")
     with _unfinished(folder) as work:
-        new = work / "new"
-        new.mkdir()
-        logger.info("tracing the model; this takes some time")
-        write_graph(recogniser, (work if int8 else new) / GRAPHS["float32"])
-        if int8:
-            logger.info("quantising its linear layers")
-            quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
-        recogniser.model.config.save_pretrained(new)
-        recogniser.feature_extractor.save_pretrained(new)
+        new = write_model(recogniser, work, precision)
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
@@ -174,6 +166,20 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
     if exported and not overwrite:
         raise FileExistsError(f"output: {str(folder)!r} has an exported model. Choose another folder, or overwrite it.")
+
+
+def write_model(recogniser: SERPipeline, work: Path, precision: str) -> Path:
+    """Writes the graph and the configurations into a new folder in `work`."""
+    new = work / "new"
+    new.mkdir()
+    logger.info("tracing the model; this takes some time")
+    write_graph(recogniser, (work if precision == "int8" else new) / GRAPHS["float32"])
+    if precision == "int8":
+        logger.info("quantising its linear layers")
+        quantise(work / GRAPHS["float32"], new / GRAPHS["int8"])
+    recogniser.model.config.save_pretrained(new)
+    recogniser.feature_extractor.save_pretrained(new)
+    return new
 
 
 def synthetic_clips(count: int = SYNTHETIC) -> list[Clip]:

@@ -217,7 +217,7 @@ def hash_of(waveform: Waveform) -> str:
     return hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
 
 
-def read_mono(audio: str | dict[str, Any], longest: float = LONGEST, shortest: int = 0) -> Waveform:
+def read_mono(audio: str | dict[str, Any] | None, longest: float = LONGEST, shortest: int = 0) -> Waveform:
     """
     Reads a file, or an item of an undecoded `Audio` column, as a 16 kHz mono waveform `(samples,)`. `longest` is in seconds,
     `shortest` in samples of the waveform.

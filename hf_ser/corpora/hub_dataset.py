@@ -213,9 +213,9 @@ class ParquetStream:
         """The row group of each row."""
         return np.searchsorted(self.first, np.asarray(rows), side="right") - 1
 
-    def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any]]:
+    def fetch(self, group: int, rows: npt.ArrayLike) -> list[dict[str, Any] | None]:
         """
-        Reads the audio of a row group. Returns that of `rows` undecoded, as `bytes` and `path`.
+        Reads the audio of a row group. Returns that of `rows` undecoded, as `bytes` and `path`, or none.
 
         Raises:
             CorpusError: if it cannot be fetched, after several tries.
@@ -228,8 +228,7 @@ class ParquetStream:
                 f"{file!r} cannot be read: {error}. Continue with resume_from_checkpoint=True in "
                 "training, with resume=True in prediction."
             ) from error
-        wanted: list[dict[str, Any] | None] = audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
-        return [clip or {"bytes": None, "path": None} for clip in wanted]
+        return audio.take(pa.array(np.asarray(rows) - self.first[group])).to_pylist()
 
 
 def open_audio(source: str) -> dict[str, ParquetStream]:

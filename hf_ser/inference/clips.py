@@ -1,7 +1,5 @@
 """Files, folders, patterns, datasets and arrays become clips, which threads read ahead of a model."""
 
-import math
-import numbers
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -225,7 +223,7 @@ _fetching = Lock()
 
 
 @lru_cache(maxsize=2)  # clips are read nearly in their order
-def _row_group(stream: ParquetStream, group: int) -> list[dict[str, Any]]:
+def _row_group(stream: ParquetStream, group: int) -> list[dict[str, Any] | None]:
     return stream.fetch(group, np.arange(*stream.first[group : group + 2]))
 
 
@@ -246,8 +244,8 @@ def _clip_of_array(source: dict[str, Any], place: int) -> Clip:
         )
     if array.dtype.kind not in "iuf":
         raise ValueError(f"source {place}: expected an array of floats or integers, found {array.dtype}")
-    number = isinstance(sampling_rate, numbers.Real) and math.isfinite(sampling_rate)
-    if not number or int(sampling_rate) != sampling_rate or not RATES[0] <= sampling_rate <= RATES[1]:
+    in_range = isinstance(sampling_rate, int | float | np.number) and RATES[0] <= sampling_rate <= RATES[1]
+    if not in_range or int(sampling_rate) != sampling_rate:
         raise ValueError(
             f"source {place}: expected a sampling_rate of {RATES[0]} to {RATES[1]} Hz, a whole number; found {sampling_rate}"
         )

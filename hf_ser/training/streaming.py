@@ -47,7 +47,7 @@ class Stream:
         """The object itself: the parts of a split share it."""
         return self
 
-    def decode(self, row: int, audio: dict[str, Any]) -> Waveform | None:
+    def decode(self, row: int, audio: dict[str, Any] | None) -> Waveform | None:
         """
         The waveform of a row's clip `(samples,)`, or `None` if the clip is excluded.
 
@@ -100,7 +100,7 @@ class StreamedSpeech(SpeechDataset):
         #: The row of each segment, and its row group.
         self.row = np.array(clips["row"][:], dtype=np.int64)[segments.clip]
         self.group = self.stream.audio.group_of(self.row)
-        self._waiting: dict[int, dict[str, Any]] = {}
+        self._waiting: dict[int, dict[str, Any] | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_waiting": {}}
