@@ -1,21 +1,26 @@
 """The precision that a model computes in."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from hf_ser.machine import has_bfloat16
-from hf_ser.modeling.kernels import takes_windows, use_own_attention, use_windowed_convolutions, window_weight, windows
+from hf_ser.modeling.kernels import use_own_attention, use_windowed_convolutions, window_weight, windows
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 #: The encoder's layers, wherever the encoder is in the model.
 LAYER = re.compile(r"(^|\.)layers\.\d+\.")
 #: A layer with fewer inputs or outputs (a gate, a low rank) is not faster in int8.
 LEAST_FEATURES = 32
+#: The convolutions of the feature encoder and of the positions of HuBERT and its relatives.
+CONVOLUTION = re.compile(r"(^|\.)(conv_layers\.\d+|pos_conv_embed(\.layers\.\d+)?)\.conv$")
+#: Not the first convolution, of samples.
+LEAST_CHANNELS = 16
 
 
 def set_precision(model: nn.Module, precision: str, device: torch.device) -> None:
@@ -25,7 +30,7 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
     - `bfloat16`: linear layers and convolutions in bfloat16, the others (norms, softmax) in float32. About twice as fast on
       processors and GPUs that have bfloat16 in hardware, slower on others. Probabilities change by some thousandths, a few
       by some hundredths.
-    - `int8`, on a CPU: the linear layers of the encoder and the convolutions of its feature encoder, but not those of
+    - `int8`, on a CPU: the linear layers of the encoder and the convolutions of HuBERT and its relatives, but not those of
       adapters, in 8 bits; the others in bfloat16 where the processor has it. The inputs of a layer are rounded with one scale
       for the whole batch: a clip has other probabilities in a batch than alone.
 
@@ -37,6 +42,8 @@ def set_precision(model: nn.Module, precision: str, device: torch.device) -> Non
     if precision == "int8":
         if device.type != "cpu":
             raise ValueError(f"precision: int8 is for a CPU, and the model is on {device}; choose bfloat16")
+        if not torch.backends.mkldnn.is_available():
+            raise ValueError("precision: int8 needs a PyTorch with oneDNN, and this one has none; choose float32")
         _round_to_int8(model)
     if device.type == "cpu":
         use_windowed_convolutions(model)
@@ -73,7 +80,7 @@ def _round_to_int8(model: nn.Module) -> None:
             continue
         if type(module) is nn.Linear and LAYER.search(name) and min(module.weight.shape) >= LEAST_FEATURES:
             rounded[name] = Int8Linear(module.weight, module.bias)
-        elif isinstance(module, nn.Conv1d) and takes_windows(name, module) and module.in_channels >= LEAST_FEATURES:
+        elif CONVOLUTION.search(name) and module.in_channels // module.groups >= LEAST_CHANNELS:
             rounded[name] = Int8Conv1d(module)
     if not rounded:
         raise ValueError("precision: the encoder has no linear layers to round to int8")
@@ -85,33 +92,62 @@ def _round_to_int8(model: nn.Module) -> None:
 class Int8Linear(nn.Module):
     """
     A linear layer whose weight `(out, in)` is rounded to 8 bits, with a scale for each output; its bias is not. Inputs are
-    rounded to 8 bits, too, with one scale for the whole tensor. For a CPU.
+    rounded to 8 bits, too, with one scale for the whole tensor. Outputs are in float32, or what autocast computes in.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        rounded = torch.quantize_per_channel(
-            weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8
-        )
-        self.packed = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.detach().float())
+        self.scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        self.zeros = torch.zeros(len(weight), dtype=torch.long)
+        self.packed = torch.ops.onednn.qlinear_prepack((weight / self.scales[:, None]).round().to(torch.int8), None)
+        self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """`(..., in)` to `(..., out)`, in float32."""
-        # Without VNNI the sum of two products of 8 bits overflows 16 bits, so that inputs get 7 bits.
-        return torch.ops.quantized.linear_dynamic(input.float(), self.packed, not torch.cpu._is_vnni_supported())
+        """`(..., in)` to `(..., out)`."""
+        return self.product(*round_to_8_bits(input))
+
+    def product(self, rounded: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
+        """The same of an input rounded by [`round_to_8_bits`]."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        weight = self.packed, self.scales, self.zeros
+        found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            rounded, scale, zero, *weight, self.bias, 1.0, 0, dtype, "none", [], ""
+        )
+        return found
+
+
+def round_to_8_bits(values: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+    """`values` `(...)` as whole numbers of 8 bits, of the same shape, with their scale and the number that stands for 0."""
+    # Without VNNI the sum of two products of 8 bits overflows 16 bits, so that inputs get 7 bits.
+    largest = 255 if torch.cpu._is_vnni_supported() else 127
+    low, high = (float(value) for value in values.aminmax())
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / largest, torch.finfo(torch.float32).tiny)
+    zero = round(-low / scale)
+    rounded = torch.quantize_per_tensor(values.float(), scale, zero, torch.quint8)
+    # Its memory as it is: `int_repr` would copy it.
+    numbers = torch.empty(0, dtype=torch.uint8).set_(rounded.untyped_storage(), 0, rounded.size(), rounded.stride())
+    return numbers, scale, zero
 
 
 class Int8Conv1d(nn.Module):
-    """A convolution of the feature encoder as an [`Int8Linear`] on its [`~hf_ser.modeling.kernels.windows`]."""
+    """A convolution as [`Int8Linear`]s, one for each group, on its [`~hf_ser.modeling.kernels.windows`]."""
 
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()
-        (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
-        self.linear = Int8Linear(window_weight(conv), conv.bias)
+        self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+        biases = [None] * conv.groups if conv.bias is None else conv.bias.chunk(conv.groups)
+        weights = window_weight(conv).chunk(conv.groups)
+        self.groups = nn.ModuleList(map(Int8Linear, weights, biases))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """`(batch, channels, steps)` to `(batch, out channels, frames)`, in float32."""
-        found: torch.Tensor = self.linear(windows(input.float(), self.kernel, self.stride))
-        return found.transpose(1, 2)
+        """`(batch, channels, steps)` to `(batch, out channels, frames)`."""
+        rounded, scale, zero = round_to_8_bits(input.transpose(1, 2).contiguous())
+        if self.padding:
+            rounded = F.pad(rounded, (0, 0, self.padding, self.padding), value=zero)
+        found = [
+            cast(Int8Linear, linear).product(windows(steps.transpose(1, 2), self.kernel, self.stride), scale, zero)
+            for linear, steps in zip(self.groups, rounded.chunk(len(self.groups), dim=2), strict=True)
+        ]
+        return torch.cat(found, dim=2).transpose(1, 2)

@@ -173,15 +173,10 @@ class WindowedNormLayer(GradientCheckpointingLayer):
         return self.activation(normalised).transpose(1, 2)
 
 
-def takes_windows(name: str, conv: nn.Conv1d) -> bool:
-    """Whether a module is a convolution of the feature encoder of HuBERT and its relatives, without padding."""
-    return bool(IN_FEATURE_ENCODER.search(name)) and conv.groups == 1 and conv.padding == (0,)
-
-
 def use_windowed_convolutions(model: nn.Module) -> None:
     """Makes the convolutions of the feature encoder of HuBERT and its relatives [`WindowedConv1d`], in place."""
     for name, module in list(model.named_modules()):
-        if type(module) is nn.Conv1d and takes_windows(name, module):
+        if type(module) is nn.Conv1d and IN_FEATURE_ENCODER.search(name) and module.padding == (0,):
             module.__class__ = WindowedConv1d
             layer = model.get_submodule(name.rpartition(".")[0])
             norm = getattr(layer, "layer_norm", None)

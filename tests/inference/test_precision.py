@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import hf_ser
-from hf_ser.inference.precision import Int8Linear, set_precision
+from hf_ser.inference.precision import Int8Conv1d, Int8Linear, set_precision
 from hf_ser.pipeline import SERPipeline
 
 Open = Callable[[Path], SERPipeline]
@@ -50,8 +50,8 @@ def test_nearly_the_same_probabilities_alone_and_in_a_batch(
         assert batched != pytest.approx(one, abs=1e-7), "nothing was rounded"
     if precision == "int8":
         names = int8_layers(recogniser)
-        assert len([name for name in names if "conv_layers." not in name]) == {"tiny_wav2vec2_bert": 16}.get(kind, 12)
-        assert all("layers." in name for name in names)
+        assert len([name for name in names if ".conv." not in name]) == {"tiny_wav2vec2_bert": 16}.get(kind, 12)
+        assert all("layers." in name or "pos_conv_embed" in name for name in names)
 
 
 @pytest.mark.parametrize(("method", "settings"), [("adapter", {}), ("lora_qkv", {"lora_r": 32})])
@@ -62,7 +62,7 @@ def test_adapters_stay_as_they_are(
         save_adapted(tiny_hubert, tmp_path, method, **settings), device="cpu", precision="int8"
     )
     names = int8_layers(recogniser)
-    assert len(names) == 12
+    assert len([name for name in names if ".conv." not in name]) == 12
     assert not [name for name in names if "lora_" in name or "bottleneck_" in name]
     assert len(answers(recogniser)) == 3
 
@@ -74,6 +74,20 @@ def test_an_int8_layer_is_its_layer_but_for_rounding() -> None:
     assert found.shape == expected.shape
     # A step is 1/127 of the largest weight of an output, and 1/255 of the range of all frames; the errors add up like noise.
     assert ((found - expected).std() / expected.std()).item() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("convolution", "length"),
+    [(nn.Conv1d(32, 64, 3, stride=2, bias=False), 101), (nn.Conv1d(64, 64, 16, padding=8, groups=4), 50)],
+)
+def test_an_int8_convolution_is_its_convolution_but_for_rounding(convolution: nn.Conv1d, length: int) -> None:
+    torch.manual_seed(0)
+    steps = torch.randn(2, convolution.in_channels, length) + 0.5
+    expected, found = convolution(steps), Int8Conv1d(convolution)(steps)
+    assert found.shape == expected.shape
+    assert ((found - expected).std() / expected.std()).item() < 0.02
+    silence = Int8Conv1d(convolution)(torch.zeros_like(steps))
+    torch.testing.assert_close(silence, convolution(torch.zeros_like(steps)))
 
 
 def test_precisions_that_do_not_fit() -> None:
