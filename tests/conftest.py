@@ -9,17 +9,12 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ.pop("HF_SER_DEBUG", None)
 
 import gc
-import importlib.util
-import inspect
 import logging
-import multiprocessing
 import runpy
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,14 +24,12 @@ import pytest
 import soundfile
 import torch
 from filelock import FileLock
+from hub_server import running_hub
 from hypothesis import HealthCheck, settings
+from tiny_models import SIZES, make_hubert, save_model, save_random
 from transformers import (
-    AutoConfig,
-    AutoModel,
     Data2VecAudioConfig,
-    PretrainedConfig,
     SeamlessM4TFeatureExtractor,
-    SequenceFeatureExtractor,
     Wav2Vec2BertConfig,
     Wav2Vec2FeatureExtractor,
     WhisperConfig,
@@ -140,57 +133,9 @@ def make_dataset(write_clip: Callable[..., Path], tmp_path: Path) -> Callable[..
     return make
 
 
-@pytest.fixture
-def rename_oddly() -> Callable[[Path], Path]:
-    """Gives a file a name that is no UTF-8, `bad\\xff.wav` in its folder; on a disk that takes none the test is skipped."""
-
-    def rename(path: Path) -> Path:
-        odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/bad\xff.wav"))
-        try:
-            return path.rename(odd)
-        except OSError:
-            pytest.skip("this disk takes UTF-8 alone")
-
-    return rename
-
-
-SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
-                         "classifier_proj_size": 24}  # fmt: skip
-
-
-def save_random(folder: Path, config: PretrainedConfig, extractor: SequenceFeatureExtractor) -> Path:
-    """A random encoder, the same each time, with its feature extractor."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
-
-
-def save_encoder(
-    folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", dropout: bool = True, **changes: object
-) -> Path:
-    """A tiny random HuBERT or relative, of the layer-norm or the group-norm kind, with dropout or without."""
-    settings: dict[str, object] = {
-        **SIZES,
-        "conv_dim": [16] * 7,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 2,
-        "feat_extract_norm": feat_extract_norm,
-        "do_stable_layer_norm": feat_extract_norm == "layer",
-        "conv_bias": feat_extract_norm == "layer",
-        "apply_spec_augment": False,
-    }
-    if not dropout:
-        names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
-        settings |= dict.fromkeys(names, 0.0)
-    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
-    return save_random(folder, AutoConfig.for_model(family, **{**settings, **changes}), extractor)
-
-
 @pytest.fixture(scope="session")
 def tiny_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_encoder(tmp_path_factory.mktemp("models") / "layer-norm")
+    return make_hubert(tmp_path_factory.mktemp("models") / "layer-norm")
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +168,7 @@ def tiny_wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def group_norm_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_encoder(tmp_path_factory.mktemp("models") / "group-norm", "group")
+    return make_hubert(tmp_path_factory.mktemp("models") / "group-norm", "group")
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +187,7 @@ def encoders(
             return one
         if family == "hubert":
             return {"layer": tiny_hubert, "group": group_norm_hubert}[norm]
-        return save_encoder(tmp_path_factory.mktemp("models") / family, norm, family)
+        return make_hubert(tmp_path_factory.mktemp("models") / family, norm, family)
 
     return encoder
 
@@ -255,50 +200,6 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpora") / "synthetic"
     synthetic.make(folder, speakers=6, clips_per_emotion=2)
     return folder
-
-
-@pytest.fixture(scope="session")
-def python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python in a new process, from the repository's root, and returns what it printed."""
-
-    def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
-        )
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def fork() -> Callable[[int, Callable[[], object]], list[int | None]]:
-    """
-    `fork(2, work)` runs a function in two processes, with the environment that launchers give to each, and returns their exit
-    statuses. New processes would import everything again.
-    """
-
-    def run(count: int, work: Callable[[], object]) -> list[int | None]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
-
-        def process(rank: int) -> None:
-            os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(count))
-            work()
-
-        context = multiprocessing.get_context("fork")
-        started = [context.Process(target=process, args=(rank,), daemon=True) for rank in range(count)]
-        for each in started:
-            each.start()
-        for each in started:
-            each.join(300)
-        return [each.exitcode for each in started]
-
-    return run
 
 
 @pytest.fixture
@@ -325,12 +226,6 @@ def run_script(
     transformers_logging.enable_progress_bar()
 
 
-@pytest.fixture(scope="session")
-def make_hubert() -> Callable[..., Path]:
-    """Saves a tiny random HuBERT or relative, with changes to its configuration: `make_hubert(folder, layerdrop=0.5)`."""
-    return save_encoder
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
     """A disk of 400 kB, and what changes it: `mount("remount,size=50m")`."""
@@ -350,77 +245,11 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@contextmanager
-def running_hub(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty Hub, with a user "lab" who is logged in, in this process and in those that it starts.
-
-    See `HubServer` in tests/hub/server.py for what it offers. Clients read their addresses and folders when they are called, from
-    constants that they have set at import: so those are changed, too, and no default argument is in the way. A test goes
-    offline with `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
-    """
-    import datasets.config
-    import transformers.utils.hub
-    from huggingface_hub import constants, file_download, hf_api
-    from huggingface_hub.utils import _cache_manager, _detect_agent, _http
-
-    if "hub_server" not in sys.modules:  # it is in no package, and is found by its path
-        spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parent / "hub" / "server.py")
-        sys.modules["hub_server"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["hub_server"])
-    server = sys.modules["hub_server"].HubServer(home)
-    for name, value in server.environment.items():
-        patch.setenv(name, value)
-    for name, value in {
-        "ENDPOINT": server.endpoint,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
-        "HF_ASSETS_CACHE": str(home / "assets"),
-        "HF_TOKEN_PATH": str(home / "token"),
-        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-    }.items():
-        patch.setattr(constants, name, value)
-    for name, value in {
-        "HF_ENDPOINT": server.endpoint,
-        "HUB_DATASETS_URL": server.endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}",
-        "HF_HUB_OFFLINE": False,
-        "HF_DATASETS_OFFLINE": False,
-        "HF_DATASETS_CACHE": home / "datasets",
-        "DOWNLOADED_DATASETS_PATH": home / "datasets" / "downloads",
-        "EXTRACTED_DATASETS_PATH": home / "datasets" / "downloads" / "extracted",
-    }.items():
-        patch.setattr(datasets.config, name, value)
-    # A copy in another module, and clients that were made before.
-    patch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
-    patch.setattr(hf_api.api, "endpoint", server.endpoint)
-    patch.setattr(transformers.utils.hub, "_hf_api", None)
-    # Asked for once in a process, by whichever test is the first.
-    patch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
-    # A client tries again and again: here without a pause.
-    for function in (_http.http_backoff, inspect.unwrap(_http.http_stream_backoff)):
-        patch.setitem(function.__kwdefaults__, "base_wait_time", 0)
-    patch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
-    _http.close_session()
-    server.start()
-    yield server
-    server.close()
-    _http.close_session()
-
-
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Hub of this test's own: see `running_hub`."""
     with running_hub(tmp_path_factory.mktemp("hf_home"), monkeypatch) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def start_hub() -> Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Any]]:
-    """`running_hub`, for a Hub that several tests share."""
-    return running_hub
 
 
 @pytest.fixture(scope="module")
@@ -436,28 +265,6 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=found, args=words)
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def into_closed_pipe() -> Callable[[Callable[[], int]], int | None]:
-    """Runs a command in a forked process, whose stdout nobody reads any more, as with `| head`; returns its status."""
-
-    def run(command: Callable[[], int]) -> int | None:
-        reader, writer = os.pipe()
-        os.close(reader)
-
-        def process() -> None:
-            os.dup2(writer, 1)
-            sys.stdout = os.fdopen(1, "w")
-            sys.exit(command())
-
-        child = multiprocessing.get_context("fork").Process(target=process)
-        child.start()
-        os.close(writer)
-        child.join(60)
-        return child.exitcode
-
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -481,60 +288,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
-def save_model() -> Callable[..., Path]:
-    """
-    `save_model(encoder, folder, emotions, dimensions)` saves an encoder with a random head, as a run leaves a model; with a `gain`
-    its predictions differ from clip to clip.
-    """
-    from hf_ser.modeling import load_model, split_outputs
-
-    def save(
-        encoder: Path, folder: Path, emotions: Sequence[str] = ("angry", "happy", "sad"), dimensions: Sequence[str] = (),
-        gain: float = 1, **options: Any,
-    ) -> Path:  # fmt: skip
-        torch.manual_seed(0)
-        loaded = load_model(str(encoder), emotions, dimensions, **options)
-        loaded.model.classifier.weight.data *= gain
-        split_outputs(loaded.model).save_pretrained(folder)
-        loaded.feature_extractor.save_pretrained(folder)
-        return folder
-
-    return save
-
-
-@pytest.fixture(scope="session")
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model of three emotions, as a run leaves it."""
     return save_model(tiny_hubert, tmp_path_factory.mktemp("models") / "tiny-emotions")
-
-
-@pytest.fixture(scope="session")
-def save_adapted() -> Callable[..., Path]:
-    """
-    `save_adapted(encoder, folder, method, emotions)` saves an adapter for an encoder, as a run leaves it; with `trained` none of
-    its weights is at its start.
-    """
-    from hf_ser.modeling import load_model
-    from hf_ser.tuning import Tuning, save_adapter, tune
-
-    def save(
-        encoder: Path, folder: Path, method: str, emotions: Sequence[str] = ("angry", "happy", "sad"), trained: bool = False,
-        **settings: Any,
-    ) -> Path:  # fmt: skip
-        torch.manual_seed(0)
-        loaded = load_model(str(encoder), emotions)
-        if trained:
-            loaded.model.classifier.weight.data *= 30
-        tuned = tune(loaded, Tuning(method=method, **settings))
-        for name, parameter in tuned.model.named_parameters():
-            if trained and parameter.requires_grad and "classifier" not in name:
-                parameter.data += 0.1 * torch.randn_like(parameter)
-        save_adapter(tuned.model, tuned.new, folder, base=str(encoder))
-        loaded.model.config.save_pretrained(folder)
-        loaded.feature_extractor.save_pretrained(folder)
-        return folder
-
-    return save
 
 
 @pytest.fixture(scope="session")

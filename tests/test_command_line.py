@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_processes import into_closed_pipe
 
 from hf_ser.command_line import errors_in_one_line, path_argument
 from hf_ser.training import SERConfig
@@ -106,8 +107,6 @@ def test_a_word_that_is_no_choice_is_refused_in_python_too(build: Callable[[], o
         build()
 
 
-def test_a_pipe_whose_reader_has_ended(
-    into_closed_pipe: Callable[..., int | None], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pipe_whose_reader_has_ended(capfd: pytest.CaptureFixture[str]) -> None:
     assert into_closed_pipe(errors_in_one_line()(lambda: print("line") or 0)) == 0
     assert capfd.readouterr().err == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from other_processes import fork
 from safetensors.torch import save_file
 from transformers import Trainer, TrainerState
 
@@ -133,9 +134,7 @@ def test_a_checkpoint_on_a_full_disk(
         trainer._save_checkpoint(None, None)
 
 
-def test_two_runs_prepare_a_corpus_at_once(
-    fork: Callable[[int, Callable[[], object]], list[int | None]], rows: Dataset, tmp_path: Path
-) -> None:
+def test_two_runs_prepare_a_corpus_at_once(rows: Dataset, tmp_path: Path) -> None:
     assert fork(2, lambda: prepare([rows], tmp_path / "cache", 1)) == [0, 0]
     assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 1
     assert prepare([rows], tmp_path / "cache", 1)["problem"][:] == [""] * 20

@@ -3,11 +3,11 @@
 import json
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import save_model
 
 from hf_ser.app.page import describe, make_page
 from hf_ser.command_line import log_to_terminal, tell
@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parents[1] / "model_cards/hubert-mini-ravdess-full/resu
 
 
 @pytest.fixture
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path) -> Path:
+def model(tiny_hubert: Path, tmp_path: Path) -> Path:
     folder = save_model(tiny_hubert, tmp_path / "<i>model", EVIL)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(EVIL))}))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import make_hubert, save_model
 
 import hf_ser
 from hf_ser.training import SERTrainer, parse_arguments
@@ -22,10 +23,9 @@ Train = Callable[..., SERTrainer]
 
 
 @pytest.fixture
-def train(speech: Path, make_hubert: Callable[..., Path], tmp_path: Path) -> Train:
+def train(speech: Path, tmp_path: Path) -> Train:
     """Trains a tiny model without dropout for three steps."""
-    dropout = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
-    hubert = make_hubert(tmp_path / "hubert", "group", conv_dim=[128] * 7, **dict.fromkeys(dropout, 0.0))
+    hubert = make_hubert(tmp_path / "hubert", "group", conv_dim=[128] * 7, dropout=False, final_dropout=0.0)
 
     def run(*argv: str) -> SERTrainer:
         arguments = parse_arguments(
@@ -106,9 +106,8 @@ def test_a_step_that_does_not_fit_is_repeated_in_smaller_micro_batches(
 
 
 def test_predictions_are_those_of_a_cpu_however_little_memory_there_is(
-    make_hubert: Callable[..., Path], save_model: Callable[..., Path], tmp_path: Path, memory: Callable[[float], None],
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    tmp_path: Path, memory: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
     save_model(make_hubert(tmp_path / "hubert", "group"), tmp_path / "model", ("angry", "sad"))
     rng = np.random.default_rng(0)
     clips = [{"array": rng.standard_normal(n * 16_000), "sampling_rate": 16_000} for n in range(1, 17)]

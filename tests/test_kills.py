@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from tiny_models import save_model
 from tqdm.std import TqdmDefaultWriteLock
 
 import hf_ser
@@ -238,7 +239,7 @@ def test_a_training(speech: Path, tiny_hubert: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.fixture
-def classifier(save_model: Callable[..., Path], tiny_hubert: Path, tmp_path: Path) -> Path:
+def classifier(tiny_hubert: Path, tmp_path: Path) -> Path:
     return save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"))
 
 

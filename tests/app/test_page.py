@@ -16,6 +16,8 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from changed_files import rename_oddly
+from tiny_models import save_model
 
 import hf_ser
 from hf_ser.pipeline import SERPipeline
@@ -168,9 +170,7 @@ def test_a_run_of_dimensions_alone_is_described(tmp_path: Path, ccc: float | Non
     assert f"**Test:** {written} on 36 clips (speakers who were in training: 0)" in describe(str(tmp_path))
 
 
-def test_a_recording_whose_name_is_no_unicode(
-    answer: Any, write_clip: Callable[..., Path], rename_oddly: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_a_recording_whose_name_is_no_unicode(answer: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
     odd = str(rename_oddly(write_clip(tmp_path / "talk.wav", seconds=4)))
     *_, (csv, _) = answer(odd)
     assert Path(csv).name == "bad\\udcff.csv"
@@ -198,7 +198,7 @@ def test_a_model_on_the_hub_is_described(hub: Any) -> None:
 
 
 def test_a_model_with_dimensions_shows_their_plane(
-    tiny_hubert: Path, save_model: Callable[..., Path], write_clip: Callable[..., Path], tmp_path: Path
+    tiny_hubert: Path, write_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     page = make_page(str(save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"), ("arousal", "valence"))))
     answer = next(function.fn for function in page.fns.values() if function.api_name == "predict")

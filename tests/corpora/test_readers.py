@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from changed_files import rename_oddly
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_ser.audio import prepare
@@ -205,9 +206,7 @@ def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, wri
     assert details["m/1.wav\\0"] == "there is a null byte in its path"
 
 
-def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(
-    tmp_path: Path, write_clip: Write, rename_oddly: Callable[[Path], Path]
-) -> None:
+def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:
     """The tables of a data set hold UTF-8 alone; a disk may hold whatever bytes."""
     write_clip(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav")
     rename_oddly(write_clip(tmp_path / "Actor_02" / "03-01-04-01-01-01-02.wav").parent)

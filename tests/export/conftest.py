@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_models import save_model
 
 from hf_ser.export import export
 
@@ -13,7 +14,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 @pytest.fixture(scope="session")
 def classifiers(
-    encoders: Callable[[str, str], Path], save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    encoders: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The folder of `family-norm-head`, such as `wavlm-group-conv`."""
     made: dict[str, Path] = {}

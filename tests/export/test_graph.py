@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_adapted
 
 import hf_ser
 from hf_ser.export import ClassifierGraph, check_folder, export, write_graph
@@ -67,18 +68,14 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[ClassifierGraph]:
     return found
 
 
-def test_adapters_that_cannot_be_merged_are_in_the_graph(
-    encoders: Callable[..., Path], save_adapted: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_adapters_that_cannot_be_merged_are_in_the_graph(encoders: Callable[..., Path], tmp_path: Path) -> None:
     encoder = encoders("wav2vec2", "layer")
     model = save_adapted(encoder, tmp_path / "adapter", "adapter+prompt", EMOTIONS, trained=True)
     export(model, tmp_path / "exported")
     assert_same(model, tmp_path / "exported")
 
 
-def test_a_lora_is_merged(
-    group_norm_hubert: Path, save_adapted: Callable[..., Path], graphs: list[ClassifierGraph], tmp_path: Path
-) -> None:
+def test_a_lora_is_merged(group_norm_hubert: Path, graphs: list[ClassifierGraph], tmp_path: Path) -> None:
     folder = save_adapted(group_norm_hubert, tmp_path / "adapter", "lora_qkv", EMOTIONS, trained=True)
     classifier = hf_ser.pipeline(folder, device="cpu")
     write_graph(classifier, tmp_path / "model.onnx")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from other_processes import fork
+from tiny_models import save_model
 
 import hf_ser
 from hf_ser.export import check_comparison, chosen_clips, compare, export, summary, synthetic_clips
@@ -36,9 +38,8 @@ def test_another_models_graph_is_not_kept_and_what_was_there_stays(
 
 
 def test_what_a_killed_export_has_left_is_removed(
-    hubert: Path, copy_graph: Callable[..., object], fork: Callable[..., list[int | None]], monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    hubert: Path, copy_graph: Callable[..., object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     output = tmp_path / "exported [1]"  # no pattern of names
 
     def killed() -> None:
@@ -116,9 +117,7 @@ def test_the_users_own_clips_are_compared_too(
 
 
 @pytest.mark.parametrize("emotions", [("happy", "sad"), ()])
-def test_dimensions_are_compared_too(
-    emotions: tuple[str, ...], tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_dimensions_are_compared_too(emotions: tuple[str, ...], tiny_hubert: Path, tmp_path: Path) -> None:
     folder = save_model(tiny_hubert, tmp_path / "model", emotions, ("arousal",))
     model, other = (hf_ser.pipeline(folder, device="cpu") for _ in range(2))
     other.model.classifier.bias.data[-1] += 0.25  # outputs are the emotions, and then the dimension

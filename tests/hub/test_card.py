@@ -18,7 +18,6 @@ from hf_ser.tuning import METHODS
 
 EXAMPLE = Path(__file__).parents[2] / "model_cards/hubert-mini-ravdess-full"
 RESULTS, REPORT = (json.loads((EXAMPLE / name).read_text(encoding="utf-8")) for name in ("results.json", "report.json"))
-EMOTIONS = RESULTS["emotions"]
 Results = dict[str, Any]
 
 

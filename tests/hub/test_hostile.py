@@ -13,6 +13,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
+from tiny_models import save_model
 
 import hf_ser
 from hf_ser.corpora import CorpusError
@@ -40,7 +41,7 @@ OPENINGS: list[Callable[[Path], Any]] = [hf_ser.pipeline, lambda folder: load_mo
 
 
 @pytest.fixture
-def model(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path: Path) -> Path:
+def model(tiny_hubert: Path, tmp_path: Path) -> Path:
     """A classifier, untrained."""
     return save_model(tiny_hubert, tmp_path / "model", ("happy", "sad"))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
+from tiny_models import make_hubert, save_adapted, save_model
 from transformers import AudioClassificationPipeline, HubertModel, pipeline
 
 import hf_ser
@@ -30,7 +31,7 @@ def change(path: Path, **entries: Any) -> None:
 
 
 @pytest.fixture
-def save(save_model: Callable[..., Path]) -> Callable[..., Path]:
+def save() -> Callable[..., Path]:
     """A classifier on a checkpoint, untrained."""
     return lambda checkpoint, folder, emotions=("happy", "sad"): save_model(checkpoint, folder, emotions)
 
@@ -46,7 +47,7 @@ def published(hub: Any, run: Run) -> Path:
 
 class TestFolders:
     @pytest.fixture
-    def adapter(self, tiny_hubert: Path, save_adapted: Callable[..., Path], tmp_path: Path) -> Path:
+    def adapter(self, tiny_hubert: Path, tmp_path: Path) -> Path:
         return save_adapted(tiny_hubert, tmp_path / "adapter", "lora_qkv", ("happy", "sad"))
 
     def test_arguments_without_effect_are_refused(
@@ -188,7 +189,7 @@ class TestTheHub:
             hf_ser.pipeline("lab/ser")
 
     def test_a_base_model_that_is_gone_another_or_changed(
-        self, hub: Any, adapter: Path, tiny_hubert: Path, make_hubert: Callable[..., Path], tmp_path: Path
+        self, hub: Any, adapter: Path, tiny_hubert: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(ValueError, match=r"does not fit|was trained on other weights|has no weights|random"):
             hf_ser.pipeline("lab/adapter", base=str(make_hubert(tmp_path / "wide", hidden_size=48)))

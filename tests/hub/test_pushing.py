@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from other_processes import python
 from peft import PeftModel
 from transformers import (
     AudioClassificationPipeline,
@@ -284,9 +285,7 @@ class TestTheCardsCode:
         assert answers(names["classifier"]) == pytest.approx(expected, abs=1e-5)
         assert "is not supported for audio-classification" not in capsys.readouterr().err
 
-    def test_of_a_model_that_brings_its_code(
-        self, hub: Any, run: Run, python: Callable[..., Any], tmp_path: Path
-    ) -> None:
+    def test_of_a_model_that_brings_its_code(self, hub: Any, run: Run, tmp_path: Path) -> None:
         """In a new process that has not imported this package, as it is printed."""
         push(run("whisper"), "lab/ser")
         code = {"configuration_ser.py", "encoders_ser.py", "feature_extraction_ser.py", "modeling_ser.py"}

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tiny_models import save_model
 from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -16,7 +16,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
 @pytest.fixture(scope="session")
-def opened(save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SERPipeline]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], SERPipeline]:
     """Opens an encoder with a random head whose predictions differ from clip to clip."""
     return lambda encoder: hf_ser.pipeline(save_model(encoder, tmp_path_factory.mktemp("model"), EMOTIONS, gain=30))
 
@@ -52,14 +52,3 @@ class Pitch(torch.nn.Module):
 @pytest.fixture
 def pitch() -> SERPipeline:
     return SERPipeline(model=Pitch(), feature_extractor=Wav2Vec2FeatureExtractor(), device="cpu")
-
-
-def sound(seconds: float, frequency: float = 200.0) -> np.ndarray:
-    """A tone that is never at zero: its changes of sign can be counted."""
-    time = (np.arange(round(16_000 * seconds)) + 0.37) / 16_000
-    return (0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def make_sound() -> Callable[..., np.ndarray]:
-    return sound

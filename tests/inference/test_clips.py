@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_files import rename_oddly
 from datasets import Audio, Dataset, DatasetDict, Features, Value
 
 from hf_ser.audio import AudioError
@@ -149,9 +150,7 @@ def test_a_file_that_is_no_audio_fails_when_it_is_read(tmp_path: Path, content: 
             clip.read()
 
 
-def test_a_file_whose_name_is_no_unicode(
-    tmp_path: Path, write_clip: Writer, rename_oddly: Callable[[Path], Path]
-) -> None:
+def test_a_file_whose_name_is_no_unicode(tmp_path: Path, write_clip: Writer) -> None:
     rename_oddly(write_clip(tmp_path / "a.wav"))
     (clip,) = find_clips(tmp_path)
     assert os.fsencode(clip.name) == os.fsencode(tmp_path) + b"/bad\xff.wav"

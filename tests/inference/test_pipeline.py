@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset
+from predictions import make_sound
 from transformers import AudioClassificationPipeline
 
 from hf_ser import inference
@@ -19,7 +20,6 @@ from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.memory import FittingParts
 from hf_ser.pipeline import SERPipeline
 
-Sound = Callable[..., np.ndarray]
 KINDS = ["layer_norm", "group_norm"]
 #: Threads that read ahead: as on a CPU, and as for a GPU.
 READERS = [0, 3]
@@ -165,7 +165,7 @@ def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path, writ
         layer_norm(tmp_path / "e.wav")
 
 
-def test_a_long_clip_has_the_mean_of_its_segments(pitch: SERPipeline, make_sound: Sound) -> None:
+def test_a_long_clip_has_the_mean_of_its_segments(pitch: SERPipeline) -> None:
     clip = np.concatenate([make_sound(1.2), make_sound(1.2, 900), make_sound(1.2, 1700)])
     (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=1.25, batch_seconds=2.4)
     thirds = [{"array": part, "sampling_rate": 16_000} for part in np.split(clip, 3)]
@@ -175,7 +175,7 @@ def test_a_long_clip_has_the_mean_of_its_segments(pitch: SERPipeline, make_sound
     assert pitch.model.shapes[:2] == [(2, 19_200), (1, 19_200)]
 
 
-def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: Sound) -> None:
+def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline) -> None:
     clip = np.concatenate([make_sound(2, 2000), np.zeros(2 * 16_000, np.float32)])
     (answer,) = run(pitch, {"array": clip, "sampling_rate": 16_000}, longest=2)
     (spoken,) = run(pitch, {"array": clip[:32_000], "sampling_rate": 16_000}, longest=2)
@@ -183,9 +183,7 @@ def test_silence_in_a_long_clip_does_not_count(pitch: SERPipeline, make_sound: S
 
 
 @pytest.mark.parametrize("readers", READERS)
-def test_reads_a_few_pools_ahead_and_no_more(
-    readers: int, pitch: SERPipeline, make_sound: Sound, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reads_a_few_pools_ahead_and_no_more(readers: int, pitch: SERPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference.clips, "POOL_CLIPS", 4)
     pitch.reading_threads = readers
     threads = threading.active_count()
@@ -225,7 +223,7 @@ def test_threads_that_read_ahead_change_no_prediction(
     assert shown == ["02", "06", "10", "14"]
 
 
-def test_long_recordings_are_read_one_after_another(pitch: SERPipeline, make_sound: Sound) -> None:
+def test_long_recordings_are_read_one_after_another(pitch: SERPipeline) -> None:
     """However many threads read: each may fill the memory."""
     pitch.reading_threads = 3
     reading_now, most, lock = 0, {}, threading.Lock()
@@ -270,7 +268,7 @@ def test_what_fails_leaves_no_threads(pitch: SERPipeline, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("readers", "computed"), zip(READERS, [1, 2], strict=True))
 def test_outputs_are_fetched_from_a_gpu_when_the_next_batch_is_queued(
-    readers: int, computed: int, pitch: SERPipeline, make_sound: Sound
+    readers: int, computed: int, pitch: SERPipeline
 ) -> None:
     pitch.reading_threads, extracting = readers, list[str]()
     extract = pitch.feature_extractor

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_adapted
 from torch import nn
 
 import hf_ser
@@ -55,9 +56,7 @@ def test_nearly_the_same_probabilities_alone_and_in_a_batch(
 
 
 @pytest.mark.parametrize(("method", "settings"), [("adapter", {}), ("lora_qkv", {"lora_r": 32})])
-def test_adapters_stay_as_they_are(
-    method: str, settings: dict[str, int], tiny_hubert: Path, save_adapted: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_adapters_stay_as_they_are(method: str, settings: dict[str, int], tiny_hubert: Path, tmp_path: Path) -> None:
     recogniser = hf_ser.pipeline(
         save_adapted(tiny_hubert, tmp_path, method, **settings), device="cpu", precision="int8"
     )

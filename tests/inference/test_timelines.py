@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from predictions import make_sound
 
 from hf_ser.audio import AudioError
 from hf_ser.inference.timelines import SILENCE, Timeline
 from hf_ser.pipeline import SERPipeline
-
-Sound = Callable[..., np.ndarray]
 
 
 @st.composite
@@ -101,9 +99,7 @@ def test_the_shortest_goes_first() -> None:
 
 
 @pytest.mark.parametrize(("boundary", "smoothing"), [(10.0, 0.0), (13.3, 1.0), (20.0, 3.0)])
-def test_finds_where_the_voice_changes(
-    pitch: SERPipeline, make_sound: Sound, boundary: float, smoothing: float
-) -> None:
+def test_finds_where_the_voice_changes(pitch: SERPipeline, boundary: float, smoothing: float) -> None:
     recording = np.concatenate([make_sound(boundary, 300), make_sound(30 - boundary, 1900)])
     line = pitch.timeline({"array": recording, "sampling_rate": 16_000}, smoothing=smoothing)
     low, high = line
@@ -112,7 +108,7 @@ def test_finds_where_the_voice_changes(
     assert line.duration == high.stop == 30
 
 
-def test_the_windows_lie_as_they_should(pitch: SERPipeline, make_sound: Sound) -> None:
+def test_the_windows_lie_as_they_should(pitch: SERPipeline) -> None:
     line = pitch.timeline({"array": make_sound(5.2), "sampling_rate": 16_000}, window=2, hop=0.5, batch_seconds=5)
     np.testing.assert_allclose(line.start, [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.2])
     np.testing.assert_allclose(line.stop - line.start, 2)
@@ -123,7 +119,7 @@ def test_the_windows_lie_as_they_should(pitch: SERPipeline, make_sound: Sound) -
     assert pitch.model.shapes == [(2, 32_000)] * 4, "windows go through the model in batches"
 
 
-def test_silence_is_a_segment(pitch: SERPipeline, make_sound: Sound) -> None:
+def test_silence_is_a_segment(pitch: SERPipeline) -> None:
     recording = np.concatenate([make_sound(6), np.zeros(10 * 16_000, np.float32), make_sound(6)])
     line = pitch.timeline({"array": recording, "sampling_rate": 16_000}, window=2, hop=0.5)
     assert [each.emotion for each in line] == ["low", SILENCE, "low"]
@@ -134,7 +130,7 @@ def test_silence_is_a_segment(pitch: SERPipeline, make_sound: Sound) -> None:
     assert first.probability > 0.9
 
 
-def test_recordings_and_arguments_that_do_not_fit(pitch: SERPipeline, tmp_path: Path, make_sound: Sound) -> None:
+def test_recordings_and_arguments_that_do_not_fit(pitch: SERPipeline, tmp_path: Path) -> None:
     good = {"array": make_sound(1), "sampling_rate": 16_000}
     for options, message in [
         ({"window": 0.01}, r"window: the encoder needs at least 0.025 s, found 0.01"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import make_hubert
 from transformers import (
     ASTConfig,
     Data2VecAudioConfig,
@@ -56,9 +57,7 @@ ADDED: dict[str, tuple[EncoderFamily, dict[str, Any]]] = {
 
 
 @pytest.fixture(params=ADDED)
-def added(
-    request: pytest.FixtureRequest, make_hubert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def added(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint of a family that is added to the table."""
     entry, sizes = ADDED[request.param]
     monkeypatch.setitem(families.FAMILIES, request.param, entry)

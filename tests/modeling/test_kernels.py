@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import make_hubert
 from torch import nn
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
@@ -97,9 +97,7 @@ def test_where_it_is_no_faster_pytorchs_own_is_taken(
 
 
 @pytest.fixture(scope="module")
-def folders(
-    tmp_path_factory: pytest.TempPathFactory, make_hubert: Callable[..., Path], tiny_hubert: Path, tiny_whisper: Path
-) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_hubert: Path, tiny_whisper: Path) -> dict[str, Path]:
     others = {name: make_hubert(tmp_path_factory.mktemp(name), "group", name) for name in ("wav2vec2", "wavlm")}
     return {"hubert": tiny_hubert, "whisper": tiny_whisper, **others}
 
@@ -230,7 +228,7 @@ def test_a_linear_layer_on_windows_is_a_convolution(
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "wavlm"])
 @torch.no_grad()
 def test_windowed_convolutions_are_as_near_to_float32_as_pytorchs_own(
-    kind: str, norm: str, make_hubert: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel_sizes: list[int] = []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import make_hubert
 from transformers import (
     ASTConfig,
     AutoModelForAudioClassification,
@@ -47,7 +48,7 @@ class TestLoad:
         model = load_model(str(shared / "models/hubert-mini"), FOUR).model
         assert {p.dtype for p in model.parameters()} == {torch.float32}
 
-    def test_layers_are_not_left_out_at_random(self, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+    def test_layers_are_not_left_out_at_random(self, tmp_path: Path) -> None:
         """Trap: layerdrop fails with distributed training and gradient checkpointing."""
         folder = make_hubert(tmp_path / "drop", layerdrop=0.5)
         assert load_model(str(folder), FOUR).model.config.layerdrop == 0.0
@@ -208,9 +209,7 @@ class TestPadding:
             if other is not None:
                 torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
-    def test_gradients_of_a_padded_batch_are_the_clips_own(
-        self, make_hubert: Callable[..., Path], tmp_path: Path
-    ) -> None:
+    def test_gradients_of_a_padded_batch_are_the_clips_own(self, tmp_path: Path) -> None:
         """Through the norm over valid frames, with gradient checkpointing, too."""
         folder = make_hubert(tmp_path / "steady", "group", dropout=False)
         rng = np.random.default_rng(2)
@@ -287,7 +286,7 @@ def test_who_starts_together_makes_one_model(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("family", ["wavlm", "unispeech-sat", "hubert"])
-def test_new_weights_of_the_layers_are_all_alike(family: str, make_hubert: Callable[..., Path], tmp_path: Path) -> None:
+def test_new_weights_of_the_layers_are_all_alike(family: str, tmp_path: Path) -> None:
     folder = make_hubert(tmp_path / "encoder", family=family)
     weights = load_model(str(folder), ["a", "b"], weighted_layer_sum=True).model.layer_weights
     torch.testing.assert_close(weights.detach(), torch.full((3,), 1 / 3))

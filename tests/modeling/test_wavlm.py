@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_models import make_hubert
 from transformers import WavLMForSequenceClassification, WavLMModel
 
 from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
@@ -13,7 +14,7 @@ Pair = Callable[..., tuple[WavLMModel, WavLMModel]]
 
 
 @pytest.fixture
-def save_wavlm(make_hubert: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+def save_wavlm(tmp_path: Path) -> Callable[..., Path]:
     """Saves a random encoder. Short clips use the far buckets of its position bias, too."""
     sizes = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_buckets": 16, "max_bucket_distance": 20}
     return lambda norm="group", **changes: make_hubert(tmp_path, norm, "wavlm", **sizes, **changes)

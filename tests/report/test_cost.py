@@ -1,7 +1,6 @@
 """What a model costs: the numbers are plausible, and those that can be counted by hand are right."""
 
 import json
-from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import save_adapted, save_model
 
 import hf_ser
 from hf_ser.inference.precision import set_precision
@@ -21,7 +21,7 @@ EMOTIONS = ("angry", "happy", "sad")
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_hubert: Path, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tiny_hubert, tmp_path_factory.mktemp("cost") / "model", EMOTIONS)
 
 
@@ -73,9 +73,7 @@ def test_parameters_and_files_of_a_checkpoint(measured: dict[str, Any], folder: 
     }
 
 
-def test_parameters_and_files_of_an_adapter(
-    folder: Path, tiny_hubert: Path, save_adapted: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_parameters_and_files_of_an_adapter(folder: Path, tiny_hubert: Path, tmp_path: Path) -> None:
     opened = hf_ser.pipeline(save_adapted(tiny_hubert, tmp_path / "adapter", "lora_qkv", EMOTIONS, lora_r=2)).model
     whole = hf_ser.pipeline(folder).model.num_parameters()
     lora = 2 * 3 * 2 * (32 + 32)  # layers, matrices, rank, in and out

@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from other_processes import fork
 
 
 @pytest.fixture
-def processes(
-    monkeypatch: pytest.MonkeyPatch, fork: Callable[[int, Callable[[], object]], list[int | None]]
-) -> Callable[..., list[int | None]]:
+def processes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int | None]]:
     """
     `processes("predict", 2, *words)` starts a command in two processes, as launchers of several machines do: none ends the others.
     """

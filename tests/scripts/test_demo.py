@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import soundfile
+from hub_server import running_hub
 from huggingface_hub import HfApi, RepoCard, snapshot_download
 
 REPOSITORY = Path(__file__).parents[2]
@@ -40,9 +40,7 @@ def demo(run_script: Callable[..., "subprocess.CompletedProcess[str]"]) -> Calla
 
 
 @pytest.fixture(scope="module")
-def served(
-    model: Path, start_hub: Callable[..., AbstractContextManager[Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
+def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a Space that a new process serves, of a model on the Hub; and the process' log."""
     root = tmp_path_factory.mktemp("served")
     clip = 0.3 * np.sin(np.arange(16_000) / 10)
@@ -51,7 +49,7 @@ def served(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch, start_hub(root / "hub", patch), (root / "log").open("w") as log:
+    with pytest.MonkeyPatch.context() as patch, running_hub(root / "hub", patch), (root / "log").open("w") as log:
         HfApi().create_repo("lab/emotions")
         HfApi().upload_folder(repo_id="lab/emotions", folder_path=model)
         title = {"title": "Tiny emotions", "examples": str(root / "clips")}

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from other_processes import python
+from tiny_models import make_hubert
 from transformers import TrainerCallback, Wav2Vec2FeatureExtractor, pipeline
 
 import hf_ser
@@ -30,7 +32,7 @@ FILES = {"README.md", "config.json", "confusion_matrix.png", "preprocessor_confi
 
 
 @pytest.fixture(scope="module")
-def hubert(make_hubert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_hubert(tmp_path_factory.mktemp("hubert") / "steady", dropout=False)
 
 
@@ -87,7 +89,7 @@ def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
-def test_accelerate_launches_two_processes(python: Python, run_words: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_accelerate_launches_two_processes(run_words: Callable[..., list[str]], tmp_path: Path) -> None:
     """Trap: beside the script is evaluate.py, which would be imported in place of the package evaluate."""
     launch = ("-m", "accelerate.commands.launch", "--config_file", "scripts/recipes/accelerate/cpu.yaml")
     done = python(*launch, "scripts/finetune.py", *run_words(tmp_path / "run", "--method", "lora_qkv"))
@@ -174,9 +176,7 @@ def test_results_state_what_was_measured_on_what(runs: Runs, hubert: Path) -> No
     assert adapter["base_model_name_or_path"] == str(hubert)
 
 
-def test_a_group_norm_encoder_reaches_its_metrics_in_a_plain_pipeline_at_every_batch_size(
-    make_hubert: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_group_norm_encoder_reaches_its_metrics_in_a_plain_pipeline_at_every_batch_size(tmp_path: Path) -> None:
     """Trap: saved without the attention mask, such a model fell from 62 to 35 % UAR with a batch size of 8."""
     synthetic.make(tmp_path / "speech", speakers=6, clips_per_emotion=4)
     group_norm = {**tiny.CONFIG, "do_stable_layer_norm": False, "conv_bias": False, "feat_extract_norm": "group"}

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from changed_files import rename_oddly
 from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi
+from other_processes import into_closed_pipe
 
 from hf_ser.cli import main as hf_ser_command
 from hf_ser.cli import predict
@@ -53,7 +55,6 @@ def test_a_folder_as_a_table_and_nothing_else_on_stdout(
     model: Path,
     clips: Path,
     write_clip: Callable[..., Path],
-    rename_oddly: Callable[[Path], Path],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -298,9 +299,8 @@ def test_a_clip_is_a_line_whatever_its_name(
 
 @pytest.mark.parametrize("timeline", [[], ["--timeline"]])
 def test_a_reader_of_the_first_lines_alone_gets_no_error(
-    main: Main, into_closed_pipe: Callable[..., int | None], model: Path, clips: Path, timeline: list[str],
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    main: Main, model: Path, clips: Path, timeline: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     source = clips / "0.wav" if timeline else clips
     assert into_closed_pipe(lambda: main(model, source, *timeline)) == 141
     error = capfd.readouterr().err

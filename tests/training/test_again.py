@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import DatasetDict
+from trainings import without_dropout
 from transformers import TrainerCallback
 
 from hf_ser.training import SERConfig, SERTrainer
@@ -77,9 +78,7 @@ class TestPredictions:
         ],
         ids=["no cache", "convolutions cached", "encoder cached"],
     )
-    def test_leave_the_training_as_it_was(
-        self, make: Make, without_dropout: Callable[[torch.nn.Module], None], options: list[str]
-    ) -> None:
+    def test_leave_the_training_as_it_was(self, make: Make, options: list[str]) -> None:
         """Trap: what followed an evaluation was in float32, or a TypeError."""
         found = []
         for evaluates in (False, True):

@@ -1,7 +1,6 @@
 """Items, batches, and the micro-batches that a batch is cut into."""
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import make_hubert
 from transformers import AutoConfig, AutoModel, PretrainedConfig, Wav2Vec2FeatureExtractor
 
 from hf_ser.audio import Augmentation, Segments, cut, prepare, read_mono
@@ -66,9 +66,7 @@ def unread(size: int) -> Dataset:
 
 class TestFeatureExtractor:
     @pytest.mark.parametrize("own", [True, False])
-    def test_normalisation_is_the_checkpoints_unless_asked_for(
-        self, make_hubert: Callable[..., Path], tmp_path: Path, own: bool
-    ) -> None:
+    def test_normalisation_is_the_checkpoints_unless_asked_for(self, tmp_path: Path, own: bool) -> None:
         folder = make_hubert(tmp_path / "hubert")
         Wav2Vec2FeatureExtractor(do_normalize=own).save_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)

@@ -16,6 +16,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import Dataset
 from safetensors.torch import load_file
+from trainings import fork_two
 
 import hf_ser
 from hf_ser.audio import read_mono
@@ -84,9 +85,8 @@ DEEPSPEED = (
     params=["cpu_fsdp", *(pytest.param(name, marks=DEEPSPEED) for name in ("deepspeed_zero2", "deepspeed_zero3"))],
 )
 def shared_out(
-    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], fork_two: Callable[..., list[int | None]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:  # fmt: skip
+    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """
     The same runs of two processes, `linear` in bfloat16; and `resumed`, the one with adapters from its first checkpoint on.
     """

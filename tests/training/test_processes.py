@@ -8,13 +8,14 @@ import os
 import statistics
 import subprocess
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import running_hub
 from safetensors.torch import load_file
+from trainings import BROKEN_CLIPS, fork_two, push_speech
 
 from hf_ser.training import finetune, parse_arguments
 
@@ -43,15 +44,11 @@ def seeds(run_words: Words) -> Words:
 
 
 @pytest.fixture(scope="module")
-def launched(
-    lora: Words, seeds: Words, run_words: Words, push_speech: Callable[..., str], broken_clips: dict[int, bytes],
-    start_hub: Callable[..., AbstractContextManager[Any]], fork_two: Callable[..., list[int | None]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:  # fmt: skip
+def launched(lora: Words, seeds: Words, run_words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs `lora`, `streamed`, and `seeds`; and what was printed, as `printed`."""
     root = tmp_path_factory.mktemp("launched")
-    with pytest.MonkeyPatch.context() as patch, start_hub(root / "hub", patch) as hub:
-        streamed = ["--corpora", f"dataset={push_speech(broken=broken_clips)}", "--streaming", "True", "--method", "full",
+    with pytest.MonkeyPatch.context() as patch, running_hub(root / "hub", patch) as hub:
+        streamed = ["--corpora", f"dataset={push_speech(broken=BROKEN_CLIPS)}", "--streaming", "True", "--method", "full",
                     "--bf16", "False", "--per_device_train_batch_size", 8]  # fmt: skip
         plan: list[dict[str, Any]] = [
             {"argv": lora(root / "lora", 2), "environment": {"HF_SER_CACHE": str(root / "cache")}},

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi, snapshot_download
+from trainings import BROKEN_CLIPS, push_speech
 
 from hf_ser.corpora import CorpusError
 from hf_ser.inference.clips import find_clips
@@ -27,7 +28,7 @@ DOWNLOADED = ("--streaming", "False")
 
 
 @pytest.fixture
-def push(hub: Any, push_speech: Callable[..., str]) -> Push:
+def push(hub: Any) -> Push:
     return push_speech
 
 
@@ -124,11 +125,11 @@ def test_a_folder_of_parquet_files_is_read_where_it_is(
 
 class TestBrokenClips:
     def test_they_are_excluded_and_in_no_metric(
-        self, push: Push, broken_clips: dict[int, bytes], streamed: Parse, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:  # fmt: skip
+        self, push: Push, streamed: Parse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with caplog.at_level(logging.INFO, "hf_ser"):
             results = finetune(
-                streamed(push(broken=broken_clips), "--dataloader_num_workers", "1", "--method", "frozen")
+                streamed(push(broken=BROKEN_CLIPS), "--dataloader_num_workers", "1", "--method", "frozen")
             )
         assert "no outputs of frozen layers are cached: clips are streamed" in caplog.text
         assert "frozen_cache_gb" not in results.training.arguments

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset
+from other_processes import python
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
+from tiny_models import save_model
 
 import hf_ser
 from hf_ser import SERConfig, SERTrainer, load_corpora, train_test_split
@@ -18,8 +20,6 @@ from hf_ser.audio import read_mono
 from hf_ser.corpora import CorpusError
 from hf_ser.results import RunResults
 from hf_ser.training import finetune, parse_arguments
-
-Python = Callable[..., Any]
 
 ALL = ["emotion", "emotion_distribution", "arousal", "valence", "dominance"]
 DIMENSIONS = ["arousal", "valence", "dominance"]
@@ -119,7 +119,7 @@ def test_every_method_gives_what_its_saved_model_gives(
 
 
 def test_a_plain_pipeline_gives_the_emotions_or_the_values(
-    parts: Any, tiny_hubert: Path, tiny_whisper: Path, tmp_path: Path, python: Python, save_model: Callable[..., Path]
+    parts: Any, tiny_hubert: Path, tiny_whisper: Path, tmp_path: Path
 ) -> None:
     """All models in one new process, which takes seconds to start."""
     folders = []

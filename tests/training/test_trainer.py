@@ -15,6 +15,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from datasets import DatasetDict
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from trainings import without_dropout
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.optimization import GreedyLR
 
@@ -31,7 +32,6 @@ from hf_ser.training.frozen import cached_frozen_part
 from hf_ser.training.losses import inverse_frequencies
 
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]
-Steady = Callable[[torch.nn.Module], None]
 
 
 def gradients(trainer: SERTrainer, batches: list[dict[str, torch.Tensor]]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -69,9 +69,7 @@ class TestLoss:
         ],
         ids=["plain", "weighted", "smoothed", "focal", "mixup", "dimensions"],
     )
-    def test_eight_clips_at_once_or_in_four_accumulated_batches(
-        self, make: Make, without_dropout: Steady, options: list[str]
-    ) -> None:
+    def test_eight_clips_at_once_or_in_four_accumulated_batches(self, make: Make, options: list[str]) -> None:
         """Trap: accumulation multiplies the loss, since the model takes any keyword. CCC is of all clips of a step."""
         trainer, _ = make("--method", "lora_qkv", "--lora_dropout", "0", *options)
         without_dropout(trainer.model)
@@ -81,7 +79,7 @@ class TestLoss:
         assert cut == pytest.approx(at_once, rel=1e-4)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
-    def test_the_regulariser_of_adalora_counts_once_in_a_step(self, make: Make, without_dropout: Steady) -> None:
+    def test_the_regulariser_of_adalora_counts_once_in_a_step(self, make: Make) -> None:
         """However the step is cut, and not in an evaluation, whose loss chooses the model."""
         found = {}
         for weight in (0, 100):
@@ -109,8 +107,8 @@ class TestLoss:
         ],
     )
     def test_a_batch_as_a_whole_or_in_micro_batches_of_like_length(
-        self, make: Make, without_dropout: Steady, method: str, encoder: str, target: str, request: pytest.FixtureRequest
-    ) -> None:  # fmt: skip
+        self, make: Make, method: str, encoder: str, target: str, request: pytest.FixtureRequest
+    ) -> None:
         options = ("--method", method, "--lora_dropout", "0", "--head", "conv", "--targets", target)
         trainer, _ = make(*options, checkpoint=request.getfixturevalue(encoder))
         without_dropout(trainer.model)
@@ -163,7 +161,7 @@ class TestLoss:
         torch.testing.assert_close(shares, shares[:1].expand(3))
 
 
-def test_a_training_is_that_of_transformers_trainer(make: Make, without_dropout: Steady) -> None:
+def test_a_training_is_that_of_transformers_trainer(make: Make) -> None:
     words = "--max_steps 5 --per_device_train_batch_size 6 --micro_batch_seconds 3 --weight_decay 1 --logging_strategy steps "
     words += "--logging_steps 1 --save_strategy no --eval_strategy no --average_share 0 --balance none"
     own, _ = make(*words.split())
@@ -645,8 +643,8 @@ class TestMemory:
         ],
     )
     def test_where_it_runs_out_the_step_is_repeated_in_smaller_micro_batches(
-        self, make: Make, without_dropout: Steady, caplog: pytest.LogCaptureFixture, options: tuple[str, ...], elements: int
-    ) -> None:  # fmt: skip
+        self, make: Make, caplog: pytest.LogCaptureFixture, options: tuple[str, ...], elements: int
+    ) -> None:
         found = []
         for most in (None, elements):
             trainer, _ = make(*self.OPTIONS, "--frozen_cache_gb", "0", *options)

@@ -1,17 +1,16 @@
 """Bottleneck adapters: what they compute."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import get_peft_model
 from torch import nn
+from tuned_models import make_encoder, randomise, run_encoder
 
 from hf_ser.tuning import BottleneckConfig
 
 PLACEMENTS = ("sequential", "parallel")
-Make = Callable[..., Any]
 
 
 def restated(layer: Any, kind: str, placement: str, hidden: torch.Tensor) -> torch.Tensor:
@@ -45,9 +44,7 @@ def restated(layer: Any, kind: str, placement: str, hidden: torch.Tensor) -> tor
     [(kind, placement) for kind in ("hubert", "hubert-layer", "whisper") for placement in PLACEMENTS]
     + [("wav2vec2", "parallel"), ("wavlm", "sequential"), ("wavlm-layer", "parallel"), ("wavlm-lora", "sequential")],
 )
-def test_a_layer_starts_as_it_was_and_computes_what_the_paper_says(
-    kind: str, placement: str, make_encoder: Make, run_encoder: Make, randomise: Make
-) -> None:
+def test_a_layer_starts_as_it_was_and_computes_what_the_paper_says(kind: str, placement: str) -> None:
     encoder = make_encoder(kind)
     expected = run_encoder(encoder, kind).last_hidden_state
     model = get_peft_model(encoder, BottleneckConfig(bottleneck_size=8, placement=placement)).eval()
@@ -60,9 +57,7 @@ def test_a_layer_starts_as_it_was_and_computes_what_the_paper_says(
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_gradient_checkpointing_gives_the_same_gradients(
-    placement: str, make_encoder: Make, run_encoder: Make, randomise: Make
-) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(placement: str) -> None:
     gradients = []
     for checkpointing in (False, True):
         encoder = make_encoder("hubert-layer")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, VeraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from tuned_models import make_encoder, randomise, run_encoder
 
 from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, Tuning
 
@@ -25,7 +26,7 @@ def three(kind: str) -> list[PeftConfig]:
 
 
 @pytest.fixture
-def output(make_encoder: Make, run_encoder: Make, randomise: Make) -> Make:
+def output() -> Make:
     """The output of an encoder of a kind with an adapter of a configuration."""
 
     def of(kind: str, config: PeftConfig) -> torch.Tensor:
@@ -36,7 +37,7 @@ def output(make_encoder: Make, run_encoder: Make, randomise: Make) -> Make:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_computes_what_its_parts_do_one_within_the_other_in_whatever_order_they_are_given(
-    kind: str, output: Make, make_encoder: Make, run_encoder: Make, randomise: Make
+    kind: str, output: Make
 ) -> None:
     """A LoRA that is merged, an adapter on top of it, and prompts around its layers."""
     inner = randomise(get_peft_model(make_encoder(kind), lora(kind))).merge_and_unload()
@@ -79,7 +80,7 @@ def test_what_cannot_be_combined_is_refused(parts: Any, message: str) -> None:
         CombinedConfig(parts=parts)
 
 
-def test_a_part_without_a_place_is_refused(make_encoder: Make) -> None:
+def test_a_part_without_a_place_is_refused() -> None:
     config = CombinedConfig(parts=[DeepPromptConfig(), LoraConfig(target_modules=["nothing"])])
     with pytest.raises(ValueError, match="nothing.*: LORA finds none of them in the model"):
         get_peft_model(make_encoder("hubert"), config)

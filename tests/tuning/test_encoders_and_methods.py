@@ -1,17 +1,17 @@
 """Any method on any encoder: what trains, what does not, and what is saved."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_models import make_hubert
 from transformers import AutoModelForAudioClassification
+from tuned_models import TunedModel
 
 from hf_ser.modeling import fold_training_layers
 from hf_ser.tuning import METHODS
 
-Tune = Callable[..., Any]
 ENCODERS = (
     "hubert",
     "hubert-layer",
@@ -39,11 +39,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def encoders(
-    tiny_data2vec: Path,
-    tiny_wav2vec2_bert: Path,
-    tiny_whisper: Path,
-    make_hubert: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
+    tiny_data2vec: Path, tiny_wav2vec2_bert: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """A tiny random encoder of each family, group norm and layer norm."""
     root = tmp_path_factory.mktemp("encoders")
@@ -56,9 +52,9 @@ def encoders(
 
 @pytest.mark.parametrize(("encoder", "method", "head"), PAIRS)
 def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
-    tune_model: Tune, encoders: dict[str, Path], encoder: str, method: str, head: str, tmp_path: Path
+    encoders: dict[str, Path], encoder: str, method: str, head: str, tmp_path: Path
 ) -> None:
-    tuned = tune_model(encoders[encoder], method, head)
+    tuned = TunedModel(encoders[encoder], method, head)
     assert tuned.train() == tuned.trainable
     names = {name.removeprefix("base_model.model.") for name in tuned.trainable}
     in_encoder = {name for name in names if name.startswith(tuned.loaded.model.base_model_prefix + ".")}
@@ -92,10 +88,8 @@ def test_what_shall_train_trains_and_what_is_saved_is_what_was_trained(
 
 
 @pytest.mark.parametrize("head", ["stock", "conv"])
-def test_an_encoder_without_convolutions_in_front_has_none_to_freeze(
-    head: str, tune_model: Tune, tiny_wav2vec2_bert: Path
-) -> None:
-    model = tune_model(tiny_wav2vec2_bert, "full", head, freeze_feature_encoder=True).model
+def test_an_encoder_without_convolutions_in_front_has_none_to_freeze(head: str, tiny_wav2vec2_bert: Path) -> None:
+    model = TunedModel(tiny_wav2vec2_bert, "full", head, freeze_feature_encoder=True).model
     assert all(p.requires_grad for p in model.parameters())
 
 
@@ -116,10 +110,10 @@ OTHERS = {
     [(("wavlm", "whisper", "wav2vec2-bert", "hubert-layer")[i % 4], name) for i, name in enumerate(OTHERS)],
 )
 def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
-    tune_model: Tune, encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path
+    encoders: dict[str, Path], encoder: str, name: str, tmp_path: Path
 ) -> None:
     method, arguments = OTHERS[name]
-    tuned = tune_model(encoders[encoder], method, "conv", peft_arguments=arguments)
+    tuned = TunedModel(encoders[encoder], method, "conv", peft_arguments=arguments)
     assert tuned.train(steps=4) == tuned.trainable
     assert tuned.tuned.keeps_base
     expected = tuned.logits()
@@ -128,9 +122,9 @@ def test_other_tuners_of_peft_by_name_with_arguments_of_their_own(
     torch.testing.assert_close(tuned.logits(tuned.model.merge_and_unload()), expected, atol=1e-4, rtol=0)
 
 
-def test_pissa_takes_its_first_weights_out_of_the_encoder(tune_model: Tune, tiny_hubert: Path) -> None:
+def test_pissa_takes_its_first_weights_out_of_the_encoder(tiny_hubert: Path) -> None:
     arguments = {"init_lora_weights": "pissa"}
-    assert not tune_model(tiny_hubert, "lora_ff", peft_arguments=arguments).tuned.keeps_base
+    assert not TunedModel(tiny_hubert, "lora_ff", peft_arguments=arguments).tuned.keeps_base
 
 
 @pytest.mark.parametrize(
@@ -144,15 +138,13 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder(tune_model: Tune, tiny
         ("adapter+lora_classifier", "batchnorm", None, "head='batchnorm': expected stock or conv"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    tune_model: Tune, tiny_hubert: Path, method: str, head: str, arguments: Any, message: str
-) -> None:
+def test_what_does_not_fit_is_refused(tiny_hubert: Path, method: str, head: str, arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tune_model(tiny_hubert, method, head, peft_arguments=arguments)
+        TunedModel(tiny_hubert, method, head, peft_arguments=arguments)
 
 
-def test_arguments_of_combined_methods_are_given_by_their_names(tune_model: Tune, tiny_hubert: Path) -> None:
+def test_arguments_of_combined_methods_are_given_by_their_names(tiny_hubert: Path) -> None:
     arguments = {"lora_ff": {"r": 3, "use_dora": True}, "adapter": {"non_linearity": "gelu"}}
-    model = tune_model(tiny_hubert, "adapter+lora_ff", "conv", bottleneck_size=5, peft_arguments=arguments).model
+    model = TunedModel(tiny_hubert, "adapter+lora_ff", "conv", bottleneck_size=5, peft_arguments=arguments).model
     adapter, lora = sorted(model.peft_config["default"].parts, key=lambda part: part["peft_type"])
     assert (adapter["bottleneck_size"], adapter["non_linearity"], lora["r"], lora["use_dora"]) == (5, "gelu", 3, True)

@@ -20,6 +20,7 @@ from transformers import (
     WhisperModel,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from tuned_models import make_encoder, randomise, run_encoder, small_config
 
 from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, parameter_counts
 
@@ -40,7 +41,7 @@ def configuration(tuner: str, kind: str = "", **options: Any) -> PeftConfig:
 
 
 @pytest.fixture
-def adapted(make_encoder: Make, randomise: Make) -> Make:
+def adapted() -> Make:
     """An encoder of a kind with an adapter that changes its output."""
 
     def make(tuner: str, kind: str, **options: Any) -> Any:
@@ -56,7 +57,7 @@ PAIRS = [(kind, tuner) for i, kind in enumerate(KINDS) for j, tuner in enumerate
 @pytest.mark.parametrize(("kind", "tuner"), PAIRS)
 class TestEveryEncoder:
     def test_the_adapter_trains_and_nothing_else_and_is_saved_and_loaded(
-        self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make, tmp_path: Path
+        self, kind: str, tuner: str, tmp_path: Path
     ) -> None:
         model = get_peft_model(make_encoder(kind), configuration(tuner, kind))
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -81,9 +82,7 @@ class TestEveryEncoder:
         again = PeftModel.from_pretrained(make_encoder(kind), tmp_path, is_trainable=True)
         assert parameter_counts(again)[0] == parameter_counts(model)[0] > 0
 
-    def test_it_can_be_switched_off_and_removed_but_not_merged(
-        self, kind: str, tuner: str, make_encoder: Make, run_encoder: Make, adapted: Make
-    ) -> None:
+    def test_it_can_be_switched_off_and_removed_but_not_merged(self, kind: str, tuner: str, adapted: Make) -> None:
         expected = run_encoder(make_encoder(kind), kind).last_hidden_state
         model = adapted(tuner, kind)
         changed = run_encoder(model, kind).last_hidden_state
@@ -143,9 +142,7 @@ def test_as_many_parameters_as_in_table_iv(config: Any, bottlenecks: int, prompt
 
 @pytest.mark.parametrize("tuner", TUNERS)
 class TestAsPeft:
-    def test_two_adapters_on_one_encoder(
-        self, tuner: str, adapted: Make, make_encoder: Make, run_encoder: Make, randomise: Make, tmp_path: Path
-    ) -> None:
+    def test_two_adapters_on_one_encoder(self, tuner: str, adapted: Make, tmp_path: Path) -> None:
         second = {
             "prompt": DeepPromptConfig(prompt_length=2),
             "combined": CombinedConfig(parts=[DeepPromptConfig(prompt_length=2), LoraConfig(target_modules=["q_proj"])]),
@@ -173,9 +170,7 @@ class TestAsPeft:
         loaded.set_adapter("second")
         torch.testing.assert_close(run_encoder(loaded).last_hidden_state, other)
 
-    def test_a_whole_head_is_saved_with_it(
-        self, tuner: str, small_config: Make, randomise: Make, tmp_path: Path
-    ) -> None:
+    def test_a_whole_head_is_saved_with_it(self, tuner: str, tmp_path: Path) -> None:
         def classifier(seed: int) -> HubertForSequenceClassification:
             torch.manual_seed(0)
             config = small_config("hubert")
@@ -198,7 +193,7 @@ class TestAsPeft:
         # As with a LoRA, the head that was trained stays when the adapter is removed.
         assert torch.equal(loaded.unload().classifier.weight, head.weight)
 
-    def test_a_copy_is_on_its_own(self, tuner: str, adapted: Make, run_encoder: Make) -> None:
+    def test_a_copy_is_on_its_own(self, tuner: str, adapted: Make) -> None:
         model = adapted(tuner, "hubert-layer")
         expected = run_encoder(model, output_hidden_states=True).hidden_states
         other = copy.deepcopy(model)
@@ -207,14 +202,12 @@ class TestAsPeft:
                 nn.init.zeros_(parameter)
         torch.testing.assert_close(run_encoder(other, output_hidden_states=True).hidden_states, expected)
 
-    def test_on_an_encoder_in_bfloat16_it_trains_in_float32(
-        self, tuner: str, make_encoder: Make, randomise: Make
-    ) -> None:
+    def test_on_an_encoder_in_bfloat16_it_trains_in_float32(self, tuner: str) -> None:
         model = randomise(get_peft_model(make_encoder("hubert-layer").bfloat16(), configuration(tuner)))
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
         assert model(torch.randn(2, 1600, dtype=torch.bfloat16)).last_hidden_state.dtype == torch.bfloat16
 
-    def test_whispers_decoder_gets_none(self, tuner: str, small_config: Make) -> None:
+    def test_whispers_decoder_gets_none(self, tuner: str) -> None:
         model = get_peft_model(WhisperModel(small_config("whisper")), configuration(tuner, "whisper"))
         tuned = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
         assert tuned
@@ -234,7 +227,7 @@ def test_without_an_encoder_it_is_refused(tuner: str) -> None:
         ("prompt", ["layers.0", "layers.1"], ["encoder.layers.0", "encoder.layers.1"]),
     ],
 )
-def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str], adapted: Make, run_encoder: Make) -> None:
+def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str], adapted: Make) -> None:
     model = adapted(tuner, "wav2vec2", target_modules=targets)
     assert model.base_model.targeted_module_names == expected
     states = run_encoder(model, output_hidden_states=True).hidden_states

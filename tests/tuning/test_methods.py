@@ -1,23 +1,21 @@
 """Which parameters move, which do not, and what an adapter brings along."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tiny_models import make_hubert
 from transformers import HubertForSequenceClassification, HubertModel, Wav2Vec2FeatureExtractor
+from tuned_models import TunedModel
 
 import hf_ser
 from hf_ser.tuning import parameter_counts
 
-Tune = Callable[..., Any]
 
-
-def test_lora_qkv_trains_the_three_projections_and_the_head(tune_model: Tune, tiny_hubert: Path) -> None:
-    trainable = tune_model(tiny_hubert, "lora_qkv").trainable
+def test_lora_qkv_trains_the_three_projections_and_the_head(tiny_hubert: Path) -> None:
+    trainable = TunedModel(tiny_hubert, "lora_qkv").trainable
     lora = {name for name in trainable if "lora_" in name}
     assert len(lora) == 2 * 3 * 2  # layers, projections, matrices
     assert all(any(f".{p}_proj." in name for p in "qkv") for name in lora)
@@ -27,17 +25,15 @@ def test_lora_qkv_trains_the_three_projections_and_the_head(tune_model: Tune, ti
     }
 
 
-def test_lora_classifier_trains_two_matrices(tune_model: Tune, tiny_hubert: Path) -> None:
-    tuned = tune_model(tiny_hubert, "lora_classifier", lora_r=4)
+def test_lora_classifier_trains_two_matrices(tiny_hubert: Path) -> None:
+    tuned = TunedModel(tiny_hubert, "lora_classifier", lora_r=4)
     assert parameter_counts(tuned.model)[0] == 4 * (24 + 4)
     assert all("classifier.lora_" in name for name in tuned.trainable)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_full_with_convolutions_computes_no_gradient_of_the_samples(
-    tune_model: Tune, tiny_hubert: Path, checkpointing: bool
-) -> None:
-    tuned = tune_model(tiny_hubert, "full", freeze_feature_encoder=False)
+def test_full_with_convolutions_computes_no_gradient_of_the_samples(tiny_hubert: Path, checkpointing: bool) -> None:
+    tuned = TunedModel(tiny_hubert, "full", freeze_feature_encoder=False)
     if checkpointing:
         tuned.model.gradient_checkpointing_enable()
     samples = []
@@ -49,8 +45,8 @@ def test_full_with_convolutions_computes_no_gradient_of_the_samples(
     assert not any(values.requires_grad for values in samples)
 
 
-def test_targets_rank_and_scale_can_be_chosen(tune_model: Tune, tiny_hubert: Path) -> None:
-    tuned = tune_model(tiny_hubert, "lora_qkv", lora_r=3, lora_alpha=12, lora_target_modules=["out_proj"])
+def test_targets_rank_and_scale_can_be_chosen(tiny_hubert: Path) -> None:
+    tuned = TunedModel(tiny_hubert, "lora_qkv", lora_r=3, lora_alpha=12, lora_target_modules=["out_proj"])
     lora = {name for name in tuned.trainable if "lora_" in name}
     assert lora
     assert all("out_proj" in name for name in lora)
@@ -69,26 +65,22 @@ class TestFrozen:
         ],
     )
     def test_spec_augment_is_refused(
-        self, encoder: str, method: str, head: str, tune_model: Tune, request: pytest.FixtureRequest
+        self, encoder: str, method: str, head: str, request: pytest.FixtureRequest
     ) -> None:
         with pytest.raises(ValueError, match=f"mask_time_prob.*method='{method}' freezes the encoder"):
-            tune_model(request.getfixturevalue(encoder), method, head=head, mask_time_prob=0.1)
+            TunedModel(request.getfixturevalue(encoder), method, head=head, mask_time_prob=0.1)
 
-    def test_with_lora_classifier_the_encoder_is_in_eval_mode_in_training(
-        self, tune_model: Tune, make_hubert: Callable[..., Path], tmp_path: Path
-    ) -> None:
+    def test_with_lora_classifier_the_encoder_is_in_eval_mode_in_training(self, tmp_path: Path) -> None:
         folder = make_hubert(tmp_path / "drop", hidden_dropout=0.5, feat_proj_dropout=0.5, attention_dropout=0.5)
-        tuned = tune_model(folder, "lora_classifier")
+        tuned = TunedModel(folder, "lora_classifier")
         expected = tuned.logits()
         tuned.model.train()
         assert not torch.allclose(tuned.model(**tuned.inputs).logits, expected, atol=1e-4)
         tuned.set_to_train()
         torch.testing.assert_close(tuned.model(**tuned.inputs).logits, expected)
 
-    def test_what_holds_a_lora_still_drops_out(
-        self, tune_model: Tune, make_hubert: Callable[..., Path], tmp_path: Path
-    ) -> None:
-        tuned = tune_model(make_hubert(tmp_path / "drop", hidden_dropout=0.5), "lora_qkv")
+    def test_what_holds_a_lora_still_drops_out(self, tmp_path: Path) -> None:
+        tuned = TunedModel(make_hubert(tmp_path / "drop", hidden_dropout=0.5), "lora_qkv")
         tuned.set_to_train()
         hubert = tuned.model.base_model.model.hubert
         assert not hubert.feature_extractor.training
@@ -102,10 +94,10 @@ class TestAdapter:
         ("method", "head"), [("lora_qkv", "batchnorm"), ("lora_classifier", "stock"), ("lora_classifier", "batchnorm")]
     )
     def test_it_opens_here_with_peft_alone_and_merged_with_the_logits_that_it_was_trained_to(
-        self, method: str, head: str, tune_model: Tune, make_hubert: Callable[..., Path], tiny_hubert: Path, tmp_path: Path
-    ) -> None:  # fmt: skip
+        self, method: str, head: str, tiny_hubert: Path, tmp_path: Path
+    ) -> None:
         """Trap: a LoRA on the classifier does not save the random layer under it; nor would PEFT know a batch norm."""
-        tuned = tune_model(tiny_hubert, method, head=head)
+        tuned = TunedModel(tiny_hubert, method, head=head)
         tuned.train()
         expected = tuned.logits()
         tuned.save(tmp_path)
@@ -127,24 +119,20 @@ class TestAdapter:
             hf_ser.pipeline(tmp_path, base=str(tmp_path / "other"))
         torch.testing.assert_close(tuned.logits(tuned.model.merge_and_unload()), expected, atol=1e-5, rtol=0)
 
-    def test_weights_of_a_layer_sum_are_trained_and_saved(
-        self, tune_model: Tune, tiny_hubert: Path, tmp_path: Path
-    ) -> None:
+    def test_weights_of_a_layer_sum_are_trained_and_saved(self, tiny_hubert: Path, tmp_path: Path) -> None:
         """Trap: they stay frozen, and PEFT does not save them."""
-        tuned = tune_model(tiny_hubert, "lora_qkv", weighted_layer_sum=True)
+        tuned = TunedModel(tiny_hubert, "lora_qkv", weighted_layer_sum=True)
         assert any("layer_weights" in name for name in tuned.train())
         tuned.save(tmp_path)
         torch.testing.assert_close(tuned.opened_logits(tmp_path), tuned.logits(), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("new", [True, False], ids=["new", "of the checkpoint"])
-    def test_lora_classifier_leaves_the_weights_of_a_layer_sum_as_they_are(
-        self, new: bool, tune_model: Tune, make_hubert: Callable[..., Path], tmp_path: Path
-    ) -> None:
+    def test_lora_classifier_leaves_the_weights_of_a_layer_sum_as_they_are(self, new: bool, tmp_path: Path) -> None:
         """HuBERT-SER trains the LoRA alone. The adapter holds the weights if the checkpoint does not."""
         base = make_hubert(tmp_path / "base")
         if not new:
             HubertForSequenceClassification.from_pretrained(base, use_weighted_layer_sum=True).save_pretrained(base)
-        tuned = tune_model(base, "lora_classifier", weighted_layer_sum=new)
+        tuned = TunedModel(base, "lora_classifier", weighted_layer_sum=new)
         if new:
             with torch.no_grad():
                 tuned.loaded.model.layer_weights.normal_()
@@ -158,13 +146,13 @@ class TestAdapter:
 
 @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
 def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
-    method: str, tune_model: Tune, tiny_hubert: Path, tmp_path: Path
+    method: str, tiny_hubert: Path, tmp_path: Path
 ) -> None:
     base = HubertForSequenceClassification.from_pretrained(tiny_hubert, num_labels=4)
     base.config.id2label = dict(enumerate(("neu", "hap", "ang", "sad")))
     base.save_pretrained(tmp_path / "superb")
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "superb")
-    tuned = tune_model(tmp_path / "superb", method)
+    tuned = TunedModel(tmp_path / "superb", method)
     tuned.train()
     tuned.save(tmp_path)
     torch.testing.assert_close(tuned.opened_logits(tmp_path), tuned.logits(), atol=1e-5, rtol=0)
@@ -179,17 +167,17 @@ def test_an_adapter_keeps_the_order_of_its_emotions_on_a_base_that_has_another(
     ],
 )
 def test_a_folded_head_keeps_its_lora_whatever_else_has_one(
-    method: str, targets: list[str] | None, tune_model: Tune, tiny_hubert: Path, tmp_path: Path
+    method: str, targets: list[str] | None, tiny_hubert: Path, tmp_path: Path
 ) -> None:
-    tuned = tune_model(tiny_hubert, method, head="batchnorm", lora_target_modules=targets)
+    tuned = TunedModel(tiny_hubert, method, head="batchnorm", lora_target_modules=targets)
     tuned.train()
     expected = tuned.logits()
     tuned.save(tmp_path)
     torch.testing.assert_close(tuned.opened_logits(tmp_path), expected, atol=1e-5, rtol=0)
 
 
-def test_counts_leave_out_the_copies_that_peft_keeps(tune_model: Tune, tiny_hubert: Path) -> None:
-    size = sum(p.numel() for p in tune_model(tiny_hubert, "full").model.parameters())
-    model = tune_model(tiny_hubert, "lora_qkv").model
+def test_counts_leave_out_the_copies_that_peft_keeps(tiny_hubert: Path) -> None:
+    size = sum(p.numel() for p in TunedModel(tiny_hubert, "full").model.parameters())
+    model = TunedModel(tiny_hubert, "lora_qkv").model
     lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     assert parameter_counts(model)[1] == size + lora

@@ -9,6 +9,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperModel
+from tuned_models import make_encoder, randomise, run_encoder, small_config
 
 from hf_ser.modeling import use_lora_compatible_attention
 from hf_ser.tuning import DeepPromptConfig, frozen_modules, start_at_frames
@@ -19,7 +20,7 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture
-def prompted(make_encoder: Make, randomise: Make) -> Make:
+def prompted() -> Make:
     """An encoder of a kind, or one that is given, with prompts that change its output."""
 
     def make(encoder: Any, **options: Any) -> Any:
@@ -57,9 +58,7 @@ class TestEveryEncoder:
     @pytest.mark.parametrize(
         ("kind", "recorded_before"), [*((kind, False) for kind in KINDS), ("hubert", True), ("whisper", True)]
     )
-    def test_it_computes_what_the_paper_says(
-        self, kind: str, recorded_before: bool, make_encoder: Make, run_encoder: Make, prompted: Make
-    ) -> None:
+    def test_it_computes_what_the_paper_says(self, kind: str, recorded_before: bool, prompted: Make) -> None:
         encoder = make_encoder(kind)
         plain = copy.deepcopy(encoder)
         if recorded_before:  # transformers sets its hooks on the layers when it first records
@@ -82,9 +81,7 @@ class TestEveryEncoder:
     @pytest.mark.parametrize(
         ("kind", "enabled"), [(kind, ("before", "after")[i % 2]) for i, kind in enumerate((*KINDS, "hubert"))]
     )
-    def test_gradient_checkpointing_gives_the_same_gradients(
-        self, kind: str, enabled: str, make_encoder: Make, run_encoder: Make, prompted: Make
-    ) -> None:
+    def test_gradient_checkpointing_gives_the_same_gradients(self, kind: str, enabled: str, prompted: Make) -> None:
         results = []
         for checkpointing in (False, True):
             encoder = make_encoder(kind)
@@ -134,7 +131,7 @@ def test_a_mask_hides_the_same_frames_and_no_prompt(kind: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_eager_and_sdpa_agree(attention: str, make_encoder: Make, run_encoder: Make, prompted: Make) -> None:
+def test_eager_and_sdpa_agree(attention: str, prompted: Make) -> None:
     encoder = make_encoder("hubert-layer")
     encoder.set_attn_implementation(attention)
     model = prompted(encoder)
@@ -150,7 +147,7 @@ def test_eager_and_sdpa_agree(attention: str, make_encoder: Make, run_encoder: M
 
 class TestWavLM:
     @pytest.mark.parametrize("kind", ["wavlm", "wavlm-layer"])
-    def test_either_attention_gives_the_same_output(self, kind: str, run_encoder: Make, prompted: Make) -> None:
+    def test_either_attention_gives_the_same_output(self, kind: str, prompted: Make) -> None:
         model = prompted(kind)
         mask = torch.ones(2, 1600, dtype=torch.long)
         if kind == "wavlm-layer":
@@ -161,13 +158,13 @@ class TestWavLM:
         valid = 2 if mask[1, -1] == 0 else stock.shape[1]
         torch.testing.assert_close(ours[1, :valid], stock[1, :valid])
 
-    def test_some_layers_alone_are_refused(self, run_encoder: Make, prompted: Make) -> None:
+    def test_some_layers_alone_are_refused(self, prompted: Make) -> None:
         model = prompted("wavlm", target_modules=["layers.1", "layers.2"])
         with pytest.raises(ValueError, match="position_bias: found 4 places, from the layer before, expected 9"):
             run_encoder(model)
 
 
-def test_a_whole_whisper_runs_with_prompts_in_its_encoder(small_config: Make, prompted: Make) -> None:
+def test_a_whole_whisper_runs_with_prompts_in_its_encoder(prompted: Make) -> None:
     model = prompted(WhisperModel(small_config("whisper")))
     features = torch.randn(1, 16, 100)
     output = model(input_features=features, decoder_input_ids=torch.tensor([[3, 4]]), output_hidden_states=True)
@@ -194,9 +191,7 @@ class TestStartAtFrames:
         return [{"input_values": torch.randn(1, 6000 + 800 * i, generator=generator)} for i in range(count)]
 
     @pytest.mark.parametrize("kind", ["hubert-layer", "hubert", "wavlm-lora", "whisper"])
-    def test_they_are_drawn_around_the_mean_of_the_frames_before_their_layer(
-        self, kind: str, make_encoder: Make, prompted: Make
-    ) -> None:
+    def test_they_are_drawn_around_the_mean_of_the_frames_before_their_layer(self, kind: str, prompted: Make) -> None:
         encoder = make_encoder(kind)
         clips = self.clips(kind)
         with torch.no_grad():

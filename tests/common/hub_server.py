@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import inspect
 import json
 import re
 import secrets
@@ -13,15 +14,18 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 import yaml
 
 LFS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".png", ".jpg", ".wav", ".flac", ".parquet", ".arrow"}
@@ -536,3 +540,59 @@ class HubServer(ThreadingHTTPServer):
         if repository.refs.pop(f"refs/heads/{branch}", None) is None:
             raise Refusal(404, f"Reference does not exist: {branch}", "RevisionNotFound")
         return {}
+
+
+@contextmanager
+def running_hub(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty Hub, with a user "lab" who is logged in, in this process and in those that it starts.
+
+    See `HubServer` for what it offers. Clients read their addresses and folders when they are called, from
+    constants that they have set at import: so those are changed, too, and no default argument is in the way. A test goes
+    offline with `monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)`.
+    """
+    import datasets.config
+    import transformers.utils.hub
+    from huggingface_hub import constants, file_download, hf_api
+    from huggingface_hub.utils import _cache_manager, _detect_agent, _http
+
+    server = HubServer(home)
+    for name, value in server.environment.items():
+        patch.setenv(name, value)
+    for name, value in {
+        "ENDPOINT": server.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
+        "HF_ASSETS_CACHE": str(home / "assets"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        patch.setattr(constants, name, value)
+    for name, value in {
+        "HF_ENDPOINT": server.endpoint,
+        "HUB_DATASETS_URL": server.endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}",
+        "HF_HUB_OFFLINE": False,
+        "HF_DATASETS_OFFLINE": False,
+        "HF_DATASETS_CACHE": home / "datasets",
+        "DOWNLOADED_DATASETS_PATH": home / "datasets" / "downloads",
+        "EXTRACTED_DATASETS_PATH": home / "datasets" / "downloads" / "extracted",
+    }.items():
+        patch.setattr(datasets.config, name, value)
+    # A copy in another module, and clients that were made before.
+    patch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(hf_api.api, "endpoint", server.endpoint)
+    patch.setattr(transformers.utils.hub, "_hf_api", None)
+    # Asked for once in a process, by whichever test is the first.
+    patch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
+    # A client tries again and again: here without a pause.
+    for function in (_http.http_backoff, inspect.unwrap(_http.http_stream_backoff)):
+        patch.setitem(function.__kwdefaults__, "base_wait_time", 0)
+    patch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    _http.close_session()
+    server.start()
+    yield server
+    server.close()
+    _http.close_session()

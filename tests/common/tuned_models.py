@@ -1,11 +1,9 @@
 """Tiny random encoders without a head, and what they compute; and models that are tuned by a method."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, WhisperConfig
@@ -31,66 +29,46 @@ WHISPER: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def small_config() -> Callable[[str], Any]:
+def small_config(kind: str) -> Any:
     """The configuration of a kind: `hubert`, `hubert-layer`, `wavlm`, `whisper` and the like."""
-
-    def config(kind: str) -> Any:
-        if kind == "whisper":
-            return WhisperConfig(**WHISPER)
-        family = kind.split("-")[0]
-        return AutoConfig.for_model(family, **SMALL, **(LAYER_NORM if "-layer" in kind else {}))
-
-    return config
+    if kind == "whisper":
+        return WhisperConfig(**WHISPER)
+    family = kind.split("-")[0]
+    return AutoConfig.for_model(family, **SMALL, **(LAYER_NORM if "-layer" in kind else {}))
 
 
-@pytest.fixture(scope="session")
-def make_encoder(small_config: Callable[[str], Any]) -> Callable[[str], Any]:
+def make_encoder(kind: str) -> Any:
     """Makes the encoder of a kind, always the same; `wavlm-lora` has an attention that a LoRA can train."""
-
-    def make(kind: str) -> Any:
-        torch.manual_seed(0)
-        config = small_config(kind)
-        encoder = WhisperEncoder(config) if kind == "whisper" else AutoModel.from_config(config)
-        if "wavlm" in kind:
-            # As initialised it is next to nothing, and would not show whether it is in its place.
-            nn.init.normal_(encoder.encoder.layers[0].attention.rel_attn_embed.weight)
-        if "-lora" in kind:
-            use_lora_compatible_attention(encoder)
-        return encoder.eval().requires_grad_(False)
-
-    return make
+    torch.manual_seed(0)
+    config = small_config(kind)
+    encoder = WhisperEncoder(config) if kind == "whisper" else AutoModel.from_config(config)
+    if "wavlm" in kind:
+        # As initialised it is next to nothing, and would not show whether it is in its place.
+        nn.init.normal_(encoder.encoder.layers[0].attention.rel_attn_embed.weight)
+    if "-lora" in kind:
+        use_lora_compatible_attention(encoder)
+    return encoder.eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="session")
-def run_encoder() -> Callable[..., Any]:
+def run_encoder(model: nn.Module, kind: str = "", **options: Any) -> Any:
     """Runs an encoder on two clips: `last_hidden_state` is `(2, frames, 32)`."""
-
-    def run(model: nn.Module, kind: str = "", **options: Any) -> Any:
-        inputs = torch.sin(torch.arange(2 * 16 * 100) ** 1.2 / 7)
-        inputs = inputs.reshape(2, 16, 100) if kind == "whisper" else inputs[:3200].reshape(2, 1600)
-        # WavLM rounds otherwise with gradients than without.
-        with torch.set_grad_enabled(model.training):
-            return model(inputs, **options)
-
-    return run
+    inputs = torch.sin(torch.arange(2 * 16 * 100) ** 1.2 / 7)
+    inputs = inputs.reshape(2, 16, 100) if kind == "whisper" else inputs[:3200].reshape(2, 1600)
+    # WavLM rounds otherwise with gradients than without.
+    with torch.set_grad_enabled(model.training):
+        return model(inputs, **options)
 
 
-@pytest.fixture(scope="session")
-def randomise() -> Callable[..., Any]:
+def randomise(model: nn.Module, name: str = "default") -> Any:
     """Gives each weight of an adapter values that depend on its own name and shape alone, large enough to change the output."""
-
-    def fill(model: nn.Module, name: str = "default") -> Any:
-        for key, parameter in sorted(model.named_parameters()):
-            kind = next((kind for kind in ("lora_A", "lora_B", "ia3_l", "bottleneck", "prompt_") if kind in key), None)
-            if kind and (f".{name}." in key or key.endswith(f".{name}")):
-                plain = key.replace("base_layer.", "").replace(f".{name}", "").removeprefix("base_model.model.")
-                generator = torch.Generator().manual_seed(sum(ord(c) * (i + 1) for i, c in enumerate(plain)))
-                with torch.no_grad():
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 + (kind == "ia3_l"))
-        return model.eval()
-
-    return fill
+    for key, parameter in sorted(model.named_parameters()):
+        kind = next((kind for kind in ("lora_A", "lora_B", "ia3_l", "bottleneck", "prompt_") if kind in key), None)
+        if kind and (f".{name}." in key or key.endswith(f".{name}")):
+            plain = key.replace("base_layer.", "").replace(f".{name}", "").removeprefix("base_model.model.")
+            generator = torch.Generator().manual_seed(sum(ord(c) * (i + 1) for i, c in enumerate(plain)))
+            with torch.no_grad():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 + (kind == "ia3_l"))
+    return model.eval()
 
 
 class TunedModel:
@@ -158,9 +136,3 @@ class TunedModel:
         """What the model computes that is opened from a folder; whatever is drawn at random meanwhile must be replaced."""
         torch.manual_seed(99)
         return self.logits(hf_ser.pipeline(folder).model)
-
-
-@pytest.fixture(scope="session")
-def tune_model() -> type[TunedModel]:
-    """`tune_model(checkpoint, method)`; see `TunedModel`."""
-    return TunedModel
