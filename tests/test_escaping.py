@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_files import change
 from tiny_models import save_model
 
 from hf_ser.app.page import describe, make_page
@@ -31,8 +32,7 @@ RESULTS = Path(__file__).parents[1] / "model_cards/hubert-mini-ravdess-full/resu
 @pytest.fixture
 def model(tiny_hubert: Path, tmp_path: Path) -> Path:
     folder = save_model(tiny_hubert, tmp_path / "<i>model", EVIL)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(EVIL))}))
+    change(folder / "config.json", id2label=dict(enumerate(EVIL)))
     return folder
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import pearsonr
+from formulas import concordance
 
 from hf_ser.evaluation.dimensions import dimension_scorer, joint_histogram, mean_scorer
 from hf_ser.evaluation.fairness import fairness_of_dimension
@@ -12,11 +12,6 @@ from hf_ser.evaluation.measures import Evaluated
 from hf_ser.evaluation.metrics import all_metrics
 
 DRAWN: dict[str, Any] = {"resamples": 19, "seed": 3}
-
-
-def concordance(x: np.ndarray, y: np.ndarray) -> float:
-    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
-    return float(2 * pearsonr(x, y).statistic * x.std() * y.std() / spread)
 
 
 def rated(number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from changed_files import change
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
 from tiny_models import save_model
@@ -50,10 +51,6 @@ def model(tiny_hubert: Path, tmp_path: Path) -> Path:
 def executed(tmp_path: Path) -> Path:
     """A file that is there once foreign code was executed."""
     return tmp_path / "executed"
-
-
-def change(path: Path, **entries: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
 def test_a_pickle_is_not_opened_or_as_tensors_alone(model: Path, executed: Path) -> None:

@@ -1,39 +1,29 @@
 """Models open from a folder or from the Hub, or say why they do not; nothing opens with a random head."""
 
 import errno
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from changed_files import change
 from huggingface_hub import HfApi, constants
+from predictions import answers
 from safetensors.torch import load_file, save_file
 from tiny_models import make_hubert, save_adapted, save_model
-from transformers import AudioClassificationPipeline, HubertModel, pipeline
+from transformers import HubertModel, pipeline
 
 import hf_ser
 from hf_ser.hub import HubError, push
 
 Run = Callable[[str], Path]
-WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 
 
-def answers(classifier: AudioClassificationPipeline) -> dict[str, float]:
-    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
-
-
-def change(path: Path, **entries: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-
-
-@pytest.fixture
-def save() -> Callable[..., Path]:
+def save(checkpoint: Path, folder: Path, emotions: tuple[str, ...] = ("happy", "sad")) -> Path:
     """A classifier on a checkpoint, untrained."""
-    return lambda checkpoint, folder, emotions=("happy", "sad"): save_model(checkpoint, folder, emotions)
+    return save_model(checkpoint, folder, emotions)
 
 
 @pytest.fixture
@@ -50,9 +40,7 @@ class TestFolders:
     def adapter(self, tiny_hubert: Path, tmp_path: Path) -> Path:
         return save_adapted(tiny_hubert, tmp_path / "adapter", "lora_qkv", ("happy", "sad"))
 
-    def test_arguments_without_effect_are_refused(
-        self, adapter: Path, tiny_hubert: Path, save: Any, tmp_path: Path
-    ) -> None:
+    def test_arguments_without_effect_are_refused(self, adapter: Path, tiny_hubert: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"revision='v2': '.*adapter' is a local folder"):
             hf_ser.pipeline(adapter, revision="v2")
         whole = save(tiny_hubert, tmp_path / "whole")
@@ -91,7 +79,7 @@ class TestFolders:
             hf_ser.pipeline(adapter)
 
     def test_weights_and_a_configuration_of_another_model(
-        self, adapter: Path, tiny_hubert: Path, save: Any, tmp_path: Path
+        self, adapter: Path, tiny_hubert: Path, tmp_path: Path
     ) -> None:
         """Trap: with ignore_mismatched_sizes a head of another size is drawn at random."""
         names = ("angry", "happy", "sad")
@@ -111,7 +99,7 @@ class TestFolders:
             hf_ser.pipeline(adapter)
 
     def test_a_model_without_names_for_its_emotions_says_so(
-        self, tiny_hubert: Path, save: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tiny_hubert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level("WARNING", "hf_ser"):
             hf_ser.pipeline(save(tiny_hubert, tmp_path, ("LABEL_0", "LABEL_1")))

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from changed_files import change
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from other_processes import python
 from peft import PeftModel
+from predictions import WAVE, answers
 from transformers import (
-    AudioClassificationPipeline,
     AutoConfig,
     HubertConfig,
     HubertForSequenceClassification,
@@ -32,22 +33,13 @@ from hf_ser.hub.pushing import check_repository
 from hf_ser.splits.files import hash_name
 
 Run = Callable[[str], Path]
-WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 RESULTS = {"README.md", "confusion_matrix.png", "results.json", "splits.json", "training_curves.png"}
 CHECKPOINT = {"config.json", "model.safetensors", "preprocessor_config.json"}
 ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "config.json", "preprocessor_config.json"}
 
 
-def answers(classifier: AudioClassificationPipeline) -> dict[str, float]:
-    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
-
-
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-def change(path: Path, **entries: Any) -> None:
-    path.write_text(json.dumps(read(path) | entries))
 
 
 def files(repo_id: str, **options: Any) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from formulas import concordance
 
 import hf_ser
 from hf_ser import SERConfig, SERTrainer, load_corpora, train_test_split
@@ -60,13 +61,6 @@ def built(model: Model, corpora: list[str], options: ReportOptions = QUICK, **gi
     found = build(model, clips, options, other=other)
     json.dumps(found.report, allow_nan=False)
     return found
-
-
-def concordance(x: Any, y: Any) -> float:
-    """From Pearson's correlation: rho = r 2 s t / (s^2 + t^2 + (m - n)^2)."""
-    x, y = np.asarray(x), np.asarray(y)
-    r = np.corrcoef(x, y)[0, 1]
-    return float(2 * r * x.std() * y.std() / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
 
 
 class TestDimensionsAlone:

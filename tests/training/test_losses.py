@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import formulas
 import numpy as np
 import pytest
 import torch
@@ -18,11 +19,6 @@ NONE = math.nan
 def rows(*labels: int | None) -> torch.Tensor:
     """Labels of four emotions; `None` for a clip without one."""
     return torch.tensor([[NONE] * 4 if label is None else np.eye(4)[label].tolist() for label in labels])
-
-
-def numpy_ccc(x: np.ndarray, y: np.ndarray) -> float:
-    """The formula of Lin (1989), by numpy's own functions."""
-    return 2 * float(np.mean((x - x.mean()) * (y - y.mean()))) / float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
 class TestEmotions:
@@ -101,14 +97,16 @@ class TestDimensions:
         truth = rng.uniform(0, 1, (clips, 2))
         values = scale * truth + shift + rng.normal(0, 0.1, truth.shape)
         found = concordance(torch.from_numpy(values), torch.from_numpy(truth)).numpy()
-        np.testing.assert_allclose(found, [numpy_ccc(values[:, k], truth[:, k]) for k in range(2)], atol=1e-6)
+        np.testing.assert_allclose(
+            found, [formulas.concordance(values[:, k], truth[:, k]) for k in range(2)], atol=1e-6
+        )
 
     def test_clips_without_a_label_count_for_nothing(self) -> None:
         values, truth = torch.rand(6, 2), torch.rand(6, 2)
         truth[[1, 4], 0] = NONE
         both = concordance(values, truth)
         assert both[0].item() == pytest.approx(
-            numpy_ccc(values[[0, 2, 3, 5], 0].numpy(), truth[[0, 2, 3, 5], 0].numpy()), abs=1e-5
+            formulas.concordance(values[[0, 2, 3, 5], 0].numpy(), truth[[0, 2, 3, 5], 0].numpy()), abs=1e-5
         )
 
     @pytest.mark.parametrize("truth", [[0.5, 0.5, 0.5], [0.5, NONE, NONE], [NONE, NONE, NONE]])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import predictions
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
@@ -22,7 +22,6 @@ from hf_ser.training.run_record import RunRecord
 from hf_ser.wording import per_cent
 
 Train = Callable[..., RunResults]
-WAVE = np.sin(np.arange(12_000) / 7).astype(np.float32)
 
 
 @pytest.fixture
@@ -74,8 +73,7 @@ def on_the_hub(name: str) -> bool:
 
 
 def answers(model: str) -> dict[str, float]:
-    classifier = pipeline("audio-classification", model=model)
-    return {answer["label"]: answer["score"] for answer in classifier({"array": WAVE, "sampling_rate": 16_000})}
+    return predictions.answers(pipeline("audio-classification", model=model))
 
 
 def test_a_finished_run_is_one_commit(train: Train, tmp_path: Path) -> None:

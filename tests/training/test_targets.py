@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset
+from formulas import concordance
 from other_processes import python
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
@@ -44,10 +45,6 @@ print("ANSWERS", json.dumps([found, "hf_ser" in sys.modules]))
 def parts(speech: Path) -> Any:
     clips = load_corpora({"synthetic": speech}, ["angry", "sad", "happy"], targets=ALL)
     return train_test_split(clips, seed=1)
-
-
-def ccc(x: np.ndarray, y: np.ndarray) -> float:
-    return 2 * float(np.cov(x, y, bias=True)[0, 1]) / float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
 def train(parts: Any, folder: Path, model: Path, method: str | None, targets: list[str], **options: Any) -> SERTrainer:
@@ -93,7 +90,7 @@ def test_every_method_gives_what_its_saved_model_gives(
     found = trainer.metrics["test"]["dimensions"]
     assert list(found) == DIMENSIONS
     for k, name in enumerate(DIMENSIONS):
-        assert found[name]["ccc"] == pytest.approx(ccc(values[:, k], truth[:, k]), abs=1e-3)
+        assert found[name]["ccc"] == pytest.approx(concordance(values[:, k], truth[:, k]), abs=1e-3)
         assert found[name]["mae"] == pytest.approx(np.abs(values[:, k] - truth[:, k]).mean(), abs=1e-4)
     assert trainer.metrics["test"]["ccc"] == pytest.approx(np.mean([of["ccc"] for of in found.values()]))
     assert trainer.probe is not None
