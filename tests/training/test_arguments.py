@@ -177,34 +177,34 @@ def test_a_recipe_that_is_wrong_is_refused_in_a_few_lines(
     assert len(printed.splitlines()) < 6
 
 
-def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--config", "nowhere.yaml", "--output_dir", "x"], "'nowhere.yaml' cannot be read"),
+        ([], "output_dir: name the run's folder"),
+    ],
+)
+def test_a_recipe_or_a_folder_that_is_not_there(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        parse_arguments(["--config", "nowhere.yaml", "--output_dir", "x"])
-    assert "'nowhere.yaml' cannot be read" in capsys.readouterr().err
+        parse_arguments(argv)
+    assert message in capsys.readouterr().err
 
 
-def test_without_an_output_dir(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_arguments([])
-    assert "output_dir: name the run's folder" in capsys.readouterr().err
+def parsed(*argv: str) -> Arguments:
+    return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
 
 
 class TestTheSameRun:
     """A checkpoint continues the run that it is of: every argument that changes what is learned must be the same."""
 
     @pytest.fixture
-    def given(self) -> Callable[..., Arguments]:
-        def parse(*argv: str) -> Arguments:
-            return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
-
-        return parse
-
-    @pytest.fixture
-    def started(self, given: Callable[..., Arguments], tmp_path: Path) -> Callable[..., Path]:
+    def started(self, tmp_path: Path) -> Callable[..., Path]:
         """A run's folder, as it is when the run has started with some arguments."""
 
         def start(*argv: str) -> Path:
-            (tmp_path / "run.json").write_text(json.dumps(identity(given(*argv))))
+            (tmp_path / "run.json").write_text(json.dumps(identity(parsed(*argv))))
             return tmp_path
 
         return start
@@ -227,11 +227,11 @@ class TestTheSameRun:
         ],
     )
     def test_whatever_changes_what_is_learned_is_named(
-        self, argv: list[str], message: str, given: Callable[..., Arguments], started: Callable[..., Path]
+        self, argv: list[str], message: str, started: Callable[..., Path]
     ) -> None:
         folder = started("--method", "lora_qkv")
         with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments.*\n  {message}.*\nGive"):
-            require_same_run(folder, identity(given("--method", "lora_qkv", *argv)))
+            require_same_run(folder, identity(parsed("--method", "lora_qkv", *argv)))
 
     @pytest.mark.parametrize(
         "argv",
@@ -246,8 +246,8 @@ class TestTheSameRun:
             ["--shuffle_buffer", "20"],
         ],
     )  # fmt: skip
-    def test_whatever_else_is_given_may_change(self, argv: list[str], given: Callable[..., Arguments]) -> None:
-        assert identity(given("--method", "lora_qkv", *argv)) == identity(given("--method", "lora_qkv"))
+    def test_whatever_else_is_given_may_change(self, argv: list[str]) -> None:
+        assert identity(parsed("--method", "lora_qkv", *argv)) == identity(parsed("--method", "lora_qkv"))
 
     def test_a_configuration_of_peft_counts_with_all_its_arguments(self) -> None:
         def of(tuning: Any) -> dict[str, Any]:
@@ -259,11 +259,11 @@ class TestTheSameRun:
         assert differences(found, of(LoraConfig(r=2, target_modules=["q_proj", "k_proj"]))) == {"peft_config.r": (4, 2)}
         assert "peft_config" in differences(found, of("lora"))
 
-    def test_kinds_of_distortion_count_where_clips_are_distorted(self, given: Callable[..., Arguments]) -> None:
+    def test_kinds_of_distortion_count_where_clips_are_distorted(self) -> None:
         kinds = ("--distort_kinds", "babble")
-        assert identity(given(*kinds)) != identity(given())
+        assert identity(parsed(*kinds)) != identity(parsed())
         clean = ("--distort_probability", "0")
-        assert identity(given(*clean, *kinds)) == identity(given(*clean))
+        assert identity(parsed(*clean, *kinds)) == identity(parsed(*clean))
 
     def test_an_argument_that_is_added_counts(self) -> None:
         known = {"method": "full", "split": "speaker", "streaming": False}
@@ -281,24 +281,24 @@ class TestTheSameRun:
         ],
     )
     def test_the_order_of_a_stream_is_the_same(
-        self, argv: list[str], message: str, given: Callable[..., Arguments], started: Callable[..., Path]
+        self, argv: list[str], message: str, started: Callable[..., Path]
     ) -> None:
         folder = started("--streaming", "True")
-        require_same_run(folder, identity(given("--streaming", "True", "--dataloader_num_workers", "1")))
+        require_same_run(folder, identity(parsed("--streaming", "True", "--dataloader_num_workers", "1")))
         with pytest.raises(ValueError, match=message):
-            require_same_run(folder, identity(given("--streaming", "True", *argv)))
+            require_same_run(folder, identity(parsed("--streaming", "True", *argv)))
 
     def test_as_many_clips_are_in_a_step_on_however_many_processes(
-        self, given: Callable[..., Arguments], started: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+        self, started: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = started()
         monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="clips_per_step: found 8, given 16"):
-            require_same_run(folder, identity(given()))
+            require_same_run(folder, identity(parsed()))
         halved = ("--per_device_train_batch_size", "4")
-        require_same_run(folder, identity(given(*halved)))
+        require_same_run(folder, identity(parsed(*halved)))
         monkeypatch.undo()
         folder = started("--streaming", "True")
         monkeypatch.setattr(SERConfig, "world_size", 2)
         with pytest.raises(ValueError, match="processes: found 1, given 2"):
-            require_same_run(folder, identity(given("--streaming", "True", *halved)))
+            require_same_run(folder, identity(parsed("--streaming", "True", *halved)))

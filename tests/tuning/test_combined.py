@@ -1,6 +1,5 @@
 """Several tuners as one adapter: what they compute together, and what cannot be combined."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from tuned_models import make_encoder, randomise, run_encoder
 from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, Tuning
 
 KINDS = ("hubert", "wav2vec2", "wavlm-lora", "whisper")
-Make = Callable[..., Any]
 
 
 def lora(kind: str) -> LoraConfig:
@@ -25,20 +23,13 @@ def three(kind: str) -> list[PeftConfig]:
     return [DeepPromptConfig(prompt_length=3), BottleneckConfig(bottleneck_size=4, scale=1.0), lora(kind)]
 
 
-@pytest.fixture
-def output() -> Make:
+def output(kind: str, config: PeftConfig) -> torch.Tensor:
     """The output of an encoder of a kind with an adapter of a configuration."""
-
-    def of(kind: str, config: PeftConfig) -> torch.Tensor:
-        return run_encoder(randomise(get_peft_model(make_encoder(kind), config)), kind).last_hidden_state.detach()
-
-    return of
+    return run_encoder(randomise(get_peft_model(make_encoder(kind), config)), kind).last_hidden_state.detach()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_computes_what_its_parts_do_one_within_the_other_in_whatever_order_they_are_given(
-    kind: str, output: Make
-) -> None:
+def test_it_computes_what_its_parts_do_one_within_the_other_in_whatever_order_they_are_given(kind: str) -> None:
     """A LoRA that is merged, an adapter on top of it, and prompts around its layers."""
     inner = randomise(get_peft_model(make_encoder(kind), lora(kind))).merge_and_unload()
     middle = randomise(get_peft_model(inner, BottleneckConfig(bottleneck_size=4, scale=1.0)))
@@ -51,7 +42,7 @@ def test_it_computes_what_its_parts_do_one_within_the_other_in_whatever_order_th
     assert torch.equal(output(kind, CombinedConfig(parts=three(kind)[::-1])), combined)
 
 
-def test_tuners_of_peft_on_the_same_layers_lie_within_each_other_in_one_order(output: Make) -> None:
+def test_tuners_of_peft_on_the_same_layers_lie_within_each_other_in_one_order() -> None:
     ia3 = IA3Config(target_modules=["q_proj", "v_proj"], feedforward_modules=[])
     parts = [ia3, LoraConfig(r=2, target_modules=["q_proj"])]
     one, other = (output("hubert", CombinedConfig(parts=given)) for given in (parts, parts[::-1]))

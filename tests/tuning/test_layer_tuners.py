@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from hf_ser.tuning import BottleneckConfig, CombinedConfig, DeepPromptConfig, pa
 KINDS = ("hubert", "hubert-layer", "wav2vec2", "wavlm", "wavlm-layer", "wavlm-lora", "whisper")
 TUNERS = ("sequential", "parallel", "prompt", "combined")
 TYPES = {"sequential": "BOTTLENECK", "parallel": "BOTTLENECK", "prompt": "DEEP_PROMPT", "combined": "COMBINED"}
-Make = Callable[..., Any]
 
 
 def configuration(tuner: str, kind: str = "", **options: Any) -> PeftConfig:
@@ -40,14 +38,9 @@ def configuration(tuner: str, kind: str = "", **options: Any) -> PeftConfig:
     return BottleneckConfig(**{"bottleneck_size": 8, "placement": tuner, **options})
 
 
-@pytest.fixture
-def adapted() -> Make:
+def adapted(tuner: str, kind: str, **options: Any) -> Any:
     """An encoder of a kind with an adapter that changes its output."""
-
-    def make(tuner: str, kind: str, **options: Any) -> Any:
-        return randomise(get_peft_model(make_encoder(kind), configuration(tuner, kind, **options)))
-
-    return make
+    return randomise(get_peft_model(make_encoder(kind), configuration(tuner, kind, **options)))
 
 
 #: Every tuner with every second kind.
@@ -82,7 +75,7 @@ class TestEveryEncoder:
         again = PeftModel.from_pretrained(make_encoder(kind), tmp_path, is_trainable=True)
         assert parameter_counts(again)[0] == parameter_counts(model)[0] > 0
 
-    def test_it_can_be_switched_off_and_removed_but_not_merged(self, kind: str, tuner: str, adapted: Make) -> None:
+    def test_it_can_be_switched_off_and_removed_but_not_merged(self, kind: str, tuner: str) -> None:
         expected = run_encoder(make_encoder(kind), kind).last_hidden_state
         model = adapted(tuner, kind)
         changed = run_encoder(model, kind).last_hidden_state
@@ -107,9 +100,7 @@ class TestEveryEncoder:
     ("kind", "tuner"),
     [(("hubert-layer", "wavlm-layer", "wavlm-layer-lora")[(i + j) % 3], tuner) for i, tuner in enumerate(TUNERS) for j in (0, 1)],
 )  # fmt: skip
-def test_the_output_for_a_clip_in_a_padded_batch_is_that_of_the_clip_alone(
-    kind: str, tuner: str, adapted: Make
-) -> None:
+def test_the_output_for_a_clip_in_a_padded_batch_is_that_of_the_clip_alone(kind: str, tuner: str) -> None:
     model = adapted(tuner, kind)
     values, mask = torch.randn(2, 9000), torch.ones(2, 9000, dtype=torch.long)
     values[1, 6000:] = 0
@@ -142,7 +133,7 @@ def test_as_many_parameters_as_in_table_iv(config: Any, bottlenecks: int, prompt
 
 @pytest.mark.parametrize("tuner", TUNERS)
 class TestAsPeft:
-    def test_two_adapters_on_one_encoder(self, tuner: str, adapted: Make, tmp_path: Path) -> None:
+    def test_two_adapters_on_one_encoder(self, tuner: str, tmp_path: Path) -> None:
         second = {
             "prompt": DeepPromptConfig(prompt_length=2),
             "combined": CombinedConfig(parts=[DeepPromptConfig(prompt_length=2), LoraConfig(target_modules=["q_proj"])]),
@@ -193,7 +184,7 @@ class TestAsPeft:
         # As with a LoRA, the head that was trained stays when the adapter is removed.
         assert torch.equal(loaded.unload().classifier.weight, head.weight)
 
-    def test_a_copy_is_on_its_own(self, tuner: str, adapted: Make) -> None:
+    def test_a_copy_is_on_its_own(self, tuner: str) -> None:
         model = adapted(tuner, "hubert-layer")
         expected = run_encoder(model, output_hidden_states=True).hidden_states
         other = copy.deepcopy(model)
@@ -227,7 +218,7 @@ def test_without_an_encoder_it_is_refused(tuner: str) -> None:
         ("prompt", ["layers.0", "layers.1"], ["encoder.layers.0", "encoder.layers.1"]),
     ],
 )
-def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str], adapted: Make) -> None:
+def test_targets_can_be_chosen(tuner: str, targets: Any, expected: list[str]) -> None:
     model = adapted(tuner, "wav2vec2", target_modules=targets)
     assert model.base_model.targeted_module_names == expected
     states = run_encoder(model, output_hidden_states=True).hidden_states

@@ -1,7 +1,6 @@
 """Embedding prompts: what they compute, and where they start."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,18 +15,12 @@ from hf_ser.tuning import DeepPromptConfig, frozen_modules, start_at_frames
 from hf_ser.tuning.prompt import SPREAD, DeepPromptLayer, extend_mask
 
 KINDS = ("hubert", "hubert-layer", "wav2vec2", "wavlm", "wavlm-layer", "wavlm-lora", "whisper")
-Make = Callable[..., Any]
 
 
-@pytest.fixture
-def prompted() -> Make:
+def prompted(encoder: Any, **options: Any) -> Any:
     """An encoder of a kind, or one that is given, with prompts that change its output."""
-
-    def make(encoder: Any, **options: Any) -> Any:
-        encoder = make_encoder(encoder) if isinstance(encoder, str) else encoder
-        return randomise(get_peft_model(encoder, DeepPromptConfig(**options)))
-
-    return make
+    encoder = make_encoder(encoder) if isinstance(encoder, str) else encoder
+    return randomise(get_peft_model(encoder, DeepPromptConfig(**options)))
 
 
 def prompt_layers(model: nn.Module) -> list[DeepPromptLayer]:
@@ -58,7 +51,7 @@ class TestEveryEncoder:
     @pytest.mark.parametrize(
         ("kind", "recorded_before"), [*((kind, False) for kind in KINDS), ("hubert", True), ("whisper", True)]
     )
-    def test_it_computes_what_the_paper_says(self, kind: str, recorded_before: bool, prompted: Make) -> None:
+    def test_it_computes_what_the_paper_says(self, kind: str, recorded_before: bool) -> None:
         encoder = make_encoder(kind)
         plain = copy.deepcopy(encoder)
         if recorded_before:  # transformers sets its hooks on the layers when it first records
@@ -81,7 +74,7 @@ class TestEveryEncoder:
     @pytest.mark.parametrize(
         ("kind", "enabled"), [(kind, ("before", "after")[i % 2]) for i, kind in enumerate((*KINDS, "hubert"))]
     )
-    def test_gradient_checkpointing_gives_the_same_gradients(self, kind: str, enabled: str, prompted: Make) -> None:
+    def test_gradient_checkpointing_gives_the_same_gradients(self, kind: str, enabled: str) -> None:
         results = []
         for checkpointing in (False, True):
             encoder = make_encoder(kind)
@@ -131,7 +124,7 @@ def test_a_mask_hides_the_same_frames_and_no_prompt(kind: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_eager_and_sdpa_agree(attention: str, prompted: Make) -> None:
+def test_eager_and_sdpa_agree(attention: str) -> None:
     encoder = make_encoder("hubert-layer")
     encoder.set_attn_implementation(attention)
     model = prompted(encoder)
@@ -147,7 +140,7 @@ def test_eager_and_sdpa_agree(attention: str, prompted: Make) -> None:
 
 class TestWavLM:
     @pytest.mark.parametrize("kind", ["wavlm", "wavlm-layer"])
-    def test_either_attention_gives_the_same_output(self, kind: str, prompted: Make) -> None:
+    def test_either_attention_gives_the_same_output(self, kind: str) -> None:
         model = prompted(kind)
         mask = torch.ones(2, 1600, dtype=torch.long)
         if kind == "wavlm-layer":
@@ -158,13 +151,13 @@ class TestWavLM:
         valid = 2 if mask[1, -1] == 0 else stock.shape[1]
         torch.testing.assert_close(ours[1, :valid], stock[1, :valid])
 
-    def test_some_layers_alone_are_refused(self, prompted: Make) -> None:
+    def test_some_layers_alone_are_refused(self) -> None:
         model = prompted("wavlm", target_modules=["layers.1", "layers.2"])
         with pytest.raises(ValueError, match="position_bias: found 4 places, from the layer before, expected 9"):
             run_encoder(model)
 
 
-def test_a_whole_whisper_runs_with_prompts_in_its_encoder(prompted: Make) -> None:
+def test_a_whole_whisper_runs_with_prompts_in_its_encoder() -> None:
     model = prompted(WhisperModel(small_config("whisper")))
     features = torch.randn(1, 16, 100)
     output = model(input_features=features, decoder_input_ids=torch.tensor([[3, 4]]), output_hidden_states=True)
@@ -191,7 +184,7 @@ class TestStartAtFrames:
         return [{"input_values": torch.randn(1, 6000 + 800 * i, generator=generator)} for i in range(count)]
 
     @pytest.mark.parametrize("kind", ["hubert-layer", "hubert", "wavlm-lora", "whisper"])
-    def test_they_are_drawn_around_the_mean_of_the_frames_before_their_layer(self, kind: str, prompted: Make) -> None:
+    def test_they_are_drawn_around_the_mean_of_the_frames_before_their_layer(self, kind: str) -> None:
         encoder = make_encoder(kind)
         clips = self.clips(kind)
         with torch.no_grad():
@@ -210,7 +203,7 @@ class TestStartAtFrames:
             assert ((prompts.mean(0) - frames.mean(0)).abs() < 5 * deviation / 2000**0.5 + 1e-6).all()
             torch.testing.assert_close(prompts.std(0), deviation, rtol=5 / 4000**0.5, atol=1e-6)
 
-    def test_of_several_adapters_the_named_one_is_drawn_anew(self, prompted: Make) -> None:
+    def test_of_several_adapters_the_named_one_is_drawn_anew(self) -> None:
         model = prompted("hubert-layer")
         model.add_adapter("other", DeepPromptConfig(prompt_length=2))
         before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -220,7 +213,7 @@ class TestStartAtFrames:
         assert all("other" in name for name in moved)
         assert model.active_adapters == ["default"]
 
-    def test_what_does_not_fit(self, prompted: Make) -> None:
+    def test_what_does_not_fit(self) -> None:
         model = prompted("hubert-layer")
         with pytest.raises(ValueError, match="'mine': the model has no prompts of this name"):
             start_at_frames(model, self.clips("hubert-layer"), "mine")
