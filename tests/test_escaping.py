@@ -10,7 +10,7 @@ import pytest
 from changed_files import change
 from tiny_models import save_model
 
-from hf_ser.app.page import describe, make_page
+from hf_ser.app.page import make_page
 from hf_ser.command_line import log_to_terminal, tell
 from hf_ser.hub.card import make_card
 from hf_ser.inference.plots import plot_timeline
@@ -79,12 +79,6 @@ def test_a_model_its_plots_and_its_page(model: Path) -> None:
     texts = [str(part["props"].get("value")) for part in parts if part["type"] == "markdown"]
     assert any("&lt;script>" in text for text in texts)
     assert not any("<script>" in text or "\x1b" in text or "<i>" in text for text in texts)
-
-
-@pytest.mark.parametrize("test", [{}, {"uar": "x"}, {"uar": None, "accuracy": None, "clips": None}])
-def test_results_without_metrics_do_not_end_the_page(tmp_path: Path, test: dict[str, object]) -> None:
-    (tmp_path / "results.json").write_text(json.dumps(json.loads(RESULTS.read_text()) | {"metrics": {"test": test}}))
-    assert "Without a run's `results.json`" in describe(str(tmp_path))
 
 
 def test_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,11 +104,6 @@ def test_the_folds_of_peft_ser() -> None:
     assert {len(parts["validation"]) for parts in folds} == {14}
 
 
-def test_as_many_folds_as_speakers_leave_one_speaker_out() -> None:
-    folds = speaker_folds(clips_of(dict.fromkeys("abcd", 6)), 4)
-    assert [speakers_in(parts)["test"] for parts in folds] == [["a"], ["b"], ["c"], ["d"]]
-
-
 def test_the_speaker_split_keeps_emotions_genders_and_corpora_near_their_shares() -> None:
     # 91 speakers of one corpus, and 4 of another with seven times as many clips each.
     big = clips_of({f"c_{n:02d}": 82 for n in range(91)} | {f"t_{n}": 600 for n in range(4)})

@@ -179,7 +179,15 @@ def test_a_recording_whose_name_is_no_unicode(answer: Any, write_clip: Callable[
         answer(odd)
 
 
-@pytest.mark.parametrize("text", [None, "{}", '{"exact_match": 0.5}', "[1, 2]", "no JSON"])
+#: Of a run's test part.
+NO_METRICS: list[dict[str, object]] = [{}, {"uar": "x"}, {"uar": None, "accuracy": None, "clips": None}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "{}", '{"exact_match": 0.5}', "[1, 2]", "no JSON"]
+    + [json.dumps({**RESULTS, "metrics": {"test": test}}) for test in NO_METRICS],
+)
 def test_what_is_not_known_is_not_made_up(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "results.json").write_text(text)

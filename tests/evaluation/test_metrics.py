@@ -108,12 +108,6 @@ def equal_error_rate(scores: list[float], positive: np.ndarray) -> float:
 
 
 class TestEqualErrorRate:
-    def test_by_hand(self) -> None:
-        # One of four positives below one of four negatives: at the threshold between, a quarter of each is wrong.
-        scores = [0.9, 0.8, 0.7, 0.3, 0.6, 0.2, 0.1, 0.0]
-        assert equal_error_rate(scores, np.arange(8) < 4) == pytest.approx(0.25)
-        assert equal_error_rate([0.1, 0.2, 0.8, 0.9], np.arange(4) < 2) == 1
-
     def test_between_two_thresholds_it_is_interpolated(self) -> None:
         # Scores that tell nothing: one step from nothing accepted to all accepted crosses at a half.
         assert equal_error_rate([1.0] * 10, np.arange(10) < 3) == pytest.approx(0.5)

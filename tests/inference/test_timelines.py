@@ -4,6 +4,7 @@ import dataclasses
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,21 +82,18 @@ def made(shares: list[list[float]], minimum: float, hop: float = 1.0) -> Timelin
 A, B, C = [0.8, 0.15, 0.05], [0.15, 0.8, 0.05], [0.05, 0.25, 0.7]
 
 
-def test_a_flicker_goes_to_the_neighbour_that_is_more_probable_in_it() -> None:
-    segments = made([A, A, C, B, B], 1.5).segments
-    assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 2, "a"), (2, 5, "b")]
-    assert segments[1].probability == pytest.approx((0.25 + 0.8 + 0.8) / 3)
-
-
-def test_a_flicker_between_two_of_one_emotion_joins_them() -> None:
-    segments = made([A, A, B, A, C, C], 1.5).segments
-    assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 4, "a"), (4, 6, "c")]
-
-
-def test_the_shortest_goes_first() -> None:
-    """From left to right, the two seconds of b would go to a before c makes them longer."""
-    segments = made([A, A, A, B, B, C, B, B], 2.5).segments
-    assert [(each.start, each.stop, each.emotion) for each in segments] == [(0, 3, "a"), (3, 8, "b")]
+@pytest.mark.parametrize(
+    ("windows", "minimum", "expected"),
+    [
+        ([A, A, C, B, B], 1.5, [(0, 2, "a", 0.8), (2, 5, "b", (0.25 + 0.8 + 0.8) / 3)]),  # b is more probable in it
+        ([A, A, B, A, C, C], 1.5, [(0, 4, "a", (3 * 0.8 + 0.15) / 4), (4, 6, "c", 0.7)]),
+        # The shortest goes first: from left to right, the two seconds of b would go to a before c makes them longer.
+        ([A, A, A, B, B, C, B, B], 2.5, [(0, 3, "a", 0.8), (3, 8, "b", (4 * 0.8 + 0.25) / 5)]),
+    ],
+)
+def test_a_flicker_goes_to_a_neighbour(windows: list[list[float]], minimum: float, expected: list[Any]) -> None:
+    segments = made(windows, minimum).segments
+    assert [(each.start, each.stop, each.emotion, pytest.approx(each.probability)) for each in segments] == expected
 
 
 @pytest.mark.parametrize(("boundary", "smoothing"), [(10.0, 0.0), (13.3, 1.0), (20.0, 3.0)])
