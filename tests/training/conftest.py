@@ -27,6 +27,14 @@ def load_parts() -> Callable[[ScriptArguments], DatasetDict]:
 
 
 @pytest.fixture(scope="session")
+def small_parts(
+    run_words: Callable[..., list[str]], load_parts: Callable[[ScriptArguments], DatasetDict]
+) -> DatasetDict:
+    """The clips that `make` gives with its trainer."""
+    return load_parts(parse_arguments(run_words(Path("run"))).script)
+
+
+@pytest.fixture(scope="session")
 def steady_hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny HuBERT without dropout."""
     return make_hubert(tmp_path_factory.mktemp("models") / "steady", dropout=False, final_dropout=0.0)

@@ -54,14 +54,13 @@ class Types:
 
 
 class TestArguments:
-    def test_serve_several_trainers(self, make: Make, tiny_hubert: Path, tmp_path: Path) -> None:
+    def test_serve_several_trainers(self, small_parts: DatasetDict, tiny_hubert: Path, tmp_path: Path) -> None:
         """Trap: a trainer wrote what it had resolved into them."""
-        _, clips = make()
         args = SERConfig(str(tmp_path / "own"), bf16=False, lr_scheduler_type="reduce_lr_on_plateau", disable_tqdm=True)
         before = args.to_dict()
-        first = SERTrainer(tiny_hubert, args, clips["train"], None, "lora_qkv")
+        first = SERTrainer(tiny_hubert, args, small_parts["train"], None, "lora_qkv")
         assert first.args.learning_rate == 5e-4
-        second = SERTrainer(tiny_hubert, args, clips["train"], clips["validation"])
+        second = SERTrainer(tiny_hubert, args, small_parts["train"], small_parts["validation"])
         assert second.args.learning_rate == 5e-5
         assert second.args.eval_strategy == "epoch"
         assert second.args.lr_scheduler_kwargs["min_lr"] == 5e-6

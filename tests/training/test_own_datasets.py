@@ -18,8 +18,6 @@ from hf_ser.corpora import CorpusError
 from hf_ser.splits import SplitError
 from hf_ser.training import SERConfig, SERTrainer
 
-Make = Callable[..., tuple[SERTrainer, DatasetDict]]
-
 
 @pytest.fixture
 def train(tiny_hubert: Path, tmp_path: Path) -> Callable[..., SERTrainer]:
@@ -40,9 +38,8 @@ def train(tiny_hubert: Path, tmp_path: Path) -> Callable[..., SERTrainer]:
 
 
 @pytest.fixture
-def own(make: Make) -> Dataset:
-    _, parts = make()
-    clips = concatenate_datasets([parts["train"], parts["test"]])
+def own(small_parts: DatasetDict) -> Dataset:
+    clips = concatenate_datasets([small_parts["train"], small_parts["test"]])
     columns = {"audio": clips["audio"][:], "speaker": clips["speaker"][:], "label": clips["label"][:]}
     made = Dataset.from_dict(columns, split="train").cast_column("audio", Audio(decode=False))
     return made.cast_column("label", clips.features["label"])
@@ -149,9 +146,13 @@ def interrupted(own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path) 
     return clips, tmp_path / "own"
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_a_run_is_not_resumed_with_other_arguments_clips_or_labels(
+    interrupted: tuple[Dataset, Path], train: Callable[..., SERTrainer]
+) -> None:
+    """Trap: the results stated the new arguments for the whole run."""
+    clips, folder = interrupted
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+    changed: list[tuple[dict[str, Any], str]] = [
         ({"balance": "none"}, r"\n  balance: found 'logits', given 'none'\n"),
         (
             {"learning_rate": 0.5, "weight_decay": 0.0},
@@ -160,24 +161,11 @@ def interrupted(own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path) 
         ({"method": "lora_qkv"}, r"\n  method: found 'lora_classifier', given 'lora_qkv'\n"),
         ({"method": LoraConfig(r=2)}, r"\n  method: found 'lora_classifier', given 'lora'\n"),
         ({"augmentation": Augmentation(noise_probability=0.5)}, r"\n  noise_probability: found 0.0, given 0.5\n"),
-    ],
-)
-def test_a_run_is_not_resumed_with_other_arguments(
-    interrupted: tuple[Dataset, Path], train: Callable[..., SERTrainer], changes: dict[str, Any], message: str
-) -> None:
-    """Trap: the results stated the new arguments for the whole run."""
-    clips, folder = interrupted
-    given = {"method": "lora_classifier", "weight_decay": 0.1, **changes}
-    before = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
-    with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments .*{message}"):
-        train(clips, resume=True, **given)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()} == before
-
-
-def test_a_run_is_not_resumed_with_other_clips_or_labels(
-    interrupted: tuple[Dataset, Path], train: Callable[..., SERTrainer]
-) -> None:
-    clips, folder = interrupted
+    ]
+    for changes, message in changed:
+        with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments .*{message}"):
+            train(clips, resume=True, **{"method": "lora_classifier", "weight_decay": 0.1, **changes})
+        assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()} == before
     given = {"method": "lora_classifier", "weight_decay": 0.1, "resume": str(max(folder.glob("checkpoint-*")))}
     with pytest.raises(SplitError, match=r"not those that the run began with \(1 in train differ"):
         train(clips.select(range(len(clips) - 1)), **given)

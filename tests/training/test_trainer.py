@@ -473,16 +473,15 @@ def test_clips_that_are_too_long_for_the_encoder_are_refused_before_the_training
 
 @pytest.mark.parametrize("method", ["lora_qkv", "probe"])
 def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
-    make: Make, tiny_hubert: Path, tmp_path: Path, method: str
+    small_parts: DatasetDict, tiny_hubert: Path, tmp_path: Path, method: str
 ) -> None:
-    _, clips = make()
     args = SERConfig(output_dir=str(tmp_path / "alone"), max_steps=1, disable_tqdm=True, bf16=False)
-    trainer = SERTrainer(tiny_hubert, args, clips["train"], peft_config=method)
-    trainer.evaluate(clips["test"])
+    trainer = SERTrainer(tiny_hubert, args, small_parts["train"], peft_config=method)
+    trainer.evaluate(small_parts["test"])
     assert trainer.train().global_step == (method != "probe")
     with pytest.raises(ValueError, match="call evaluate"):  # the metrics were of the model before it was trained
         trainer.create_model_card()
-    metrics = trainer.evaluate(clips["test"])
+    metrics = trainer.evaluate(small_parts["test"])
     trainer.save_model()
     trainer.create_model_card(license="cc-by-4.0")
     results = RunResults.read(tmp_path / "alone")
@@ -494,7 +493,9 @@ def test_clips_that_validate_are_optional_and_a_card_needs_tested_clips(
     assert "license: cc-by-4.0" in card
 
 
-def test_a_callback_of_the_user_is_there_from_the_start(make: Make, tiny_hubert: Path, tmp_path: Path) -> None:
+def test_a_callback_of_the_user_is_there_from_the_start(
+    small_parts: DatasetDict, tiny_hubert: Path, tmp_path: Path
+) -> None:
     """Trap: those that begin in `on_init_end` (CodeCarbon's) did nothing."""
 
     class Counted(TrainerCallback):
@@ -504,21 +505,19 @@ def test_a_callback_of_the_user_is_there_from_the_start(make: Make, tiny_hubert:
             self.began += 1
 
     counted = Counted()
-    _, clips = make()
-    SERTrainer(tiny_hubert, SERConfig(str(tmp_path), bf16=False), clips["train"], callbacks=[counted])
+    SERTrainer(tiny_hubert, SERConfig(str(tmp_path), bf16=False), small_parts["train"], callbacks=[counted])
     assert counted.began == 1
 
 
-def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path, tmp_path: Path) -> None:
-    _, clips = make()
+def test_a_model_and_any_peft_configuration_go_in(small_parts: DatasetDict, tiny_hubert: Path, tmp_path: Path) -> None:
     args = SERConfig(output_dir=str(tmp_path / "own"), max_steps=1, disable_tqdm=True, bf16=False)
     model = AutoModel.from_pretrained(tiny_hubert)
     extractor = AutoFeatureExtractor.from_pretrained(tiny_hubert)
     trainer = SERTrainer(
         model,
         args,
-        clips["train"],
-        clips["validation"],
+        small_parts["train"],
+        small_parts["validation"],
         LoraConfig(r=2, target_modules=["k_proj"]),
         processing_class=extractor,
     )
@@ -526,16 +525,18 @@ def test_a_model_and_any_peft_configuration_go_in(make: Make, tiny_hubert: Path,
     assert trainable
     assert all("k_proj" in name for name in trainable)
     trainer.train()
-    before = trainer.evaluate(clips["test"])["eval_confusion_matrix"]
+    before = trainer.evaluate(small_parts["test"])["eval_confusion_matrix"]
     trainer.save_model()
-    assert trainer.evaluate(clips["test"])["eval_confusion_matrix"] == before  # saving leaves the model as it was
-    trainer.evaluate(clips["validation"])
-    assert trainer.metrics["validation"]["clips"] == len(clips["validation"])
+    assert trainer.evaluate(small_parts["test"])["eval_confusion_matrix"] == before  # saving leaves the model as it was
+    trainer.evaluate(small_parts["validation"])
+    assert trainer.metrics["validation"]["clips"] == len(small_parts["validation"])
     assert trainer.metrics["test"]["confusion_matrix"] == before
     opened = hf_ser.pipeline(tmp_path / "own")
-    found = [opened({"array": read_mono(clip["audio"]), "sampling_rate": 16_000})[0]["label"] for clip in clips["test"]]
+    found = [
+        opened({"array": read_mono(clip["audio"]), "sampling_rate": 16_000})[0]["label"] for clip in small_parts["test"]
+    ]
     matrix = np.zeros((3, 3), dtype=int)
-    for clip, label in zip(clips["test"], found, strict=True):
+    for clip, label in zip(small_parts["test"], found, strict=True):
         matrix[clip["label"], trainer.emotions.index(label)] += 1
     assert matrix.tolist() == before
 
@@ -563,20 +564,19 @@ def test_a_feature_extractor_takes_the_place_of_the_models_own_and_leaves_its_he
 
 
 def test_what_it_does_not_take_is_refused_before_anything_is_loaded(
-    make: Make, tiny_hubert: Path, tmp_path: Path
+    small_parts: DatasetDict, tiny_hubert: Path, tmp_path: Path
 ) -> None:
-    _, clips = make()
     args = SERConfig(str(tmp_path / "own"), bf16=False)
     tuned = get_peft_model(AutoModel.from_pretrained(tiny_hubert), LoraConfig(target_modules=["k_proj"]))
     with pytest.raises(
         ValueError, match="found a PeftModel, expected a name, a folder or a PreTrainedModel; peft_config"
     ):
-        SERTrainer(tuned, args, clips["train"])
+        SERTrainer(tuned, args, small_parts["train"])
     with pytest.raises(CorpusError, match=r"found a dict, expected a datasets\.Dataset"):
-        SERTrainer(tiny_hubert, args, clips["train"], {"validation": clips["validation"]})
+        SERTrainer(tiny_hubert, args, small_parts["train"], {"validation": small_parts["validation"]})
     args = SERConfig(str(tmp_path / "own"), bf16=False, load_best_model_at_end=True)
     with pytest.raises(ValueError, match="load_best_model_at_end: .* needs an eval_dataset, found none"):
-        SERTrainer(tiny_hubert, args, clips["train"])
+        SERTrainer(tiny_hubert, args, small_parts["train"])
 
 
 class TestLoading:
