@@ -20,28 +20,30 @@ def save_random(folder: Path, config: PretrainedConfig, extractor: SequenceFeatu
     return folder
 
 
-def make_hubert(
-    folder: Path, feat_extract_norm: str = "layer", family: str = "hubert", dropout: bool = True, **changes: object
-) -> Path:
-    """
-    Saves a tiny random HuBERT or relative, of the layer-norm or the group-norm kind, with dropout or without, and with changes to its
-    configuration: `make_hubert(folder, layerdrop=0.5)`.
-    """
+def hubert_config(
+    norm: str = "layer", family: str = "hubert", dropout: bool = True, **changes: object
+) -> PretrainedConfig:
+    """Of a tiny HuBERT or relative, of the layer-norm or the group-norm kind, with dropout or without."""
     settings: dict[str, object] = {
         **SIZES,
         "conv_dim": [16] * 7,
         "num_conv_pos_embeddings": 16,
         "num_conv_pos_embedding_groups": 2,
-        "feat_extract_norm": feat_extract_norm,
-        "do_stable_layer_norm": feat_extract_norm == "layer",
-        "conv_bias": feat_extract_norm == "layer",
+        "feat_extract_norm": norm,
+        "do_stable_layer_norm": norm == "layer",
+        "conv_bias": norm == "layer",
         "apply_spec_augment": False,
     }
     if not dropout:
         names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
         settings |= dict.fromkeys(names, 0.0)
+    return AutoConfig.for_model(family, **{**settings, **changes})
+
+
+def make_hubert(folder: Path, norm: str = "layer", family: str = "hubert", **changes: Any) -> Path:
+    """Saves a tiny random HuBERT or relative, see `hubert_config`: `make_hubert(folder, layerdrop=0.5)`."""
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
-    return save_random(folder, AutoConfig.for_model(family, **{**settings, **changes}), extractor)
+    return save_random(folder, hubert_config(norm, family, **changes), extractor)
 
 
 def save_model(

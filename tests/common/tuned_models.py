@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiny_models import hubert_config
 from torch import nn
-from transformers import AutoConfig, AutoModel, WhisperConfig
+from transformers import AutoModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 import hf_ser
@@ -15,13 +16,6 @@ from hf_ser.modeling.families import minimum_samples
 from hf_ser.training.dataset import SpeechCollator
 from hf_ser.tuning import Tuning, fold_head, frozen_modules, save_adapter, tune
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 37, "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 24,
-    "apply_spec_augment": False, "layerdrop": 0.0, "hidden_dropout": 0.0, "attention_dropout": 0.0,
-    "activation_dropout": 0.0, "feat_proj_dropout": 0.0,
-}  # fmt: skip
-LAYER_NORM: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 WHISPER: dict[str, Any] = {
     "d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 37, "decoder_layers": 1,
     "decoder_attention_heads": 2, "decoder_ffn_dim": 37, "num_mel_bins": 16, "max_source_positions": 50, "dropout": 0.0,
@@ -33,8 +27,8 @@ def small_config(kind: str) -> Any:
     """The configuration of a kind: `hubert`, `hubert-layer`, `wavlm`, `whisper` and the like."""
     if kind == "whisper":
         return WhisperConfig(**WHISPER)
-    family = kind.split("-")[0]
-    return AutoConfig.for_model(family, **SMALL, **(LAYER_NORM if "-layer" in kind else {}))
+    norm = "layer" if "-layer" in kind else "group"
+    return hubert_config(norm, kind.split("-")[0], dropout=False, num_hidden_layers=3, layerdrop=0.0)
 
 
 def make_encoder(kind: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import hubert_config
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -48,20 +49,7 @@ def encoder_config(kind: str, **changes: object) -> PretrainedConfig:
         tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0}
         return WhisperConfig(**{**sizes, **decoder, **tokens, **changes})
     family, norm = kind.split("-")
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 37,
-        "conv_dim": [16] * 7,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 2,
-        "feat_extract_norm": norm,
-        "do_stable_layer_norm": norm == "layer",
-        "conv_bias": norm == "layer",
-        "apply_spec_augment": False,
-    }
-    return AutoConfig.for_model(family, **{**sizes, **changes})
+    return hubert_config(norm, family, **changes)
 
 
 def classifier_config(encoder: PretrainedConfig | dict | None, **changes: object) -> SERModelConfig:
