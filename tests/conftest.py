@@ -15,17 +15,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
+import small_files
 import torch
 from filelock import FileLock
 from hub_server import running_hub
 from hypothesis import HealthCheck, settings
+from small_files import write_clip
 from tiny_models import SIZES, make_hubert, save_model, save_random
 from transformers import (
     Data2VecAudioConfig,
@@ -103,25 +104,14 @@ def own_levels() -> Iterator[None]:
             logger.setLevel(before.get(name, logging.NOTSET))
 
 
-@pytest.fixture
-def write_clip() -> Callable[..., Path]:
-    """Writes a clip whose samples are its own: two clips differ unless they have the same frequency."""
-    made = iter(range(1, 10_000))
-
-    def write(
-        path: Path, seconds: float = 0.5, rate: int = 16_000, frequency: float | None = None, channels: int = 1
-    ) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tone = 0.3 * np.sin(2 * np.pi * (frequency or 100 + next(made)) * np.arange(round(seconds * rate)) / rate)
-        samples = tone.astype(np.float32)
-        soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
-        return path
-
-    return write
+@pytest.fixture(autouse=True)
+def own_clips() -> None:
+    """The clips that a test writes do not depend on those of the tests before it."""
+    small_files.numbers = count(1)
 
 
 @pytest.fixture
-def make_dataset(write_clip: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
+def make_dataset(tmp_path: Path) -> Callable[..., Any]:
     """`make_dataset(label=["sad", "happy"])` is a data set with these columns, and in `audio` an undecoded clip of each row."""
     from datasets import Audio, Dataset
 

@@ -11,6 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Value, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
+from small_files import write_clip
 
 from hf_ser.annotations import agreement, count_votes, distributions
 from hf_ser.clips import as_clips, emotion_column, load_corpora
@@ -21,14 +22,13 @@ from hf_ser.training import ScriptArguments
 from hf_ser.training.arguments import parse_arguments
 from hf_ser.training.data import load_splits, stream_corpora
 
-Write = Callable[..., Path]
 Make = Callable[..., Dataset]
 #: Path, emotion, and whatever other columns a test gives.
 Manifest = Callable[..., str]
 
 
 @pytest.fixture
-def manifest(tmp_path: Path, write_clip: Write) -> Manifest:
+def manifest(tmp_path: Path) -> Manifest:
     """`manifest([{"emotion": "sad", "arousal": 0.5}, ...])` writes clips and their JSON lines, and gives `manifest=FILE`."""
 
     def make(lines: list[dict[str, Any]], name: str = "lab") -> str:
@@ -319,7 +319,7 @@ class TestADatasetOfTheUsersOwn:
 
 
 class TestACorpusOfTheUsersOwn:
-    def test_the_clip_has_the_mean_of_its_raters(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_the_clip_has_the_mean_of_its_raters(self, tmp_path: Path) -> None:
         described = "pattern: (?P<clip>(?P<emotion>[a-z]+)\\d)\ndimensions: {arousal: [0, 100]}\ntables:\n"
         described += "  - {file: r.csv, key: [clip], columns: {clip: c, arousal: a}, raters: true}\n"
         (tmp_path / "mine.yaml").write_text(described, encoding="utf-8")

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from other_processes import fork
 from safetensors.torch import save_file
+from small_files import write_clip
 from transformers import Trainer, TrainerState
 
 from hf_ser import records
@@ -30,7 +31,7 @@ FULL = r"^error: \[Errno 28\] No space left on device: free space where the comm
 
 
 @pytest.fixture
-def rows(tmp_path: Path, write_clip: Callable[..., Path]) -> Dataset:
+def rows(tmp_path: Path) -> Dataset:
     paths = [write_clip(tmp_path / f"a/{n}.wav", rate=8000) for n in range(20)]
     return to_dataset([Row(str(path), path.stem, "sad") for path in paths], "a")
 

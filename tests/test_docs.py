@@ -1,11 +1,11 @@
 """The code in the documentation runs as it is printed, on small corpora and models."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_files import write_clip
 
 from hf_ser.corpora import synthetic
 
@@ -28,7 +28,7 @@ def test_the_quick_start_runs(hub: Any, speech: Path, tmp_path: Path, monkeypatc
 
 
 def test_training_and_use_as_the_readme_has_them(
-    hub: Any, tiny_hubert: Path, write_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Any, tiny_hubert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for actor in range(1, 9):

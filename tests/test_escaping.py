@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changed_files import change
+from small_files import change
 from tiny_models import save_model
 
 from hf_ser.app.page import make_page

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from small_files import write_clip
 from tiny_models import save_model
 from tqdm.std import TqdmDefaultWriteLock
 
@@ -243,9 +244,7 @@ def classifier(tiny_hubert: Path, tmp_path: Path) -> Path:
     return save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"))
 
 
-def test_the_merging_of_a_table(
-    classifier: Path, write_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_merging_of_a_table(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = [write_clip(tmp_path / "clips" / f"{number}.wav") for number in range(12)]  # rows of more than CUT bytes
     recogniser = hf_ser.pipeline(classifier)
     predictions = list(recogniser.predict(clips))

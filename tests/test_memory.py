@@ -19,6 +19,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Dataset
+from small_files import write_clip
 
 import hf_ser
 from hf_ser import SERConfig, SERTrainer, memory
@@ -83,7 +84,7 @@ def test_what_failed_is_freed_before_the_next_attempt_is_prepared() -> None:
 
 
 @pytest.fixture
-def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> list[Path]:
+def clips(tmp_path: Path) -> list[Path]:
     """A clip of a second, and one of ten minutes at 48 kHz, of which 115 MB are to be decoded."""
     soundfile.write(tmp_path / "long.flac", np.full(600 * 48_000, 0.1), 48_000)
     return [write_clip(tmp_path / "short.wav", seconds=1), tmp_path / "long.flac"]

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from changed_files import rename_oddly
+from small_files import rename_oddly, write_clip
 from tiny_models import save_model
 
 import hf_ser
@@ -46,9 +46,7 @@ def answer(page: Any) -> Callable[[str | None], list[Any]]:
     return next(function.fn for function in page.fns.values() if function.api_name == "predict")
 
 
-def test_a_short_recording_has_probabilities_and_no_timeline(
-    answer: Any, model: Path, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_short_recording_has_probabilities_and_no_timeline(answer: Any, model: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.wav", seconds=2, rate=44_100, channels=2)
     probabilities, *others = answer(str(clip))
     expected = {row["label"]: row["score"] for row in hf_ser.pipeline(model)(clip)}
@@ -57,9 +55,7 @@ def test_a_short_recording_has_probabilities_and_no_timeline(
     assert others == [None, None, None]
 
 
-def test_a_longer_one_has_a_timeline_and_files_to_download(
-    answer: Any, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_longer_one_has_a_timeline_and_files_to_download(answer: Any, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a long talk.flac", seconds=7)
     probabilities, plot, table, (csv, textgrid) = answer(str(clip))
     assert set(probabilities) == set(EMOTIONS)
@@ -170,7 +166,7 @@ def test_a_run_of_dimensions_alone_is_described(tmp_path: Path, ccc: float | Non
     assert f"**Test:** {written} on 36 clips (speakers who were in training: 0)" in describe(str(tmp_path))
 
 
-def test_a_recording_whose_name_is_no_unicode(answer: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_recording_whose_name_is_no_unicode(answer: Any, tmp_path: Path) -> None:
     odd = str(rename_oddly(write_clip(tmp_path / "talk.wav", seconds=4)))
     *_, (csv, _) = answer(odd)
     assert Path(csv).name == "bad\\udcff.csv"
@@ -205,9 +201,7 @@ def test_a_model_on_the_hub_is_described(hub: Any) -> None:
     assert "Without a run's" in describe("lab/bare")
 
 
-def test_a_model_with_dimensions_shows_their_plane(
-    tiny_hubert: Path, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_model_with_dimensions_shows_their_plane(tiny_hubert: Path, tmp_path: Path) -> None:
     page = make_page(str(save_model(tiny_hubert, tmp_path / "model", ("angry", "sad"), ("arousal", "valence"))))
     answer = next(function.fn for function in page.fns.values() if function.api_name == "predict")
     probabilities, *others, plane = answer(str(write_clip(tmp_path / "clip.wav", seconds=2)))
@@ -231,7 +225,7 @@ class TestLoad:
         return Client(address, verbose=False, ssl_verify=False)
 
     def test_each_of_many_users_gets_the_answer_to_the_own_recording(
-        self, address: str, model: Path, write_clip: Callable[..., Path], tmp_path: Path
+        self, address: str, model: Path, tmp_path: Path
     ) -> None:
         clips = [write_clip(tmp_path / f"{user}.wav", seconds=3.5 + 0.01 * user) for user in range(USERS)]
 
@@ -263,9 +257,7 @@ class TestLoad:
         assert answer.status_code == 413
         assert f"{90 << 20} bytes" in answer.text
 
-    def test_memory_and_disk_do_not_grow(
-        self, address: str, write_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_memory_and_disk_do_not_grow(self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         here = SimpleNamespace(TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=tmp_path))
         monkeypatch.setattr("hf_ser.app.page.tempfile", here)
 

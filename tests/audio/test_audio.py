@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -19,14 +18,13 @@ import torch
 from datasets import Audio, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
+from small_files import write_clip
 
 from hf_ser.audio import SAMPLING_RATE, AudioError, Augmentation, cut, prepare, read_mono, read_segment
 from hf_ser.audio import augment as augmenting
 from hf_ser.audio.decode import encode, resample
 from hf_ser.audio.distort import Condition, distort
 from hf_ser.corpora import Row, read, to_dataset
-
-Write = Callable[..., Path]
 
 
 def pitch(waveform: np.ndarray) -> float:
@@ -37,9 +35,7 @@ def pitch(waveform: np.ndarray) -> float:
 
 class TestDecode:
     @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-    def test_every_format_at_any_rate_with_any_channels_becomes_16_khz_mono(
-        self, tmp_path: Path, write_clip: Write, suffix: str
-    ) -> None:
+    def test_every_format_at_any_rate_with_any_channels_becomes_16_khz_mono(self, tmp_path: Path, suffix: str) -> None:
         path = write_clip(tmp_path / f"a{suffix}", seconds=1.0, rate=44_100, frequency=440, channels=2)
         waveform = read_mono(str(path))
         assert waveform.dtype == np.float32
@@ -162,7 +158,7 @@ BAD = {
 }
 
 
-def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path, write_clip: Write) -> None:
+def test_a_segment_is_the_same_as_the_piece_of_the_whole(tmp_path: Path) -> None:
     content = {"bytes": write_clip(tmp_path / "a.wav", seconds=2.0).read_bytes(), "path": None}
     np.testing.assert_array_equal(read_segment(content, 5000, 9000), read_mono(content)[5000:9000])
 
@@ -187,7 +183,7 @@ class TestPrepare:
             np.testing.assert_array_equal(read_mono(row["audio"]), samples)
 
     @pytest.mark.parametrize("reason", sorted(BAD))
-    def test_a_bad_clip_among_good_ones_has_its_problem(self, tmp_path: Path, write_clip: Write, reason: str) -> None:
+    def test_a_bad_clip_among_good_ones_has_its_problem(self, tmp_path: Path, reason: str) -> None:
         for n in range(3):
             write_clip(tmp_path / f"a/good{n}.wav")
         (tmp_path / "a/bad.wav").write_bytes(BAD[reason])
@@ -200,13 +196,13 @@ class TestPrepare:
         }
         assert str(tmp_path) not in str(prepared["detail"][:])
 
-    def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path, write_clip: Write) -> None:
+    def test_a_file_that_is_gone_is_unreadable(self, tmp_path: Path) -> None:
         rows = [Row(str(path), path.stem, "sad") for path in (write_clip(tmp_path / "a/1.wav"), tmp_path / "a/2.wav")]
         prepared = prepare([to_dataset(rows, "a")], tmp_path / "cache", 1)
         assert prepared["problem"][:] == ["", "unreadable"]
         assert prepared["detail"][1] == f"there is no file {str(tmp_path / 'a/2.wav')!r}"
 
-    def test_nothing_is_decoded_twice(self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_is_decoded_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for n in range(4):
             write_clip(tmp_path / f"a/{n}.wav")
         first = self.prepared(tmp_path / "a")
@@ -219,7 +215,7 @@ class TestPrepare:
         assert again["samples_hash"][:] == first["samples_hash"][:]
         assert again["emotion"][:] == ["happy"] * 4
 
-    def test_a_file_that_changes_is_decoded_again(self, tmp_path: Path, write_clip: Write) -> None:
+    def test_a_file_that_changes_is_decoded_again(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "a/1.wav", frequency=200)
         before = self.prepared(tmp_path / "a")["samples_hash"][0]
         write_clip(path, frequency=300)
@@ -238,7 +234,7 @@ class TestPrepare:
 
     @pytest.mark.parametrize("package", ["hf_ser", "torchaudio", "soundfile"])
     def test_another_version_of_what_decodes_and_resamples_decodes_again(
-        self, tmp_path: Path, write_clip: Write, monkeypatch: pytest.MonkeyPatch, package: str
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         write_clip(tmp_path / "a/1.wav", rate=8000)
         for version in ("1.0", "1.0", "1.1"):
@@ -249,7 +245,7 @@ class TestPrepare:
             self.prepared(tmp_path / "a")
         assert len(list((tmp_path / "cache/corpora").glob("*/files.json"))) == 2
 
-    def test_a_data_set_with_its_own_bytes_is_found_again(self, tmp_path: Path, write_clip: Write) -> None:
+    def test_a_data_set_with_its_own_bytes_is_found_again(self, tmp_path: Path) -> None:
         save_data_set(tmp_path / "mine", write_clip(tmp_path / "1.wav").read_bytes())
         for _ in range(2):
             assert prepare(read(f"dataset={tmp_path / 'mine'}"), tmp_path / "cache", 1)["problem"][:] == [""]

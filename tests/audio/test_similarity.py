@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_files import write_clip
 
 from hf_ser.audio import Fingerprint, near_duplicates, prepare, read_mono
 from hf_ser.audio.distort import Condition, distort
@@ -109,7 +110,7 @@ class TestSynthetic:
         one = fingerprint(voices[0])
         assert near_duplicates([], [one]) == near_duplicates([one], []) == []
 
-    def test_the_hash_is_that_of_prepared_corpora(self, tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+    def test_the_hash_is_that_of_prepared_corpora(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "a/1.wav")
         prepared = prepare([to_dataset([Row(str(path), "1", "sad")], "a")], tmp_path / "cache", 1)
         assert fingerprint(read_mono(prepared[0]["audio"])).samples_hash == prepared[0]["samples_hash"]

@@ -1,21 +1,19 @@
 """EmoBox's folds of a corpus, from the files of its repository."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from small_files import write_clip
 
 from hf_ser.cli import corpora
 from hf_ser.clips import load_corpora, without_audio
 from hf_ser.corpora import CorpusError, read
 from hf_ser.splits import SplitError, official_split
 from hf_ser.splits.audit import SharedByParts, audit_emobox
-
-Write = Callable[..., Path]
 
 #: Two sentences of three actors: name of the file, EmoBox's word for the emotion, speaker.
 CLIPS = [
@@ -53,7 +51,7 @@ def write_metadata(root: Path, corpus: str, folds: list[dict[str, list[int]]]) -
 
 
 @pytest.fixture
-def emobox(tmp_path: Path, write_clip: Write) -> Path:
+def emobox(tmp_path: Path) -> Path:
     """Three folds, each of which tests one actor."""
     for number, (name, *_) in enumerate(CLIPS):
         write_clip(tmp_path / f"downloads/emodb/{name}.wav", seconds=0.1, frequency=200 + 40 * number)

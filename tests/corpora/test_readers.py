@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from changed_files import rename_oddly
 from datasets import ClassLabel, Dataset, DatasetDict
+from small_files import rename_oddly, write_clip
 
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, corpus_of, read, read_corpora
 
-Write = Callable[..., Path]
 
-
-def test_savee_from_the_folder_of_one_speaker(tmp_path: Path, write_clip: Write) -> None:
+def test_savee_from_the_folder_of_one_speaker(tmp_path: Path) -> None:
     write_clip(tmp_path / "KL/sa15.wav")
     [rows] = read(f"savee={tmp_path / 'KL'}")
     assert (rows[0]["speaker"], rows[0]["emotion"]) == ("savee_KL", "sad")
@@ -77,15 +75,13 @@ class TestBadInput:
             ("dataset={folder}/tess", "cannot be loaded.*audio files are read as manifest=metadata.csv, or as mine.yaml=FOLDER"),
         ],
     )  # fmt: skip
-    def test_a_specification_without_clips(
-        self, tmp_path: Path, write_clip: Write, specification: str, message: str
-    ) -> None:
+    def test_a_specification_without_clips(self, tmp_path: Path, specification: str, message: str) -> None:
         (tmp_path / "empty").mkdir()
         write_clip(tmp_path / "tess" / "OAF_back_angry.wav")
         with pytest.raises(CorpusError, match=message):
             read(specification.format(folder=tmp_path))
 
-    def test_the_same_corpus_twice_and_none(self, tmp_path: Path, write_clip: Write) -> None:
+    def test_the_same_corpus_twice_and_none(self, tmp_path: Path) -> None:
         write_clip(tmp_path / "DC/a01.wav")
         with pytest.raises(CorpusError, match="savee is there twice"):
             read_corpora([f"savee={tmp_path}", f"savee={tmp_path}"])
@@ -128,7 +124,7 @@ class TestBadInput:
             read(f"dataset={tmp_path / 'words'}")
 
 
-def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path, write_clip: Write) -> None:
+def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path) -> None:
     write_clip(tmp_path / "DC/a01.wav")
     write_clip(tmp_path / "DC/a01.flac")
     [rows] = read(f"savee={tmp_path}")
@@ -144,9 +140,7 @@ def test_a_clip_that_is_there_as_wav_and_as_flac_has_two_names(tmp_path: Path, w
         ("savee", "DC/a01.wav", "flat/DC_a01.wav"),
     ],
 )
-def test_a_copy_of_a_performance_is_not_a_second_clip(
-    tmp_path: Path, write_clip: Write, corpus: str, used: str, copy: str
-) -> None:
+def test_a_copy_of_a_performance_is_not_a_second_clip(tmp_path: Path, corpus: str, used: str, copy: str) -> None:
     """As CREMA-D ships, every clip is there as WAV and as MP3: in a random split one would train and the other test."""
     write_clip(tmp_path / used)
     write_clip(tmp_path / copy)
@@ -158,7 +152,7 @@ def test_a_copy_of_a_performance_is_not_a_second_clip(
     }
 
 
-def test_links_that_turn_back_do_not_loop(tmp_path: Path, write_clip: Write) -> None:
+def test_links_that_turn_back_do_not_loop(tmp_path: Path) -> None:
     write_clip(tmp_path / "DC/a01.wav")
     (tmp_path / "DC/again").symlink_to(tmp_path)
     [rows] = read(f"savee={tmp_path}")
@@ -188,7 +182,7 @@ def test_manifests_as_people_write_them(
     assert rows["corpus"][:] == ["m"] * len(clips)
 
 
-def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:
+def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path) -> None:
     write_clip(tmp_path / "1.wav")
     paths = ["1.wav", "", None, ".", "1.wav\0.mp3"]
     lines = [json.dumps({"path": path, "emotion": "sad"}) for path in paths]
@@ -206,7 +200,7 @@ def test_a_row_without_a_path_excludes_its_clip_and_no_other(tmp_path: Path, wri
     assert details["m/1.wav\\0"] == "there is a null byte in its path"
 
 
-def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(tmp_path: Path, write_clip: Write) -> None:
+def test_a_name_that_is_no_utf_8_excludes_its_clip_and_no_other(tmp_path: Path) -> None:
     """The tables of a data set hold UTF-8 alone; a disk may hold whatever bytes."""
     write_clip(tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav")
     rename_oddly(write_clip(tmp_path / "Actor_02" / "03-01-04-01-01-01-02.wav").parent)
@@ -224,7 +218,7 @@ def test_whose_a_clip_is_where_one_name_begins_with_another() -> None:
     ]  # fmt: skip
 
 
-def test_a_file_that_two_patterns_match_is_an_error(tmp_path: Path, write_clip: Write) -> None:
+def test_a_file_that_two_patterns_match_is_an_error(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         write_clip(tmp_path / f"all/03a0{number}Fa.wav")
     mine = tmp_path / "mine.yaml"

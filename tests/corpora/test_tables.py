@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from small_files import write_clip
 
 from hf_ser import splits
 from hf_ser.clips import load_corpora, without_audio
@@ -18,7 +19,6 @@ from hf_ser.splits import official_split, shared_speakers, speaker_folds
 from hf_ser.training import ScriptArguments
 from hf_ser.training.data import load_splits
 
-Write = Callable[..., Path]
 PEFT_SER = ["neutral", "happy", "sad", "angry"]
 OTHERS = ("disgust", "fear", "frustrated", "no_agreement", "other", "surprise")
 
@@ -44,7 +44,7 @@ def turn(name: str, code: str, start: float = 6.2901) -> str:
 
 
 @pytest.fixture
-def iemocap(tmp_path: Path, write_clip: Write) -> Path:
+def iemocap(tmp_path: Path) -> Path:
     """Five sessions of two dialogues; the first has each code, all have hidden files and annotators' own folders."""
     root = tmp_path / "IEMOCAP_full_release"
     codes = ("neu", "ang", "sad", "hap", "exc", "fru", "fea", "sur", "dis", "oth", "xxx")
@@ -81,7 +81,7 @@ def block(name: str, code: str, attributes: str = "A:2.800000; V:3.200000; D:3.0
 
 
 @pytest.fixture
-def msp_improv(tmp_path: Path, write_clip: Write) -> Path:
+def msp_improv(tmp_path: Path) -> Path:
     """Six sessions; each speaker in all four conditions, and in the first session two clips of no and of other emotion."""
     labels = [("S10N-F01-S-MF03", "X"), ("S10N-M01-S-MF04", "O")]
     for session in range(1, 7):
@@ -121,7 +121,7 @@ LINES = [
 
 
 @pytest.fixture
-def msp_podcast(tmp_path: Path, write_clip: Write) -> Path:
+def msp_podcast(tmp_path: Path) -> Path:
     root = tmp_path / "MSP-PODCAST"
     (root / "Labels").mkdir(parents=True)
     for line in LINES:
@@ -137,7 +137,7 @@ VOTES = '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiMod
 
 
 @pytest.fixture
-def crema_d_votes(tmp_path: Path, write_clip: Write) -> Path:
+def crema_d_votes(tmp_path: Path) -> Path:
     root = tmp_path / "CREMA-D"
     for name in ("1001_DFA_ANG_XX", "1001_IEO_NEU_XX", "1002_DFA_SAD_XX", "1003_DFA_SAD_XX", "1076_MTI_SAD_XX"):
         write_clip(root / f"AudioWAV/{name}.wav")
@@ -421,7 +421,7 @@ class TestRaters:
         assert [row[f"{name}_ratings"] for name in DIMENSIONS] == [[5, 4], [2, 3], [6]]
         assert [row[name] for name in DIMENSIONS] == pytest.approx([2.2, 4.0, 2.6])
 
-    def test_those_of_emozionalmente(self, write_clip: Write, tmp_path: Path) -> None:
+    def test_those_of_emozionalmente(self, tmp_path: Path) -> None:
         write_clip(tmp_path / "audio/16.wav")
         (tmp_path / "metadata").mkdir()
         for name, text in {

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from other_processes import fork
+from small_files import write_clip
 from tiny_models import save_model
 
 import hf_ser
@@ -102,9 +103,7 @@ def test_a_folder_without_a_name_is_refused(folder: str, tmp_path: Path, monkeyp
         export("no model", folder)
 
 
-def test_the_users_own_clips_are_compared_too(
-    hubert: Path, traced: None, speech: Path, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_the_users_own_clips_are_compared_too(hubert: Path, traced: None, speech: Path, tmp_path: Path) -> None:
     write_clip(tmp_path / "clips" / "a.wav")
     clips, corpora = [str(tmp_path / "clips")], [f"synthetic={speech}"]
     record = export(hubert, tmp_path / "exported", clips=clips, corpora=corpora, most=5)

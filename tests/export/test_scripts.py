@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from small_files import write_clip
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("--no_robustness", "--resamples", "20")
 
 
-def test_export_and_predict(
-    run_script: Run, hubert: Path, traced: None, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_export_and_predict(run_script: Run, hubert: Path, traced: None, tmp_path: Path) -> None:
     ran = run_script("export", hubert, "--output", tmp_path / "exported")
     assert ran.returncode == 0, ran.stderr
     printed = ran.stdout
@@ -25,9 +25,7 @@ def test_export_and_predict(
     assert run_script("predict", hubert, clip, "--device", "cpu").stdout == from_exported
 
 
-def test_errors_are_one_line(
-    run_script: Run, hubert: Path, exported: Path, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_errors_are_one_line(run_script: Run, hubert: Path, exported: Path, tmp_path: Path) -> None:
     assert "error: output:" in run_script("export", hubert, "--output", exported).stderr
     clip = write_clip(tmp_path / "clip.wav")
     ran = run_script("predict", exported, clip, "--device", "cuda:0")

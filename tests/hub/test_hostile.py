@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from changed_files import change
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
+from small_files import change
 from tiny_models import save_model
 
 import hf_ser

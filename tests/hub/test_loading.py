@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from changed_files import change
 from huggingface_hub import HfApi, constants
 from predictions import answers
 from safetensors.torch import load_file, save_file
+from small_files import change
 from tiny_models import make_hubert, save_adapted, save_model
 from transformers import HubertModel, pipeline
 

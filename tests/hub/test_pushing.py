@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from changed_files import change
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from other_processes import python
 from peft import PeftModel
 from predictions import WAVE, answers
+from small_files import change
 from transformers import (
     AutoConfig,
     HubertConfig,

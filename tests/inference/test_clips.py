@@ -2,24 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from changed_files import rename_oddly
 from datasets import Audio, Dataset, DatasetDict, Features, Value
+from small_files import rename_oddly, write_clip
 
 from hf_ser.audio import AudioError
 from hf_ser.corpora import CorpusError, hub_dataset
 from hf_ser.corpora.hub_dataset import ParquetStream, RowGroup, open_streams
 from hf_ser.inference.clips import find_clips
 
-Writer = Callable[..., Path]
 
-
-def test_files_folders_and_patterns_in_order(tmp_path: Path, write_clip: Writer) -> None:
+def test_files_folders_and_patterns_in_order(tmp_path: Path) -> None:
     for name in ("z.wav", "b/a.flac", "b/c/d.wav", "e.wav"):
         write_clip(tmp_path / name)
     (tmp_path / "b" / "notes.txt").write_text("no audio")
@@ -29,7 +26,7 @@ def test_files_folders_and_patterns_in_order(tmp_path: Path, write_clip: Writer)
     assert found[0].read().shape == (8000,)
 
 
-def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path, write_clip: Writer) -> None:
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "take[1].wav")
     assert [clip.name for clip in find_clips(path)] == [str(path)]
 
@@ -48,7 +45,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         find_clips([{"array": np.ones(3), "sampling_rate": 8000}, 7])  # type: ignore[list-item]
 
 
-def test_a_data_set_without_labels(tmp_path: Path, write_clip: Writer) -> None:
+def test_a_data_set_without_labels(tmp_path: Path) -> None:
     files = [write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (i + 1), rate=8000) for i in range(3)]
     content = {"sound": [{"bytes": file.read_bytes(), "path": None} for file in files], "text": ["a", "b", "c"]}
     features = Features({"sound": {"bytes": Value("binary"), "path": Value("string")}, "text": Value("string")})
@@ -78,7 +75,7 @@ def test_a_row_without_audio_is_excluded_when_it_is_read() -> None:
             clip.read()
 
 
-def test_a_folder_of_parquet_files(tmp_path: Path, write_clip: Writer) -> None:
+def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
     content = [write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (i + 1), rate=8000).read_bytes() for i in range(3)]
     features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
     columns = {"audio": [{"bytes": one, "path": None} for one in content], "label": ["sad", "angry", "sad"]}
@@ -150,7 +147,7 @@ def test_a_file_that_is_no_audio_fails_when_it_is_read(tmp_path: Path, content: 
             clip.read()
 
 
-def test_a_file_whose_name_is_no_unicode(tmp_path: Path, write_clip: Writer) -> None:
+def test_a_file_whose_name_is_no_unicode(tmp_path: Path) -> None:
     rename_oddly(write_clip(tmp_path / "a.wav"))
     (clip,) = find_clips(tmp_path)
     assert os.fsencode(clip.name) == os.fsencode(tmp_path) + b"/bad\xff.wav"
@@ -162,7 +159,7 @@ def test_a_file_whose_name_is_no_unicode(tmp_path: Path, write_clip: Writer) -> 
 
 
 def test_threads_that_read_a_streamed_data_set_fetch_its_rows_once(
-    tmp_path: Path, write_clip: Writer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, fetched = write_clip(tmp_path / "a.wav").read_bytes(), list[int]()
 

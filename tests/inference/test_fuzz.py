@@ -26,6 +26,7 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+from small_files import write_clip
 
 from hf_ser.audio import AudioError, prepare, read_mono
 from hf_ser.audio.decode import REASONS
@@ -211,11 +212,7 @@ def files(tmp_path: Path) -> dict[Path, str]:
 
 
 def test_a_run_excludes_damaged_files_and_learns_the_same_without_them(
-    files: dict[Path, str],
-    write_clip: Callable[..., Path],
-    tiny_hubert: Path,
-    run_script: Callable[..., Any],
-    tmp_path: Path,
+    files: dict[Path, str], tiny_hubert: Path, run_script: Callable[..., Any], tmp_path: Path
 ) -> None:
     parts = {"train": "angry sad", "validation": "sad angry", "test": "angry sad"}
     rows = [

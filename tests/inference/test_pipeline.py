@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import soundfile
 import torch
 from datasets import Audio, Dataset
 from predictions import make_sound
+from small_files import write_clip
 from transformers import AudioClassificationPipeline
 
 from hf_ser import inference
@@ -142,7 +143,7 @@ def test_a_clip_has_the_same_answer_by_its_path_and_among_many(
     assert recogniser(paths[2], top_k=1) == recogniser(paths[2])[:1]
 
 
-def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+def test_bad_files_among_good_ones(layer_norm: SERPipeline, tmp_path: Path) -> None:
     write_clip(tmp_path / "a.wav", seconds=0.5)
     (tmp_path / "b.wav").write_bytes(b"RIFF and nothing more")
     write_clip(tmp_path / "c.flac", seconds=0.7)

@@ -2,20 +2,18 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_files import write_clip
 
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.inference.processes import Processes, SharedTable, share_out
 
 
-def test_each_process_gets_as_many_clips_and_bytes_in_their_order(
-    tmp_path: Path, write_clip: Callable[..., Path]
-) -> None:
+def test_each_process_gets_as_many_clips_and_bytes_in_their_order(tmp_path: Path) -> None:
     names = [str(write_clip(tmp_path / f"{i}.wav", seconds=0.1 * (1 + i % 3))) for i in range(10)]
     sizes = [Path(name).stat().st_size for name in names]
     shares = share_out(names, sizes, 3)

@@ -1,13 +1,13 @@
 """EmoBox's folds of RAVDESS: written, and read back by a run."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from emobox import write_folds
 from experiments import RECIPES
 from published import EMOBOX_TEST_ACTORS
+from small_files import write_clip
 
 from hf_ser.splits import SplitError, describe, speakers_of
 from hf_ser.training import parse_arguments
@@ -15,7 +15,7 @@ from hf_ser.training.arguments import read_recipe, recipe_words
 from hf_ser.training.data import load_splits
 
 
-def test_a_run_reads_a_fold_back(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+def test_a_run_reads_a_fold_back(tmp_path: Path) -> None:
     for actor in range(1, 25):
         for emotion in (3, 4):
             write_clip(tmp_path / "RAVDESS" / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-01-{actor:02}.wav")

@@ -20,6 +20,7 @@ import pytest
 import soundfile
 from hub_server import running_hub
 from huggingface_hub import HfApi, RepoCard, snapshot_download
+from small_files import write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 EMOTIONS = ("angry", "happy", "sad")
@@ -103,7 +104,7 @@ def test_errors_are_one_line(demo: Any, model: Path, tmp_path: Path) -> None:
 
 
 @needs_gradio
-def test_the_files_of_a_space(demo: Any, write_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_files_of_a_space(demo: Any, tmp_path: Path) -> None:
     write_clip(tmp_path / "clips" / "it's me.wav")
     space = tmp_path / "new" / "space"
     arguments = ["lab/emotions", "--base", "lab/encoder", "--revision", "v1.0", "--title", 'Say "hi": emotions',
@@ -128,9 +129,7 @@ def test_the_files_of_a_space(demo: Any, write_clip: Callable[..., Path], tmp_pa
 
 
 @needs_gradio
-def test_a_space_is_made_once_and_overwritten_when_asked(
-    hub: Any, demo: Any, model: Path, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_space_is_made_once_and_overwritten_when_asked(hub: Any, demo: Any, model: Path, tmp_path: Path) -> None:
     api = HfApi()
     status, printed = demo("lab/emotions", "--push_space", "lab/page")
     assert status == 1
@@ -161,7 +160,7 @@ def test_the_script_opens_a_page(demo: Any, model: Path, monkeypatch: pytest.Mon
 
 
 @needs_gradio
-def test_a_space_runs_with_its_model_from_the_hub(served: tuple[str, Path], write_clip: Any, tmp_path: Path) -> None:
+def test_a_space_runs_with_its_model_from_the_hub(served: tuple[str, Path], tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
     with urlopen(f"{served[0]}/config") as config:
@@ -172,9 +171,7 @@ def test_a_space_runs_with_its_model_from_the_hub(served: tuple[str, Path], writ
 
 
 @needs_gradio
-def test_the_page_in_a_browser(
-    served: tuple[str, Path], browser: Any, write_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_the_page_in_a_browser(served: tuple[str, Path], browser: Any, tmp_path: Path) -> None:
     write_clip(tmp_path / "talk.wav", seconds=5)
     soundfile.write(tmp_path / "silent.wav", np.zeros(32_000), 16_000)
     (tmp_path / "voice.mp3").write_bytes(b"no audio" * 1000)

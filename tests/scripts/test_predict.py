@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from changed_files import rename_oddly
 from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi
 from other_processes import into_closed_pipe
+from small_files import rename_oddly, write_clip
 
 from hf_ser.cli import main as hf_ser_command
 from hf_ser.cli import predict
@@ -30,7 +30,7 @@ Main = Callable[..., int]
 
 
 @pytest.fixture
-def clips(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+def clips(tmp_path: Path) -> Path:
     for i in range(3):
         write_clip(tmp_path / "clips" / f"{i}.wav", seconds=0.3 + 0.1 * i)
     (tmp_path / "clips" / "broken.wav").write_bytes(b"no audio")
@@ -52,11 +52,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_folder_as_a_table_and_nothing_else_on_stdout(
-    model: Path,
-    clips: Path,
-    write_clip: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    model: Path, clips: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By the console command."""
     rename_oddly(write_clip(clips / "odd.wav"))
@@ -104,7 +100,7 @@ def test_an_interrupted_run_is_continued(
 
 
 @pytest.fixture
-def many(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+def many(tmp_path: Path) -> Path:
     for i in range(20):
         write_clip(tmp_path / "many" / f"{i:02}.wav", seconds=0.1 + 0.02 * (i % 7))
     (tmp_path / "many" / "05.wav").write_bytes(b"no audio")
@@ -287,7 +283,7 @@ def test_errors_are_one_line(
 
 
 def test_a_clip_is_a_line_whatever_its_name(
-    main: Main, model: Path, tmp_path: Path, write_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    main: Main, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_clip(tmp_path / "a.wav").rename(tmp_path / "two\nlines,\x1b[31m été.wav")
     (tmp_path / "z\rz.wav").write_bytes(b"no audio")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from datasets import Audio, Dataset, Features, Value
 from huggingface_hub import HfApi, snapshot_download
+from small_files import write_clip
 from trainings import BROKEN_CLIPS, push_speech
 
 from hf_ser.corpora import CorpusError
@@ -207,9 +208,7 @@ def test_a_data_set_without_clips(streamed: Parse) -> None:
         load_splits(streamed("lab/empty").script, 400)
 
 
-def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(
-    write_clip: Callable[..., Path], streamed: Parse, tmp_path: Path
-) -> None:
+def test_a_folder_of_files_on_the_hub_is_downloaded_or_nothing(streamed: Parse, tmp_path: Path) -> None:
     for emotion in ("angry", "happy", "sad"):
         write_clip(tmp_path / "files" / emotion / "1.wav")
     HfApi().create_repo("lab/files", repo_type="dataset")
