@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import make_hubert, save_model
+from trainings import losses
 
 import hf_ser
 from hf_ser.training import SERTrainer, parse_arguments
@@ -43,10 +44,6 @@ def train(speech: Path, tmp_path: Path) -> Train:
         return trainer
 
     return run
-
-
-def losses(trainer: SERTrainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 @pytest.fixture

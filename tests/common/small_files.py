@@ -33,6 +33,11 @@ def rename_oddly(path: Path) -> Path:
         pytest.skip("this disk takes UTF-8 alone")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of all files below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def change(path: Path, **entries: Any) -> None:
     """Changes entries of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))

@@ -17,7 +17,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
 from other_processes import fork
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 
 LAUNCHED = Path(__file__).parents[1] / "training" / "launched.py"
 
@@ -31,6 +31,16 @@ def without_dropout(model: torch.nn.Module) -> None:
             module.dropout = 0.0
         if isinstance(module, PreTrainedModel):
             module.config.attention_dropout = 0.0
+
+
+def losses(trainer: Trainer) -> list[float]:
+    """The losses that were logged."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of a run's checkpoints, the earliest first."""
+    return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def fork_two(

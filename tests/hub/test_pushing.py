@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from other_processes import python
 from peft import PeftModel
 from predictions import WAVE, answers
-from small_files import change
+from small_files import change, contents
 from transformers import (
     AutoConfig,
     HubertConfig,
@@ -420,12 +420,12 @@ class TestFailing:
 
     def test_a_push_that_fails_leaves_the_run_and_continues_where_it_stopped(self, hub: Any, run: Run) -> None:
         folder = run("full")
-        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        before = contents(folder)
         hub.fail("POST", "/commit/", status=503, times=1000)
         with pytest.raises(HubError, match=r"error \(Server error '503.*The run in .*full is unchanged") as raised:
             push(folder, "lab/ser", token=hub.token)
         assert hub.token not in str(raised.value)
-        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert contents(folder) == before
         hub.faults.clear()
         assert "PUT" in {method for method, _ in hub.requests}
         hub.requests.clear()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import DatasetDict
-from trainings import without_dropout
+from trainings import losses, without_dropout
 from transformers import TrainerCallback
 
 from hf_ser.training import SERConfig, SERTrainer
@@ -30,10 +30,6 @@ class Do(TrainerCallback):
         if state.global_step == self.step:
             self.step = -1
             self.action()
-
-
-def losses(trainer: SERTrainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def weights(trainer: SERTrainer) -> dict[str, torch.Tensor]:

@@ -16,13 +16,13 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import Dataset
 from safetensors.torch import load_file
-from trainings import fork_two
+from trainings import checkpoints, fork_two
 
 import hf_ser
 from hf_ser.audio import read_mono
 from hf_ser.modeling import StandardisedLinear
 from hf_ser.modeling.kernels import WordDropout
-from hf_ser.training import SERTrainer, finetune, parse_arguments
+from hf_ser.training import Arguments, SERTrainer, finetune, parse_arguments
 from hf_ser.training.sharding import ZeroShards
 
 REPOSITORY = Path(__file__).parents[2]
@@ -106,10 +106,6 @@ def shared_out(
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     return root
-
-
-def checkpoints(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def losses(run: Path) -> list[float]:
@@ -197,6 +193,15 @@ def test_accelerate_takes_every_configuration(path: Path) -> None:
     assert not config.use_cpu  # with it accelerate starts one process
 
 
+def assert_refused(arguments: Arguments, message: str) -> None:
+    """Before anything is loaded, by a run and by a Trainer."""
+    with pytest.raises(ValueError, match=message):
+        finetune(arguments)
+    assert not Path(arguments.training.output_dir).exists()
+    with pytest.raises(ValueError, match=message):
+        SERTrainer("no model", arguments.training, Dataset.from_dict({}), peft_config=arguments.tuning)
+
+
 @pytest.mark.parametrize(
     ("launcher", "words", "message"),
     [
@@ -223,20 +228,11 @@ def test_what_cannot_be_sharded_is_refused_before_a_clip_is_read(
     good = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
     for name, value in {**good, **launcher}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        finetune(parsed)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match=message):
-        SERTrainer("no model", parsed.training, Dataset.from_dict({}), peft_config=parsed.tuning)
+    assert_refused(parsed, message)
 
 
 def test_one_process_with_several_gpus_is_refused(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     """Trap: transformers would use DataParallel, which averages what is a sum."""
     parsed = parse_arguments(arguments("full", 1, tmp_path / "run"))
     parsed.training._n_gpu = 2
-    message = "one process sees 2 GPUs: start one process for each with accelerate"
-    with pytest.raises(ValueError, match=message):
-        finetune(parsed)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match=message):
-        SERTrainer("no model", parsed.training, Dataset.from_dict({}), peft_config=parsed.tuning)
+    assert_refused(parsed, "one process sees 2 GPUs: start one process for each with accelerate")

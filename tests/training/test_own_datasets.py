@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value, concatenate_datasets, load_from_disk
 from peft import LoraConfig
+from small_files import contents
 
 import hf_ser
 from hf_ser.audio import Augmentation, read_mono
@@ -151,7 +152,7 @@ def test_a_run_is_not_resumed_with_other_arguments_clips_or_labels(
 ) -> None:
     """Trap: the results stated the new arguments for the whole run."""
     clips, folder = interrupted
-    before = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+    before = contents(folder)
     changed: list[tuple[dict[str, Any], str]] = [
         ({"balance": "none"}, r"\n  balance: found 'logits', given 'none'\n"),
         (
@@ -165,7 +166,7 @@ def test_a_run_is_not_resumed_with_other_arguments_clips_or_labels(
     for changes, message in changed:
         with pytest.raises(ValueError, match=rf"(?s)^{folder} holds a run with other arguments .*{message}"):
             train(clips, resume=True, **{"method": "lora_classifier", "weight_decay": 0.1, **changes})
-        assert {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file()} == before
+        assert contents(folder) == before
     given = {"method": "lora_classifier", "weight_decay": 0.1, "resume": str(max(folder.glob("checkpoint-*")))}
     with pytest.raises(SplitError, match=r"not those that the run began with \(1 in train differ"):
         train(clips.select(range(len(clips) - 1)), **given)
@@ -212,7 +213,7 @@ def test_a_model_stays_where_the_next_one_cannot_be_saved(
     """Trap: on a full disk the earlier model was deleted, and the new one was not there."""
     trainer = train(own)
     trainer.save_model()
-    before = {path.name: path.read_bytes() for path in (tmp_path / "own").glob("*.*") if path.is_file()}
+    before = contents(tmp_path / "own")
 
     def save_pretrained(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -221,7 +222,7 @@ def test_a_model_stays_where_the_next_one_cannot_be_saved(
     with pytest.raises(OSError, match="No space left"):
         trainer.save_model()
     assert "model.safetensors" in before
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "own").glob("*.*") if path.is_file()}
+    assert before == contents(tmp_path / "own")
     assert not [*(tmp_path / "own").glob(".unsaved*")]
 
 

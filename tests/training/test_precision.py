@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
+from trainings import losses
 from transformers import TrainerCallback
 
 import hf_ser
@@ -31,7 +32,7 @@ class TestBaseModelInBfloat16:
     def test_it_is_the_same_training_and_saves_the_same_model(
         self, kind: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> None:
-        saved, losses, types = [], [], Types()
+        saved, found, types = [], [], Types()
         for dtype in ("float32", "bfloat16"):
             with monkeypatch.context() as patch:
                 if dtype == "float32":
@@ -39,10 +40,10 @@ class TestBaseModelInBfloat16:
                 trainer, _ = make(*SHORT, "--method", "lora_qkv", checkpoint=request.getfixturevalue(kind))
                 trainer.add_callback(types)
                 trainer.train()
-            losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+            found.append(losses(trainer))
             trainer.save_model(str(tmp_path / dtype))
             saved.append([load_file(path) for path in sorted((tmp_path / dtype).rglob("*.safetensors"))])
-        assert losses[0] == losses[1]
+        assert found[0] == found[1]
         halved = {name for name, dtype in types.found.items() if dtype == torch.bfloat16}
         layer = "base_model.model.hubert.encoder.layers.0"
         assert {f"{layer}.attention.q_proj.base_layer.weight", f"{layer}.feed_forward.output_dense.bias"} <= halved

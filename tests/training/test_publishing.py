@@ -11,6 +11,7 @@ import predictions
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
+from small_files import contents
 from transformers import pipeline
 
 import hf_ser
@@ -200,9 +201,6 @@ def test_of_two_runs_neither_replaces_the_other(
     kill(here, "other", *options, *smaller, *without, uploaded=False)
     kill(here, "clips", *options, *fewer, *without, uploaded=False)
     resumed = [*options, *strategy, "--resume_from_checkpoint", "True"]
-
-    def contents(root: Path) -> dict[str, bytes]:
-        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
     def refused(name: str, message: str, *more: str) -> None:
         kept = contents(tmp_path / name), contents(Path(snapshot_download("lab/ser", revision="checkpoints")))

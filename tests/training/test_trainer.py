@@ -15,7 +15,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from datasets import DatasetDict
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from trainings import without_dropout
+from trainings import checkpoints, without_dropout
 from transformers import AutoFeatureExtractor, AutoModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.optimization import GreedyLR
 
@@ -274,12 +274,6 @@ def test_options_that_exclude_each_other_are_refused(make: Make) -> None:
         make("--mixup_alpha", "1", "--focal_gamma", "2")
 
 
-def _checkpoints(trainer: SERTrainer) -> list[Path]:
-    """The earliest first."""
-    folders = Path(trainer.args.output_dir).glob("checkpoint-*")
-    return sorted(folders, key=lambda path: int(path.name.split("-")[1]))
-
-
 def _loss_history(trainer: SERTrainer) -> list[Any]:
     return [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
 
@@ -301,10 +295,10 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
     trainer, _ = make(*options)
     trainer.train()
     expected = _loss_history(trainer)
-    checkpoints = _checkpoints(trainer)
-    assert not any((path / "training_args.bin").exists() for path in checkpoints)
+    folders = checkpoints(Path(trainer.args.output_dir))
+    assert not any((path / "training_args.bin").exists() for path in folders)
     again, _ = make(*options)
-    again.train(resume_from_checkpoint=str(checkpoints[0]))
+    again.train(resume_from_checkpoint=str(folders[0]))
     assert again.state.global_step == trainer.state.global_step
     np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
 
@@ -369,8 +363,8 @@ def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> Non
     trainer.train()
     expected = _loss_history(trainer)
     kept = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    checkpoints = _checkpoints(trainer)
-    assert not any(list(checkpoint.glob("*model*")) for checkpoint in checkpoints)
+    folders = checkpoints(Path(trainer.args.output_dir))
+    assert not any(list(checkpoint.glob("*model*")) for checkpoint in folders)
     # The best one was loaded, with all that its batch norm has counted.
     best = load_file(Path(str(trainer.state.best_model_checkpoint)) / HEAD_WEIGHTS)
     assert best.keys() == {name for name in kept if not name.startswith("hubert.")}
@@ -381,7 +375,7 @@ def test_a_frozen_encoder_is_in_no_checkpoint(make: Make, tmp_path: Path) -> Non
     with torch.no_grad():
         for name in best.keys() & dict(again.model.named_parameters()).keys():
             again.model.get_parameter(name).add_(1.0)  # as another seed's head would be
-    again.train(resume_from_checkpoint=str(checkpoints[0]))
+    again.train(resume_from_checkpoint=str(folders[0]))
     np.testing.assert_allclose(_loss_history(again), expected, rtol=1e-4)
     del best["classifier.out_proj.bias"]
     save_file({**best, "unknown": torch.ones(1)}, tmp_path / HEAD_WEIGHTS)
@@ -693,10 +687,10 @@ def test_checkpoints_go_by_their_steps_though_the_clock_is_set_back(make: Make) 
         """Each checkpoint is older than the one before."""
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            for checkpoint in _checkpoints(trainer):
+            for checkpoint in checkpoints(Path(trainer.args.output_dir)):
                 os.utime(checkpoint, (2e9 - state.global_step, 2e9 - state.global_step))
 
     trainer, _ = make("--num_train_epochs", "3", "--save_total_limit", "1", "--frozen_cache_gb", "0")
     trainer.add_callback(ClockSetBack())
     trainer.train()
-    assert _checkpoints(trainer)[-1].name == f"checkpoint-{trainer.state.global_step}"
+    assert checkpoints(Path(trainer.args.output_dir))[-1].name == f"checkpoint-{trainer.state.global_step}"
