@@ -75,7 +75,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_pictures() -> Iterator[None]:
-    """Runs and reports draw nothing, which takes seconds, but for a test that takes `pictures`."""
+    """Runs and reports draw nothing, which takes seconds."""
 
     def draw_run(results: Any, folder: Path) -> None:
         for name in ("training_curves", *(["confusion_matrix"] if results.emotions else [])):

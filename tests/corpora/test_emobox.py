@@ -115,9 +115,7 @@ def test_bad_input(emobox: Path) -> None:
             read(f"emobox={emobox}")
 
 
-def test_an_audit_counts_what_train_and_test_share(
-    tmp_path: Path, emobox: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_audit_counts_what_train_and_test_share(tmp_path: Path, emobox: Path) -> None:
     # The first three folds are by speaker; these share all speakers, a clip and a sentence.
     write_metadata(tmp_path, "cremad", [{"train": [0, 2, 4, 6, 8, 10, 3], "test": [1, 3, 5]}])
     shared, *by_speaker = audit_emobox(tmp_path)

@@ -19,7 +19,7 @@ import hf_ser
 from hf_ser.export import check_comparison, chosen_clips, compare, export, summary, synthetic_clips
 
 
-def test_what_differs_too_much_is_not_kept(hubert: Path, exported: Path, traced: None, tmp_path: Path) -> None:
+def test_what_differs_too_much_is_not_kept(hubert: Path, traced: None, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"\(int8\) is not kept: a predicted value differs by .* the tolerance is 1e-09"
     ):

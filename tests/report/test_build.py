@@ -403,7 +403,7 @@ class TestFurtherParts:
         assert after["quality"]["overall"]["log_loss"] != before["quality"]["overall"]["log_loss"]
         assert after["quality"] == report_on(model, [f"synthetic={copy}"])["quality"]
 
-    def test_kept_answers_are_those_of_the_very_weights(self, run: Path, speech: Path, tmp_path: Path) -> None:
+    def test_kept_answers_are_those_of_the_very_weights(self, run: Path) -> None:
         keys = set()
         for place in (None, 1, 77):
             model = open_model(hf_ser.pipeline(run), "run", run)

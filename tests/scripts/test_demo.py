@@ -129,7 +129,7 @@ def test_the_files_of_a_space(demo: Any, tmp_path: Path) -> None:
 
 
 @needs_gradio
-def test_a_space_is_made_once_and_overwritten_when_asked(hub: Any, demo: Any, model: Path, tmp_path: Path) -> None:
+def test_a_space_is_made_once_and_overwritten_when_asked(hub: Any, demo: Any, tmp_path: Path) -> None:
     api = HfApi()
     status, printed = demo("lab/emotions", "--push_space", "lab/page")
     assert status == 1

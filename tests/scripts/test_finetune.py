@@ -47,16 +47,9 @@ RUNS = {
     "lora_qkv": ["--method", "lora_qkv", "--balance", "weights", "--mask_time_prob", "0.1"],
     "head-conv": ["--method", "frozen", "--head", "conv", "--num_train_epochs", "1"],
     "combined-adapter": ["--method", "adapter+prompt+lora_ff", "--bottleneck_size", "4", "--num_train_epochs", "1"],
-    "lora_classifier-adapter": [
-        "--method",
-        "lora_classifier",
-        "--head",
-        "batchnorm",
-        "--save_format",
-        "adapter",
-        "--num_train_epochs",
-        "1",
-    ],
+    "lora_classifier-adapter": (
+        ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter", "--num_train_epochs", "1"]
+    ),
 }
 
 

@@ -226,9 +226,7 @@ def test_a_model_stays_where_the_next_one_cannot_be_saved(
     assert not [*(tmp_path / "own").glob(".unsaved*")]
 
 
-def test_it_predicts_what_the_saved_model_predicts(
-    train: Callable[..., SERTrainer], own: Dataset, tmp_path: Path
-) -> None:
+def test_it_predicts_what_the_saved_model_predicts(train: Callable[..., SERTrainer], own: Dataset) -> None:
     """Trap: `predict` of transformers' Trainer took no clips."""
     trainer = train(own.select(range(0, len(own), 2)))
     clips = own.select(range(1, len(own), 2))
