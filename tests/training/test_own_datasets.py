@@ -197,33 +197,27 @@ def test_a_resumed_run_says_so_and_by_which_version_it_was_started(
     assert json.loads((folder / "run.json").read_text())["corpora"] == ["of the command line"]
 
 
-def test_a_model_that_is_saved_where_another_one_was_is_opened(
-    own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path
-) -> None:
-    train(own).save_model(str(tmp_path / "saved"))
-    assert (tmp_path / "saved/model.safetensors").exists()
-    train(own, method="lora_qkv", save_format="adapter").save_model(str(tmp_path / "saved"))
-    assert not (tmp_path / "saved/model.safetensors").exists()
-    assert (tmp_path / "saved/adapter_model.safetensors").exists()
-
-
-def test_a_model_stays_where_the_next_one_cannot_be_saved(
+def test_a_model_stays_where_the_next_one_cannot_be_saved_and_else_is_replaced(
     own: Dataset, train: Callable[..., SERTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap: on a full disk the earlier model was deleted, and the new one was not there."""
-    trainer = train(own)
-    trainer.save_model()
-    before = contents(tmp_path / "own")
+    saved, trainer = tmp_path / "saved", train(own)
+    trainer.save_model(str(saved))
+    before = contents(saved)
+    assert "model.safetensors" in before
 
     def save_pretrained(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(trainer.processing_class), "save_pretrained", save_pretrained)
-    with pytest.raises(OSError, match="No space left"):
-        trainer.save_model()
-    assert "model.safetensors" in before
-    assert before == contents(tmp_path / "own")
-    assert not [*(tmp_path / "own").glob(".unsaved*")]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(trainer.processing_class), "save_pretrained", save_pretrained)
+        with pytest.raises(OSError, match="No space left"):
+            trainer.save_model(str(saved))
+    assert contents(saved) == before
+    assert not [*saved.glob(".unsaved*")]
+    train(own, method="lora_qkv", save_format="adapter").save_model(str(saved))
+    assert "adapter_model.safetensors" in contents(saved)
+    assert "model.safetensors" not in contents(saved)
 
 
 def test_it_predicts_what_the_saved_model_predicts(train: Callable[..., SERTrainer], own: Dataset) -> None:
