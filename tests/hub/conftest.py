@@ -20,7 +20,6 @@ RUNS = {
     "merged": ["--method", "lora_qkv"],
     "whisper": ["--method", "frozen", "--head", "conv"],
     "prompt": ["--method", "prompt"],
-    "bottleneck": ["--method", "adapter"],
     "adapter": ["--method", "lora_classifier", "--head", "batchnorm", "--save_format", "adapter"],
 }
 
