@@ -34,7 +34,7 @@ from hf_ser.inference.clips import (
     start_threads,
 )
 from hf_ser.inference.onnx import ExportedModel, is_exported, open_exported
-from hf_ser.inference.precision import Int8Linear, set_precision
+from hf_ser.inference.precision import set_precision
 from hf_ser.inference.timelines import Timeline
 from hf_ser.machine import loading_processes
 from hf_ser.memory import BATCH_SECONDS, FittingParts, kind_of
@@ -86,21 +86,24 @@ def pipeline(
     Raises:
         FileNotFoundError: if a folder holds no model.
         HubError: if the Hub does not give the model.
-        ValueError: if a file is damaged, a weight would be random, several emotions of the model may be right at once, or
-            an argument does not fit the model.
+        ValueError: if a file is damaged, a weight would be random, several emotions of the model may be right at once,
+            the device does not exist, or an argument does not fit the model.
     """
-    if not is_exported(model):
-        opened = load(model, base=base, device=device, **hub)
-        set_precision(opened.model, precision, opened.device)
-        extractor = opened.feature_extractor
-        return SERPipeline(model=opened.model, feature_extractor=extractor, device=opened.device, top_k=top_k)
-    device = None if str(device) == "cpu" else device
-    if given := [name for name, value in {"base": base, "device": device, **hub}.items() if value is not None]:
-        raise ValueError(f"{given[0]}: {str(model)!r} is an exported model, which is complete and runs on the CPU")
-    if precision != "float32":
-        raise ValueError(f"precision: {str(model)!r} is an exported model; its precision was chosen at its export")
-    exported, extractor = open_exported(model)
-    return SERPipeline(model=exported, feature_extractor=extractor, device=exported.device, top_k=top_k)
+    if is_exported(model):
+        device = None if str(device) == "cpu" else device
+        if given := [name for name, value in {"base": base, "device": device, **hub}.items() if value is not None]:
+            raise ValueError(f"{given[0]}: {str(model)!r} is an exported model, which is complete and runs on the CPU")
+        if precision != "float32":
+            raise ValueError(f"precision: {str(model)!r} is an exported model; its precision was chosen at its export")
+        exported, extractor = open_exported(model)
+        return SERPipeline(model=exported, feature_extractor=extractor, device="cpu", top_k=top_k)
+    opened, extractor = load(model, base=base, **hub)
+    try:
+        return SERPipeline(model=opened, feature_extractor=extractor, device=device, top_k=top_k, precision=precision)
+    except (RuntimeError, AssertionError) as error:
+        if device is None:
+            raise
+        raise ValueError(f"device={str(device)!r}: the model cannot run there: {str(error).splitlines()[0]}") from error
 
 
 class SERPipeline(AudioClassificationPipeline):
@@ -114,15 +117,21 @@ class SERPipeline(AudioClassificationPipeline):
     Args:
         model (`PreTrainedModel`, `PeftModel` or `ExportedModel`): A classifier of emotions, a model of dimensions, or both.
         feature_extractor (`SequenceFeatureExtractor`): What makes its inputs of waveforms.
+        precision (`str`, *optional*): See [`pipeline`]; by default the model stays as it is.
         **options: Of transformers' pipeline: `device`, `top_k` (by default all emotions).
 
     Raises:
-        ValueError: if several emotions of the model may be right at once, or two outputs have the same name.
+        ValueError: if several emotions of the model may be right at once, two outputs have the same name, or
+            `precision` does not fit the model.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, precision: str | None = None, **options: Any) -> None:
         super().__init__(*args, **{"task": "audio-classification", "top_k": None, **options})
         self.model.eval()
+        if precision:
+            set_precision(self.model, precision, self.device)
+        #: The precision that the model computes in.
+        self.precision: str = self.model.precision if isinstance(self.model, ExportedModel) else precision or "float32"
         self.in_fitting_parts = FittingParts(self.device)
         #: Threads that read clips and extract features ahead of a GPU. On a CPU, whose cores the model needs, one reads.
         self.reading_threads = loading_processes(self.device.type == "cuda")
@@ -143,11 +152,7 @@ class SERPipeline(AudioClassificationPipeline):
             )
         #: Whether a batch has one segment: padding would change the probabilities of other models, and in int8 a layer's
         #: inputs have one scale for the whole batch.
-        self.one_by_one = (
-            encoder_config(config).model_type not in FAMILIES
-            or (isinstance(self.model, ExportedModel) and self.model.precision == "int8")
-            or any(isinstance(module, Int8Linear) for module in self.model.modules())
-        )
+        self.one_by_one = encoder_config(config).model_type not in FAMILIES or self.precision == "int8"
 
     def check_model_type(self, supported_models: Any) -> None:
         """Accepts any model: transformers has no list with adapters and exported models in it."""

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils.sha import sha_fileobj
 from peft import PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from transformers import AudioClassificationPipeline, AutoConfig, AutoFeatureExtractor
+from transformers import AutoConfig, AutoFeatureExtractor
 
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
@@ -40,11 +39,11 @@ def load(
     token: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-    device: str | torch.device | None = None,
-) -> AudioClassificationPipeline:
+) -> tuple[Any, Any]:
     """
     Opens a checkpoint, or an adapter on its base model, such that predictions do not depend on the padding of a batch. Some
     reference models without a class in transformers open, too, see [`~hf_ser.hub.reference.open_reference`].
+    [`hf_ser.pipeline`] opens it for use.
 
     Args:
         model (`str` or `Path`): A run's folder, or a name on the Hub (`user/name`).
@@ -54,16 +53,15 @@ def load(
         token (`str`, *optional*): A token with read access; by default that of `hf auth login` or `HF_TOKEN`.
         cache_dir (`str` or `Path`, *optional*): The folder for downloads, by default the Hub's cache.
         local_files_only (`bool`, defaults to `False`): Use only what is downloaded already, as with `HF_HUB_OFFLINE=1`.
-        device (`str` or `torch.device`, *optional*): The device, by default a GPU if there is one.
 
     Returns:
-        An `AudioClassificationPipeline` in float32.
+        The `PreTrainedModel` or `PeftModel`, in float32 on the CPU, and its feature extractor.
 
     Raises:
         FileNotFoundError: if a folder holds no model, or only a pickle.
         HubError: if the Hub does not have the model, refuses it or cannot be reached.
-        ValueError: if weights are damaged, missing (they would be random) or do not fit; if the device does not exist; or if
-            `revision` or `base` is given for a model that has none.
+        ValueError: if weights are damaged, missing (they would be random) or do not fit; or if `revision` or `base` is
+            given for a model that has none.
     """
     if revision is not None and Path(model).expanduser().is_dir():
         raise ValueError(
@@ -92,7 +90,7 @@ def load(
         extractor.return_attention_mask = True
     if all(label.startswith("LABEL_") for label in opened.config.id2label.values()):
         logger.warning("%s does not name its emotions: its predictions are called LABEL_0, LABEL_1 and so on", name)
-    return _pipeline(opened.eval(), extractor, device)
+    return opened.eval(), extractor
 
 
 def _is_checkpoint(path: Path, name: str) -> bool:
@@ -107,21 +105,6 @@ def _is_checkpoint(path: Path, name: str) -> bool:
             "refs/pr/N)."
         )
     return whole
-
-
-def _pipeline(model: Any, extractor: Any, device: str | torch.device | None) -> AudioClassificationPipeline:
-    # The pipeline works with a PeftModel, but logs an error about its class. Therefore it gets the model within first.
-    inside = model.get_base_model() if isinstance(model, PeftModel) else model
-    try:
-        classifier = AudioClassificationPipeline(
-            model=inside, feature_extractor=extractor, task="audio-classification", device=device
-        )
-    except (RuntimeError, AssertionError) as error:
-        if device is None:
-            raise
-        raise ValueError(f"device={str(device)!r}: the model cannot run there: {str(error).splitlines()[0]}") from error
-    classifier.model = model
-    return classifier
 
 
 def fetch_records(model: str | Path, *, revision: str | None = None) -> Path:

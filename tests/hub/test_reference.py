@@ -203,14 +203,13 @@ def test_the_outputs_are_those_of_the_published_formula(layout: str, tmp_path: P
     folder, truth = LAYOUTS[layout](tmp_path / "model")
     expected = torch.stack([truth(clip) for clip in clips()])
     assert (expected.amax(0) - expected.amin(0)).min() > 1e-3, "the outputs must differ from clip to clip"
-    opened = hf_ser.hub.load(folder, device="cpu")
-    assert not opened.model.training
+    model, extractor = hf_ser.hub.load(folder)
+    assert not model.training
 
     def logits(batch: list[np.ndarray]) -> torch.Tensor:
-        inputs = opened.feature_extractor(batch, sampling_rate=16_000, padding=True, return_tensors="pt")
-        return opened.model(**inputs).logits
+        return model(**extractor(batch, sampling_rate=16_000, padding=True, return_tensors="pt")).logits
 
-    config = opened.model.config
+    config = model.config
     labels = [config.id2label[i] for i in range(len(config.id2label))]
     dimensional = layout == "audeering" or "dimensions" in layout
     if layout == "audeering":
@@ -278,7 +277,7 @@ class TestRefusals:
             hf_ser.hub.load(folder)
 
     def test_a_clip_that_is_longer_than_whisper_takes(self, tmp_path: Path) -> None:
-        extractor = hf_ser.hub.load(vox_whisper(tmp_path / "model")[0]).feature_extractor
+        _, extractor = hf_ser.hub.load(vox_whisper(tmp_path / "model")[0])
         with pytest.raises(ValueError, match="found a clip of 16 s, expected at most 15 s"):
             extractor(np.zeros(256_000, np.float32), sampling_rate=16_000)
 
@@ -286,7 +285,7 @@ class TestRefusals:
 def test_whisper_takes_15_seconds_at_once(tmp_path: Path) -> None:
     """A name that ends with -dim is a model of dimensions, too."""
     folder, _ = vox_whisper(tmp_path / "whisper-msp-podcast-emotion-dim")
-    config = hf_ser.hub.load(folder).model.config
+    config = hf_ser.hub.load(folder)[0].config
     assert list(config.id2label.values()) == DIMENSIONS
     assert maximum_samples(config) == 15 * 16_000
     assert not needs_thirty_seconds(config)
@@ -310,6 +309,6 @@ def test_by_its_name_on_the_hub(hub: Any, tmp_path: Path) -> None:
     folder, truth = vox_wavlm(tmp_path / "model", dimensional=True)
     HfApi().create_repo("lab/vox")
     HfApi().upload_folder(repo_id="lab/vox", folder_path=folder)
-    opened = hf_ser.hub.load("lab/vox", device="cpu")
-    logits = opened.model(**opened.feature_extractor(clips()[0], sampling_rate=16_000, return_tensors="pt")).logits
+    model, extractor = hf_ser.hub.load("lab/vox")
+    logits = model(**extractor(clips()[0], sampling_rate=16_000, return_tensors="pt")).logits
     torch.testing.assert_close(logits[0], truth(clips()[0]), atol=2e-5, rtol=1e-4)

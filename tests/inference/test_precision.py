@@ -15,7 +15,6 @@ from hf_ser.inference.precision import Int8Conv1d, Int8Linear, set_precision
 from hf_ser.pipeline import SERPipeline
 
 Open = Callable[[Path], SERPipeline]
-CPU = torch.device("cpu")
 
 
 def answers(recogniser: SERPipeline, **options: Any) -> list[dict[str, float]]:
@@ -26,8 +25,8 @@ def answers(recogniser: SERPipeline, **options: Any) -> list[dict[str, float]]:
 
 def rounded(recogniser: SERPipeline, precision: str) -> SERPipeline:
     """The same model in another precision."""
-    set_precision(recogniser.model, precision, CPU)
-    return SERPipeline(model=recogniser.model, feature_extractor=recogniser.feature_extractor, device="cpu")
+    model, extractor = recogniser.model, recogniser.feature_extractor
+    return SERPipeline(model=model, feature_extractor=extractor, device="cpu", precision=precision)
 
 
 def int8_layers(recogniser: SERPipeline) -> list[str]:

@@ -11,7 +11,6 @@ import torch
 from tiny_models import save_adapted, save_model
 
 import hf_ser
-from hf_ser.inference.precision import set_precision
 from hf_ser.modeling import load_model
 from hf_ser.pipeline import SERPipeline
 from hf_ser.report import cost
@@ -125,8 +124,7 @@ def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, mo
     monkeypatch.setattr(cost, "LEAST_WALL", 0.01)
     torch.manual_seed(0)
     loaded = load_model(str(tiny_hubert), ("angry", "sad"))
-    set_precision(loaded.model, "int8", torch.device("cpu"))
-    classifier = SERPipeline(loaded.model, feature_extractor=loaded.feature_extractor, device="cpu")
+    classifier = SERPipeline(loaded.model, feature_extractor=loaded.feature_extractor, device="cpu", precision="int8")
     found = measure_cost(classifier, seconds=(1,), runs=1, batch_seconds=1.0, precision="int8")
     assert found["parameters"] is found["flops"] is None
     assert found["device"]["dtype"] == "int8"
