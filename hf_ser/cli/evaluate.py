@@ -148,7 +148,6 @@ def open_models(
         fetch_records(arguments.model, revision=arguments.revision),
         maps[0],
         run=arguments.run,
-        precision=arguments.precision,
     )
     if arguments.precision != PRECISIONS[0]:
         model = replace(model, name=f"{model.name} ({arguments.precision})")

@@ -76,8 +76,8 @@ def build(
     evaluated = Evaluated.of(table, model.emotions.names, model.dimensions, *outputs)
 
     notes = list(clips.notes)
-    notes += [f"{one.name} computes in {one.precision}: metrics in float32 may differ a little."
-              for one in (model, other) if one and one.precision != "float32"]  # fmt: skip
+    notes += [f"{one.name} computes in {one.classifier.precision}: metrics in float32 may differ a little."
+              for one in (model, other) if one and one.classifier.precision != "float32"]  # fmt: skip
     notes += _cuts(chunking, clips.clips)
     if problems:
         notes.append(f"{counted(len(problems), 'clip')} cannot be predicted{EXAMPLE}{example}")
@@ -107,9 +107,7 @@ def build(
         report["robustness"] = robustness(model, table, evaluated, chunking, options)
         notes += _limits(report["robustness"])
     if options.cost:
-        report["cost"] = measure_cost(
-            model.classifier, folder=model.folder, batch_seconds=options.batch_seconds, precision=model.precision
-        )
+        report["cost"] = measure_cost(model.classifier, folder=model.folder, batch_seconds=options.batch_seconds)
         if other is not None:
             report["cost"]["memory"]["of"] += f", and the weights of {other.name}"
     notes += [

@@ -45,7 +45,6 @@ def measure_cost(
     seconds: Sequence[float] = (1, 3, 6, 10),
     runs: int = 20,
     batch_seconds: float | None = None,
-    precision: str = "float32",
 ) -> dict[str, Any]:
     """
     Measures a model on its device, with synthetic speech that is the same every time. On a GPU it resets PyTorch's memory
@@ -57,7 +56,6 @@ def measure_cost(
         seconds (`Sequence[float]`, defaults to 1, 3, 6 and 10): The lengths of the clips, in seconds.
         runs (`int`, defaults to 20): The timed runs of each length, after 3 that are not counted.
         batch_seconds (`float`, *optional*): Seconds of sound in a batch, see [`~hf_ser.pipeline.SERPipeline.predict`].
-        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
 
     Returns:
         A dict that is ready for JSON:
@@ -87,11 +85,11 @@ def measure_cost(
         "processors": processors(),
         "load": round(os.getloadavg()[0], 2),  # before anything is measured
         "torch": torch.__version__,
-        "dtype": precision,
+        "dtype": classifier.precision,
     }
     throughput, memory = measure_throughput(classifier, min(seconds), max(seconds), classifier.budget(batch_seconds))
     latency = [measure_latency(classifier, length, runs) for length in seconds]
-    uncounted = isinstance(classifier.model, ExportedModel) or precision == "int8"
+    uncounted = isinstance(classifier.model, ExportedModel) or classifier.precision == "int8"
     return {
         "device": device,
         "latency": latency,

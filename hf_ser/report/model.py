@@ -165,7 +165,6 @@ class Model:
         results (`RunResults`, *optional*): The results of its run.
         split (`SavedSplit`, *optional*): The split of its run.
         folder (`Path`, *optional*): The folder of its files.
-        precision (`str`, defaults to `"float32"`): The precision that it computes in, see [`~hf_ser.pipeline.pipeline`].
     """
 
     classifier: AudioClassificationPipeline
@@ -175,7 +174,6 @@ class Model:
     results: RunResults | None = None
     split: SavedSplit | None = None
     folder: Path | None = None
-    precision: str = "float32"
 
     @cached_property
     def key(self) -> str:
@@ -212,7 +210,7 @@ class Model:
             "base_model": results and results.base_model,
             "method": results and results.method,
             "model_type": encoder_config(self.classifier.model.config).model_type,
-            "precision": self.precision,
+            "precision": self.classifier.precision,
             "emotions": list(self.emotions.names),
             **({"dimensions": list(self.dimensions)} if self.dimensions else {}),
             "label_map": self.emotions.renamed or None,
@@ -310,13 +308,12 @@ def open_model(
     label_map: Mapping[str, str] | None = None,
     *,
     run: Path | None = None,
-    precision: str = "float32",
 ) -> Model:
     """
     A model for a report.
 
     Args:
-        classifier, name, folder, precision: See [`Model`]; an exported model has its own precision.
+        classifier, name, folder: See [`Model`].
         label_map (`dict[str, str]`, *optional*): See [`ModelEmotions.of`].
         run (`Path`, *optional*): The folder of its run, if that is another.
 
@@ -336,7 +333,6 @@ def open_model(
         RunResults.read(written) if written else None,
         SavedSplit.read(written / SPLITS) if written and (written / SPLITS).is_file() else None,
         folder,
-        getattr(classifier.model, "precision", precision),
     )
 
 

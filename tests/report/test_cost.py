@@ -125,7 +125,7 @@ def test_what_pytorch_does_not_know_in_int8_is_not_counted(tiny_hubert: Path, mo
     torch.manual_seed(0)
     loaded = load_model(str(tiny_hubert), ("angry", "sad"))
     classifier = SERPipeline(loaded.model, feature_extractor=loaded.feature_extractor, device="cpu", precision="int8")
-    found = measure_cost(classifier, seconds=(1,), runs=1, batch_seconds=1.0, precision="int8")
+    found = measure_cost(classifier, seconds=(1,), runs=1, batch_seconds=1.0)
     assert found["parameters"] is found["flops"] is None
     assert found["device"]["dtype"] == "int8"
 
