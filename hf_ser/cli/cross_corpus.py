@@ -49,7 +49,8 @@ def main() -> int:
         (root / cross_corpus.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         columns = cross_corpus.tested(table)
         values = [[row["test"].get(corpus, {}).get("uar") for corpus in columns] for row in table]
-        plots.heat_map(values, ["+".join(row["train"]) for row in table], columns, root / "cross_corpus.png")
+        figure = plots.heat_map(values, ["+".join(row["train"]) for row in table], columns)
+        plots.save_figure(figure, root / "cross_corpus.png")
         print(cross_corpus.as_markdown(table))
         print(
             f"\nUAR in % with its 95 % interval, over {', '.join(emotions)}; the corpus that trains is tested on speakers who "

@@ -62,7 +62,7 @@ def main() -> int:
     table = cross_validation.summarise(runs)
     if table:
         (root / cross_validation.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        plots.sweep(table, root / "sweep.png")
+        plots.save_figure(plots.sweep(table), root / "sweep.png")
         print(cross_validation.as_markdown(table))
         print(
             f"\nmean ± sample standard deviation over folds and seeds; {table[0]['split']} split; all results in {root}"

@@ -14,12 +14,10 @@ from hf_ser.results import RunResults
 from hf_ser.wording import per_cent
 
 
-def confusion_matrix(
-    matrix: Sequence[Sequence[int]], emotions: Sequence[str], path: Path, title: str | None = None
-) -> None:
+def confusion_matrix(matrix: Sequence[Sequence[int]], emotions: Sequence[str], title: str = "") -> Figure:
     """
-    Draws the clips by true (rows) and predicted emotion as PNG, in per cent of each row as in HuBERT-SER's Tables 4 to 6, and as
-    counts.
+    Draws the clips by true (rows) and predicted emotion: in per cent of each row, as in HuBERT-SER's Tables 4 to 6, and
+    as counts.
     """
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -32,18 +30,18 @@ def confusion_matrix(
     size = 1.8 + 0.8 * len(emotions)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
     axes = _draw_shares(figure, shares, texts, names, emotions, "% of the row")
-    axes.set(xlabel="recognised as", ylabel="true emotion (clips)", title=title or "")
-    save_figure(figure, path)
+    axes.set(xlabel="recognised as", ylabel="true emotion (clips)", title=title)
+    return figure
 
 
-def heat_map(values: Sequence[Sequence[float | None]], rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """Draws UAR, `values` between 0 and 1, by the corpora that trained (rows) and the corpus that was tested, as PNG."""
+def heat_map(values: Sequence[Sequence[float | None]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Draws UAR, `values` between 0 and 1, by the corpora that trained (rows) and the corpus that was tested."""
     shares = np.array(values, dtype=float)
     texts = [[f"{per_cent(share):.1f}" if np.isfinite(share) else "" for share in row] for row in shares]
     figure = Figure(figsize=(3.2 + 0.9 * len(columns), 1.8 + 0.7 * len(rows)), layout="constrained")
     axes = _draw_shares(figure, shares, texts, rows, columns, "UAR, %")
     axes.set(xlabel="tested on", ylabel="trained on")
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_shares(
@@ -61,7 +59,7 @@ def _draw_shares(
     return axes
 
 
-def training_curves(results: RunResults, path: Path) -> None:
+def training_curves(results: RunResults) -> Figure:
     """
     Draws the losses and the validation metrics over the epochs, beside the probe and the weights that were kept. In training, the
     metrics are of the weights at the end of the epoch; the kept ones may be a mean, and lie between them and the probe.
@@ -98,7 +96,7 @@ def training_curves(results: RunResults, path: Path) -> None:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)  # no line is behind it
     losses.set_ylabel("loss")
     metrics.set_ylabel("% on the validation part")
-    save_figure(figure, path)
+    return figure
 
 
 def draw_run(results: RunResults, folder: Path) -> None:
@@ -106,11 +104,11 @@ def draw_run(results: RunResults, folder: Path) -> None:
     test, (matrix, curves) = results.test, PLOTS
     if "confusion_matrix" in test:
         title = f"test ({results.split['name']} split): UAR {per_cent(test['uar']):.1f} %"
-        confusion_matrix(test["confusion_matrix"], results.emotions, folder / matrix, title)
-    training_curves(results, folder / curves)
+        save_figure(confusion_matrix(test["confusion_matrix"], results.emotions, title), folder / matrix)
+    save_figure(training_curves(results), folder / curves)
 
 
-def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
+def sweep(table: Sequence[dict[str, Any]]) -> Figure:
     """
     Draws the UAR of each setting of a sweep, mean and standard deviation over folds and seeds: along the last argument that
     has numbers (PEFT-SER's Figures 4 to 6), one line for each combination of the others; or as bars, where none has.
@@ -147,7 +145,7 @@ def sweep(table: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel(f"{table[0]['metric'].upper()} on test, %")
     axes.grid(alpha=0.3, axis="y")
     axes.set_title(f"mean ± standard deviation over {len(table[0]['runs'])} runs, {table[0]['split']} split")
-    save_figure(figure, path)
+    return figure
 
 
 def _is_number(text: str) -> bool:

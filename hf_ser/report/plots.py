@@ -32,28 +32,28 @@ SNR = "dB SNR"
 def draw(report: Mapping[str, Any], folder: Path) -> dict[str, Path]:
     """Draws the plots of a report into `folder`, and returns them by name, as [`~hf_ser.rendering.page`] takes them."""
     quality, robust, main = report["quality"], report["robustness"], main_key(report)
-    drawn: dict[str, Callable[[Path], None]] = {}
+    drawn: dict[str, Figure] = {}
     if main == "uar":
         matrix, emotions = quality["overall"]["confusion_matrix"], report["model"]["emotions"]
-        drawn = {
-            "confusion_matrix": lambda path: confusion_matrix(matrix, emotions, path),
-            "recall": lambda path: recall(quality, path),
-            "reliability": lambda path: reliability(quality, path),
+        drawn |= {
+            "confusion_matrix": confusion_matrix(matrix, emotions),
+            "recall": recall(quality),
+            "reliability": reliability(quality),
         }
     if "dimensions" in quality["overall"]:
-        drawn["dimensions"] = lambda path: dimensions(quality["overall"]["dimensions"], path)
+        drawn["dimensions"] = dimensions(quality["overall"]["dimensions"])
     if any(metrics.get(main) is not None for metrics in quality["speakers"].values()):
-        drawn["speakers"] = lambda path: speakers(quality, path, main)
+        drawn["speakers"] = speakers(quality, main)
     if robust:
-        drawn["robustness"] = lambda path: robustness(robust, path, main)
+        drawn["robustness"] = robustness(robust, main)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {name: folder / f"{name}.png" for name in drawn}
-    for name, function in drawn.items():
-        function(pictures[name])
+    for name, figure in drawn.items():
+        save_figure(figure, pictures[name])
     return pictures
 
 
-def recall(quality: Mapping[str, Any], path: Path) -> None:
+def recall(quality: Mapping[str, Any]) -> Figure:
     """Draws the recall of each emotion with its interval, and their mean, the UAR, from the report's `quality`."""
     overall, intervals = quality["overall"], quality["recall_intervals"] or {}
     recalls = {emotion: value for emotion, value in overall["recall"].items() if value is not None}
@@ -66,7 +66,7 @@ def recall(quality: Mapping[str, Any], path: Path) -> None:
     level = f" ({100 * quality['intervals']['level']:g} % intervals)" if any(intervals.values()) else ""
     axes.set_xlabel(f"recall, %{level}")
     axes.legend(**LEGEND)
-    save_figure(figure, path)
+    return figure
 
 
 def _bars(axes: Axes, rows: Sequence[tuple[str, float, Sequence[float] | None]], metric: str = "uar") -> None:
@@ -86,7 +86,7 @@ def _bars(axes: Axes, rows: Sequence[tuple[str, float, Sequence[float] | None]],
     axes.set_axisbelow(True)
 
 
-def dimensions(found: Mapping[str, Any], path: Path) -> None:
+def dimensions(found: Mapping[str, Any]) -> Figure:
     """Draws the clips by true and predicted value of each dimension, one panel each, from the report's `dimensions`."""
     figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.9), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False)[0]
@@ -101,10 +101,10 @@ def dimensions(found: Mapping[str, Any], path: Path) -> None:
         axes.set(xlabel="label", ylabel="prediction")
         axes.grid(alpha=0.3)
         figure.colorbar(image, ax=axes, label="clips", shrink=0.7).locator = MaxNLocator(4, integer=True)
-    save_figure(figure, path)
+    return figure
 
 
-def reliability(quality: Mapping[str, Any], path: Path) -> None:
+def reliability(quality: Mapping[str, Any]) -> Figure:
     """Draws the accuracy against the probability of the predicted emotion, and the clips of each bin, from `quality`."""
     bins = [entry for entry in quality["reliability"] if entry["clips"]]
     confidence, accuracy = ([100 * entry[key] for entry in bins] for key in ("confidence", "accuracy"))
@@ -125,10 +125,10 @@ def reliability(quality: Mapping[str, Any], path: Path) -> None:
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    save_figure(figure, path)
+    return figure
 
 
-def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> None:
+def speakers(quality: Mapping[str, Any], metric: str) -> Figure:
     """
     Draws the metric of each speaker as a dot, by corpus and gender, and the mean of each group, from the report's `quality`.
     Speakers with an undefined metric are left out.
@@ -163,10 +163,10 @@ def speakers(quality: Mapping[str, Any], path: Path, metric: str = "uar") -> Non
     )  # fmt: skip
     axes.grid(alpha=0.3, axis="y")
     axes.legend(**LEGEND)
-    save_figure(figure, path)
+    return figure
 
 
-def robustness(robust: Mapping[str, Any], path: Path, metric: str = "uar") -> None:
+def robustness(robust: Mapping[str, Any], metric: str) -> Figure:
     """
     Draws the metric against the signal-to-noise ratio, one line for each noise, and the other conditions as bars, both beside
     the clean clips, from the report's `robustness`.
@@ -187,7 +187,7 @@ def robustness(robust: Mapping[str, Any], path: Path, metric: str = "uar") -> No
         _bars(axes, [(entry["name"], entry["value"], entry["edges"]) for entry in others], metric)
         axes.set_xlabel(f"{metric.upper()}{SCALES[metric][1]}")
         _draw_references(axes, axes.axvline, robust, metric)
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_noises(axes: Axes, noises: Sequence[Mapping[str, Any]], robust: Mapping[str, Any], metric: str) -> None:

@@ -154,30 +154,26 @@ class TestPerClip:
 
 
 def test_plots_are_drawn_even_where_a_row_or_a_log_is_empty(tmp_path: Path) -> None:
-    plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), tmp_path / "matrix.png", "test")
     results = RunResults.read(EXAMPLE)
-    plots.training_curves(replace(results, history=[], probe=None, metrics={}), tmp_path / "curves.png")
-    for name in ("matrix.png", "curves.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for figure in (
+        plots.confusion_matrix([[3, 1], [0, 0]], ("happy", "sad"), "test"),
+        plots.training_curves(replace(results, history=[], probe=None, metrics={})),
+    ):
+        plots.save_figure(figure, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_training_curves_have_the_probe_and_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+def test_training_curves_have_the_probe_and_what_was_kept() -> None:
     results = RunResults.read(EXAMPLE)
-    plots.training_curves(results, tmp_path / "curves.png")
-    lines = {line.get_label(): line.get_ydata() for line in figures[0].axes[1].lines}
+    lines = {line.get_label(): line.get_ydata() for line in plots.training_curves(results).axes[1].lines}
     assert results.probe is not None
     assert lines["UAR of the probe"][0] == pytest.approx(100 * results.probe["validation"]["uar"])
     assert lines["UAR of the kept weights"] == pytest.approx([100 * results.metrics["validation"]["uar"]])
     assert len(lines["UAR"]) == 3
 
 
-def test_the_confusion_matrix_has_shares_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
-    plots.confusion_matrix([[15, 1], [0, 0]], ("angry", "sad"), tmp_path / "matrix.png")
-    axes = figures[0].axes[0]
+def test_the_confusion_matrix_has_shares_and_counts() -> None:
+    axes = plots.confusion_matrix([[15, 1], [0, 0]], ("angry", "sad")).axes[0]
     assert [text.get_text() for text in axes.texts] == ["93.8 %\n15", "6.3 %\n1", "none", "none"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["angry\n(16)", "sad\n(0)"]
 

@@ -14,18 +14,15 @@ from hf_ser.report import plots
 
 
 @pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Axes]]:
-    """Draws, and returns the axes of the figure that was saved."""
-    figures: list[Figure] = []
-    save = plots.save_figure
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
+def saved(tmp_path: Path) -> Callable[[Figure], list[Axes]]:
+    """Saves a figure, and returns its axes."""
 
-    def draw(function: Callable[..., None], *arguments: Any) -> list[Axes]:
-        function(*arguments, tmp_path / "picture.png")
+    def save(figure: Figure) -> list[Axes]:
+        plots.save_figure(figure, tmp_path / "picture.png")
         assert imread(tmp_path / "picture.png").std() > 0.01
-        return figures[-1].axes
+        return figure.axes
 
-    return draw
+    return save
 
 
 def words(axes: Axes) -> str:
@@ -42,9 +39,9 @@ def test_every_plot_that_the_report_has_values_for(
     assert set(plots.draw(reduced, tmp_path)) == {"confusion_matrix", "recall", "reliability"}
 
 
-def test_recall_with_intervals_the_mean_and_chance(figure: Any, report: dict[str, Any]) -> None:
+def test_recall_with_intervals_the_mean_and_chance(saved: Any, report: dict[str, Any]) -> None:
     quality = report["quality"]
-    (axes,) = figure(plots.recall, quality)
+    (axes,) = saved(plots.recall(quality))
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(
         [100 * v for v in quality["overall"]["recall"].values()]
     )
@@ -55,11 +52,11 @@ def test_recall_with_intervals_the_mean_and_chance(figure: Any, report: dict[str
     assert axes.get_xlabel() == "recall, % (95 % intervals)"
     quality["recall_intervals"] = {"angry": [0.99, 1.0], "sad": None}  # an interval may lie beside its value
     quality["overall"]["recall"] = {"angry": 0.5, "$\\frac$": 0.5}  # a name is no formula
-    figure(plots.recall, quality)
+    saved(plots.recall(quality))
 
 
-def test_reliability_leaves_empty_bins_out(figure: Any, report: dict[str, Any]) -> None:
-    top, bottom = figure(plots.reliability, report["quality"])
+def test_reliability_leaves_empty_bins_out(saved: Any, report: dict[str, Any]) -> None:
+    top, bottom = saved(plots.reliability(report["quality"]))
     diagonal, line = top.lines
     bins = [entry for entry in report["quality"]["reliability"] if entry["clips"]]
     assert len(bins) < len(report["quality"]["reliability"])
@@ -68,16 +65,16 @@ def test_reliability_leaves_empty_bins_out(figure: Any, report: dict[str, Any]) 
     assert [bar.get_height() for bar in bottom.patches] == [entry["clips"] for entry in bins]
 
 
-def test_a_dot_for_each_speaker_by_corpus_and_gender(figure: Any, report: dict[str, Any]) -> None:
-    (axes,) = figure(plots.speakers, report["quality"])
+def test_a_dot_for_each_speaker_by_corpus_and_gender(saved: Any, report: dict[str, Any]) -> None:
+    (axes,) = saved(plots.speakers(report["quality"], "uar"))
     assert "ravdess\nfemale (2)" in words(axes)
     dots = [len(group.get_offsets()) for group in axes.collections if len(group.get_offsets()) == 2]
     assert dots == [2, 2]
 
 
-def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(figure: Any, report: dict[str, Any]) -> None:
+def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(saved: Any, report: dict[str, Any]) -> None:
     robust = report["robustness"]
-    noises, others = figure(plots.robustness, robust)
+    noises, others = saved(plots.robustness(robust, "uar"))
     lines = {line.get_label(): line for line in noises.lines if not str(line.get_label()).startswith("_")}
     assert set(lines) == {"white noise", "pink noise", "babble", "clean, 58.8 %", "chance, 12.5 %"}
     assert list(lines["babble"].get_xdata()) == [0, 5, 10, 20, 30]
@@ -89,5 +86,5 @@ def test_robustness_has_a_line_for_each_noise_and_bars_for_the_rest(figure: Any,
     assert "clean\n" not in words(others)
     robust["conditions"] = [entry for entry in robust["conditions"] if entry["kind"] == "MP3"]
     robust["conditions"][0] |= {"uar": None, "interval": None, "difference": None}
-    (axes,) = figure(plots.robustness, robust)
+    (axes,) = saved(plots.robustness(robust, "uar"))
     assert len(axes.patches) == 2

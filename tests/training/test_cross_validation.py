@@ -244,7 +244,7 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
             [row()],
         )
     ):
-        plots.sweep(table, tmp_path / f"{n}.png")
+        plots.save_figure(plots.sweep(table), tmp_path / f"{n}.png")
         assert (tmp_path / f"{n}.png").stat().st_size > 5000
 
 
