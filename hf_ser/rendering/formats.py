@@ -17,7 +17,6 @@ from hf_ser.rendering.headline import (
     Report,
     answers,
     cautions,
-    level,
     main_key,
     main_metric,
     missing_intervals,
@@ -41,7 +40,7 @@ def page(report: Report, pictures: Mapping[str, Path]) -> str:
     )
     environment.globals |= {
         "tables": tables, "captions": tables.CAPTIONS, "missing_intervals": missing_intervals, "not_here": NOT_HERE,
-        "level": level, "size": size, "duration": duration, "counted": counted, "p_value": p_value, "main_key": main_key(report),
+        "size": size, "duration": duration, "counted": counted, "p_value": p_value, "main_key": main_key(report),
         "named": lambda values, sign: ", ".join(f"{name}{sign}{value}" for name, value in values.items()),
     }  # fmt: skip
     template = environment.from_string(files("hf_ser.rendering").joinpath(TEMPLATE).read_text(encoding="utf-8"))

@@ -18,6 +18,8 @@ CONDITION_KEYS = {
     "uar": ("uar", "interval", "difference"),
     "ccc": ("ccc", "ccc_interval", "ccc_difference"),
 }
+#: The heading of intervals: [`~hf_ser.evaluation.bootstrap`] draws them at no other level.
+INTERVAL = "95 % interval"
 #: The units that intervals are drawn over.
 UNITS = ("clips", "speakers")
 
@@ -39,11 +41,6 @@ def subtitle(report: Report) -> str:
     speakers = f" of {counted(clips['speakers'], 'speaker')}" if clips["speakers"] else ""
     number, corpora = counted(clips["number"], "clip"), listed(clips["corpora"])
     return f"{split}{part}: {number}{speakers} from {corpora}; {report['made']['at']}"
-
-
-def level(report: Report) -> str:
-    """The level of the intervals: `95 % interval`."""
-    return f"{100 * report['quality']['intervals']['level']:g} % interval"
 
 
 def best_unit(intervals: Mapping[str, Any], key: str) -> str:
@@ -96,7 +93,7 @@ def main_metric(report: Report) -> dict[str, Any]:
         "name": names[key],
         "ends": [form(0.0).text, form(1.0).text] if key == "uar" else ["0", "1"],
         "text": form(value).text,
-        "interval": f"{level(report)} by {unit}: {interval(edges, form).text}" if edges else "no interval",
+        "interval": f"{INTERVAL} by {unit}: {interval(edges, form).text}" if edges else "no interval",
         "chance_text": f"chance {percent(chance).text if key == 'uar' else '0'}",
         # A CCC below 0 is drawn at 0.
         **{name: 100 * max(one, 0.0) for name, one in {"value": value or 0.0, "low": low, "high": high}.items()},

@@ -17,15 +17,15 @@ from hf_ser.rendering.blocks import (
 )
 from hf_ser.rendering.headline import (
     CONDITION_KEYS,
+    INTERVAL,
     UNITS,
     Report,
     best_interval,
     difference_of,
     form_of,
-    level,
     missing_intervals,
 )
-from hf_ser.wording import counted
+from hf_ser.wording import counted, listed
 
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -118,7 +118,7 @@ def metrics_table(
     return Table(caption, columns, rows)
 
 
-DIMENSION_COLUMNS = ("dimension", "clips", "CCC", "95 % interval", "CCC, mean of speakers", "MAE")
+DIMENSION_COLUMNS = ("dimension", "clips", "CCC", INTERVAL, "CCC, mean of speakers", "MAE")
 
 
 def _dimension_row(name: str, found: Mapping[str, Any]) -> list[Cell]:
@@ -143,7 +143,7 @@ def by_part(metrics: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any]) 
         [label(part), *_dimension_row(name, of), decimal(probe.get(part, {}).get("ccc"))]
         for part, found in metrics.items() for name, of in found.get("dimensions", {}).items()
     ]  # fmt: skip
-    columns = ("part", "clips", "UAR", "95 % interval", "accuracy", "macro F1", "probe's UAR")
+    columns = ("part", "clips", "UAR", INTERVAL, "accuracy", "macro F1", "probe's UAR")
     tables = [Table("", columns, emotions), Table("", ("part", *DIMENSION_COLUMNS, "probe's mean CCC"), dimensions)]
     return [table for table in tables if table.rows]
 
@@ -153,10 +153,7 @@ def _units(intervals: Mapping[str, Any] | None, best_alone: bool) -> list[tuple[
     if not intervals:
         return []
     drawn = [unit for unit in UNITS if intervals[unit]]
-    return [
-        (f"{100 * intervals['level']:g} % interval by {unit}", intervals[unit])
-        for unit in (drawn[-1:] if best_alone else drawn)
-    ]
+    return [(f"{INTERVAL} by {unit}", intervals[unit]) for unit in (drawn[-1:] if best_alone else drawn)]
 
 
 def counts(caption: str, name: str, clips: Mapping[str, int]) -> Table:
@@ -175,7 +172,7 @@ def by_emotion(report: Report) -> Table:
             percent(matrix[k][k] / predicted if predicted else None),
             percent(overall["eer_by_emotion"][emotion]), interval(eer.get(emotion)),
         ])  # fmt: skip
-    return Table("By emotion", ["emotion", "clips", "recall", level(report), "precision", "EER", level(report)], rows)
+    return Table("By emotion", ["emotion", "clips", "recall", INTERVAL, "precision", "EER", INTERVAL], rows)
 
 
 def confusion(caption: str, metrics: Mapping[str, Any], emotions: Sequence[str]) -> Table:
@@ -191,12 +188,12 @@ def reliability(report: Report) -> Table:
     )
 
 
-def by_group(caption: str, name: str, groups: Groups, drawn: str = "") -> Table:
+def by_group(caption: str, name: str, groups: Groups, drawn: bool = False) -> Table:
     """
-    The metrics of each group. If `drawn` is a heading for intervals, those of the main metric: by clips, and by speakers if a
-    group has enough of them.
+    The metrics of each group; with `drawn` the intervals of the main metric: by clips, and by speakers if a group has
+    enough of them.
     """
-    units = {"intervals": drawn, "intervals_by_speaker": f"{drawn} by speakers"} if drawn else {}
+    units = {"intervals": INTERVAL, "intervals_by_speaker": f"{INTERVAL} by speakers"} if drawn else {}
     units = {key: text for key, text in units.items() if any(metrics.get(key) for metrics in groups.values())}
     measured = [key for key in METRICS if any(key in metrics for metrics in groups.values())]
     main, others = measured[0], measured[1:]
@@ -248,7 +245,7 @@ def comparisons(comparison: Mapping[str, Any]) -> list[Table]:
             bounds = [interval(entry.get("interval"), difference), p_value(entry.get("p"))] if unit else []
             values = [form(found["second"][key]), form(found["first"][key]), difference(found["difference"][key])]
             rows.append([label(name), *values, *bounds])
-        by = [f"{100 * comparison['level']:g} % interval by {unit}", f"p by {unit}"] if unit else []
+        by = [f"{INTERVAL} by {unit}", f"p by {unit}"] if unit else []
         caption = f"This model and {comparison['other']}{f', by {unit}' if unit else ''}{test}"
         tables.append(Table(caption, ["metric", "this model", str(comparison["other"]), "difference", *by], rows))
     return tables
@@ -324,8 +321,8 @@ def conditions(report: Report) -> Table:
     for key in measured:
         apart = "points" if key == "uar" else "change"
         # Shorter for two metrics, because of the width of a console.
-        columns += [key.upper(), level(report), apart if len(measured) > 1 else f"{apart} from clean"]
-    return Table(f"{' and '.join(measured).upper().replace('AND', 'and')} by condition", columns, rows)
+        columns += [key.upper(), INTERVAL, apart if len(measured) > 1 else f"{apart} from clean"]
+    return Table(f"{listed(map(str.upper, measured))} by condition", columns, rows)
 
 
 def latency(cost: Mapping[str, Any]) -> Table:

@@ -63,8 +63,7 @@ def recall(quality: Mapping[str, Any]) -> Figure:
     axes.axvline(100 * overall["uar"], color="black", linestyle="--", label=f"UAR {per_cent(overall['uar']):.1f} %")
     chance = 100 / len(overall["recall"])  # over all emotions of the model, with or without clips
     axes.axvline(chance, color="grey", linestyle=":", label=f"chance {chance:.1f} %")
-    level = f" ({100 * quality['intervals']['level']:g} % intervals)" if any(intervals.values()) else ""
-    axes.set_xlabel(f"recall, %{level}")
+    axes.set_xlabel("recall, % (95 % intervals)" if any(intervals.values()) else "recall, %")
     axes.legend(**LEGEND)
     return figure
 
