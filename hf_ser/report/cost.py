@@ -13,7 +13,6 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AudioClassificationPipeline
 
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.audio.decode import Waveform
@@ -23,6 +22,7 @@ from hf_ser.inference.onnx import ENTRIES, ExportedModel, is_exported
 from hf_ser.machine import device_name, processors
 from hf_ser.memory import peak_memory, process_memory
 from hf_ser.modeling.families import minimum_samples
+from hf_ser.pipeline import SERPipeline
 from hf_ser.records import ADAPTER, ADAPTER_CONFIG, CONFIGS, WEIGHTS, WEIGHTS_INDEX
 from hf_ser.tuning import parameter_counts
 
@@ -39,7 +39,7 @@ FLOPS_COUNTED = (
 
 
 def measure_cost(
-    classifier: AudioClassificationPipeline,
+    classifier: SERPipeline,
     *,
     folder: str | Path | None = None,
     seconds: Sequence[float] = (1, 3, 6, 10),
@@ -51,7 +51,7 @@ def measure_cost(
     statistics, on Linux the peak of the process' resident memory.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
+        classifier (`SERPipeline`): The model, from `hf_ser.pipeline`.
         folder (`str` or `Path`, *optional*): The folder of its files; without it `size` is `None`.
         seconds (`Sequence[float]`, defaults to 1, 3, 6 and 10): The lengths of the clips, in seconds.
         runs (`int`, defaults to 20): The timed runs of each length, after 3 that are not counted.
@@ -101,7 +101,7 @@ def measure_cost(
     }
 
 
-def measure_latency(classifier: AudioClassificationPipeline, length: float, runs: int) -> dict[str, Any]:
+def measure_latency(classifier: SERPipeline, length: float, runs: int) -> dict[str, Any]:
     """The time from a waveform of `length` seconds to its probabilities in the memory of the CPU."""
     waveform = speech(length)
     times = []
@@ -114,7 +114,7 @@ def measure_latency(classifier: AudioClassificationPipeline, length: float, runs
 
 
 def measure_throughput(
-    classifier: AudioClassificationPipeline, shortest: float, longest: float, batch_seconds: float
+    classifier: SERPipeline, shortest: float, longest: float, batch_seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """`throughput` and `memory` of [`measure_cost`], on clips with uniformly distributed lengths, in seconds."""
     rng = np.random.default_rng(0)
@@ -181,7 +181,7 @@ def operations(step: Callable[[], object]) -> int:
 
 
 @torch.no_grad()
-def count_flops(classifier: AudioClassificationPipeline, length: float) -> dict[str, Any]:
+def count_flops(classifier: SERPipeline, length: float) -> dict[str, Any]:
     """The floating-point operations for a clip of `length` seconds, and for a second of it."""
     inputs = classifier.preprocess([speech(length)])
     total = operations(lambda: classifier.model(**inputs.to(classifier.device)))

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
-from transformers import AudioClassificationPipeline
 
 from hf_ser import records
 from hf_ser.audio import SAMPLING_RATE, cut, read_segment
@@ -26,6 +25,7 @@ from hf_ser.inference.onnx import ExportedModel
 from hf_ser.inference.precision import Int8Linear
 from hf_ser.inference.processes import share_out
 from hf_ser.modeling.families import encoder_config, minimum_samples
+from hf_ser.pipeline import SERPipeline
 from hf_ser.records import SPLITS
 from hf_ser.report.options import ReportOptions
 from hf_ser.results import RunResults
@@ -158,7 +158,7 @@ class Model:
     The model of a report.
 
     Args:
-        classifier (`AudioClassificationPipeline`): The model, from `hf_ser.pipeline`.
+        classifier (`SERPipeline`): The model, from `hf_ser.pipeline`.
         name (`str`): Its name in the report.
         emotions (`ModelEmotions`): The emotions of its outputs.
         dimensions (`tuple[str, ...]`): Its dimensions, in the order of [`~hf_ser.emotions.DIMENSIONS`].
@@ -167,7 +167,7 @@ class Model:
         folder (`Path`, *optional*): The folder of its files.
     """
 
-    classifier: AudioClassificationPipeline
+    classifier: SERPipeline
     name: str
     emotions: ModelEmotions
     dimensions: tuple[str, ...]
@@ -263,12 +263,12 @@ class Model:
         read = _reader(clips, condition, seed, chunking.max_seconds)
         shares = share_out(range(len(names)), clips["duration"][:], processes.count)
         mine = shares[processes.rank]
-        cutting = {"segmenter": chunking.segments} if chunking.segment_length else {"longest": chunking.longest}
         predictions = self.classifier.predict(
             (Clip(names[i], partial(read, i)) for i in mine),
             batch_seconds=options.batch_seconds,
             progress=options.progress and clean,
-            **cutting,
+            longest=chunking.longest,
+            segmenter=chunking.segments if chunking.segment_length else None,
         )
         outputs = np.full((len(names), len(self.emotions.of_output) + len(self.dimensions)), np.nan)
         problems: dict[int, str] = {}
@@ -302,7 +302,7 @@ class Model:
 
 
 def open_model(
-    classifier: AudioClassificationPipeline,
+    classifier: SERPipeline,
     name: str,
     folder: Path | None,
     label_map: Mapping[str, str] | None = None,
