@@ -196,6 +196,8 @@ def by_group(caption: str, name: str, groups: Groups, drawn: bool = False) -> Ta
     units = {"intervals": INTERVAL, "intervals_by_speaker": f"{INTERVAL} by speakers"} if drawn else {}
     units = {key: text for key, text in units.items() if any(metrics.get(key) for metrics in groups.values())}
     measured = [key for key in METRICS if any(key in metrics for metrics in groups.values())]
+    if not measured:  # these clips have the raters' votes alone
+        return Table(caption, (), ())
     main, others = measured[0], measured[1:]
     rows = [
         [label(group), count(metrics["clips"]), form_of(main)(metrics.get(main)),

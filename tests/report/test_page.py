@@ -139,6 +139,12 @@ def test_a_group_without_emotions(report: dict[str, Any]) -> None:
     assert [row[0] for row in tables["Recall by speaker and emotion"]] == others
 
 
+def test_groups_whose_clips_have_votes_alone(report: dict[str, Any]) -> None:
+    report["quality"]["genders"] = {"female": {"clips": 3, "distribution": {"clips": 3, "kl": 0.1}}}
+    assert "By gender" not in Reader(page(report, {})).tables
+    assert "By gender" not in console(report)
+
+
 def test_a_condition_without_a_prediction(report: dict[str, Any]) -> None:
     report["robustness"]["conditions"][1] |= {"clips": 0, "uar": None, "interval": None, "difference": None}
     reader = Reader(page(report, {}))
