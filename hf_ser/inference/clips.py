@@ -130,15 +130,13 @@ def clips_of(source: Source, place: int) -> list[Clip]:
     """The clips of one source, which is the `place`-th (from 0); see [`find_clips`]."""
     if isinstance(source, str) and source.startswith(DATASET):
         name = source.removeprefix(DATASET)
-        if streams := hub_dataset.open_audio(name):
-            return _clips_of_streams(streams, source)
-        return _clips_of_dataset(hub_dataset.load_parts(name), f"{source}/")
+        return _clips_of_parts(hub_dataset.open_audio(name) or hub_dataset.load_parts(name), f"{source}/", source)
     if isinstance(source, str | Path):
         return [Clip(str(path), partial(_waveform, {"bytes": None, "path": str(path)})) for path in _find_files(source)]
     if isinstance(source, Dataset):
-        return _clips_of_dataset({None: source}, "row ")
+        return _clips_of_parts({None: source}, "row ", f"source {place}")
     if isinstance(source, DatasetDict):
-        return _clips_of_dataset(source, "")
+        return _clips_of_parts(source, "", f"source {place}")
     if isinstance(source, bytes):
         return [Clip(f"bytes {place}", partial(_waveform, {"bytes": source, "path": None}))]
     if isinstance(source, np.ndarray | torch.Tensor):
@@ -186,30 +184,26 @@ def _waveform(audio: dict[str, Any] | None) -> Waveform:
     return resample(decoded.mono, decoded.sampling_rate)
 
 
-def _clips_of_dataset(parts: Mapping[str | None, Dataset], prefix: str) -> list[Clip]:
+def _clips_of_parts(parts: Mapping[Any, Dataset | ParquetStream], prefix: str, dataset: str) -> list[Clip]:
+    """The clips of a dataset's parts, whose names begin with `prefix`; errors call it `dataset`."""
     clips: list[Clip] = []
-    for name, part in parts.items():
-        if (column := audio_column(part.features)) is None:
-            columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in part.features.items())
-            raise CorpusError(f"{prefix}{name or ''}: the dataset has no column of type Audio; found {columns}")
-        undecoded = part.select_columns([column]).cast_column(column, Audio(decode=False))
-        place = f"{prefix}{name}/" if name else prefix
-        read = partial(lambda rows, name, row: _waveform(rows[row][name]), undecoded, column)
-        clips += [Clip(f"{place}{row}", partial(read, row)) for row in range(len(part))]
+    for name, rows in parts.items():
+        place, called = (f"{prefix}{name}/", f"{dataset}, {name}") if name else (prefix, dataset)
+        read: Callable[[int], Waveform] = (
+            partial(_read_streamed, rows) if isinstance(rows, ParquetStream) else _reader_of(rows, called)
+        )
+        clips += [Clip(f"{place}{row}", partial(read, row)) for row in range(len(rows))]
     if not clips:
-        raise CorpusError(f"{prefix}: the dataset has no rows")
+        raise CorpusError(f"{dataset}: the dataset has no rows")
     return clips
 
 
-def _clips_of_streams(streams: Mapping[str, ParquetStream], source: str) -> list[Clip]:
-    clips = [
-        Clip(f"{source}/{part}/{row}", partial(_read_streamed, stream, row))
-        for part, stream in streams.items()
-        for row in range(len(stream))
-    ]
-    if not clips:
-        raise CorpusError(f"{source}: the dataset has no rows")
-    return clips
+def _reader_of(rows: Dataset, dataset: str) -> Callable[[int], Waveform]:
+    if (column := audio_column(rows.features)) is None:
+        columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in rows.features.items())
+        raise CorpusError(f"{dataset}: the dataset has no column of type Audio; found {columns}")
+    undecoded = rows.select_columns([column]).cast_column(column, Audio(decode=False))
+    return lambda row: _waveform(undecoded[row][column])
 
 
 def _read_streamed(stream: ParquetStream, row: int) -> Waveform:

@@ -60,8 +60,10 @@ def test_a_data_set_without_labels(tmp_path: Path) -> None:
     parts = find_clips(DatasetDict({"train": rows}))
     assert [(clip.name, len(clip.read())) for clip in parts[1:]] == [("train/1", 3200), ("train/2", 4800)]
     rows.select_columns("text").save_to_disk(tmp_path / "mute")
-    with pytest.raises(CorpusError, match=r"mute/: the dataset has no column of type Audio; found text \(Value\)"):
+    with pytest.raises(CorpusError, match=r"mute: the dataset has no column of type Audio; found text \(Value\)"):
         find_clips(f"dataset={tmp_path / 'mute'}")
+    with pytest.raises(CorpusError, match="source 1, train: the dataset has no column of type Audio"):
+        find_clips([rows, DatasetDict({"train": rows.select_columns("text")})])
     with pytest.raises(CorpusError, match="cannot be loaded"):
         find_clips(f"dataset={tmp_path / 'nowhere'}")
 
