@@ -4,13 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import binomtest
 
-from hf_ser.evaluation.dimensions import Scorer, values_of
+from hf_ser.evaluation.dimensions import Array, Scorer, values_of
 from hf_ser.wording import counted
-
-Array = npt.NDArray[Any]
 
 #: The share of the resamples that lies in an interval.
 LEVEL = 0.95

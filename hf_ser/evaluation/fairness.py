@@ -5,12 +5,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hf_ser.evaluation.bootstrap import CHUNK
-from hf_ser.evaluation.dimensions import dimension_scorer
-
-Array = npt.NDArray[Any]
+from hf_ser.evaluation.dimensions import Array, dimension_scorer
 
 METRICS = ("demographic_parity", "equality_of_odds")
 #: The metrics of a dimension that genders are compared by.

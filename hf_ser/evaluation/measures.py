@@ -6,17 +6,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from datasets import Dataset
 
 from hf_ser.clips import column, emotion_column
 from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import intervals
-from hf_ser.evaluation.dimensions import Scorer, dimension_scorer, distribution_scorer, mean_scorer, values_of
+from hf_ser.evaluation.dimensions import Array, Scorer, dimension_scorer, distribution_scorer, mean_scorer, values_of
 from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
 from hf_ser.targets import dimension_rows, distribution_rows
-
-Array = npt.NDArray[Any]
 
 #: All dimensions together: their mean CCC.
 ALL_DIMENSIONS = "dimensions"

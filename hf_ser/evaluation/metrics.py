@@ -9,18 +9,15 @@ from typing import Any, ClassVar
 
 import datasets
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
-from hf_ser.evaluation.dimensions import Scorer, count_pairs, mean_where, values_of
+from hf_ser.evaluation.dimensions import Array, Scorer, count_pairs, mean_where, values_of
 
 # Python looks for modules beside a script first, and one of our scripts, as of many others, is called evaluate.py.
 _path, sys.path = sys.path, [entry for entry in sys.path if not (Path(entry) / "evaluate.py").is_file()]
 import evaluate  # noqa: E402
 
 sys.path = _path
-
-Array = npt.NDArray[Any]
 
 EMOTION_METRICS = ("uar", "accuracy", "f1_weighted", "f1_macro", "eer")
 #: The lowest probability in the log loss, so that one certain mistake does not make it infinite: it is 36 nats at most.

@@ -34,8 +34,6 @@ from hf_ser.training.launch import command
 from hf_ser.training.run_record import PACKAGES
 from hf_ser.wording import counted, listed
 
-Array = npt.NDArray[Any]
-
 #: With more speakers, no speaker gets an interval, because they take minutes.
 SPEAKERS_WITH_INTERVALS = 200
 
@@ -327,7 +325,7 @@ def _limits(robust: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def sample(labels: Array, number: int, seed: int) -> npt.NDArray[np.int64]:
+def sample(labels: npt.NDArray[np.int64], number: int, seed: int) -> npt.NDArray[np.int64]:
     """The indices of at most `number` clips, sorted, with about the same shares of the labels."""
     if len(labels) <= number:
         return np.arange(len(labels))
