@@ -109,7 +109,7 @@ def export(
         compared = [*synthetic_clips(), *own]
         logger.info("comparing %d clips", len(compared))
         exported = SERPipeline(
-            model=ExportedModel(new / GRAPHS[precision], recogniser.model.config),
+            model=ExportedModel(new, precision, recogniser.model.config),
             feature_extractor=recogniser.feature_extractor,
             device="cpu",
         )

@@ -31,12 +31,11 @@ class ExportedModel(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, graph: Path, config: PretrainedConfig) -> None:
+    def __init__(self, folder: Path, precision: str, config: PretrainedConfig) -> None:
         super().__init__()
-        self.config = config
-        self.graph = graph
-        self.precision = next(precision for precision, name in GRAPHS.items() if name == graph.name)
-        self.session = _open(graph)
+        self.config, self.precision = config, precision
+        self.graph = folder / GRAPHS[precision]
+        self.session = _open(self.graph)
         self.input, _ = (found.name for found in self.session.get_inputs())
 
     def forward(
@@ -82,13 +81,14 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
     """
     path = Path(folder).expanduser()
     try:
-        graph = path / GRAPHS[json.loads((path / RECORD).read_text(encoding="utf-8"))["precision"]]
+        precision = json.loads((path / RECORD).read_text(encoding="utf-8"))["precision"]
+        files = (GRAPHS[precision], *CONFIGS)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path / RECORD)!r} is damaged ({error}): export the model again") from error
-    for file in (graph, *(path / name for name in CONFIGS)):
-        if not file.is_file():
-            raise FileNotFoundError(f"{str(folder)!r} has no {file.name}: copy it again, or export the model again")
-    model = ExportedModel(graph, AutoConfig.from_pretrained(path, **NO_CODE))
+    for name in files:
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{str(folder)!r} has no {name}: copy it again, or export the model again")
+    model = ExportedModel(path, precision, AutoConfig.from_pretrained(path, **NO_CODE))
     return model, AutoFeatureExtractor.from_pretrained(path, **NO_CODE)
 
 
