@@ -176,8 +176,9 @@ def all_metrics(probabilities: Array, labels: Array, emotions: Sequence[str]) ->
 
     Returns:
         The metrics of [`score`]; `recall` and `eer_by_emotion` (one emotion against the others) of each emotion, between 0 and 1;
-        `log_loss` in nats; and `ece`, the expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no
-        recall. An emotion without clips, or without clips of others, has no equal error rate.
+        `log_loss` in nats, not weighted by class: ln(emotions) for a model that always predicts 1 / emotions; and `ece`, the
+        expected calibration error in 15 bins, between 0 and 1. An emotion without clips has no recall. An emotion without
+        clips, or without clips of others, has no equal error rate.
     """
     values = values_of(weighted_scorer(probabilities, labels, details=True), len(labels))
     by_emotion = {name: dict(zip(emotions, values[name], strict=True)) for name in ("recall", "eer_by_emotion")}
@@ -199,7 +200,8 @@ def weighted_scorer(probabilities: Array, labels: Array, details: bool = False) 
     by_cell = np.argsort(cell, kind="stable")
     cells, starts = np.unique(cell[by_cell], return_index=True)
     if details:
-        loss, gaps = loss_of_clips(probabilities, labels), confidence_gaps(probabilities, labels)
+        loss = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
+        gaps = confidence_gaps(probabilities, labels)
 
     def score_weighted(weights: Array) -> dict[str, Array]:
         resamples = weights.shape[1]
@@ -254,15 +256,6 @@ def _equal_error_rates(weights: Array, scores: Array, positive: Array) -> Array:
     before, after = (miss - false)[at - 1, column], (false - miss)[at, column]
     with np.errstate(invalid="ignore"):
         return (after * false[at - 1, column] + before * false[at, column]) / (before + after)
-
-
-def loss_of_clips(probabilities: Array, labels: Array) -> Array:
-    """
-    The negative natural logarithm of the probability of each clip's true emotion, `(clips,)`, in nats. Their mean is the log
-    loss: ln(emotions) for a model that always predicts 1 / emotions. In contrast to the training loss it is not weighted by
-    class.
-    """
-    return -np.log(np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)) + 0.0  # never -0.0
 
 
 def reliability(probabilities: Array, labels: Array, bins: int = 15) -> list[dict[str, Any]]:
