@@ -23,6 +23,7 @@ from hf_ser.rendering.formats import markdown
 from hf_ser.rendering.headline import answers, cautions, one_line
 from hf_ser.rendering.tables import CAPTIONS, CARD_PICTURES, further
 from hf_ser.results import RunResults
+from hf_ser.tuning.methods import PLAIN
 from hf_ser.wording import counted, listed, per_cent
 
 logger = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ def write_card(results: RunResults, folder: Path, **given: Any) -> None:
     if (folder / CONFIG).exists():
         adapter, merged = (folder / ADAPTER_CONFIG).exists(), (folder / "adapter").is_dir()
     else:  # the results alone
-        adapts = results.method not in ("full", "frozen", "probe")
+        adapts = results.method not in PLAIN
         adapter = text.unmerged(results) or (adapts and results.training.arguments.get("save_format") == "adapter")
         merged = adapts and not adapter
     files = [name for name in CARD_FILES if (folder / name).exists()]
