@@ -150,24 +150,20 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 def _parser(description: str | None = None, *, everything: bool = False) -> HfArgumentParser:
     """The parser of a run's arguments. Its help has transformers' own arguments only with `everything`."""
+    for kind, title in GROUPS.items():
+        kind._argument_group_name = title
     parser = HfArgumentParser(
-        description=description, allow_abbrev=False, add_help=False, formatter_class=_HelpFormatter
+        list(GROUPS), description=description, allow_abbrev=False, add_help=False, formatter_class=_HelpFormatter
     )
     parser.usage = "%(prog)s [--config RECIPE.yaml] [--argument value ...]"  # the list of all is in the help
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Defaults for all arguments, from a YAML file.")
     parser.add_argument("-h", "--help", action="help", help="Print this package's arguments.")
     parser.add_argument("--help_all", "--help-all", action="help", help="Print transformers' arguments, too.")
-    own = set(SERConfig.__annotations__)
-    for kind, title in GROUPS.items():
-        before = len(parser._actions)
-        kind._argument_group_name = title
-        parser.dataclass_types = [*parser.dataclass_types, kind]
-        parser._add_dataclass_arguments(kind)
-        for action in parser._actions[before:]:
-            of_transformers = kind is SERConfig and action.dest not in own
-            # HfArgumentParser gives --no_NAME the help of --NAME.
-            if (of_transformers and not everything) or action.option_strings[0].startswith("--no_"):
-                action.help = argparse.SUPPRESS
+    of_transformers = {field.name for field in fields(SERConfig)} - SERConfig.__annotations__.keys()
+    for action in parser._actions:
+        # HfArgumentParser gives --no_NAME the help of --NAME.
+        if (action.dest in of_transformers and not everything) or action.option_strings[0].startswith("--no_"):
+            action.help = argparse.SUPPRESS
     return parser
 
 
