@@ -123,13 +123,16 @@ class _Visible(logging.Formatter):
         return visible(super().format(record), kept="\n\t")
 
 
-def log_to_terminal(level: int = logging.WARNING) -> None:
+def log_to_terminal(level: int = logging.WARNING, *, instead: Path | None = None) -> None:
     """
-    Shows warnings on stderr, without control characters, and the messages of this package from `level` on. Of transformers only
-    errors are shown, and no progress bar while weights are loaded.
+    Shows warnings on stderr, or writes them to the file `instead`, without control characters, and the messages of this package
+    from `level` on. Of transformers only errors are shown, and no progress bar while weights are loaded.
     """
-    logging.basicConfig(handlers=[handler := logging.StreamHandler()], level=logging.WARNING)
+    handler: logging.Handler = logging.StreamHandler()
+    if instead:
+        handler = logging.FileHandler(instead, encoding="utf-8", delay=True)
     handler.setFormatter(_Visible("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("hf_ser").setLevel(level)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

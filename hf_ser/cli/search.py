@@ -13,11 +13,9 @@ import contextlib
 import logging
 import sys
 
-from transformers.utils import logging as transformers_logging
-
 from hf_ser.claims import sole_use
 from hf_ser.cli.options import new_parser
-from hf_ser.command_line import errors_in_one_line
+from hf_ser.command_line import errors_in_one_line, log_to_terminal
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import parse_arguments
 
@@ -49,10 +47,7 @@ def main() -> int:
     root = arguments.training.folder
     with sole_use(root):
         log = root / "search.log"
-        logging.basicConfig(format="%(message)s", level=logging.WARNING, filename=log)
-        logging.getLogger("hf_ser").setLevel(logging.INFO)
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        log_to_terminal(logging.INFO, instead=log)
         with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):  # the Trainer prints its losses
             study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
     print(search.as_markdown(study))
