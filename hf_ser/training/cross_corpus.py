@@ -84,18 +84,21 @@ def tested(table: Sequence[dict[str, Any]]) -> list[str]:
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The matrix: a row for each run, a column for each corpus that is tested, and one for its normalised predictions."""
     corpora = tested(table)
-    by = {found["normalised"]["by"] for row in table for found in row["test"].values() if "normalised" in found}
+    units = sorted(
+        {found["normalised"]["by"] for row in table for found in row["test"].values() if "normalised" in found}
+    )
     head = ["trained on", *(f"tested on {name}" for name in corpora)]
-    head += [f"{name}, normalised by {unit}" for unit in sorted(by) for name in corpora]
+    head += [f"{name}, normalised by {unit}" for unit in units for name in corpora]
     lines = []
     for row in table:
-        cells = [row["test"].get(corpus) for corpus in corpora]
-        normalised = [found and found.get("normalised") for found in cells] if by else []
-        lines.append(["+".join(row["train"]), *map(_cell, cells), *map(_cell, normalised)])
+        cells = [row["test"].get(corpus, {}) for corpus in corpora]
+        normalised = [found.get("normalised", {}) for found in cells]
+        cells += [found if found.get("by") == unit else {} for unit in units for found in normalised]
+        lines.append(["+".join(row["train"]), *map(_cell, cells)])
     return table_in_markdown(head, lines)
 
 
-def _cell(found: dict[str, Any] | None) -> str:
+def _cell(found: dict[str, Any]) -> str:
     if not found:
         return "-"
     uar = str(per_cent(found["uar"]))

@@ -54,6 +54,17 @@ def test_a_matrix_as_a_table() -> None:
         "| --- | --- | --- |",
         "| a | 50.0 (40.0 to 60.0) | 60.0 (50.0 to 70.0) |",
     ]
+    # Of runs that went on with another unit each stands in its own column.
+    table = [
+        {"train": [unit[0]], "test": {"b": {**few, "normalised": {"by": unit, **few}}}}
+        for unit in ("speaker", "corpus")
+    ]
+    assert as_markdown(table).splitlines() == [
+        "| trained on | tested on b | b, normalised by corpus | b, normalised by speaker |",
+        "| --- | --- | --- | --- |",
+        "| s | 30.0 | - | 30.0 |",
+        "| c | 30.0 | 30.0 | - |",
+    ]
 
 
 @pytest.mark.usefixtures("train_here")
