@@ -36,7 +36,7 @@ def run_of(model: Path) -> Path | None:
     return next((place for place in places if (place / RESULTS).is_file()), None)
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Writes one of these files, whole or not at all, so that a reader never finds half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

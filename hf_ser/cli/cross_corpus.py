@@ -7,9 +7,9 @@ Train on each corpus and test on each other one, on the emotions that all of the
 It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
-import json
 from pathlib import Path
 
+from hf_ser import records
 from hf_ser.claims import sole_use
 from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
@@ -46,7 +46,7 @@ def main() -> int:
     with sole_use(root):
         failed = cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     if table := cross_corpus.matrix(runs):
-        (root / cross_corpus.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        records.write(root / cross_corpus.SUMMARY, table)
         columns = cross_corpus.tested(table)
         values = [[row["test"].get(corpus, {}).get("uar") for corpus in columns] for row in table]
         figure = plots.heat_map(values, ["+".join(row["train"]) for row in table], columns)

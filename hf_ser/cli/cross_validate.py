@@ -7,10 +7,10 @@ Every fold and seed of an experiment, and mean and standard deviation of its UAR
 It takes the arguments of hf-ser finetune, too. The same command resumes: finished runs are kept.
 """
 
-import json
 from dataclasses import fields
 from pathlib import Path
 
+from hf_ser import records
 from hf_ser.claims import sole_use
 from hf_ser.cli.options import add_options, new_parser
 from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
@@ -61,7 +61,7 @@ def main() -> int:
         failed = cross_validation.cross_validate(runs, Path(__file__).with_name("finetune.py"), jobs=own.jobs)
     table = cross_validation.summarise(runs)
     if table:
-        (root / cross_validation.SUMMARY).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        records.write(root / cross_validation.SUMMARY, table)
         plots.save_figure(plots.sweep(table), root / "sweep.png")
         print(cross_validation.as_markdown(table))
         print(

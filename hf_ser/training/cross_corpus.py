@@ -7,7 +7,6 @@ from datasets import Dataset
 
 from hf_ser.corpora import CorpusError
 from hf_ser.emotions import EmotionSelection
-from hf_ser.records import RESULTS
 from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.rendering.headline import best_interval, best_unit
 from hf_ser.results import RunResults
@@ -56,7 +55,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     table = []
     for run in runs:
-        if not (run.folder / RESULTS).exists():
+        if not run.finished:
             continue
         results = RunResults.read(run.folder)
         trained = run.setting["train_corpora"].split()

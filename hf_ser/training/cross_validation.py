@@ -55,6 +55,11 @@ class Run:
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
+    def finished(self) -> bool:
+        """Whether its results are there."""
+        return (self.folder / RESULTS).exists()
+
+    @property
     def resumption(self) -> tuple[str, ...]:
         """The arguments with which an interrupted run goes on; none if it has not begun."""
         if last_checkpoint(self.folder):
@@ -231,11 +236,11 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
         ValueError: if one is there already with other arguments, or its `results.json` is none.
     """
     for run in runs:
-        if (run.folder / RESULTS).exists():
+        if run.finished:
             RunResults.read(run.folder)
         if run.folder.exists():
             require_same_run(run.folder, identity(parse_arguments(run.argv)))
-    return [run for run in runs if not (run.folder / RESULTS).exists()]
+    return [run for run in runs if not run.finished]
 
 
 def visible_gpus() -> list[str]:
@@ -261,7 +266,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     table: list[dict[str, Any]] = []
     for _, group in itertools.groupby(runs, key=lambda run: sorted(run.setting.items())):
         planned = list(group)
-        finished = [run for run in planned if (run.folder / RESULTS).exists()]
+        finished = [run for run in planned if run.finished]
         results = [RunResults.read(run.folder) for run in finished]
         if not finished:
             continue
