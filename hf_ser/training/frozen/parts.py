@@ -61,13 +61,6 @@ def averages_first(model: Any) -> bool:
     return type(trained_module(model.projector)) in (nn.Linear, StandardisedLinear)
 
 
-def layer_count(model: Any) -> int:
-    """The number of layers that the head takes, which may include the input of the first layer."""
-    if isinstance(model, SERForAudioClassification) and model.config.head == "linear":
-        return int(model.config.num_hidden_layers) + 1
-    return len(model.layer_weights)
-
-
 def front(model: Any, part: str) -> nn.Module:
     """The frozen module."""
     return model.base_model.feature_extractor if part == "feature_encoder" else model.base_model
@@ -163,8 +156,8 @@ def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precisi
     about = {
         "version": VERSION,
         "part": part,
-        # The model class decides which layers there are.
-        "layers": f"{layer_count(model)} of {type(model).__name__}" if part in LAYERS else None,
+        # The model's class and its head decide which layers there are.
+        "layers": [type(model).__name__, model.config.to_dict().get("head")] if part in LAYERS else None,
         "weights": weights_hash(front(model, part)),
         "config": config,
         "feature_extractor": extractor.to_dict(),
