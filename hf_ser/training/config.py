@@ -403,6 +403,11 @@ class SERConfig(TrainingArguments):
         return Path(str(self.output_dir))
 
     @property
+    def clips_per_step(self) -> int:
+        """The clips of a step of the optimizer, in all processes and in the batches that are accumulated."""
+        return self.per_device_train_batch_size * self.world_size * self.gradient_accumulation_steps
+
+    @property
     def threads(self) -> int:
         """The threads that this process may compute with on a processor."""
         return self.cpu_threads or threads_of_this_process()

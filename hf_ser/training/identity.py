@@ -55,13 +55,12 @@ def training_identity(
     """
     every = _values(tuning, augmentation, training)
     # Clips are drawn in the same order, however the clips of a step are shared among processes and batches.
-    batch = every.pop("per_device_train_batch_size") * training.world_size
+    del every["per_device_train_batch_size"], every["gradient_accumulation_steps"]
     found = deciding_arguments(every) | {
         "model_name_or_path": Path(model).name,
-        "clips_per_step": batch * every["gradient_accumulation_steps"],
+        "clips_per_step": training.clips_per_step,
         "peft_config": tuning.config and type(tuning.config).__name__,
     }
-    del found["gradient_accumulation_steps"]
     if tuning.config:
         given = tuning.config.to_dict()
         found |= {f"peft_config.{name}": value for name, value in given.items() if name != "peft_version"}

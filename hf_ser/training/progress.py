@@ -26,11 +26,10 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Logs the number of steps and their clips, and opens the bar."""
         if state.is_world_process_zero:
-            clips = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
             logger.info(
                 "training: %s of %s (per_device_train_batch_size=%d, processes: %d, gradient_accumulation_steps=%d)",
                 counted(state.max_steps, "step"),
-                counted(clips, "clip"),
+                counted(args.clips_per_step, "clip"),
                 args.train_batch_size,
                 args.world_size,
                 args.gradient_accumulation_steps,

@@ -154,7 +154,7 @@ class RunRecord(TrainerCallback):
             "training": {
                 "epochs": state.epoch,
                 "steps": state.global_step,
-                "clips_per_step": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
+                "clips_per_step": args.clips_per_step,
                 "processes": args.world_size,
                 "machines": machines(args),
                 "parallelism": trainer.parallelism,
