@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,12 @@ SECONDS = {"cpu": 0.0, "gpu": BATCH_SECONDS["gpu"]}
 
 
 @contextmanager
-def cached_frozen_part(trainer: BaseTrainer, folder: Path | None = None) -> Iterator[None]:
+def cached_frozen_part(trainer: BaseTrainer) -> Iterator[None]:
     """
     Within it, `trainer` trains and validates from the outputs of the frozen part of its model. They are computed once for each
     clip, and cached on disk for all epochs and for later runs with the same frozen part: other folds, seeds, heads and methods.
 
-    Where that is impossible the Trainer stays as it is, and the log gives the reason. `folder` is the cache's, by default
-    `frozen` in `hf_ser.cache.cache_folder()`.
+    Where that is impossible the Trainer stays as it is, and the log gives the reason.
     """
     views = trainer.args.frozen_cache_views
     if trainer.args.max_steps <= 0:
@@ -50,7 +48,7 @@ def cached_frozen_part(trainer: BaseTrainer, folder: Path | None = None) -> Iter
         datasets["eval_dataset"] = trainer.eval_dataset
     # Pooled features are in float32, and so serve predictions, too.
     precision = "no" if frozen_part(_untuned(trainer)) in POOLED else trainer.accelerator.mixed_precision
-    with _features(trainer, datasets, views, folder, precision) as features:
+    with _features(trainer, datasets, views, precision) as features:
         for name, dataset in features.items():
             setattr(trainer, name, dataset)
         try:
@@ -61,9 +59,7 @@ def cached_frozen_part(trainer: BaseTrainer, folder: Path | None = None) -> Iter
 
 
 @contextmanager
-def cached_predictions(
-    trainer: BaseTrainer, dataset: SpeechDataset, folder: Path | None = None
-) -> Iterator[SpeechDataset]:
+def cached_predictions(trainer: BaseTrainer, dataset: SpeechDataset) -> Iterator[SpeechDataset]:
     """
     The same for `trainer.predict_clips`, in float32. It gives `dataset` as [`FrozenFeatures`]; where nothing is frozen, or only
     the convolutions, `dataset` itself: it takes longer to write their outputs than to predict once.
@@ -72,7 +68,7 @@ def cached_predictions(
         if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
             yield dataset
             return
-        with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, folder, "no") as features:
+        with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, "no") as features:
             yield features.get("", dataset)
 
 
@@ -195,11 +191,7 @@ def _reason_against(trainer: BaseTrainer, part: str | None, datasets: Mapping[st
 
 @contextmanager
 def _features(
-    trainer: BaseTrainer,
-    datasets: Mapping[str, SpeechDataset],
-    views: int,
-    folder: Path | None,
-    precision: str,
+    trainer: BaseTrainer, datasets: Mapping[str, SpeechDataset], views: int, precision: str
 ) -> Iterator[dict[str, FrozenFeatures]]:
     """Yields the features of `datasets`, which the model takes meanwhile; nothing, and logs the reason, if none are cached."""
     model = _untuned(trainer)
@@ -210,7 +202,7 @@ def _features(
         yield {}
         return
     key = part_key(model, part, trainer.data_collator.feature_extractor, precision)
-    store_folder = (folder or cache_folder() / "frozen") / f"{model.base_model.config.model_type}-{part}-{key}"
+    store_folder = cache_folder() / "frozen" / f"{model.base_model.config.model_type}-{part}-{key}"
     keys = {
         name: [segment_keys(dataset, view) for view in range(views if dataset.augmentation else 1)]
         for name, dataset in datasets.items()

@@ -27,6 +27,12 @@ STEPS = ("--logging_strategy", "steps", "--logging_steps", "1", "--save_strategy
          "--per_device_train_batch_size", "6")  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a cache of its own."""
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+
+
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of segments in each batch that went through a frozen part."""
@@ -42,13 +48,13 @@ def untuned(trainer: SERTrainer) -> torch.nn.Module:
     return trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
 
 
-def losses(trainer: SERTrainer, limit: float, folder: Path, views: int = 0, resume: str | None = None) -> list[float]:
+def losses(trainer: SERTrainer, limit: float, views: int = 0, resume: str | None = None) -> list[float]:
     """The losses of each step, and of validation in each epoch."""
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):  # it would draw in another order
             module.p = 0.0
     trainer.args.frozen_cache_gb, trainer.args.frozen_cache_views = limit, views
-    with cached_frozen_part(trainer, folder):
+    with cached_frozen_part(trainer):
         assert (type(trainer.train_dataset) is SpeechDataset) == (limit == 0)
         BaseTrainer.train(trainer, resume_from_checkpoint=resume)  # SERTrainer opens a cache of its own
     assert type(trainer.train_dataset) is SpeechDataset
@@ -73,20 +79,20 @@ def segments(trainer: SERTrainer) -> int:
     ],
 )  # fmt: skip
 def test_losses_are_those_without_it_and_nothing_is_computed_twice(
-    make: Make, tmp_path: Path, computed: list[int], options: list[str], part: str, encoder: str, request: pytest.FixtureRequest
+    make: Make, computed: list[int], options: list[str], part: str, encoder: str, request: pytest.FixtureRequest
 ) -> None:  # fmt: skip
     def made() -> SERTrainer:
         trainer, _ = make(*options, "--num_train_epochs", "2", *STEPS, checkpoint=request.getfixturevalue(encoder))
         assert frozen_part(untuned(trainer)) == part
         return trainer
 
-    plain, cold = losses(made(), 0, tmp_path / "frozen"), losses(made(), 1, tmp_path / "frozen")
+    plain, cold = losses(made(), 0), losses(made(), 1)
     assert len(cold) > 8
     np.testing.assert_allclose(cold, plain, rtol=1e-5)
     trainer = made()
     assert sum(computed) == segments(trainer)
     computed.clear()
-    with cached_frozen_part(trainer, tmp_path / "frozen"):  # a later run
+    with cached_frozen_part(trainer):  # a later run
         assert not computed
 
 
@@ -95,12 +101,13 @@ def test_a_batch_has_so_many_seconds_of_speech(
 ) -> None:
     """As on a GPU; one clip at a time on a CPU."""
     options = ("--method", "lora_classifier", "--num_train_epochs", "1", *STEPS)
-    expected = losses(make(*options)[0], 1, tmp_path / "cpu")
+    expected = losses(make(*options)[0], 1)
     assert set(computed) == {1}
     computed.clear()
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "gpu")
     monkeypatch.setitem(cache.SECONDS, "cpu", 0.1)  # times what a model takes that is so much smaller than HuBERT Base
     trainer, _ = make(*options)
-    np.testing.assert_allclose(losses(trainer, 1, tmp_path / "gpu"), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses(trainer, 1), expected, rtol=1e-5)
     assert sum(computed) == segments(trainer)
     assert max(computed) > 2
 
@@ -111,30 +118,28 @@ class TestViews:
     OPTIONS = ("--method", "frozen", "--noise_probability", "0.7", "--stretch_probability", "0.5", *STEPS,
                "--learning_rate", "0.03")  # fmt: skip
 
-    def test_the_first_epochs_are_those_without_it(self, make: Make, tmp_path: Path, computed: list[int]) -> None:
+    def test_the_first_epochs_are_those_without_it(self, make: Make, computed: list[int]) -> None:
         epochs = [*self.OPTIONS, "--num_train_epochs", "3"]
-        plain = losses(make(*epochs)[0], 0, tmp_path)
+        plain = losses(make(*epochs)[0], 0)
         trainer, _ = make(*epochs)
-        cold = losses(trainer, 1, tmp_path, views=2)
+        cold = losses(trainer, 1, views=2)
         steps = 1 + len(trainer.train_dataset) // 6
         np.testing.assert_allclose(cold[: 2 * steps], plain[: 2 * steps], rtol=1e-5)
         # The third epoch begins with the same weights and has the same order, but the views of the first.
         assert abs(cold[2 * steps] - plain[2 * steps]) > 1e-3 * plain[2 * steps]
         assert sum(computed) == 2 * len(trainer.train_dataset) + len(trainer.eval_dataset)
         computed.clear()
-        with cached_frozen_part(make(*epochs, "--frozen_cache_views", "2")[0], tmp_path):
+        with cached_frozen_part(make(*epochs, "--frozen_cache_views", "2")[0]):
             assert not computed
 
-    def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make, tmp_path: Path) -> None:
+    def test_the_other_label_of_a_mixed_clip_comes_along(self, make: Make) -> None:
         options = ("--method", "frozen", "--mixup_alpha", "1", "--distort_probability", "0.5", "--balance", "weights",
                    "--num_train_epochs", "2", "--head", "conv", *STEPS)  # fmt: skip
-        plain, kept = losses(make(*options)[0], 0, tmp_path), losses(make(*options)[0], 1, tmp_path, views=2)
+        plain, kept = losses(make(*options)[0], 0), losses(make(*options)[0], 1, views=2)
         assert len(kept) > 6
         np.testing.assert_allclose(kept, plain, rtol=1e-5)
 
-    def test_other_views_are_computed_and_the_same_are_found(
-        self, make: Make, tmp_path: Path, computed: list[int]
-    ) -> None:
+    def test_other_views_are_computed_and_the_same_are_found(self, make: Make, computed: list[int]) -> None:
         for changes, parts_computed in (
             ((), 2),
             (("--seed", "7"), 0),  # the views do not depend on it
@@ -144,32 +149,30 @@ class TestViews:
             trainer, _ = make(*self.OPTIONS, "--num_train_epochs", "1", *changes)
             computed.clear()
             trainer.args.frozen_cache_views = 50  # no more than epochs
-            with cached_frozen_part(trainer, tmp_path):
+            with cached_frozen_part(trainer):
                 pass
             assert sum(computed) == [0, len(trainer.train_dataset), segments(trainer)][parts_computed]
 
 
-def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(
-    make: Make, tmp_path: Path, computed: list[int]
-) -> None:
+def test_other_folds_seeds_and_heads_compute_what_is_new_to_them(make: Make, computed: list[int]) -> None:
     one = ("--num_train_epochs", "1", "--split", "kfold", "--folds", "3", *STEPS)
     found: list[int] = []
     trainer, clips = make("--method", "lora_classifier", *one)
     others = ["--head", "batchnorm", "--seed", "5"], ["--fold", "1"]
     for other in (trainer, *(make("--method", "frozen", *words, *one)[0] for words in others)):
         computed.clear()
-        with cached_frozen_part(other, tmp_path):
+        with cached_frozen_part(other):
             found.append(sum(computed))
     assert found == [segments(trainer), 0, len(clips["test"])]
 
 
-def test_predictions_are_those_of_the_whole_model(make: Make, tmp_path: Path, computed: list[int]) -> None:
+def test_predictions_are_those_of_the_whole_model(make: Make, computed: list[int]) -> None:
     trainer, clips = make("--method", "frozen", "--head", "conv", "--bf16", "True", "--num_train_epochs", "1", *STEPS)
-    losses(trainer, 1, tmp_path)
+    losses(trainer, 1)
     dataset = SpeechDataset(clips["test"], segments_of(clips["test"], trainer.args))
     plain = trainer.predict_clips(dataset)
     for _ in range(2):
-        with cached_predictions(trainer, dataset, tmp_path) as features:
+        with cached_predictions(trainer, dataset) as features:
             assert features is not dataset
             found = trainer.predict_clips(features)
         np.testing.assert_allclose(found.predictions, plain.predictions, atol=1e-5)
@@ -185,11 +188,9 @@ def test_predictions_are_those_of_the_whole_model(make: Make, tmp_path: Path, co
         (["--method", "lora_classifier"], torch.float32),  # a mean for each clip
     ],
 )
-def test_frames_take_the_bytes_of_the_training_type(
-    make: Make, tmp_path: Path, options: list[str], kept: torch.dtype
-) -> None:
+def test_frames_take_the_bytes_of_the_training_type(make: Make, options: list[str], kept: torch.dtype) -> None:
     trainer, _ = make(*options, "--bf16", "True")
-    with cached_frozen_part(trainer, tmp_path):
+    with cached_frozen_part(trainer):
         assert trainer.train_dataset[0]["input_values"].dtype == kept
 
 
@@ -213,15 +214,15 @@ def test_a_batch_has_the_outputs_of_its_clips_and_none_of_its_padding(make: Make
         assert torch.equal(half, found if part in parts.POOLED else found.bfloat16())
 
 
-def test_convolutions_are_not_cached_for_predictions(make: Make, tmp_path: Path) -> None:
+def test_convolutions_are_not_cached_for_predictions(make: Make) -> None:
     trainer, _ = make("--method", "lora_qkv")
-    with cached_predictions(trainer, trainer.eval_dataset, tmp_path) as features:
+    with cached_predictions(trainer, trainer.eval_dataset) as features:
         assert features is trainer.eval_dataset
 
 
-def test_short_clips_are_padded_for_spec_augment(make: Make, tmp_path: Path) -> None:
+def test_short_clips_are_padded_for_spec_augment(make: Make) -> None:
     trainer, _ = make("--method", "lora_qkv", "--segment_length", "0.1", "--mask_time_prob", "0.5")
-    with cached_frozen_part(trainer, tmp_path):
+    with cached_frozen_part(trainer):
         batch = trainer.train_dataset.__getitems__([0, 1])
         assert batch["attention_mask"].tolist() == [[1] * 4 + [0] * 7] * 2
         trainer.model.train()
@@ -229,9 +230,9 @@ def test_short_clips_are_padded_for_spec_augment(make: Make, tmp_path: Path) -> 
         assert torch.isfinite(logits).all()
 
 
-def test_fillers_have_no_label(make: Make, tmp_path: Path) -> None:
+def test_fillers_have_no_label(make: Make) -> None:
     trainer, _ = make("--method", "frozen")
-    with cached_frozen_part(trainer, tmp_path):
+    with cached_frozen_part(trainer):
         features = trainer.train_dataset
         assert isinstance(features, FrozenFeatures)
         batch = features.__getitems__([0, -1, len(features) + 1, -1 - (len(features) + 1)])
@@ -242,7 +243,7 @@ def test_fillers_have_no_label(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [["--method", "lora_classifier"], ["--method", "lora_qkv"], ["--method", "frozen", "--head", "conv"]]
 )
-def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options: list[str]) -> None:
+def test_the_model_is_whole_again_afterwards(make: Make, options: list[str]) -> None:
     trainer, _ = make(*options)
     batch = trainer.data_collator([trainer.train_dataset[0]])
     inputs = {name: batch[name] for name in ("input_values", "attention_mask")}
@@ -250,7 +251,7 @@ def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options
     parameters = len(list(trainer.model.parameters()))
     with torch.no_grad():
         before = trainer.model.eval()(**inputs).logits
-        with cached_frozen_part(trainer, tmp_path):
+        with cached_frozen_part(trainer):
             assert set(trainer.model.state_dict()) == keys
             trainer.model.train()
             assert not any(
@@ -262,11 +263,11 @@ def test_the_model_is_whole_again_afterwards(make: Make, tmp_path: Path, options
     assert all(module.training for module in trainer.model.modules())
 
 
-def test_workers_read_large_features_and_not_small_ones(make: Make, tmp_path: Path) -> None:
+def test_workers_read_large_features_and_not_small_ones(make: Make) -> None:
     for head, workers in (("stock", 0), ("conv", 2)):
         loading = ("--dataloader_num_workers", "2", "--dataloader_persistent_workers", "True")
         trainer, _ = make("--method", "frozen", "--head", head, *loading)
-        with cached_frozen_part(trainer, tmp_path):
+        with cached_frozen_part(trainer):
             loader = trainer.get_train_dataloader()
             assert loader.num_workers == workers
             assert sum(len(batch["labels"]) for batch in loader) == len(trainer.train_dataset)
@@ -286,7 +287,7 @@ def test_workers_are_started_once_for_all_segments(make: Make, tmp_path: Path, m
         return get(dataset, key)
 
     monkeypatch.setattr(SpeechDataset, "__getitem__", watched)
-    with cached_frozen_part(trainer, tmp_path / "frozen"):
+    with cached_frozen_part(trainer):
         assert len({path.name for path in tmp_path.glob("[0-9]*")} - {str(os.getpid())}) == 2
 
 
@@ -300,10 +301,10 @@ def test_workers_are_started_once_for_all_segments(make: Make, tmp_path: Path, m
     ],
 )
 def test_without_a_cache_the_log_says_why(
-    make: Make, tmp_path: Path, options: str, reason: str, caplog: pytest.LogCaptureFixture
+    make: Make, options: str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer, _ = make("--method", *options.split())
-    with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer, tmp_path):
+    with caplog.at_level(logging.INFO, "hf_ser"), cached_frozen_part(trainer):
         assert type(trainer.train_dataset) is SpeechDataset
     assert f"no outputs of frozen layers are cached: {reason}" in caplog.text
 
@@ -326,7 +327,7 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
 
         trainers[n].accelerator.gather = gather
         trainers[n].is_local_process_zero = lambda: n == 0
-        with cached_frozen_part(trainers[n], tmp_path):
+        with cached_frozen_part(trainers[n]):
             all_here.wait()
             return isinstance(trainers[n].train_dataset, FrozenFeatures)
 
@@ -344,14 +345,14 @@ def test_no_process_of_a_run_trains_from_features_that_another_cannot_write(
 
     monkeypatch.setattr(FeatureStore, "write", written)
     assert cached() == [False, False]
-    [store] = tmp_path.glob("hubert-pooled-*")
+    [store] = (tmp_path / "frozen").glob("hubert-pooled-*")
     assert users(store) == 0  # other runs may delete it while these train
     assert cached() == [True, True]
 
 
 def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, computed: list[int]) -> None:
     options = ("--method", "lora_classifier", "--num_train_epochs", "3", *STEPS, "--save_strategy", "epoch")
-    expected = losses(make(*options)[0], 1, tmp_path / "frozen")
+    expected = losses(make(*options)[0], 1)
 
     class Killed(TrainerCallback):
         def on_save(self, *args: object, **kwargs: object) -> None:
@@ -361,9 +362,9 @@ def test_a_resumed_run_finds_cached_features(make: Make, tmp_path: Path, compute
     trainer, _ = make(*options)
     trainer.add_callback(Killed())
     with pytest.raises(KeyboardInterrupt):
-        losses(trainer, 1, tmp_path / "frozen")
+        losses(trainer, 1)
     computed.clear()
     [checkpoint] = (tmp_path / "cut").glob("checkpoint-*")
-    found = losses(make(*options)[0], 1, tmp_path / "frozen", resume=str(checkpoint))
+    found = losses(make(*options)[0], 1, resume=str(checkpoint))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert not computed
