@@ -43,7 +43,7 @@ def main() -> int:
     recipe = read_recipe(own.config) if own.config else {}
     sweep = cross_validation.read_sweep(recipe.pop("sweep", None), own.sweep or [])
     known = {field.name for group in GROUPS for field in fields(group)} | {"config"}
-    if unknown := [name for name in sweep if name.replace("-", "_") not in known]:
+    if unknown := [name for name in sweep if name not in known]:
         raise ValueError(f"--sweep: hf-ser finetune has no argument {listed(map(repr, unknown), 'or')}; see its --help")
     given = recipe.pop("seeds", None)
     seeds = own.seeds or cross_validation.read_seeds(given)

@@ -77,7 +77,7 @@ def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
         words (`Sequence[str]`): `argument=value,value` of the command line, which take the place of the recipe's.
 
     Returns:
-        The values of each argument, as words of the command line.
+        The values of each argument by its name, in which `-` is `_`, as words of the command line.
 
     Raises:
         ValueError: if one of them is of another form.
@@ -90,12 +90,12 @@ def read_sweep(recipe: Any, words: Sequence[str]) -> dict[str, list[str]]:
         several = values if isinstance(values, list) else [values]
         if not several or any(value is None or isinstance(value, dict | list) for value in several):
             raise ValueError(f"{form} {key}: {values!r}")
-        sweep[str(key)] = [str(value) for value in several]
+        sweep[str(key).replace("-", "_")] = [str(value) for value in several]
     for word in words:
         key, equals, given = word.partition("=")
         if not (key and equals and given):
             raise ValueError(f"sweep: {word!r} is not of the form argument=value,value")
-        sweep[key] = given.split(",")
+        sweep[key.replace("-", "_")] = given.split(",")
     return sweep
 
 

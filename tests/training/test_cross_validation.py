@@ -95,6 +95,7 @@ def test_a_sweep_of_a_recipe_and_of_the_command_line() -> None:
     recipe = {"method": "frozen", "lora_r": [8, 16]}
     assert read_sweep(recipe, ["lora_r=4"]) == {"method": ["frozen"], "lora_r": ["4"]}
     assert read_sweep(None, ["method=frozen,adapter"]) == {"method": ["frozen", "adapter"]}
+    assert read_sweep({"lora_r": [8, 16]}, ["lora-r=4"]) == {"lora_r": ["4"]}  # the same argument
     for wrong in ("method", ["method"], {"method": None}, {"method": []}, {"corpora": [{"a": 1}]}):
         with pytest.raises(ValueError, match="config: sweep must be lines of the form"):
             read_sweep(wrong, [])
