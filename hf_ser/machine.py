@@ -19,8 +19,10 @@ def processor_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a GPU, or `CPU (the processor's name)`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor_name()})"
+    """The name of a GPU, or `CPU (the processor's name)`; `MPS (...)` for the GPU of an Apple processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()} ({processor_name()})"
 
 
 def processors() -> int:

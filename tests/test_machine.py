@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_ser.machine import equal_shares, half_precision, loading_processes
+from hf_ser.machine import device_name, equal_shares, half_precision, loading_processes
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,11 @@ def test_a_gpu_trains_in_the_16_bits_that_its_tensor_cores_have(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert half_precision(cpu=False) == expected
+
+
+def test_the_gpu_of_a_processor_is_not_called_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_ser.machine.processor_name", lambda: "Apple M2")
+    assert [device_name(torch.device(kind)) for kind in ("cpu", "mps")] == ["CPU (Apple M2)", "MPS (Apple M2)"]
 
 
 def test_a_processor_never_trains_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
