@@ -105,12 +105,7 @@ def start_process(threads: int) -> None:
 
 def benchmark(settings: Settings, work: Path, run: Callable[..., Result] = in_own_process) -> Result:
     """
-    Measures training, inference and probes in interleaved rounds.
-
-    Args:
-        settings (`Settings`): The arguments.
-        work (`Path`): An empty folder.
-        run (`Callable`, *optional*): Runs a task; by default in a process of its own.
+    Measures training, inference and probes in interleaved rounds, in the empty folder `work`; `run` runs a task.
 
     Returns:
         The content of `benchmark.json`: `settings`, `machine`, `preparing`, and `lines`, one for each method and variant, and for

@@ -24,11 +24,7 @@ ACTORS = set(range(1, 25))
 
 def write_folds(specification: str, folder: Path) -> list[Path]:
     """
-    Writes the folds into `folder`.
-
-    Args:
-        specification (`str`): `ravdess=FOLDER`.
-        folder (`Path`): Where they go.
+    Writes the folds of `specification`, `ravdess=FOLDER`, into `folder`.
 
     Raises:
         CorpusError: if there is no RAVDESS.

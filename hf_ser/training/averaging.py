@@ -93,7 +93,6 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
     Where training has diverged, the probe is kept.
 
     Args:
-        model (`nn.Module`): The model.
         start (`dict[str, torch.Tensor]`): The parameters that train, with the solved probe; see [`trained_weights`].
         validate (`Callable`, *optional*): The model's score on validation (UAR, or CCC of dimensions alone), at most 1, NaN where
             its outputs are not finite; and the number of clips.

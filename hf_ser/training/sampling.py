@@ -97,12 +97,8 @@ class StepSampler(EpochSampler):
 
 def balanced_draws(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """
-    Draws as many segments as there are, each label equally often; some labels once more if the number cannot be divided. No
-    segment is drawn again before all segments of its label were drawn.
-
-    Args:
-        labels (`array` of shape `(segments,)`): The label of each segment; those without one (-1) are not drawn.
-        rng (`np.random.Generator`): The source of random numbers.
+    Draws as many segments as there are `labels` `(segments,)`, each label equally often; some once more if the number cannot be
+    divided. No segment is drawn again before all segments of its label were drawn, and none without a label (-1) is drawn.
 
     Returns:
         `(segments,)`: a segment's index where it is drawn for the first time, and `REPEAT * segments` more each further time.
