@@ -7,7 +7,8 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import field, fields
 from functools import wraps
 from pathlib import Path
@@ -31,21 +32,19 @@ Command = Callable[[], int]
 
 
 def errors_in_one_line(
-    *others: type[Exception], interrupted: str | None = None, quiet: bool = False, closed_pipe: int = 0
+    *, interrupted: str | None = None, quiet: bool = False, closed_pipe: int = 0
 ) -> Callable[[Command], Command]:
     """
-    A decorator for a command that returns its exit status. Errors that the user can correct, and a lack of memory, are printed on
-    stderr, and the status is 1. Other errors are faults of the program and keep their traceback.
+    A decorator for a command that returns its exit status. Errors that the user can correct, packages that are not installed, and
+    a lack of memory are printed on stderr, and the status is 1. Other errors are faults of the program and keep their traceback.
 
     Args:
-        others (`type[Exception]`): Errors to print in one line besides `ValueError`, `OSError` and `MemoryError`.
         interrupted (`str`, *optional*):
             The message after Ctrl-C, unless the `KeyboardInterrupt` has its own; the status is 130. Without it, an interruption
             ends the command as it ends any Python program.
         quiet (`bool`, defaults to `False`): Print nothing, because another process of the same command does.
         closed_pipe (`int`, defaults to 0): The status if the reader of a pipe has ended.
     """
-    known: tuple[type[Exception], ...] = (ValueError, OSError, MemoryError, *others)
 
     def decorate(command: Command) -> Command:
         @wraps(command)
@@ -59,7 +58,7 @@ def errors_in_one_line(
             except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at exit fails again
                 return closed_pipe
-            except known as error:
+            except (ValueError, OSError, ImportError, MemoryError) as error:
                 tell(error, quiet=quiet)
                 return 1
             except RuntimeError as error:
@@ -77,6 +76,17 @@ def errors_in_one_line(
         return reported
 
     return decorate
+
+
+@contextmanager
+def importing(package: str, what: str, extra: str) -> Iterator[None]:
+    """Within it, an import of a `package` that is not installed says `what` needs it, and which `extra` of this one brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package.lower():
+            raise
+        raise ModuleNotFoundError(f"{what} needs {package}; install it with pip install 'hf_ser[{extra}]'") from error
 
 
 def path_argument(text: str) -> Path:

@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import sys
 
 from hf_ser.cli.options import add_options, new_parser
-from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argument
+from hf_ser.command_line import errors_in_one_line, importing, log_to_terminal, path_argument
 
 
 @errors_in_one_line()
@@ -13,13 +12,8 @@ def main() -> int:
     arguments = parse_arguments()
     log_to_terminal()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
-    try:
+    with importing("Gradio", "the page", extra="demo"):
         from hf_ser.app import page, space
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        print("error: the page needs Gradio; install it with pip install 'hf_ser[demo]'", file=sys.stderr)
-        return 1
     names = ("base", "revision", "title", "examples")
     options = {name: getattr(arguments, name) for name in names}
     if arguments.space_folder:

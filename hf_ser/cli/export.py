@@ -20,7 +20,7 @@ from hf_ser.command_line import errors_in_one_line, log_to_terminal, path_argume
 from hf_ser.export import export, summary
 
 
-@errors_in_one_line(ImportError, interrupted="interrupted; nothing was written")
+@errors_in_one_line(interrupted="interrupted; nothing was written")
 def main() -> int:
     arguments: dict[str, Any] = vars(parse_arguments())
     log_to_terminal(logging.INFO)

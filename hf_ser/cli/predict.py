@@ -32,7 +32,7 @@ from hf_ser.pipeline import SERPipeline
 from hf_ser.wording import visible
 
 
-@errors_in_one_line(ImportError, interrupted="interrupted", closed_pipe=128 + signal.SIGPIPE)
+@errors_in_one_line(interrupted="interrupted", closed_pipe=128 + signal.SIGPIPE)
 def main() -> int:
     arguments = parse_arguments()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file's name need not be UTF-8

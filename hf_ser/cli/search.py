@@ -11,11 +11,10 @@ goes on. pip install -e '.[search]' installs what it needs.
 
 import contextlib
 import logging
-import sys
 
 from hf_ser.claims import sole_use
 from hf_ser.cli.options import new_parser
-from hf_ser.command_line import errors_in_one_line, log_to_terminal
+from hf_ser.command_line import errors_in_one_line, importing, log_to_terminal
 from hf_ser.memory import keep_freed_memory
 from hf_ser.training import parse_arguments
 
@@ -33,13 +32,8 @@ def main() -> int:
         "epochs, label smoothing, weight decay, layer decay with full fine-tuning, and the rank of LoRA",
     )
     own, argv = parser.parse_known_args()
-    try:
+    with importing("Optuna", "the search", extra="search"):
         from hf_ser.training import search
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        print("error: the search needs Optuna; install it with pip install 'hf_ser[search]'", file=sys.stderr)
-        return 1
     arguments = parse_arguments(argv)
     space = search.read_space(own.space) if own.space else search.default_space(arguments)
     search.require_space(space, argv)

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig, Seq
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_ser.audio import SAMPLING_RATE
+from hf_ser.command_line import importing
 from hf_ser.machine import processors, threads_of_this_process
 from hf_ser.modeling.families import family_of, maximum_samples
 from hf_ser.modeling.load import NO_CODE
@@ -93,12 +94,8 @@ def open_exported(folder: str | Path) -> tuple[ExportedModel, SequenceFeatureExt
 
 
 def _open(graph: Path) -> Any:
-    try:
+    with importing("onnxruntime", "an exported model", extra="export"):
         import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "an exported model needs onnxruntime; install it with pip install 'hf_ser[export]'"
-        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     if (threads := threads_of_this_process()) < processors():  # by default each process would take all

@@ -83,7 +83,7 @@ def test_without_gradio_the_script_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("hf_ser.app.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    message = "error: the page needs Gradio; install it with pip install 'hf_ser[demo]'\n"
+    message = "error: the page needs Gradio; install it with pip install 'hf_ser[demo]'\n(HF_SER_DEBUG=1 shows where)\n"
     assert demo(model) == (1, message)
 
 
