@@ -117,7 +117,8 @@ def make_trainer(
     if variant == DEFAULTS:
         keep_freed_memory()
         args = SERConfig(cpu_threads=settings.threads, frozen_cache_gb=CACHE_GB, overwrite_output_dir=True, **arguments)
-        return DefaultTrainer(settings.model, args, labelled(clips, "audio"), peft_config=method, order=order)
+        own = clips.select_columns(["audio", "label"])  # as a user's dataset
+        return DefaultTrainer(settings.model, args, own, peft_config=method, order=order)
     arguments |= {
         "learning_rate": 1e-4,
         "lr_scheduler_type": "constant",
@@ -156,11 +157,6 @@ def make_trainer(
     if "attention" not in enabled:
         tuned.model.set_attn_implementation("sdpa")
     return trainer
-
-
-def labelled(clips: datasets.Dataset, audio: str) -> datasets.Dataset:
-    """Clips as a user's dataset has them: `audio`, from the column of that name, and `label`."""
-    return clips.select_columns([audio, "label"]).rename_columns({audio: "audio"} if audio != "audio" else {})
 
 
 class Timer(TrainerCallback):
@@ -326,7 +322,7 @@ def solve(settings: Settings, work: Path, way: str) -> Result:
     Returns:
         `clips_per_second`, the script's `batch_size`, and the `peak_bytes` of all of them.
     """
-    clips = labelled(load_clips(settings, work), "file")
+    clips = load_clips(settings, work).select_columns(["file", "label"]).rename_column("file", "audio")
     train = 3 * len(clips) // 4
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     memory, times = start_memory(device), list[tuple[float, int]]()
