@@ -26,7 +26,6 @@ from baseline import (
     read,
     solve_with_scikit_learn,
 )
-from peft import PeftModel
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import hf_ser
@@ -39,7 +38,7 @@ from hf_ser.modeling.families import minimum_samples_in_training
 from hf_ser.report.cost import operations, start_memory
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset
-from hf_ser.training.frozen import cached_frozen_part, frozen_part
+from hf_ser.training.frozen import FrozenFeatures, cached_frozen_part
 from hf_ser.tuning import Tuning, tune
 
 PIPELINE, SCIKIT_LEARN = "pipeline", "scikit-learn"
@@ -224,14 +223,11 @@ def train_batches(settings: Settings, work: Path, method: str, variant: str, bat
     counted: float | None = None
     with patch.dict(os.environ, {"HF_SER_CACHE": cache}):
         trainer = make_trainer(settings, work, clips, method, variant, max_steps=10**6, batch_size=batch_size)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        model = model.get_base_model() if isinstance(model, PeftModel) else model
-        cached = variant == "cache"
-        if cached and frozen_part(model) is None:
-            return {"skipped": "nothing at the model's front is frozen"}
         timer = Timer(settings, batch_size)
         trainer.add_callback(timer)
-        with cached_frozen_part(trainer) if cached else nullcontext():
+        with cached_frozen_part(trainer) if variant == "cache" else nullcontext():
+            if variant == "cache" and not isinstance(trainer.train_dataset, FrozenFeatures):
+                return {"skipped": "nothing at the model's front is frozen, or its outputs do not fit on the disk"}
             trainer.train()
             if batch_size == settings.batch_sizes[0] and variant != DEFAULTS:
                 batch = next(iter(trainer.get_train_dataloader()))

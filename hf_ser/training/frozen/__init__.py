@@ -6,6 +6,5 @@ Frozen layers run once: their outputs are cached on disk and reused by every epo
 """
 
 from hf_ser.training.frozen.cache import FrozenFeatures, cached_frozen_part, cached_predictions
-from hf_ser.training.frozen.parts import frozen_part
 
-__all__ = ["FrozenFeatures", "cached_frozen_part", "cached_predictions", "frozen_part"]
+__all__ = ["FrozenFeatures", "cached_frozen_part", "cached_predictions"]

@@ -19,7 +19,8 @@ from hf_ser.training import SERTrainer
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.data import segments_of
 from hf_ser.training.dataset import SpeechDataset
-from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, frozen_part, parts
+from hf_ser.training.frozen import FrozenFeatures, cache, cached_frozen_part, cached_predictions, parts
+from hf_ser.training.frozen.parts import frozen_part
 from hf_ser.training.frozen.store import DiskLimitError, FeatureStore, users
 
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]
