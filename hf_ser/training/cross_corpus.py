@@ -40,11 +40,9 @@ def shared_emotions(corpora: Sequence[Dataset], selection: EmotionSelection) -> 
     return sorted(shared)
 
 
-def settings(corpora: Sequence[str], *, leave_one_out: bool) -> list[str]:
+def settings(corpora: Sequence[str], *, leave_one_out: bool) -> list[list[str]]:
     """The corpora that train, of each run: one, or all but one."""
-    if leave_one_out:
-        return [" ".join(name for name in corpora if name != left) for left in corpora]
-    return list(corpora)
+    return [[name for name in corpora if (name != one) == leave_one_out] for one in corpora]
 
 
 def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -58,7 +56,7 @@ def matrix(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if not run.finished:
             continue
         results = RunResults.read(run.folder)
-        trained = run.setting["train_corpora"].split()
+        trained = results.split["train_corpora"]
         cells = {}
         for part, found in results.metrics.items():
             if part.startswith("test"):

@@ -115,7 +115,10 @@ def read_seeds(recipe: Any) -> list[int] | None:
 
 
 def plan(
-    argv: Sequence[str], arguments: Arguments, sweep: Mapping[str, Sequence[str]], seeds: Sequence[int] | None
+    argv: Sequence[str],
+    arguments: Arguments,
+    sweep: Mapping[str, Sequence[str | list[str]]],
+    seeds: Sequence[int] | None,
 ) -> list[Run]:
     """
     The runs of an experiment: each setting of the sweep, with each fold and each seed.
@@ -123,7 +126,8 @@ def plan(
     Args:
         argv (`Sequence[str]`): The arguments that all runs share, as `scripts/finetune.py` takes them.
         arguments (`Arguments`): The same, parsed.
-        sweep (`dict[str, Sequence[str]]`): Values of arguments; every combination is a setting.
+        sweep (`dict[str, Sequence[str | list[str]]]`): Values of arguments, each in one text or in words; every combination is a
+            setting.
         seeds (`Sequence[int]`, *optional*): Seeds of the training, by default the arguments' own.
 
     Raises:
@@ -136,11 +140,12 @@ def plan(
     folds = fold_count(arguments)
     runs = []
     for values in itertools.product(*sweep.values()):
-        setting = dict(zip(sweep, values, strict=True))
-        name = "-".join(_slug(value) for value in setting.values())
+        words = {k: v.split() if isinstance(v, str) else v for k, v in zip(sweep, values, strict=True)}
+        setting = {key: " ".join(value) for key, value in words.items()}
+        name = "-".join(map(_slug, setting.values()))
         for fold, seed in itertools.product(range(folds), seeds or [arguments.training.seed]):
             folder = root / name / f"fold-{fold}-seed-{seed}"
-            own = [word for key, value in setting.items() for word in (f"--{key}", *value.split())]
+            own = [word for key, value in words.items() for word in (f"--{key}", *value)]
             own += ["--seed", str(seed), "--output_dir", str(folder)]
             if arguments.script.split == "kfold":
                 own += ["--folds", str(folds)]

@@ -12,7 +12,9 @@ import pytest
 from hf_ser.claims import sole_use
 from hf_ser.corpora import CorpusError, Row, read, to_dataset
 from hf_ser.emotions import EmotionSelection
+from hf_ser.training import parse_arguments
 from hf_ser.training.cross_corpus import as_markdown, settings, shared_emotions
+from hf_ser.training.cross_validation import plan
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,8 +36,16 @@ def test_the_emotions_that_all_corpora_have() -> None:
 
 
 def test_each_corpus_trains_or_all_but_one() -> None:
-    assert settings(["a", "b", "c"], leave_one_out=False) == ["a", "b", "c"]
-    assert settings(["a", "b", "c"], leave_one_out=True) == ["b c", "a c", "a b"]
+    assert settings(["a", "b", "c"], leave_one_out=False) == [["a"], ["b"], ["c"]]
+    assert settings(["a", "b", "c"], leave_one_out=True) == [["b", "c"], ["a", "c"], ["a", "b"]]
+
+
+def test_a_corpus_with_the_name_of_a_file_that_has_a_space(tmp_path: Path) -> None:
+    """Trap: `manifest=my clips.csv` is the corpus `my clips`, and its runs looked for `my` and `clips`."""
+    argv = ["--output_dir", str(tmp_path), "--split", "cross_corpus"]
+    runs = plan(argv, parse_arguments(argv), {"train_corpora": [["my clips"], ["a", "my clips"]]}, None)
+    assert [parse_arguments(run.argv).script.train_corpora for run in runs] == [["my clips"], ["a", "my clips"]]
+    assert [run.folder.parent.name for run in runs] == ["my_clips", "a_my_clips"]
 
 
 def test_a_matrix_as_a_table() -> None:
