@@ -29,7 +29,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.modeling import load_model
 from hf_ser.training import parse_arguments
 from hf_ser.training.cross_validation import fold_count
-from hf_ser.training.data import load_splits
+from hf_ser.training.data import load_parts
 
 
 def states(model: str, clips: Dataset) -> npt.NDArray[np.float32]:
@@ -60,7 +60,7 @@ def main() -> None:
     table = []
     for fold in range(fold_count(arguments)):
         arguments.script.fold = fold
-        parts = load_splits(arguments.script, 400)
+        parts = load_parts(arguments)
         if not known:  # every fold has all clips
             clips = concatenate_datasets(list(parts.values()))
             known = dict(zip(clips["clip"], states(arguments.script.model_name_or_path, clips), strict=True))

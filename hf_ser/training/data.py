@@ -18,11 +18,18 @@ from hf_ser.corpora.columns import arrow_column
 from hf_ser.corpora.hub_dataset import open_streams
 from hf_ser.emotions import EmotionSelection, parse_targets
 from hf_ser.modeling import families
+from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.splits import SplitError
-from hf_ser.training.arguments import ScriptArguments
+from hf_ser.training.arguments import Arguments, ScriptArguments
 from hf_ser.training.config import SERConfig
 from hf_ser.training.dataset import SpeechDataset
 from hf_ser.training.streaming import WHOLE, Stream, StreamedSpeech
+
+
+def load_parts(arguments: Arguments) -> DatasetDict:
+    """The parts of a run's clips, of those that its encoder takes; see [`load_splits`]."""
+    config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
+    return load_splits(arguments.script, families.minimum_samples(config), arguments.training.targets)
 
 
 def load_splits(script: ScriptArguments, minimum_samples: int, targets: Sequence[str] = ("emotion",)) -> DatasetDict:

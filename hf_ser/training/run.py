@@ -12,8 +12,6 @@ from transformers.trainer_utils import HubStrategy
 from hf_ser import records, splits
 from hf_ser.hub import checkpoints
 from hf_ser.hub.pushing import check_repository
-from hf_ser.modeling import families
-from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RESULTS, SPLITS
 from hf_ser.rendering.formats import table_in_markdown, text_table
 from hf_ser.rendering.tables import by_part
@@ -22,7 +20,7 @@ from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.config import SERConfig
 from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, unfinished
-from hf_ser.training.data import load_splits
+from hf_ser.training.data import load_parts
 from hf_ser.training.folder import alone_in_folder, checkpoint_to_resume, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.launch import command, launcher
@@ -58,7 +56,7 @@ def finetune(arguments: Arguments) -> RunResults:
 
 
 def _finetune(arguments: Arguments) -> RunResults:
-    script, args = arguments.script, arguments.training
+    args = arguments.training
     given = identity(arguments)  # before defaults are resolved, which depend on the model
     if args.push_to_hub:
         check_hub(args, given)
@@ -68,10 +66,9 @@ def _finetune(arguments: Arguments) -> RunResults:
     if checkpoint:
         require_same_run(checkpoint.parent, given)
 
-    shortest = families.minimum_samples(load_config(resolve_checkpoint(script.model_name_or_path)))
-    parts = load_splits(script, shortest, args.targets)
+    parts = load_parts(arguments)
     trainer = SERTrainer(
-        script.model_name_or_path,
+        arguments.script.model_name_or_path,
         args,
         parts["train"],
         parts["validation"],

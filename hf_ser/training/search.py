@@ -26,14 +26,12 @@ from tqdm import tqdm
 from hf_ser import records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
-from hf_ser.modeling import families
-from hf_ser.modeling.load import load_config, resolve_checkpoint
 from hf_ser.records import RUN
 from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
 from hf_ser.training.config import HEAD_LEARNING_RATE, HEAD_METHODS, default_rates
-from hf_ser.training.data import load_splits
+from hf_ser.training.data import load_parts
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
 from hf_ser.training.trainer import require_trainable
@@ -156,9 +154,7 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
     given = identity(arguments)
     require_same_run(root, given)
 
-    config = load_config(resolve_checkpoint(arguments.script.model_name_or_path))
-    parts = load_splits(arguments.script, families.minimum_samples(config), arguments.training.targets)
-    files = _write_folds(root, inner_folds(parts["train"], folds))
+    files = _write_folds(root, inner_folds(load_parts(arguments)["train"], folds))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{(root / STUDY).resolve()}",
