@@ -35,6 +35,7 @@ from hf_ser.modeling.kernels import (
 )
 from hf_ser.modeling.load import HEAD
 from hf_ser.training.adalora import RankAllocation, is_adalora, regularised
+from hf_ser.training.attributes import temporarily
 from hf_ser.training.averaging import WeightAverage, Weights, interpolate
 from hf_ser.training.config import SERConfig
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset
@@ -319,12 +320,9 @@ class BaseTrainer(MicroBatchTrainer):
 
     def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> Any:
         # Persistent workers of an evaluation would stay beside those of the training, and give their clips for any dataset.
-        persistent = self.args.dataloader_persistent_workers
-        self.args.dataloader_persistent_workers = persistent and is_training
-        try:
+        persistent = self.args.dataloader_persistent_workers and is_training
+        with temporarily(self.args, dataloader_persistent_workers=persistent):
             return super()._get_dataloader(*args, is_training=is_training, **kwargs)
-        finally:
-            self.args.dataloader_persistent_workers = persistent
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler | StreamSampler:
         dataset = train_dataset or self.train_dataset
@@ -362,11 +360,10 @@ class BaseTrainer(MicroBatchTrainer):
         """
         model = self.accelerator.unwrap_model(self.model)
         autocast = vars(model).pop("forward", None)
-        # transformers prepares a model that is not prepared yet: for the training's precision.
-        prepared, self.accelerator._models = self.accelerator._models, [model]
         try:
-            return self.predict(dataset, metric_key_prefix="")
+            # transformers prepares a model that is not prepared yet: for the training's precision.
+            with temporarily(self.accelerator, _models=[model]):
+                return self.predict(dataset, metric_key_prefix="")
         finally:
-            self.accelerator._models = prepared
             if autocast:
                 model.forward = autocast

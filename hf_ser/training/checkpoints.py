@@ -4,8 +4,6 @@ copied to a branch of the Hub on request.
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from transformers.utils.hub import hf_api
 from hf_ser.hub import checkpoints
 from hf_ser.hub.errors import explained
 from hf_ser.training.adalora import is_adalora, load_ranks, save_ranks
+from hf_ser.training.attributes import temporarily
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.folder import delete_entries
 from hf_ser.training.sharding import FSDPShards
@@ -79,17 +78,9 @@ class CheckpointingTrainer(BaseTrainer):
             model.save_pretrained(folder)
         self.processing_class.save_pretrained(folder)
 
-    @contextmanager
-    def _every_checkpoint_kept(self) -> Iterator[None]:
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            yield
-        finally:
-            self.args.save_total_limit = limit
-
     def _finalize_training(self, *arguments: Any) -> Any:
         # The last checkpoint is deleted once the results are written, see `keep_best_checkpoint`.
-        with self._every_checkpoint_kept():
+        with temporarily(self.args, save_total_limit=None):
             return super()._finalize_training(*arguments)
 
     def keep_best_checkpoint(self) -> None:
@@ -106,7 +97,7 @@ class CheckpointingTrainer(BaseTrainer):
         if self.args.should_save:  # one of the same step, which an interrupted run has left
             (folder / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME).unlink(missing_ok=True)
         try:
-            with self._every_checkpoint_kept():
+            with temporarily(self.args, save_total_limit=None):
                 super()._save_checkpoint(model, trial)
         except Exception as error:
             if (free := shutil.disk_usage(folder).free / 1e6) > 100:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from transformers import TrainingArguments
 
+from hf_ser.training.attributes import temporarily
 from hf_ser.training.config import SERConfig
 
 LAYER = re.compile(r"(.*\.)?layers\.\d+")
@@ -149,12 +150,8 @@ def shardable_by_accelerate(model: Any, plugin: FullyShardedDataParallelPlugin) 
     Accelerate asks for token embeddings, for which a speech model raises; and it takes HuBERT's `EncoderStableLayerNorm`, a child
     of the base model, for a final norm.
     """
-    model.get_input_embeddings = lambda: None
-    model.base_model_prefix = ""
     if plugin.transformer_cls_names_to_wrap is None:
         layers = {type(module).__name__ for name, module in model.named_modules() if LAYER.fullmatch(name)}
         plugin.transformer_cls_names_to_wrap = sorted(layers)
-    try:
+    with temporarily(model, get_input_embeddings=lambda: None, base_model_prefix=""):
         yield
-    finally:
-        del model.get_input_embeddings, model.base_model_prefix

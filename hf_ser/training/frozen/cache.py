@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.memory import BATCH_SECONDS, kind_of
+from hf_ser.training.attributes import temporarily
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset, by_length
 from hf_ser.training.frozen.parts import POOLED, compute, fed_with_features, frozen_part, part_key, segment_keys
@@ -48,14 +49,8 @@ def cached_frozen_part(trainer: BaseTrainer) -> Iterator[None]:
         datasets["eval_dataset"] = trainer.eval_dataset
     # Pooled features are in float32, and so serve predictions, too.
     precision = "no" if frozen_part(_untuned(trainer)) in POOLED else trainer.accelerator.mixed_precision
-    with _features(trainer, datasets, views, precision) as features:
-        for name, dataset in features.items():
-            setattr(trainer, name, dataset)
-        try:
-            yield
-        finally:
-            for name, dataset in datasets.items():
-                setattr(trainer, name, dataset)
+    with _features(trainer, datasets, views, precision) as features, temporarily(trainer, **features):
+        yield
 
 
 @contextmanager
@@ -292,23 +287,20 @@ def _collate(collator: SpeechCollator, segments: Sequence[Segment]) -> dict[str,
 def _takes_features(trainer: BaseTrainer, part: str, minimum: int) -> Iterator[None]:
     """Within it, the model and the data loaders of a Trainer take features."""
     args, model, collator = trainer.args, trainer.model, trainer.data_collator
-    workers = [f"dataloader_{name}" for name in ("num_workers", "persistent_workers", "prefetch_factor")]
-    loading = {name: getattr(args, name) for name in (*workers, "micro_batch_seconds")}
-    trainer.data_collator = whole
+    collate: Any = whole
+    settings: dict[str, Any] = {}
     if part == "feature_encoder":
-        trainer.data_collator = FrameCollator(collator.feature_extractor, collator.minimum_samples, minimum)
-        args.micro_batch_seconds = args.micro_batch_seconds or 0.0  # whole, unless asked for or short of memory
-    if part in POOLED:  # it takes longer to send such a batch from a worker than to read it
-        args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
-        args.dataloader_prefetch_factor = None
+        collate = FrameCollator(collator.feature_extractor, collator.minimum_samples, minimum)
+        settings["micro_batch_seconds"] = args.micro_batch_seconds or 0.0  # whole, unless asked for or short of memory
+    elif part in POOLED:  # it takes longer to send such a batch from a worker than to read it
+        workers = {"num_workers": 0, "persistent_workers": False, "prefetch_factor": None}
+        settings = {f"dataloader_{name}": value for name, value in workers.items()}
     trained = [p for p in model.parameters() if p.requires_grad]
-    # Each step clips and clears gradients, and would look for them in the whole encoder.
-    model.parameters = lambda recurse=True: iter(trained)
-    try:
-        with fed_with_features(_untuned(trainer), part):
-            yield
-    finally:
-        del model.parameters
-        trainer.data_collator = collator
-        for name, value in loading.items():
-            setattr(args, name, value)
+    with (
+        temporarily(trainer, data_collator=collate),
+        temporarily(args, **settings),
+        # Each step clips and clears gradients, and would look for them in the whole encoder.
+        temporarily(model, parameters=lambda recurse=True: iter(trained)),
+        fed_with_features(_untuned(trainer), part),
+    ):
+        yield

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
 from hf_ser.modeling.families import family_of
+from hf_ser.training.attributes import temporarily
 from hf_ser.training.dataset import SpeechDataset
 from hf_ser.tuning import trained_module
 
@@ -111,34 +112,29 @@ def fed_with_features(model: Any, part: str) -> Iterator[None]:
     Within it, `model` takes the outputs of its frozen part, `(batch, frames, width)` or `(batch, frames, layers, width)`, as its
     input, with an `attention_mask` `(batch, frames)`. The frozen part stays in eval mode.
     """
-    encoder = model.base_model
-    frozen: Any = front(model, part)
-    frozen.eval()
+    frozen = front(model, part).eval()
+
+    def forward(frames: torch.Tensor, **_: Any) -> Any:
+        if part == "feature_encoder":
+            return frames.transpose(1, 2)
+        if part == "statistics":
+            return frames[:, 0]
+        if part in LAYERS:
+            return BaseModelOutput(last_hidden_state=frames[:, :, -1], hidden_states=frames.unbind(2))
+        return BaseModelOutput(last_hidden_state=frames)
+
+    # The mask is one of frames already.
+    lengths = {"_get_feat_extract_output_lengths": lambda lengths, *_, **__: lengths}
+    statistics = {"statistics": lambda statistics, _: statistics} if part == "statistics" else {}
     # Methods of these instances are replaced, not modules: checkpoints stay complete.
-    if part == "feature_encoder":
-        frozen.forward = lambda frames: frames.transpose(1, 2)
-    elif part == "statistics":
-        frozen.forward = lambda frames, **_: frames[:, 0]
-        model.statistics = lambda statistics, _: statistics
-    elif part in LAYERS:
-        frozen.forward = lambda frames, **_: BaseModelOutput(
-            last_hidden_state=frames[:, :, -1], hidden_states=frames.unbind(2)
-        )
-    else:
-        frozen.forward = lambda frames, **_: BaseModelOutput(last_hidden_state=frames)
-    # Each step would set hundreds of modules to train and back to eval.
-    frozen.train = lambda mode=True: frozen
-    for module in (model, encoder):
-        module._get_feat_extract_output_lengths = lambda lengths, *_, **__: lengths  # the mask is one of frames already
-    # Under another name the Trainer does not count operations, for which it would visit all weights in each step.
-    name, model.main_input_name = model.main_input_name, "frames"
-    try:
+    with (
+        # Each step would set hundreds of modules to train and back to eval.
+        temporarily(frozen, forward=forward, train=lambda mode=True: frozen),
+        temporarily(model.base_model, **lengths),
+        # Under another name the Trainer does not count operations, for which it would visit all weights in each step.
+        temporarily(model, main_input_name="frames", **lengths, **statistics),
+    ):
         yield
-    finally:
-        model.main_input_name = name
-        vars(model).pop("statistics", None)
-        del frozen.forward, frozen.train, model._get_feat_extract_output_lengths
-        del encoder._get_feat_extract_output_lengths
 
 
 def part_key(model: Any, part: str, extractor: SequenceFeatureExtractor, precision: str) -> str:
