@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy  # its signal takes most of a second to import: that is left to the first use
 from datasets import Dataset
 from tqdm import tqdm
+from transformers.audio_utils import mel_filter_bank
 
 from hf_ser.audio.decode import SAMPLING_RATE, Waveform, hash_of, read_mono
 
@@ -185,10 +186,5 @@ def _highpass() -> npt.NDArray[np.float64]:
 
 @lru_cache
 def _bands() -> npt.NDArray[np.float32]:
-    """Triangular filters `(frequencies, bands)` of the same width on the mel scale, 2595 log10(1 + f / 700)."""
-    low, high = (2595 * math.log10(1 + limit / 700) for limit in BAND_LIMITS)
-    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-    frequencies = np.fft.rfftfreq(FRAME, 1 / SAMPLING_RATE)[:, None]
-    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
-    return np.maximum(np.minimum(rising, falling), 0).astype(np.float32)
+    """Triangular filters `(frequencies, bands)` of the same width on the mel scale."""
+    return mel_filter_bank(FRAME // 2 + 1, BANDS, *BAND_LIMITS, SAMPLING_RATE).astype(np.float32)
