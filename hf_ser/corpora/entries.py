@@ -1,16 +1,9 @@
-r"""
+"""
 Corpora as data: a YAML file has the names of a corpus' audio files, its tables, and the facts about it.
 
-A corpus is added by such a file, here `mine.yaml`, which names the corpus `mine`:
-
-    pattern: (?P<speaker>(?P<gender>[fm])\d\d)_(?P<emotion>[a-z]+)_(?P<sentence>\d+)
-    example: f01_jo_3.wav
-    codes:
-      emotion: {jo: happy, sa: sad}
-    columns: [sentence]
-
-`corpora=["mine.yaml=/data/MINE"]` reads the files below `/data/MINE`. The files in `entries/`, one for each corpus that the
-package knows, have the same form. [`Entry`], [`Table`] and [`About`] describe all fields.
+`corpora=["mine.yaml=/data/MINE"]` reads the files below `/data/MINE` as `mine.yaml` describes them; CONTRIBUTING.md has an
+example. The files in `entries/`, one for each corpus that the package knows, have the same form. [`Entry`], [`Table`] and
+[`About`] describe all fields.
 """
 
 import re
