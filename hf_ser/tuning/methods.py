@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
@@ -23,6 +23,7 @@ from hf_ser.modeling.families import WAVEFORM, encoder_config, family_of, masks_
 from hf_ser.tuning.adapter_files import fingerprint, trained_module
 from hf_ser.tuning.bottleneck import BottleneckConfig
 from hf_ser.tuning.combined import CombinedConfig, type_name
+from hf_ser.tuning.layer_tuner import LayerTunerConfig
 from hf_ser.tuning.prompt import DeepPromptConfig
 from hf_ser.wording import listed
 
@@ -220,20 +221,27 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     return names
 
 
-def named(loaded: Loaded, method: str) -> Part:
+def require_layer_tuner(method: str, config: type[PeftConfig]) -> None:
     """
-    Another tuner of PEFT by its name, on every linear layer of the encoder unless `peft_arguments` say otherwise, and the head.
-
     Raises:
-        ValueError: if it is made for text.
+        ValueError: if a tuner of PEFT is made for text, and takes no modules of an encoder.
     """
-    kind = method.upper()
-    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
-    text = config is None or issubclass(config, PromptLearningConfig | CombinedConfig)
-    if text or "target_modules" not in (f.name for f in fields(config)):
+    if not {"target_modules", "modules_to_save"} <= {each.name for each in fields(config)}:
         raise ValueError(
             f"method={method!r}: expected a tuner that fits an encoder of speech, as ia3, adalora, vera or oft"
         )
+
+
+def named(loaded: Loaded, method: str) -> Part:
+    """
+    Another tuner of PEFT by its name, on every linear layer of the encoder unless `peft_arguments` say otherwise, and the head.
+    The package's own have targets of their own.
+    """
+    kind = method.upper()
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    require_layer_tuner(method, config)
+    if issubclass(config, LayerTunerConfig | CombinedConfig):
+        return config, {}
     family = family_of(loaded.model.config)
     settings: dict[str, Any] = {"target_modules": [*family.attention, *family.feed_forward]}
     if kind == "IA3":
@@ -270,8 +278,9 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
     batch_norm = isinstance(loaded.model.classifier, BatchNormClassifier)
     if tuning.config is not None:
         config = copy.deepcopy(tuning.config)
+        require_layer_tuner(tuning.method, type(config))
         config.modules_to_save = config.modules_to_save or head_modules(loaded.model)
-        if config.target_modules is None:
+        if config.target_modules is None and not isinstance(config, LayerTunerConfig):
             config.target_modules = list(family_of(loaded.model.config).attention[:3])
             logger.info("target_modules: not given, so %s", listed(config.target_modules))
         return config

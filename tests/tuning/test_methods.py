@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, PrefixTuningConfig
 from safetensors.torch import load_file
 from tiny_models import make_hubert
 from transformers import HubertForSequenceClassification, HubertModel, Wav2Vec2FeatureExtractor
 from tuned_models import TunedModel
 
 import hf_ser
-from hf_ser.tuning import parameter_counts
+from hf_ser.modeling import load_model
+from hf_ser.tuning import BottleneckConfig, DeepPromptConfig, Tuning, parameter_counts, tune
 
 
 def test_lora_qkv_trains_the_three_projections_and_the_head(tiny_hubert: Path) -> None:
@@ -51,6 +52,25 @@ def test_targets_rank_and_scale_can_be_chosen(tiny_hubert: Path) -> None:
     assert lora
     assert all("out_proj" in name for name in lora)
     assert tuned.model.base_model.model.hubert.encoder.layers[0].attention.out_proj.scaling["default"] == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        (BottleneckConfig(bottleneck_size=4), "hubert.encoder.layers.{}.feed_forward"),
+        ("bottleneck", "hubert.encoder.layers.{}.feed_forward"),
+        (DeepPromptConfig(), "hubert.encoder.layers.{}"),
+    ],
+)
+def test_the_packages_own_tuners_find_their_targets(tiny_hubert: Path, method: str | PeftConfig, target: str) -> None:
+    """Trap: their configurations got the targets of a LoRA."""
+    model: Any = tune(load_model(str(tiny_hubert), ("happy", "sad")), Tuning.of(method)).model
+    assert model.base_model.targeted_module_names == [target.format(layer) for layer in (0, 1)]
+
+
+def test_a_configuration_for_text_is_refused(tiny_hubert: Path) -> None:
+    with pytest.raises(ValueError, match="expected a tuner that fits an encoder of speech"):
+        tune(load_model(str(tiny_hubert), ("happy", "sad")), Tuning.of(PrefixTuningConfig(num_virtual_tokens=2)))
 
 
 class TestFrozen:
