@@ -14,9 +14,8 @@ from transformers import AutoConfig, AutoFeatureExtractor
 
 from hf_ser.hub.errors import HubError, explained
 from hf_ser.hub.reference import open_reference
-from hf_ser.modeling import open_on_base, ready, resolve_checkpoint
 from hf_ser.modeling.families import FAMILIES, encoder_config
-from hf_ser.modeling.load import NO_CODE, from_checkpoint, untrusted
+from hf_ser.modeling.load import NO_CODE, from_checkpoint, open_on_base, ready, resolve_checkpoint, untrusted
 from hf_ser.records import ADAPTER, CONFIG, MODEL, RESULTS, SPLITS, WEIGHTS
 from hf_ser.tuning.adapter_files import FINGERPRINT, fingerprint, name_without_adapters
 

@@ -9,12 +9,6 @@ imported, the model opens without that argument.
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
 
 from hf_ser.modeling.configuration_ser import SERModelConfig
-from hf_ser.modeling.encoders_ser import (
-    LoraCompatibleAttention,
-    ignore_padding,
-    use_lora_compatible_attention,
-    valid_samples,
-)
 from hf_ser.modeling.feature_extraction_ser import SERFeatureExtractor
 from hf_ser.modeling.heads import (
     HEADS,
@@ -24,7 +18,7 @@ from hf_ser.modeling.heads import (
     fold_training_layers,
     split_outputs,
 )
-from hf_ser.modeling.load import Loaded, load_feature_extractor, load_model, open_on_base, ready, resolve_checkpoint
+from hf_ser.modeling.load import Loaded, load_feature_extractor, load_model, resolve_checkpoint
 from hf_ser.modeling.modeling_ser import SERForAudioClassification
 
 AutoConfig.register(SERModelConfig.model_type, SERModelConfig)
@@ -39,20 +33,14 @@ __all__ = [
     "HEADS",
     "BatchNormClassifier",
     "Loaded",
-    "LoraCompatibleAttention",
     "SERFeatureExtractor",
     "SERForAudioClassification",
     "SERModelConfig",
     "StandardisedLinear",
     "dimensions_of",
     "fold_training_layers",
-    "ignore_padding",
     "load_feature_extractor",
     "load_model",
-    "open_on_base",
-    "ready",
     "resolve_checkpoint",
     "split_outputs",
-    "use_lora_compatible_attention",
-    "valid_samples",
 ]

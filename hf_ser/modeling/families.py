@@ -3,7 +3,7 @@ The table of encoder families: all differences between families, except for the 
 
 To add a family that transformers has, add an entry to [`FAMILIES`]. Fields that it leaves out have HuBERT's values. Code for
 single families is in `encoders_ser.py`, which is saved with models: Whisper without 30 s of padding, an attention of WavLM that
-LoRA can train, and [`~hf_ser.modeling.ignore_padding`] for families whose output depends on padding.
+LoRA can train, and [`~hf_ser.modeling.encoders_ser.ignore_padding`] for families whose output depends on padding.
 """
 
 import math
@@ -205,7 +205,7 @@ def padding_changes_predictions(config: PretrainedConfig) -> bool:
     """
     Whether transformers' own class of a model gives slightly different probabilities for a clip in a padded batch than for the
     clip alone, because the padding has an effect on group norm and on data2vec's positional convolutions. It has none on a model
-    that this package opens, see [`~hf_ser.modeling.ignore_padding`].
+    that this package opens, see [`~hf_ser.modeling.encoders_ser.ignore_padding`].
     """
     family = FAMILIES.get(config.model_type)
     return bool(family and family.stock_mixes_padding) or config.to_dict().get("feat_extract_norm") == "group"

@@ -11,7 +11,8 @@ from transformers import AutoModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 import hf_ser
-from hf_ser.modeling import load_model, use_lora_compatible_attention
+from hf_ser.modeling import load_model
+from hf_ser.modeling.encoders_ser import use_lora_compatible_attention
 from hf_ser.modeling.families import minimum_samples
 from hf_ser.training.dataset import SpeechCollator
 from hf_ser.tuning import Tuning, fold_head, frozen_modules, save_adapter, tune

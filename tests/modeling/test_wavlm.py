@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import make_hubert
 from transformers import WavLMForSequenceClassification, WavLMModel
 
-from hf_ser.modeling import LoraCompatibleAttention, use_lora_compatible_attention
+from hf_ser.modeling.encoders_ser import LoraCompatibleAttention, use_lora_compatible_attention
 
 Pair = Callable[..., tuple[WavLMModel, WavLMModel]]
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperModel
 from tuned_models import make_encoder, randomise, run_encoder, small_config
 
-from hf_ser.modeling import use_lora_compatible_attention
+from hf_ser.modeling.encoders_ser import use_lora_compatible_attention
 from hf_ser.tuning import DeepPromptConfig, frozen_modules, start_at_frames
 from hf_ser.tuning.prompt import SPREAD, DeepPromptLayer, extend_mask
 

@@ -13,7 +13,8 @@ from torch import nn
 from transformers import SequenceFeatureExtractor
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_ser.modeling import SERForAudioClassification, StandardisedLinear, valid_samples
+from hf_ser.modeling import SERForAudioClassification, StandardisedLinear
+from hf_ser.modeling.encoders_ser import valid_samples
 from hf_ser.modeling.families import family_of
 from hf_ser.training.attributes import temporarily
 from hf_ser.training.dataset import SpeechDataset
