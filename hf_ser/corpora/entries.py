@@ -225,8 +225,11 @@ def _build(kind: type[Kind], values: Any, where: str) -> Kind:
 def _codes(codes: Any, where: str) -> dict[str, str | None]:
     if not isinstance(codes, dict):
         raise CorpusError(f"{where}: found {codes!r}, expected a dict")
-    if odd := [code for code in codes if not isinstance(code, str)]:
-        raise CorpusError(f"{where}: found {odd[0]!r}; put quotes around codes that are numbers, yes or no")
+    odd = [code for code in codes if not isinstance(code, str)]
+    if odd := odd + [word for word in codes.values() if not isinstance(word, str | None)]:
+        raise CorpusError(
+            f"{where}: found {odd[0]!r}; put quotes around codes and meanings that are numbers, yes or no"
+        )
     return {code.lower(): word for code, word in codes.items()}
 
 

@@ -276,6 +276,7 @@ class TestACorpusOfTheUsersOwn:
             ),
             (MINE.replace("[sentence]", "sentence"), "columns: found 'sentence', expected a list"),
             (MINE.replace("{jo: happy, sa: sad}", "{01: happy}"), "codes of emotion: found 1; put quotes around codes"),
+            (MINE.replace("sad}", "no}"), "codes of emotion: found False; put quotes around codes and meanings"),
             (MINE.replace("{jo: happy, sa: sad}", "happy"), "codes of emotion: found 'happy', expected a dict"),
             (MINE + "tables: [{file: a.csv}]", "tables: key missing; found file"),
             (MINE + "tables: 3", "tables: found 3, expected a list"),
