@@ -88,7 +88,8 @@ def corpora_of(source: str, parts: Sequence[str | None]) -> dict[str | None, tup
     """For each part of a data set the corpus that its clips belong to, and the name of the part within it."""
     if len(parts) > 1 and not any(map(is_split, parts)):
         return {part: (str(part).lower(), None) for part in parts}
-    return {part: (Path(source.partition(":")[0]).name.lower(), part) for part in parts}
+    corpus = os.path.basename(os.path.abspath(source.partition(":")[0])).lower()  # the folder may be "."
+    return {part: (corpus, part) for part in parts}
 
 
 def load_parts(source: str) -> dict[str | None, Dataset]:

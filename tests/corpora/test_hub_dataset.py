@@ -1,6 +1,7 @@
 """A data set on the Hub is a corpus, and clips to predict."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,13 @@ def test_parts_that_are_corpora_are_read_as_such(hub: Any, make_dataset: Make) -
     assert second[0].items() >= {
         "clip": "nemo/0000000", "emotion": "angry", "speaker": "nemo_nemo_3", "gender": "female", "split": None,
     }.items()  # fmt: skip
+
+
+def test_the_current_folder_has_a_name(make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(emotion=["sad"]).save_to_disk(tmp_path / "Lab")
+    monkeypatch.chdir(tmp_path / "Lab")
+    (rows,) = read("dataset=.")
+    assert rows[0]["corpus"] == "lab"
 
 
 def test_its_clips_can_be_predicted(pushed: str) -> None:
