@@ -177,7 +177,7 @@ def given_distributions(rows: Dataset, emotions: int) -> Floats:
     for i, given in enumerate(rows["emotion_distribution"][:]):
         if given is None:
             continue
-        if len(given) != emotions or min(given, default=0) < 0 or abs(sum(given) - 1) > 1e-3:
+        if len(given) != emotions or None in given or min(given, default=0) < 0 or abs(sum(given) - 1) > 1e-3:
             raise CorpusError(
                 f"{rows[i]['clip']}: emotion_distribution: found {given}, expected a share for each of the {emotions} "
                 "emotions of label, 1 in all"

@@ -134,7 +134,7 @@ def as_clips(dataset: Dataset) -> Dataset:
     Args:
         dataset (`datasets.Dataset`): With a column of type `Audio` and one called `label` or `emotion`, a ClassLabel or text.
             Columns `speaker`, `gender`, `session` and `split` are kept if they exist, as are `arousal`, `valence` and
-            `dominance` from 0 to 1, `votes`, and `emotion_distribution`. A dataset with one of these may lack the emotion.
+            `dominance` from 0 to 1, `votes`, and `emotion_distribution`. A dataset with a dimension may lack the emotion.
 
     Raises:
         CorpusError: if it is no `Dataset` or empty, a column is missing, a dimension is outside 0 to 1, a distribution does not
