@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
-from hf_ser.annotations import Ranges, agreement, check_targets, optional, shares_of, truth_of
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, Excluded, corpus_of, hub_dataset, read_corpora, source_of
 from hf_ser.corpora.columns import Words, arrow_column
@@ -29,6 +28,7 @@ from hf_ser.emotions import (
     parse_targets,
     require_range,
 )
+from hf_ser.targets import Ranges, agreement, check_targets, labels_of, optional, shares_of, truth_of
 from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class ClipsInfo(DatasetInfo):
         targets (`list[str]`): The targets that were read, some of `hf_ser.emotions.TARGETS`. Each clip has at least one of them.
         ranges (`dict[str, dict[str, list[float]]]`): For each corpus the lowest and highest value of each dimension in its own
             scale. They are 0 and 1 in the clips' columns.
-        agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree, see `hf_ser.annotations.agreement`.
+        agreement (`dict[str, dict[str, dict]]`): How far the raters of each corpus agree, see `hf_ser.targets.agreement`.
         split (`dict`): For a part of a split: the split's `name` and settings.
         left_out_by_split (`dict[str, int]`): For a part of a split: the number of clips of each corpus that are in no part.
         stream (`Stream`, *optional*): The source of the audio of streamed clips, which have a column `row` in place of `audio`.
@@ -317,8 +317,7 @@ def column(clips: Dataset, name: str) -> Words:
 
 def emotion_column(clips: Dataset) -> Words:
     """The emotion of each clip, none where a clip has none of the run's."""
-    labels = arrow_column(clips, "label").fill_null(-1).to_numpy(zero_copy_only=False)
-    return Words(labels.astype(np.int32), emotions_of(clips))
+    return Words(labels_of(clips), emotions_of(clips))
 
 
 def emotions_of(clips: Dataset) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hf_ser.emotions import DISTRIBUTION, EMOTION
 from hf_ser.evaluation.bootstrap import intervals
 from hf_ser.evaluation.dimensions import Array, Scorer, dimension_scorer, distribution_scorer, mean_scorer, values_of
 from hf_ser.evaluation.metrics import all_metrics, weighted_scorer
-from hf_ser.targets import dimension_rows, distribution_rows
+from hf_ser.targets import dimension_rows, numbers
 
 #: All dimensions together: their mean CCC.
 ALL_DIMENSIONS = "dimensions"
@@ -99,7 +99,7 @@ class Evaluated:
         """
         labels, shares = np.full(len(clips), -1), np.full(probabilities.shape, np.nan)
         if emotions:
-            labels, shares = emotion_column(clips).codes, distribution_rows(clips, len(emotions))
+            labels, shares = emotion_column(clips).codes, numbers(clips, DISTRIBUTION, len(emotions))
             if by_votes:
                 labels = np.where(np.isfinite(shares[:, 0]), shares.argmax(axis=1), -1)
         speakers, truth = list(column(clips, "speaker")), dimension_rows(clips, dimensions)

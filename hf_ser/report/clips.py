@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_ser.annotations import Truth, agreement, truth_of
 from hf_ser.audio import prepare
 from hf_ser.clips import column, exclude_copies, exclude_unusable, names_of, require_few_excluded, with_truth
 from hf_ser.corpora import CorpusError, Excluded, read_corpora
 from hf_ser.emotions import DISTRIBUTION, EMOTION, EMOTIONS, EmotionSelection, require_range
 from hf_ser.report.model import Model, ModelEmotions
 from hf_ser.splits import Indices, SavedSplit, SplitError
+from hf_ser.targets import Truth, agreement, truth_of
 from hf_ser.wording import counted, listed
 
 #: Parts that need no split.
@@ -37,7 +37,7 @@ class ReportClips:
         excluded (`list[Excluded]`): Unusable clips, with the reasons.
         other_emotions (`dict[str, int]`): The number of clips of each emotion that the model lacks.
         agreement (`dict[str, dict[str, dict]]`): The agreement of the raters on these clips, see
-            [`~hf_ser.annotations.agreement`].
+            [`~hf_ser.targets.agreement`].
         notes (`list[str]`): Notes for the report.
         max_excluded (`float`): The share of a corpus that may be excluded.
     """

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_files import write_clip
 
-from hf_ser.annotations import agreement, count_votes, distributions
 from hf_ser.clips import as_clips, emotion_column, load_corpora
 from hf_ser.corpora import CorpusError, read
 from hf_ser.emotions import DIMENSIONS, EmotionSelection, parse_targets
 from hf_ser.splits import check, describe, speaker_folds, train_test_split
+from hf_ser.targets import agreement, count_votes, distributions
 from hf_ser.training import ScriptArguments
 from hf_ser.training.arguments import parse_arguments
 from hf_ser.training.data import load_splits, stream_corpora
