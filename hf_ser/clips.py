@@ -4,14 +4,14 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetInfo, Features, Value, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, concatenate_datasets
 
 from hf_ser.audio import prepare
 from hf_ser.corpora import CorpusError, Excluded, corpus_of, hub_dataset, read_corpora, source_of
@@ -166,7 +166,7 @@ def as_clips(dataset: Dataset) -> Dataset:
     rows = prepare([rows])
     # `datasets.Dataset.train_test_split` gives both parts the name of the whole.
     names = [f"{name}-{samples[:8]}" for name, samples in zip(rows["clip"][:], rows["samples_hash"][:], strict=True)]
-    rows = with_column(rows, "clip", pa.array(names), Value("string"))
+    rows = rows.remove_columns("clip").add_column("clip", pa.array(names))
     return labelled(rows, EmotionSelection(known, {}, chosen=True), targets=targets, keep_all=True)
 
 
@@ -188,18 +188,12 @@ def numbered_as(clips: Dataset, emotions: Sequence[str]) -> Dataset:
         raise CorpusError(
             f"{DISTRIBUTION}: found shares of {listed(own)}, expected the model's order: {listed(emotions)}"
         )
-    labels = emotion_column(Dataset(clips.data, info=clips.info)).places(emotions)
-    return with_column(clips, "label", pa.array(labels, mask=labels < 0), ClassLabel(names=list(emotions)))
-
-
-def with_column(clips: Dataset, name: str, values: pa.Array, feature: Any) -> Dataset:
-    """Replaces a column by `values`, which are for all rows of the table that the clips may be selected from."""
-    # A column that is added to a selection would copy the audio.
-    others = Dataset(clips.data, info=clips.info).remove_columns(name)
-    column = Dataset(pa.table({name: values}), info=DatasetInfo(features=Features({name: feature})))
-    together = concatenate_datasets([others, column], axis=1)
-    info = replace(clips.info, features=together.features)
-    return Dataset(together.data, info=info, indices_table=clips._indices)
+    # For all rows of the table: a column that is added to a selection would copy the audio.
+    table = Dataset(clips.data, info=clips.info)
+    labels = emotion_column(table).places(emotions)
+    numbers = pa.array(labels, mask=labels < 0)
+    table = table.remove_columns("label").add_column("label", numbers, feature=ClassLabel(names=list(emotions)))
+    return Dataset(table.data, info=table.info, indices_table=clips._indices)
 
 
 def without_audio(rows: Dataset) -> Dataset:
