@@ -4,7 +4,7 @@ import csv
 import os
 import warnings
 from collections.abc import Callable
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def read(root: Path) -> dict[str, list[Row]]:
     texts = [map(_text, table[column[key]].tolist()) if key in column else repeat(None) for key in COLUMN_NAMES]
     folder = str(root.parent)
     rows: dict[str, list[Row]] = {}
-    for row, line in enumerate(islice(zip(*texts, strict=False), len(table)), 1):
+    for row, line in enumerate(zip(*texts, strict=False), 1):
         value = dict(zip(COLUMN_NAMES, line, strict=True))
         where = f"manifest: {str(root)!r}, row {row}"
         numbers = {name: to_number(value[name], f"{where}: {name}") for name in DIMENSIONS}
