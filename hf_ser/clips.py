@@ -28,7 +28,7 @@ from hf_ser.emotions import (
     parse_targets,
     require_range,
 )
-from hf_ser.targets import Ranges, agreement, check_targets, labels_of, optional, shares_of, truth_of
+from hf_ser.targets import Ranges, agreement, check_targets, emotions_of, labels_of, optional, shares_of, truth_of
 from hf_ser.wording import listed
 
 logger = logging.getLogger(__name__)
@@ -312,11 +312,6 @@ def column(clips: Dataset, name: str) -> Words:
 def emotion_column(clips: Dataset) -> Words:
     """The emotion of each clip, none where a clip has none of the run's."""
     return Words(labels_of(clips), emotions_of(clips))
-
-
-def emotions_of(clips: Dataset) -> tuple[str, ...]:
-    """The emotions, in the order of the labels."""
-    return tuple(clips.features["label"].names)
 
 
 def names_of(clips: Dataset) -> list[str]:

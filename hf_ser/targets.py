@@ -324,8 +324,7 @@ class Targets:
             ValueError: see [`~hf_ser.emotions.parse_targets`].
         """
         weights = parse_targets(words)
-        emotions = tuple(clips.features["label"].names)
-        targets = cls(emotions if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
+        targets = cls(emotions_of(clips) if {EMOTION, DISTRIBUTION} & weights.keys() else (), weights)
         if len(targets.emotions) == 1:
             raise CorpusError(f"emotions: found clips of {targets.emotions[0]} alone, expected two emotions at least")
         for name in weights:
@@ -358,6 +357,11 @@ class Targets:
             found[:, :emotions] = np.where(neither, np.nan, both)
         found[:, emotions:] = dimension_rows(clips, self.dimensions)
         return found
+
+
+def emotions_of(clips: Dataset) -> tuple[str, ...]:
+    """The emotions, in the order of the labels."""
+    return tuple(clips.features["label"].names)
 
 
 def labels_of(clips: Dataset) -> npt.NDArray[np.int32]:

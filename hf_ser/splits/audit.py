@@ -9,9 +9,10 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from hf_ser.audio import Fingerprint, fingerprints, near_duplicates, prepare
-from hf_ser.clips import column, emotion_column, emotions_of, names_of, without_audio
+from hf_ser.clips import column, emotion_column, names_of, without_audio
 from hf_ser.corpora import CorpusError, read
 from hf_ser.splits.making import SplitError, official_folds, official_split
+from hf_ser.targets import emotions_of
 from hf_ser.wording import counted
 
 logger = logging.getLogger(__name__)
