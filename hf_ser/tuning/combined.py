@@ -148,9 +148,6 @@ class CombinedModel(BaseTuner):
             tuner._create_and_replace(part, adapter_name, at.module, at.child, at.parent, current_key=name)
         self.targeted_module_names += [name for name in found if name not in self.targeted_module_names]
 
-    def _prepare_adapter_config(self, peft_config: CombinedConfig, model_config: dict[str, Any]) -> CombinedConfig:
-        return peft_config
-
     def _create_and_replace(self, *args: Any, **kwargs: Any) -> None:
         raise AssertionError("the parts replace their own targets")
 
