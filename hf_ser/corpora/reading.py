@@ -110,8 +110,10 @@ def _join(entry: Entry, table: Table, clips: list[Clip], root: Path) -> list[Cli
 
 def _row(entry: Entry, clip: Clip) -> Row:
     fields = {name: value for name, value in clip.fields.items() if value}
-    with suppress(KeyError):  # a field that this clip lacks
-        fields |= {name: template.format_map(fields) for name, template in entry.compose.items()}
+    given = dict(fields)
+    for name, template in entry.compose.items():
+        with suppress(KeyError):  # a field that this clip lacks
+            fields[name] = template.format_map(given)
     speaker = fields.get("speaker")
     genders = ((FEMALE, entry.female), (MALE, entry.male))
     by_speaker = (word for word, who in genders if who and re.fullmatch(who, speaker or "", re.IGNORECASE))

@@ -258,6 +258,15 @@ class TestACorpusOfTheUsersOwn:
         [rows] = read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
         assert (rows[0]["emotion"], rows[0]["gender"]) == ("calm", "male")
 
+    def test_a_field_that_a_clip_lacks_leaves_its_other_fields(self, tmp_path: Path) -> None:
+        pattern = r"pattern: (?P<day>\d)?(?P<letter>[ab])_(?P<emotion>[a-z]+)"
+        (tmp_path / "mine.yaml").write_text(pattern + '\ncompose: {session: "day{day}", speaker: "s{letter}"}\n')
+        for name in ("a_sad.wav", "2b_sad.wav"):
+            (tmp_path / name).touch()
+        [rows] = read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
+        assert rows["speaker"][:] == ["mine_sb", "mine_sa"]
+        assert rows["session"][:] == ["mine_day2", None]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
