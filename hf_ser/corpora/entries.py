@@ -81,7 +81,7 @@ class Table:
         columns (`dict[str, str]`): For a .csv or .tsv file: each field, and the column that holds it.
         line (`str`): For a text file: regular expression for a line; its named groups are fields.
         begins (`str`): Regular expression for the beginning of lines with a label, in a .csv file for their first column. Other
-            lines are ignored.
+            lines are ignored, and so are empty ones.
         under (`str`): For a text file: regular expression for a heading; its named groups are fields of the lines below it.
         raters (`bool`, *optional*, defaults to `False`):
             Whether each line has the judgement of one rater: the field `emotion` is a vote (several emotions, separated by `:` or

@@ -245,7 +245,7 @@ def _text_lines(table: Table, text: str) -> Iterator[tuple[int, Fields | str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if table.under and (match := re.match(table.under, line, re.IGNORECASE)):
             heading = match.groupdict()
-        elif re.match(table.begins, line, re.IGNORECASE):
+        elif line.strip() and re.match(table.begins, line, re.IGNORECASE):
             match = re.fullmatch("".join(table.line), line.strip(), re.IGNORECASE)
             yield number, {**heading, **match.groupdict()} if match else f"{line!r} is not a label as in the release"
 

@@ -258,6 +258,15 @@ class TestACorpusOfTheUsersOwn:
         [rows] = read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
         assert (rows[0]["emotion"], rows[0]["gender"]) == ("calm", "male")
 
+    def test_empty_lines_of_a_text_file_are_no_labels(self, tmp_path: Path) -> None:
+        table = r"{file: labels\.txt, key: [clip], line: '(?P<clip>\w) (?P<emotion>\w+)'}"
+        (tmp_path / "mine.yaml").write_text(f"pattern: (?P<clip>[ab])\ntables: [{table}]\n")
+        (tmp_path / "labels.txt").write_text("a sad\n\nb happy\n")
+        for name in ("a.wav", "b.wav"):
+            (tmp_path / name).touch()
+        [rows] = read(f"{tmp_path / 'mine.yaml'}={tmp_path}")
+        assert rows["emotion"][:] == ["sad", "happy"]
+
     def test_a_field_that_a_clip_lacks_leaves_its_other_fields(self, tmp_path: Path) -> None:
         pattern = r"pattern: (?P<day>\d)?(?P<letter>[ab])_(?P<emotion>[a-z]+)"
         (tmp_path / "mine.yaml").write_text(pattern + '\ncompose: {session: "day{day}", speaker: "s{letter}"}\n')
