@@ -14,6 +14,8 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from hf_ser.tuning.layer_tuner import LayerTuner
+
 #: The fields that only the combination has, and not its parts.
 SHARED = {"modules_to_save", *(each.name for each in fields(PeftConfig))} - {"peft_type"}
 #: Bottlenecks are around a feed-forward with its other adapters, and prompts around whole layers.
@@ -78,12 +80,12 @@ def _plain(part: PeftConfig | dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in plain.items() if key not in SHARED}, "peft_type": kind}
 
 
-class CombinedModel(BaseTuner):
+class CombinedModel(LayerTuner):
     """
     Puts several tuners into a model, which are one adapter: they are named, saved, loaded, switched on and off together.
 
     If several are around the same module, their order depends only on their types, so that an adapter computes the same with any
-    others. [`~hf_ser.tuning.layer_tuner.LayerTuner`] has the arguments.
+    others. The parts replace their own targets. [`~hf_ser.tuning.layer_tuner.LayerTuner`] has the arguments.
 
     Example:
 
@@ -102,6 +104,7 @@ class CombinedModel(BaseTuner):
 
     prefix = "combined_"  # no parameter has it: PEFT finds the weights of the adapter by their layers
     tuner_layer_cls = BaseTunerLayer
+    _unmergeable = "a combination of tuners is no single change of weights"
 
     def inject_adapter(
         self,
@@ -147,18 +150,6 @@ class CombinedModel(BaseTuner):
             at = next(place for place in places(model) if place.name == name and _goes_around(kind, place.module))
             tuner._create_and_replace(part, adapter_name, at.module, at.child, at.parent, current_key=name)
         self.targeted_module_names += [name for name in found if name not in self.targeted_module_names]
-
-    def _create_and_replace(self, *args: Any, **kwargs: Any) -> None:
-        raise AssertionError("the parts replace their own targets")
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        setattr(parent, child_name, new_module)
-
-    def _check_merge_allowed(self) -> None:
-        raise ValueError(
-            "a combination of tuners cannot be merged into the weights of its base: save it as an adapter, or use `unload()` "
-            "to have the base back without it"
-        )
 
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         if merge:

@@ -1,4 +1,4 @@
-"""The base of the package's two tuners of encoder layers, in PEFT's structure: configuration, layer, model."""
+"""The base of the package's tuners of encoder layers, in PEFT's structure: configuration, layer, model."""
 
 from dataclasses import dataclass
 from typing import Any
