@@ -113,11 +113,9 @@ def labelled_by(specifications: Sequence[str], label_source: str) -> list[str]:
         CorpusError: if CREMA-D is not among the corpora.
     """
     intended, labelled = LABEL_SOURCES["intended"], LABEL_SOURCES[label_source]
-    if labelled == intended:
-        return list(specifications)
     pairs = [specification.partition("=") for specification in specifications]
     changed = [(labelled if name == intended else name, equals, path) for name, equals, path in pairs]
-    if labelled not in {name for name, *_ in changed}:
+    if labelled not in {intended, *(name for name, *_ in changed)}:
         raise CorpusError(f"label_source={label_source!r}: only {intended} has such labels; it is not in corpora")
     return ["".join(parts) for parts in changed]
 
