@@ -98,10 +98,12 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         weight = weight.detach().float()
-        self.scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        self.zeros = torch.zeros(len(weight), dtype=torch.long)
-        self.packed = torch.ops.onednn.qlinear_prepack((weight / self.scales[:, None]).round().to(torch.int8), None)
-        self.bias = None if bias is None else bias.detach().float()
+        scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        self.register_buffer("scales", scales)
+        self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.long))
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
+        #: The rounded weight `(in, out)`, in oneDNN's layout, which no state dict can hold.
+        self.packed = torch.ops.onednn.qlinear_prepack((weight / scales[:, None]).round().to(torch.int8), None)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """`(..., in)` to `(..., out)`."""

@@ -184,9 +184,8 @@ class Model:
                 digest.update(file.read_bytes())
         state = dict(model.state_dict())
         for name, module in model.named_modules():
-            if isinstance(module, Int8Linear):  # its weights are no parameters
-                weight, _ = module.packed.unpack()
-                state |= {f"{name}.weight": weight.int_repr(), f"{name}.scales": weight.q_per_channel_scales()}
+            if isinstance(module, Int8Linear):
+                state[f"{name}.weight"] = module.packed.to_dense()
         for name, values in sorted(state.items()):
             digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
             digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -1,6 +1,7 @@
 """Which parameters move, which do not, and what an adapter brings along."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
