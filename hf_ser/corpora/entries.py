@@ -42,6 +42,9 @@ class About:
         labels (`str`):
             The source of the labels: `asked for` of the speakers; `perceived` by most listeners; `computed` for
             synthetic clips.
+        text (`str`):
+            `fixed`: the sentences are given, and the same for every emotion; `read`: they are given, and differ between
+            emotions; `free`: at least some words are the speakers' own; `none`.
         speakers (`str`): Number and kind of speakers, as far as published.
         layout (`str`): The source of the names of files and tables in this entry.
         seen (`bool`): Whether the entry was tried on the corpus' own files, or on the full list of their names.
@@ -59,6 +62,7 @@ class About:
     speech: str
     acted: bool
     labels: Literal["asked for", "perceived", "computed"]
+    text: Literal["fixed", "read", "free", "none"]
     speakers: str
     layout: str
     seen: bool

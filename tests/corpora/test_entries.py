@@ -206,6 +206,7 @@ class TestFacts:
         for about in ABOUT.values():
             assert ("perceived" in about.speech) == (about.labels == "perceived")
             assert ("acted" in about.speech.replace("not acted", "")) == about.acted
+            assert (about.text == "none") == (about.language is None)
 
     def test_a_corpus_that_is_left_out_has_a_reason(self) -> None:
         with pytest.raises(CorpusError, match="raw audio is no longer distributed.*write a manifest"):
