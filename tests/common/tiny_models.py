@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PretrainedConfig, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    PretrainedConfig,
+    SequenceFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+)
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
                          "classifier_proj_size": 24}  # fmt: skip
@@ -44,6 +51,16 @@ def make_hubert(folder: Path, norm: str = "layer", family: str = "hubert", **cha
     """Saves a tiny random HuBERT or relative, see `hubert_config`: `make_hubert(folder, layerdrop=0.5)`."""
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
     return save_random(folder, hubert_config(norm, family, **changes), extractor)
+
+
+def shallow(encoder: Path, folder: Path) -> Path:
+    """A random encoder of the same kind with a layer of each sort (two in WavLM, whose second has the first's positions)."""
+    config = AutoConfig.from_pretrained(encoder)
+    config.num_hidden_layers = config.encoder_layers = 2 if config.model_type == "wavlm" else 1
+    if hasattr(config, "conv_dim"):  # 320 samples for a frame, as ever
+        config.update({"conv_dim": [16] * 3, "conv_kernel": [10, 8, 8], "conv_stride": [5, 8, 8]})
+        config.num_feat_extract_layers = 3
+    return save_random(folder, config, AutoFeatureExtractor.from_pretrained(encoder))
 
 
 def save_model(

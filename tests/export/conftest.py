@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_models import save_model
+from tiny_models import save_model, shallow
 
 from hf_ser.export import export
 
@@ -22,8 +22,9 @@ def classifiers(
     def make(kind: str) -> Path:
         if kind not in made:
             family, norm, head = kind.split("-")
-            folder = tmp_path_factory.mktemp("classifier") / kind
-            made[kind] = save_model(encoders(family, norm), folder, EMOTIONS, gain=30, head=head)
+            folder = tmp_path_factory.mktemp("classifier")
+            encoder = shallow(encoders(family, norm), folder / "encoder")
+            made[kind] = save_model(encoder, folder / kind, EMOTIONS, gain=30, head=head)
         return made[kind]
 
     return make

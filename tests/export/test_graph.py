@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_models import save_adapted
+from tiny_models import save_adapted, shallow
 
 import hf_ser
 from hf_ser.export import ClassifierGraph, check_folder, export, write_graph
@@ -69,7 +69,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[ClassifierGraph]:
 
 
 def test_adapters_that_cannot_be_merged_are_in_the_graph(encoders: Callable[..., Path], tmp_path: Path) -> None:
-    encoder = encoders("wav2vec2", "layer")
+    encoder = shallow(encoders("wav2vec2", "layer"), tmp_path / "encoder")
     model = save_adapted(encoder, tmp_path / "adapter", "adapter+prompt", EMOTIONS, trained=True)
     export(model, tmp_path / "exported")
     assert_same(model, tmp_path / "exported")

@@ -276,6 +276,8 @@ def test_workers_read_large_features_and_not_small_ones(make: Make) -> None:
             sent = pickle.loads(pickle.dumps(trainer.train_dataset)).__getitems__([1, 0])
             assert torch.equal(sent["input_values"], trainer.train_dataset.__getitems__([1, 0])["input_values"])
         assert trainer.args.dataloader_num_workers == 2
+        del loader
+        trainer.accelerator.free_memory()  # as a training does; left to the collector, workers end after 5 s each
 
 
 def test_workers_are_started_once_for_all_segments(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
