@@ -220,11 +220,11 @@ def attention(model: Any, implementation: str | None) -> Iterator[None]:
 @contextmanager
 def frozen_weights_in_bfloat16(model: Any) -> Iterator[None]:
     """
-    Within it the frozen weights of an encoder's linear layers and convolutions are in bfloat16: under autocast outputs and
-    gradients are the same, because it rounds the same weights at every use. Afterwards they are what they were; meanwhile the
-    float32 weights are in main memory.
+    Within it the frozen weights of the linear layers and convolutions of a model's encoder are in bfloat16: under autocast
+    outputs and gradients are the same, because it rounds the same weights at every use. Afterwards they are what they were;
+    meanwhile the float32 weights are in main memory.
     """
-    layers = [m for m in model.get_base_model().base_model.modules() if isinstance(m, nn.Linear | nn.Conv1d)]
+    layers = [module for module in model.base_model.modules() if isinstance(module, nn.Linear | nn.Conv1d)]
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad]
     originals = [p.data.cpu() for p in frozen]
     for parameter in frozen:

@@ -99,6 +99,9 @@ class ScriptArguments:
                 f"{self.minimum_raters} and {self.vote_smoothing:g}"
             )
         require_range(self.dimension_range)
+        for name, splits in (("folds", ("kfold",)), ("fold", ("kfold", "official"))):
+            if (value := getattr(self, name)) and self.split not in splits:
+                raise ValueError(f"{name}={value}: split={self.split} has no folds; set split={' or '.join(splits)}")
         self.corpora = labelled_by(self.corpora, self.label_source)
 
 

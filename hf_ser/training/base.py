@@ -260,7 +260,7 @@ class BaseTrainer(MicroBatchTrainer):
             stack.callback(self._progress.close)
             stack.enter_context(self.mode(partial(attention, self.model, self.args.attn_implementation)))
             if self.args.bf16 and hasattr(self.model, "peft_config") and not self.shares_model:
-                stack.enter_context(self.mode(partial(frozen_weights_in_bfloat16, self.model)))
+                stack.enter_context(self.mode(partial(frozen_weights_in_bfloat16, self.model.get_base_model())))
             output = super().train(*args, **kwargs)
         self.accelerator._dataloaders.clear()  # ends the workers that it keeps
         self.callback_handler.train_dataloader = None

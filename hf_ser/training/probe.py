@@ -355,15 +355,16 @@ def folds(
 
 def clip_statistics(trainer: BaseTrainer, dataset: SpeechDataset, speakers: Sequence[str | None]) -> Clips:
     """
-    The statistics of each clip of `dataset` that the frozen encoder under a Trainer's `linear` head computes, from the cache of
-    frozen layers where there is one. `speakers` are those of all clips of the run.
+    The statistics of each clip of `dataset` that the frozen encoder under a Trainer's `linear` head computes in the training's
+    precision, from the cache of frozen layers where there is one. `speakers` are those of all clips of the run.
 
     Returns:
         Of augmented clips `frozen_cache_views` views of each; where the outputs are not cached, each clip once and not augmented.
     """
     plain = copy.copy(dataset)
     plain.augmentation = None  # without a cache there is one view, the clip as it is
-    with cached_predictions(trainer, dataset if trainer.args.frozen_cache_views else plain) as cached:
+    seen = dataset if trainer.args.frozen_cache_views else plain
+    with cached_predictions(trainer, seen, trainer.accelerator.mixed_precision) as cached:
         if isinstance(cached, FrozenFeatures):
             views, features = len(cached.keys), cached.vectors().numpy()
             labels, clip = np.concatenate(cached.mixed), np.tile(dataset.segments.clip, views)
@@ -383,9 +384,11 @@ def computed(trainer: BaseTrainer, dataset: SpeechDataset) -> tuple[Features, Ro
     found: list[list[torch.Tensor]] = []
     for batch in trainer.get_eval_dataloader(dataset):
         inputs = {name: batch[name] for name in (model.main_input_name, "attention_mask")}
-        statistics = trainer.in_fitting_parts(
-            lambda some: torch.cat(compute(model, part, some[model.main_input_name], some["attention_mask"])), inputs
-        )
+        with trainer.accelerator.autocast():
+            statistics = trainer.in_fitting_parts(
+                lambda some: torch.cat(compute(model, part, some[model.main_input_name], some["attention_mask"])),
+                inputs,
+            )
         together = torch.cat(statistics).to(batch["labels"].device)
         found.append(trainer.accelerator.gather_for_metrics((together, batch["labels"], batch["clip"])))
     features, labels, clip = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))

@@ -127,6 +127,8 @@ def test_gradient_checkpointing_is_not_the_re_entrant_kind() -> None:
         ("shuffle_buffer: 0", "shuffle_buffer: must be at least 1 clip, found 0"),
         ("segment_overlap: 1", "segment_overlap: is of use with segment_length alone, found 1.0"),
         ("segment_length: 0", "segment_length: must be a number of seconds above 0, found 0.0"),
+        ("folds: 3", "folds=3: split=speaker has no folds; set split=kfold"),
+        ("{split: random, fold: 1}", "fold=1: split=random has no folds; set split=kfold or official"),
         ("max_excluded: 1.5", "max_excluded: a share from 0 to 1 is needed, found 1.5"),
         ("label_smoothing_factor: 2", "label_smoothing_factor: a share from 0 to 1 is needed, found 2.0"),
         ("remove_unused_columns: true", "remove_unused_columns: clips come as lists of segments"),

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 import hf_ser
 from hf_ser.training import SERConfig, SERTrainer, base
+from hf_ser.training.frozen import cache
 
 Make = Callable[..., tuple[SERTrainer, DatasetDict]]
 SHORT = ("--max_steps", "2", "--save_strategy", "no", "--eval_strategy", "no", "--logging_strategy", "steps", "--logging_steps", "1",
@@ -57,6 +58,26 @@ class TestBaseModelInBfloat16:
         for one, other in zip(merged, adapter, strict=True):
             assert one["label"] == other["label"]
             assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+def test_features_that_train_are_in_bfloat16_and_those_that_predict_in_float32(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    compute = cache.compute
+
+    def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
+        weight = model.base_model.encoder.layers[0].attention.q_proj.weight
+        found.append((weight.dtype, torch.is_autocast_enabled("cpu")))
+        return compute(model, *args, **kwargs)
+
+    monkeypatch.setattr(cache, "compute", watched)
+    trainer, parts = make("--method", "probe", "--head", "linear", "--bf16", "True")
+    trainer.train()
+    assert set(found) == {(torch.bfloat16, True)}
+    found.clear()
+    trainer.evaluate(parts["test"])
+    assert set(found) == {(torch.float32, False)}
 
 
 class TestAttention:

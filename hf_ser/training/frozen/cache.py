@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.memory import BATCH_SECONDS, kind_of
+from hf_ser.modeling.kernels import frozen_weights_in_bfloat16
 from hf_ser.training.attributes import temporarily
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset, by_length
@@ -47,23 +48,23 @@ def cached_frozen_part(trainer: BaseTrainer) -> Iterator[None]:
     datasets = {"train_dataset": trainer.train_dataset}
     if trainer.eval_dataset is not None:
         datasets["eval_dataset"] = trainer.eval_dataset
-    # Pooled features are in float32, and so serve predictions, too.
-    precision = "no" if frozen_part(_untuned(trainer)) in POOLED else trainer.accelerator.mixed_precision
+    precision = trainer.accelerator.mixed_precision
     with _features(trainer, datasets, views, precision) as features, temporarily(trainer, **features):
         yield
 
 
 @contextmanager
-def cached_predictions(trainer: BaseTrainer, dataset: SpeechDataset) -> Iterator[SpeechDataset]:
+def cached_predictions(trainer: BaseTrainer, dataset: SpeechDataset, precision: str = "no") -> Iterator[SpeechDataset]:
     """
-    The same for `trainer.predict_clips`, in float32. It gives `dataset` as [`FrozenFeatures`]; where nothing is frozen, or only
-    the convolutions, `dataset` itself: it takes longer to write their outputs than to predict once.
+    The same for `trainer.predict_clips`, in float32, or another of accelerate's precisions. It gives `dataset` as
+    [`FrozenFeatures`]; where nothing is frozen, or only the convolutions, `dataset` itself: it takes longer to write their
+    outputs than to predict once.
     """
     with trainer.out_of_modes():
         if frozen_part(_untuned(trainer)) in ("feature_encoder", None):
             yield dataset
             return
-        with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, "no") as features:
+        with _features(trainer, {"": dataset}, trainer.args.frozen_cache_views, precision) as features:
             yield features.get("", dataset)
 
 
@@ -271,7 +272,9 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
     began = time.perf_counter()
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
-        computed = store.fill(outputs, quiet=quiet)
+        # Autocast would round them for each batch.
+        with frozen_weights_in_bfloat16(model) if precision == "bf16" else nullcontext():
+            computed = store.fill(outputs, quiet=quiet)
     except DiskLimitError as error:
         return str(error)  # the error itself would keep the workers
     found = f"{computed} of {len(store.wanted)} segments computed in {time.perf_counter() - began:.1f} s"
