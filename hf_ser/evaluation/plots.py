@@ -127,7 +127,7 @@ def sweep(table: Sequence[dict[str, Any]]) -> Figure:
             rows = sorted(rows, key=lambda row: float(row["setting"][along]))
             axes.errorbar(
                 [float(row["setting"][along]) for row in rows],
-                [100 * row["mean"] for row in rows],
+                100 * np.array([row["mean"] for row in rows], dtype=float),
                 yerr=[100 * (row["standard_deviation"] or 0) for row in rows],
                 marker="o",
                 capsize=3,
@@ -139,7 +139,7 @@ def sweep(table: Sequence[dict[str, Any]]) -> Figure:
             axes.legend()
     else:
         names = ["\n".join(Path(value).name for value in row["setting"].values()) or "all" for row in table]
-        axes.bar(names, [100 * row["mean"] for row in table],
+        axes.bar(names, 100 * np.array([row["mean"] for row in table], dtype=float),
                  yerr=[100 * (row["standard_deviation"] or 0) for row in table], capsize=3, color="tab:blue")  # fmt: skip
         axes.tick_params(axis="x", rotation=30 if len(names) > 4 else 0)
     axes.set_ylabel(f"{table[0]['metric'].upper()} on test, %")

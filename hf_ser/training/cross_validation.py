@@ -306,16 +306,19 @@ def _metric_of_probe(results: RunResults) -> dict[str, float]:
     return {f"probe_{main}": results.probe["test"][main]} if results.probe else {}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
+def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
     return {
-        "mean": statistics.mean(values),
-        "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "mean": statistics.mean(known) if known else None,
+        "standard_deviation": statistics.stdev(known) if len(known) > 1 else None,
     }
 
 
 def mean_and_deviation(spread: Mapping[str, Any]) -> str:
     """A mean and its standard deviation as text, in per cent."""
     mean, deviation = spread["mean"], spread["standard_deviation"]
+    if mean is None:  # CCC where all labels are the same
+        return "not defined"
     return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
 
 

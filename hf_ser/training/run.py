@@ -145,7 +145,11 @@ def seeds_as_markdown(summary: dict[str, Any]) -> str:
     others = {"accuracy": "accuracy, %", "f1_weighted": "weighted F1, %"} if metric == "uar" else {}
     head = ["seed", HEADINGS[metric], *others.values(), f"probe's {HEADINGS[metric]}"]
     names = (metric, *others, f"probe_{metric}")
-    rows = [[str(run["seed"]), *(f"{100 * run[name]:.2f}" for name in names)] for run in summary["runs"]]
+    alone = {"standard_deviation": None}
+    rows = [
+        [str(run["seed"]), *(mean_and_deviation({"mean": run[name], **alone}) for name in names)]
+        for run in summary["runs"]
+    ]
     means = [summary, *(summary[name] for name in names[1:])]
     rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])
     return table_in_markdown(head, rows)

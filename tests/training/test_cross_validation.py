@@ -205,6 +205,24 @@ def test_settings_with_other_main_metrics_are_in_one_table() -> None:
     assert (first, second) == ("| emotion | 50.00 | 25.00 | 1 | 7 | - |", "| arousal | 75.00 | 25.00 | 1 | 7 | - |")
 
 
+@pytest.mark.parametrize(("second", "shown"), [(0.5, "50.00"), (None, "not defined")])
+def test_a_metric_that_is_not_defined_is_in_no_mean(
+    script: Path, planned: Plan, second: float | None, shown: str
+) -> None:
+    """Trap: after all training the table ended in a TypeError."""
+    runs = planned("--split", "speaker", seeds=[1, 2])
+    cross_validate(runs, script, jobs=1)
+    for run, ccc in zip(runs, (None, second), strict=True):
+        results = json.loads((run.folder / "results.json").read_text())
+        for test in (results["metrics"]["test"], results["probe"]["test"]):
+            del test["uar"]
+            test["ccc"] = ccc
+        (run.folder / "results.json").write_text(json.dumps(results))
+    table = summarise(runs)
+    assert f"| {shown} | {shown} |" in as_markdown(table)
+    plots.sweep(table)
+
+
 def test_a_run_without_an_epoch_has_no_seconds_of_one(script: Path, planned: Plan) -> None:
     script.write_text(FAKE.replace('"epochs": 5', '"epochs": 0'))
     runs = planned()[:1]
