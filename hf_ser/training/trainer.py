@@ -130,6 +130,10 @@ class SERTrainer(CheckpointingTrainer):
                 raise ValueError(
                     "load_best_model_at_end: the best model on validation needs an eval_dataset, found none"
                 )
+            if args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):
+                raise ValueError(
+                    f"lr_scheduler_type={args.lr_scheduler_type.value}: the rate follows the loss on an eval_dataset, found none"
+                )
             args.eval_strategy = IntervalStrategy.NO
         self.augmentation = augmentation or Augmentation()
         self.starting_model = StartingModel(model, processing_class)

@@ -571,6 +571,9 @@ def test_what_it_does_not_take_is_refused_before_anything_is_loaded(
     args = SERConfig(str(tmp_path / "own"), bf16=False, load_best_model_at_end=True)
     with pytest.raises(ValueError, match="load_best_model_at_end: .* needs an eval_dataset, found none"):
         SERTrainer(tiny_hubert, args, small_parts["train"])
+    args = SERConfig(str(tmp_path / "own"), bf16=False, lr_scheduler_type="reduce_lr_on_plateau")
+    with pytest.raises(ValueError, match="lr_scheduler_type=reduce_lr_on_plateau: .* an eval_dataset, found none"):
+        SERTrainer(tiny_hubert, args, small_parts["train"])
 
 
 class TestLoading:
