@@ -16,7 +16,7 @@ import transformers
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
-from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput, TrainOutput
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, PredictionOutput, SchedulerType, TrainOutput
 
 from hf_ser import splits
 from hf_ser.audio import Augmentation
@@ -130,10 +130,8 @@ class SERTrainer(CheckpointingTrainer):
                 raise ValueError(
                     "load_best_model_at_end: the best model on validation needs an eval_dataset, found none"
                 )
-            if args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):
-                raise ValueError(
-                    f"lr_scheduler_type={args.lr_scheduler_type.value}: the rate follows the loss on an eval_dataset, found none"
-                )
+            if (schedule := SchedulerType(args.lr_scheduler_type).value) in ("reduce_lr_on_plateau", "greedy"):
+                raise ValueError(f"lr_scheduler_type={schedule}: the rate follows the loss on an eval_dataset, found none")
             args.eval_strategy = IntervalStrategy.NO
         self.augmentation = augmentation or Augmentation()
         self.starting_model = StartingModel(model, processing_class)
