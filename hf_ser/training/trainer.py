@@ -131,7 +131,9 @@ class SERTrainer(CheckpointingTrainer):
                     "load_best_model_at_end: the best model on validation needs an eval_dataset, found none"
                 )
             if (schedule := SchedulerType(args.lr_scheduler_type).value) in ("reduce_lr_on_plateau", "greedy"):
-                raise ValueError(f"lr_scheduler_type={schedule}: the rate follows the loss on an eval_dataset, found none")
+                raise ValueError(
+                    f"lr_scheduler_type={schedule}: the rate follows the loss on an eval_dataset, found none"
+                )
             args.eval_strategy = IntervalStrategy.NO
         self.augmentation = augmentation or Augmentation()
         self.starting_model = StartingModel(model, processing_class)
