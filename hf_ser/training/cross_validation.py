@@ -314,12 +314,15 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     }
 
 
+def in_per_cent(value: float | None) -> str:
+    """A metric as text; CCC is not defined where all labels are the same."""
+    return "not defined" if value is None else f"{100 * value:.2f}"
+
+
 def mean_and_deviation(spread: Mapping[str, Any]) -> str:
     """A mean and its standard deviation as text, in per cent."""
-    mean, deviation = spread["mean"], spread["standard_deviation"]
-    if mean is None:  # CCC where all labels are the same
-        return "not defined"
-    return f"{100 * mean:.2f}" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+    deviation = spread["standard_deviation"]
+    return in_per_cent(spread["mean"]) + (f" ± {in_per_cent(deviation)}" if deviation is not None else "")
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:

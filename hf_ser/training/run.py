@@ -19,7 +19,7 @@ from hf_ser.results import RunResults
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, parse_arguments
 from hf_ser.training.config import SERConfig
-from hf_ser.training.cross_validation import HEADINGS, Run, mean_and_deviation, summarise, unfinished
+from hf_ser.training.cross_validation import HEADINGS, Run, in_per_cent, mean_and_deviation, summarise, unfinished
 from hf_ser.training.data import load_parts
 from hf_ser.training.folder import alone_in_folder, checkpoint_to_resume, delete_entries, require_free
 from hf_ser.training.identity import identity, require_same_run
@@ -145,11 +145,7 @@ def seeds_as_markdown(summary: dict[str, Any]) -> str:
     others = {"accuracy": "accuracy, %", "f1_weighted": "weighted F1, %"} if metric == "uar" else {}
     head = ["seed", HEADINGS[metric], *others.values(), f"probe's {HEADINGS[metric]}"]
     names = (metric, *others, f"probe_{metric}")
-    alone = {"standard_deviation": None}
-    rows = [
-        [str(run["seed"]), *(mean_and_deviation({"mean": run[name], **alone}) for name in names)]
-        for run in summary["runs"]
-    ]
+    rows = [[str(run["seed"]), *(in_per_cent(run[name]) for name in names)] for run in summary["runs"]]
     means = [summary, *(summary[name] for name in names[1:])]
     rows.append(["mean ± standard deviation", *map(mean_and_deviation, means)])
     return table_in_markdown(head, rows)
