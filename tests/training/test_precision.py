@@ -61,8 +61,9 @@ class TestBaseModelInBfloat16:
 
 
 def test_features_that_train_are_in_bfloat16_and_those_that_predict_in_float32(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))  # no other test has computed these features
     found = []
     compute = cache.compute
 
