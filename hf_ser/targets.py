@@ -152,7 +152,8 @@ def count_votes(rows: Dataset, selection: EmotionSelection) -> Votes:
     share = np.zeros((len(words.words), len(place) + 1))  # of each word's vote
     for k, word in enumerate(words.words):
         named = [place.get(selection.label(emotion) or "", len(place)) for emotion in word.split("+")]
-        np.add.at(share[k], named, 1 / len(named))
+        np.add.at(share[k], named, 1)
+        share[k] /= len(named)  # six sixths are less than 1
     chosen = np.zeros((len(rows), len(place) + 1), dtype=np.int64)
     counts = np.zeros(chosen.shape)
     np.add.at(counts, clip, share[words.codes])

@@ -193,6 +193,8 @@ class TestDistributions:
         assert np.isnan(found[1]).all()
         assert np.isnan(distributions(votes, minimum_raters=3, smoothing=0)[:, 0]).tolist() == [False, True, True]
         assert distributions(votes, 1, smoothing=1)[0].tolist() == pytest.approx([3 / 5, 2 / 5])
+        six = count_votes(rated([["angry+fear+disgust+happy+surprise+other"]]), selection)
+        assert six.chosen.tolist() == [[0, 0, 1]]
 
     @given(
         clips=st.lists(

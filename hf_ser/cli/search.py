@@ -1,5 +1,5 @@
 """
-Search for hyperparameters with Optuna: the best mean UAR over folds of the training speakers.
+Search for hyperparameters with Optuna: the best mean UAR over folds of the training speakers (CCC of dimensions alone).
 
     hf-ser search --config RECIPE.yaml --corpora crema_d=/data/CREMA-D --trials 30 --output_dir runs/search
     hf-ser search ... --space learning_rate=1e-5:1e-3:log num_train_epochs=3:12 lora_r=4,8,16
@@ -46,7 +46,7 @@ def main() -> int:
             study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
     print(search.as_markdown(study))
     print(
-        f"\nUAR: mean over {own.inner_folds} folds of the training speakers; {len(study.trials)} trials; best arguments: "
+        f"\n{search.objective(study)}: mean over {own.inner_folds} folds of the training speakers; {len(study.trials)} trials; best arguments: "
         f"{root / search.BEST}"
     )
     return 0

@@ -188,19 +188,33 @@ def read_recipe(path: Path) -> dict[str, Any]:
     A YAML recipe. `extends: other.yaml` takes over the lines of a recipe beside it that it does not have itself.
 
     Raises:
-        ValueError: if the file cannot be read or is no mapping.
+        ValueError: if a file cannot be read or is no mapping, or a recipe extends itself.
     """
+    recipe: dict[str, Any] = {}
+    read: list[Path] = []
+    while True:
+        if path.resolve() in read:
+            raise ValueError(f"config: {str(path)!r} extends itself")
+        read.append(path.resolve())
+        lines = _read_lines(path)
+        parent = lines.pop("extends", None)
+        recipe = {**lines, **recipe}
+        if parent is None:
+            return recipe
+        path = path.parent / str(parent)
+
+
+def _read_lines(path: Path) -> dict[str, Any]:
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config: {str(path)!r} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         raise ValueError(f"config: {str(path)!r} is no YAML{f' (line {place.line + 1})' if place else ''}") from error
-    if not isinstance(recipe, dict):
+    if not isinstance(lines, dict):
         raise ValueError(f"config: {str(path)!r} must hold lines of the form argument: value")
-    parent = recipe.pop("extends", None)
-    return recipe if parent is None else {**read_recipe(path.parent / str(parent)), **recipe}
+    return lines
 
 
 def recipe_words(recipe: dict[str, Any]) -> list[str]:

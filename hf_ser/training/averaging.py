@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from hf_ser.wording import per_cent
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ def interpolate(model: nn.Module, start: Weights, validate: Callable[[], tuple[f
     put(model, {name: torch.lerp(start[name], tensor, kept) for name, tensor in end.items()})
     logger.info(
         "between the probe (0) and the end of training (1), the score on validation is %s; %g is kept",
-        ", ".join(f"{per_cent(score)} % at {step:g}" for step, score in found.items()) or "unknown",
+        ", ".join(f"{score:.3f} at {step:g}" for step, score in found.items()) or "unknown",
         kept,
     )
     return {"interpolation": kept, "validation_scores": list(found.values())}

@@ -1,8 +1,8 @@
 """
 A search for hyperparameters with Optuna.
 
-A trial trains once for each inner fold of the training speakers, and its objective is the mean UAR on the speakers that a fold
-leaves out. The validation and the test part of the arguments' own split are in no fold. transformers' `hyperparameter_search`
+A trial trains once for each inner fold of the training speakers. Its objective is the mean UAR on the speakers that a fold
+leaves out, or their mean CCC if the model has dimensions alone. The validation and the test part of the arguments' own split are in no fold. transformers' `hyperparameter_search`
 trains one Trainer on one split in each trial; so Optuna's study is used directly, and each training is a whole run
 ([`finetune`]) with a `splits.json` of its own.
 """
@@ -27,6 +27,7 @@ from hf_ser import records, splits
 from hf_ser.clips import column, emotion_column
 from hf_ser.evaluation import DivergedError
 from hf_ser.records import RUN
+from hf_ser.rendering.blocks import METRICS
 from hf_ser.rendering.formats import table_in_markdown
 from hf_ser.splits import SplitError
 from hf_ser.training.arguments import Arguments, given_arguments, parse_arguments, recipe_words
@@ -35,7 +36,6 @@ from hf_ser.training.data import load_parts
 from hf_ser.training.identity import identity, require_same_run
 from hf_ser.training.run import finetune
 from hf_ser.training.trainer import require_trainable
-from hf_ser.wording import per_cent
 
 STUDY = "study.db"
 BEST = "best.yaml"
@@ -172,15 +172,16 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
         for _ in range(done, trials):
             trial = study.ask(space)
             try:
-                study.tell(trial, _mean_uar(argv, arguments, trial, files))
+                study.tell(trial, _mean_metric(argv, arguments, trial, files))
             except (optuna.TrialPruned, DivergedError):
                 study.tell(trial, state=TrialState.PRUNED)
             if finished := ranking(study):
-                bar.set_postfix_str(f"best UAR {per_cent(finished[0].values[0]):.1f} %")
+                bar.set_postfix_str(f"best {objective(study)} {value(study, finished[0])}")
             bar.update()
     if not (finished := ranking(study)):
         raise ValueError("every training diverged; search lower learning rates with space learning_rate=LOW:HIGH:log")
-    _write_recipe(root / BEST, argv, finished[0], len(files))
+    about = f"{objective(study)} {value(study, finished[0])}, mean over {len(files)} folds of the training speakers"
+    _write_recipe(root / BEST, argv, finished[0], about)
     return study
 
 
@@ -200,7 +201,7 @@ def _write_folds(root: Path, folds: Sequence[DatasetDict]) -> list[Path]:
     return files
 
 
-def _mean_uar(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Sequence[Path]) -> float:
+def _mean_metric(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Sequence[Path]) -> float:
     words = [*argv, *recipe_words(trial.params), "--disable_tqdm", "True", "--overwrite_output_dir", "False"]
     if not arguments.training.load_best_model_at_end:
         words += ["--save_strategy", "no"]
@@ -208,6 +209,7 @@ def _mean_uar(argv: Sequence[str], arguments: Arguments, trial: Trial, files: Se
     for fold, file in enumerate(files):
         with tempfile.TemporaryDirectory(prefix="trial-", dir=file.parent) as folder:
             results = finetune(parse_arguments([*words, "--splits", str(file), "--output_dir", folder]))
+        trial.study.set_user_attr("metric", results.main_metric)
         found.append(results.test[results.main_metric])
         trial.report(statistics.mean(found), fold)
         if fold + 1 < len(files) and trial.should_prune():
@@ -233,23 +235,33 @@ def ranking(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda trial: -trial.values[0])
 
 
-def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, folds: int) -> None:
+def objective(study: optuna.Study) -> str:
+    """The name of the metric that is searched for."""
+    return METRICS[study.user_attrs["metric"]][0]
+
+
+def value(study: optuna.Study, trial: FrozenTrial) -> str:
+    """The mean metric of a trial over the inner folds."""
+    return METRICS[study.user_attrs["metric"]][1](trial.values[0]).text
+
+
+def _write_recipe(path: Path, argv: Sequence[str], best: FrozenTrial, about: str) -> None:
     given = given_arguments([*argv, *recipe_words(best.params)])
     recipe = {name: value for name, value in given.items() if name not in ("output_dir", "overwrite_output_dir")}
-    about = f"# Trial {best.number}: UAR {per_cent(best.values[0]):.1f} %, mean over {folds} folds of the training speakers.\n"
-    path.write_text(about + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    lines = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    path.write_text(f"# Trial {best.number}: {about}.\n{lines}", encoding="utf-8")
 
 
 def as_markdown(study: optuna.Study) -> str:
-    """The ten best trials: the mean UAR over the inner folds in per cent, and the arguments."""
+    """The ten best trials: the mean metric over the inner folds, and the arguments."""
     best = ranking(study)[:10]
     names = list(dict.fromkeys(name for trial in best for name in trial.params))
 
-    def short(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
+    def short(given: Any) -> str:
+        return f"{given:.3g}" if isinstance(given, float) else str(given)
 
     rows = [
-        [str(trial.number), f"{per_cent(trial.values[0]):.1f}", *(short(trial.params.get(name, "-")) for name in names)]
+        [str(trial.number), value(study, trial), *(short(trial.params.get(name, "-")) for name in names)]
         for trial in best
     ]
-    return table_in_markdown(["trial", "UAR, %", *names], rows)
+    return table_in_markdown(["trial", objective(study), *names], rows)

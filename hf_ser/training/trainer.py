@@ -255,7 +255,8 @@ class SERTrainer(CheckpointingTrainer):
                 splits.require_same_splits(path, self.clips)
             self.record.resume(checkpoint.name, began.get("hf_ser"))
         here = checkpoint is not None and checkpoint.parent.resolve() == folder.resolve()
-        if earlier := not (here or self.state.global_step) and holds_run(args):
+        again = self.interpolation_start is not None
+        if earlier := not (here or again) and holds_run(args):
             require_free(args)
         with args.main_process_first(desc="beginning the run"):
             if args.process_index == 0:

@@ -293,10 +293,10 @@ def configuration(loaded: Loaded, tuning: Tuning) -> PeftConfig:
         config, settings = ADAPTERS[name](loaded, tuning) if name in ADAPTERS else named(loaded, name)
         settings |= tuning.arguments(name)
         if before := parts.get(config):
-            targets = [before.pop("target_modules"), settings.pop("target_modules")]
+            targets = [given.pop("target_modules", None) for given in (before, settings)]
             if before != settings or not all(isinstance(target, list) for target in targets):
                 raise ValueError(
-                    f"peft_arguments: {tuning.method} is one LoRA, and needs the same arguments for each method"
+                    f"peft_arguments: {tuning.method} is one {config.__name__}, and needs the same arguments for each method"
                 )
             settings["target_modules"] = targets[0] + targets[1]
         parts[config] = settings

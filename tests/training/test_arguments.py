@@ -194,6 +194,13 @@ def test_a_recipe_or_a_folder_that_is_not_there(
     assert message in capsys.readouterr().err
 
 
+def test_a_recipe_that_extends_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text("extends: recipe.yaml")
+    with pytest.raises(SystemExit):
+        parsed("--config", recipe(tmp_path, "extends: base.yaml"))
+    assert f"config: '{tmp_path / 'recipe.yaml'}' extends itself" in capsys.readouterr().err
+
+
 def parsed(*argv: str) -> Arguments:
     return parse_arguments(["--output_dir", "x", "--per_device_train_batch_size", "8", *argv])
 

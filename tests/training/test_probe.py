@@ -422,6 +422,13 @@ class TestRuns:
         if encoder != "tiny_whisper":
             assert AutoConfig.from_pretrained(tmp_path / "run").model_type != "ser"
 
+    def test_it_can_be_trained_again_after_it_was_saved(self, make: Callable[..., Any]) -> None:
+        trainer, _ = make("--method", "probe", "--head", "linear")
+        trainer.train()
+        trainer.save_model()
+        trainer.train()
+        assert (trainer.args.folder / "model.safetensors").exists()
+
     @pytest.mark.parametrize("method", ["lora_qkv", "lora_classifier"])
     def test_what_is_kept_lies_between_the_probe_and_the_end_of_training(
         self, method: str, run: Callable[..., RunResults], tiny_hubert: Path, tmp_path: Path

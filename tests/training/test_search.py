@@ -43,7 +43,7 @@ def test_a_search_goes_on_and_ends_in_a_recipe(
     assert done.returncode == 0, done.stderr
     assert len(used) == 4
     *table, _, last = done.stdout.splitlines()
-    assert table[0] == "| trial | UAR, % | learning_rate | lora_r | num_train_epochs |"
+    assert table[0] == "| trial | UAR | learning_rate | lora_r | num_train_epochs |"
     assert len(table) == 4
     assert str(root / "best.yaml") in last
     rates = {row.split(" | ")[2] for row in table[2:]}
@@ -89,7 +89,18 @@ def test_trainings_that_diverge_end_no_search(
     monkeypatch.setattr(search, "finetune", lambda arguments: SimpleNamespace(test={"uar": 0.5}, main_metric="uar"))
     done = run_script("search", *words, "--inner_folds", "2", "--trials", "9")
     assert done.returncode == 0
-    assert len([row for row in done.stdout.splitlines() if "| 50.0 |" in row]) == 7
+    assert len([row for row in done.stdout.splitlines() if "| 50.0 % |" in row]) == 7
+
+
+def test_a_search_over_dimensions_alone_maximises_their_ccc(
+    words: list[str], run_script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search, "finetune", lambda arguments: SimpleNamespace(test={"ccc": 0.25}, main_metric="ccc"))
+    done = run_script("search", *words, "--inner_folds", "2", "--trials", "1")
+    assert done.stdout.startswith("| trial | CCC |")
+    assert "\n| 0 | 0.250 |" in done.stdout
+    assert "\nCCC: mean over 2 folds" in done.stdout
+    assert (tmp_path / "search" / "best.yaml").read_text().startswith("# Trial 0: CCC 0.250, mean over 2 folds")
 
 
 def test_two_searches_in_one_folder(words: list[str], run_script: Script, tmp_path: Path) -> None:
