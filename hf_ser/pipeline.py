@@ -47,6 +47,7 @@ from hf_ser.modeling.families import (
     minimum_samples,
     needs_thirty_seconds,
 )
+from hf_ser.modeling.streams import Streams
 from hf_ser.wording import visible
 
 #: So many batches' worth of seconds are read before they are sorted by length.
@@ -253,6 +254,7 @@ class SERPipeline(AudioClassificationPipeline):
             tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
             start_threads(at_once) as threads,
             closing(read_pools(iter(clips), shortest, samples, threads, at_once)) as pools,
+            closing(Streams(self.model, self.device)) as streams,
         ):
 
             def batches() -> Iterator[_Batch | None]:
@@ -264,7 +266,7 @@ class SERPipeline(AudioClassificationPipeline):
                     bar.update(int((waiting[-1].left == 0).sum()))
                     yield from self._batches(waiting[-1].segments, batch_seconds, batch_size, waiting[-1])
 
-            for found in self._outputs(batches(), threads):
+            for found in self._outputs(batches(), threads, streams):
                 if found is not None:
                     batch, outputs = found
                     bar.update(batch.pool.add(batch.places, outputs))
@@ -384,8 +386,12 @@ class SERPipeline(AudioClassificationPipeline):
         Raises:
             MemoryError: if one waveform alone does not fit into the memory of the device.
         """
-        with start_threads(max(self.reading_threads, 1)) as threads:
-            for found in self._outputs(self._batches(waveforms, batch_seconds, batch_size), threads):
+        batches = self._batches(waveforms, batch_seconds, batch_size)
+        with (
+            start_threads(max(self.reading_threads, 1)) as threads,
+            closing(Streams(self.model, self.device)) as streams,
+        ):
+            for found in self._outputs(batches, threads, streams):
                 if found is not None:
                     yield found[0].places, found[1]
 
@@ -406,23 +412,25 @@ class SERPipeline(AudioClassificationPipeline):
             first += len(places)
 
     def _outputs(
-        self, batches: Iterable["_Batch | None"], threads: Executor
+        self, batches: Iterable["_Batch | None"], threads: Executor, streams: Streams
     ) -> Iterator["tuple[_Batch, npt.NDArray[np.float64]] | None"]:
         """
         The outputs `(batch, emotions + dimensions)` of each batch, in order. With `reading_threads`, these extract the features
         of the next batches, and the outputs of a batch are fetched when the next one is queued, so that a GPU always has work.
-        A `None` comes before a batch that is not there yet; it is passed on after all outputs before it.
+        On a CPU `streams` compute several batches at once. A `None` comes before a batch that is not there yet; it is passed on
+        after all outputs before it.
         """
-        extracted: deque[tuple[_Batch, Callable[[], BatchFeature]]] = deque()
+        started: deque[tuple[_Batch, Callable[[], list[_Copy]]]] = deque()
+        ahead = max(self.reading_threads, streams.ahead)
         queued: deque[tuple[_Batch, list[_Copy]]] = deque()
         for batch in chain(batches, [None]):
             if batch is not None:
                 features = partial(self._features, batch.waveforms)
-                extracted.append((batch, threads.submit(features).result if self.reading_threads else features))
-            while len(extracted) > (0 if batch is None else self.reading_threads):
-                first, inputs = extracted.popleft()
-                compute = partial(self._queue, first.waveforms, inputs)
-                queued.append((first, self.in_fitting_parts(compute, len(first.places), first.width)))
+                inputs = threads.submit(features).result if self.reading_threads else features
+                started.append((batch, streams.submit(partial(self._compute, batch, inputs))))
+            while len(started) > (0 if batch is None else ahead):
+                first, copies = started.popleft()
+                queued.append((first, copies()))
                 if len(queued) > 1:
                     yield self._fetch(*queued.popleft())
             while queued and (batch is None or not self.reading_threads):
@@ -437,13 +445,20 @@ class SERPipeline(AudioClassificationPipeline):
             inputs.data = {name: values.pin_memory() for name, values in inputs.items()}
         return inputs
 
+    def _compute(self, batch: "_Batch", features: Callable[[], BatchFeature], model: Any) -> "list[_Copy]":
+        """Starts to compute the outputs of a batch, in parts that fit into the memory."""
+        compute = partial(self._queue, model, batch.waveforms, features)
+        return self.in_fitting_parts(compute, len(batch.places), batch.width)
+
     @torch.inference_mode()
-    def _queue(self, waveforms: Sequence[Waveform], features: Callable[[], BatchFeature], part: slice) -> "_Copy":
+    def _queue(
+        self, model: Any, waveforms: Sequence[Waveform], features: Callable[[], BatchFeature], part: slice
+    ) -> "_Copy":
         """Starts to compute the outputs for some of the waveforms of a batch."""
         whole = part == slice(0, len(waveforms))
         inputs = features() if whole else self._features(waveforms[part])  # padded to the longest of the part
         on_gpu = self.device.type == "cuda"
-        logits = self.model(**inputs.to(self.device, non_blocking=on_gpu)).logits.to("cpu", non_blocking=on_gpu)
+        logits = model(**inputs.to(self.device, non_blocking=on_gpu)).logits.to("cpu", non_blocking=on_gpu)
         return _Copy(logits, torch.cuda.current_stream(self.device).record_event() if on_gpu else None)
 
     def _fetch(self, batch: "_Batch", parts: Sequence["_Copy"]) -> "tuple[_Batch, npt.NDArray[np.float64]]":

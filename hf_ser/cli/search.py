@@ -46,7 +46,7 @@ def main() -> int:
             study = search.search(argv, arguments, space, trials=own.trials, folds=own.inner_folds)
     print(search.as_markdown(study))
     print(
-        f"\n{search.objective(study)}: mean over {own.inner_folds} folds of the training speakers; {len(study.trials)} trials; best arguments: "
-        f"{root / search.BEST}"
+        f"\n{search.objective(study)}: mean over {own.inner_folds} folds of the training speakers; "
+        f"{len(study.trials)} trials; best arguments: {root / search.BEST}"
     )
     return 0

@@ -62,7 +62,9 @@ def _round_to_bfloat16(model: Any, device: torch.device) -> None:
             # Autocast would round the weights again for every batch.
             for name, parameter in layer.named_parameters(recurse=False):
                 setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
-    model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
+    kind = type(model)
+    forward = torch.autocast(device.type, torch.bfloat16)(kind.forward)
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
 
 
 def _round_to_int8(model: nn.Module) -> None:

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-
 logger = logging.getLogger(__name__)
 
 AVERAGE = "average.safetensors"

@@ -2,9 +2,9 @@
 A search for hyperparameters with Optuna.
 
 A trial trains once for each inner fold of the training speakers. Its objective is the mean UAR on the speakers that a fold
-leaves out, or their mean CCC if the model has dimensions alone. The validation and the test part of the arguments' own split are in no fold. transformers' `hyperparameter_search`
-trains one Trainer on one split in each trial; so Optuna's study is used directly, and each training is a whole run
-([`finetune`]) with a `splits.json` of its own.
+leaves out, or their mean CCC if the model has dimensions alone. The validation and the test part of the arguments' own split
+are in no fold. transformers' `hyperparameter_search` trains one Trainer on one split in each trial; so Optuna's study is used
+directly, and each training is a whole run ([`finetune`]) with a `splits.json` of its own.
 """
 
 import statistics

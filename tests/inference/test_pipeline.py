@@ -13,12 +13,15 @@ import torch
 from datasets import Audio, Dataset
 from predictions import make_sound
 from small_files import write_clip
+from tiny_models import save_adapted
 from transformers import AudioClassificationPipeline
 
+import hf_ser
 from hf_ser import inference
 from hf_ser.audio import AudioError
 from hf_ser.inference.clips import Clip, Prediction
 from hf_ser.memory import FittingParts
+from hf_ser.modeling import load_model
 from hf_ser.pipeline import SERPipeline
 
 KINDS = ["layer_norm", "group_norm"]
@@ -222,6 +225,30 @@ def test_threads_that_read_ahead_change_no_prediction(
     assert torch.get_num_threads() == computing
     shown = [Path(answer.name).stem for answer in expected if answer.problem]
     assert shown == ["02", "06", "10", "14"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("kind", ["group_norm_hubert", "tiny_data2vec", "tiny_whisper", "parallel_adapter"])
+def test_clips_that_are_computed_at_once_change_no_prediction(
+    kind: str, precision: str, tiny_hubert: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Trap: a group norm and a parallel adapter keep something of a batch until they are called again."""
+    if kind == "parallel_adapter":
+        folder = save_adapted(tiny_hubert, tmp_path, kind, trained=True)
+    else:
+        torch.manual_seed(0)
+        loaded = load_model(str(request.getfixturevalue(kind)), ("angry", "happy", "sad"))
+        loaded.model.classifier.weight.data *= 30
+        loaded.model.save_pretrained(folder := tmp_path / kind)
+        loaded.feature_extractor.save_pretrained(folder)
+    recogniser = hf_ser.pipeline(folder, precision=precision, device="cpu")
+    clips = [noise(samples, seed) for seed, samples in enumerate(range(4000, 20_000, 500))]
+    expected = run(recogniser, clips, batch_size=2)
+    torch.set_num_threads(3)
+    for found, reference in zip(run(recogniser, clips, batch_size=2), expected, strict=True):
+        assert found.probabilities == pytest.approx(reference.probabilities, abs=1e-5)
+    assert torch.get_num_threads() == 3
+    assert np.ptp([one.probabilities["sad"] for one in expected]) > 0.01
 
 
 def test_long_recordings_are_read_one_after_another(pitch: SERPipeline) -> None:

@@ -133,7 +133,12 @@ def test_pissa_takes_its_first_weights_out_of_the_encoder(tiny_hubert: Path) -> 
         ("prefix_tuning", "stock", None, "expected a tuner that fits an encoder of speech"),
         ("lora_ff", "stock", {"rank": 3}, "method='lora_ff': .*unexpected keyword argument 'rank'"),
         ("frozen", "stock", {"r": 3}, "peft_arguments with method='frozen': expected a method of PEFT"),
-        ("lora_ff+lora_qkv", "stock", {"lora_ff": {"r": 3}}, "is one LoraConfig, and needs the same arguments for each"),
+        (
+            "lora_ff+lora_qkv",
+            "stock",
+            {"lora_ff": {"r": 3}},
+            "is one LoraConfig, and needs the same arguments for each",
+        ),
         ("adapter+bottleneck", "stock", {}, "is one BottleneckConfig, and needs the same arguments for each"),
         ("adapter+prompt", "stock", {"prompt": {"prompt_length": 0}}, "prompt_length=0: expected 1 or more"),
         ("adapter+lora_classifier", "batchnorm", None, "head='batchnorm': expected stock or conv"),

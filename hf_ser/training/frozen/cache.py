@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -19,6 +19,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.memory import BATCH_SECONDS, kind_of
 from hf_ser.modeling.kernels import frozen_weights_in_bfloat16
+from hf_ser.modeling.streams import Streams
 from hf_ser.training.attributes import temporarily
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset, by_length
@@ -255,25 +256,31 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
     )
 
     @torch.no_grad()
+    def outputs_of(batch: Mapping[str, torch.Tensor], model: Any) -> list[list[torch.Tensor]]:
+        inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
+        with nullcontext() if precision == "no" else trainer.accelerator.autocast():
+            return trainer.in_fitting_parts(
+                lambda some: compute(model, part, some[name], some["attention_mask"], kept), inputs
+            )
+
     def outputs(keys: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         chosen.clear()
         first = 0
         while first < len(keys):  # they are in the order of their length: such batches have little padding
             chosen.append(keys[first : first + max(int(most // store.wanted[keys[first]].samples), 1)])
             first += len(chosen[-1])
-        for of_batch, batch in zip(chosen, loader if keys else (), strict=True):
-            inputs = {key: batch[key].to(args.device, non_blocking=True) for key in (name, "attention_mask")}
-            with nullcontext() if precision == "no" else trainer.accelerator.autocast():
-                found = trainer.in_fitting_parts(
-                    lambda some: compute(model, part, some[name], some["attention_mask"], kept), inputs
-                )
-            yield from zip(of_batch, chain.from_iterable(found), strict=True)
+        found = streams.map(outputs_of, loader if keys else ())
+        for of_batch, of_parts in zip(chosen, found, strict=True):
+            yield from zip(of_batch, chain.from_iterable(of_parts), strict=True)
 
     began = time.perf_counter()
     quiet = args.disable_tqdm or not trainer.is_local_process_zero()
     try:
         # Autocast would round them for each batch.
-        with frozen_weights_in_bfloat16(model) if precision == "bf16" else nullcontext():
+        with (
+            frozen_weights_in_bfloat16(model) if precision == "bf16" else nullcontext(),
+            closing(Streams(model, args.device)) as streams,
+        ):
             computed = store.fill(outputs, quiet=quiet)
     except DiskLimitError as error:
         return str(error)  # the error itself would keep the workers

@@ -97,6 +97,19 @@ def test_losses_are_those_without_it_and_nothing_is_computed_twice(
         assert not computed
 
 
+def test_several_threads_compute_the_same(make: Make, group_norm_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 0)
+    names = set()
+    torch.set_num_threads(3)
+    monkeypatch.setattr(
+        cache, "compute", lambda *given: names.add(threading.current_thread().name) or parts.compute(*given)
+    )
+    np.testing.assert_allclose(
+        losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 1), plain, rtol=1e-5
+    )
+    assert {"stream_0", "stream_1"} <= names
+
+
 def test_a_batch_has_so_many_seconds_of_speech(
     make: Make, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
