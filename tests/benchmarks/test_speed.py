@@ -40,9 +40,20 @@ def small(model: Path, **given: Any) -> Settings:
 @pytest.fixture(scope="module")
 def report(tiny_hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = small(tiny_hubert, methods=["lora_classifier"], others=["inference"], rounds=2)
+    found: dict[Any, dict[str, Any]] = {}
+
+    def run(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """The second round has other speeds; to measure them takes as long again."""
+        if (key := (task, *arguments[2:])) not in found:
+            found[key] = task(*arguments)
+            return found[key]
+        faster = 1.1 + 0.1 * list(found).index(key)
+        rates = {"clips_per_second": faster, "seconds": 1 / faster}
+        return {name: value * rates[name] if name in rates else value for name, value in found[key].items()}
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "processor_name", lambda: "NVIDIA A100-SXM4-80GB")
-        return benchmark(settings, tmp_path_factory.mktemp("benchmark"), in_this_process)
+        return benchmark(settings, tmp_path_factory.mktemp("benchmark"), run)
 
 
 def test_every_variant_is_measured(report: dict[str, Any]) -> None:
@@ -145,7 +156,7 @@ def test_the_script_and_a_variant_that_fails_and_stops_no_other(
 
     monkeypatch.setattr(speed, "benchmark", partial(benchmark, run=run))
     monkeypatch.setattr(speed, "start_process", lambda threads: None)
-    words = "--clips 5 --batch_sizes 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods frozen lora_ff --variants baseline prepared cache"
+    words = "--clips 5 --batch_sizes 2 --steps 2 --rounds 1 --least_seconds 0.01 --methods lora_ff --variants baseline prepared cache"
     monkeypatch.setattr(
         "sys.argv", ["speed.py", *words.split(), "--model", str(tiny_whisper), "--output", str(tmp_path)]
     )
@@ -153,7 +164,7 @@ def test_the_script_and_a_variant_that_fails_and_stops_no_other(
     report, printed = json.loads((tmp_path / "benchmark.json").read_text()), capsys.readouterr().out
     failed = "MemoryError: memory is short"
     others = [(group, way) for group, ways in OTHERS.items() for way in ways]
-    assert [line.get("problem") for line in report["lines"]] == [None, failed, None] * 2 + [None] * len(others)
+    assert [line.get("problem") for line in report["lines"]] == [None, failed, None, *[None] * len(others)]
     assert [(line["group"], line["variant"]) for line in report["lines"][-len(others) :]] == others
     probes = {line["variant"]: line for line in report["lines"] if line["group"] == "probe"}
     for line in probes.values():
