@@ -258,6 +258,7 @@ class SERPipeline(AudioClassificationPipeline):
         ):
 
             def batches() -> Iterator[_Batch | None]:
+                clips_read = 0
                 for pool in pools:
                     if pool is None:
                         yield None
@@ -265,6 +266,9 @@ class SERPipeline(AudioClassificationPipeline):
                     waiting.append(_Pool(pool, segmenter, len(self.emotions) + len(self.dimensions)))
                     bar.update(int((waiting[-1].left == 0).sum()))
                     yield from self._batches(waiting[-1].segments, batch_seconds, batch_size, waiting[-1])
+                    if (clips_read := clips_read + len(pool)) == total:
+                        return
+                    streams.expect_more()
 
             for found in self._outputs(batches(), threads, streams):
                 if found is not None:

@@ -5,8 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from typing import Any, Generic, TypeVar
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -25,21 +25,24 @@ class Streams:
     weights, because modules may keep something from one call to the next. On another device there is one stream, and no thread.
 
     Args:
-        model (`nn.Module`): The model. There is one stream if the `forward` of one of its modules was replaced, which a copy
-            would share.
+        model (`nn.Module`): The model. There is one stream if it is exported, with threads of its own, or if the `forward` of
+            one of its modules was replaced, which a copy would share.
         device (`torch.device`): Where the model is.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model = model
         self._threads = torch.get_num_threads()
-        copied = device.type == "cpu" and not any("forward" in vars(module) for module in model.modules())
-        self.count: int = min(self._threads, MOST_STREAMS) if copied else 1
+        exported = next(model.parameters(), None) is None
+        alone = device.type != "cpu" or exported or any("forward" in vars(module) for module in model.modules())
+        self.count: int = 1 if alone else min(self._threads, MOST_STREAMS)
         #: So many batches are submitted before the first result is asked for.
         self.ahead: int = self.count if self.count > 1 else 0
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(self.count, "stream", self._begin)
-        self._open: list[_Job[Any]] = []
+        #: Starts the first computation, until it is known whether it is the only one.
+        self._first: Callable[[], Future[Any]] | None = None
+        self._began = False
 
     def close(self) -> None:
         """Ends the threads, once they have computed what they began."""
@@ -49,17 +52,26 @@ class Streams:
 
     def submit(self, compute: Callable[[nn.Module], Result]) -> Callable[[], Result]:
         """
-        Takes a computation with the model. Returns a function that waits for its result. If nothing else was submitted until
-        then, all threads compute it.
+        Takes a computation with the model. Returns a function that waits for its result. If it is asked for before a second
+        computation is submitted or expected, the first one has all threads.
         """
         if self.count == 1:
             return partial(compute, self.model)
-        job = _Job(self, compute)
-        self._open.append(job)
-        if len(self._open) > 1:
-            for one in self._open:
-                one.future = one.future or self._pool.submit(self._run, one.compute)
-        return job
+        start = cache(partial(self._pool.submit, self._run, compute))
+        if not self._began:
+            self._began, self._first = True, start
+            return lambda: compute(self.model) if self._first else start().result()
+        self.expect_more()
+        return start().result
+
+    def expect_more(self) -> None:
+        """
+        Starts what waits for a second computation. With another number of threads the last digits may differ: to call this must
+        not depend on time.
+        """
+        if self._first:
+            self._first()
+            self._first = None
 
     def map(self, compute: Callable[[Item, nn.Module], Result], items: Iterable[Item]) -> Iterator[Result]:
         """The results of `compute` for each of the `items`, in order."""
@@ -68,6 +80,7 @@ class Streams:
             coming.append(self.submit(partial(compute, item)))
             if len(coming) > self.ahead:
                 yield coming.popleft()()
+        self.expect_more()
         for result in coming:
             yield result()
 
@@ -77,21 +90,6 @@ class Streams:
 
     def _run(self, compute: Callable[[nn.Module], Result]) -> Result:
         return compute(self._own.model)
-
-
-class _Job(Generic[Result]):
-    """A computation, which has a future once a stream has it."""
-
-    def __init__(self, streams: Streams, compute: Callable[[nn.Module], Result]) -> None:
-        self.streams, self.compute = streams, compute
-        self.future: Future[Result] | None = None
-
-    def __call__(self) -> Result:
-        self.streams._open.remove(self)
-        if self.future is not None:
-            return self.future.result()
-        torch.set_num_threads(self.streams._threads)
-        return self.compute(self.streams.model)
 
 
 def _with_same_weights(model: nn.Module) -> nn.Module:

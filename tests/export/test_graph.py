@@ -34,6 +34,7 @@ def answers(recogniser: SERPipeline, batch_size: int) -> np.ndarray:
 
 
 def assert_same(model: Path, exported: Path) -> None:
+    torch.set_num_threads(2)
     alone = answers(hf_ser.pipeline(model, device="cpu"), 1)
     assert np.ptp(alone, axis=0).max() > 1e-2, "the clips are too alike for the test"
     recogniser = hf_ser.pipeline(exported)

@@ -48,15 +48,21 @@ def test_results_are_those_of_one_thread_in_order(streams: Streams) -> None:
     assert all(torch.equal(found, found[:1].expand(5, -1)) for found in streams.map(compute, inputs))
 
 
-def test_what_is_computed_alone_has_all_threads(streams: Streams) -> None:
-    def compute(model: nn.Module) -> tuple[bool, int, str]:
-        return model is streams.model, torch.get_num_threads(), threading.current_thread().name
+@pytest.mark.parametrize(("number", "more"), [(1, False), (2, False), (3, False), (1, True)])
+def test_the_only_batch_has_all_threads(number: int, more: bool) -> None:
+    torch.set_num_threads(4)
+    model = nn.Sequential(nn.Linear(3, 2))
 
-    alone = True, 4, threading.current_thread().name
-    assert streams.submit(compute)() == alone
-    first, second = streams.submit(compute), streams.submit(compute)
-    assert {first()[:2], second()[:2]} == {(False, 1)}
-    assert streams.submit(compute)() == alone
+    def compute(of: nn.Module) -> tuple[bool, int, bool]:
+        return of is model, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
+
+    with closing(Streams(model, CPU)) as streams:
+        jobs = [streams.submit(compute) for _ in range(number)]
+        if more:
+            streams.expect_more()
+        alone = number == 1 and not more
+        assert {job() for job in jobs} == {(True, 4, True) if alone else (False, 1, False)}
+        assert streams.submit(compute)() == (False, 1, False)
 
 
 def test_an_error_ends_all_threads(streams: Streams) -> None:
