@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
 
-#: Seconds of audio that go through a model at once, padding included; in training with HuBERT Base. On a CPU more are no faster,
+#: Seconds of audio in a batch, padding included; in training with HuBERT Base. On a CPU more are no faster,
 #: on a GPU fewer leave it idle.
 BATCH_SECONDS = {"cpu": 8.0, "gpu": 120.0}
 #: The share of a GPU's free memory that training may take: clips of other lengths take a little more for each second.

@@ -47,7 +47,7 @@ from hf_ser.modeling.families import (
     minimum_samples,
     needs_thirty_seconds,
 )
-from hf_ser.modeling.streams import Streams
+from hf_ser.modeling.replicas import Replicas
 from hf_ser.wording import visible
 
 #: So many batches' worth of seconds are read before they are sorted by length.
@@ -212,7 +212,7 @@ class SERPipeline(AudioClassificationPipeline):
             sources: See [`~hf_ser.inference.clips.find_clips`]. They are looked up at once; those of an iterator one by one.
             batch_size (`int`, *optional*): Segments in a batch; by default as many as `batch_seconds` allows.
             batch_seconds (`float`, *optional*): Seconds of audio in a batch, padding included; see [`budget`]. Less needs less
-                memory.
+                memory. On a CPU two batches are computed at once.
             longest (`float`, defaults to 30): A longer clip, in seconds, is cut into as few equal segments as are not longer,
                 and has the mean of their probabilities, weighted by length; silent segments do not count. A model that takes
                 less at once (Whisper) gets shorter segments.
@@ -254,11 +254,10 @@ class SERPipeline(AudioClassificationPipeline):
             tqdm(total=total, unit=" clips", disable=None if progress else True) as bar,
             start_threads(at_once) as threads,
             closing(read_pools(iter(clips), shortest, samples, threads, at_once)) as pools,
-            closing(Streams(self.model, self.device)) as streams,
+            closing(Replicas(self.model, self.device, total)) as replicas,
         ):
 
             def batches() -> Iterator[_Batch | None]:
-                clips_read = 0
                 for pool in pools:
                     if pool is None:
                         yield None
@@ -266,11 +265,8 @@ class SERPipeline(AudioClassificationPipeline):
                     waiting.append(_Pool(pool, segmenter, len(self.emotions) + len(self.dimensions)))
                     bar.update(int((waiting[-1].left == 0).sum()))
                     yield from self._batches(waiting[-1].segments, batch_seconds, batch_size, waiting[-1])
-                    if (clips_read := clips_read + len(pool)) == total:
-                        return
-                    streams.expect_more()
 
-            for found in self._outputs(batches(), threads, streams):
+            for found in self._outputs(batches(), threads, replicas):
                 if found is not None:
                     batch, outputs = found
                     bar.update(batch.pool.add(batch.places, outputs))
@@ -393,9 +389,9 @@ class SERPipeline(AudioClassificationPipeline):
         batches = self._batches(waveforms, batch_seconds, batch_size)
         with (
             start_threads(max(self.reading_threads, 1)) as threads,
-            closing(Streams(self.model, self.device)) as streams,
+            closing(Replicas(self.model, self.device, len(waveforms))) as replicas,
         ):
-            for found in self._outputs(batches, threads, streams):
+            for found in self._outputs(batches, threads, replicas):
                 if found is not None:
                     yield found[0].places, found[1]
 
@@ -416,22 +412,22 @@ class SERPipeline(AudioClassificationPipeline):
             first += len(places)
 
     def _outputs(
-        self, batches: Iterable["_Batch | None"], threads: Executor, streams: Streams
+        self, batches: Iterable["_Batch | None"], threads: Executor, replicas: Replicas
     ) -> Iterator["tuple[_Batch, npt.NDArray[np.float64]] | None"]:
         """
         The outputs `(batch, emotions + dimensions)` of each batch, in order. With `reading_threads`, these extract the features
         of the next batches, and the outputs of a batch are fetched when the next one is queued, so that a GPU always has work.
-        On a CPU `streams` compute several batches at once. A `None` comes before a batch that is not there yet; it is passed on
+        On a CPU `replicas` compute several batches at once. A `None` comes before a batch that is not there yet; it is passed on
         after all outputs before it.
         """
         started: deque[tuple[_Batch, Callable[[], list[_Copy]]]] = deque()
-        ahead = max(self.reading_threads, streams.ahead)
+        ahead = max(self.reading_threads, replicas.ahead)
         queued: deque[tuple[_Batch, list[_Copy]]] = deque()
         for batch in chain(batches, [None]):
             if batch is not None:
                 features = partial(self._features, batch.waveforms)
                 inputs = threads.submit(features).result if self.reading_threads else features
-                started.append((batch, streams.submit(partial(self._compute, batch, inputs))))
+                started.append((batch, replicas.submit(partial(self._compute, batch, inputs))))
             while len(started) > (0 if batch is None else ahead):
                 first, copies = started.popleft()
                 queued.append((first, copies()))

@@ -270,9 +270,8 @@ def read(clip: Clip, shortest: int) -> ReadClip:
 def start_threads(count: int) -> Iterator[Executor]:
     """Starts threads. In each of several, PyTorch uses one thread, as in a worker of a DataLoader."""
     own = torch.get_num_threads()
-    alone = (torch.set_num_threads, (1,)) if count > 1 else (None, ())
     try:
-        with ThreadPoolExecutor(count, "reader", *alone) as threads:
+        with ThreadPoolExecutor(count, "reader", torch.set_num_threads, (1 if count > 1 else own,)) as threads:
             yield threads
     finally:
         if count > 1:

@@ -1,6 +1,7 @@
 """The precision that a model computes in."""
 
 import re
+from functools import wraps
 from typing import Any, cast
 
 import torch
@@ -63,8 +64,14 @@ def _round_to_bfloat16(model: Any, device: torch.device) -> None:
             for name, parameter in layer.named_parameters(recurse=False):
                 setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
     kind = type(model)
-    forward = torch.autocast(device.type, torch.bfloat16)(kind.forward)
-    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+
+    @wraps(kind.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            return kind.forward(self, *args, **kwargs)
+
+    # Not in the instance, whose copies would call its forward.
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def _round_to_int8(model: nn.Module) -> None:

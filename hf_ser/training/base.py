@@ -358,12 +358,17 @@ class BaseTrainer(MicroBatchTrainer):
         Predicts every segment of `dataset` in float32, whatever the training's precision: what is reported is what others
         will see.
         """
+        # transformers prepares a model that is not prepared yet: for the training's precision.
+        with self.without_autocast() as model, temporarily(self.accelerator, _models=[model]):
+            return self.predict(dataset, metric_key_prefix="")
+
+    @contextmanager
+    def without_autocast(self) -> Iterator[Any]:
+        """Within it, the model has its own `forward`, and not the one that accelerate has put around it for the training."""
         model = self.accelerator.unwrap_model(self.model)
         autocast = vars(model).pop("forward", None)
         try:
-            # transformers prepares a model that is not prepared yet: for the training's precision.
-            with temporarily(self.accelerator, _models=[model]):
-                return self.predict(dataset, metric_key_prefix="")
+            yield model
         finally:
             if autocast:
                 model.forward = autocast

@@ -176,11 +176,11 @@ def search(argv: Sequence[str], arguments: Arguments, space: Space, *, trials: i
             except (optuna.TrialPruned, DivergedError):
                 study.tell(trial, state=TrialState.PRUNED)
             if finished := ranking(study):
-                bar.set_postfix_str(f"best {objective(study)} {value(study, finished[0])}")
+                bar.set_postfix_str(f"best {objective(study)} {metric_of(study, finished[0])}")
             bar.update()
     if not (finished := ranking(study)):
         raise ValueError("every training diverged; search lower learning rates with space learning_rate=LOW:HIGH:log")
-    about = f"{objective(study)} {value(study, finished[0])}, mean over {len(files)} folds of the training speakers"
+    about = f"{objective(study)} {metric_of(study, finished[0])}, mean over {len(files)} folds of the training speakers"
     _write_recipe(root / BEST, argv, finished[0], about)
     return study
 
@@ -240,7 +240,7 @@ def objective(study: optuna.Study) -> str:
     return METRICS[study.user_attrs["metric"]][0]
 
 
-def value(study: optuna.Study, trial: FrozenTrial) -> str:
+def metric_of(study: optuna.Study, trial: FrozenTrial) -> str:
     """The mean metric of a trial over the inner folds."""
     return METRICS[study.user_attrs["metric"]][1](trial.values[0]).text
 
@@ -261,7 +261,7 @@ def as_markdown(study: optuna.Study) -> str:
         return f"{given:.3g}" if isinstance(given, float) else str(given)
 
     rows = [
-        [str(trial.number), value(study, trial), *(short(trial.params.get(name, "-")) for name in names)]
+        [str(trial.number), metric_of(study, trial), *(short(trial.params.get(name, "-")) for name in names)]
         for trial in best
     ]
     return table_in_markdown(["trial", objective(study), *names], rows)

@@ -251,11 +251,10 @@ def test_clips_that_are_computed_at_once_change_no_prediction(
     assert np.ptp([one.probabilities["sad"] for one in expected]) > 0.01
 
 
-def test_a_single_batch_has_all_threads_and_otherwise_none_has(
+def test_one_clip_has_all_threads_and_several_share_them(
     layer_norm: SERPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else time would decide, and with another number of threads probabilities have other last digits."""
-    monkeypatch.setattr(inference.clips, "POOL_CLIPS", 4)
+    """Time does not decide: with another number of threads, probabilities have other last digits."""
     extract, used = layer_norm.feature_extractor, set[tuple[bool, int]]()
 
     def noting(*arguments: Any, **options: Any) -> Any:
@@ -264,17 +263,13 @@ def test_a_single_batch_has_all_threads_and_otherwise_none_has(
 
     monkeypatch.setattr(layer_norm, "feature_extractor", noting)
     torch.set_num_threads(4)
-    clip = noise(4000, 0)
-    for alone, sources in (
-        (True, clip),
-        (True, [clip] * 3),
-        (False, iter([clip])),
-        (False, [clip] * 5),
-        (False, {"array": np.tile(clip["array"], 10), "sampling_rate": 16_000}),
-    ):
-        run(layer_norm, sources, longest=1, batch_seconds=1.0)
-        assert used == {(True, 4) if alone else (False, 1)}
+    clip = noise(20_000, 0)
+    for sources, expected in ((clip, (True, 4)), ([clip] * 2, (False, 2)), (iter([clip]), (False, 2))):
+        run(layer_norm, sources, longest=1)
+        assert used == {expected}
         used.clear()
+    layer_norm.timeline(clip, window=0.5)
+    assert used == {(False, 2)}
 
 
 def test_long_recordings_are_read_one_after_another(pitch: SERPipeline) -> None:

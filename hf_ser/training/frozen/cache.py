@@ -19,7 +19,7 @@ from hf_ser.audio import SAMPLING_RATE
 from hf_ser.cache import cache_folder
 from hf_ser.memory import BATCH_SECONDS, kind_of
 from hf_ser.modeling.kernels import frozen_weights_in_bfloat16
-from hf_ser.modeling.streams import Streams
+from hf_ser.modeling.replicas import Replicas
 from hf_ser.training.attributes import temporarily
 from hf_ser.training.base import BaseTrainer
 from hf_ser.training.dataset import SpeechCollator, SpeechDataset, by_length
@@ -269,7 +269,7 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
         while first < len(keys):  # they are in the order of their length: such batches have little padding
             chosen.append(keys[first : first + max(int(most // store.wanted[keys[first]].samples), 1)])
             first += len(chosen[-1])
-        found = streams.map(outputs_of, loader if keys else ())
+        found = replicas.map(outputs_of, loader if keys else ())
         for of_batch, of_parts in zip(chosen, found, strict=True):
             yield from zip(of_batch, chain.from_iterable(of_parts), strict=True)
 
@@ -279,7 +279,8 @@ def _fill(trainer: BaseTrainer, store: FeatureStore, part: str, precision: str) 
         # Autocast would round them for each batch.
         with (
             frozen_weights_in_bfloat16(model) if precision == "bf16" else nullcontext(),
-            closing(Streams(model, args.device)) as streams,
+            trainer.without_autocast(),
+            closing(Replicas(model, args.device)) as replicas,
         ):
             computed = store.fill(outputs, quiet=quiet)
     except DiskLimitError as error:

@@ -107,7 +107,20 @@ def test_several_threads_compute_the_same(make: Make, group_norm_hubert: Path, m
     np.testing.assert_allclose(
         losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 1), plain, rtol=1e-5
     )
-    assert {"stream_0", "stream_1"} <= names
+    assert names == {"replica_0", "replica_1"}
+
+
+def test_several_threads_compute_after_a_training_in_bfloat16_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: accelerate leaves a `forward` in the model, which copies would share."""
+    torch.set_num_threads(2)
+    trainer, splits = make("--method", "frozen", "--bf16", "True", "--max_steps", "1", *STEPS)
+    trainer.train()
+    names = set()
+    monkeypatch.setattr(
+        cache, "compute", lambda *given: names.add(threading.current_thread().name) or parts.compute(*given)
+    )
+    trainer.evaluate(splits["test"])
+    assert names == {"replica_0", "replica_1"}
 
 
 def test_a_batch_has_so_many_seconds_of_speech(
