@@ -4,6 +4,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
@@ -36,17 +37,17 @@ class Replicas:
         self.model = model
         self._threads = torch.get_num_threads()
         self._free: SimpleQueue[nn.Module] = SimpleQueue()
-        #: The batches that are computed at once.
-        self.count: int = min(self._threads, MOST_REPLICAS, MOST_REPLICAS if batches is None else max(batches, 1))
-        if device.type != "cpu" or any("forward" in vars(module) for module in model.modules()):
-            self.count = 1
-        try:
-            for _ in range(self.count if self.count > 1 else 0):
-                self._free.put(_with_same_weights(model))
-        except (TypeError, RuntimeError):
-            self.count = 1
+        most = min(self._threads, MOST_REPLICAS, MOST_REPLICAS if batches is None else batches)
+        copies: list[nn.Module] = []
+        if most > 1 and device.type == "cpu" and not any("forward" in vars(module) for module in model.modules()):
+            with suppress(TypeError, RuntimeError):
+                copies = [_with_same_weights(model) for _ in range(most)]
+        for replica in copies:
+            self._free.put(replica)
         #: So many batches are submitted before the first result is asked for.
-        self.ahead: int = self.count if self.count > 1 else 0
+        self.ahead: int = len(copies)
+        #: The batches that are computed at once.
+        self.count: int = max(self.ahead, 1)
         self._pool = ThreadPoolExecutor(self.count, "replica", torch.set_num_threads, (self._threads // self.count,))
 
     def close(self) -> None:

@@ -257,8 +257,8 @@ def as_markdown(study: optuna.Study) -> str:
     best = ranking(study)[:10]
     names = list(dict.fromkeys(name for trial in best for name in trial.params))
 
-    def short(given: Any) -> str:
-        return f"{given:.3g}" if isinstance(given, float) else str(given)
+    def short(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     rows = [
         [str(trial.number), metric_of(study, trial), *(short(trial.params.get(name, "-")) for name in names)]

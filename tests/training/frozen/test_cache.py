@@ -45,6 +45,15 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return batches
 
 
+@pytest.fixture
+def computing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the threads in which batches went through a frozen part."""
+    names: set[str] = set()
+    compute = parts.compute
+    monkeypatch.setattr(cache, "compute", lambda *given: names.add(threading.current_thread().name) or compute(*given))
+    return names
+
+
 def untuned(trainer: SERTrainer) -> torch.nn.Module:
     return trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
 
@@ -97,32 +106,25 @@ def test_losses_are_those_without_it_and_nothing_is_computed_twice(
         assert not computed
 
 
-def test_several_threads_compute_the_same(make: Make, group_norm_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_threads_compute_the_same(make: Make, group_norm_hubert: Path, computing: set[str]) -> None:
     plain = losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 0)
-    names = set()
     torch.set_num_threads(3)
-    monkeypatch.setattr(
-        cache, "compute", lambda *given: names.add(threading.current_thread().name) or parts.compute(*given)
-    )
     np.testing.assert_allclose(
         losses(make("--method", "lora_classifier", *STEPS, checkpoint=group_norm_hubert)[0], 1), plain, rtol=1e-5
     )
-    assert names
-    assert names <= {"replica_0", "replica_1"}
+    assert computing
+    assert computing <= {"replica_0", "replica_1"}
 
 
-def test_several_threads_compute_after_a_training_in_bfloat16_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_threads_compute_after_a_training_in_bfloat16_too(make: Make, computing: set[str]) -> None:
     """Trap: accelerate leaves a `forward` in the model, which copies would share."""
     torch.set_num_threads(2)
     trainer, splits = make("--method", "frozen", "--bf16", "True", "--max_steps", "1", *STEPS)
     trainer.train()
-    names = set()
-    monkeypatch.setattr(
-        cache, "compute", lambda *given: names.add(threading.current_thread().name) or parts.compute(*given)
-    )
+    computing.clear()
     trainer.evaluate(splits["test"])
-    assert names
-    assert names <= {"replica_0", "replica_1"}
+    assert computing
+    assert computing <= {"replica_0", "replica_1"}
 
 
 def test_a_batch_has_so_many_seconds_of_speech(
